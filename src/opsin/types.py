@@ -1,0 +1,60 @@
+"""Small values that every room of the house shares. No torch, no files."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+TaskName = Literal["classify", "localize", "segment"]
+SplitName = Literal["train", "val", "test"]
+SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
+FitName = Literal["squash", "crop", "pad"]
+VOID = 255
+"""Mask value that every loss and every score ignores."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SizePolicy:
+    """How an image of any size becomes `[C, height, width]`.
+
+    `squash` resizes both sides and changes the aspect ratio; `crop` resizes the short side and cuts the centre;
+    `pad` resizes the long side and fills the rest with black.
+    """
+
+    height: int
+    width: int
+    fit: FitName = "squash"
+
+
+@dataclass(frozen=True)
+class Score:
+    """A score with its 95 % confidence interval. An undefined score is NaN and prints as "n/a"."""
+
+    value: float
+    low: float = math.nan
+    high: float = math.nan
+
+    def __str__(self) -> str:
+        if math.isnan(self.value):
+            return "n/a"
+        if math.isnan(self.low):
+            return f"{self.value:.4f}"
+        return f"{self.value:.4f} [{self.low:.4f}, {self.high:.4f}]"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """What a network says of one image.
+
+    `top` holds the (label, probability) pairs of the likeliest classes, best first. `box` is xyxy in pixels of the
+    original image. `mask` is where a mask was written, if one was. `notes` says what was done to the image.
+    """
+
+    file: str
+    label: str
+    score: float
+    top: tuple[tuple[str, float], ...] = ()
+    box: tuple[float, float, float, float] | None = None
+    mask: str | None = None
+    notes: tuple[str, ...] = ()
