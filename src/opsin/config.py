@@ -360,7 +360,8 @@ def _checked(hint: Any, value: Any, where: str) -> Any:
         return float(value)
     if isinstance(hint, type) and isinstance(value, hint) and (hint is bool) == isinstance(value, bool):
         return value
-    raise ConfigError("setting has the wrong type", where=where, got=repr(value), expected=getattr(hint, "__name__", hint))
+    expected = getattr(hint, "__name__", hint)
+    raise ConfigError("setting has the wrong type", where=where, got=repr(value), expected=expected)
 
 
 def resolve(*layers: Mapping[str, Any]) -> RunConfig:
