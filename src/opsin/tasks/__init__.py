@@ -1,0 +1,27 @@
+"""Tasks: one file each, behind one interface (`base.Task`)."""
+
+from __future__ import annotations
+
+from opsin.errors import ConfigError, nearest
+from opsin.tasks.base import Drawing, ScoreKind, Targets, Task
+from opsin.tasks.classify import Classify
+
+__all__ = ["Classify", "Drawing", "ScoreKind", "Targets", "Task", "get_task"]
+
+_TASKS: dict[str, Task] = {"classify": Classify()}
+
+
+def get_task(name: str) -> Task:
+    """The task of that name.
+
+    >>> get_task("classify").main_score
+    'accuracy'
+
+    Raises:
+        ConfigError: there is no such task.
+    """
+    if name not in _TASKS:
+        close = nearest(name, _TASKS)
+        do = f"did you mean `{close}`?" if close else None
+        raise ConfigError("no such task", got=name, expected=", ".join(_TASKS), do=do)
+    return _TASKS[name]

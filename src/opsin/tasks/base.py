@@ -1,0 +1,177 @@
+"""What a task is: the one interface that classification, localization and segmentation share.
+
+    samples ──> network ──> outputs ──┬─ loss ──────────> training
+                                      └─ decode ──> predictions ──> scores, details, pictures
+
+A task says what the target is, which heads the network has, what the loss is, how outputs become predictions, what the
+scores are, and how a target is drawn. Every other room works through this interface and names no task.
+
+| | classify | localize | segment |
+|---|---|---|---|
+| target in `Batch`, `Targets` | labels | labels, boxes | masks |
+| outputs of the network | logits [B, K] | logits [B, K], boxes [B, 4] | logits [B, K, H, W] |
+| predictions (`decode`) | probabilities [B, K] | probabilities [B, K], boxes [B, 4] | masks [B, H, W] |
+| main score | accuracy | accuracy with IoU >= 0.5 | mean IoU |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opsin.types import Prediction, Score, SizePolicy, TaskName
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from opsin.batches.batch import Batch
+    from opsin.config import TrainConfig
+    from opsin.data.samples import Samples
+    from opsin.models.registry import ModelSpec
+
+Arrays = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Targets:
+    """What predictions of a split are held against: its samples without the images' pixels.
+
+    `ids`: what a person calls each sample. `labels`: int64 [N]. `boxes`: float32 [N, 4], xyxy in pixels of the packed
+    images. `masks`: uint8 [N, H, W], 255 = void. `image_size`: (height, width) of the packed images.
+    """
+
+    ids: Sequence[str]
+    labels: NDArray[np.int64] | None = None
+    boxes: NDArray[np.float32] | None = None
+    masks: NDArray[np.uint8] | None = None
+    image_size: tuple[int, int] | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @classmethod
+    def of(cls, samples: Samples) -> Targets:
+        """The targets of packed samples."""
+        height, width = samples.images.shape[-2:]
+        return cls(
+            ids=tuple(samples.ids),
+            labels=samples.labels,
+            boxes=samples.boxes,
+            masks=samples.masks,
+            image_size=(int(height), int(width)),
+        )
+
+    def arrays(self) -> Arrays:
+        """The targets as predictions.npz keeps them beside the predictions: ids, labels, boxes, masks."""
+        kept: Arrays = {"ids": np.asarray(list(self.ids), dtype=np.str_)}
+        for name in ("labels", "boxes", "masks"):
+            value = getattr(self, name)
+            if value is not None:
+                kept[name] = np.asarray(value)
+        return kept
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreKind:
+    """How a score is read: its title in tables, which way is better, and whether it is a share (0 to 1)."""
+
+    title: str
+    higher_is_better: bool = True
+    share: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """A picture for a person: `pixels` uint8 [3, h, w] with whatever is drawn into them, and a caption."""
+
+    pixels: NDArray[np.uint8]
+    caption: str
+
+
+class Task(Protocol):
+    """One task. Instances are small and immutable; `get_task` gives one that can do everything but a weighted loss."""
+
+    @property
+    def name(self) -> TaskName:
+        """How configs and files call it."""
+
+    @property
+    def main_score(self) -> str:
+        """The score by which epochs are compared; higher is better."""
+
+    @property
+    def score_kinds(self) -> Mapping[str, ScoreKind]:
+        """Every score that `scores` can give, in the order of tables."""
+
+    def for_training(self, config: TrainConfig, samples: Samples, num_classes: int) -> Task:
+        """The task with the loss that `config` asks for; what must be counted is counted in the training samples."""
+
+    def build(self, spec: ModelSpec, num_classes: int) -> nn.Module:
+        """A new network with this task's heads; called with images it returns the outputs, dict[str, Tensor]."""
+
+    def loss(self, outputs: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+        """Parts of the training loss, each a scalar mean over the batch; "loss" is their weighted sum."""
+
+    def losses_per_sample(self, outputs: Mapping[str, Tensor], batch: Batch) -> Tensor:
+        """Plain loss of each sample, without smoothing, weights or mixing: float32 [B]."""
+
+    def batch_scores(self, outputs: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+        """Cheap scores of a training batch for the log, each a scalar mean over the batch."""
+
+    def decode(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Predictions of B rows: what predictions.npz holds."""
+
+    def fit(self, predictions: Arrays, targets: Targets) -> dict[str, float]:
+        """What is fitted to predictions on val and then applied to other splits, e.g. the temperature."""
+
+    def scores(
+        self, predictions: Arrays, targets: Targets, classes: Sequence[str], *, intervals: bool = True
+    ) -> dict[str, Score]:
+        """Scores of a split, with 95 % intervals if asked; NaN where a score is undefined."""
+
+    def details(
+        self,
+        predictions: Arrays,
+        targets: Targets,
+        classes: Sequence[str],
+        *,
+        fitted: Mapping[str, float] | None = None,
+    ) -> dict[str, Any]:
+        """What the report shows beside the scores, as plain JSON (None for undefined).
+
+        Args:
+            fitted: what `fit` gave on val; None fits it to these very predictions, which is right on val alone.
+        """
+
+    def describe(
+        self,
+        predictions: Arrays,
+        i: int,
+        classes: Sequence[str],
+        file: str,
+        *,
+        original_size: tuple[int, int] | None = None,
+        policy: SizePolicy | None = None,
+        notes: tuple[str, ...] = (),
+    ) -> Prediction:
+        """What the network says of image `i`.
+
+        Args:
+            original_size: (height, width) before the image was fitted to the network's input by `policy`; boxes are
+                told in pixels of the original.
+        """
+
+    def draw_target(self, image: NDArray[np.uint8], targets: Targets, i: int, classes: Sequence[str]) -> Drawing:
+        """Image `i`, uint8 [C, H, W], with its target."""
+
+    def draw_prediction(self, image: NDArray[np.uint8], predictions: Arrays, i: int, classes: Sequence[str]) -> Drawing:
+        """Image `i`, uint8 [C, H, W], with what the network says of it."""
+
+
+def rgb(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """`image` uint8 [1 or 3, H, W] as uint8 [3, H, W]."""
+    return np.repeat(image, 3, axis=0) if image.shape[0] == 1 else image

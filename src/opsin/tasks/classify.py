@@ -1,0 +1,210 @@
+"""Classification: one label for each image.
+
+The target is a label. The head is a linear layer on the backbone's features; the loss is cross-entropy; a prediction
+is the softmax's probabilities.
+
+Shapes: B samples of a batch, N samples of a split, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from opsin.errors import DataError
+from opsin.ops.calibration import fit_temperature
+from opsin.ops.losses import cross_entropy, inverse_frequency_weights
+from opsin.ops.scores import check_predictions
+from opsin.tasks.base import Arrays, Drawing, ScoreKind, Targets, rgb
+from opsin.tasks.classify_scores import NUM_TOP, class_scores, classification_details, classification_scores
+from opsin.types import Prediction, Score, SizePolicy, TaskName
+
+if TYPE_CHECKING:
+    from opsin.batches.batch import Batch
+    from opsin.config import TrainConfig
+    from opsin.data.samples import Samples
+    from opsin.models.registry import ModelSpec
+
+__all__ = ["Classify", "class_scores"]
+
+_KINDS = {
+    "accuracy": ScoreKind(title="accuracy"),
+    "top5": ScoreKind(title="top-5 accuracy"),
+    "balanced_accuracy": ScoreKind(title="balanced accuracy"),
+    "macro_precision": ScoreKind(title="precision, mean over classes"),
+    "macro_recall": ScoreKind(title="recall, mean over classes"),
+    "macro_f1": ScoreKind(title="F1, mean over classes"),
+    "loss": ScoreKind(title="negative log likelihood", higher_is_better=False, share=False),
+    "brier": ScoreKind(title="Brier score", higher_is_better=False, share=False),
+    "ece": ScoreKind(title="calibration error", higher_is_better=False),
+    "adaptive_ece": ScoreKind(title="calibration error, equal-mass bins", higher_is_better=False),
+}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Classify:
+    """One label for each image.
+
+    `label_smoothing`: share of the target spread over all classes. `class_weights`: float32 [K] or None.
+    """
+
+    label_smoothing: float = 0.0
+    class_weights: Tensor | None = None
+
+    @property
+    def name(self) -> TaskName:
+        return "classify"
+
+    @property
+    def main_score(self) -> str:
+        return "accuracy"
+
+    @property
+    def score_kinds(self) -> Mapping[str, ScoreKind]:
+        return MappingProxyType(_KINDS)
+
+    def for_training(self, config: TrainConfig, samples: Samples, num_classes: int) -> Classify:
+        """This task with the smoothing and the class weights of `config`.
+
+        Raises:
+            DataError: the samples have no labels.
+        """
+        weights = None
+        if config.class_weights:
+            counts = np.bincount(_labels(Targets.of(samples)), minlength=num_classes)
+            weights = torch.from_numpy(inverse_frequency_weights(counts)).float()
+        return replace(self, label_smoothing=config.label_smoothing, class_weights=weights)
+
+    def build(self, spec: ModelSpec, num_classes: int) -> nn.Module:
+        """A backbone with a linear head: outputs {"logits": [B, K]}."""
+        from opsin.models.network import Network
+        from opsin.models.registry import build_backbone
+
+        backbone = build_backbone(spec)
+        return Network(backbone, nn.ModuleDict({"logits": nn.Linear(backbone.num_features, num_classes)}))
+
+    def loss(self, outputs: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+        """Mean cross-entropy of the batch, scalar float32.
+
+        Raises:
+            DataError: the batch has no labels.
+        """
+        mixed = batch.mixed
+        losses = cross_entropy(
+            outputs["logits"],
+            _batch_labels(batch),
+            label_smoothing=self.label_smoothing,
+            class_weights=self.class_weights,
+            partner=None if mixed is None else mixed.labels,
+            share=None if mixed is None else mixed.share,
+        )
+        return {"loss": losses.mean()}
+
+    def losses_per_sample(self, outputs: Mapping[str, Tensor], batch: Batch) -> Tensor:
+        """Negative log likelihood of each sample's label: float32 [B]."""
+        return cross_entropy(outputs["logits"], _batch_labels(batch))
+
+    def batch_scores(self, outputs: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+        """Accuracy of the batch; a mixed sample is right by the share of the label that was predicted."""
+        predicted = outputs["logits"].detach().argmax(dim=1)
+        right = (predicted == _batch_labels(batch)).float()
+        if batch.mixed is not None:
+            partner_right = (predicted == batch.mixed.labels).float()
+            right = torch.lerp(partner_right, right, batch.mixed.share)
+        return {"accuracy": right.mean()}
+
+    def decode(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """{"probabilities": float32 [B, K]}, rows of sum 1."""
+        return {"probabilities": outputs["logits"].float().softmax(dim=1)}
+
+    def fit(self, predictions: Arrays, targets: Targets) -> dict[str, float]:
+        """{"temperature": best divisor of the logits, or NaN where none is best}."""
+        probabilities, labels = _checked(predictions, targets)
+        return {"temperature": fit_temperature(probabilities, labels)}
+
+    def scores(
+        self, predictions: Arrays, targets: Targets, classes: Sequence[str], *, intervals: bool = True
+    ) -> dict[str, Score]:
+        """Accuracy, top-5 (more than 5 classes), means over classes, loss, Brier score, calibration errors.
+
+        Raises:
+            DataError: predictions and labels do not match, or are out of range.
+        """
+        probabilities, labels = _checked(predictions, targets, classes)
+        return classification_scores(probabilities, labels, intervals=intervals)
+
+    def details(
+        self,
+        predictions: Arrays,
+        targets: Targets,
+        classes: Sequence[str],
+        *,
+        fitted: Mapping[str, float] | None = None,
+    ) -> dict[str, Any]:
+        """Confusion matrix, each class's scores, reliability curve, temperature, most confident mistakes.
+
+        Raises:
+            DataError: predictions and labels do not match, or are out of range.
+        """
+        probabilities, labels = _checked(predictions, targets, classes)
+        temperature = (self.fit(predictions, targets) if fitted is None else fitted)["temperature"]
+        return classification_details(probabilities, labels, classes, targets.ids, temperature=temperature)
+
+    def describe(
+        self,
+        predictions: Arrays,
+        i: int,
+        classes: Sequence[str],
+        file: str,
+        *,
+        original_size: tuple[int, int] | None = None,
+        policy: SizePolicy | None = None,
+        notes: tuple[str, ...] = (),
+    ) -> Prediction:
+        """The likeliest class of image `i`, and at most five classes with their probabilities."""
+        row = predictions["probabilities"][i]
+        best = np.argsort(-row, kind="stable")[:NUM_TOP]
+        top = tuple((str(classes[k]), float(row[k])) for k in best)
+        return Prediction(file=file, label=top[0][0], score=top[0][1], top=top, notes=notes)
+
+    def draw_target(self, image: NDArray[np.uint8], targets: Targets, i: int, classes: Sequence[str]) -> Drawing:
+        """The image, captioned with its class."""
+        return Drawing(pixels=rgb(image), caption=str(classes[_labels(targets)[i]]))
+
+    def draw_prediction(self, image: NDArray[np.uint8], predictions: Arrays, i: int, classes: Sequence[str]) -> Drawing:
+        """The image, captioned with the likeliest class and its probability."""
+        said = self.describe(predictions, i, classes, "")
+        return Drawing(pixels=rgb(image), caption=f"{said.label} {said.score:.0%}")
+
+
+def _labels(targets: Targets) -> NDArray[np.int64]:
+    if targets.labels is None:
+        raise DataError("these samples have no labels", expected="one label for each sample")
+    return targets.labels
+
+
+def _batch_labels(batch: Batch) -> Tensor:
+    if batch.labels is None:
+        raise DataError(
+            "a batch without labels", expected="int64 [B]", do="classification needs a label for each image"
+        )
+    return batch.labels
+
+
+def _checked(
+    predictions: Arrays, targets: Targets, classes: Sequence[str] | None = None
+) -> tuple[NDArray[np.floating], NDArray[np.int64]]:
+    """Probabilities [N, K] and labels [N], after checking that they can be scored."""
+    probabilities, labels = predictions["probabilities"], _labels(targets)
+    check_predictions(probabilities, labels)
+    if classes is not None and probabilities.shape[1] != len(classes):
+        got, expected = f"{probabilities.shape[1]} columns", f"{len(classes)} classes"
+        raise DataError("the predictions are of other classes", got=got, expected=expected)
+    return probabilities, labels

@@ -1,0 +1,197 @@
+"""Scores of a split for classification, with intervals, and what its report shows beside them.
+
+Shapes: N samples, K classes, r resamples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opsin.ops import calibration
+from opsin.ops import scores as formulas
+from opsin.ops.intervals import Floats, Ints, bootstrap, percentile_interval, reflected_interval, wilson
+from opsin.types import Score
+
+NUM_TOP = 5
+NUM_MISTAKES = 48
+
+_MEANS = ("balanced_accuracy", "macro_precision", "macro_recall", "macro_f1")
+_ERRORS = ("loss", "brier")
+_CALIBRATION = ("ece", "adaptive_ece")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Outcomes:
+    """What the scores of a split are sums of; all [N] but the edges."""
+
+    labels: Ints
+    predicted: Ints
+    confidences: NDArray[np.floating]
+    log_losses: Floats
+    brier_losses: Floats
+    num_classes: int
+    adaptive_edges: Floats
+
+    @classmethod
+    def of(cls, probabilities: NDArray[np.floating], labels: Ints) -> _Outcomes:
+        confidences = probabilities.max(axis=1)
+        return cls(
+            labels=labels,
+            predicted=probabilities.argmax(axis=1).astype(np.int64),
+            confidences=confidences,
+            log_losses=formulas.log_losses(probabilities, labels),
+            brier_losses=formulas.brier_losses(probabilities, labels),
+            num_classes=probabilities.shape[1],
+            adaptive_edges=calibration.equal_mass_edges(confidences),
+        )
+
+    def counts(self, weights: Floats) -> formulas.ClassCounts:
+        return formulas.weighted_counts(weights, self.labels, self.predicted, self.num_classes)
+
+    def summary(self, weights: Floats) -> Floats:
+        """The scores without a closed interval, float64 [r, 8], in the order `_MEANS`, `_ERRORS`, `_CALIBRATION`."""
+        counts, total = self.counts(weights), weights.sum(axis=1)
+        recall = formulas.balanced_accuracy(counts)
+        means = (
+            recall,
+            formulas.class_mean(formulas.precision(counts)),
+            recall,
+            formulas.class_mean(formulas.f1(counts)),
+        )
+        errors = (weights @ self.log_losses / total, weights @ self.brier_losses / total)
+        correct = self.predicted == self.labels
+        gap = partial(calibration.weighted_calibration_error, weights, self.confidences, correct)
+        gaps = (gap(calibration.equal_width_edges()), gap(self.adaptive_edges))
+        return np.stack([*means, *errors, *gaps], axis=1)
+
+
+def classification_scores(
+    probabilities: NDArray[np.floating], labels: Ints, *, intervals: bool = True
+) -> dict[str, Score]:
+    """Every score of a split, with 95 % intervals if asked: Wilson's for shares of samples, else the bootstrap.
+
+    Args:
+        probabilities: floating [N, K].
+        labels: int64 [N].
+    """
+    outcomes = _Outcomes.of(probabilities, labels)
+    num_samples, num_classes = probabilities.shape
+    found = {"accuracy": _share((outcomes.predicted == labels).sum(), num_samples, intervals)}
+    if num_classes > NUM_TOP:
+        inside = formulas.true_class_rank(probabilities, labels) < NUM_TOP
+        found["top5"] = _share(inside.sum(), num_samples, intervals)
+    names = (*_MEANS, *_ERRORS, *_CALIBRATION)
+    values = outcomes.summary(np.ones((1, num_samples)))[0]
+    if not intervals:
+        return found | {name: Score(float(value)) for name, value in zip(names, values, strict=True)}
+    resampled = bootstrap(outcomes.summary, num_samples)
+    low, high = percentile_interval(resampled)
+    first = len(_MEANS) + len(_ERRORS)
+    low[first:], high[first:] = reflected_interval(values[first:], resampled[:, first:])
+    return found | {name: Score(*map(float, row)) for name, *row in zip(names, values, low, high, strict=True)}
+
+
+def class_scores(probabilities: NDArray[np.floating], labels: Ints, classes: Sequence[str]) -> list[dict[str, Any]]:
+    """Precision, recall and F1 of each class with intervals, and its number of samples, as plain JSON."""
+    outcomes = _Outcomes.of(probabilities, labels)
+    counts = outcomes.counts(np.ones((1, len(labels))))
+    hits, support, predicted = counts.hits[0], counts.support[0], counts.predicted[0]
+    resampled = bootstrap(lambda weights: formulas.f1(outcomes.counts(weights)), len(labels))
+    columns = {
+        "precision": (formulas.precision(counts)[0], *wilson(hits, np.where(support > 0, predicted, 0))),
+        "recall": (formulas.recall(counts)[0], *wilson(hits, support)),
+        "f1": (formulas.f1(counts)[0], *percentile_interval(resampled)),
+    }
+    return [
+        {"class": str(name)}
+        | {key: plain_score(Score(*(float(part[k]) for part in column))) for key, column in columns.items()}
+        | {"support": int(support[k])}
+        for k, name in enumerate(classes)
+    ]
+
+
+def classification_details(
+    probabilities: NDArray[np.floating],
+    labels: Ints,
+    classes: Sequence[str],
+    ids: Sequence[str],
+    *,
+    temperature: float,
+) -> dict[str, Any]:
+    """What the report shows beside the scores, as plain JSON; None for undefined.
+
+    Args:
+        probabilities: floating [N, K].
+        labels: int64 [N].
+        classes: K names.
+        ids: N names.
+        temperature: fitted on val; NaN where none is best.
+    """
+    predicted, confidences = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    curve = calibration.reliability(confidences, predicted == labels, calibration.equal_width_edges())
+    hits = np.rint(np.nan_to_num(curve.accuracy) * curve.count)
+    low, high = wilson(hits, curve.count)
+    own = probabilities[np.arange(len(labels)), labels]
+    return {
+        "confusion": formulas.confusion_matrix(labels, predicted, len(classes)).tolist(),
+        "per_class": class_scores(probabilities, labels, classes),
+        "absent_classes": [str(classes[k]) for k in np.setdiff1d(np.arange(len(classes)), labels)],
+        "reliability": {
+            "edges": curve.edges.tolist(),
+            "confidence": plain_numbers(curve.confidence),
+            "accuracy": plain_numbers(curve.accuracy),
+            "low": plain_numbers(low),
+            "high": plain_numbers(high),
+            "count": curve.count.tolist(),
+        },
+        "temperature": plain_number(temperature),
+        "ece_after_temperature": plain_number(_ece_after(probabilities, labels, temperature)),
+        "losses_floored": int((own < formulas.SMALLEST_PROBABILITY).sum()),
+        "mistakes": [
+            {
+                "index": int(i),
+                "id": str(ids[i]),
+                "truth": str(classes[labels[i]]),
+                "predicted": str(classes[predicted[i]]),
+                "confidence": float(confidences[i]),
+            }
+            for i in formulas.confident_mistakes(probabilities, labels, NUM_MISTAKES)
+        ],
+    }
+
+
+def plain_number(value: float) -> float | None:
+    """`value` for JSON, which has no NaN: None stands for undefined."""
+    return None if np.isnan(value) else float(value)
+
+
+def plain_numbers(values: Floats) -> list[float | None]:
+    """`values` [n] for JSON; None stands for undefined."""
+    return [plain_number(value) for value in values]
+
+
+def plain_score(score: Score) -> dict[str, float | None]:
+    """A score for JSON: value, low, high; None stands for undefined."""
+    return {"value": plain_number(score.value), "low": plain_number(score.low), "high": plain_number(score.high)}
+
+
+def _share(successes: int, total: int, intervals: bool) -> Score:
+    value = float(successes / total)
+    if not intervals:
+        return Score(value)
+    low, high = wilson(successes, total)
+    return Score(value, float(low), float(high))
+
+
+def _ece_after(probabilities: NDArray[np.floating], labels: Ints, temperature: float) -> float:
+    if np.isnan(temperature):
+        return np.nan
+    softened = calibration.apply_temperature(probabilities, temperature)
+    correct = probabilities.argmax(axis=1) == labels  # a temperature changes no decision
+    return calibration.calibration_error(softened.max(axis=1), correct, calibration.equal_width_edges())
