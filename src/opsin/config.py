@@ -83,12 +83,20 @@ class ModelConfig:
         Name of the architecture; `opsin models` lists them.
     filters
         Filters of each convolutional layer (plain), or the widths of the stages (others).
+    conv_layers
+        Number of convolutional layers of the plain CNN, instead of `filters`; each has twice the filters of the last.
+    first_filters
+        Filters of the first of `conv_layers`.
     kernel_size
         Side of the plain CNN's filters.
     dense
         Nodes of each dense layer between the convolutions and the logits.
     batch_norm
-        Batch normalization after each convolution.
+        Batch normalization after each convolution and each dense layer.
+    conv_dropout
+        Share of activations dropped after each convolutional layer and its pooling.
+    dense_dropout
+        Share of activations dropped before each dense layer.
     dropout
         Share of activations dropped before the logits.
     downsample
@@ -97,16 +105,23 @@ class ModelConfig:
 
     model: str = "plain"
     filters: tuple[int, ...] | None = None
+    conv_layers: int | None = None
+    first_filters: int | None = None
     kernel_size: int | None = None
     dense: tuple[int, ...] | None = None
     batch_norm: bool | None = None
+    conv_dropout: float | None = None
+    dense_dropout: float | None = None
     dropout: float | None = None
     downsample: Literal["pool", "stride"] | None = None
 
     def __post_init__(self) -> None:
         for name in ("filters", "dense"):
             require(all(n > 0 for n in getattr(self, name) or ()), name, getattr(self, name), "positive numbers")
-        require(self.dropout is None or 0 <= self.dropout < 1, "dropout", self.dropout, "0 <= x < 1")
+        for name in ("conv_dropout", "dense_dropout", "dropout"):
+            require(getattr(self, name) is None or 0 <= getattr(self, name) < 1, name, getattr(self, name), "0 <= x < 1")
+        for name in ("conv_layers", "first_filters"):
+            require(getattr(self, name) is None or getattr(self, name) > 0, name, getattr(self, name), "1 or more")
         odd = self.kernel_size is None or (self.kernel_size > 0 and self.kernel_size % 2 == 1)
         require(odd, "kernel_size", self.kernel_size, "an odd number")
 
@@ -210,6 +225,8 @@ class TrainConfig:
         sgd (Nesterov), adam, adamw, nadam, rmsprop, or muon (filters; adamw for the rest).
     lr
         Peak learning rate.
+    lr_other
+        Peak learning rate of what Muon leaves to AdamW: biases, norms and the head.
     momentum
         Momentum of sgd, muon and rmsprop; beta1 of the Adam family.
     weight_decay
@@ -259,6 +276,7 @@ class TrainConfig:
     accumulate: int = 1
     optimizer: OptimizerName = "adamw"
     lr: float = 1e-3
+    lr_other: float = 0.01
     momentum: float = 0.9
     weight_decay: float = 0.0
     l2: float = 0.0
@@ -281,7 +299,7 @@ class TrainConfig:
     tensorboard: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "minutes", "batch_size", "lr", "accumulate", "checkpoint_minutes"):
+        for name in ("epochs", "minutes", "batch_size", "lr", "lr_other", "accumulate", "checkpoint_minutes"):
             value = getattr(self, name)
             require(value is None or value > 0, name, value, "more than 0")
         for name in ("momentum", "label_smoothing", "ema", "warmup"):

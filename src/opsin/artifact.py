@@ -1,0 +1,185 @@
+"""The artefact: a folder that is all one needs to use a trained network, and nothing that can run by itself.
+
+    weights.safetensors   every tensor of the network
+    model.json            format, task, classes, architecture, preprocessing
+    golden.safetensors    a few input images and what the network answered to them when it was saved
+    manifest.json         SHA-256 of the three files above
+
+Loading refuses a folder of which any byte has changed, and tensors that do not fit the architecture.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from opsin.batches.preprocess import Preprocess
+from opsin.errors import ArtifactError, OpsinError
+from opsin.io.files import atomic_folder, read_json, sha256_file, write_json
+from opsin.io.tensors import read_tensors, write_tensors
+from opsin.models.registry import ModelSpec
+from opsin.tasks import get_task
+from opsin.types import TaskName
+
+FORMAT = 1
+PARTS = ("weights.safetensors", "model.json", "golden.safetensors")
+GOLDEN_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Artifact:
+    """A network with everything that turns an image into an answer."""
+
+    network: nn.Module
+    task: TaskName
+    classes: tuple[str, ...]
+    spec: ModelSpec
+    preprocess: Preprocess
+    meta: Mapping[str, Any]
+
+
+def save(folder: Path, artifact: Artifact, *, golden_images: Tensor) -> None:
+    """Write `artifact` as a folder, whole or not at all; an older one at the same place is replaced.
+
+    Args:
+        folder: where; its parent exists.
+        artifact: the network and its contract, on any device.
+        golden_images: uint8 [n, C, H, W], a few inputs whose outputs are stored as proof.
+    """
+    network = artifact.network
+    weights = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
+    outputs = answers(artifact, golden_images)
+    golden = {"images": golden_images.cpu()} | {f"outputs.{key}": value for key, value in outputs.items()}
+    with atomic_folder(folder, replace=True) as partial:
+        write_tensors(partial / "weights.safetensors", weights, {})
+        write_tensors(partial / "golden.safetensors", golden, {})
+        write_json(partial / "model.json", _description(artifact))
+        write_json(partial / "manifest.json", {part: sha256_file(partial / part) for part in PARTS})
+
+
+def load(folder: Path, *, device: torch.device | str = "cpu") -> Artifact:
+    """Read an artefact, after checking that no byte of it has changed.
+
+    Raises:
+        ArtifactError: a part is missing or altered, the format is newer, or tensors do not fit the architecture.
+    """
+    verify(folder)
+    try:
+        description = read_json(folder / "model.json")
+        if description.get("format") != FORMAT:
+            got, do = description.get("format"), "install a newer Opsin"
+            raise ArtifactError("unknown format of artefact", where=folder, got=got, expected=FORMAT, do=do)
+        spec = ModelSpec(**description["spec"])
+        classes = tuple(description["classes"])
+        network = get_task(description["task"]).build(spec, len(classes))
+        preprocess = Preprocess.from_dict(description["preprocess"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ArtifactError("model.json is incomplete", where=folder / "model.json", got=repr(error)) from error
+    weights, _ = read_tensors(folder / "weights.safetensors")
+    load_weights(network, weights, where=folder)
+    return Artifact(
+        network=network.to(device).eval(),
+        task=cast("TaskName", description["task"]),
+        classes=classes,
+        spec=spec,
+        preprocess=preprocess,
+        meta=description.get("meta", {}),
+    )
+
+
+def verify(folder: Path) -> None:
+    """Compare every file of an artefact with the manifest.
+
+    Raises:
+        ArtifactError: a file is missing, unreadable, unexpected or altered.
+    """
+    manifest_path = folder / "manifest.json"
+    if not manifest_path.is_file():
+        raise ArtifactError("no artefact here", where=folder, expected=f"{', '.join(PARTS)} and manifest.json")
+    try:
+        manifest = read_json(manifest_path)
+    except OpsinError as error:
+        raise ArtifactError("the manifest is altered", where=manifest_path, got=error.what) from error
+    if tuple(manifest) != PARTS:
+        raise ArtifactError("the manifest is altered", where=manifest_path, got=list(manifest), expected=list(PARTS))
+    for part, expected in manifest.items():
+        path = folder / part
+        if not path.is_file():
+            raise ArtifactError("a part of the artefact is missing", where=path)
+        if (got := sha256_file(path)) != expected:
+            do = "copy the artefact again from where it was trained"
+            raise ArtifactError("a part of the artefact is altered", where=path, got=got, expected=expected, do=do)
+
+
+def load_weights(network: nn.Module, weights: Mapping[str, Tensor], *, where: object) -> None:
+    """Copy `weights` into `network`; names and shapes must agree exactly.
+
+    Raises:
+        ArtifactError: listing the tensors that are missing, extra or of another shape.
+    """
+    wanted = network.state_dict()
+    missing = sorted(wanted.keys() - weights.keys())
+    extra = sorted(weights.keys() - wanted.keys())
+    shared = wanted.keys() & weights.keys()
+    misshaped = [
+        f"{key}: {tuple(weights[key].shape)} for {tuple(wanted[key].shape)}"
+        for key in sorted(shared)
+        if weights[key].shape != wanted[key].shape
+    ]
+    if missing or extra or misshaped:
+        got = f"missing {missing[:8]}, extra {extra[:8]}, misshaped {misshaped[:8]}"
+        raise ArtifactError("tensors do not fit the architecture", where=where, got=got)
+    network.load_state_dict(dict(weights))
+
+
+@torch.no_grad()
+def answers(artifact: Artifact, images: Tensor) -> dict[str, Tensor]:
+    """Raw outputs of the network for uint8 images [n, C, H, W], on the CPU in float32."""
+    network = artifact.network.eval()
+    device = next(network.parameters()).device
+    outputs: dict[str, Tensor] = network(artifact.preprocess(images.to(device)))
+    return {key: value.float().cpu().contiguous() for key, value in outputs.items()}
+
+
+def check_golden(folder: Path, artifact: Artifact) -> float:
+    """Largest relative difference between the stored golden answers and those of `artifact` on this machine.
+
+    Raises:
+        ArtifactError: the answers differ by more than rounding.
+    """
+    golden, _ = read_tensors(folder / "golden.safetensors")
+    now = answers(artifact, golden["images"])
+    stored = {key: golden[f"outputs.{key}"] for key in now}
+    worst = max(float((now[k] - v).abs().max() / v.abs().max().clamp_min(1e-6)) for k, v in stored.items())
+    if not worst <= GOLDEN_TOLERANCE:
+        raise ArtifactError("the network answers otherwise than when it was saved", where=folder, got=worst)
+    return worst
+
+
+def _description(artifact: Artifact) -> dict[str, Any]:
+    spec = artifact.spec
+    plain_spec = {
+        "name": spec.name,
+        "channels": spec.channels,
+        "height": spec.height,
+        "width": spec.width,
+        "options": json.loads(json.dumps(dict(spec.options))),
+    }
+    return {
+        "format": FORMAT,
+        "task": artifact.task,
+        "classes": list(_strings(artifact.classes)),
+        "spec": plain_spec,
+        "preprocess": artifact.preprocess.to_dict(),
+        "meta": dict(artifact.meta),
+    }
+
+
+def _strings(values: Sequence[str]) -> list[str]:
+    return [str(value) for value in values]

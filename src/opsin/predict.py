@@ -1,0 +1,145 @@
+"""The one inference path: bytes -> preprocess -> network -> prediction.
+
+Evaluation, the command line and every later server go through `Predictor`, so that they cannot disagree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from opsin.artifact import Artifact, load
+from opsin.data.samples import Samples
+from opsin.errors import ImageError, InputError
+from opsin.io.files import walk_files
+from opsin.io.images import IMAGE_SUFFIXES, read_image
+from opsin.progress import QUIET, Reporter
+from opsin.tasks import get_task
+from opsin.types import Prediction
+
+BATCH_SIZE = 256
+
+
+class Predictor:
+    """A network that answers.
+
+    Args:
+        artifact: network, classes and preprocessing contract.
+        device: where it runs.
+        batch_size: images in one forward pass; changes speed and memory, never the answers beyond rounding.
+    """
+
+    def __init__(self, artifact: Artifact, *, device: torch.device | str = "cpu", batch_size: int = BATCH_SIZE) -> None:
+        self.artifact = artifact
+        self.device = torch.device(device)
+        self.batch_size = batch_size
+        self.task = get_task(artifact.task)
+        self.network = artifact.network.to(self.device).eval()
+
+    @torch.inference_mode()
+    def run(self, images: Tensor) -> dict[str, np.ndarray]:
+        """Decoded predictions of one batch.
+
+        Args:
+            images: uint8 [B, C, H, W] of the contract's size.
+
+        Returns:
+            Arrays of B rows, e.g. {"probabilities": float32 [B, K]}.
+        """
+        channels_last = images.to(self.device).contiguous(memory_format=torch.channels_last)
+        outputs = self.network(self.artifact.preprocess(channels_last))
+        decoded = self.task.decode(outputs)
+        return {key: value.float().cpu().numpy() for key, value in decoded.items()}
+
+    def samples(self, samples: Samples) -> dict[str, np.ndarray]:
+        """Decoded predictions of a whole split, in its order."""
+        starts = range(0, len(samples.images), self.batch_size)
+        rows = (np.ascontiguousarray(samples.images[start : start + self.batch_size]) for start in starts)
+        return _concatenated(self.run(torch.from_numpy(images)) for images in rows)
+
+    def files(self, files: Sequence[Path], *, report: Reporter = QUIET) -> list[Prediction]:
+        """A prediction for each image file, in order.
+
+        Raises:
+            ImageError: listing every file that cannot be read; none is predicted then.
+        """
+        found: list[Prediction] = []
+        with report.bar("predicting", len(files)) as bar:
+            for start in range(0, len(files), self.batch_size):
+                chunk = files[start : start + self.batch_size]
+                found.extend(self._chunk(chunk))
+                bar.advance(len(chunk))
+        return found
+
+    def _chunk(self, files: Sequence[Path]) -> list[Prediction]:
+        decoded = list(_decoded(files))
+        fitted = [self.artifact.preprocess.fit_image(pixels) for pixels, _ in decoded]
+        predictions = self.run(torch.from_numpy(np.stack(fitted)))
+        return [
+            self.task.describe(
+                predictions,
+                i,
+                self.artifact.classes,
+                str(file),
+                original_size=pixels.shape[1:],
+                policy=self.artifact.preprocess.size,
+                notes=(*notes, *self._size_notes(pixels.shape)),
+            )
+            for i, (file, (pixels, notes)) in enumerate(zip(files, decoded, strict=True))
+        ]
+
+    def _size_notes(self, shape: tuple[int, ...]) -> tuple[str, ...]:
+        size = self.artifact.preprocess.size
+        if shape[1:] == (size.height, size.width):
+            return ()
+        return (f"{shape[2]}x{shape[1]} px fitted to {size.width}x{size.height} px by {size.fit}",)
+
+
+def predict_files(model_folder: Path, files: Sequence[Path], *, report: Reporter = QUIET) -> list[Prediction]:
+    """Predictions of a saved network for image files and folders of them."""
+    return Predictor(load(model_folder)).files(image_files(files), report=report)
+
+
+def image_files(paths: Iterable[Path]) -> list[Path]:
+    """The files named, and the image files in the folders named, in natural order.
+
+    Raises:
+        InputError: a path does not exist, or a folder holds no image.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            inside = [file for file in walk_files(path) if file.suffix.lower() in IMAGE_SUFFIXES]
+            if not inside:
+                raise InputError("a folder without images", where=path, expected=", ".join(sorted(IMAGE_SUFFIXES)))
+            found.extend(inside)
+        elif path.is_file():
+            found.append(path)
+        else:
+            raise InputError("no such file or folder", where=path)
+    return found
+
+
+def _decoded(files: Sequence[Path]) -> Iterator[tuple[np.ndarray, tuple[str, ...]]]:
+    refused: list[ImageError] = []
+    for file in files:
+        try:
+            image = read_image(file)
+        except ImageError as error:
+            refused.append(error)
+            continue
+        yield image.pixels, image.notes
+    if len(refused) == 1:
+        raise refused[0]
+    if refused:
+        listed = "; ".join(f"{error.where}: {error.what}" for error in refused)
+        raise ImageError(f"{len(refused)} files cannot be read; nothing was predicted", got=listed)
+
+
+def _concatenated(parts: Iterable[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    collected = list(parts)
+    return {key: np.concatenate([part[key] for part in collected]) for key in collected[0]} if collected else {}

@@ -1,0 +1,132 @@
+"""Progress of long work, on stderr, with an estimate of what is left.
+
+On a terminal (and in a notebook) a live bar; elsewhere plain lines that a log file can hold; nothing when quiet.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+    from rich.progress import TaskID
+
+SECONDS_BETWEEN_LINES = 15.0
+
+
+@dataclass
+class Bar:
+    """One piece of long work: `done` of `total` units."""
+
+    title: str
+    total: int
+    reporter: Reporter
+    done: int = 0
+    note: str = ""
+    rich_task: TaskID | None = None
+    began: float = field(default_factory=time.monotonic)
+    last_line: float = field(default_factory=time.monotonic)
+
+    def advance(self, amount: int = 1, note: str = "") -> None:
+        """Count `amount` more units; `note` is shown beside the bar."""
+        self.at(self.done + amount, note)
+
+    def at(self, done: int, note: str = "") -> None:
+        """`done` units are finished."""
+        self.done, self.note = done, note or self.note
+        self.reporter.show(self)
+
+    def seconds_left(self) -> float | None:
+        """Estimate of the seconds that are left, or None before anything is done."""
+        if not self.done:
+            return None
+        return (time.monotonic() - self.began) / self.done * max(self.total - self.done, 0)
+
+
+class Reporter:
+    """Where progress and messages of one piece of work go."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self.quiet = quiet
+        self.live = not quiet and (sys.stderr.isatty() or _in_notebook())
+        self._rich: RichProgress | None = None
+
+    @contextmanager
+    def bar(self, title: str, total: int) -> Iterator[Bar]:
+        """A bar for `total` units of work, closed at the end of the block."""
+        bar = Bar(title, total, self)
+        if not self.live:
+            yield bar
+            return
+        with _rich_progress() as self._rich:
+            bar.rich_task = self._rich.add_task(title, total=total, note="")
+            try:
+                yield bar
+            finally:
+                self.show(bar)
+        self._rich = None
+
+    def message(self, text: str) -> None:
+        """One line for the user."""
+        if self.quiet:
+            return
+        if self._rich is not None:
+            self._rich.console.print(text, markup=False, highlight=False)
+        else:
+            print(text, file=sys.stderr, flush=True)
+
+    def show(self, bar: Bar) -> None:
+        """Draw `bar` as it stands now."""
+        if self._rich is not None and bar.rich_task is not None:
+            self._rich.update(bar.rich_task, completed=bar.done, total=bar.total, note=bar.note)
+        elif not self.quiet and time.monotonic() - bar.last_line > SECONDS_BETWEEN_LINES:
+            bar.last_line = time.monotonic()
+            left = bar.seconds_left()
+            remaining = "" if left is None else f", {duration(left)} left"
+            self.message(f"{bar.title}: {bar.done}/{bar.total}{remaining}  {bar.note}".rstrip())
+
+
+QUIET = Reporter(quiet=True)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them.
+
+    >>> duration(3725)
+    '1 h 2 min'
+    >>> duration(61)
+    '1 min 1 s'
+    >>> duration(0.25)
+    '0.2 s'
+    """
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min {rest} s"
+
+
+def _rich_progress() -> RichProgress:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    return Progress(*columns, console=Console(stderr=True))
+
+
+def _in_notebook() -> bool:
+    return "ipykernel" in sys.modules

@@ -1,0 +1,207 @@
+"""The run folder: the interface through which training, evaluation, reports and prediction meet.
+
+A run folder is valid or absent: it is made under a temporary name with its config inside, then renamed. Every file in
+it is written under a temporary name, synced, and renamed. The log is appended to; a last line that was cut off by a
+crash is not part of it.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from opsin.config import RunConfig, from_dict, to_dict
+from opsin.errors import RunError, nearest
+from opsin.io.arrays import read_npz
+from opsin.io.files import atomic_folder, read_json, write_atomically, write_json
+from opsin.types import Prediction, SplitName
+
+RUNS_FOLDER = Path("runs")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
+
+
+class Run:
+    """One run folder, read lazily: what is in the files is the truth.
+
+    Args:
+        path: the folder.
+
+    Raises:
+        RunError: there is no run at `path`.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        if not (self.path / "config.json").is_file():
+            raise RunError("no run here", where=self.path, expected="a folder with config.json", do=_other_runs(self.path))
+
+    @classmethod
+    def open(cls, name: Path | str, *, out: Path | str = RUNS_FOLDER) -> Run:
+        """The run at a path, or of that name in `out`."""
+        path = Path(name)
+        return cls(path if (path / "config.json").is_file() else Path(out) / path)
+
+    @classmethod
+    def create(cls, config: RunConfig, *, name: str, out: Path | str = RUNS_FOLDER) -> Run:
+        """Make the folder of a new run.
+
+        Raises:
+            RunError: the name is taken, or is no plain file name.
+        """
+        if not _NAME.fullmatch(name):
+            raise RunError("not a name for a run", got=name, expected="letters, digits and . _ + - (at most 100)")
+        path = Path(out) / name
+        if path.exists():
+            do = "`--resume` goes on with it; another `--name` starts a new one"
+            raise RunError("a run of this name exists; nothing was overwritten", where=path, do=do)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_folder(path) as folder:
+            write_json(folder / "config.json", to_dict(config))
+        return cls(path)
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def config(self) -> RunConfig:
+        """Every setting, resolved."""
+        return from_dict(RunConfig, self._json("config.json"), where=str(self.path / "config.json"))
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """Versions, processor, threads, precision chosen and the timings behind the choice."""
+        return self._json("environment.json")
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """Data set, split sizes, class counts, fingerprint, audit findings."""
+        return self._json("data.json")
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What came out, in a few numbers. Empty until the run has finished or stopped."""
+        return self._json("summary.json")
+
+    @property
+    def scores(self) -> dict[str, Any]:
+        """Scores with intervals and details, per split. Empty until the run has finished."""
+        return self._json("scores.json")
+
+    @property
+    def log(self) -> list[dict[str, Any]]:
+        """One mapping per epoch and per event, in order."""
+        path = self.path / "log.jsonl"
+        if not path.is_file():
+            return []
+        lines = path.read_bytes().split(b"\n")
+        return [json.loads(line) for line in lines[:-1] if line]
+
+    @property
+    def epochs(self) -> list[dict[str, Any]]:
+        """The log's epochs alone."""
+        return [event for event in self.log if event["event"] == "epoch"]
+
+    @property
+    def model_folder(self) -> Path:
+        return self.path / "model"
+
+    @property
+    def checkpoints_folder(self) -> Path:
+        return self.path / "checkpoints"
+
+    def predictions(self, split: SplitName) -> dict[str, np.ndarray]:
+        """Per-sample outputs on `split`; empty when that split has not been scored."""
+        return {key.removeprefix(f"{split}/"): v for key, v in self._npz("predictions.npz").items() if key.startswith(split)}
+
+    def gallery(self) -> dict[str, np.ndarray]:
+        """Thumbnails: samples, augmented samples, mistakes."""
+        return self._npz("gallery.npz")
+
+    def write(self, file: str, values: Mapping[str, Any]) -> None:
+        """Replace one JSON file of the run, whole."""
+        write_json(self.path / file, dict(values))
+
+    def write_arrays(self, file: str, arrays: Mapping[str, np.ndarray]) -> None:
+        """Replace one .npz file of the run, whole."""
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, allow_pickle=False, **dict(arrays))
+        write_atomically(self.path / file, buffer.getvalue())
+
+    def event(self, event: str, **values: Any) -> None:
+        """Append one event to the log."""
+        stamp = datetime.now(UTC).isoformat(timespec="milliseconds")
+        line = json.dumps({"event": event, "time": stamp, **values}) + "\n"
+        self._drop_torn_line()
+        with (self.path / "log.jsonl").open("ab") as log:
+            log.write(line.encode())
+            log.flush()
+            os.fsync(log.fileno())
+
+    def rewind(self, step: int) -> None:
+        """Drop what the log says of epochs after `step`, because they are about to be trained again."""
+        kept = [e for e in self.log if e["event"] != "epoch" or e["step"] <= step]
+        write_atomically(self.path / "log.jsonl", "".join(json.dumps(e) + "\n" for e in kept).encode())
+
+    def record_test_opening(self, command: str) -> int:
+        """Write down that somebody looked at the test split; returns how often that has happened by now."""
+        self.event("test_opened", command=command, message="the test split was opened")
+        return self.test_openings
+
+    @property
+    def test_openings(self) -> int:
+        return sum(event["event"] == "test_opened" for event in self.log)
+
+    def predict(self, *files: Path | str) -> list[Prediction]:
+        """Predictions of this run's network for image files, and for folders of them."""
+        from opsin.predict import predict_files  # here, because reading a run should not import torch
+
+        return predict_files(self.model_folder, [Path(file) for file in files])
+
+    def _drop_torn_line(self) -> None:
+        """Remove a last line that a crash cut off, before another is put behind it."""
+        path = self.path / "log.jsonl"
+        if path.is_file() and not (content := path.read_bytes()).endswith(b"\n"):
+            write_atomically(path, content[: content.rfind(b"\n") + 1])
+
+    def _json(self, file: str) -> dict[str, Any]:
+        path = self.path / file
+        return read_json(path) if path.is_file() else {}
+
+    def _npz(self, file: str) -> dict[str, np.ndarray]:
+        path = self.path / file
+        return read_npz(path) if path.is_file() else {}
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"
+
+
+def next_name(stem: str, out: Path | str = RUNS_FOLDER) -> str:
+    """`stem-1`, or the first number that is free in `out`."""
+    clean = re.sub(r"[^A-Za-z0-9._+-]+", "-", stem).strip("-.") or "run"
+    number = 1
+    while (Path(out) / f"{clean}-{number}").exists():
+        number += 1
+    return f"{clean}-{number}"
+
+
+def list_runs(out: Path | str = RUNS_FOLDER) -> list[str]:
+    """Names of the runs in `out`, oldest first."""
+    folders = [p.parent for p in Path(out).glob("*/config.json")]
+    return [p.name for p in sorted(folders, key=lambda p: (p / "config.json").stat().st_mtime)]
+
+
+def _other_runs(path: Path) -> str:
+    names = list_runs(path.parent)
+    if not names:
+        return "`opsin train DATA` makes one"
+    close = nearest(path.name, names)
+    return f"did you mean `{close}`?" if close else f"runs there: {', '.join(names[-5:])}"

@@ -1,0 +1,83 @@
+"""What stops a run before it goes wrong in silence, or lets it go on where it would have died."""
+
+from __future__ import annotations
+
+import math
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+
+import torch
+from torch import Tensor, nn
+
+from opsin.errors import DivergedError
+
+PATIENT_SIGNALS = 2
+
+
+class StopRequest:
+    """Ctrl-C or SIGTERM, remembered until the step at hand is done.
+
+    The second signal is taken note of too; the third ends the process at once.
+    """
+
+    def __init__(self, message: Callable[[str], None]) -> None:
+        self.count = 0
+        self._message = message
+
+    @property
+    def made(self) -> bool:
+        return self.count > 0
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Take the signals inside the block; only in the main thread, where Python allows it."""
+        try:
+            before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        except ValueError:  # not the main thread: its owner takes the signals
+            yield
+            return
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.count += 1
+        if self.count > PATIENT_SIGNALS:
+            raise KeyboardInterrupt
+        self._message(f"{signal.Signals(number).name}: stopping after this step, with a checkpoint")
+
+
+def check_finite(loss: float, gradient_norm: float, *, step: int, samples: Sequence[int]) -> None:
+    """Refuse to go on from a loss or a gradient that is no number.
+
+    Raises:
+        DivergedError: naming the step and the samples of the batch.
+    """
+    if math.isfinite(loss) and math.isfinite(gradient_norm):
+        return
+    what = "the loss" if not math.isfinite(loss) else "a gradient"
+    shown = ", ".join(str(i) for i in samples[:16]) + (" …" if len(samples) > 16 else "")
+    raise DivergedError(
+        f"{what} is not a finite number; the weights before this step were kept",
+        where=f"step {step}, training samples {shown}",
+        got=f"loss {loss}, gradient norm {gradient_norm}",
+        do="lower --lr, set --clip 1, or look at these samples with `opsin data audit`",
+    )
+
+
+def gradient_norm(network: nn.Module) -> Tensor:
+    """Euclidean norm of all gradients together, a scalar."""
+    gradients = [p.grad for p in network.parameters() if p.grad is not None]
+    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an allocation on the CPU or a GPU was refused."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and ("can't allocate memory" in text or "out of memory" in text)

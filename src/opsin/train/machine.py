@@ -1,0 +1,152 @@
+"""The machine under a run: device, threads, allocator, memory, and what all of them did."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import resource
+import sys
+import time
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import opsin
+from opsin.config import TrainConfig
+from opsin.errors import ConfigError
+
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
+TOP_PAD_BYTES = 256 << 20
+
+
+def prepare(config: TrainConfig) -> torch.device:
+    """Set threads and allocator for training, and return the device.
+
+    Raises:
+        ConfigError: the device that the user named is not here.
+    """
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    device = pick_device(config.device)
+    if device.type == "cpu":
+        keep_memory_warm()
+    return device
+
+
+def pick_device(name: str) -> torch.device:
+    """The named device; "auto" takes CUDA, then Apple's MPS, then the CPU."""
+    present = available_devices()
+    if name == "auto":
+        return torch.device(present[0])
+    if name.split(":")[0] not in present:
+        raise ConfigError("this device is not here", got=name, expected=", ".join(present))
+    return torch.device(name)
+
+
+def available_devices() -> list[str]:
+    """Kinds of device on this machine, fastest first."""
+    kinds = [("cuda", torch.cuda.is_available()), ("mps", torch.backends.mps.is_available()), ("cpu", True)]
+    return [name for name, present in kinds if present]
+
+
+@cache
+def keep_memory_warm() -> bool:
+    """Let the C allocator keep freed memory instead of giving it back to the kernel after every step.
+
+    Large activations are otherwise mapped anew, page by page, at each step: that costs 15 to 30 % of the time of a
+    convolutional network's step on two cores (`benchmarks/allocator.py`). True where the allocator took the advice
+    (glibc).
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:
+        return False
+    settings = ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1), (M_TOP_PAD, TOP_PAD_BYTES))
+    return all([mallopt(option, value) == 1 for option, value in settings])
+
+
+def describe(device: torch.device) -> dict[str, Any]:
+    """Versions and hardware, for environment.json."""
+    import torchvision
+
+    found = {
+        "opsin": opsin.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "platform": platform.platform(),
+        "processor": processor_name(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "memory_bytes": memory_bytes(),
+        "device": str(device),
+    }
+    if device.type == "cuda":
+        found["gpu"] = torch.cuda.get_device_name(device)
+    return found
+
+
+def processor_name() -> str:
+    """Name of the processor, as the kernel gives it."""
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def memory_bytes() -> int | None:
+    """Physical memory, or None where the system does not say."""
+    if not hasattr(os, "sysconf") or "SC_PHYS_PAGES" not in os.sysconf_names:
+        return None
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def peak_memory_bytes() -> int:
+    """Largest resident memory of this process so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+@dataclass
+class Usage:
+    """Time on the wall and on the processor since it was made, or since the last `reset`."""
+
+    wall: float = field(default_factory=time.monotonic)
+    cpu: float = field(default_factory=time.process_time)
+
+    def seconds(self) -> float:
+        return time.monotonic() - self.wall
+
+    def cpu_seconds(self) -> float:
+        return time.process_time() - self.cpu
+
+    def cpu_percent(self) -> float:
+        """Share of all cores that this process kept busy, 0 to 100."""
+        return round(100 * self.cpu_seconds() / max(self.seconds(), 1e-9) / (os.cpu_count() or 1), 1)
+
+    def reset(self) -> None:
+        self.wall, self.cpu = time.monotonic(), time.process_time()
+
+
+def gpu_usage(device: torch.device) -> dict[str, Any]:
+    """Peak memory of the GPU, and its utilisation where the driver tells it; empty on a CPU."""
+    if device.type == "cuda":
+        return {"gpu_memory_bytes": torch.cuda.max_memory_allocated(device), **_gpu_percent(device)}
+    if device.type == "mps":
+        return {"gpu_memory_bytes": torch.mps.driver_allocated_memory()}
+    return {}
+
+
+def _gpu_percent(device: torch.device) -> dict[str, Any]:
+    try:
+        return {"gpu_percent": torch.cuda.utilization(device)}
+    except (ModuleNotFoundError, RuntimeError):  # needs the driver's management library, which not every machine has
+        return {}

@@ -1,0 +1,146 @@
+"""Optimizers by name, with the weights that are decayed kept apart from those that are not.
+
+Muon steps filters and matrices along the nearest orthogonal matrix of their momentum; everything else (biases, norms,
+the head) is stepped by AdamW inside the same optimizer, so that a checkpoint has one optimizer to hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from opsin.config import TrainConfig
+
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+"""Coefficients of the quintic iteration. Source: K. Jordan, https://kellerjordan.github.io/posts/muon/"""
+ADAM_BETA2 = 0.999
+RMSPROP_ALPHA = 0.9
+
+
+def build_optimizer(network: nn.Module, config: TrainConfig) -> Optimizer:
+    """The optimizer that `config` names, for the trainable parameters of `network`.
+
+    Weight decay is applied to weights of two or more dimensions, never to biases and norms.
+    """
+    if config.optimizer == "muon":
+        return _muon(network, config)
+    groups = _decay_groups(list(_trainable(network)), config.weight_decay)
+    betas = (config.momentum, ADAM_BETA2)
+    if config.optimizer == "sgd":
+        nesterov = config.momentum > 0
+        return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=nesterov, fused=True)
+    if config.optimizer == "adam":
+        return torch.optim.Adam(groups, lr=config.lr, betas=betas, fused=True)
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=config.lr, betas=betas, fused=True)
+    if config.optimizer == "nadam":
+        return torch.optim.NAdam(groups, lr=config.lr, betas=betas, decoupled_weight_decay=True, foreach=True)
+    return torch.optim.RMSprop(groups, lr=config.lr, alpha=RMSPROP_ALPHA, momentum=config.momentum, foreach=True)
+
+
+def scale_learning_rate(optimizer: Optimizer, factor: float) -> None:
+    """Set the rate of every group to `factor` times its peak."""
+    for group in optimizer.param_groups:
+        group.setdefault("peak_lr", group["lr"])
+        group["lr"] = group["peak_lr"] * factor
+
+
+def add_l2(network: nn.Module, strength: float) -> None:
+    """Add the gradient of `strength * sum(w**2)` to the weights' gradients, as Keras' L2 regularizer does."""
+    weights = [p for _, p in _trainable(network) if p.ndim > 1 and p.grad is not None]
+    gradients = [p.grad for p in weights if p.grad is not None]
+    torch._foreach_add_(gradients, [p.detach() for p in weights], alpha=2 * strength)
+
+
+class Muon(Optimizer):
+    """Momentum, orthogonalized by Newton-Schulz iterations, for filters; AdamW for the rest.
+
+    Groups of kind "filters" hold weights [out, in, ...], which are flattened to matrices [out, in * ...]; their norm is
+    kept at sqrt(out) throughout, so that the learning rate alone sets the relative size of a step. Groups of kind
+    "others" are stepped by AdamW.
+
+    Source: K. Jordan, https://kellerjordan.github.io/posts/muon/; AdamW: arXiv 1711.05101, algorithm 2.
+    """
+
+    def __init__(self, groups: list[dict[str, Any]]) -> None:
+        super().__init__(groups, {"momentum": 0.6, "betas": (0.9, ADAM_BETA2), "eps": 1e-8, "weight_decay": 0.0})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """Update every parameter that has a gradient."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    continue
+                if group["kind"] == "filters":
+                    self._step_filters(parameter, group)
+                else:
+                    self._step_other(parameter, group)
+
+    def _step_filters(self, parameter: Tensor, group: dict[str, Any]) -> None:
+        gradient, state = parameter.grad, self.state[parameter]
+        assert gradient is not None
+        if not state:
+            state["momentum"] = torch.zeros_like(gradient)
+        momentum = state["momentum"].mul_(group["momentum"]).add_(gradient)
+        ahead = gradient.add(momentum, alpha=group["momentum"])
+        direction = orthogonalized(ahead.flatten(1)).view_as(ahead)
+        parameter.mul_(len(parameter) ** 0.5 / parameter.norm().clamp_min(1e-7))
+        parameter.add_(direction, alpha=-group["lr"])
+
+    def _step_other(self, parameter: Tensor, group: dict[str, Any]) -> None:
+        gradient, state = parameter.grad, self.state[parameter]
+        assert gradient is not None
+        if not state:
+            state["step"] = torch.zeros(())
+            state["mean"], state["square"] = torch.zeros_like(gradient), torch.zeros_like(gradient)
+        beta1, beta2 = group["betas"]
+        state["step"] += 1
+        step = float(state["step"])
+        mean = state["mean"].lerp_(gradient, 1 - beta1)
+        square = state["square"].mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+        denominator = (square / (1 - beta2**step)).sqrt_().add_(group["eps"])
+        parameter.mul_(1 - group["lr"] * group["weight_decay"])
+        parameter.addcdiv_(mean, denominator, value=-group["lr"] / (1 - beta1**step))
+
+
+def orthogonalized(matrix: Tensor, iterations: int = 3) -> Tensor:
+    """The matrix [m, n] with its singular values moved near 1, by Newton-Schulz iterations.
+
+    Runs in bfloat16 on a GPU and in float32 elsewhere. Source: see `NEWTON_SCHULZ`.
+    """
+    a, b, c = NEWTON_SCHULZ
+    x = matrix.bfloat16() if matrix.is_cuda else matrix.float()
+    tall = x.shape[0] > x.shape[1]
+    x = x.T if tall else x
+    x = x / (x.norm() + 1e-7)
+    for _ in range(iterations):
+        gram = x @ x.T
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return (x.T if tall else x).to(matrix.dtype)
+
+
+def _muon(network: nn.Module, config: TrainConfig) -> Muon:
+    filters = [p for name, p in _trainable(network) if p.ndim > 1 and not name.startswith("heads.")]
+    taken = {id(p) for p in filters}
+    others = [(name, p) for name, p in _trainable(network) if id(p) not in taken]
+    groups: list[dict[str, Any]] = []
+    if filters:
+        groups.append({"params": filters, "kind": "filters", "lr": config.lr, "momentum": config.momentum})
+    groups += [g | {"kind": "others", "lr": config.lr_other} for g in _decay_groups(others, config.weight_decay)]
+    return Muon(groups)
+
+
+def _decay_groups(named: list[tuple[str, nn.Parameter]], weight_decay: float) -> list[dict[str, Any]]:
+    decayed = [p for _, p in named if p.ndim > 1]
+    kept = [p for _, p in named if p.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": kept, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]
+
+
+def _trainable(network: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    return ((name, p) for name, p in network.named_parameters() if p.requires_grad)
