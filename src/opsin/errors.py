@@ -12,7 +12,8 @@
     │   │   └── DownloadError             a download that failed or does not match its hash
     │   ├── DataError                 a data set: labels, splits, leaks, empty classes
     │   ├── ArtifactError             a model folder: altered, incomplete, of a newer format
-    │   └── RunError                  a run folder or checkpoint: missing, taken, corrupt
+    │   ├── RunError                  a run folder or checkpoint: missing, taken, corrupt
+    │   └── WriteError                an output: full disk, no permission, name taken
     ├── CheckFailedError          3   a check that did not hold
     │   └── DivergedError             NaN or Inf in loss, gradient or weights
     └── InterruptedRunError     130   stopped by the user, with a checkpoint left
@@ -102,6 +103,10 @@ class ArtifactError(RefusedError):
 
 class RunError(RefusedError):
     """A run folder or a checkpoint that is missing, taken or corrupt."""
+
+
+class WriteError(RefusedError):
+    """An output that cannot be written: full disk, no permission, name taken."""
 
 
 class CheckFailedError(OpsinError):

@@ -1,0 +1,292 @@
+"""Files and folders as a whole: written entirely or not at all, walked in natural order, hashed; and JSON.
+
+Everything is written under a temporary name in the same folder (`.NAME.….tmp`), fsynced, renamed, and the parent
+folder is fsynced. After an error or a full disk no temporary file is left; after SIGKILL one may be, and `is_temporary`
+tells it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, cast
+
+from opsin.errors import AnnotationError, InputError, WriteError
+from opsin.io.gate import MEBIBYTE, open_regular, printable, read_bytes, refusing
+
+PathLike = str | os.PathLike[str]
+
+MAX_JSON_BYTES = 256 * MEBIBYTE
+MAX_JSON_DEPTH = 64
+MAX_FILES = 10_000_000
+
+
+def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
+    """Sort key that puts 2 before 10, ignoring case first; ties are broken by the plain name.
+
+    >>> sorted(["b10", "a", "b2"], key=natural_key)
+    ['a', 'b2', 'b10']
+    """
+    parts = re.split(r"([0-9]+)", name)
+    keys = [(0, int(p), "") if p.isascii() and p.isdigit() and len(p) < 4000 else (1, 0, p.casefold()) for p in parts]
+    return (*keys, (2, 0, name))
+
+
+def sha256_file(path: PathLike) -> str:
+    """SHA-256 of a file as 64 hexadecimal digits.
+
+    Raises:
+        InputError: the file is missing or is not a regular file.
+    """
+    with open_regular(path, InputError) as (file, _), refusing(InputError, path):
+        return hashlib.file_digest(cast("io.BufferedReader", file), "sha256").hexdigest()
+
+
+def is_temporary(path: PathLike) -> bool:
+    """Whether a name is one that an interrupted write may have left."""
+    name = Path(path).name
+    return name.startswith(".") and name.endswith(".tmp")
+
+
+@contextmanager
+def _writing(path: PathLike) -> Iterator[None]:
+    """Turn an `OSError` inside the block into a `WriteError` that names what was to be written."""
+    try:
+        yield
+    except OSError as error:
+        do = "free some space or choose another folder; what was there before is unchanged"
+        raise WriteError("cannot write", where=printable(path), got=printable(error), do=do) from error
+
+
+def _temporary(path: Path) -> Path:
+    return path.parent / f".{path.name[:80]}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename inside `folder` last through a power cut."""
+    if os.name == "posix":
+        _sync(folder)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_atomically(path: PathLike, data: bytes) -> None:
+    """Write a file entirely or not at all; the parent folder is made if need be.
+
+    Raises:
+        WriteError: the disk is full, faulty or forbids it. The previous file is unchanged, no stray file is left.
+    """
+    target = Path(path)
+    temporary = _temporary(target)
+    with _writing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            _write_synced(temporary, data)
+            temporary.replace(target)
+        except BaseException:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
+        _sync_folder(target.parent)
+
+
+def _write_synced(path: Path, data: bytes) -> None:
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+    try:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(handle, rest) :]
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def atomic_folder(path: PathLike, *, replace: bool = False) -> Iterator[Path]:
+    """A folder that appears whole or not at all: fill the folder that is yielded; it gets its name when the block ends.
+
+    If the block raises, the folder is removed. With `replace`, a folder of that name is moved aside first and deleted
+    last; a kill between the two renames leaves the old one under a temporary name.
+
+    Raises:
+        WriteError: the name is taken (without `replace`), or the disk is full, faulty or forbids it.
+    """
+    target = Path(path)
+    if os.path.lexists(target) and not replace:
+        raise WriteError("the folder exists already", where=printable(target), do="choose another name or remove it")
+    temporary = _temporary(target)
+    with _writing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            temporary.mkdir()
+            yield temporary
+            _sync_tree(temporary)
+            _rename_folder(temporary, target)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        _sync_folder(target.parent)
+
+
+def _sync_tree(folder: Path) -> None:
+    for where, _, names in os.walk(folder):
+        for name in names:
+            _sync(Path(where) / name)
+        _sync_folder(Path(where))
+
+
+def _rename_folder(temporary: Path, target: Path) -> None:
+    """Give `temporary` its name; an existing `target` is moved aside and comes back if the rename fails."""
+    if not os.path.lexists(target):
+        temporary.replace(target)
+        return
+    aside = _temporary(target)
+    target.replace(aside)
+    try:
+        temporary.replace(target)
+    except BaseException:
+        aside.rename(target)
+        raise
+    if aside.is_dir() and not aside.is_symlink():
+        shutil.rmtree(aside, ignore_errors=True)
+    else:
+        aside.unlink()
+
+
+def write_json(path: PathLike, value: Any) -> None:
+    """Write a JSON file atomically: UTF-8, indented by 2, a newline at the end. NaN (undefined) becomes null.
+
+    Raises:
+        WriteError: the value holds what JSON has no word for (infinity, sets, arrays), or the disk is full or faulty.
+    """
+    try:
+        text = json.dumps(_without_nan(value), indent=2, ensure_ascii=False, allow_nan=False)
+        data = text.encode("utf-8") + b"\n"
+    except (TypeError, ValueError) as error:
+        raise WriteError("not a JSON value", where=printable(path), got=error) from error
+    write_atomically(path, data)
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, float):
+        return None if math.isnan(value) else value
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    return value
+
+
+def read_json(path: PathLike, max_bytes: int = MAX_JSON_BYTES, *, max_depth: int = MAX_JSON_DEPTH) -> Any:
+    """The value in a JSON file (UTF-8).
+
+    Raises:
+        AnnotationError: no JSON, a key given twice, NaN or Infinity, nested deeper than `max_depth`, or too long.
+    """
+    data = read_bytes(path, AnnotationError, max_bytes)
+    with refusing(AnnotationError, path, "not a JSON file"):
+        text = data.decode("utf-8-sig")
+        value = json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_refuse_constant)
+    depth = _depth(value, max_depth)
+    if depth > max_depth:
+        raise AnnotationError("JSON nested too deep", where=printable(path), got=f"> {max_depth}", expected=max_depth)
+    return value
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        names = [key for key, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"key {twice!r} is given twice in one object")
+    return value
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _depth(value: Any, max_depth: int) -> int:
+    """Depth of nesting, counted up to `max_depth + 1`; level by level, so that depth costs no recursion."""
+    level, depth = [value], 0
+    while level and depth <= max_depth:
+        containers = [item for item in level if isinstance(item, dict | list)]
+        depth += bool(containers)
+        level = [x for item in containers for x in (item.values() if isinstance(item, dict) else item)]
+    return depth
+
+
+def walk_files(root: PathLike, report: Callable[[str], None] | None = None) -> list[Path]:
+    """All regular files below a folder, in natural order, as paths that begin with `root`.
+
+    Links are followed inside `root`; each folder is read once, so loops end. `report` is called with one line for each
+    thing that is left out: pipes, sockets, devices, broken links, links to folders read already.
+
+    Raises:
+        InputError: no such folder; a link leads out of `root`; or something is left out and there is no `report`.
+    """
+    top = Path(root)
+    with refusing(InputError, top, "the folder cannot be read"):
+        if not top.is_dir():
+            raise InputError("no such folder", where=printable(top), expected="a folder")
+        files: list[Path] = []
+        _walk(top, top.resolve(), {}, files, report)
+        return files
+
+
+def _walk(
+    folder: Path, root: Path, seen: dict[Path, Path], files: list[Path], report: Callable[[str], None] | None
+) -> None:
+    pending = [folder]
+    while pending:
+        here = pending.pop()
+        real = here.resolve()
+        if real in seen:
+            _leave_out(here, f"a link to the folder {printable(seen[real])}, which is read already", report or _quiet)
+            continue
+        seen[real] = here
+        folders = []
+        for entry in sorted(here.iterdir(), key=lambda p: natural_key(p.name)):
+            if entry.is_symlink():
+                _check_inside(entry, root)
+            if entry.is_dir():
+                folders.append(entry)
+            elif entry.is_file():
+                files.append(entry)
+            else:
+                _leave_out(entry, "not a regular file, or a broken link", report)
+        if len(files) > MAX_FILES:
+            raise InputError("too many files", where=printable(folder), got=f"> {MAX_FILES}", expected=MAX_FILES)
+        pending.extend(reversed(folders))
+
+
+def _quiet(_: str) -> None:
+    """A loop that ends loses no file: nobody needs to be told."""
+
+
+def _check_inside(link: Path, root: Path) -> None:
+    target = Path(os.path.realpath(link))
+    if not target.is_relative_to(root):
+        do = "copy what it points to into the folder, or remove the link"
+        raise InputError("a link leads out of the folder", where=printable(link), got=printable(target), do=do)
+
+
+def _leave_out(path: Path, why: str, report: Callable[[str], None] | None) -> None:
+    if report is None:
+        raise InputError("cannot be read as a file", where=printable(path), got=why, do="remove it from the folder")
+    report(f"{printable(path)}: {why}")
