@@ -119,7 +119,9 @@ class ModelConfig:
         for name in ("filters", "dense"):
             require(all(n > 0 for n in getattr(self, name) or ()), name, getattr(self, name), "positive numbers")
         for name in ("conv_dropout", "dense_dropout", "dropout"):
-            require(getattr(self, name) is None or 0 <= getattr(self, name) < 1, name, getattr(self, name), "0 <= x < 1")
+            require(
+                getattr(self, name) is None or 0 <= getattr(self, name) < 1, name, getattr(self, name), "0 <= x < 1"
+            )
         for name in ("conv_layers", "first_filters"):
             require(getattr(self, name) is None or getattr(self, name) > 0, name, getattr(self, name), "1 or more")
         odd = self.kernel_size is None or (self.kernel_size > 0 and self.kernel_size % 2 == 1)

@@ -1,0 +1,44 @@
+"""What every network has in common: images in, features out."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from opsin.errors import ConfigError
+
+
+class Backbone(nn.Module):
+    """A network without its heads.
+
+    Attributes:
+        num_features: length of the feature vector of one image.
+        pyramid_channels: channels of each map of `pyramid`, from fine to coarse; empty when there are no maps.
+        any_size: whether images of other sizes than the one it was built for are accepted.
+        min_side: shortest side of an image that leaves at least one pixel in every map.
+    """
+
+    num_features: int
+    pyramid_channels: tuple[int, ...] = ()
+    any_size: bool = False
+    min_side: int = 1
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Features float [B, num_features] of preprocessed images float [B, C, H, W]."""
+        raise NotImplementedError
+
+    def pyramid(self, images: Tensor) -> list[Tensor]:
+        """Feature maps float [B, C_i, H_i, W_i] of images float [B, C, H, W], from fine to coarse.
+
+        Raises:
+            ConfigError: the network has no feature maps.
+        """
+        raise ConfigError(
+            "this network has no feature maps", got=type(self).__name__, do="choose a convolutional network"
+        )
+
+    def init_from_data(self, images: Tensor) -> None:
+        """Set data-dependent weights from preprocessed training images float [N, C, H, W]. By default: nothing."""
+
+    def head(self, num_outputs: int) -> nn.Module:
+        """A linear head on the features, initialised as suits this network: float [B, F] to float [B, num_outputs]."""
+        return nn.Linear(self.num_features, num_outputs)

@@ -1,0 +1,70 @@
+"""Building blocks that several networks share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
+
+import torch
+from torch import nn
+
+from opsin.errors import ConfigError
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Make the weights of networks built inside a function of `seed`; the global random state is left as it was.
+
+    Networks are built on the CPU, so that weights do not depend on the device.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
+
+
+def keras_init(module: nn.Module) -> nn.Module:
+    """Start every convolution and dense layer inside `module` as Keras does: Glorot uniform weights, zero biases.
+
+    Weights are uniform in ±sqrt(6 / (fan_in + fan_out)), fans counted over the whole filter.
+
+    Source: Glorot and Bengio, "Understanding the difficulty of training deep feedforward neural networks", 2010,
+        equation 16.
+    """
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            nn.init.xavier_uniform_(layer.weight)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+    return module
+
+
+def dense_stack(num_inputs: int, nodes: Sequence[int], *, batch_norm: bool, dropout: float) -> nn.Sequential:
+    """Hidden dense layers, each [dropout] - linear - [batch norm] - ReLU: float [B, num_inputs] to [B, nodes[-1]].
+
+    Without nodes it is empty and passes its input through.
+    """
+    stack = nn.Sequential()
+    for number, (inputs, outputs) in enumerate(pairwise([num_inputs, *nodes]), start=1):
+        if dropout > 0:
+            stack.add_module(f"dropout{number}", nn.Dropout(dropout))
+        stack.add_module(f"linear{number}", nn.Linear(inputs, outputs))
+        if batch_norm:
+            stack.add_module(f"norm{number}", nn.BatchNorm1d(outputs))
+        stack.add_module(f"relu{number}", nn.ReLU(inplace=True))
+    return stack
+
+
+def check_min_side(name: str, height: int, width: int, min_side: int) -> None:
+    """Refuse an input that a network's downsampling would reduce to nothing.
+
+    Raises:
+        ConfigError: a side is shorter than `min_side`.
+    """
+    if min(height, width) < min_side:
+        raise ConfigError(
+            f"images are too small for network `{name}`",
+            got=f"{height}x{width}",
+            expected=f"sides of at least {min_side} pixels",
+            do=f"set --input-size to {min_side} or more, or take fewer layers",
+        )

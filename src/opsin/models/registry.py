@@ -1,0 +1,191 @@
+"""All architectures by name, and how one is built from plain settings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from opsin.config import ModelConfig, field_names, from_dict
+from opsin.errors import ConfigError, nearest
+from opsin.models.backbone import Backbone
+from opsin.models.dense import Dense, DenseOptions
+from opsin.models.layers import seeded
+from opsin.models.network import Network
+from opsin.models.plain import Plain, PlainOptions
+from opsin.models.small import Small, SmallOptions
+
+LEARNED_INPUT = "learned_input"
+"""The one option that every network has: begin with a learned normalization of the input."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """All that is needed to build a network again: its name, the shape of its images, its options as plain JSON."""
+
+    name: str
+    channels: int
+    height: int
+    width: int
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelEntry:
+    """One architecture.
+
+    `default_size` is the (channels, height, width) that its sizes are quoted for. `options` are its knobs with their
+    defaults; `knobs` are the settings of `ModelConfig` that steer it. `options_type` is the frozen class of the
+    options, and `build` makes the backbone of (channels, height, width, options).
+    """
+
+    name: str
+    description: str
+    source: str
+    default_size: tuple[int, int, int]
+    options_type: type[Any]
+    build: Callable[[int, int, int, Any], Backbone]
+    extra_knobs: tuple[str, ...] = ()
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options at their defaults, as plain JSON."""
+        return _plain(self.options_type())
+
+    @property
+    def knobs(self) -> tuple[str, ...]:
+        """Names of the settings that steer this network."""
+        return (*(f.name for f in fields(self.options_type)), *self.extra_knobs)
+
+
+ENTRIES: dict[str, ModelEntry] = {
+    entry.name: entry
+    for entry in (
+        ModelEntry(
+            name="dense",
+            description="Dense baseline: flatten, dense layers, dropout. What a network does without convolutions.",
+            source="The courses' first network; Keras' beginner tutorial.",
+            default_size=(1, 28, 28),
+            options_type=DenseOptions,
+            build=Dense,
+        ),
+        ModelEntry(
+            name="plain",
+            description="Plain CNN: convolutions with batch norm and pooling, dense layers. Every part is a knob.",
+            source="The courses' CNN.",
+            default_size=(3, 32, 32),
+            options_type=PlainOptions,
+            build=Plain,
+            extra_knobs=("conv_layers", "first_filters"),
+        ),
+        ModelEntry(
+            name="small",
+            description="Ours for images of 28 to 96 pixels: whitened patches, residual stages, global maximum.",
+            source="Opsin; whitening and the scaled head as in Jordan, arXiv 2404.00498.",
+            default_size=(3, 32, 32),
+            options_type=SmallOptions,
+            build=Small,
+        ),
+    )
+}
+
+
+def get_entry(name: str) -> ModelEntry:
+    """The architecture of this name.
+
+    Raises:
+        ConfigError: there is none; the nearest name is given.
+    """
+    if name not in ENTRIES:
+        close = nearest(name, ENTRIES)
+        do = f"did you mean `{close}`?" if close else "`opsin models` lists them"
+        raise ConfigError("unknown network", where="model", got=name, expected=", ".join(ENTRIES), do=do)
+    return ENTRIES[name]
+
+
+def resolve_options(name: str, config: ModelConfig, *, learned_input: bool = False) -> dict[str, Any]:
+    """All options of network `name` as plain JSON: its defaults, and over them the knobs set in `config`.
+
+    >>> resolve_options("plain", ModelConfig(conv_layers=4, first_filters=16))["filters"]
+    [16, 32, 64, 128]
+
+    Args:
+        name: the architecture.
+        config: knobs; None leaves the default. `config.model` is not looked at.
+        learned_input: begin with a learned normalization of the input.
+
+    Raises:
+        ConfigError: no such network, a knob that it does not have, or knobs that contradict each other.
+    """
+    entry = get_entry(name)
+    given = {key: getattr(config, key) for key in field_names(ModelConfig) if key != "model"}
+    given = {key: value for key, value in given.items() if value is not None}
+    for key in given:
+        if key not in entry.knobs:
+            raise ConfigError(f"network `{name}` has no knob `{key}`", got=key, expected=", ".join(entry.knobs))
+    if "conv_layers" in entry.knobs:
+        given = _count_to_filters(given)
+    options = from_dict(entry.options_type, given, where=f"options of {name}")
+    return _plain(options) | ({LEARNED_INPUT: True} if learned_input else {})
+
+
+def build_backbone(spec: ModelSpec) -> Backbone:
+    """The network of `spec` without heads. Build it inside `seeded(seed)` to fix its weights.
+
+    Raises:
+        ConfigError: no such network, an option that it does not have, or images too small for it.
+    """
+    entry = get_entry(spec.name)
+    options = {key: value for key, value in spec.options.items() if key != LEARNED_INPUT}
+    checked = from_dict(entry.options_type, options, where=f"options of {spec.name}")
+    return entry.build(spec.channels, spec.height, spec.width, checked)
+
+
+def build_network(spec: ModelSpec, outputs: Mapping[str, int], *, seed: int | None = None) -> Network:
+    """The network of `spec` with one linear head for each of `outputs`, e.g. `{"logits": 10}`.
+
+    Args:
+        spec: the architecture.
+        outputs: length of each output by name.
+        seed: fixes the weights; without it they come from the random state in force (e.g. an outer `seeded`).
+
+    Raises:
+        ConfigError: as `build_backbone`.
+    """
+    if seed is not None:
+        with seeded(seed):
+            return build_network(spec, outputs)
+    backbone = build_backbone(spec)
+    heads = {name: backbone.head(length) for name, length in outputs.items()}
+    return Network(
+        backbone,
+        heads,
+        channels=spec.channels,
+        height=spec.height,
+        width=spec.width,
+        learned_input=bool(spec.options.get(LEARNED_INPUT, False)),
+    )
+
+
+def _count_to_filters(given: dict[str, Any]) -> dict[str, Any]:
+    """Replace a number of layers and first filters by the filters of each layer, doubling from one to the next."""
+    counted = [key for key in ("conv_layers", "first_filters") if key in given]
+    if not counted:
+        return given
+    if "filters" in given:
+        raise ConfigError(
+            f"`filters` and `{counted[0]}` contradict each other",
+            got={key: given[key] for key in ("filters", *counted)},
+            do="give either the filters of each layer, or the number of layers and the first filters",
+        )
+    default = PlainOptions().filters
+    count, first = given.get("conv_layers", len(default)), given.get("first_filters", default[0])
+    rest = {key: value for key, value in given.items() if key not in counted}
+    return rest | {"filters": tuple(first * 2**layer for layer in range(count))}
+
+
+def _plain(options: Any) -> dict[str, Any]:
+    """Frozen options as plain JSON values."""
+    plain: dict[str, Any] = json.loads(json.dumps(asdict(options)))
+    return plain
