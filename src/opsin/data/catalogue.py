@@ -1,0 +1,197 @@
+"""The published data sets that Opsin knows by name: what they are, where they lie, where they come from.
+
+A set is downloaded only when the SHA-256 of every file is known here. Where it is not, the entry says what to fetch by
+hand. Hashes were compared with at least two independent public sources each.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from opsin.types import TaskName
+
+DIGITS = tuple("0123456789")
+FASHION = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
+CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+CIFAR100_FINE = tuple(
+    """apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can castle
+    caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin elephant
+    flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster man maple_tree
+    motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree plain plate
+    poppy porcupine possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper snail snake spider
+    squirrel streetcar sunflower sweet_pepper table tank telephone television tiger tractor train trout tulip turtle
+    wardrobe whale willow_tree wolf woman worm""".split()
+)
+CIFAR100_COARSE = tuple(
+    """aquatic_mammals fish flowers food_containers fruit_and_vegetables household_electrical_devices
+    household_furniture insects large_carnivores large_man-made_outdoor_things large_natural_outdoor_scenes
+    large_omnivores_and_herbivores medium_mammals non-insect_invertebrates people reptiles small_mammals trees
+    vehicles_1 vehicles_2""".split()
+)
+FLOWERS = ("daisy", "dandelion", "roses", "sunflowers", "tulips")
+
+MNIST_URL = "https://ossci-datasets.s3.amazonaws.com/mnist"
+FASHION_URL = "https://fashion-mnist.s3-website.eu-central-1.amazonaws.com"
+TORONTO_URL = "https://www.cs.toronto.edu/~kriz"
+FLOWERS_URL = "https://storage.googleapis.com/download.tensorflow.org/example_images/flower_photos.tgz"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Download:
+    """One file of a publisher.
+
+    Attributes:
+        url: where it lies.
+        sha256: its hash, or None when it is not known: then it is never fetched.
+        num_bytes: its length, where it is known.
+        target: where it goes, relative to the root.
+        unpack: folder that the archive makes under the root, or None when the file is used as it is.
+    """
+
+    url: str
+    sha256: str | None
+    num_bytes: int | None
+    target: str
+    unpack: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One published data set.
+
+    Attributes:
+        folder: where it lies under the root; empty when it needs no files.
+        levels: the label levels of a set that has several; the first is the default.
+        layout: the publisher's layout in words.
+        terms: what is known of the terms of use.
+    """
+
+    name: str
+    task: TaskName
+    classes: tuple[str, ...]
+    description: str
+    splits: str
+    layout: str
+    folder: str = ""
+    levels: tuple[str, ...] = ()
+    files: tuple[Download, ...] = ()
+    terms: str = ""
+
+    def classes_of(self, level: str | None) -> tuple[str, ...]:
+        """Class names at a label level; None is the default level."""
+        return CIFAR100_COARSE if level == "coarse" else self.classes
+
+
+def _idx_files(url: str, folder: str, hashes: tuple[tuple[str, str, int], ...]) -> tuple[Download, ...]:
+    """The four gzipped IDX files of MNIST and of the sets that copy its layout."""
+    return tuple(
+        Download(url=f"{url}/{name}", sha256=sha256, num_bytes=num_bytes, target=f"{folder}/{name}")
+        for name, sha256, num_bytes in hashes
+    )
+
+
+_MNIST_FILES = _idx_files(
+    MNIST_URL,
+    "MNIST/raw",
+    (
+        ("train-images-idx3-ubyte.gz", "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609", 9_912_422),
+        ("train-labels-idx1-ubyte.gz", "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c", 28_881),
+        ("t10k-images-idx3-ubyte.gz", "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6", 1_648_877),
+        ("t10k-labels-idx1-ubyte.gz", "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6", 4_542),
+    ),
+)
+
+_ALL = (
+    Entry(
+        name="digits",
+        task="classify",
+        classes=DIGITS,
+        description="1,797 handwritten digits of 8x8 grey pixels, shipped with scikit-learn: needs no files",
+        splits="undivided: train, val and test are drawn",
+        layout="scikit-learn's bundled digits, 0-16 scaled to 0-255",
+        terms="UCI Optical Recognition of Handwritten Digits, CC BY 4.0",
+    ),
+    Entry(
+        name="mnist",
+        task="classify",
+        classes=DIGITS,
+        description="70,000 handwritten digits of 28x28 grey pixels",
+        splits="train 60,000, test 10,000; val is drawn from train",
+        layout="four IDX files, gzipped or plain",
+        folder="MNIST/raw",
+        files=_MNIST_FILES,
+        terms="LeCun, Cortes, Burges; CC BY-SA 3.0",
+    ),
+    Entry(
+        name="fashion-mnist",
+        task="classify",
+        classes=FASHION,
+        description="70,000 pieces of clothing of 28x28 grey pixels",
+        splits="train 60,000, test 10,000; val is drawn from train",
+        layout="four IDX files, gzipped or plain",
+        folder="FashionMNIST/raw",
+        terms="Zalando SE, MIT licence",
+    ),
+    Entry(
+        name="cifar10",
+        task="classify",
+        classes=CIFAR10,
+        description="60,000 photographs of 32x32 RGB pixels in 10 classes",
+        splits="train 50,000, test 10,000; val is drawn from train",
+        layout="CIFAR-10 binary release: five train batches, one test batch",
+        folder="cifar-10-batches-bin",
+        files=(
+            Download(
+                url=f"{TORONTO_URL}/cifar-10-binary.tar.gz",
+                sha256="c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
+                num_bytes=170_052_171,
+                target="cifar-10-binary.tar.gz",
+                unpack="cifar-10-batches-bin",
+            ),
+        ),
+        terms="Krizhevsky 2009; the publisher names no licence",
+    ),
+    Entry(
+        name="cifar100",
+        task="classify",
+        classes=CIFAR100_FINE,
+        description="60,000 photographs of 32x32 RGB pixels in 100 fine or 20 coarse classes",
+        splits="train 50,000, test 10,000; val is drawn from train",
+        layout="CIFAR-100 binary release",
+        folder="cifar-100-binary",
+        levels=("fine", "coarse"),
+        files=(
+            Download(
+                url=f"{TORONTO_URL}/cifar-100-binary.tar.gz",
+                sha256="58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec",
+                num_bytes=None,
+                target="cifar-100-binary.tar.gz",
+                unpack="cifar-100-binary",
+            ),
+        ),
+        terms="Krizhevsky 2009; the publisher names no licence",
+    ),
+    Entry(
+        name="flowers",
+        task="classify",
+        classes=FLOWERS,
+        description="3,670 photographs of flowers in 5 classes, of many sizes",
+        splits="undivided: train, val and test are drawn",
+        layout="flower_photos/<class>/*.jpg",
+        folder="flower_photos",
+        files=(Download(url=FLOWERS_URL, sha256=None, num_bytes=228_813_984, target="flower_photos.tgz", unpack="flower_photos"),),
+        terms="The TensorFlow Team 2019; CC BY 2.0, authors in LICENSE.txt",
+    ),
+)
+ENTRIES: dict[str, Entry] = {entry.name: entry for entry in _ALL}

@@ -1,0 +1,100 @@
+"""Checks of labels before anything is trained on them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opsin.data.samples import Ints, Source
+from opsin.errors import DataError
+from opsin.types import SplitName
+
+NUM_NAMED = 10
+"""How many offenders a message names."""
+
+
+def whole_labels(values: NDArray[Any], *, where: str) -> Ints:
+    """Labels as int64 `[N]`; `[N, 1]` is taken as `[N]`.
+
+    Raises:
+        DataError: not one number a sample, NaN, fractional or negative.
+    """
+    if values.ndim == 2 and values.shape[1] == 1:
+        values = values[:, 0]
+    if values.ndim != 1 or values.dtype.kind not in "iufb":
+        one_hot = values.ndim == 2 and values.dtype.kind in "iufb"
+        raise DataError(
+            "labels are not one number for each sample",
+            where=where,
+            got=f"{values.dtype} {list(values.shape)}",
+            expected="whole numbers [N]",
+            do="turn one-hot rows into numbers with argmax(axis=1)" if one_hot else None,
+        )
+    wrong = ~np.isfinite(values) | (values != np.floor(values)) if values.dtype.kind == "f" else np.zeros(len(values), bool)
+    wrong |= np.where(wrong, False, values < 0)
+    if wrong.any():
+        raise DataError(
+            f"{wrong.sum():,} labels are no class numbers",
+            where=f"{where}, samples {_first(np.flatnonzero(wrong))}",
+            got=_first(np.unique(values[wrong])),
+            expected="whole numbers from 0",
+        )
+    return values.astype(np.int64)
+
+
+def check_labels(splits: Mapping[SplitName, Source], classes: Sequence[str], *, where: object) -> None:
+    """Refuse labels that training cannot use.
+
+    Raises:
+        DataError: an empty split, a label outside the classes, fewer than two classes, or a class without a training
+            sample. A class that is absent from val or test is tolerated: its scores are "n/a" there.
+    """
+    for name, source in splits.items():
+        if len(source) == 0:
+            raise DataError(f"split `{name}` is empty", where=where, expected="at least one sample")
+        _check_range(name, source, classes, where)
+    if len(classes) < 2:
+        raise DataError(
+            "there is only one class, so there is nothing to tell apart",
+            where=where,
+            got=f"classes: {', '.join(classes) or 'none'}",
+            expected="two classes or more",
+        )
+    if "train" in splits:
+        _check_no_empty_class(splits["train"], classes, where)
+
+
+def _check_range(name: str, source: Source, classes: Sequence[str], where: object) -> None:
+    if source.labels is None:
+        return
+    wrong = np.flatnonzero((source.labels < 0) | (source.labels >= len(classes)))
+    if len(wrong):
+        raise DataError(
+            f"{len(wrong):,} labels of split `{name}` name no class",
+            where=f"{where}: {', '.join(source.ids[i] for i in wrong[:NUM_NAMED])}",
+            got=_first(np.unique(source.labels[wrong])),
+            expected=f"0 to {len(classes) - 1}",
+        )
+
+
+def _check_no_empty_class(train: Source, classes: Sequence[str], where: object) -> None:
+    if train.labels is None:
+        return
+    empty = np.flatnonzero(np.bincount(train.labels, minlength=len(classes)) == 0)
+    if len(empty):
+        names = ", ".join(classes[k] for k in empty[:NUM_NAMED])
+        raise DataError(
+            f"{len(empty)} of {len(classes)} classes have no training sample",
+            where=where,
+            got=f"empty: {names}" + (", …" if len(empty) > NUM_NAMED else ""),
+            expected="at least one training sample in each class",
+            do="add images of these classes, or remove the classes; class numbers start at 0",
+        )
+
+
+def _first(values: NDArray[Any]) -> str:
+    shown = ", ".join(str(value) for value in values[:NUM_NAMED])
+    return shown + (", …" if len(values) > NUM_NAMED else "")

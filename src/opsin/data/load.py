@@ -1,0 +1,185 @@
+"""From a name, a path or arrays to a data set with its splits drawn."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from opsin.config import DataConfig
+from opsin.data.catalogue import ENTRIES, Entry
+from opsin.data.found import Found
+from opsin.data.labels import check_labels
+from opsin.data.samples import Dataset, Source
+from opsin.data.splits import divide, first_samples, hold_out, parse_subset
+from opsin.errors import ConfigError, DataError, nearest
+from opsin.types import SPLITS, SplitName
+
+ROOT_VARIABLE = "OPSIN_DATA"
+
+
+def load(
+    source: str | Path | Mapping[str, Any],
+    *,
+    root: str | Path | None = None,
+    config: DataConfig | None = None,
+    task: str | None = None,
+    drawn: bool = True,
+) -> Dataset:
+    """A data set with its splits.
+
+    A published test split is kept; `val` is drawn from `train` by `split_seed`. An undivided set gets all three
+    splits drawn: 10 % test, `val_fraction` val. `subset` applies to published splits before `val` is drawn, and to
+    drawn splits after it.
+
+    >>> load("digits").channels
+    1
+
+    Args:
+        source: a catalogue name, a folder of class folders, a CSV file, an `.npz` file, or a mapping of arrays.
+        root: where catalogue sets lie; else the environment variable OPSIN_DATA.
+        config: which samples; the defaults of `DataConfig` when None.
+        task: refuse a set that is not for this task.
+        drawn: False leaves the set as its publisher divides it; an undivided set is then all `test`.
+
+    Raises:
+        DataError: the set is not there, or its labels or splits cannot be used.
+        ConfigError: a setting does not fit the set.
+        InputError: a file of the set is damaged.
+    """
+    config = config or DataConfig()
+    found = find(source, root=root, config=config)
+    if task is not None and task != found.task:
+        raise ConfigError(f"`{found.name}` is for another task", got=task, expected=found.task)
+    splits, notes = _splits(found, config, drawn=drawn)
+    where = found.root or found.name
+    check_labels(splits, found.classes, where=where)
+    return Dataset(
+        name=found.name,
+        task=found.task,
+        classes=found.classes,
+        splits={name: splits[name] for name in SPLITS if name in splits},
+        layout=found.layout,
+        published=found.published,
+        root=found.root,
+        notes=(*found.notes, *notes),
+        description=found.description,
+    )
+
+
+def find(source: str | Path | Mapping[str, Any], *, root: str | Path | None, config: DataConfig) -> Found:
+    """Recognize and read a data set as its publisher divides it.
+
+    Raises:
+        DataError: nothing is there, or it is of no known layout.
+    """
+    if isinstance(source, Mapping):
+        from opsin.data.arrays import read_arrays
+
+        return read_arrays(source, name="arrays", where="arrays")
+    if str(source) in ENTRIES:
+        entry = ENTRIES[str(source)]
+        from opsin.data.publishers import read_entry
+
+        return read_entry(entry, locate(entry, root), config.label_level)
+    if config.label_level is not None:
+        raise ConfigError("setting `label_level` is for catalogue sets that have several", got=config.label_level)
+    return _find_custom(Path(source))
+
+
+def _find_custom(path: Path) -> Found:
+    """A user's own data at `path`."""
+    if path.is_dir():
+        from opsin.data.folders import read_folder
+
+        return read_folder(path)
+    if not path.exists():
+        raise _nothing_at(path)
+    if path.suffix.lower() == ".csv":
+        from opsin.data.folders import read_csv
+
+        return read_csv(path)
+    if path.suffix.lower() == ".npz":
+        from opsin.data.arrays import read_arrays
+        from opsin.io.arrays import read_npz
+
+        return read_arrays(read_npz(path), name=path.stem, where=str(path), root=path)
+    raise DataError(
+        "this file is no data set that Opsin can read",
+        where=path,
+        got=path.suffix or "no suffix",
+        expected="a folder of class folders, a .csv of paths and labels, or an .npz",
+    )
+
+
+def locate(entry: Entry, root: str | Path | None) -> Path | None:
+    """The folder of a catalogue set under `root` or OPSIN_DATA; None for a set that needs no files.
+
+    Raises:
+        DataError: no root is given, or the folder is not there.
+    """
+    if not entry.folder:
+        return None
+    base = root if root is not None else os.environ.get(ROOT_VARIABLE)
+    if base is None:
+        raise DataError(
+            f"`{entry.name}` needs its files, and nothing says where they lie",
+            expected=f"--root DIR or the environment variable {ROOT_VARIABLE}; DIR holds {entry.folder}/",
+            do=how_to_get(entry, "DIR"),
+        )
+    folder = Path(base).expanduser() / entry.folder
+    if not folder.is_dir():
+        raise DataError(
+            f"`{entry.name}` is not there",
+            where=folder,
+            expected=f"a folder with {entry.layout}",
+            do=how_to_get(entry, base),
+        )
+    return folder
+
+
+def how_to_get(entry: Entry, root: object) -> str:
+    """One sentence on how a user gets the files of a catalogue set."""
+    if entry.files and all(file.sha256 for file in entry.files):
+        return f"opsin data fetch {entry.name} --root {root}"
+    urls = ", ".join(file.url for file in entry.files)
+    return f"fetch by hand and unpack under {root}: {urls} (their SHA-256 is not known here, so Opsin does not fetch them)"
+
+
+def _nothing_at(path: Path) -> DataError:
+    close = nearest(str(path), ENTRIES)
+    return DataError(
+        "no data set of this name, and no such file or folder",
+        where=path.absolute(),
+        got=str(path),
+        expected=f"one of {', '.join(ENTRIES)}, or a path",
+        do=f"did you mean `{close}`?" if close else "`opsin data list` shows the catalogue",
+    )
+
+
+def _splits(found: Found, config: DataConfig, *, drawn: bool) -> tuple[dict[SplitName, Source], list[str]]:
+    """The splits that are used, and notes on how they came about."""
+    subset = parse_subset(config.subset)
+    notes: list[str] = []
+    if found.pool is not None:
+        if not drawn:
+            return first_samples({"test": found.pool}, subset), ["undivided set, all taken as test"]
+        check_labels({"train": found.pool}, found.classes, where=found.root or found.name)
+        splits = first_samples(divide(found.pool, config), subset)
+        notes.append(f"train, val and test were drawn with {_manner(found.pool, config)}")
+    else:
+        before = {name: size for name, size in subset.items() if name in found.splits}
+        splits = first_samples(found.splits, before)
+        if drawn and "train" in splits and "val" not in splits:
+            splits |= hold_out(splits["train"], config)
+            notes.append(f"val was drawn from train with {_manner(splits['train'], config)}")
+        splits = first_samples(splits, {name: size for name, size in subset.items() if name not in before})
+    if subset:
+        notes.append(f"subset {config.subset}: the first samples in the publisher's order")
+    return splits, notes
+
+
+def _manner(source: Source, config: DataConfig) -> str:
+    kind = "whole groups, " if source.groups is not None else "class shares kept, " if config.stratify else ""
+    return f"{kind}seed {config.split_seed}"

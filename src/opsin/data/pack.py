@@ -1,0 +1,293 @@
+"""From sources to packed samples: decoded once, in parallel, into one array of one size.
+
+Images of another size or in files are decoded straight into a memory-mapped file in the cache folder, so a set larger
+than memory streams, and the second epoch and the second run decode nothing. The cache is keyed by the content of the
+files and the size policy, and checked by its manifest on opening; ids, labels and boxes always come from the source.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opsin.data.samples import Boxes, Bytes, Dataset, Ints, Samples, Source
+from opsin.errors import DataError, InputError
+from opsin.io.files import atomic_folder, read_json, sha256_file, write_json
+from opsin.ops.resize import fit_boxes, fit_image, fit_mask
+from opsin.types import SizePolicy, SplitName
+
+Progress = Callable[[int, int], None]
+"""Called with the samples done and the samples in all."""
+
+CACHE_VARIABLE = "OPSIN_CACHE"
+FORMAT = 1
+FULL_CHECK_BYTES = 1 << 30
+"""Packed files up to this size are hashed on opening; of larger ones the length is checked."""
+NUM_NAMED = 20
+
+
+def default_cache() -> Path:
+    """The cache folder: OPSIN_CACHE, else `~/.cache/opsin` (or under XDG_CACHE_HOME)."""
+    given = os.environ.get(CACHE_VARIABLE)
+    if given:
+        return Path(given).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "opsin"
+
+
+def pack(
+    dataset: Dataset,
+    size: SizePolicy | None,
+    *,
+    cache: Path | None = None,
+    progress: Progress | None = None,
+    skip_unreadable: int = 0,
+    splits: Sequence[SplitName] | None = None,
+) -> dict[SplitName, Samples]:
+    """Decode and resize each split into one array.
+
+    Args:
+        size: the frame into which images are fitted; None keeps a size that all images share.
+        cache: folder for packed files (see `default_cache`); None packs into memory.
+        progress: called now and then with (samples done, samples in all).
+        skip_unreadable: go on when at most this many samples of `train` cannot be read; each is named in `skipped`.
+        splits: which splits; None is all.
+
+    Raises:
+        DataError: images of several sizes without a policy; unreadable files (all are listed); a box that a crop
+            cuts away.
+    """
+    chosen = {name: source for name, source in dataset.splits.items() if splits is None or name in splits}
+    total, done = sum(len(source) for source in chosen.values()), 0
+    packed: dict[SplitName, Samples] = {}
+    for name, source in chosen.items():
+        advance = _offset(progress, done, total)
+        policy = size or _own_size(source, f"{dataset.name}/{name}")
+        rows = _rows(source, policy, cache, advance)
+        packed[name] = _samples(source, policy, rows, name, skip_unreadable if name == "train" else 0)
+        done += len(source)
+        advance(0)
+    return packed
+
+
+def _offset(progress: Progress | None, before: int, total: int) -> Callable[[int], None]:
+    def advance(done: int) -> None:
+        if progress is not None:
+            progress(min(before + done, total), total)
+
+    return advance
+
+
+def _own_size(source: Source, where: str) -> SizePolicy:
+    if source.size is None:
+        raise DataError(
+            "images in files may have many sizes, and no size is given",
+            where=where,
+            do="give the network's input size: --input-size 64",
+        )
+    return SizePolicy(height=source.size[0], width=source.size[1])
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Rows:
+    """Decoded rows of one split, those that could not be read left out.
+
+    `kept` int64 `[M]` are the sample numbers of the rows; `failures` pairs each lost sample number with its reason.
+    """
+
+    images: Bytes
+    masks: Bytes | None
+    sizes: NDArray[np.int32]
+    kept: Ints
+    failures: list[tuple[int, str]]
+    notes: tuple[str, ...] = ()
+
+
+def _rows(source: Source, policy: SizePolicy, cache: Path | None, advance: Callable[[int], None]) -> _Rows:
+    """Rows as they lie in memory, from the cache, or decoded now."""
+    images = getattr(source, "images", None)
+    if images is not None and source.size == (policy.height, policy.width):
+        sizes = np.tile(np.array(source.size, np.int32), (len(source), 1))
+        return _Rows(images=images, masks=source.masks, sizes=sizes, kept=np.arange(len(source)), failures=[])  # type: ignore[attr-defined]
+    if cache is None:
+        return _decode(source, policy, np.empty, advance)
+    folder = cache / "packed" / _key(source, policy)
+    cached, note = _open(folder)
+    if cached is not None:
+        return cached
+    _write(folder, source, policy, advance)
+    written, problem = _open(folder)
+    if written is None:
+        raise DataError("packed samples cannot be read back", where=folder, got=problem, do="check the disk")
+    return _Rows(**{**vars(written), "notes": (note,) if note else ()})
+
+
+def _key(source: Source, policy: SizePolicy) -> str:
+    text = json.dumps([FORMAT, source.content, source.channels, asdict(policy)])
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _decode(
+    source: Source, policy: SizePolicy, allocate: Callable[..., Any], advance: Callable[[int], None]
+) -> _Rows:
+    """Decode all samples in parallel into arrays that `allocate(shape, dtype)` makes."""
+    num_samples, frame = len(source), (policy.height, policy.width)
+    images = allocate((num_samples, source.channels, *frame), np.uint8)
+    masks = allocate((num_samples, *frame), np.uint8) if num_samples and _has_masks(source) else None
+    sizes = np.zeros((num_samples, 2), np.int32)
+    failures: list[tuple[int, str]] = []
+    lock, done = threading.Lock(), 0
+
+    def decode_one(i: int) -> None:
+        nonlocal done
+        try:
+            pixels = source.image(i)
+            mask = source.mask(i)
+        except InputError as error:
+            failures.append((i, error.what))
+        else:
+            images[i], sizes[i] = fit_image(pixels, policy), pixels.shape[1:]
+            if masks is not None and mask is not None:
+                masks[i] = fit_mask(mask, policy)
+        with lock:
+            done += 1
+            advance(done)
+
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        for _ in pool.map(decode_one, range(num_samples)):
+            pass
+    kept = np.setdiff1d(np.arange(num_samples), [i for i, _ in failures])
+    for row, i in enumerate(kept if failures else ()):
+        images[row], sizes[row] = images[i], sizes[i]
+        if masks is not None:
+            masks[row] = masks[i]
+    return _Rows(
+        images=images[: len(kept)],
+        masks=None if masks is None else masks[: len(kept)],
+        sizes=sizes[: len(kept)],
+        kept=kept,
+        failures=sorted(failures),
+    )
+
+
+def _has_masks(source: Source) -> bool:
+    return getattr(source, "masks", None) is not None
+
+
+def _write(folder: Path, source: Source, policy: SizePolicy, advance: Callable[[int], None]) -> None:
+    """Decode into a new cache folder, which appears whole or not at all."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_folder(folder, replace=True) as new:
+        names = iter(("images.bin", "masks.bin"))
+
+        def mapped(shape: tuple[int, ...], dtype: type[np.uint8]) -> Any:
+            return np.memmap(new / next(names), dtype=dtype, mode="w+", shape=shape)
+
+        rows = _decode(source, policy, mapped, advance)
+        arrays = {"images.bin": rows.images, "masks.bin": rows.masks, "sizes.bin": rows.sizes, "kept.bin": rows.kept}
+        (new / "sizes.bin").write_bytes(rows.sizes.astype("<i4").tobytes())
+        (new / "kept.bin").write_bytes(rows.kept.astype("<i8").tobytes())
+        files: dict[str, Any] = {}
+        for name, array in arrays.items():
+            if array is not None:
+                if isinstance(array, np.memmap):
+                    array.flush()
+                os.truncate(new / name, array.nbytes)
+                files[name] = {"shape": list(array.shape), "bytes": array.nbytes, "sha256": sha256_file(new / name)}
+        write_json(new / "manifest.json", {"format": FORMAT, "files": files, "failures": rows.failures})
+
+
+def _open(folder: Path) -> tuple[_Rows | None, str]:
+    """Packed rows of a cache folder, or None with the reason in words (empty when there simply is none)."""
+    if not folder.is_dir():
+        return None, ""
+    try:
+        manifest = read_json(folder / "manifest.json")
+        arrays = {name: _mapped(folder / name, entry) for name, entry in manifest["files"].items()}
+        return _Rows(
+            images=arrays["images.bin"],
+            masks=arrays.get("masks.bin"),
+            sizes=arrays["sizes.bin"],
+            kept=arrays["kept.bin"],
+            failures=[(int(i), str(reason)) for i, reason in manifest["failures"]],
+        ), ""
+    except (OSError, InputError, KeyError, TypeError, ValueError) as error:
+        reason = f"a damaged cache entry was packed anew: {folder.name} ({error})".splitlines()[0]
+        return None, reason
+
+
+def _mapped(path: Path, entry: dict[str, Any]) -> Any:
+    """A read-only memory map of a packed file that agrees with its manifest entry.
+
+    Raises:
+        ValueError: it does not agree.
+    """
+    num_bytes = path.stat().st_size
+    if num_bytes != entry["bytes"]:
+        raise ValueError(f"{path.name} has {num_bytes} bytes, not {entry['bytes']}")
+    if num_bytes <= FULL_CHECK_BYTES and sha256_file(path) != entry["sha256"]:
+        raise ValueError(f"{path.name} does not match its hash")
+    dtype = {"sizes.bin": "<i4", "kept.bin": "<i8"}.get(path.name, "u1")
+    if num_bytes == 0:
+        return np.empty(entry["shape"], dtype)
+    return np.memmap(path, dtype=dtype, mode="r", shape=tuple(entry["shape"]))
+
+
+def _samples(source: Source, policy: SizePolicy, rows: _Rows, split: str, skip_unreadable: int) -> Samples:
+    """Rows with their ids, labels and boxes; refuses more failures than `skip_unreadable`."""
+    if len(rows.failures) > skip_unreadable:
+        raise _unreadable(source, rows.failures, split, skip_unreadable)
+    kept = source if len(rows.kept) == len(source) else source.take(np.asarray(rows.kept))
+    boxes, box_notes = _boxes(kept, rows.sizes, policy)
+    skipped = tuple(source.ids[i] for i, _ in rows.failures)
+    notes = (*rows.notes, *box_notes, *([f"{len(skipped)} unreadable samples were left out"] if skipped else []))
+    return Samples(
+        images=rows.images,
+        ids=kept.ids,
+        labels=kept.labels,
+        boxes=boxes,
+        masks=rows.masks,
+        sizes=rows.sizes,
+        notes=notes,
+        skipped=skipped,
+    )
+
+
+def _unreadable(source: Source, failures: list[tuple[int, str]], split: str, allowed: int) -> DataError:
+    lines = [f"{source.ids[i]}: {reason}" for i, reason in failures]
+    return DataError(
+        f"{len(failures)} of {len(source)} images of split `{split}` cannot be read",
+        where="\n    " + "\n    ".join(lines),
+        expected=f"at most {allowed} unreadable",
+        do=f"remove or repair them, or go on without them: --skip-unreadable {len(failures)}"
+        if split == "train"
+        else "remove or repair them: scores over fewer samples than the split has would not be comparable",
+    )
+
+
+def _boxes(source: Source, sizes: NDArray[np.int32], policy: SizePolicy) -> tuple[Boxes | None, list[str]]:
+    """Boxes in the frame, clipped to it and counted; a box that is lost is refused."""
+    if source.boxes is None:
+        return None, []
+    pairs = zip(source.boxes, sizes, strict=True)
+    fitted = np.stack([fit_boxes(box, int(height), int(width), policy) for box, (height, width) in pairs])
+    limits = np.array([policy.width, policy.height] * 2, np.float32)
+    clipped = np.clip(fitted, 0, limits).astype(np.float32)
+    lost = np.flatnonzero((clipped[:, 2] <= clipped[:, 0]) | (clipped[:, 3] <= clipped[:, 1]))
+    if len(lost):
+        raise DataError(
+            f"{len(lost)} boxes lie outside what `{policy.fit}` keeps of their images",
+            where=", ".join(source.ids[i] for i in lost[:NUM_NAMED]),
+            do="use --fit pad or --fit squash, which cut nothing away",
+        )
+    num_clipped = int((np.abs(clipped - fitted).max(1) > 1e-3).sum())
+    return clipped, [f"{num_clipped} boxes were clipped to the frame"] if num_clipped else []

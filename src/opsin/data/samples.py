@@ -1,0 +1,287 @@
+"""What a data set is: sources that decode one image at a time, and samples that are packed and ready.
+
+Images are uint8 `[C, H, W]`, C = 3 (RGB) or 1 (grey). Boxes are float32 xyxy in pixels. Masks are uint8, 255 = void.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opsin.io.files import sha256_file
+from opsin.io.images import read_image
+from opsin.types import SplitName, TaskName
+
+Ints = NDArray[np.int64]
+Bytes = NDArray[np.uint8]
+Boxes = NDArray[np.float32]
+HASHING_THREADS = 8
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Samples:
+    """One split, ready to be batched.
+
+    Attributes:
+        images: uint8 `[N, C, H, W]`, in memory or a read-only memory map.
+        ids: what a person calls each sample: "train/00017", "roses/12.jpg".
+        labels: int64 `[N]`, or None.
+        boxes: float32 `[N, 4]` xyxy in pixels of `images`, or None.
+        masks: uint8 `[N, H, W]`, 255 = void, or None.
+        sizes: int32 `[N, 2]`, height and width before packing.
+        notes: what was done to the samples on the way, in words.
+        skipped: ids of samples that could not be read and were left out on request.
+    """
+
+    images: Bytes
+    ids: Sequence[str]
+    labels: Ints | None = None
+    boxes: Boxes | None = None
+    masks: Bytes | None = None
+    sizes: NDArray[np.int32]
+    notes: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+class Source(Protocol):
+    """One split as its publisher lays it out; decodes lazily."""
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """What a person calls each sample."""
+
+    @property
+    def labels(self) -> Ints | None:
+        """int64 `[N]`, or None."""
+
+    @property
+    def boxes(self) -> Boxes | None:
+        """float32 `[N, 4]` xyxy in pixels of the undecoded image, or None."""
+
+    @property
+    def groups(self) -> Sequence[str] | None:
+        """Samples of one group (a patient, a film) never lie in two splits; None where there are no groups."""
+
+    @property
+    def channels(self) -> int:
+        """3 for RGB, 1 for grey."""
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Height and width that all images share, or None."""
+
+    @property
+    def content(self) -> str:
+        """SHA-256 over the images and masks, in order; labels and ids do not count."""
+
+    def __len__(self) -> int:
+        """Number of samples."""
+
+    def image(self, i: int) -> Bytes:
+        """uint8 `[C, H, W]` of sample `i`.
+
+        Raises:
+            InputError: the bytes cannot be decoded.
+        """
+
+    def mask(self, i: int) -> Bytes | None:
+        """uint8 `[H, W]` of sample `i`, or None."""
+
+    def take(self, indices: Ints) -> Source:
+        """The samples of these numbers, in this order."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Annotated:
+    """What both kinds of source know of their samples besides pixels."""
+
+    ids: Sequence[str]
+    labels: Ints | None = None
+    boxes: Boxes | None = None
+    groups: Sequence[str] | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def take(self, indices: Ints) -> Self:
+        """The samples of these numbers, in this order."""
+        return replace(self, **{name: _taken(value, indices) for name, value in vars(self).items() if name in self._rows})
+
+    @property
+    def _rows(self) -> tuple[str, ...]:
+        """Fields with one row for each sample."""
+        return ("ids", "labels", "boxes", "groups")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ArraySource(Annotated):
+    """A split that lies in memory: `images` uint8 `[N, C, H, W]`, `masks` uint8 `[N, H, W]` or None."""
+
+    images: Bytes
+    masks: Bytes | None = None
+
+    @property
+    def _rows(self) -> tuple[str, ...]:
+        return (*super()._rows, "images", "masks")
+
+    @property
+    def channels(self) -> int:
+        """3 for RGB, 1 for grey."""
+        return int(self.images.shape[1])
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Height and width that all images share."""
+        return int(self.images.shape[2]), int(self.images.shape[3])
+
+    @cached_property
+    def content(self) -> str:
+        """SHA-256 over shapes and bytes of images and masks."""
+        digest = hashlib.sha256()
+        for array in (self.images, self.masks):
+            if array is not None:
+                digest.update(repr(array.shape).encode())
+                digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
+
+    def image(self, i: int) -> Bytes:
+        """uint8 `[C, H, W]` of sample `i`."""
+        return self.images[i]
+
+    def mask(self, i: int) -> Bytes | None:
+        """uint8 `[H, W]` of sample `i`, or None."""
+        return None if self.masks is None else self.masks[i]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FileSource(Annotated):
+    """A split of image files, decoded when they are asked for."""
+
+    paths: Sequence[Path]
+
+    @property
+    def _rows(self) -> tuple[str, ...]:
+        return (*super()._rows, "paths")
+
+    @property
+    def channels(self) -> int:
+        """Always 3: files are decoded to RGB."""
+        return 3
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """None: files may have any size."""
+        return None
+
+    @cached_property
+    def content(self) -> str:
+        """SHA-256 over the SHA-256 of each file."""
+        with ThreadPoolExecutor(HASHING_THREADS) as pool:
+            return hashlib.sha256("".join(pool.map(sha256_file, self.paths)).encode()).hexdigest()
+
+    def image(self, i: int) -> Bytes:
+        """uint8 `[3, H, W]` of file `i`.
+
+        Raises:
+            ImageError: the file cannot be decoded.
+        """
+        return read_image(self.paths[i]).pixels
+
+    def mask(self, i: int) -> Bytes | None:
+        """None: files of class folders have no masks."""
+        return None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Dataset:
+    """Named splits of one task over one list of classes.
+
+    Attributes:
+        classes: class names; a label is an index into them.
+        splits: sources by split, in the order train, val, test.
+        layout: what was recognized, in words.
+        published: a published set: leaks are reported, not refused.
+        root: folder or file that it was read from, or None.
+        notes: what a user should know of how it was read, e.g. drawn splits.
+    """
+
+    name: str
+    task: TaskName
+    classes: tuple[str, ...]
+    splits: Mapping[SplitName, Source]
+    layout: str
+    published: bool = False
+    root: Path | None = None
+    notes: tuple[str, ...] = ()
+    description: str = field(default="")
+
+    @property
+    def channels(self) -> int:
+        """3 for RGB, 1 for grey."""
+        return max(source.channels for source in self.splits.values())
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Height and width that all images of all splits share, or None."""
+        sizes = {source.size for source in self.splits.values()}
+        return sizes.pop() if len(sizes) == 1 else None
+
+    def counts(self) -> dict[SplitName, list[int]]:
+        """Samples of each class in each split."""
+        return {
+            name: np.bincount(source.labels, minlength=len(self.classes)).tolist()
+            for name, source in self.splits.items()
+            if source.labels is not None
+        }
+
+    def fingerprint(self) -> str:
+        """SHA-256 over classes and, for each split, ids, labels, boxes, images and masks."""
+        digest = hashlib.sha256(json.dumps([self.task, self.classes]).encode())
+        for name, source in self.splits.items():
+            digest.update(json.dumps([name, list(source.ids), source.content]).encode())
+            for array in (source.labels, source.boxes):
+                digest.update(b"none" if array is None else np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{name} {len(source):,}" for name, source in self.splits.items())
+        return f"Dataset({self.name}: {self.task}, {len(self.classes)} classes, {sizes})"
+
+    def _repr_html_(self) -> str:
+        from opsin.data.show import dataset_html
+
+        return dataset_html(self)
+
+
+def chunks(num_samples: int, size: int) -> Iterator[slice]:
+    """Slices of at most `size` that cover `num_samples`, in order."""
+    return (slice(start, min(start + size, num_samples)) for start in range(0, num_samples, size))
+
+
+def numbered_ids(split: str, num_samples: int) -> list[str]:
+    """Names for samples that have none of their own.
+
+    >>> numbered_ids("train", 2)
+    ['train/00000', 'train/00001']
+    """
+    width = max(5, len(str(num_samples - 1)))
+    return [f"{split}/{i:0{width}d}" for i in range(num_samples)]
+
+
+def _taken(rows: Any, indices: Ints) -> Any:
+    """Rows of an array or a sequence by number; None stays None."""
+    if rows is None:
+        return None
+    return rows[indices] if isinstance(rows, np.ndarray) else [rows[i] for i in indices]

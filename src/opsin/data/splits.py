@@ -1,0 +1,146 @@
+"""Splits: the first n of a split, and drawing val and test by seed, stratified or by groups."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opsin.config import DataConfig
+from opsin.data.samples import Ints, Source
+from opsin.errors import ConfigError, DataError, nearest
+from opsin.types import SPLITS, SplitName
+
+TEST_FRACTION = 0.1
+"""Share of an undivided set that becomes `test`."""
+
+
+def parse_subset(text: str | None) -> dict[SplitName, int]:
+    """Sizes by split from `train=10000,test=2000`.
+
+    >>> parse_subset("train=10000,test=2000")
+    {'train': 10000, 'test': 2000}
+
+    Raises:
+        ConfigError: not of this form, a split that does not exist, named twice, or no positive number.
+    """
+    sizes: dict[SplitName, int] = {}
+    for part in (text or "").split(",") if text else ():
+        name, _, number = (piece.strip() for piece in part.partition("="))
+        split = next((split for split in SPLITS if split == name), None)
+        if split is None or split in sizes or not number.isdecimal() or int(number) < 1:
+            close = nearest(name, SPLITS)
+            raise ConfigError(
+                "setting `subset` cannot be read",
+                got=text,
+                expected="e.g. train=10000,test=2000: each split once, with a number of samples",
+                do=f"did you mean `{close}`?" if close and split is None else None,
+            )
+        sizes[split] = int(number)
+    return sizes
+
+
+def first_samples(splits: Mapping[SplitName, Source], sizes: Mapping[SplitName, int]) -> dict[SplitName, Source]:
+    """The first n samples of each split that `sizes` names, in the publisher's order; other splits as they are.
+
+    Raises:
+        ConfigError: a split does not exist or is smaller than that.
+    """
+    for name, size in sizes.items():
+        got = len(splits[name]) if name in splits else 0
+        if size > got:
+            raise ConfigError(
+                f"setting `subset` asks for more of `{name}` than there is",
+                got=f"{name}={size}",
+                expected=f"at most {got:,}" if got else f"one of: {', '.join(splits)}",
+            )
+    return {
+        name: source.take(np.arange(sizes[name])) if name in sizes else source for name, source in splits.items()
+    }
+
+
+def divide(pool: Source, config: DataConfig) -> dict[SplitName, Source]:
+    """Train, val and test drawn from an undivided set: 10 % test, `val_fraction` val."""
+    parts = draw(pool, (TEST_FRACTION, config.val_fraction), config)
+    return {"train": pool.take(parts[0]), "val": pool.take(parts[2]), "test": pool.take(parts[1])}
+
+
+def hold_out(train: Source, config: DataConfig) -> dict[SplitName, Source]:
+    """Train and val drawn from a published train split."""
+    parts = draw(train, (config.val_fraction,), config)
+    return {"train": train.take(parts[0]), "val": train.take(parts[1])}
+
+
+def draw(source: Source, fractions: Sequence[float], config: DataConfig) -> list[Ints]:
+    """Sample numbers of the rest and of each drawn part, ascending: `[rest, part of fractions[0], ...]`.
+
+    Groups stay whole. Otherwise, when `stratify` is set, each part has each class in its share, to within one sample.
+
+    Raises:
+        DataError: too few samples or groups to draw from.
+    """
+    shares = np.array([1 - sum(fractions), *fractions])
+    if shares[0] <= 0:
+        raise ConfigError("nothing would be left for `train`", got=f"shares {list(fractions)}", expected="a sum below 1")
+    generator = np.random.default_rng(config.split_seed)
+    strata = source.labels if config.stratify and source.labels is not None else np.zeros(len(source), np.int64)
+    if source.groups is not None:
+        part = _draw_groups(strata, source.groups, shares, generator)
+    else:
+        part = _draw_samples(strata, shares, generator)
+    parts = [np.flatnonzero(part == k) for k in range(len(shares))]
+    if any(len(indices) == 0 for indices in parts):
+        raise DataError(
+            "too few samples to draw the splits from",
+            got=f"{len(source)} samples, drawn as {[len(indices) for indices in parts]}",
+            expected="at least one sample in each split",
+            do="add images, or divide them into train/val/test yourself",
+        )
+    return parts
+
+
+def _draw_samples(strata: Ints, shares: NDArray[np.float64], generator: np.random.Generator) -> Ints:
+    """Part of each sample: shares hold within each stratum to within one sample, and over all exactly."""
+    part = np.zeros(len(strata), np.int64)
+    members = [np.flatnonzero(strata == stratum) for stratum in np.unique(strata)]
+    quotas = _whole_quotas(np.array([len(m) for m in members]), shares)
+    for indices, quota in zip(members, quotas, strict=True):
+        part[generator.permutation(indices)] = np.repeat(np.arange(len(shares)), quota)
+    return part
+
+
+def _whole_quotas(counts: Ints, shares: NDArray[np.float64]) -> Ints:
+    """Whole numbers near `counts x shares`: `[strata, parts]`, rows sum to `counts`, drawn parts to their share of all.
+
+    Largest remainders, part by part; the rest of each row goes to part 0, which keeps a sample of every stratum.
+    """
+    quotas = np.zeros((len(counts), len(shares)), np.int64)
+    for part in range(1, len(shares)):
+        exact = counts * shares[part]
+        quotas[:, part] = np.floor(exact + 1e-9)
+        missing = round(counts.sum() * shares[part]) - quotas[:, part].sum()
+        spare = counts - quotas.sum(1) > 1
+        order = np.argsort(-(exact - quotas[:, part]) + ~spare * 2.0, kind="stable")
+        quotas[order[: min(missing, spare.sum())], part] += 1
+    quotas[:, 0] = counts - quotas[:, 1:].sum(1)
+    return quotas
+
+
+def _draw_groups(
+    strata: Ints, groups: Sequence[str], shares: NDArray[np.float64], generator: np.random.Generator
+) -> Ints:
+    """Part of each sample, whole groups at a time: each goes where it brings the class counts nearest to their shares."""
+    names, group_of = np.unique(np.asarray(groups), return_inverse=True)
+    table = np.zeros((len(names), int(strata.max()) + 1))
+    np.add.at(table, (group_of, strata), 1)
+    target = shares[:, None] * table.sum(0)
+    shuffled = generator.permutation(len(names))
+    order = shuffled[np.argsort(-table[shuffled].sum(1), kind="stable")]
+    filled, part_of_group = np.zeros_like(target), np.zeros(len(names), np.int64)
+    for group in order:
+        gap = target - filled
+        gain = (gap**2).sum(1) - ((gap - table[group]) ** 2).sum(1)
+        part_of_group[group] = int(np.argmax(gain))
+        filled[part_of_group[group]] += table[group]
+    return part_of_group[group_of]
