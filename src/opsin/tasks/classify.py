@@ -84,11 +84,9 @@ class Classify:
 
     def build(self, spec: ModelSpec, num_classes: int) -> nn.Module:
         """A backbone with a linear head: outputs {"logits": [B, K]}."""
-        from opsin.models.network import Network
-        from opsin.models.registry import build_backbone
+        from opsin.models.registry import build_network
 
-        backbone = build_backbone(spec)
-        return Network(backbone, nn.ModuleDict({"logits": nn.Linear(backbone.num_features, num_classes)}))
+        return build_network(spec, {"logits": num_classes})
 
     def loss(self, outputs: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         """Mean cross-entropy of the batch, scalar float32.
