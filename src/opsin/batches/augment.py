@@ -1,0 +1,71 @@
+"""Random changes of a training batch, on its device: images with their labels, boxes and masks.
+
+    settings + policy -> knobs          policy.py     how strongly each image is changed
+    geometry                            geometry.py   one affine map for each image; boxes and masks move with it
+    colours, blur                       colour.py
+    cutout, MixUp, CutMix               mixing.py
+
+The picture of sample `i` in epoch `e` is a function of (seed, e, i) and of the settings: batch size, order of samples,
+threads and device change nothing, so a resumed run sees what an unbroken one does. (The partner of MixUp and CutMix is
+the one exception: it is chosen within the batch.) What is off costs nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from opsin.batches.batch import Batch
+from opsin.batches.colour import recolour
+from opsin.batches.draws import Draws
+from opsin.batches.geometry import move
+from opsin.batches.mixing import cutout, mix
+from opsin.batches.policy import knobs_of
+from opsin.config import AugmentConfig, require
+from opsin.errors import ConfigError
+
+
+def augment(batch: Batch, config: AugmentConfig, *, seed: int, epoch: int) -> Batch:
+    """The batch as the network sees it in this epoch.
+
+    Args:
+        batch: images uint8 or float32 [B, C, H, W] in [0, 255], RGB or grey. It is not changed.
+        config: what is changed, and by how much at the most.
+        seed: seed of the run.
+        epoch: number of the epoch.
+
+    Returns:
+        A batch of the same shapes; images are float32 in [0, 255]. With MixUp or CutMix, `mixed` is filled.
+
+    Raises:
+        ConfigError: a setting does not fit the images (size, colour), or the targets (mixing boxes or masks).
+    """
+    _check(batch, config)
+    channels, H, W = batch.images.shape[1:]
+    draws = Draws(seed=seed, epoch=epoch, index=batch.index.cpu())
+    knobs = knobs_of(config, draws, channels=channels, side=min(H, W))
+    batch = move(batch, knobs, draws, config.shift_fill)
+    images = recolour(batch.images.to(torch.float32), knobs, draws)
+    if "cutout" in knobs:
+        images = cutout(images, knobs["cutout"], draws)
+    batch = replace(batch, images=images)
+    return mix(batch, config, draws) if config.mixup or config.cutmix else batch
+
+
+def _check(batch: Batch, config: AugmentConfig) -> None:
+    """Refuse settings that do not fit the batch, rather than leave them out."""
+    channels, H, W = batch.images.shape[1:]
+    side = min(H, W)
+    require(config.shift < side, "shift", config.shift, f"less than the side of the images, {side} px")
+    require(config.cutout <= side, "cutout", config.cutout, f"at most the side of the images, {side} px")
+    for name in ("saturation", "hue"):
+        require(channels == 3 or not getattr(config, name), name, getattr(config, name), "0 for grey images")
+    for name in ("mixup", "cutmix"):
+        if getattr(config, name) and (batch.labels is None or batch.boxes is not None or batch.masks is not None):
+            raise ConfigError(
+                f"setting `{name}` mixes labels of classes alone",
+                got=f"{name} = {getattr(config, name)}, and targets other than labels",
+                expected="a classification task",
+                do=f"set {name} to 0",
+            )

@@ -1,0 +1,115 @@
+"""Colours: brightness, contrast, saturation, hue and Gaussian blur of whole batches, in this order.
+
+Every function takes float32 images [B, C, H, W] in [0, 255] and one number for each image, and gives new images in
+[0, 255]. Zero change gives back the same pixels.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from opsin.batches.draws import Draws
+from opsin.batches.mixing import mean_colour
+from opsin.batches.policy import Knobs
+from opsin.batches.preprocess import LUMA
+
+BLUR_REACH = 3
+"""Standard deviations after which a Gaussian is cut off."""
+
+
+def recolour(images: Tensor, knobs: Knobs, draws: Draws) -> Tensor:
+    """All changes of this file that are on: float32 [B, C, H, W]."""
+
+    def factor(name: str) -> Tensor:
+        return _per_image(1 + draws.signed(name) * knobs[name], images)
+
+    if "brightness" in knobs:
+        images = brighten(images, factor("brightness"))
+    if "contrast" in knobs:
+        images = change_contrast(images, factor("contrast"))
+    if "saturation" in knobs:
+        images = saturate(images, factor("saturation"))
+    if "hue" in knobs:
+        images = turn_hue(images, _per_image(draws.signed("hue") * knobs["hue"], images))
+    if "blur" in knobs:
+        images = blur(images, draws.uniform("blur") * knobs["blur"], float(knobs["blur"].max()))
+    return images
+
+
+def brighten(images: Tensor, factor: Tensor) -> Tensor:
+    """Multiply all pixels. `factor`: float32 [B, 1, 1, 1], 0 or more."""
+    return (images * factor).clamp_(0, 255)
+
+
+def change_contrast(images: Tensor, factor: Tensor) -> Tensor:
+    """Stretch all pixels about the mean grey of their image. `factor`: float32 [B, 1, 1, 1], 0 or more."""
+    mean = mean_colour(luma(images))[:, :, None, None]
+    return images.lerp(mean, 1 - factor).clamp_(0, 255)
+
+
+def saturate(images: Tensor, factor: Tensor) -> Tensor:
+    """Stretch all pixels about their own grey. `factor`: float32 [B, 1, 1, 1], 0 or more. Images are RGB."""
+    return images.lerp(luma(images), 1 - factor).clamp_(0, 255)
+
+
+def turn_hue(images: Tensor, turns: Tensor) -> Tensor:
+    """Turn the hue; saturation and value (of HSV) stay. `turns`: float32 [B, 1, 1, 1]. Images are RGB.
+
+    Source: Smith, "Color gamut transform pairs", SIGGRAPH 1978; the way back without cases.
+    """
+    red, green, blue = images.split(1, dim=1)
+    value = images.amax(dim=1, keepdim=True)
+    chroma = value - images.amin(dim=1, keepdim=True)
+    divisor = chroma.clamp_min(1e-6)
+    sixths = torch.where(
+        value == red,
+        (green - blue) / divisor,
+        torch.where(value == green, (blue - red) / divisor + 2, (red - green) / divisor + 4),
+    )
+    # Red, green and blue are full at 0, 2 and 4 sixths of a turn.
+    offsets = torch.tensor([5.0, 3.0, 1.0], device=images.device).view(1, 3, 1, 1)
+    k = torch.remainder(offsets + sixths + 6 * turns, 6)
+    return (value - chroma * torch.minimum(k, 4 - k).clamp_(0, 1)).clamp_(0, 255)
+
+
+def blur(images: Tensor, sigma: Tensor, largest: float) -> Tensor:
+    """Gaussian blur, reflected at the edges.
+
+    Args:
+        sigma: float64 [B], standard deviations in pixels; 0 leaves an image as it is.
+        largest: bound of `sigma`; the kernel's size comes from it, so that it does not depend on the batch.
+    """
+    H, W = images.shape[-2:]
+    # A reflection cannot reach beyond the other edge.
+    across = _blur_along(images, sigma, min(math.ceil(BLUR_REACH * largest), W - 1))
+    down = _blur_along(across.transpose(2, 3), sigma, min(math.ceil(BLUR_REACH * largest), H - 1))
+    return down.transpose(2, 3)
+
+
+def _blur_along(images: Tensor, sigma: Tensor, radius: int) -> Tensor:
+    """Blur along the last axis. A sum of shifted images: each has a kernel of its own, which convolutions do slowly."""
+    offsets = torch.arange(-radius, radius + 1, dtype=torch.float64)
+    weights = torch.exp(-0.5 * (offsets / sigma.clamp_min(1e-3)[:, None]) ** 2)
+    weights = (weights / weights.sum(dim=1, keepdim=True)).to(torch.float32).to(images.device)
+    padded = functional.pad(images, (radius, radius, 0, 0), mode="reflect")
+    blurred = torch.zeros_like(images)
+    for tap in range(2 * radius + 1):
+        blurred.addcmul_(padded[..., tap : tap + images.shape[-1]], weights[:, tap, None, None, None])
+    return blurred
+
+
+def luma(images: Tensor) -> Tensor:
+    """Grey of each pixel: float32 [B, 1, H, W]. Grey images are their own."""
+    if images.shape[1] == 1:
+        return images
+    red, green, blue = images.split(1, dim=1)
+    return LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
+
+
+def _per_image(numbers: Tensor, images: Tensor) -> Tensor:
+    """float64 [B] as float32 [B, 1, 1, 1] where the images are."""
+    return numbers.to(torch.float32).to(images.device)[:, None, None, None]

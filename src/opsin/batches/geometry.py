@@ -1,0 +1,147 @@
+"""Where pixels go: flip, random resized crop, shear, scale, rotation and shift of images, boxes and masks together.
+
+The changes of each image, in this order, make one affine map, so that an image is interpolated at most once. Flips and
+whole-pixel shifts alone are copied exactly. What enters from outside is reflected, in the mask too; or it is black and
+void (255) in the mask. A box becomes the envelope of its moved corners, cut at the edge of the image; where nothing
+of it is left, its area is zero.
+
+Coordinates of maps are (x, y) in pixels from the centre of the image. Shapes: B images, C channels, H height, W width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from opsin.batches.batch import Batch
+from opsin.batches.draws import Draws
+from opsin.batches.policy import Knobs
+from opsin.batches.sampling import FillName, grid_of, slide, warp
+from opsin.types import VOID
+
+COPIED = ("flip", "flip_vertical", "shift")
+INTERPOLATED = ("rotate", "scale", "shear", "crop")
+LARGEST_STRETCH = 4 / 3
+"""Largest change of aspect ratio by a crop. Source: Szegedy et al., arXiv 1409.4842, section 6."""
+
+
+def move(batch: Batch, knobs: Knobs, draws: Draws, fill: FillName) -> Batch:
+    """The batch with images, boxes and masks moved; the batch itself where no knob of this file is on."""
+    H, W = batch.images.shape[-2:]
+    if any(name in knobs for name in INTERPOLATED):
+        forward = forward_maps(knobs, draws, H, W)
+        batch = warp_batch(batch, forward, fill)
+    elif any(name in knobs for name in COPIED):
+        forward = forward_maps(knobs, draws, H, W)
+        batch = _slide_batch(batch, knobs, draws, fill)
+    else:
+        return batch
+    return batch if batch.boxes is None else replace(batch, boxes=move_boxes(batch.boxes, forward, H, W))
+
+
+def forward_maps(knobs: Knobs, draws: Draws, height: int, width: int) -> Tensor:
+    """The map of each image from its source to its result: float64 [B, 2, 3]."""
+    flip, flip_vertical = _flips(knobs, draws)
+    down, right = _shifts(knobs, draws)
+    share, centre = _crops(knobs, draws, height, width)
+    linear = _rotations(knobs, draws)
+    mirror = torch.stack([1.0 - 2.0 * flip, 1.0 - 2.0 * flip_vertical], dim=1)
+    # Mirror, then cut out the crop and stretch it to the whole image; then shear, scale, rotate; then shift.
+    offset = (linear * (-centre / share)[:, None, :]).sum(dim=2) + torch.stack([right, down], dim=1)
+    return torch.cat([linear * (mirror / share)[:, None, :], offset[:, :, None]], dim=2)
+
+
+def inverted(maps: Tensor) -> Tensor:
+    """The inverse of each affine map: float64 [B, 2, 3], by Cramer's rule."""
+    a, b, x, c, d, y = maps.flatten(1).unbind(dim=1)
+    determinant = a * d - b * c
+    inverse = torch.stack([d, -b, b * y - d * x, -c, a, c * x - a * y], dim=1) / determinant[:, None]
+    return inverse.view(-1, 2, 3)
+
+
+def move_boxes(boxes: Tensor, forward: Tensor, height: int, width: int) -> Tensor:
+    """Boxes after the maps: the envelope of the four corners, cut at the edge of the image.
+
+    Args:
+        boxes: float32 [B, 4], xyxy in pixels, x2 and y2 exclusive.
+        forward: float64 [B, 2, 3].
+
+    Returns:
+        float32 [B, 4] within [0, width] and [0, height]; of zero area where the box has left the image.
+    """
+    maps = forward.to(torch.float32).to(boxes.device)
+    half = torch.tensor([width / 2, height / 2], device=boxes.device)
+    x = boxes[:, [0, 2, 0, 2]] - half[0]
+    y = boxes[:, [1, 1, 3, 3]] - half[1]
+    moved_x = maps[:, 0, :1] * x + maps[:, 0, 1:2] * y + maps[:, 0, 2:] + half[0]
+    moved_y = maps[:, 1, :1] * x + maps[:, 1, 1:2] * y + maps[:, 1, 2:] + half[1]
+    moved_x, moved_y = moved_x.clamp(0, width), moved_y.clamp(0, height)
+    return torch.stack([moved_x.amin(1), moved_y.amin(1), moved_x.amax(1), moved_y.amax(1)], dim=1)
+
+
+def warp_batch(batch: Batch, forward: Tensor, fill: FillName) -> Batch:
+    """Images (bilinear, float32) and masks (nearest, uint8) after the maps, float64 [B, 2, 3]. Boxes stay."""
+    H, W = batch.images.shape[-2:]
+    grid = grid_of(inverted(forward), H, W).to(batch.images.device)
+    images = warp(batch.images.to(torch.float32), grid, mode="bilinear", fill=fill, value=0)
+    if batch.masks is None:
+        return replace(batch, images=images)
+    masks = warp(batch.masks[:, None].to(torch.float32), grid, mode="nearest", fill=fill, value=VOID)
+    return replace(batch, images=images, masks=masks[:, 0].to(torch.uint8))
+
+
+def _slide_batch(batch: Batch, knobs: Knobs, draws: Draws, fill: FillName) -> Batch:
+    """Images and masks after flips and shifts, exactly. Boxes stay."""
+    flip, flip_vertical = _flips(knobs, draws)
+    down, right = _shifts(knobs, draws)
+
+    def slid(pixels: Tensor, value: int) -> Tensor:
+        return slide(pixels, flip=flip, flip_vertical=flip_vertical, down=down, right=right, fill=fill, value=value)
+
+    masks = None if batch.masks is None else slid(batch.masks[:, None], VOID)[:, 0]
+    return replace(batch, images=slid(batch.images, 0), masks=masks)
+
+
+def _flips(knobs: Knobs, draws: Draws) -> tuple[Tensor, Tensor]:
+    """Which images are mirrored left and right, and top and bottom: bool [B] each."""
+    never = torch.zeros(len(draws), dtype=torch.float64)
+    names = ("flip", "flip_vertical")
+    across, down = (draws.uniform(name) < knobs.get(name, never) for name in names)
+    return across, down
+
+
+def _shifts(knobs: Knobs, draws: Draws) -> tuple[Tensor, Tensor]:
+    """Pixels by which images go down and right: int64 [B] each."""
+    if "shift" not in knobs:
+        still = torch.zeros(len(draws), dtype=torch.int64)
+        return still, still
+    limit = knobs["shift"].long()
+    return tuple(draws.integers(f"shift/{side}", 2 * limit + 1) - limit for side in ("down", "right"))  # type: ignore[return-value]
+
+
+def _rotations(knobs: Knobs, draws: Draws) -> Tensor:
+    """Shear along x, then scale, then rotation about the centre: float64 [B, 2, 2]."""
+    none = torch.zeros(len(draws), dtype=torch.float64)
+    angle = torch.deg2rad(draws.signed("rotate") * knobs.get("rotate", none))
+    slope = torch.tan(torch.deg2rad(draws.signed("shear") * knobs.get("shear", none)))
+    factor = 1 + draws.signed("scale") * knobs.get("scale", none)
+    cos, sin = torch.cos(angle), torch.sin(angle)
+    return torch.stack([cos, slope * cos - sin, sin, slope * sin + cos], dim=1).view(-1, 2, 2) * factor[:, None, None]
+
+
+def _crops(knobs: Knobs, draws: Draws, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Shares of the sides that are kept, and the centres of the crops: float64 [B, 2] each, x first.
+
+    The area is uniform; the change of aspect ratio is log-uniform among those with which the crop fits the image, so
+    that no crop is smaller than was asked for.
+    """
+    if "crop" not in knobs:
+        return torch.ones(len(draws), 2, dtype=torch.float64), torch.zeros(len(draws), 2, dtype=torch.float64)
+    area = 1 - draws.uniform("crop/area") * knobs["crop"]
+    widest = torch.clamp(-torch.log(area), max=torch.log(torch.tensor(LARGEST_STRETCH)).item())
+    stretch = torch.exp(draws.signed("crop/stretch") * widest)
+    share = torch.stack([torch.sqrt(area * stretch), torch.sqrt(area / stretch)], dim=1).clamp(max=1)
+    where = torch.stack([draws.signed("crop/x"), draws.signed("crop/y")], dim=1)
+    return share, where * (1 - share) / 2 * torch.tensor([width, height])

@@ -1,0 +1,110 @@
+"""From samples to batches: order, gathering ahead, resuming inside an epoch.
+
+The order of an epoch is a function of (seed, epoch), so `start_step` resumes in the middle of one and gets the very
+batches that an unbroken epoch would have had. One thread gathers the next batches while the network computes; samples
+are copied out of memory or of a memory map, never decoded, so one thread is enough and nothing depends on it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from opsin.batches.batch import Batch
+from opsin.errors import ConfigError, DataError
+from opsin.ops.random import permutation
+
+if TYPE_CHECKING:
+    from opsin.data.samples import Samples
+
+NUM_AHEAD = 3
+"""Batches that are gathered before they are asked for."""
+
+
+def steps_per_epoch(num_samples: int, batch_size: int, *, training: bool) -> int:
+    """Batches in one epoch.
+
+    In training, a last batch of one sample is joined to the batch before it, which then has `batch_size` + 1 samples:
+    batch normalization cannot normalize one vector, and dropping the sample would be silent. Where there is no batch
+    before it, or `batch_size` is 1, batches of one remain.
+
+    >>> steps_per_epoch(101, 50, training=True), steps_per_epoch(101, 50, training=False)
+    (2, 3)
+
+    Raises:
+        ConfigError: `batch_size` is less than 1.
+        DataError: there are no samples.
+    """
+    if batch_size < 1:
+        raise ConfigError("setting `batch_size` is out of range", got=batch_size, expected="1 or more")
+    if num_samples < 1:
+        raise DataError("there are no samples to make batches of", got=num_samples, expected="at least 1 sample")
+    steps = -(-num_samples // batch_size)
+    lone = training and batch_size > 1 and steps > 1 and num_samples % batch_size == 1
+    return steps - 1 if lone else steps
+
+
+def batches(
+    samples: Samples, batch_size: int, *, seed: int, epoch: int, training: bool, start_step: int = 0
+) -> Iterator[Batch]:
+    """The batches of one epoch, uint8 on the CPU, gathered ahead by a thread.
+
+    Args:
+        samples: one split; its arrays may be read-only memory maps.
+        batch_size: samples in a batch; the last may be smaller, or larger by one (`steps_per_epoch`).
+        seed: seed of the order.
+        epoch: number of the epoch; each has its own order.
+        training: shuffle by (seed, epoch). Otherwise the order is that of the split.
+        start_step: first batch to give; those before it are skipped without being gathered.
+
+    An error in the thread is raised here, at the batch that it concerns. Closing or forgetting the iterator ends the
+    thread.
+
+    Raises:
+        ConfigError: `batch_size` or `start_step` is out of range.
+        DataError: there are no samples.
+    """
+    num_samples = len(samples.images)
+    num_steps = steps_per_epoch(num_samples, batch_size, training=training)
+    if not 0 <= start_step <= num_steps:
+        raise ConfigError("`start_step` is not inside the epoch", got=start_step, expected=f"0 to {num_steps}")
+    order = permutation(num_samples, seed, epoch) if training else torch.arange(num_samples)
+    cuts = [step * batch_size for step in range(num_steps)] + [num_samples]
+    return _gathered_ahead(samples, [order[cuts[s] : cuts[s + 1]] for s in range(start_step, num_steps)])
+
+
+def _gathered_ahead(samples: Samples, indices: list[Tensor]) -> Iterator[Batch]:
+    """Gather each of `indices`, int64 [B], at most `NUM_AHEAD` batches before it is asked for."""
+    waiting: deque[Future[Batch]] = deque()
+    pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="opsin-batches")
+    try:
+        for index in indices:
+            waiting.append(pool.submit(gather, samples, index))
+            if len(waiting) > NUM_AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def gather(samples: Samples, index: Tensor) -> Batch:
+    """The batch of the samples with the numbers `index`, int64 [B]. Everything in it is a copy."""
+    return Batch(
+        images=_rows(samples.images, index),
+        index=index.clone(),
+        labels=None if samples.labels is None else _rows(samples.labels, index),
+        boxes=None if samples.boxes is None else _rows(samples.boxes, index),
+        masks=None if samples.masks is None else _rows(samples.masks, index),
+    )
+
+
+def _rows(array: np.ndarray, index: Tensor) -> Tensor:
+    """Copies of the rows `index` of an array or a memory map."""
+    return torch.from_numpy(np.ascontiguousarray(np.take(array, index.numpy(), axis=0)))

@@ -1,0 +1,111 @@
+"""Covering a square of an image (cutout), and mixing two images and their labels (MixUp, CutMix).
+
+Shapes: B images, C channels, H height, W width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from opsin.batches.batch import Batch, Mixed
+from opsin.batches.draws import Draws
+from opsin.config import AugmentConfig
+
+
+def cutout(images: Tensor, side: Tensor, draws: Draws) -> Tensor:
+    """Set a square of each image to the image's mean colour. The square lies wholly inside.
+
+    Args:
+        images: float32 [B, C, H, W].
+        side: float64 or int64 [B], whole pixels, at most H and W; 0 leaves an image as it is.
+
+    Source: DeVries, Taylor, arXiv 1708.04552; theirs may lie partly outside, and is grey.
+    """
+    chosen = side.nonzero()[:, 0]
+    if len(chosen) == 0:
+        return images
+    H, W = images.shape[-2:]
+    side = side.long()
+    top, left = draws.integers("cutout/y", H - side + 1), draws.integers("cutout/x", W - side + 1)
+    # Offsets beyond a smaller square fall on its last row: the same pixel twice does no harm.
+    steps_BS = torch.minimum(torch.arange(int(side.max())), (side[chosen] - 1)[:, None])
+    rows_BS, columns_BS = top[chosen, None] + steps_BS, left[chosen, None] + steps_BS
+    pixels = (rows_BS[:, :, None] * W + columns_BS[:, None, :]).flatten(1).to(images.device)
+    chosen = chosen.to(images.device)
+    colour = mean_colour(images.index_select(0, chosen))
+    covered = images.flatten(2).clone()
+    covered[chosen[:, None], :, pixels] = colour[:, None, :].expand(-1, pixels.shape[1], -1)
+    return covered.view_as(images)
+
+
+def mean_colour(images: Tensor) -> Tensor:
+    """The mean of each channel of each image over rounded pixels: float32 [B, C].
+
+    Sums of whole numbers are exact in any order, so the mean does not depend on how the batch is cut among threads.
+    """
+    num_pixels = images.shape[-2] * images.shape[-1]
+    exact = torch.float32 if num_pixels * 255 < 1 << 24 else torch.int64
+    return images.round().to(exact).sum(dim=(-2, -1)).to(torch.float32) / num_pixels
+
+
+def mix(batch: Batch, config: AugmentConfig, draws: Draws) -> Batch:
+    """Mix each image with a partner from the batch. With MixUp and CutMix both on, each image gets one of them.
+
+    This is the one change that depends on who else is in the batch. The shares come from the sample alone.
+
+    Args:
+        batch: float32 images, with labels.
+
+    Returns:
+        The batch with `mixed`: the partners' labels, and the share of the first label by area or weight.
+    """
+    partner = partners(draws).to(batch.images.device)
+    blended = draws.uniform("mix/which") < (0.5 if config.mixup and config.cutmix else float(config.mixup > 0))
+    whole = torch.ones(len(draws))
+    weight = torch.where(blended, draws.beta("mixup", config.mixup), whole) if config.mixup else whole
+    area = torch.where(blended, whole, draws.beta("cutmix", config.cutmix)) if config.cutmix else whole
+    inside, kept = _rectangles(area, draws, *batch.images.shape[-2:])
+    images, others = batch.images, batch.images.index_select(0, partner)
+    if config.mixup:
+        images = images + (1 - weight).to(images.device)[:, None, None, None] * (others - images)
+    if config.cutmix:
+        images = torch.where(inside.to(images.device)[:, None], others, images)
+    if batch.labels is None:
+        return replace(batch, images=images)
+    mixed = Mixed(labels=batch.labels.index_select(0, partner), share=(weight * kept).to(images.device))
+    return replace(batch, images=images, mixed=mixed)
+
+
+def partners(draws: Draws) -> Tensor:
+    """The partner of each image: int64 [B]. One random ring, so nobody is his own partner in a batch of two or more."""
+    ring = draws.ranks_in_batch("mix/partner")
+    partner = torch.empty_like(ring)
+    partner[ring] = ring.roll(-1)
+    return partner
+
+
+def _rectangles(kept: Tensor, draws: Draws, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """What CutMix takes from the partner.
+
+    Args:
+        kept: float32 [B], share of the area that should stay.
+
+    Returns:
+        bool [B, H, W], true inside; and float32 [B], the share that does stay, as rectangles are cut at the edge.
+
+    Source: Yun et al., "CutMix", arXiv 1905.04899, section 3.1.
+    """
+    ends = []
+    for name, length in (("y", height), ("x", width)):
+        extent = (length * torch.sqrt(1 - kept)).round().long()
+        start = draws.integers(f"cutmix/{name}", torch.full((len(draws),), length)) - extent // 2
+        ends.append((start.clamp(min=0), (start + extent).clamp(max=length)))
+    (top, bottom), (left, right) = ends
+    y, x = torch.arange(height), torch.arange(width)
+    rows = (y >= top[:, None]) & (y < bottom[:, None])
+    columns = (x >= left[:, None]) & (x < right[:, None])
+    share = 1 - (rows.sum(1) * columns.sum(1)).to(torch.float32) / (height * width)
+    return rows[:, :, None] & columns[:, None, :], share

@@ -1,0 +1,74 @@
+"""How strongly each image is changed: the settings, and on top of them a random policy.
+
+A *knob* is the largest change of one kind, a number for each image; what is off is missing, so that it costs nothing.
+A policy like RandAugment draws a few kinds for each image and turns their knobs up for it: the whole batch is still
+changed by the same few tensor operations.
+
+Source: Cubuk et al., "RandAugment", arXiv 1909.13719. Ours differs: the size of a change is uniform up to the strength,
+as in TrivialAugment (arXiv 2103.10158), and the kinds are those that batches can do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from opsin.batches.draws import Draws
+from opsin.config import AugmentConfig
+from opsin.errors import ConfigError
+
+Knobs = Mapping[str, Tensor]
+"""Name of a knob to its float64 [B]; knobs that are off for all images are missing."""
+
+MOVING = ("flip", "flip_vertical", "shift", "rotate", "scale", "shear")
+COLOURING = ("brightness", "contrast", "saturation", "hue", "blur", "cutout")
+"""Settings that are knobs as they are. `crop_area` is the knob `crop`: the largest share of the area cut off."""
+
+POLICY = {
+    "rotate": 30.0,
+    "shear": 17.0,
+    "scale": 0.4,
+    "brightness": 0.9,
+    "contrast": 0.9,
+    "saturation": 0.9,
+    "blur": 2.0,
+}
+"""What the policy chooses from, at strength 1. Angles and factors as in the paper's code."""
+POLICY_SIDES = {"shift": 0.3, "cutout": 0.5}
+"""Likewise, as shares of the shorter side."""
+
+
+def knobs_of(config: AugmentConfig, draws: Draws, *, channels: int, side: int) -> Knobs:
+    """The knobs of each image.
+
+    Args:
+        channels: 1 for grey images, which have no saturation to change.
+        side: the shorter side in pixels.
+
+    Raises:
+        ConfigError: more operations are asked for than the policy has.
+    """
+    limits = {name: float(getattr(config, name)) for name in (*MOVING, *COLOURING)} | {"crop": 1 - config.crop_area}
+    knobs = {name: torch.full((len(draws),), limit, dtype=torch.float64) for name, limit in limits.items() if limit}
+    if config.policy == "none":
+        return knobs
+    for name, knob in _drawn(config, draws, channels, side).items():
+        knobs[name] = torch.maximum(knobs[name], knob) if name in knobs else knob
+    return knobs
+
+
+def _drawn(config: AugmentConfig, draws: Draws, channels: int, side: int) -> dict[str, Tensor]:
+    """The knobs that the policy turns up: `policy_ops` different ones for each image."""
+    full = POLICY | {name: share * side for name, share in POLICY_SIDES.items()}
+    if channels == 1:
+        del full["saturation"]
+    if config.policy_ops > len(full):
+        raise ConfigError("setting `policy_ops` is out of range", got=config.policy_ops, expected=f"0 to {len(full)}")
+    chosen = draws.ranks("policy", len(full)) < config.policy_ops
+    drawn = {}
+    for column, (name, limit) in enumerate(full.items()):
+        amount = limit * config.policy_strength
+        drawn[name] = chosen[:, column] * (round(amount) if name in POLICY_SIDES else amount)
+    return {name: knob.double() for name, knob in drawn.items() if knob.any()}

@@ -1,0 +1,188 @@
+"""The preprocessing contract: how pixels become what the network computes with. Kept in the artefact as plain data.
+
+Shapes: B images, C channels, H height, W width.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from opsin import config
+from opsin.config import NormalizeName, require
+from opsin.errors import ArtifactError, ConfigError, DataError
+from opsin.ops.resize import fit_image
+from opsin.types import SizePolicy
+
+if TYPE_CHECKING:
+    from opsin.data.samples import Samples
+
+ColorName = Literal["rgb", "bgr", "gray"]
+LUMA = (0.299, 0.587, 0.114)
+"""Shares of red, green and blue in grey. Source: ITU-R BT.601, as in Pillow's mode L."""
+CHUNK_BYTES = 1 << 22
+"""Pixels that `measure` holds at once; a memory map larger than memory is read in such pieces."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocess:
+    """Size, colour order, range, mean and standard deviation of the network's input.
+
+    Args:
+        size: how an image of any size becomes `[C, height, width]`.
+        color: order of the network's channels.
+        range: what pixel values 0 and 255 become, before the mean is taken off.
+        mean, std: one number for each channel, in units of `range`; the network sees (x - mean) / std.
+        learned: the network itself begins with a learnable normalization.
+
+    Raises:
+        ConfigError: a field is out of range, or mean and std do not have one number for each channel.
+    """
+
+    size: SizePolicy
+    color: ColorName
+    range: tuple[float, float]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    learned: bool = False
+
+    def __post_init__(self) -> None:
+        sides = (self.size.height, self.size.width)
+        require(all(1 <= side <= 4096 for side in sides), "size", sides, "sides of 1 to 4096")
+        ordered = len(self.range) == 2 and all(map(math.isfinite, self.range)) and self.range[0] < self.range[1]
+        require(ordered, "range", self.range, "two numbers, the lower first")
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            whole = len(values) == self.channels and all(map(math.isfinite, values))
+            require(whole, name, values, f"{self.channels} finite numbers, for `color` {self.color}")
+        require(min(self.std) > 0, "std", self.std, "more than 0")
+
+    @property
+    def channels(self) -> int:
+        """Channels that the network sees: 1 for grey, else 3."""
+        return 1 if self.color == "gray" else 3
+
+    def fit_image(self, pixels: np.ndarray) -> np.ndarray:
+        """One decoded image in the network's size, RGB or grey as the network needs, but still in RGB order.
+
+        Args:
+            pixels: uint8 [3 or 1, H, W], RGB or grey.
+
+        Returns:
+            uint8 [channels, height, width], ready for `__call__` when stacked.
+        """
+        if self.channels == 1 and pixels.shape[0] == 3:
+            red, green, blue = pixels.astype(np.uint32)
+            # Pillow's fixed-point luma, so that a grey file and its RGB copy give the same bytes.
+            pixels = ((19595 * red + 38470 * green + 7471 * blue + 0x8000) >> 16).astype(np.uint8)[None]
+        elif self.channels == 3 and pixels.shape[0] == 1:
+            pixels = np.repeat(pixels, 3, axis=0)
+        return fit_image(pixels, self.size)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """What the network computes with.
+
+        Args:
+            images: uint8 or float32 [B, 3 or 1, H, W] in [0, 255], RGB or grey.
+
+        Returns:
+            float32 [B, channels, H, W] in the memory format of `images`; `images` itself is not changed.
+        """
+        images = self._recoloured(images)
+        scale, offset = self._scale_and_offset(images.device)
+        # Two passes over one copy: faster on CPU than addcmul, which would write to fresh memory.
+        return images.to(torch.float32, copy=True).mul_(scale).add_(offset)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values, for the artefact."""
+        return config.to_dict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], *, where: str = "preprocess") -> Preprocess:
+        """The contract out of an artefact: the inverse of `to_dict`.
+
+        Raises:
+            ArtifactError: a field is missing, unknown, of the wrong type or out of range.
+        """
+        if not isinstance(values, Mapping):
+            raise ArtifactError("the preprocessing contract is not an object", where=where, got=type(values).__name__)
+        missing = [f.name for f in fields(cls) if f.name not in values and f.name != "learned"]
+        size = values.get("size")
+        if isinstance(size, Mapping):
+            missing += [f"size.{name}" for name in ("height", "width") if name not in size]
+        if missing:
+            raise ArtifactError("the preprocessing contract lacks fields", where=where, expected=", ".join(missing))
+        try:
+            return config.from_dict(cls, values, where=where)
+        except ConfigError as error:
+            raise ArtifactError(
+                error.what, where=error.where or where, got=error.got, expected=error.expected
+            ) from error
+
+    def _recoloured(self, images: Tensor) -> Tensor:
+        """RGB or grey [B, C, H, W] in the network's channels and order."""
+        if self.channels == 1 and images.shape[1] == 3:
+            red, green, blue = images.to(torch.float32).split(1, dim=1)
+            return LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
+        if self.channels == 3 and images.shape[1] == 1:
+            return images.expand(-1, 3, -1, -1)
+        return images.flip(1) if self.color == "bgr" else images
+
+    def _scale_and_offset(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Range, mean and std as one scale and one offset: float32 [1, channels, 1, 1] each."""
+        low, high = self.range
+        mean, std = torch.tensor(self.mean, dtype=torch.float64), torch.tensor(self.std, dtype=torch.float64)
+        both = torch.stack([(high - low) / 255 / std, (low - mean) / std]).to(torch.float32).to(device)
+        return both[0].view(1, -1, 1, 1), both[1].view(1, -1, 1, 1)
+
+
+def measure(samples: Samples, normalize: NormalizeName, size: SizePolicy) -> Preprocess:
+    """The contract for a network that is trained on `samples`, the train split.
+
+    `none` keeps [0, 255]; `unit` gives [0, 1]; `signed` gives [-1, 1]; `standard` gives each channel mean 0 and standard
+    deviation 1 over all pixels of `samples`; `learned` gives [0, 1] and leaves the rest to the network. Only `standard`
+    reads the pixels. A channel that is the same everywhere has std 1, as it cannot be stretched.
+
+    Raises:
+        DataError: there are no samples, or they have neither one channel nor three.
+    """
+    num_samples, channels = samples.images.shape[:2]
+    if num_samples == 0 or channels not in (1, 3):
+        raise DataError("cannot measure these images", got=samples.images.shape, expected="[N, 1 or 3, H, W], N > 0")
+    mean, std = (0.0,) * channels, (1.0,) * channels
+    if normalize == "standard":
+        mean, std = _mean_and_std(samples.images)
+    ranges = {"none": (0.0, 255.0), "signed": (-1.0, 1.0)}
+    return Preprocess(
+        size=size,
+        color="gray" if channels == 1 else "rgb",
+        range=ranges.get(normalize, (0.0, 1.0)),
+        mean=mean,
+        std=std,
+        learned=normalize == "learned",
+    )
+
+
+def _mean_and_std(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel of uint8 [N, C, H, W], in units of [0, 1].
+
+    Counts of the 256 values are exact in any order, and are all that the two need.
+    """
+    num_samples, channels = images.shape[:2]
+    step = max(1, CHUNK_BYTES // max(1, images[0].nbytes))
+    counts = np.zeros((channels, 256), dtype=np.int64)
+    for start in range(0, num_samples, step):
+        chunk = images[start : start + step]
+        for channel in range(channels):
+            counts[channel] += np.bincount(chunk[:, channel].reshape(-1), minlength=256)
+    values = np.arange(256) / 255
+    shares = counts / counts.sum(axis=1, keepdims=True)
+    mean = shares @ values
+    std = np.sqrt((shares * (values - mean[:, None]) ** 2).sum(axis=1))
+    std[(counts > 0).sum(axis=1) == 1] = 1.0
+    return tuple(mean.tolist()), tuple(std.tolist())
