@@ -26,7 +26,7 @@ from opsin.config import AugmentConfig, require
 from opsin.errors import ConfigError
 
 
-def augment(batch: Batch, config: AugmentConfig, *, seed: int, epoch: int) -> Batch:
+def augment(batch: Batch, config: AugmentConfig, *, seed: int, epoch: int, num_classes: int) -> Batch:
     """The batch as the network sees it in this epoch.
 
     Args:
@@ -34,6 +34,7 @@ def augment(batch: Batch, config: AugmentConfig, *, seed: int, epoch: int) -> Ba
         config: what is changed, and by how much at the most.
         seed: seed of the run.
         epoch: number of the epoch.
+        num_classes: classes of the task; mixing labels needs two.
 
     Returns:
         A batch of the same shapes; images are float32 in [0, 255]. With MixUp or CutMix, `mixed` is filled.
@@ -41,7 +42,7 @@ def augment(batch: Batch, config: AugmentConfig, *, seed: int, epoch: int) -> Ba
     Raises:
         ConfigError: a setting does not fit the images (size, colour), or the targets (mixing boxes or masks).
     """
-    _check(batch, config)
+    _check(batch, config, num_classes)
     channels, H, W = batch.images.shape[1:]
     draws = Draws(seed=seed, epoch=epoch, index=batch.index.cpu())
     knobs = knobs_of(config, draws, channels=channels, side=min(H, W))
@@ -53,7 +54,7 @@ def augment(batch: Batch, config: AugmentConfig, *, seed: int, epoch: int) -> Ba
     return mix(batch, config, draws) if config.mixup or config.cutmix else batch
 
 
-def _check(batch: Batch, config: AugmentConfig) -> None:
+def _check(batch: Batch, config: AugmentConfig, num_classes: int) -> None:
     """Refuse settings that do not fit the batch, rather than leave them out."""
     channels, H, W = batch.images.shape[1:]
     side = min(H, W)
@@ -62,6 +63,7 @@ def _check(batch: Batch, config: AugmentConfig) -> None:
     for name in ("saturation", "hue"):
         require(channels == 3 or not getattr(config, name), name, getattr(config, name), "0 for grey images")
     for name in ("mixup", "cutmix"):
+        require(num_classes > 1 or not getattr(config, name), name, getattr(config, name), "0 for a single class")
         if getattr(config, name) and (batch.labels is None or batch.boxes is not None or batch.masks is not None):
             raise ConfigError(
                 f"setting `{name}` mixes labels of classes alone",

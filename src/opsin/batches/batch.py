@@ -59,12 +59,19 @@ class Batch:
         return [self._rows(start, min(start + size, len(self))) for start in range(0, len(self), size)]
 
     def _rows(self, start: int, stop: int) -> Batch:
+        """The samples from `start` to `stop` - 1, without a copy."""
         if (start, stop) == (0, len(self)):
             return self
-        rows = {name: getattr(self, name) for name in ("images", "index", "labels", "boxes", "masks")}
-        kept = {name: None if value is None else value[start:stop] for name, value in rows.items()}
-        mixed = self.mixed and Mixed(labels=self.mixed.labels[start:stop], share=self.mixed.share[start:stop])
-        return replace(self, **kept, mixed=mixed)
+        mixed = self.mixed
+        return replace(
+            self,
+            images=self.images[start:stop],
+            index=self.index[start:stop],
+            labels=None if self.labels is None else self.labels[start:stop],
+            boxes=None if self.boxes is None else self.boxes[start:stop],
+            masks=None if self.masks is None else self.masks[start:stop],
+            mixed=None if mixed is None else Mixed(labels=mixed.labels[start:stop], share=mixed.share[start:stop]),
+        )
 
 
 def _moved(tensor: Tensor | None, device: torch.device | str) -> Tensor | None:

@@ -15,7 +15,7 @@ from torch.nn import functional
 from opsin.batches.draws import Draws
 from opsin.batches.mixing import mean_colour
 from opsin.batches.policy import Knobs
-from opsin.batches.preprocess import LUMA
+from opsin.batches.preprocess import luma
 
 BLUR_REACH = 3
 """Standard deviations after which a Gaussian is cut off."""
@@ -47,7 +47,8 @@ def brighten(images: Tensor, factor: Tensor) -> Tensor:
 
 def change_contrast(images: Tensor, factor: Tensor) -> Tensor:
     """Stretch all pixels about the mean grey of their image. `factor`: float32 [B, 1, 1, 1], 0 or more."""
-    mean = mean_colour(luma(images))[:, :, None, None]
+    grey = luma(images) if images.shape[1] == 3 else images
+    mean = mean_colour(grey)[:, :, None, None]
     return images.lerp(mean, 1 - factor).clamp_(0, 255)
 
 
@@ -61,7 +62,7 @@ def turn_hue(images: Tensor, turns: Tensor) -> Tensor:
 
     Source: Smith, "Color gamut transform pairs", SIGGRAPH 1978; the way back without cases.
     """
-    red, green, blue = images.split(1, dim=1)
+    red, green, blue = images[:, 0:1], images[:, 1:2], images[:, 2:3]
     value = images.amax(dim=1, keepdim=True)
     chroma = value - images.amin(dim=1, keepdim=True)
     divisor = chroma.clamp_min(1e-6)
@@ -100,14 +101,6 @@ def _blur_along(images: Tensor, sigma: Tensor, radius: int) -> Tensor:
     for tap in range(2 * radius + 1):
         blurred.addcmul_(padded[..., tap : tap + images.shape[-1]], weights[:, tap, None, None, None])
     return blurred
-
-
-def luma(images: Tensor) -> Tensor:
-    """Grey of each pixel: float32 [B, 1, H, W]. Grey images are their own."""
-    if images.shape[1] == 1:
-        return images
-    red, green, blue = images.split(1, dim=1)
-    return LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
 
 
 def _per_image(numbers: Tensor, images: Tensor) -> Tensor:

@@ -127,8 +127,7 @@ class Preprocess:
     def _recoloured(self, images: Tensor) -> Tensor:
         """RGB or grey [B, C, H, W] in the network's channels and order."""
         if self.channels == 1 and images.shape[1] == 3:
-            red, green, blue = images.to(torch.float32).split(1, dim=1)
-            return LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
+            return luma(images.to(torch.float32))
         if self.channels == 3 and images.shape[1] == 1:
             return images.expand(-1, 3, -1, -1)
         return images.flip(1) if self.color == "bgr" else images
@@ -141,12 +140,18 @@ class Preprocess:
         return both[0].view(1, -1, 1, 1), both[1].view(1, -1, 1, 1)
 
 
+def luma(images: Tensor) -> Tensor:
+    """Grey of each pixel: float32 [B, 1, H, W] of float32 [B, 3, H, W]."""
+    red, green, blue = images.unbind(dim=1)
+    return (LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue)[:, None]
+
+
 def measure(samples: Samples, normalize: NormalizeName, size: SizePolicy) -> Preprocess:
     """The contract for a network that is trained on `samples`, the train split.
 
-    `none` keeps [0, 255]; `unit` gives [0, 1]; `signed` gives [-1, 1]; `standard` gives each channel mean 0 and standard
-    deviation 1 over all pixels of `samples`; `learned` gives [0, 1] and leaves the rest to the network. Only `standard`
-    reads the pixels. A channel that is the same everywhere has std 1, as it cannot be stretched.
+    `none` keeps [0, 255]; `unit` gives [0, 1]; `signed` gives [-1, 1]; `standard` gives each channel mean 0 and
+    standard deviation 1 over all pixels of `samples`; `learned` gives [0, 1] and leaves the rest to the network. Only
+    `standard` reads the pixels. A channel that is the same everywhere has std 1, as it cannot be stretched.
 
     Raises:
         DataError: there are no samples, or they have neither one channel nor three.
