@@ -70,8 +70,8 @@ def reliability(confidences: NDArray[np.floating], correct: NDArray[np.bool_], e
     bins, num_bins = bin_numbers(confidences, edges), len(edges) - 1
     count = np.bincount(bins, minlength=num_bins)
     totals = count.astype(np.float64)
-    confidence = np.bincount(bins, weights=confidences.astype(np.float64), minlength=num_bins)
-    hits = np.bincount(bins, weights=correct.astype(np.float64), minlength=num_bins)
+    confidence = np.bincount(bins, weights=confidences, minlength=num_bins).astype(np.float64)
+    hits = np.bincount(bins, weights=correct, minlength=num_bins).astype(np.float64)
     return Reliability(
         edges=edges, confidence=ratio(confidence, totals), accuracy=ratio(hits, totals), count=count.astype(np.int64)
     )

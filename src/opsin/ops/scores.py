@@ -72,7 +72,7 @@ def confusion_matrix(labels: Ints, predicted: Ints, num_classes: int) -> Ints:
            [0, 1]])
     """
     cells = np.bincount(labels * num_classes + predicted, minlength=num_classes * num_classes)
-    return cells.reshape(num_classes, num_classes)
+    return cells.astype(np.int64).reshape(num_classes, num_classes)
 
 
 def counts_of_confusion(confusion: Ints) -> ClassCounts:
@@ -156,7 +156,8 @@ def true_class_rank(probabilities: NDArray[np.floating], labels: Ints) -> Ints:
     own = np.take_along_axis(probabilities, labels[:, None], axis=1)
     lower_class = np.arange(probabilities.shape[1])[None] < labels[:, None]
     ahead = (probabilities > own) | ((probabilities == own) & lower_class)
-    return ahead.sum(axis=1, dtype=np.int64)
+    rank: Ints = ahead.sum(axis=1, dtype=np.int64)
+    return rank
 
 
 def log_losses(probabilities: NDArray[np.floating], labels: Ints) -> Floats:

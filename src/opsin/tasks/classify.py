@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from opsin.errors import DataError
+from opsin.models.registry import ModelSpec, build_network
 from opsin.ops.calibration import fit_temperature
 from opsin.ops.losses import cross_entropy, inverse_frequency_weights
 from opsin.ops.scores import check_predictions
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from opsin.batches.batch import Batch
     from opsin.config import TrainConfig
     from opsin.data.samples import Samples
-    from opsin.models.registry import ModelSpec
 
 __all__ = ["Classify", "class_scores"]
 
@@ -84,8 +84,6 @@ class Classify:
 
     def build(self, spec: ModelSpec, num_classes: int) -> nn.Module:
         """A backbone with a linear head: outputs {"logits": [B, K]}."""
-        from opsin.models.registry import build_network
-
         return build_network(spec, {"logits": num_classes})
 
     def loss(self, outputs: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:

@@ -1,0 +1,90 @@
+"""`opsin evaluate RUN`: scores with intervals, on val, on the sealed test split, or on another data set."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+from opsin.cli.options import JsonFlag, QuietFlag
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from opsin.evaluate import Evaluation
+
+
+def evaluate(
+    run: Annotated[str, Parameter(help="Name of the run in `--out`, or its folder.")],
+    /,
+    *,
+    split: Annotated[
+        Literal["train", "val", "test"],
+        Parameter(help="Which split. `test` is sealed: each look at it is recorded in the run."),
+    ] = "val",
+    data: Annotated[
+        str | None, Parameter(help="Another data set with the same classes, instead of the run's own.")
+    ] = None,
+    root: Annotated[Path | None, Parameter(help="Where catalogue sets lie.")] = None,
+    out: Annotated[Path, Parameter(help="Folder of runs.")] = Path("runs"),
+    batch_size: Annotated[int, Parameter(help="Images in one forward pass.")] = 256,
+    device: Annotated[str, Parameter(help="Where the network runs: cpu, cuda, mps.")] = "cpu",
+    json_: JsonFlag = False,
+    quiet: QuietFlag = False,
+) -> int:
+    """Score a run's network."""
+    from opsin.cli.train import typed_command
+    from opsin.config import require
+    from opsin.evaluate import evaluate as score
+    from opsin.runs import Run
+
+    require(batch_size > 0, "batch_size", batch_size, "more than 0")
+    opened = Run.open(run, out=out)
+    found = score(
+        opened, split=split, data=data, root=root, batch_size=batch_size, device=device, command=typed_command()
+    )
+    if json_:
+        print(json.dumps(found.to_json(), indent=2, ensure_ascii=False, allow_nan=False))
+    else:
+        _print(found, opened.data["task"])
+    if not quiet:
+        _print_notes(found)
+    return 0
+
+
+def _print(found: Evaluation, task_name: str) -> None:
+    from rich.console import Console
+
+    from opsin.tasks import get_task
+
+    kinds = get_task(task_name).score_kinds
+    Console().print(_table(found, {name: kind.title for name, kind in kinds.items()}))
+
+
+def _table(found: Evaluation, titles: dict[str, str]) -> Table:
+    """The scores as people read them: one a row, with its interval."""
+    from rich.table import Table
+    from rich.text import Text
+
+    heading = f"{found.run} on {found.data}, {found.split}, {found.n:,} samples"
+    table = Table(title=Text(heading), title_justify="left")
+    table.add_column("score")
+    table.add_column("value", justify="right")
+    table.add_column("95 % interval", justify="right")
+    for name, score in found.scores.items():
+        defined = score.value == score.value
+        value = f"{score.value:.4f}" if defined else "n/a"
+        interval = f"{score.low:.4f} to {score.high:.4f}" if defined and score.low == score.low else "n/a"
+        table.add_row(Text(titles.get(name, name)), value, interval)
+    return table
+
+
+def _print_notes(found: Evaluation) -> None:
+    for note in found.notes:
+        print(f"note: {note}", file=sys.stderr)
+    if found.split == "test":
+        times = "once" if found.test_openings == 1 else f"{found.test_openings} times"
+        print(f"the test split has been opened {times} in this run", file=sys.stderr)

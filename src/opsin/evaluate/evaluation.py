@@ -1,0 +1,185 @@
+"""Scoring a run's network on a split of its own data set, or on another one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from opsin.artifact import load as load_artifact
+from opsin.data.load import load
+from opsin.data.pack import default_cache, pack
+from opsin.data.samples import Dataset, Samples
+from opsin.errors import ConfigError, DataError, RunError, nearest
+from opsin.evaluate.matching import absent_classes, match_classes, size_note
+from opsin.evaluate.record import record_split
+from opsin.evaluate.scoring import evaluate_predictions, fitted_from_json, scores_to_json
+from opsin.predict import BATCH_SIZE, Predictor
+from opsin.runs import Run
+from opsin.tasks.base import Targets
+from opsin.types import SPLITS, Score, SplitName
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What an evaluation found.
+
+    `run`: name of the run. `data`: name of the data set. `split`: which of its splits, or "all" for a set that is not
+    divided. `n`: samples. `scores`: with 95 % intervals, NaN where undefined. `details`: plain JSON for reports.
+    `notes`: what was done to the samples, and what a reader of the scores must know. `test_openings`: how often
+    anybody has looked at a test split by now.
+    """
+
+    run: str
+    data: str
+    split: str
+    n: int
+    scores: Mapping[str, Score]
+    details: Mapping[str, Any]
+    notes: tuple[str, ...]
+    test_openings: int
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON without the details; None for undefined."""
+        plain = {key: getattr(self, key) for key in ("run", "data", "split", "n", "test_openings")}
+        return plain | {"scores": scores_to_json(self.scores), "notes": list(self.notes)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Chosen:
+    """The samples to score. `own`: they are a split of the run's own data set."""
+
+    data: str
+    split: str
+    own: bool
+    samples: Samples
+    notes: tuple[str, ...]
+
+
+def evaluate(
+    run: Run | Path | str,
+    *,
+    split: SplitName = "val",
+    data: Dataset | Path | str | None = None,
+    root: Path | str | None = None,
+    batch_size: int = BATCH_SIZE,
+    device: str = "cpu",
+    command: str | None = None,
+) -> Evaluation:
+    """Score a run's network.
+
+    A test split is sealed: looking at one is recorded in the run before the scores exist. Scores of the run's own test
+    split are kept in the run; other scores are returned and kept nowhere.
+
+    Args:
+        run: the run, its folder or its name.
+        split: which split; of another data set that is not divided, every sample is scored whatever is given here.
+        data: another data set with the run's classes (matched by name), or None for the run's own.
+        root: where catalogue sets lie; None takes the run's.
+        batch_size: images in one forward pass.
+        device: where the network runs.
+        command: what the user typed, for the record.
+
+    Raises:
+        RunError: no such run, or it has not finished.
+        ConfigError: no such split.
+        DataError: the data set has changed since training, lacks the split, or has classes that the run does not know.
+    """
+    opened = run if isinstance(run, Run) else Run.open(run)
+    if split not in SPLITS:
+        close = nearest(split, SPLITS)
+        do = f"did you mean `{close}`?" if close else None
+        raise ConfigError("no such split", got=split, expected=", ".join(SPLITS), do=do)
+    fitted = _fitted_on_val(opened)
+    predictor = Predictor(load_artifact(opened.model_folder, device=device), device=device, batch_size=batch_size)
+    chosen = _choose(predictor, opened, split, data, root)
+    if chosen.split == "test":
+        said = f"evaluate(run={opened.name!r}, split='test', data={chosen.data!r})"
+        opened.record_test_opening(command or said)
+    predictions, targets = predictor.samples(chosen.samples), Targets.of(chosen.samples)
+    in_sample = chosen.own and split == "val"
+    classes = predictor.artifact.classes
+    found = evaluate_predictions(predictor.task, predictions, targets, classes, fitted=None if in_sample else fitted)
+    if chosen.own and split == "test":
+        record_split(opened, split, found, predictions, targets, chosen.samples.images)
+    return Evaluation(
+        run=opened.name,
+        data=chosen.data,
+        split=chosen.split,
+        n=found.n,
+        scores=found.scores,
+        details=found.details,
+        notes=chosen.notes,
+        test_openings=opened.test_openings,
+    )
+
+
+def _fitted_on_val(run: Run) -> dict[str, float]:
+    """What was fitted on val when the run ended, e.g. the temperature: no other split may fit it anew."""
+    fitted = run.scores.get("val", {}).get("fitted")
+    if fitted is None or not run.model_folder.is_dir():
+        raise RunError("the run has not finished", where=run.path, do=f"`--resume --name {run.name}` goes on with it")
+    return fitted_from_json(fitted)
+
+
+def _choose(
+    predictor: Predictor, run: Run, split: SplitName, data: Dataset | Path | str | None, root: Path | str | None
+) -> _Chosen:
+    """The samples that are asked for, in the network's classes and size."""
+    artifact = predictor.artifact
+    dataset, own = _dataset(run, data, root)
+    if dataset.task != artifact.task:
+        raise DataError(
+            "the data set is for another task", where=dataset.name, got=dataset.task, expected=artifact.task
+        )
+    undivided = not own and tuple(dataset.splits) == ("test",) and not dataset.published
+    name: SplitName = "test" if undivided else split
+    if name not in dataset.splits:
+        expected = ", ".join(dataset.splits)
+        raise DataError(f"the data set has no split `{split}`", where=dataset.name, got=split, expected=expected)
+    policy = artifact.preprocess.size
+    packed = pack(dataset, policy, cache=default_cache(), splits=[name])[name]
+    samples = match_classes(packed, dataset.classes, artifact.classes)
+    notes = [*dataset.notes, *packed.notes, size_note(np.asarray(samples.sizes), policy)]
+    if absent := absent_classes(samples, artifact.classes):
+        notes.append(f"no samples of {len(absent)} classes, whose scores are n/a: {', '.join(absent)}")
+    return _Chosen(
+        data=dataset.name,
+        split="all" if undivided else name,
+        own=own,
+        samples=samples,
+        notes=tuple(note for note in notes if note),
+    )
+
+
+def _dataset(run: Run, data: Dataset | Path | str | None, root: Path | str | None) -> tuple[Dataset, bool]:
+    """The data set to score on, and whether it is the run's own."""
+    if data is None:
+        return _own_dataset(run, root), True
+    if isinstance(data, Dataset):
+        found = data
+    else:
+        config = run.config
+        same = str(data) == config.source
+        # Another set is scored as it is divided: the run's own subset and label level mean nothing there.
+        settings = config.data if same else replace(config.data, subset=None, label_level=None)
+        found = load(data, root=root or config.root, config=settings, task=run.data["task"], drawn=same)
+    return found, found.fingerprint() == run.data.get("fingerprint")
+
+
+def _own_dataset(run: Run, root: Path | str | None) -> Dataset:
+    """The data set that the run was trained on, unchanged.
+
+    Raises:
+        DataError: it is not there, or it has changed: its splits may hold other samples now.
+    """
+    config, expected = run.config, run.data.get("fingerprint")
+    found = load(config.source, root=root or config.root, config=config.data, task=run.data["task"])
+    if (got := found.fingerprint()) != expected:
+        what = "the data set has changed since the run was trained on it; its val may hold what was train then"
+        do = "put the data back as it was; `--data` scores a copy as another data set"
+        raise DataError(what, where=found.root or config.source, got=got, expected=expected, do=do)
+    return found
