@@ -33,7 +33,9 @@ def whole_labels(values: NDArray[Any], *, where: str) -> Ints:
             expected="whole numbers [N]",
             do="turn one-hot rows into numbers with argmax(axis=1)" if one_hot else None,
         )
-    wrong = ~np.isfinite(values) | (values != np.floor(values)) if values.dtype.kind == "f" else np.zeros(len(values), bool)
+    wrong = (
+        ~np.isfinite(values) | (values != np.floor(values)) if values.dtype.kind == "f" else np.zeros(len(values), bool)
+    )
     wrong |= np.where(wrong, False, values < 0)
     if wrong.any():
         raise DataError(

@@ -144,7 +144,9 @@ def how_to_get(entry: Entry, root: object) -> str:
     if entry.files and all(file.sha256 for file in entry.files):
         return f"opsin data fetch {entry.name} --root {root}"
     urls = ", ".join(file.url for file in entry.files)
-    return f"fetch by hand and unpack under {root}: {urls} (their SHA-256 is not known here, so Opsin does not fetch them)"
+    return (
+        f"fetch by hand and unpack under {root}: {urls} (their SHA-256 is not known here, so Opsin does not fetch them)"
+    )
 
 
 def _nothing_at(path: Path) -> DataError:

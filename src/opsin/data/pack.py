@@ -136,9 +136,7 @@ def _key(source: Source, policy: SizePolicy) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def _decode(
-    source: Source, policy: SizePolicy, allocate: Callable[..., Any], advance: Callable[[int], None]
-) -> _Rows:
+def _decode(source: Source, policy: SizePolicy, allocate: Callable[..., Any], advance: Callable[[int], None]) -> _Rows:
     """Decode all samples in parallel into arrays that `allocate(shape, dtype)` makes."""
     num_samples, frame = len(source), (policy.height, policy.width)
     images = allocate((num_samples, source.channels, *frame), np.uint8)

@@ -117,7 +117,9 @@ class Annotated:
 
     def take(self, indices: Ints) -> Self:
         """The samples of these numbers, in this order."""
-        return replace(self, **{name: _taken(value, indices) for name, value in vars(self).items() if name in self._rows})
+        return replace(
+            self, **{name: _taken(value, indices) for name, value in vars(self).items() if name in self._rows}
+        )
 
     @property
     def _rows(self) -> tuple[str, ...]:

@@ -55,9 +55,7 @@ def first_samples(splits: Mapping[SplitName, Source], sizes: Mapping[SplitName, 
                 got=f"{name}={size}",
                 expected=f"at most {got:,}" if got else f"one of: {', '.join(splits)}",
             )
-    return {
-        name: source.take(np.arange(sizes[name])) if name in sizes else source for name, source in splits.items()
-    }
+    return {name: source.take(np.arange(sizes[name])) if name in sizes else source for name, source in splits.items()}
 
 
 def divide(pool: Source, config: DataConfig) -> dict[SplitName, Source]:
@@ -82,7 +80,9 @@ def draw(source: Source, fractions: Sequence[float], config: DataConfig) -> list
     """
     shares = np.array([1 - sum(fractions), *fractions])
     if shares[0] <= 0:
-        raise ConfigError("nothing would be left for `train`", got=f"shares {list(fractions)}", expected="a sum below 1")
+        raise ConfigError(
+            "nothing would be left for `train`", got=f"shares {list(fractions)}", expected="a sum below 1"
+        )
     generator = np.random.default_rng(config.split_seed)
     strata = source.labels if config.stratify and source.labels is not None else np.zeros(len(source), np.int64)
     if source.groups is not None:
@@ -130,7 +130,7 @@ def _whole_quotas(counts: Ints, shares: NDArray[np.float64]) -> Ints:
 def _draw_groups(
     strata: Ints, groups: Sequence[str], shares: NDArray[np.float64], generator: np.random.Generator
 ) -> Ints:
-    """Part of each sample, whole groups at a time: each goes where it brings the class counts nearest to their shares."""
+    """Part of each sample, whole groups at a time: each goes where class counts come nearest to their shares."""
     names, group_of = np.unique(np.asarray(groups), return_inverse=True)
     table = np.zeros((len(names), int(strata.max()) + 1))
     np.add.at(table, (group_of, strata), 1)
