@@ -1,0 +1,30 @@
+"""`opsin report`: the page that shows a run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from opsin.cli.options import JsonFlag, QuietFlag
+
+
+def report(run: str, /, *, out: Path | None = None, json_: JsonFlag = False, quiet: QuietFlag = False) -> int:
+    """Write one HTML page that shows everything about a run; it works offline.
+
+    Parameters
+    ----------
+    run
+        Run by path, or by its name in `runs`.
+    out
+        File to write; by default report.html in the run's folder.
+    """
+    from opsin.report import write_report
+    from opsin.runs import Run
+
+    opened = Run.open(run)
+    file = write_report(opened, out=out)
+    if json_:
+        print(json.dumps({"run": str(opened.path), "file": str(file)}, indent=2))
+    elif not quiet:
+        print(file)
+    return 0

@@ -1,0 +1,158 @@
+"""The sections that only a report of classification has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from opsin.report.figures import (
+    FULL_MATRIX,
+    confusion_figure,
+    interval_bar,
+    most_confused,
+    reliability_figure,
+    shade_key,
+)
+from opsin.report.formats import is_number, percent
+from opsin.report.render import picture, render
+from opsin.report.sections import Section, score_words
+from opsin.report.view import SplitResult, View, to_score
+
+WORST_CLASSES = 15
+"""Of more classes than fit a page, how many of the worst are shown unfolded."""
+
+
+def confusion(view: View) -> Markup | None:
+    """The confusion matrix of each scored split, and the pairs that are confused most."""
+
+    def show(result: SplitResult) -> Mapping[str, Any] | None:
+        counts = np.asarray(result.details.get("confusion") or [], dtype=np.int64)
+        if counts.ndim != 2 or counts.sum() == 0:
+            return None
+        names = class_names(view, len(counts))
+        pairs = [(names[i], names[j], n, percent(share)) for i, j, n, share in most_confused(counts)]
+        wrong = int(counts.sum() - np.trace(counts))
+        return {"figure": confusion_figure(counts, names), "pairs": pairs, "wrong": wrong, "total": int(counts.sum())}
+
+    many = len(view.classes) > FULL_MATRIX
+    return per_split(view, "confusion.html", show, {"key": shade_key(), "many": many, "classes": view.classes})
+
+
+def per_class(view: View) -> Markup | None:
+    """Precision, recall and F1 of each class, with intervals."""
+
+    def show(result: SplitResult) -> Mapping[str, Any] | None:
+        rows = [
+            {**row, **{key: to_score(row.get(key)) for key in ("precision", "recall", "f1")}}
+            for row in result.details.get("per_class") or []
+        ]
+        if not rows:
+            return None
+        known = [
+            s
+            for row in rows
+            for key in ("precision", "recall", "f1")
+            for s in (row[key].low, row[key].value)
+            if is_number(s)
+        ]
+        low = next((edge for edge in (0.9, 0.8, 0.6, 0.4, 0.2) if edge < min([1.0, *known])), 0.0)
+        drawn = [_class_row(row, low, result.name) for row in rows]
+        if len(drawn) <= FULL_MATRIX:
+            return {"low": percent(low, 0), "rows": drawn, "more": []}
+        worst = sorted(drawn, key=lambda row: row["order"])[:WORST_CLASSES]
+        return {"low": percent(low, 0), "rows": worst, "more": drawn}
+
+    return per_split(view, "per_class.html", show, {})
+
+
+def _class_row(row: Mapping[str, Any], low: float, role: str) -> Mapping[str, Any]:
+    cells = [
+        (*score_words(key, row[key]), interval_bar(row[key], low, 1.0, role)) for key in ("precision", "recall", "f1")
+    ]
+    order = row["f1"].value if is_number(row["f1"].value) else 2.0
+    return {"name": str(row.get("class", "")), "support": row.get("support"), "cells": cells, "order": order}
+
+
+def calibration(view: View) -> Markup | None:
+    """Whether the confidences can be believed."""
+
+    def show(result: SplitResult) -> Mapping[str, Any] | None:
+        curve = result.details.get("reliability") or {}
+        if not curve.get("edges") or not sum(curve.get("count", [])):
+            return None
+        ece = result.scores.get("ece", to_score(None))
+        after = result.details.get("ece_after_temperature")
+        return {
+            "figure": reliability_figure(curve["edges"], curve["confidence"], curve["accuracy"], curve["count"]),
+            "ece": score_words("ece", ece),
+            "temperature": result.details.get("temperature"),
+            "after": percent(after, 2) if is_number(after) else None,
+            "verdict": _verdict(curve),
+        }
+
+    return per_split(view, "calibration.html", show, {})
+
+
+def _verdict(curve: Mapping[str, Any]) -> str:
+    """Whether the network is too sure of itself, not sure enough, or neither, by the mean gap over all samples."""
+    bins = [(c, a, n) for c, a, n in zip(curve["confidence"], curve["accuracy"], curve["count"], strict=True) if n]
+    gap = sum((c - a) * n for c, a, n in bins) / sum(n for _, _, n in bins)
+    if abs(gap) < 0.01:
+        return "On average its confidence matches its accuracy to within one percentage point."
+    words = "surer than it should be" if gap > 0 else "less sure than it could be"
+    return f"On average it is {words}: confidence and accuracy differ by {abs(100 * gap):.1f} percentage points."
+
+
+def mistakes(view: View) -> Markup | None:
+    """The mistakes that the network was surest of."""
+
+    def show(result: SplitResult) -> Mapping[str, Any] | None:
+        if "mistakes" not in result.details:
+            return None
+        images = view.gallery.get(f"mistakes_{result.name}", np.empty(0))
+        cards = [
+            {**mistake, "picture": picture(images[i]) if i < len(images) else None}
+            for i, mistake in enumerate(result.details["mistakes"])
+        ]
+        names = class_names(view, len(view.classes))
+        for card in cards:
+            card["truth"], card["predicted"] = (_named(names, card.get(key)) for key in ("truth", "predicted"))
+        return {"cards": cards}
+
+    return per_split(view, "mistakes.html", show, {})
+
+
+def _named(names: tuple[str, ...], label: Any) -> str:
+    """A class by name, whether the run wrote its name or its number."""
+    if isinstance(label, int) and 0 <= label < len(names):
+        return names[label]
+    return str(label)
+
+
+def class_names(view: View, num_classes: int) -> tuple[str, ...]:
+    """The run's class names, or numbers where it has none."""
+    return view.classes if len(view.classes) == num_classes else tuple(str(k) for k in range(num_classes))
+
+
+def per_split(
+    view: View,
+    template: str,
+    show: Callable[[SplitResult], Mapping[str, Any] | None],
+    shared: Mapping[str, Any],
+) -> Markup | None:
+    """The template once for each scored split that has the details; all but the first are folded."""
+    blocks = [(result, values) for result in view.results if (values := show(result)) is not None]
+    if not blocks:
+        return None
+    return render("per_split.html", {"inner": template, "blocks": blocks, "shared": shared})
+
+
+CLASSIFY = (
+    Section(key="confusion", title="Confusion", show=confusion, empty="No split has been scored yet."),
+    Section(key="classes", title="Class by class", show=per_class, empty="No split has been scored yet."),
+    Section(key="calibration", title="Calibration", show=calibration, empty="No split has been scored yet."),
+    Section(key="mistakes", title="Most confident mistakes", show=mistakes, empty="No split has been scored yet."),
+)

@@ -1,0 +1,258 @@
+"""The sections that a report of any task has: one function each, from a view of the run to markup.
+
+A section that has nothing to show returns None, and the page says why it is empty.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from opsin.report.curves import cost_panels, learning_panels
+from opsin.report.figures import interval_bar, share_bar
+from opsin.report.formats import decimals_for, is_number, number, percent
+from opsin.report.render import picture, render
+from opsin.report.view import SplitResult, View
+from opsin.types import SPLITS, Score
+
+FEW_CLASSES = 20
+NUM_SAMPLES, NUM_AUGMENTED = 24, 6
+
+LOWER_IS_BETTER = {"loss": "mean cross-entropy (nats)", "ece": "expected calibration error"}
+SCORE_WORDS = {
+    "accuracy": "images whose likeliest class is right",
+    "top5": "images whose class is among the five likeliest",
+    "balanced_accuracy": "mean recall over classes: each class counts the same",
+    "macro_f1": "mean F1 over classes",
+    "macro_precision": "mean precision over classes",
+    "macro_recall": "mean recall over classes",
+    **LOWER_IS_BETTER,
+}
+SCORE_NAMES = {
+    "top5": "Top-5 accuracy",
+    "macro_f1": "Macro F1",
+    "ece": "Calibration error (ECE)",
+    "mean_iou": "Mean IoU",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """One part of the page: `show` returns its markup, or None, and then the page says `empty`."""
+
+    key: str
+    title: str
+    show: Callable[[View], Markup | None]
+    empty: str
+
+
+def score_name(key: str) -> str:
+    """What a person calls a score.
+
+    >>> score_name("balanced_accuracy")
+    'Balanced accuracy'
+    """
+    return SCORE_NAMES.get(key, key.replace("_", " ").capitalize())
+
+
+def score_words(key: str, score: Score) -> tuple[str, str]:
+    """A score and its interval in words: percentages for shares, plain numbers for losses."""
+    if key == "loss" or not 0 <= score.value <= 1:
+        interval = f"{number(score.low)} – {number(score.high)}" if is_number(score.low) else ""
+        return number(score.value, 4), interval
+    decimals = decimals_for(score)
+    interval = f"{percent(score.low, decimals)} – {percent(score.high, decimals)}" if is_number(score.low) else ""
+    return percent(score.value, decimals), interval
+
+
+def headline(view: View) -> Mapping[str, Any]:
+    """What stands at the top: the run, its main score on the split that says most, and the facts in a line."""
+    result = view.results[0] if view.results else None
+    score = result.scores.get(view.main_score) if result else None
+    value, interval = score_words(view.main_score, score) if score else ("n/a", "")
+    bar = interval_bar(score, *_track([score]), role=result.name) if score and result else ""
+    return {
+        "view": view,
+        "result": result,
+        "score_name": score_name(view.main_score),
+        "value": value,
+        "interval": interval,
+        "bar": bar,
+        "ends": [percent(end, 0) for end in _track([score])] if score else [],
+        "openings": openings(view),
+    }
+
+
+def openings(view: View) -> int:
+    """How often the test split was looked at: the largest number that the run's files give."""
+    recorded = view.summary.get("test_openings")
+    opened = [result.opened for result in view.results if result.name == "test"]
+    return max([view.test_openings, *opened, recorded if isinstance(recorded, int) else 0])
+
+
+def scores(view: View) -> Markup | None:
+    """Every score of every split, with its interval."""
+    if not view.results:
+        return None
+    keys = list(dict.fromkeys(key for result in view.results for key in result.scores))
+    rows = [
+        (score_name(key), SCORE_WORDS.get(key, ""), [_cell(key, r, view.results) for r in view.results]) for key in keys
+    ]
+    return render("scores.html", {"results": view.results, "rows": rows, "openings": openings(view)})
+
+
+def _cell(key: str, result: SplitResult, results: tuple[SplitResult, ...]) -> Mapping[str, Any] | None:
+    score = result.scores.get(key)
+    if score is None:
+        return None
+    value, interval = score_words(key, score)
+    is_share = key not in LOWER_IS_BETTER and 0 <= score.value <= 1
+    track = _track([r.scores[k] for r in results for k in r.scores if k not in LOWER_IS_BETTER])
+    return {
+        "value": value,
+        "interval": interval,
+        "bar": interval_bar(score, *track, role=result.name) if is_share else "",
+    }
+
+
+def _track(values: list[Score]) -> tuple[float, float]:
+    """Ends of the track that intervals are drawn on: from a round number below them all up to 1."""
+    lows = [low for s in values for low in (s.low if is_number(s.low) else s.value,) if is_number(low)]
+    lowest = min([1.0, *lows])
+    low = next((edge for edge in (0.99, 0.98, 0.95, 0.9, 0.8, 0.5) if edge < lowest), 0.0)
+    return low, 1.0
+
+
+def training(view: View) -> Markup | None:
+    """Learning curves, and what happened on the way."""
+    if not view.epochs and not view.events:
+        return None
+    events = [e for e in view.events if e["event"] not in ("start", "finish")]
+    values = {"panels": learning_panels(view), "events": events, "epochs": view.epochs, "view": view}
+    return render("training.html", values)
+
+
+def data(view: View) -> Markup | None:
+    """What the run learned from: counts per split and class, notes, findings of the audit."""
+    if not view.data:
+        return None
+    splits = [(name, view.data["splits"][name]) for name in SPLITS if name in view.data.get("splits", {})]
+    values = {
+        "data": view.data,
+        "splits": splits,
+        "classes": _class_rows(view, splits),
+        "few": len(view.classes) <= FEW_CLASSES,
+    }
+    return render("data.html", values)
+
+
+def _class_rows(view: View, splits: list[tuple[str, Any]]) -> list[tuple[str, list[tuple[int, Markup]]]]:
+    """For each class its count in every split, with a bar relative to the split's largest class."""
+    counts = [list(split.get("class_counts") or []) for _, split in splits]
+    if not counts or any(len(c) != len(view.classes) for c in counts):
+        return []
+    largest = [max([1, *c]) for c in counts]
+    bars = [
+        [(n, share_bar(n / top, name)) for n in c] for c, top, (name, _) in zip(counts, largest, splits, strict=True)
+    ]
+    return list(zip(view.classes, map(list, zip(*bars, strict=True)), strict=True))
+
+
+def samples(view: View) -> Markup | None:
+    """Sample images, and the views of them that the network was trained on."""
+    images = view.gallery.get("samples", np.empty(0))
+    if len(images) == 0:
+        return None
+    labels = view.gallery.get("samples_labels", np.empty(0, dtype=np.int64))
+    shown = [(picture(pixels), class_name(view, labels, i)) for i, pixels in enumerate(images[:NUM_SAMPLES])]
+    augmented = view.gallery.get("augmented", np.empty(0))[:NUM_AUGMENTED]
+    rows = [(shown[i], [picture(pixels) for pixels in views]) for i, views in enumerate(augmented) if i < len(shown)]
+    settings = {k: v for k, v in view.config.get("augment", {}).items() if v not in (0, 0.0, None, False, "none")}
+    return render("samples.html", {"shown": shown, "rows": rows, "settings": settings})
+
+
+def class_name(view: View, labels: np.ndarray, i: int) -> str:
+    """The class of the i-th label, or its number where the run does not name it; "" without a label."""
+    if i >= len(labels):
+        return ""
+    label = int(labels[i])
+    return view.classes[label] if 0 <= label < len(view.classes) else f"class {label}"
+
+
+def cost(view: View) -> Markup | None:
+    """Time, memory, machine, and how precision and memory format were chosen."""
+    if not (view.environment or view.summary or view.epochs):
+        return None
+    last = view.epochs[-1] if view.epochs else {}
+    values = {
+        "environment": view.environment,
+        "summary": view.summary,
+        "seconds": view.summary.get("seconds", last.get("seconds")),
+        "speed": mean_of(view, "images_per_second"),
+        "cpu": mean_of(view, "cpu_percent"),
+        "peak": peak_memory(view),
+        "panels": cost_panels(view),
+        "timings": _timings(view.environment),
+    }
+    return render("cost.html", values)
+
+
+def mean_of(view: View, key: str) -> float | None:
+    """The mean over epochs of a number in the log; None where it was not logged."""
+    values = [epoch[key] for epoch in view.epochs if is_number(epoch.get(key))]
+    return float(np.mean(values)) if values else None
+
+
+def peak_memory(view: View) -> int | None:
+    """The largest memory in bytes that the run is known to have held."""
+    known = [view.summary.get("peak_memory_bytes"), *(epoch.get("peak_memory_bytes") for epoch in view.epochs)]
+    return max((int(value) for value in known if is_number(value)), default=None)
+
+
+def _timings(environment: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The timed candidates, fastest first, each with its bar and whether it was chosen."""
+    rows = [row for row in environment.get("timings") or [] if is_number(row.get("images_per_second"))]
+    fastest = max((row["images_per_second"] for row in rows), default=1)
+    chosen = [environment.get(key) for key in ("precision", "channels_last", "compiled")]
+    return [
+        {
+            **row,
+            "bar": share_bar(row["images_per_second"] / fastest),
+            "chosen": [row.get("precision"), bool(row.get("channels_last")), bool(row.get("compile"))] == chosen,
+        }
+        for row in sorted(rows, key=lambda row: -row["images_per_second"])
+    ]
+
+
+def repeat(view: View) -> Markup | None:
+    """How to repeat the run and how to use its network; every setting that it had."""
+    folder = shlex.quote(view.folder)
+    values = {
+        "command": view.summary.get("command"),
+        "folder": folder,
+        "quoted": repr(view.folder),
+        "view": view,
+        "openings": openings(view),
+        "groups": {name: group for name, group in view.config.items() if isinstance(group, dict)},
+        "top": {name: value for name, value in view.config.items() if not isinstance(value, dict)},
+    }
+    return render("repeat.html", values)
+
+
+FIRST = (
+    Section(
+        key="scores", title="Scores", show=scores, empty="No split has been scored yet: the run did not get that far."
+    ),
+    Section(key="training", title="Training", show=training, empty="No epoch was finished."),
+)
+LAST = (
+    Section(key="data", title="Data", show=data, empty="The run holds no description of its data."),
+    Section(key="samples", title="What the network sees", show=samples, empty="The run holds no sample images."),
+    Section(key="cost", title="Time and memory", show=cost, empty="Neither time nor memory was recorded."),
+    Section(key="repeat", title="Repeat it, use it", show=repeat, empty=""),
+)

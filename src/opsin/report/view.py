@@ -1,0 +1,133 @@
+"""What the sections of a report need of a run, read once and with its gaps filled by "nothing recorded"."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from opsin.config import to_dict
+from opsin.report.formats import is_number
+from opsin.runs import Run
+from opsin.types import Score
+
+HEADLINES = {"classify": "accuracy", "localize": "mean_iou", "segment": "mean_iou"}
+"""The score that a report of each task opens with."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitResult:
+    """The scores of one split.
+
+    Fields: `scores` by name, `details` as the task wrote them (plain JSON), `opened` how often a sealed split was
+    looked at, `num_samples` what was scored.
+    """
+
+    name: str
+    num_samples: int
+    scores: Mapping[str, Score]
+    details: Mapping[str, Any]
+    opened: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """A run as the report sees it. Parts that the run has not written yet are empty, never invented.
+
+    `epochs` holds the log's epochs in order, each once; `events` everything else, each with "after_epoch".
+    `results` holds the splits that were scored, test first. `gallery` holds uint8 arrays `[n, C, h, w]`.
+    """
+
+    name: str
+    folder: str
+    task: str
+    classes: tuple[str, ...]
+    config: Mapping[str, Any]
+    environment: Mapping[str, Any]
+    data: Mapping[str, Any]
+    summary: Mapping[str, Any]
+    epochs: tuple[Mapping[str, Any], ...]
+    events: tuple[Mapping[str, Any], ...]
+    results: tuple[SplitResult, ...]
+    gallery: Mapping[str, np.ndarray]
+    test_openings: int
+
+    @property
+    def main_score(self) -> str:
+        """Name of the score that the report opens with."""
+        return HEADLINES.get(self.task, "accuracy")
+
+    @property
+    def best_epoch(self) -> int | None:
+        """The epoch whose weights were kept: as the summary says, else the last that was the best so far."""
+        if is_number(self.summary.get("best_epoch")):
+            return int(self.summary["best_epoch"])
+        return next((int(e["epoch"]) for e in reversed(self.epochs) if e.get("best")), None)
+
+
+def view_of(run: Run) -> View:
+    """Read everything that a report shows.
+
+    Raises:
+        ConfigError: config.json is not a config.
+        InputError: a file of the run is damaged.
+    """
+    data, summary, log = run.data, run.summary, run.log
+    config = to_dict(run.config)
+    return View(
+        name=run.name or run.path.resolve().name,
+        folder=str(run.path),
+        task=str(summary.get("task") or data.get("task") or config.get("task") or "classify"),
+        classes=tuple(str(name) for name in data.get("classes", ())),
+        config=config,
+        environment=run.environment,
+        data=data,
+        summary=summary,
+        epochs=_epochs(log),
+        events=_events(log),
+        results=_results(run.scores),
+        gallery=run.gallery(),
+        test_openings=run.test_openings,
+    )
+
+
+def to_score(value: Any) -> Score:
+    """A score as the JSON has it (a mapping, a number or null) as a Score; what is missing is NaN."""
+    if isinstance(value, Mapping):
+        parts = (value.get(key) for key in ("value", "low", "high"))
+        return Score(*(float(part) if is_number(part) else math.nan for part in parts))
+    return Score(float(value) if is_number(value) else math.nan)
+
+
+def _epochs(log: list[dict[str, Any]]) -> tuple[dict[str, Any], ...]:
+    """Epochs in order; one that was trained again after a resume counts once, as it went the last time."""
+    by_number = {int(event["epoch"]): event for event in log if event.get("event") == "epoch"}
+    return tuple(by_number[number] for number in sorted(by_number))
+
+
+def _events(log: list[dict[str, Any]]) -> tuple[dict[str, Any], ...]:
+    """Everything but epochs, with the number of the last epoch that had ended before it."""
+    events, epoch = [], 0
+    for event in log:
+        if event.get("event") == "epoch":
+            epoch = int(event["epoch"])
+        else:
+            events.append({**event, "after_epoch": epoch})
+    return tuple(events)
+
+
+def _results(scores: Mapping[str, Any]) -> tuple[SplitResult, ...]:
+    order = sorted(scores, key=lambda name: ({"test": 0, "val": 1}.get(name, 2), name))
+    return tuple(
+        SplitResult(
+            name=name,
+            num_samples=int(scores[name].get("n", 0)),
+            scores={key: to_score(value) for key, value in scores[name].get("scores", {}).items()},
+            details=scores[name].get("details", {}),
+            opened=int(scores[name].get("opened", 0)),
+        )
+        for name in order
+    )
