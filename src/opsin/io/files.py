@@ -58,8 +58,12 @@ def is_temporary(path: PathLike) -> bool:
 
 
 @contextmanager
-def _writing(path: PathLike) -> Iterator[None]:
-    """Turn an `OSError` inside the block into a `WriteError` that names what was to be written."""
+def writing(path: PathLike) -> Iterator[None]:
+    """Turn an `OSError` inside the block into a `WriteError` that names what was to be written.
+
+    Raises:
+        WriteError: as said.
+    """
     try:
         yield
     except OSError as error:
@@ -93,7 +97,7 @@ def write_atomically(path: PathLike, data: bytes) -> None:
     """
     target = Path(path)
     temporary = _temporary(target)
-    with _writing(target):
+    with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             _write_synced(temporary, data)
@@ -130,7 +134,7 @@ def atomic_folder(path: PathLike, *, replace: bool = False) -> Iterator[Path]:
     if os.path.lexists(target) and not replace:
         raise WriteError("the folder exists already", where=printable(target), do="choose another name or remove it")
     temporary = _temporary(target)
-    with _writing(target):
+    with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             temporary.mkdir()

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO
 
-from opsin.errors import InputError
+from opsin.errors import InputError, OpsinError
 
 MEBIBYTE = 2**20
 
@@ -31,11 +31,11 @@ def refusing(kind: type[InputError], name: object, what: str = "the file cannot 
     """Turn whatever a decoder raises inside the block into one `kind` error that names the file.
 
     Raises:
-        InputError: as `kind`, for any exception but those that already are an `InputError`.
+        InputError: as `kind`, for any exception but those that are deliberate already.
     """
     try:
         yield
-    except InputError:
+    except OpsinError:
         raise
     except Exception as error:
         reason = printable(f"{type(error).__name__}: {error}")[:300]

@@ -225,14 +225,16 @@ def _from_16_bits(values: np.ndarray) -> np.ndarray:
     wide = values.astype(np.int32)
     if wide.size and (wide.min() < 0 or wide.max() > 65535):
         raise ValueError(f"values {wide.min()} to {wide.max()}, expected 0 to 65535")
-    return ((wide + 128) // 257).astype(np.uint8)
+    scaled: np.ndarray = (wide + 128) // 257
+    return scaled.astype(np.uint8)
 
 
 def _from_float(values: np.ndarray) -> np.ndarray:
     """Values 0..1 as uint8, [H, W]."""
     if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1):
         raise ValueError(f"float values {values.min()} to {values.max()}, expected 0 to 1")
-    return np.rint(values * 255).astype(np.uint8)
+    scaled: np.ndarray = np.rint(values * 255)
+    return scaled.astype(np.uint8)
 
 
 def _on_white(image: Image.Image, notes: list[str]) -> Image.Image:

@@ -1,0 +1,87 @@
+"""Labels from outside: CSV tables and XML annotations. JSON is in `files`."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import TYPE_CHECKING
+
+from defusedxml import ElementTree
+
+from opsin.errors import AnnotationError
+from opsin.io.files import PathLike
+from opsin.io.gate import MEBIBYTE, printable, read_bytes, refusing
+
+if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
+
+MAX_TABLE_BYTES = 64 * MEBIBYTE
+MAX_ROWS = 1_000_000
+MAX_COLUMNS = 1000
+MAX_XML_BYTES = 16 * MEBIBYTE
+MAX_XML_DEPTH = 64
+DELIMITERS = ",;\t"
+
+
+def read_table(path: PathLike, max_bytes: int = MAX_TABLE_BYTES, max_rows: int = MAX_ROWS) -> list[dict[str, str]]:
+    """The rows of a CSV file (UTF-8) by the names in its first line.
+
+    The delimiter is the comma, semicolon or tab that the first line has most of. Blank lines are skipped; spaces around
+    names and values are kept out.
+
+    Raises:
+        AnnotationError: no text, no rows, a column without a name or named twice, or a row of another length (its line
+            is named).
+    """
+    data = read_bytes(path, AnnotationError, max_bytes)
+    with refusing(AnnotationError, path, "not a readable CSV file"):
+        text = data.decode("utf-8-sig")
+        first_line = text.splitlines()[0] if text else ""
+        delimiter = max(DELIMITERS, key=first_line.count)
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+        names = [name.strip() for name in next(reader, [])]
+        _check_names(names, path)
+        rows: list[dict[str, str]] = []
+        for values in reader:
+            if not values:
+                continue
+            if len(values) != len(names) or len(rows) >= max_rows:
+                where = f"{printable(path)}, line {reader.line_num}"
+                expected = f"{len(names)}, in at most {max_rows} rows"
+                raise AnnotationError("wrong number of values", where=where, got=len(values), expected=expected)
+            rows.append({name: value.strip() for name, value in zip(names, values, strict=True)})
+    if not rows:
+        raise AnnotationError("a table without rows", where=printable(path), expected="a header and at least one row")
+    return rows
+
+
+def _check_names(names: list[str], path: PathLike) -> None:
+    ok = 0 < len(names) <= MAX_COLUMNS and all(names) and len(set(names)) == len(names)
+    if not ok or not all(name.isprintable() for name in names):
+        expected = f"1 to {MAX_COLUMNS} different names"
+        got = printable(names)[:300]
+        raise AnnotationError("no usable header", where=f"{printable(path)}, line 1", got=got, expected=expected)
+
+
+def read_xml(path: PathLike, max_bytes: int = MAX_XML_BYTES, *, max_depth: int = MAX_XML_DEPTH) -> Element:
+    """The root element of an XML file. Document types, entities and outside references are refused.
+
+    Raises:
+        AnnotationError: no XML, with a document type or entities, nested deeper than `max_depth`, or too long.
+    """
+    data = read_bytes(path, AnnotationError, max_bytes)
+    with refusing(AnnotationError, path, "not a readable XML file"):
+        _check_xml_depth(data, max_depth)
+        root: Element = ElementTree.fromstring(data, forbid_dtd=True)
+    return root
+
+
+def _check_xml_depth(data: bytes, max_depth: int) -> None:
+    """Refuse deep nesting while parsing: a tree of a million levels would be built first otherwise."""
+    depth = 0
+    for event, element in ElementTree.iterparse(io.BytesIO(data), events=("start", "end"), forbid_dtd=True):
+        depth += 1 if event == "start" else -1
+        if depth > max_depth:
+            raise ValueError(f"nested deeper than {max_depth}")
+        if event == "end":
+            element.clear()
