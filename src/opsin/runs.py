@@ -41,7 +41,9 @@ class Run:
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
         if not (self.path / "config.json").is_file():
-            raise RunError("no run here", where=self.path, expected="a folder with config.json", do=_other_runs(self.path))
+            raise RunError(
+                "no run here", where=self.path, expected="a folder with config.json", do=_other_runs(self.path)
+            )
 
     @classmethod
     def open(cls, name: Path | str, *, out: Path | str = RUNS_FOLDER) -> Run:
@@ -120,7 +122,9 @@ class Run:
 
     def predictions(self, split: SplitName) -> dict[str, np.ndarray]:
         """Per-sample outputs on `split`; empty when that split has not been scored."""
-        return {key.removeprefix(f"{split}/"): v for key, v in self._npz("predictions.npz").items() if key.startswith(split)}
+        return {
+            key.removeprefix(f"{split}/"): v for key, v in self._npz("predictions.npz").items() if key.startswith(split)
+        }
 
     def gallery(self) -> dict[str, np.ndarray]:
         """Thumbnails: samples, augmented samples, mistakes."""

@@ -98,7 +98,9 @@ def _read(folder: Path) -> Checkpoint:
     state = read_json(folder / "state.json")
     digest = sha256_file(folder / "tensors.safetensors")
     if digest != state.get("tensors_sha256"):
-        raise RunError("tensors do not match their hash", where=folder, got=digest, expected=state.get("tensors_sha256"))
+        raise RunError(
+            "tensors do not match their hash", where=folder, got=digest, expected=state.get("tensors_sha256")
+        )
     tensors, _ = read_tensors(folder / "tensors.safetensors")
     return Checkpoint(tensors, state)
 
@@ -109,4 +111,7 @@ def _names(folder: Path) -> list[str]:
 
 def _distinct(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     # safetensors refuses tensors that share memory and tensors that are not contiguous
-    return {key: value.detach().cpu().contiguous().clone(memory_format=torch.contiguous_format) for key, value in tensors.items()}
+    return {
+        key: value.detach().cpu().contiguous().clone(memory_format=torch.contiguous_format)
+        for key, value in tensors.items()
+    }

@@ -29,7 +29,7 @@ SMALL: dict[str, Any] = {
 """Our small-image network and how it is trained."""
 
 BY_NAME: dict[str, dict[str, Any]] = {
-    "digits": SMALL | {"epochs": 30, "batch_size": 64, "shift": 1, "label_smoothing": 0.1},
+    "digits": SMALL | {"filters": [32, 64], "epochs": 30, "batch_size": 64, "shift": 1, "label_smoothing": 0.1},
     "mnist": SMALL | {"epochs": 8, "shift": 2, "rotate": 10.0, "scale": 0.1, "label_smoothing": 0.1},
     "fashion-mnist": SMALL | {"epochs": 10, "shift": 2, "flip": 0.5},
     "cifar10": SMALL | {"epochs": 10, "shift": 2, "flip": 0.5, "val_fraction": 0.05},
@@ -72,7 +72,9 @@ def read_recipe(name: str) -> dict[str, Any]:
 
 def recipe_names() -> list[str]:
     """Names of the recipes that come with Opsin."""
-    return sorted(f.name.removesuffix(".toml") for f in resources.files("opsin.recipes").iterdir() if f.name.endswith(".toml"))
+    return sorted(
+        f.name.removesuffix(".toml") for f in resources.files("opsin.recipes").iterdir() if f.name.endswith(".toml")
+    )
 
 
 def _shipped(name: str) -> str:

@@ -20,7 +20,6 @@ from opsin.artifact import Artifact
 from opsin.batches.augment import augment
 from opsin.batches.batch import Batch
 from opsin.batches.loader import batches, steps_per_epoch
-from opsin.batches.preprocess import Preprocess
 from opsin.batches.resolution import resize_batch
 from opsin.config import RunConfig
 from opsin.data.samples import Samples
@@ -53,7 +52,7 @@ class State:
     accumulate: int = 1
     stopped: str = ""
     sums: dict[str, float] = field(default_factory=dict)
-    plateau: dict[str, float] = field(default_factory=dict)
+    plateau: dict[str, Any] = field(default_factory=dict)
     optimizer: dict[str, Any] = field(default_factory=dict)
 
 
@@ -134,6 +133,8 @@ class Trainer:
                 self._end_epoch(bar)
                 self._checkpoint_if_due()
         self.save_checkpoint()
+        self.state.seconds, self.state.cpu_seconds = self.seconds, self._cpu_seconds()
+        self.usage.reset()
         return self.state
 
     def restore(self, checkpoint: Checkpoint) -> None:
@@ -145,7 +146,7 @@ class Trainer:
         values = {key: value for key, value in checkpoint.state.items() if key in State.__dataclass_fields__}
         self.state = State(**values)
         checkpoints.load_optimizer(self.optimizer, checkpoint.part("optimizer"), self.state.optimizer)
-        self.plateau = Plateau(**{**vars(Plateau()), **self.state.plateau})  # type: ignore[arg-type]
+        self.plateau = Plateau(**self.state.plateau)
         self.run.rewind(self.state.step)
 
     def save_checkpoint(self) -> None:

@@ -43,7 +43,9 @@ class Precision:
     def autocast(self, device: torch.device) -> torch.autocast:
         """The context of the forward pass."""
         dtype = DTYPES[self.dtype]
-        return torch.autocast(device.type, dtype=None if dtype is torch.float32 else dtype, enabled=dtype is not torch.float32)
+        return torch.autocast(
+            device.type, dtype=None if dtype is torch.float32 else dtype, enabled=dtype is not torch.float32
+        )
 
     def place(self, network: nn.Module, device: torch.device) -> nn.Module:
         """Move `network` to `device` in the chosen memory format."""

@@ -59,12 +59,12 @@ class Plateau:
 
     patience: int = 3
     factor: float = 1.0
-    best: float = math.inf
+    best: float | None = None
     stale: int = 0
 
     def see(self, loss: float) -> None:
         """Take note of the val loss of one more epoch."""
-        if loss < self.best:
+        if self.best is None or loss < self.best:
             self.best, self.stale = loss, 0
             return
         self.stale += 1

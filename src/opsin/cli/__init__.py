@@ -1,0 +1,63 @@
+"""The command line: parse, call, print. No logic, and no torch before a verb needs it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+import cyclopts
+from rich.console import Console
+
+import opsin
+from opsin.errors import OpsinError
+
+VERBS = {
+    "demo": "opsin.cli.demo:demo",
+    "data": "opsin.cli.data:app",
+    "train": "opsin.cli.train:train",
+    "evaluate": "opsin.cli.evaluate:evaluate",
+    "predict": "opsin.cli.predict:predict",
+    "report": "opsin.cli.report:report",
+    "models": "opsin.cli.models:models",
+}
+"""Where each verb lives; a file is imported when its verb is used."""
+
+app = cyclopts.App(
+    name="opsin",
+    help=opsin.__doc__.splitlines()[0] if opsin.__doc__ else "",
+    version=opsin.__version__,
+    help_format="plaintext",
+)
+for _verb, _place in VERBS.items():
+    app.command(_place, name=_verb)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code.
+
+    0 done; 1 a fault of ours; 2 wrong usage or refused input; 3 a check that did not hold; 130 interrupted.
+    """
+    console = Console(stderr=True, soft_wrap=True)
+    try:
+        result = app(
+            arguments, exit_on_error=False, print_error=True, error_console=console, result_action="return_value"
+        )
+    except cyclopts.CycloptsError:
+        return 2
+    except OpsinError as error:
+        print(f"opsin: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("opsin: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # the reader of our output went away; nothing is left to tell it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return result if isinstance(result, int) else 0
+
+
+def run() -> None:
+    """Entry point of the `opsin` script."""
+    sys.exit(main())

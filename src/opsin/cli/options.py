@@ -1,0 +1,67 @@
+"""Options of the command line, made from the settings of a run: one field, one option, one line of help.
+
+The settings' own classes have a default for every field; the command line must know what the user did not say. So each
+group becomes a class of the same fields, documentation and types, in which everything that was not given is None.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from dataclasses import field, make_dataclass
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from opsin.config import AugmentConfig, DataConfig, ModelConfig, TrainConfig
+
+
+def _numbers(kind: type, tokens: typing.Sequence[Any]) -> tuple[int, ...]:
+    """`16,32` or `16 32` as numbers."""
+    return tuple(int(part) for token in tokens for part in token.value.split(",") if part)
+
+
+def _optional(kind: type[Any]) -> type[Any]:
+    """`kind` with every field None unless given."""
+    hints = typing.get_type_hints(kind)
+    members = [(f.name, _option_type(f.name, hints[f.name]), field(default=None)) for f in dataclasses.fields(kind)]
+    made = make_dataclass(kind.__name__, members, frozen=True, kw_only=True, namespace={"__doc__": kind.__doc__})
+    made.__module__ = __name__  # cyclopts takes a class of the module `types` for a builtin
+    return made
+
+
+def _option_type(name: str, hint: Any) -> Any:
+    bare = _without_none(hint)
+    if typing.get_origin(bare) is tuple:
+        return Annotated[tuple[int, ...] | None, Parameter(n_tokens=1, converter=_numbers)]
+    return bare | None
+
+
+def _without_none(hint: Any) -> Any:
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
+        return next(argument for argument in typing.get_args(hint) if argument is not type(None))
+    return hint
+
+
+FLAT = Parameter(name="*")
+"""Marks a group whose fields are options of the verb itself."""
+
+DataOptions = _optional(DataConfig)
+ModelOptions = _optional(ModelConfig)
+AugmentOptions = _optional(AugmentConfig)
+TrainOptions = _optional(TrainConfig)
+
+
+def given(*groups: Any) -> dict[str, Any]:
+    """The settings that the user gave, as one flat layer for `opsin.config.resolve`."""
+    values = (vars(group) for group in groups if group is not None)
+    return {key: value for group in values for key, value in group.items() if value is not None}
+
+
+JsonFlag = Annotated[
+    bool, Parameter(name="--json", negative="", help="One JSON document on stdout, nothing else there.")
+]
+QuietFlag = Annotated[bool, Parameter(name="--quiet", negative="", help="No progress and no messages.")]
+RootOption = Annotated[str | None, Parameter(name="--root", help="Folder where catalogue sets lie [env: OPSIN_DATA].")]
+SplitOption = Literal["train", "val", "test"]

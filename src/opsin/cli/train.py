@@ -1,0 +1,82 @@
+"""`opsin train`: one run, from data to scores."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from opsin.cli.options import (
+    FLAT,
+    AugmentOptions,
+    DataOptions,
+    JsonFlag,
+    ModelOptions,
+    QuietFlag,
+    RootOption,
+    TrainOptions,
+    given,
+)
+
+
+def train(
+    data: str,
+    /,
+    *,
+    root: RootOption = None,
+    recipe: Annotated[str | None, Parameter(help="Settings from a TOML file, or a recipe of ours by name.")] = None,
+    name: Annotated[str | None, Parameter(help="Name of the run; by default data, network and a number.")] = None,
+    out: Annotated[str, Parameter(help="Folder of runs.")] = "runs",
+    resume: Annotated[bool, Parameter(negative="", help="Go on with the run --name from its last checkpoint.")] = False,
+    open_test: Annotated[bool, Parameter(negative="", help="Score the test split too; this is recorded.")] = False,
+    json_: JsonFlag = False,
+    quiet: QuietFlag = False,
+    data_options: Annotated[DataOptions, FLAT] = DataOptions(),  # type: ignore[valid-type]  # noqa: B008
+    model_options: Annotated[ModelOptions, FLAT] = ModelOptions(),  # type: ignore[valid-type]  # noqa: B008
+    augment_options: Annotated[AugmentOptions, FLAT] = AugmentOptions(),  # type: ignore[valid-type]  # noqa: B008
+    train_options: Annotated[TrainOptions, FLAT] = TrainOptions(),  # type: ignore[valid-type]  # noqa: B008
+) -> int:
+    """Train one network, score it on val, and leave a run folder with a report.
+
+    Parameters
+    ----------
+    data
+        Catalogue name (`opsin data list`), folder of class folders, CSV of paths and labels, or .npz.
+    """
+    from opsin.report import write_report
+    from opsin.train import train as run_training
+
+    settings = given(data_options, model_options, augment_options, train_options)
+    run = run_training(
+        data,
+        root=root,
+        recipe=recipe,
+        name=name,
+        out=out,
+        resume=resume,
+        open_test=open_test,
+        quiet=quiet,
+        command=typed_command(),
+        **settings,
+    )
+    page = write_report(run)
+    if json_:
+        print(json.dumps(result(run), indent=2))
+    elif not quiet:
+        print(page)
+    return 0
+
+
+def result(run: Any) -> dict[str, Any]:
+    """What `--json` prints of a run."""
+    summary = run.summary
+    scores = {split: entry["scores"] for split, entry in run.scores.items()}
+    return {**summary, "run": str(run.path), "scores": scores, "report": str(run.path / "report.html")}
+
+
+def typed_command() -> str:
+    """The command as the user typed it."""
+    return shlex.join(["opsin", *sys.argv[1:]])

@@ -1,0 +1,138 @@
+"""The end of a run: the artefact, the scores with their intervals, the predictions, the gallery."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from opsin import artifact as artifacts
+from opsin.batches.augment import augment
+from opsin.batches.loader import gather
+from opsin.config import RunConfig
+from opsin.data.samples import Samples
+from opsin.evaluate.scoring import SplitScores, evaluate_predictions
+from opsin.predict import Predictor
+from opsin.progress import Reporter, duration
+from opsin.runs import Run
+from opsin.tasks.base import Arrays, Targets
+from opsin.train import machine
+from opsin.train.loop import Trainer
+from opsin.types import SplitName
+
+NUM_GOLDEN = 4
+NUM_SHOWN = 12
+NUM_VIEWS = 4
+THUMBNAIL_PX = 96
+
+
+def finish(
+    *,
+    run: Run,
+    trainer: Trainer,
+    splits: Mapping[SplitName, Samples],
+    open_test: bool,
+    command: str,
+    data_name: str,
+    report: Reporter,
+) -> None:
+    """Write everything that a finished run holds, the scores last."""
+    trainer.network.load_state_dict(trainer.final_weights())
+    artifact = trainer.artifact_of(trainer.network)
+    golden = gather(splits["train"], torch.arange(min(NUM_GOLDEN, len(splits["train"].images)))).images
+    artifacts.save(run.model_folder, artifact, golden_images=golden)
+    scored = score_splits(run, trainer, splits, open_test=open_test, command=command)
+    run.write_arrays("gallery.npz", gallery(splits, scored, trainer.config, len(artifact.classes)))
+    run.write("summary.json", summary(run, trainer, command=command, data_name=data_name))
+    run.write("scores.json", {split: scores.to_json() for split, scores in scored.items()})
+    if "test" in scored:
+        run.write("scores.json", run.scores | {"test": run.scores["test"] | {"opened": run.test_openings}})
+    run.event("finish", step=trainer.state.step, message=trainer.state.stopped or "finished")
+    for split, scores in scored.items():
+        name = trainer.task.main_score
+        report.message(f"{split}: {name} {scores.scores[name]} on {scores.n:,} samples")
+    report.message(f"{duration(trainer.state.seconds)} of training; report: `opsin report {run.path}`")
+
+
+def score_splits(
+    run: Run, trainer: Trainer, splits: Mapping[SplitName, Samples], *, open_test: bool, command: str
+) -> dict[SplitName, SplitScores]:
+    """Scores of val, and of test when it is opened; their predictions go to predictions.npz."""
+    predictor = Predictor(trainer.artifact_of(trainer.network), device=trainer.device)
+    wanted: list[SplitName] = [split for split in ("val", "test") if split in splits and (split == "val" or open_test)]
+    if "test" in wanted:
+        run.record_test_opening(command)
+    found: dict[SplitName, SplitScores] = {}
+    kept: Arrays = {}
+    fitted: Mapping[str, float] | None = None
+    for split in wanted:
+        predictions, targets = predictor.samples(splits[split]), Targets.of(splits[split])
+        scores = evaluate_predictions(
+            trainer.task, predictions, targets, trainer.artifact.classes, fitted=fitted if split == "test" else None
+        )
+        fitted, found[split] = scores.fitted, scores
+        kept |= {f"{split}/{key}": value for key, value in (predictions | targets.arrays()).items()}
+    run.write_arrays("predictions.npz", kept)
+    return found
+
+
+def gallery(
+    splits: Mapping[SplitName, Samples],
+    scored: Mapping[SplitName, SplitScores],
+    config: RunConfig,
+    num_classes: int,
+) -> Arrays:
+    """Thumbnails for the report, so that it needs no data set."""
+    train = splits["train"]
+    count = min(NUM_SHOWN, len(train.images))
+    shown = np.linspace(0, len(train.images) - 1, count).astype(np.int64)
+    batch = gather(train, torch.from_numpy(shown))
+    seen = [
+        augment(batch, config.augment, seed=config.train.seed, epoch=epoch, num_classes=num_classes).images
+        for epoch in range(NUM_VIEWS)
+    ]
+    views = torch.stack(seen, dim=1).flatten(0, 1).round().clamp(0, 255).to(torch.uint8).numpy()
+    arrays: Arrays = {"samples": thumbnails(batch.images.numpy())}
+    if train.labels is not None:
+        arrays["samples_labels"] = train.labels[shown]
+    arrays["augmented"] = thumbnails(views).reshape(count, NUM_VIEWS, *arrays["samples"].shape[1:])
+    for split, scores in scored.items():
+        mistakes = [mistake["index"] for mistake in scores.details.get("mistakes", ())]
+        if mistakes:
+            arrays[f"mistakes_{split}"] = thumbnails(splits[split].images[mistakes])
+    return arrays
+
+
+def thumbnails(images: np.ndarray) -> np.ndarray:
+    """uint8 [n, C, H, W], made smaller where a side is over `THUMBNAIL_PX`."""
+    longest = max(images.shape[2:])
+    if longest <= THUMBNAIL_PX:
+        return np.ascontiguousarray(images)
+    size = [max(1, round(side * THUMBNAIL_PX / longest)) for side in images.shape[2:]]
+    small = torch.nn.functional.interpolate(
+        torch.from_numpy(np.ascontiguousarray(images)), size, mode="bilinear", antialias=True
+    )
+    return small.numpy()
+
+
+def summary(run: Run, trainer: Trainer, *, command: str, data_name: str) -> dict[str, Any]:
+    """What came out, in a few numbers."""
+    parameters = list(trainer.network.parameters())
+    return {
+        "run": str(run.path),
+        "task": trainer.task.name,
+        "data": data_name,
+        "model": trainer.artifact.spec.name,
+        "parameters": sum(p.numel() for p in parameters),
+        "trainable": sum(p.numel() for p in parameters if p.requires_grad),
+        "epochs": trainer.epoch,
+        "seconds": round(trainer.state.seconds, 2),
+        "cpu_seconds": round(trainer.state.cpu_seconds, 2),
+        "best_epoch": trainer.state.best_epoch,
+        "peak_memory_bytes": machine.peak_memory_bytes(),
+        "command": command,
+        "stopped": trainer.state.stopped or "finished",
+        "test_openings": run.test_openings,
+    }

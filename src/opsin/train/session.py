@@ -1,0 +1,333 @@
+"""One run from data to scores: what `opsin train` does.
+
+load -> resolve settings -> pack -> contract -> network -> precision -> Trainer -> artefact, scores, gallery
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from opsin import config as settings_of
+from opsin.artifact import Artifact
+from opsin.batches.loader import gather
+from opsin.batches.preprocess import Preprocess, measure
+from opsin.config import RunConfig
+from opsin.data.load import load
+from opsin.data.pack import default_cache, pack
+from opsin.data.samples import Dataset, Samples
+from opsin.errors import DataError, RunError
+from opsin.models.layers import seeded
+from opsin.models.registry import ModelSpec, resolve_options
+from opsin.progress import Reporter
+from opsin.runs import RUNS_FOLDER, Run, next_name
+from opsin.tasks import get_task
+from opsin.tasks.base import Task
+from opsin.train import checkpoints, machine, precision
+from opsin.train.defaults import defaults_for, read_recipe
+from opsin.train.finish import finish
+from opsin.train.loop import Trainer
+from opsin.train.optimizers import build_optimizer
+from opsin.train.precision import Choice, Precision
+from opsin.types import SizePolicy, SplitName
+
+INIT_SAMPLES = 5000
+"""Training images from which data-dependent weights are set."""
+CONTINUED = ("epochs", "minutes", "patience", "checkpoint_minutes", "threads")
+"""Settings that a resumed run may change."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """Everything that a trainer needs, before the first step."""
+
+    dataset: Dataset
+    config: RunConfig
+    task: Task
+    splits: Mapping[SplitName, Samples]
+    artifact: Artifact
+    device: torch.device
+
+
+def train(
+    data: Dataset | str | Path | Mapping[str, Any],
+    *,
+    root: Path | str | None = None,
+    recipe: str | None = None,
+    name: str | None = None,
+    out: Path | str = RUNS_FOLDER,
+    resume: bool = False,
+    open_test: bool = False,
+    quiet: bool = False,
+    command: str = "opsin.train(...)",
+    **settings: Any,
+) -> Run:
+    """Train one network, score it on val, and leave a run folder.
+
+    Args:
+        data: catalogue name, path, arrays, or a loaded data set.
+        root: where catalogue sets lie.
+        recipe: a TOML file of settings, or the name of one of ours.
+        name: of the run; by default the data set's and the network's, with a number.
+        out: folder of run folders.
+        resume: go on with the run `name` from its last checkpoint; with larger `epochs`, also after it has finished.
+        open_test: score the test split too, once, and write that down.
+        quiet: no progress.
+        command: what the user typed, kept in the run.
+        settings: any field of the four groups in `opsin.config`.
+
+    Raises:
+        RefusedError: settings, data or the run's name are refused; nothing was written.
+        InterruptedRunError: stopped by the user; `resume` goes on.
+        DivergedError: the loss or a gradient is not finite.
+    """
+    report = Reporter(quiet=quiet)
+    source = str(data) if isinstance(data, str | Path) else getattr(data, "name", "arrays")
+    layers = (read_recipe(recipe) if recipe else {}, settings, {"source": source, "root": str(root) if root else None})
+    if resume:
+        run = _existing(name, out)
+        config = _continued(run, source, settings)
+        dataset = _loaded(data, root or config.root, config)
+    else:
+        first = settings_of.resolve(*layers)
+        dataset = _loaded(data, root, first)
+        config = settings_of.resolve(defaults_for(dataset), {"task": dataset.task}, *layers)
+        run = None
+    prepared = prepare(dataset, config, report)
+    if run is None:
+        run = Run.create(config, name=name or next_name(f"{dataset.name}-{config.model.model}", out), out=out)
+        run.write("data.json", describe_data(prepared))
+    else:
+        _check_same_data(run, dataset)
+        run.write("config.json", settings_of.to_dict(config))
+    return _fit(prepared, run, report, resume=resume, open_test=open_test, command=command)
+
+
+def prepare(dataset: Dataset, config: RunConfig, report: Reporter) -> Prepared:
+    """Pack the data, measure the contract and build the network in its starting state."""
+    device = machine.prepare(config.train)
+    for note in dataset.notes:
+        report.message(f"note: {note}")
+    policy = size_policy(dataset, config)
+    splits = _packed(dataset, policy, config, report)
+    if len(splits["train"].images) < 2:
+        raise DataError("too few training samples", got=len(splits["train"].images), expected="2 or more")
+    height, width = splits["train"].images.shape[2:]
+    contract = measure(splits["train"], config.data.normalize, policy or SizePolicy(height=height, width=width))
+    options = resolve_options(config.model.model, config.model, learned_input=contract.learned)
+    spec = ModelSpec(name=config.model.model, channels=contract.channels, height=height, width=width, options=options)
+    task = get_task(dataset.task).for_training(config.train, splits["train"], len(dataset.classes))
+    with seeded(config.train.seed):
+        network = task.build(spec, len(dataset.classes))
+    _init_from_data(network, splits["train"], contract)
+    artifact = Artifact(
+        network=network, task=dataset.task, classes=dataset.classes, spec=spec, preprocess=contract, meta={}
+    )
+    return Prepared(dataset=dataset, config=config, task=task, splits=splits, artifact=artifact, device=device)
+
+
+def _packed(
+    dataset: Dataset, policy: SizePolicy | None, config: RunConfig, report: Reporter
+) -> dict[SplitName, Samples]:
+    with report.bar("packing images", sum(len(source) for source in dataset.splits.values())) as bar:
+        return pack(
+            dataset,
+            policy,
+            cache=default_cache(),
+            progress=lambda done, _: bar.at(done),
+            skip_unreadable=config.data.skip_unreadable,
+        )
+
+
+def size_policy(dataset: Dataset, config: RunConfig) -> SizePolicy | None:
+    """The size that images are packed at; None keeps the one size that they all have."""
+    side = config.data.input_size
+    if side is not None:
+        return SizePolicy(height=side, width=side, fit=config.data.fit)
+    if dataset.size is None:
+        raise DataError("images of several sizes need an input size", where=dataset.root, do="give --input-size 128")
+    return None
+
+
+def describe_data(prepared: Prepared) -> dict[str, Any]:
+    """What data.json holds."""
+    dataset = prepared.dataset
+    counts = dataset.counts()
+    shape = prepared.splits["train"].images.shape
+    return {
+        "name": dataset.name,
+        "task": dataset.task,
+        "classes": list(dataset.classes),
+        "layout": dataset.layout,
+        "root": str(dataset.root) if dataset.root else None,
+        "published": dataset.published,
+        "splits": {
+            split: {"n": len(samples.images), "class_counts": counts.get(split)}
+            for split, samples in prepared.splits.items()
+        },
+        "size": list(shape[2:]),
+        "channels": shape[1],
+        "fingerprint": dataset.fingerprint(),
+        "notes": list(dataset.notes),
+        "findings": [],
+    }
+
+
+def choose_precision(prepared: Prepared) -> Choice:
+    """Precision and memory format: asked for, remembered, or timed on throw-away copies of the network."""
+    config, spec = prepared.config, prepared.artifact.spec
+    size = min(config.train.batch_size, len(prepared.splits["train"].images))
+    key = json.dumps([asdict(replace(spec, options=dict(spec.options))), size])
+    return precision.choose(
+        config.train,
+        prepared.device,
+        timer=lambda candidate: _timed_step(prepared, candidate, size),
+        batch=size,
+        key=key,
+        cache=default_cache(),
+    )
+
+
+def _timed_step(prepared: Prepared, candidate: Precision, size: int) -> Callable[[], None]:
+    """A training step on a copy of the network, for the stop-watch."""
+    network = candidate.place(copy.deepcopy(prepared.artifact.network), prepared.device).train()
+    forward: Callable[..., Any] = torch.compile(network) if candidate.compile else network
+    optimizer = build_optimizer(network, prepared.config.train)
+    batch = gather(prepared.splits["train"], torch.arange(size)).to(prepared.device)
+
+    def step() -> None:
+        images = prepared.artifact.preprocess(batch.images)
+        if candidate.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        with candidate.autocast(prepared.device):
+            outputs = forward(images)
+        losses = prepared.task.loss({key: value.float() for key, value in outputs.items()}, batch)
+        losses["loss"].backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return step
+
+
+def _fit(prepared: Prepared, run: Run, report: Reporter, *, resume: bool, open_test: bool, command: str) -> Run:
+    choice = _recorded_choice(run) if resume else None
+    choice = choice or choose_precision(prepared)
+    _write_environment(run, prepared.device, choice)
+    trainer = Trainer(
+        network=prepared.artifact.network,
+        task=prepared.task,
+        artifact=prepared.artifact,
+        splits=prepared.splits,
+        config=prepared.config,
+        precision=choice.precision,
+        device=prepared.device,
+        run=run,
+        report=report,
+    )
+    _announce(prepared, trainer, run, report)
+    if resume and (checkpoint := checkpoints.load(run.checkpoints_folder, report=report)) is not None:
+        trainer.restore(checkpoint)
+        run.event("resume", step=trainer.state.step, message=f"resumed at step {trainer.state.step}")
+        report.message(f"resumed at step {trainer.state.step} of {trainer.total_steps}")
+    trainer.fit()
+    finish(
+        run=run,
+        trainer=trainer,
+        splits=prepared.splits,
+        open_test=open_test,
+        command=command,
+        data_name=prepared.dataset.name,
+        report=report,
+    )
+    return run
+
+
+def _announce(prepared: Prepared, trainer: Trainer, run: Run, report: Reporter) -> None:
+    parameters = [p for p in trainer.network.parameters()]
+    total, trainable = sum(p.numel() for p in parameters), sum(p.numel() for p in parameters if p.requires_grad)
+    sizes = ", ".join(f"{name} {len(samples.images):,}" for name, samples in prepared.splits.items())
+    report.message(
+        f"run {run.path}: {prepared.dataset.name} ({sizes}), {prepared.artifact.spec.name}, {total:,} parameters"
+    )
+    chosen = trainer.precision
+    memory_format = "channels last" if chosen.channels_last else "channels first"
+    report.message(f"{prepared.device}, {torch.get_num_threads()} threads, {chosen.dtype}, {memory_format}")
+    run.event(
+        "start",
+        parameters=total,
+        trainable=trainable,
+        steps_per_epoch=trainer.steps_per_epoch,
+        epochs=trainer.settings.epochs,
+    )
+
+
+def _init_from_data(network: nn.Module, samples: Samples, contract: Preprocess) -> None:
+    init = getattr(network, "init_from_data", None)
+    if init is None:
+        return
+    count = min(INIT_SAMPLES, len(samples.images))
+    rows = np.linspace(0, len(samples.images) - 1, count).astype(np.int64)
+    init(contract(gather(samples, torch.from_numpy(rows)).images))
+
+
+def _loaded(data: Dataset | str | Path | Mapping[str, Any], root: Path | str | None, config: RunConfig) -> Dataset:
+    if isinstance(data, Dataset):
+        return data
+    return load(data, root=root, config=config.data, task=config.task)
+
+
+def _existing(name: str | None, out: Path | str) -> Run:
+    if name is None:
+        raise RunError("`--resume` needs the name of the run", do="give --name NAME")
+    return Run.open(name, out=out)
+
+
+def _continued(run: Run, source: str, settings: Mapping[str, Any]) -> RunConfig:
+    """The stored config, with what a resumed run may change."""
+    stored = run.config
+    if source != stored.source:
+        raise RunError("this run was trained on other data", where=run.path, got=source, expected=stored.source)
+    present = settings_of.flat(stored)
+    changed = [key for key, value in settings.items() if key not in CONTINUED and present.get(key) != _plain(value)]
+    if changed:
+        do = f"a resumed run may change {', '.join(CONTINUED)}; start a new run for the rest"
+        raise RunError("a resumed run keeps its settings", where=run.path, got=", ".join(changed), do=do)
+    return settings_of.resolve(present, settings)
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _check_same_data(run: Run, dataset: Dataset) -> None:
+    got, expected = dataset.fingerprint(), run.data.get("fingerprint")
+    if got != expected:
+        do = "put the data back as it was, or start a new run"
+        raise RunError("the data has changed since this run began", where=run.path, got=got, expected=expected, do=do)
+
+
+def _recorded_choice(run: Run) -> Choice | None:
+    found = run.environment
+    if "precision" not in found:
+        return None
+    chosen = Precision(dtype=found["precision"], channels_last=found["channels_last"], compile=found["compiled"])
+    return Choice(chosen, tuple(found["timings"]))
+
+
+def _write_environment(run: Run, device: torch.device, choice: Choice) -> None:
+    chosen = choice.precision
+    values = {
+        "precision": chosen.dtype,
+        "channels_last": chosen.channels_last,
+        "compiled": chosen.compile,
+        "timings": list(choice.timings),
+    }
+    run.write("environment.json", machine.describe(device) | values)
