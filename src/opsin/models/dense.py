@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from opsin.models.backbone import Backbone
-from opsin.models.layers import dense_stack, keras_init
+from opsin.models.layers import check_dropout, check_widths, dense_stack, keras_init
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +18,10 @@ class DenseOptions:
     batch_norm: bool = False
     dense_dropout: float = 0.0
     dropout: float = 0.2
+
+    def __post_init__(self) -> None:
+        check_widths("dense", self.dense)
+        check_dropout(dense_dropout=self.dense_dropout, dropout=self.dropout)
 
 
 class Dense(Backbone):

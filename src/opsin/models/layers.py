@@ -9,7 +9,11 @@ from itertools import pairwise
 import torch
 from torch import nn
 
+from opsin.config import require
 from opsin.errors import ConfigError
+
+LARGEST_WIDTH = 65_536
+"""Most filters or nodes of one layer."""
 
 
 @contextmanager
@@ -53,6 +57,27 @@ def dense_stack(num_inputs: int, nodes: Sequence[int], *, batch_norm: bool, drop
             stack.add_module(f"norm{number}", nn.BatchNorm1d(outputs))
         stack.add_module(f"relu{number}", nn.ReLU(inplace=True))
     return stack
+
+
+def check_widths(name: str, widths: Sequence[int]) -> None:
+    """Refuse numbers of filters or nodes that no network can have.
+
+    Raises:
+        ConfigError: one is below 1 or above `LARGEST_WIDTH`.
+    """
+    require(
+        all(1 <= width <= LARGEST_WIDTH for width in widths), name, list(widths), f"numbers of 1 to {LARGEST_WIDTH}"
+    )
+
+
+def check_dropout(**shares: float) -> None:
+    """Refuse shares of dropped activations outside 0 <= x < 1.
+
+    Raises:
+        ConfigError: one is outside; it is named by its keyword.
+    """
+    for name, share in shares.items():
+        require(0 <= share < 1, name, share, "0 <= x < 1")
 
 
 def check_min_side(name: str, height: int, width: int, min_side: int) -> None:

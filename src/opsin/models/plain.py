@@ -8,8 +8,9 @@ from typing import Literal, cast
 
 from torch import Tensor, nn
 
+from opsin.config import require
 from opsin.models.backbone import Backbone
-from opsin.models.layers import check_min_side, dense_stack, keras_init
+from opsin.models.layers import check_dropout, check_min_side, check_widths, dense_stack, keras_init
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +25,12 @@ class PlainOptions:
     dense_dropout: float = 0.0
     dropout: float = 0.0
     downsample: Literal["pool", "stride"] = "pool"
+
+    def __post_init__(self) -> None:
+        check_widths("filters", self.filters)
+        check_widths("dense", self.dense)
+        check_dropout(conv_dropout=self.conv_dropout, dense_dropout=self.dense_dropout, dropout=self.dropout)
+        require(self.kernel_size > 0 and self.kernel_size % 2 == 1, "kernel_size", self.kernel_size, "an odd number")
 
 
 class PlainBlock(nn.Module):

@@ -8,8 +8,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from opsin.config import require
 from opsin.models.backbone import Backbone
-from opsin.models.layers import check_min_side
+from opsin.models.layers import check_dropout, check_min_side, check_widths
 
 WHITEN_SIDE = 2
 WHITEN_EPSILON = 5e-4
@@ -22,6 +23,11 @@ class SmallOptions:
 
     filters: tuple[int, ...] = (32, 96, 192)
     dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        require(len(self.filters) > 0, "filters", self.filters, "one width or more")
+        check_widths("filters", self.filters)
+        check_dropout(dropout=self.dropout)
 
 
 class Whiten(nn.Conv2d):

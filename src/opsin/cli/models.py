@@ -1,0 +1,135 @@
+"""`opsin models`: the architectures, with their sizes."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from opsin.cli.options import FLAT, JsonFlag, ModelOptions, QuietFlag, given
+from opsin.config import ModelConfig
+from opsin.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from opsin.models.registry import ModelEntry, ModelSpec
+    from opsin.models.table import LayerTable
+
+LARGEST_SIDE = 4096
+
+
+def models(
+    name: str | None = None,
+    /,
+    *,
+    classes: Annotated[int, Parameter(help="Number of classes, at least 2.")] = 10,
+    input: Annotated[str | None, Parameter(help="Shape of the images, CHANNELSxHEIGHTxWIDTH, e.g. 3x32x32.")] = None,
+    learned_input: Annotated[bool, Parameter(negative="", help="Begin with a learned normalization.")] = False,
+    json_: JsonFlag = False,
+    quiet: QuietFlag = False,
+    model_options: Annotated[ModelOptions | None, FLAT] = None,  # type: ignore[valid-type]
+) -> int:
+    """List the architectures, or print the layers of one.
+
+    Parameters
+    ----------
+    name
+        An architecture; without it all are listed.
+    """
+    from opsin.models.registry import ENTRIES, get_entry
+
+    settings = given(model_options)
+    named = settings.pop("model", None)
+    if name and named and name != named:
+        raise ConfigError("two networks are named", got=f"{name} and --model {named}", do="name one")
+    if classes < 2:
+        raise ConfigError("too few classes", where="--classes", got=classes, expected="2 or more")
+    chosen = name or named
+    if chosen is None and settings:
+        raise ConfigError("knobs need a network", got=", ".join(settings), do="name one, e.g. `opsin models plain`")
+    shape = parse_shape(input) if input else None
+    config = ModelConfig(**settings)
+    entries = [get_entry(chosen)] if chosen else list(ENTRIES.values())
+    specs = [specify(entry, shape, config, learned_input) for entry in entries]
+    tables = [sizes(spec, classes) for spec in specs]
+    found = [summary(*about) for about in zip(entries, specs, tables, strict=True)]
+    if json_ and chosen:
+        print(json.dumps(found[0], indent=2))
+    elif json_:
+        print(json.dumps({"models": [{k: v for k, v in one.items() if k != "layers"} for one in found]}, indent=2))
+    elif chosen:
+        show_one(entries[0], tables[0], quiet=quiet)
+    else:
+        show_all(entries, tables)
+    return 0
+
+
+def parse_shape(text: str) -> tuple[int, int, int]:
+    """The shape written as `3x32x32`.
+
+    >>> parse_shape("3x32x48")
+    (3, 32, 48)
+
+    Raises:
+        ConfigError: it is not written so, or a number is out of range.
+    """
+    match = re.fullmatch(r"([0-9]{1,4})[x×]([0-9]{1,4})[x×]([0-9]{1,4})", text.strip().lower())
+    channels, height, width = map(int, match.groups()) if match else (0, 0, 0)
+    if not (1 <= channels <= 256 and 1 <= height <= LARGEST_SIDE and 1 <= width <= LARGEST_SIDE):
+        expected = f"CHANNELSxHEIGHTxWIDTH, e.g. 3x32x32; sides of 1 to {LARGEST_SIDE}, at most 256 channels"
+        raise ConfigError("not a shape of images", where="--input", got=text, expected=expected)
+    return channels, height, width
+
+
+def specify(
+    entry: ModelEntry, shape: tuple[int, int, int] | None, config: ModelConfig, learned_input: bool
+) -> ModelSpec:
+    """The network that is meant; by default for the shape that its sizes are quoted for."""
+    from opsin.models.registry import ModelSpec, resolve_options
+
+    channels, height, width = shape or entry.default_size
+    options = resolve_options(entry.name, config, learned_input=learned_input)
+    return ModelSpec(name=entry.name, channels=channels, height=height, width=width, options=options)
+
+
+def sizes(spec: ModelSpec, classes: int) -> LayerTable:
+    """The layers of one network as a classifier, without allocating it."""
+    import torch
+
+    from opsin.models.registry import build_network
+    from opsin.models.table import layer_table
+
+    with torch.device("meta"):
+        network = build_network(spec, {"logits": classes})
+    return layer_table(network, spec.channels, spec.height, spec.width)
+
+
+def show_all(entries: Sequence[ModelEntry], tables: Sequence[LayerTable]) -> None:
+    """Print all architectures with their sizes."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("name", "input", "parameters", "mult-adds", "description")
+    for entry, layers in zip(entries, tables, strict=True):
+        shape = "x".join(map(str, layers.input_shape))
+        table.add_row(entry.name, shape, f"{layers.parameters:,}", f"{layers.multiply_adds:,}", entry.description)
+    Console().print(table)
+
+
+def show_one(entry: ModelEntry, layers: LayerTable, *, quiet: bool) -> None:
+    """Print the layers of one architecture."""
+    from rich.console import Console
+
+    console = Console()
+    if not quiet:
+        console.print(f"{entry.name}: {entry.description}\nsource: {entry.source}\nknobs: {', '.join(entry.knobs)}")
+    console.print(layers)
+
+
+def summary(entry: ModelEntry, spec: ModelSpec, layers: LayerTable) -> dict[str, Any]:
+    """What `--json` prints of one architecture."""
+    about = {"name": entry.name, "description": entry.description, "source": entry.source}
+    return about | {"options": dict(spec.options)} | layers.to_dict()
