@@ -158,7 +158,7 @@ def fit_temperature(probabilities: NDArray[np.floating], labels: Ints) -> float:
         low, high = (beta, high) if slope < 0 else (low, beta)
         step = beta - slope / curvature if curvature > 0 else math.inf
         following = step if low < step < high else math.sqrt(low * high)
-        if abs(following - beta) <= 1e-12 * beta:
+        if abs(following - beta) <= 1e-10 * beta:
             return 1 / following
         beta = following
     return 1 / beta
