@@ -58,7 +58,8 @@ class Predictor:
     def samples(self, samples: Samples) -> dict[str, np.ndarray]:
         """Decoded predictions of a whole split, in its order."""
         starts = range(0, len(samples.images), self.batch_size)
-        rows = (np.ascontiguousarray(samples.images[start : start + self.batch_size]) for start in starts)
+        # a copy: torch takes no read-only memory map
+        rows = (np.array(samples.images[start : start + self.batch_size]) for start in starts)
         return _concatenated(self.run(torch.from_numpy(images)) for images in rows)
 
     def files(self, files: Sequence[Path], *, report: Reporter = QUIET) -> list[Prediction]:

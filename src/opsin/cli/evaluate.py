@@ -39,6 +39,7 @@ def evaluate(
     from opsin.cli.train import typed_command
     from opsin.config import require
     from opsin.evaluate import evaluate as score
+    from opsin.report import write_report
     from opsin.runs import Run
 
     require(batch_size > 0, "batch_size", batch_size, "more than 0")
@@ -46,6 +47,8 @@ def evaluate(
     found = score(
         opened, split=split, data=data, root=root, batch_size=batch_size, device=device, command=typed_command()
     )
+    if found.split == "test" and (opened.path / "report.html").is_file():
+        write_report(opened)  # it tells how often the test split was opened
     if json_:
         print(json.dumps(found.to_json(), indent=2, ensure_ascii=False, allow_nan=False))
     else:

@@ -144,6 +144,10 @@ def _choose(
     packed = pack(dataset, policy, cache=default_cache(), splits=[name])[name]
     samples = match_classes(packed, dataset.classes, artifact.classes)
     notes = [*dataset.notes, *packed.notes, size_note(np.asarray(samples.sizes), policy)]
+    if samples.images.shape[1] != artifact.preprocess.channels:
+        notes.append(
+            "grey images were repeated as RGB" if samples.images.shape[1] == 1 else "RGB images were made grey"
+        )
     if absent := absent_classes(samples, artifact.classes):
         notes.append(f"no samples of {len(absent)} classes, whose scores are n/a: {', '.join(absent)}")
     return _Chosen(

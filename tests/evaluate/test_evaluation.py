@@ -1,0 +1,202 @@
+"""Evaluating a run: its own splits, the sealed test split, other data sets, and the command line."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from opsin import artifact as artifacts
+from opsin.batches.preprocess import measure
+from opsin.cli import main
+from opsin.config import resolve
+from opsin.data.load import load
+from opsin.data.pack import pack
+from opsin.errors import ConfigError, DataError, RunError
+from opsin.evaluate import evaluate, evaluate_predictions, record_split
+from opsin.io.images import encode_png
+from opsin.models.registry import ModelSpec
+from opsin.predict import Predictor
+from opsin.runs import Run
+from opsin.tasks import Targets, get_task
+from opsin.types import SizePolicy
+
+CLASSES = ("cat", "dog", "eel")
+SIDE = 10
+
+
+@dataclass(frozen=True)
+class World:
+    """A finished run over arrays in a file, made by hand."""
+
+    run: Run
+    file: Path
+    arrays: dict[str, np.ndarray]
+    folder: Path
+
+
+def arrays_of(seed: int) -> dict[str, np.ndarray]:
+    generator = np.random.default_rng(seed)
+    arrays: dict[str, np.ndarray] = {"classes": np.array(CLASSES)}
+    for split, count in (("train", 30), ("val", 24), ("test", 18)):
+        arrays[f"x_{split}"] = generator.integers(0, 256, (count, SIDE, SIDE), np.uint8)
+        arrays[f"y_{split}"] = np.arange(count) % 3
+    return arrays
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch) -> World:
+    monkeypatch.setenv("OPSIN_CACHE", str(tmp_path / "cache"))
+    file, arrays = tmp_path / "animals.npz", arrays_of(0)
+    np.savez(file, **arrays)
+    config = resolve({"source": str(file), "task": "classify"})
+    dataset = load(file, config=config.data)
+    run = Run.create(config, name="try", out=tmp_path / "runs")
+    run.write("data.json", {"task": "classify", "name": dataset.name, "fingerprint": dataset.fingerprint()})
+    task, splits = get_task("classify"), pack(dataset, None)
+    spec = ModelSpec(name="dense", channels=1, height=SIDE, width=SIDE, options={})
+    contract = measure(splits["train"], "unit", SizePolicy(height=SIDE, width=SIDE))
+    torch.manual_seed(0)
+    artifact = artifacts.Artifact(
+        network=task.build(spec, 3), task="classify", classes=CLASSES, spec=spec, preprocess=contract, meta={}
+    )
+    artifacts.save(run.model_folder, artifact, golden_images=torch.from_numpy(splits["train"].images[:2]))
+    predictions, targets = Predictor(artifact).samples(splits["val"]), Targets.of(splits["val"])
+    found = evaluate_predictions(task, predictions, targets, CLASSES)
+    record_split(run, "val", found, predictions, targets, splits["val"].images)
+    return World(run=run, file=file, arrays=arrays, folder=tmp_path)
+
+
+def values(scores):
+    return {name: score.value for name, score in scores.items()}
+
+
+def test_val_scores_are_those_that_the_run_ended_with(world):
+    found = evaluate(world.run)
+    stored = world.run.scores["val"]
+    assert (found.split, found.n) == ("val", 24)
+    for name, score in found.scores.items():
+        assert stored["scores"][name]["value"] == pytest.approx(score.value, abs=1e-6)
+    assert found.details["temperature"] == pytest.approx(stored["details"]["temperature"], rel=1e-4)
+
+
+def test_batch_size_does_not_change_scores(world):
+    whole = values(evaluate(world.run).scores)
+    for name, value in values(evaluate(world.run, batch_size=5).scores).items():
+        assert value == pytest.approx(whole[name], abs=1e-6)
+
+
+def test_a_look_at_val_changes_nothing_in_the_run(world):
+    before = {path: path.read_bytes() for path in world.run.path.rglob("*") if path.is_file()}
+    evaluate(world.run)
+    assert before == {path: path.read_bytes() for path in world.run.path.rglob("*") if path.is_file()}
+
+
+def test_each_look_at_test_is_recorded_and_kept_with_its_predictions(world):
+    assert world.run.test_openings == 0
+    found = evaluate(world.run, split="test", command="opsin evaluate try --split test")
+    assert found.test_openings == 1
+    assert evaluate(world.run, split="test").test_openings == 2
+    events = [event for event in world.run.log if event["event"] == "test_opened"]
+    assert events[0]["command"] == "opsin evaluate try --split test"
+    stored = world.run.scores
+    assert stored["test"]["opened"] == 2
+    assert stored["test"]["n"] == 18
+    assert stored["val"]["n"] == 24
+    assert world.run.predictions("test")["probabilities"].shape == (18, 3)
+    assert world.run.predictions("val")["ids"].shape == (24,)
+    shown = world.run.gallery()["mistakes_test"]
+    assert len(shown) == len(stored["test"]["details"]["mistakes"])
+    assert "mistakes_val" in world.run.gallery()
+
+
+def test_test_takes_the_temperature_of_val(world):
+    assert evaluate(world.run, split="test").details["temperature"] == world.run.scores["val"]["fitted"]["temperature"]
+
+
+def test_a_refused_evaluation_does_not_open_test(world):
+    np.savez(world.file, **arrays_of(1))
+    with pytest.raises(DataError, match="has changed"):
+        evaluate(world.run, split="test")
+    assert world.run.test_openings == 0
+
+
+def test_other_data_in_another_order_of_classes_gives_the_same_scores(world):
+    order = [2, 0, 1]
+    arrays = dict(world.arrays) | {"classes": np.array([CLASSES[k] for k in order])}
+    for split in ("train", "val", "test"):
+        arrays[f"y_{split}"] = np.argsort(order)[world.arrays[f"y_{split}"]]
+    np.savez(world.folder / "other.npz", **arrays)
+    found = evaluate(world.run, data=world.folder / "other.npz")
+    assert found.data == "other"
+    assert values(found.scores) == pytest.approx(values(evaluate(world.run).scores), abs=1e-9)
+
+
+def test_the_test_split_of_another_set_is_sealed_too_but_not_kept(world):
+    np.savez(world.folder / "other.npz", **arrays_of(5))
+    found = evaluate(world.run, split="test", data=world.folder / "other.npz")
+    assert found.test_openings == 1
+    assert "test" not in world.run.scores
+
+
+def write_photos(folder: Path, classes: tuple[str, ...], size: tuple[int, int]) -> Path:
+    generator = np.random.default_rng(9)
+    for name in classes:
+        (folder / name).mkdir(parents=True)
+        for i in range(4):
+            (folder / name / f"{i}.png").write_bytes(encode_png(generator.integers(0, 256, (3, *size), np.uint8)))
+    return folder
+
+
+def test_photos_of_another_size_are_all_scored_and_it_says_what_was_done(world):
+    photos = write_photos(world.folder / "photos", CLASSES[:2], (20, 30))
+    found = evaluate(world.run, data=photos)
+    assert (found.split, found.n, found.test_openings) == ("all", 8, 0)
+    notes = "\n".join(found.notes)
+    assert "8 of 8 images were not 10x10 px (from 30x20 to 30x20): both sides resized" in notes
+    assert "RGB images were made grey" in notes
+    assert "no samples of 1 classes, whose scores are n/a: eel" in notes
+    assert found.details["per_class"][2]["recall"]["value"] is None
+
+
+def test_classes_that_the_network_does_not_know_are_refused(world):
+    photos = write_photos(world.folder / "photos", ("cat", "dogs"), (10, 10))
+    with pytest.raises(DataError, match=r"(?s)unknown to the network.*dogs.*may be `dog`"):
+        evaluate(world.run, data=photos)
+
+
+def test_an_unknown_split_and_an_unfinished_run_are_refused(world):
+    with pytest.raises(ConfigError, match="did you mean `test`"):
+        evaluate(world.run, split="tests")
+    unfinished = Run.create(world.run.config, name="new", out=world.folder / "runs")
+    with pytest.raises(RunError, match="not finished"):
+        evaluate(unfinished)
+
+
+def test_json_holds_one_document_with_the_contract_keys(world, capsys):
+    assert main(["evaluate", str(world.run.path), "--json", "--split", "test"]) == 0
+    out, err = capsys.readouterr()
+    document = json.loads(out)
+    assert {"run", "split", "n", "scores"} <= set(document)
+    assert (document["run"], document["split"], document["n"], document["test_openings"]) == ("try", "test", 18, 1)
+    for score in document["scores"].values():
+        assert set(score) == {"value", "low", "high"}
+    assert "opened once" in err
+
+
+def test_the_table_shows_each_score_with_its_interval(world, capsys):
+    assert main(["evaluate", "try", "--out", str(world.folder / "runs")]) == 0
+    out = capsys.readouterr().out
+    accuracy = world.run.scores["val"]["scores"]["accuracy"]
+    assert "24 samples" in out
+    assert f"{accuracy['value']:.4f}" in out
+    assert f"{accuracy['low']:.4f} to {accuracy['high']:.4f}" in out
+
+
+def test_a_missing_run_exits_with_two(world, capsys):
+    assert main(["evaluate", "tri", "--out", str(world.folder / "runs")]) == 2
+    assert "did you mean `try`" in capsys.readouterr().err
