@@ -18,9 +18,10 @@ from opsin.report.figures import (
 )
 from opsin.report.formats import is_number, percent
 from opsin.report.render import picture, render
-from opsin.report.sections import Section, score_words
+from opsin.report.sections import NOT_SCORED, Section, score_words
 from opsin.report.view import SplitResult, View, to_score
 
+PARTS = ("precision", "recall", "f1")
 WORST_CLASSES = 15
 """Of more classes than fit a page, how many of the worst are shown unfolded."""
 
@@ -46,32 +47,29 @@ def per_class(view: View) -> Markup | None:
 
     def show(result: SplitResult) -> Mapping[str, Any] | None:
         rows = [
-            {**row, **{key: to_score(row.get(key)) for key in ("precision", "recall", "f1")}}
-            for row in result.details.get("per_class") or []
+            {**row, **{key: to_score(row.get(key)) for key in PARTS}} for row in result.details.get("per_class") or []
         ]
         if not rows:
             return None
-        known = [
-            s
-            for row in rows
-            for key in ("precision", "recall", "f1")
-            for s in (row[key].low, row[key].value)
-            if is_number(s)
-        ]
-        low = next((edge for edge in (0.9, 0.8, 0.6, 0.4, 0.2) if edge < min([1.0, *known])), 0.0)
+        low = _lowest(rows)
+        shared = {"low": percent(low, 0), "absent": result.details.get("absent_classes") or []}
         drawn = [_class_row(row, low, result.name) for row in rows]
         if len(drawn) <= FULL_MATRIX:
-            return {"low": percent(low, 0), "rows": drawn, "more": []}
+            return shared | {"rows": drawn, "more": []}
         worst = sorted(drawn, key=lambda row: row["order"])[:WORST_CLASSES]
-        return {"low": percent(low, 0), "rows": worst, "more": drawn}
+        return shared | {"rows": worst, "more": drawn}
 
     return per_split(view, "per_class.html", show, {})
 
 
+def _lowest(rows: list[dict[str, Any]]) -> float:
+    """A round number below every interval of every class: where the bars begin."""
+    ends = [end for row in rows for key in PARTS for end in (row[key].low, row[key].value) if is_number(end)]
+    return next((edge for edge in (0.9, 0.8, 0.6, 0.4, 0.2) if edge < min([1.0, *ends])), 0.0)
+
+
 def _class_row(row: Mapping[str, Any], low: float, role: str) -> Mapping[str, Any]:
-    cells = [
-        (*score_words(key, row[key]), interval_bar(row[key], low, 1.0, role)) for key in ("precision", "recall", "f1")
-    ]
+    cells = [(*score_words(key, row[key]), interval_bar(row[key], low, 1.0, role)) for key in PARTS]
     order = row["f1"].value if is_number(row["f1"].value) else 2.0
     return {"name": str(row.get("class", "")), "support": row.get("support"), "cells": cells, "order": order}
 
@@ -86,11 +84,12 @@ def calibration(view: View) -> Markup | None:
         ece = result.scores.get("ece", to_score(None))
         after = result.details.get("ece_after_temperature")
         return {
-            "figure": reliability_figure(curve["edges"], curve["confidence"], curve["accuracy"], curve["count"]),
+            "figure": reliability_figure(curve),
             "ece": score_words("ece", ece),
             "temperature": result.details.get("temperature"),
             "after": percent(after, 2) if is_number(after) else None,
             "verdict": _verdict(curve),
+            "whiskers": "low" in curve,
         }
 
     return per_split(view, "calibration.html", show, {})
@@ -151,8 +150,8 @@ def per_split(
 
 
 CLASSIFY = (
-    Section(key="confusion", title="Confusion", show=confusion, empty="No split has been scored yet."),
-    Section(key="classes", title="Class by class", show=per_class, empty="No split has been scored yet."),
-    Section(key="calibration", title="Calibration", show=calibration, empty="No split has been scored yet."),
-    Section(key="mistakes", title="Most confident mistakes", show=mistakes, empty="No split has been scored yet."),
+    Section(key="confusion", title="Confusion", show=confusion, empty=NOT_SCORED),
+    Section(key="classes", title="Class by class", show=per_class, empty=NOT_SCORED),
+    Section(key="calibration", title="Calibration", show=calibration, empty=NOT_SCORED),
+    Section(key="mistakes", title="Most confident mistakes", show=mistakes, empty=NOT_SCORED),
 )

@@ -13,8 +13,8 @@ from opsin.report.formats import is_number, number, percent
 from opsin.report.svg import Scale, drawing, element, log_ticks, nice_ticks, path, step_ticks, text
 from opsin.report.view import View
 
-WIDTH, HEIGHT = 400, 250
-LEFT, RIGHT, TOP, BOTTOM = 50, 58, 34, 40
+WIDTH, HEIGHT = 330, 240
+LEFT, RIGHT, TOP, BOTTOM = 44, 54, 38, 40
 EVENT_NAMES = {
     "resume": "resumed",
     "early_stop": "stopped early",
@@ -53,12 +53,12 @@ def learning_panels(view: View) -> list[Markup]:
     """Loss, score and learning rate over epochs, with the best epoch and what happened on the way."""
     score = score_key(view.epochs, view.main_score)
     loss = _both(view.epochs, "loss")
-    panels = [Panel(title="Loss", unit="loss", series=loss, log=_spans(loss, 30))]
+    panels = [Panel(title="Loss", unit="", series=loss, log=_spans(loss, 30))]
     if score:
         label = score.replace("_", " ")
-        panels.append(Panel(title=label.capitalize(), unit=f"{label}, %", series=_both(view.epochs, score), share=True))
+        panels.append(Panel(title=label.capitalize(), unit="%", series=_both(view.epochs, score), share=True))
     rate = (series_of(view.epochs, "learning rate", "plain", "lr"),)
-    panels.append(Panel(title="Learning rate", unit="learning rate", series=rate, zero=True))
+    panels.append(Panel(title="Learning rate", unit="", series=rate, zero=True))
     return [line_figure(panel, best=view.best_epoch, events=view.events) for panel in panels if panel.values]
 
 
@@ -80,9 +80,8 @@ def cost_panels(view: View) -> list[Markup]:
 
 def score_key(epochs: Sequence[Mapping[str, Any]], preferred: str) -> str | None:
     """The score that the log has for each epoch: `preferred`, else the first one that is no loss."""
-    keys = {
-        key: None for epoch in epochs for split in ("val", "train") for key in epoch.get(split) or {} if key != "loss"
-    }
+    parts = [epoch.get(split) or {} for epoch in epochs for split in ("val", "train")]
+    keys = dict.fromkeys(key for part in parts for key in part if key != "loss")
     return preferred if preferred in keys else next(iter(keys), None)
 
 
@@ -90,18 +89,19 @@ def series_of(
     epochs: Sequence[Mapping[str, Any]], name: str, role: str, key: str, *, split: str | None = None, scale: float = 1
 ) -> Series:
     """The values of `key` (of `split`'s part, if given) over the epochs that have it, divided by `scale`."""
-    values = [(e["epoch"], ((e.get(split) or {}) if split else e).get(key)) for e in epochs]
-    return Series(name=name, role=role, points=tuple((float(x), y / scale) for x, y in values if is_number(y)))
+    places: list[tuple[Any, Mapping[str, Any]]] = [(e["epoch"], (e.get(split) or {}) if split else e) for e in epochs]
+    points = tuple((float(epoch), place[key] / scale) for epoch, place in places if is_number(place.get(key)))
+    return Series(name=name, role=role, points=points)
 
 
 def line_figure(panel: Panel, *, best: int | None = None, events: Sequence[Mapping[str, Any]] = ()) -> Markup:
-    """The panel as SVG, 400 × 250 pixels, with direct labels at the lines' ends."""
+    """The panel as SVG, 330 × 240 pixels, with direct labels at the lines' ends."""
     first, last = (pick(x for s in panel.series for x, _ in s.points) for pick in (min, max))
     span = (first - 0.5, last + 0.5) if first == last else (first, last)
     x = Scale(low=span[0], high=span[1], start=LEFT, end=WIDTH - RIGHT)
     y, ticks = _vertical(panel)
-    parts = [text(0, 14, panel.title, "title"), *_frame(panel, x, y, ticks, int(first), int(last))]
-    parts += _event_marks(events, x, last)
+    parts = _frame(panel, x, y, ticks, int(first), int(last))
+    parts += _event_marks(panel, events, x, last)
     parts += [_line(series, x, y) for series in panel.series]
     parts += _end_labels(panel, y)
     if best is not None and first <= best <= last:
@@ -121,7 +121,7 @@ def _vertical(panel: Panel) -> tuple[Scale, list[float]]:
 
 
 def _frame(panel: Panel, x: Scale, y: Scale, ticks: list[float], first: int, last: int) -> list[Markup]:
-    """Grid, tick labels and axis names."""
+    """Title, grid, tick labels and axis names."""
     parts = [element("line", x1=LEFT, x2=WIDTH - RIGHT, y1=y(t), y2=y(t), class_="grid") for t in ticks]
     parts += [text(LEFT - 7, y(t) + 4, _tick(panel, t), anchor="end") for t in ticks]
     for tick in step_ticks(first, last):
@@ -129,8 +129,9 @@ def _frame(panel: Panel, x: Scale, y: Scale, ticks: list[float], first: int, las
         parts.append(text(x(tick), HEIGHT - BOTTOM + 17, str(tick), anchor="middle"))
     parts.append(element("line", x1=LEFT, x2=WIDTH - RIGHT, y1=HEIGHT - BOTTOM, y2=HEIGHT - BOTTOM, class_="axis"))
     parts.append(text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 5, "epoch", "name", "middle"))
-    words = f"{panel.unit} (log scale)" if panel.log else panel.unit
-    parts.append(text(WIDTH - RIGHT, 14, words, "name", "end"))
+    words = f"{panel.unit} log scale".strip() if panel.log else panel.unit
+    unit = element("tspan", words, class_="name", dx=6) if words else ""
+    parts.append(element("text", panel.title, unit, x=0, y=14, class_="title"))
     return parts
 
 
@@ -191,16 +192,20 @@ def _best_mark(panel: Panel, x: Scale, y: Scale, best: int) -> list[Markup]:
     return parts
 
 
-def _event_marks(events: Sequence[Mapping[str, Any]], x: Scale, last: float) -> list[Markup]:
-    """A dotted line where the run was resumed, stopped or changed; its name stands along it."""
-    parts = []
+def _event_marks(panel: Panel, events: Sequence[Mapping[str, Any]], x: Scale, last: float) -> list[Markup]:
+    """A dotted line where the run was resumed, stopped or changed; its name stands along it, away from the lines."""
+    falls = any(series.points[-1][1] < series.points[0][1] for series in panel.series if series.points)
+    height, anchor = (TOP + 4, "end") if falls else (HEIGHT - BOTTOM - 6, None)
+    names: dict[int, list[str]] = {}
     for event in events:
-        name = EVENT_NAMES.get(str(event.get("event")))
-        if name is None:
-            continue
-        at = x(min(max(x.low, event["after_epoch"] + (0.5 if event["after_epoch"] < last else 0.0)), last))
+        if event.get("event") in EVENT_NAMES:
+            names.setdefault(int(event["after_epoch"]), []).append(EVENT_NAMES[event["event"]])
+    parts = []
+    for epoch, found in names.items():
+        name = ", ".join(dict.fromkeys(found))
+        at = x(min(max(x.low, epoch + (0.5 if epoch < last else 0.0)), last))
         parts.append(element("line", x1=at, x2=at, y1=TOP, y2=HEIGHT - BOTTOM, class_="event"))
-        parts.append(text(at - 4, HEIGHT - BOTTOM - 6, name, "mark", turn=-90))
+        parts.append(text(at - 4, height, name, "mark", anchor, turn=-90))
     return parts
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from markupsafe import Markup
@@ -13,7 +14,7 @@ from opsin.types import Score
 
 FULL_MATRIX = 20
 """Up to this many classes, a confusion matrix shows names and counts in its cells."""
-NAME_LENGTH = 18
+NAME_LENGTH = 24
 SHADES = 12
 
 
@@ -27,7 +28,9 @@ def row_shares(confusion: np.ndarray) -> np.ndarray:
         float64 [K, K] in [0, 1].
     """
     totals = confusion.sum(axis=1, keepdims=True)
-    return np.divide(confusion, totals, out=np.zeros(confusion.shape, dtype=np.float64), where=totals > 0)
+    shares = np.zeros(confusion.shape, dtype=np.float64)
+    np.divide(confusion, totals, out=shares, where=totals > 0)
+    return shares
 
 
 def confusion_figure(confusion: np.ndarray, classes: Sequence[str]) -> Markup:
@@ -43,16 +46,15 @@ def confusion_figure(confusion: np.ndarray, classes: Sequence[str]) -> Markup:
 def _small_matrix(confusion: np.ndarray, classes: Sequence[str]) -> Markup:
     names = [shorten(name, NAME_LENGTH) for name in classes]
     longest = max(len(name) for name in names)
-    cell = 34 if len(names) <= 12 else 30
-    left, flat = 30 + 7 * longest, longest <= (3 if cell < 34 else 4)
+    cell = 64 if len(names) <= 4 else 34 if len(names) <= 12 else 30
+    left, flat = 30 + 7 * longest, 7 * longest <= cell
     top = 44 if flat else 34 + 6.2 * longest
     side = cell * len(names)
     shares = row_shares(confusion)
     parts = [element("rect", x=left, y=top, width=side, height=side, class_="plot")]
     for i, j in np.argwhere(confusion > 0):
-        parts += _cell(
-            left + cell * j, top + cell * i, cell, (names[i], names[j]), confusion[i, j], shares[i, j], i == j
-        )
+        box = (left + cell * j, top + cell * i, cell)
+        parts += _cell(box, (classes[i], classes[j]), confusion[i, j], shares[i, j], i == j)
     for k, name in enumerate(names):
         middle = cell * (k + 0.5)
         parts.append(text(left - 7, top + middle + 4, name, "tick", "end"))
@@ -60,12 +62,15 @@ def _small_matrix(confusion: np.ndarray, classes: Sequence[str]) -> Markup:
         parts.append(text(*at, name, "tick", "middle" if flat else None, 0 if flat else -90))
     parts.append(text(left + side / 2, 14, "predicted class", "name", "middle"))
     parts.append(text(12, top + side / 2, "true class", "name", "middle", -90))
-    return drawing(left + side + 2, top + side + 2, *parts, label="Confusion matrix", wide=len(names) > 12)
+    return drawing(
+        left + side + 2, top + side + 2, *parts, label="Confusion matrix", class_="wide" if len(names) > 12 else ""
+    )
 
 
 def _cell(
-    x: float, y: float, side: float, names: tuple[str, str], count: int, share: float, right: bool
+    place: tuple[float, float, float], names: tuple[str, str], count: int, share: float, right: bool
 ) -> tuple[Markup, Markup]:
+    x, y, side = place
     hover = element("title", f"true {names[0]}, predicted {names[1]}: {count} ({percent(share)})")
     kind, strength = ("right" if right else "wrong"), _strength(share)
     box = {"x": x + 0.5, "y": y + 0.5, "width": side - 1, "height": side - 1}
@@ -84,8 +89,8 @@ def _strength(share: float) -> float:
 def _large_matrix(confusion: np.ndarray) -> Markup:
     """A heat map without names: cells of one shade share one path, which keeps 10,000 cells small."""
     num_classes = len(confusion)
-    side = 560
-    cell, left, top = side / num_classes, 44, 34
+    side = 400
+    cell, left, top = side / num_classes, 42, 34
     level = np.ceil(np.sqrt(row_shares(confusion)) * SHADES).astype(int)
     right = np.eye(num_classes, dtype=bool)
     parts = [element("rect", x=left, y=top, width=side, height=side, class_="plot")]
@@ -93,19 +98,21 @@ def _large_matrix(confusion: np.ndarray) -> Markup:
         for shade in range(1, SHADES + 1):
             cells = np.argwhere((level == shade) & chosen)
             if len(cells):
-                width = compact(float(cell))
-                d = "".join(
-                    f"M{compact(float(left + cell * j))} {compact(float(top + cell * i))}h{width}v{width}h-{width}z"
-                    for i, j in cells
-                )
-                parts.append(element("path", d=d, class_=f"cell {kind}", fill_opacity=round(shade / SHADES, 2)))
+                parts.append(_shaded(cells * cell + (top, left), cell, f"cell {kind}", shade / SHADES))
     for tick in (t for t in nice_ticks(0, num_classes - 1, 5) if t < num_classes and t == int(t)):
         at = cell * (tick + 0.5)
         parts.append(text(left - 6, top + at + 4, f"{tick:.0f}", "tick", "end"))
         parts.append(text(left + at, top - 6, f"{tick:.0f}", "tick", "middle"))
     parts.append(text(left + side / 2, 12, "predicted class (number)", "name", "middle"))
     parts.append(text(11, top + side / 2, "true class (number)", "name", "middle", -90))
-    return drawing(left + side + 4, top + side + 4, *parts, label="Confusion matrix as a heat map")
+    return drawing(left + side + 4, top + side + 4, *parts, label="Confusion matrix as a heat map", class_="grow")
+
+
+def _shaded(corners: np.ndarray, side: float, class_: str, strength: float) -> Markup:
+    """Squares of one shade as one path; `corners` float64 [n, 2] are their (y, x)."""
+    width = compact(side)
+    d = "".join(f"M{compact(float(x))} {compact(float(y))}h{width}v{width}h-{width}z" for y, x in corners)
+    return element("path", d=d, class_=class_, fill_opacity=round(strength, 2))
 
 
 def shade_key() -> Markup:
@@ -152,14 +159,14 @@ def share_bar(share: float, role: str = "plain") -> Markup:
     return element("svg", bar, **attributes)
 
 
-def reliability_figure(
-    edges: Sequence[float], confidence: Sequence[float], accuracy: Sequence[float], count: Sequence[int]
-) -> Markup:
+def reliability_figure(curve: Mapping[str, Sequence[Any]]) -> Markup:
     """Accuracy against confidence in bins, with the diagonal of perfect calibration and the bins' counts below.
 
     Args:
-        edges: B + 1 edges in [0, 1]. confidence, accuracy: means of the B bins. count: samples of the B bins.
+        curve: "edges" (B + 1 values in [0, 1]), "confidence" and "accuracy" (means of the B bins), "count" (samples
+            of the B bins); where known also "low" and "high", the 95 % interval of each accuracy.
     """
+    count = curve["count"]
     x = Scale(low=0, high=1, start=52, end=372)
     y = Scale(low=0, high=1, start=296, end=24)
     low = Scale(low=0, high=max([1, *count]), start=388, end=326)
@@ -168,9 +175,8 @@ def reliability_figure(
         parts.append(element("line", x1=52, x2=372, y1=y(tick), y2=y(tick), class_="grid"))
         parts.append(text(45, y(tick) + 4, f"{100 * tick:.0f}", "tick", "end"))
         parts.append(text(x(tick), 404, f"{100 * tick:.0f}", "tick", "middle"))
-    for start, end, mean, right, n in zip(edges, edges[1:], confidence, accuracy, count, strict=False):
-        if n:
-            parts += _bin(x, y, low, (start, end), mean, right, n)
+    for b in (b for b, n in enumerate(count) if n):
+        parts += _bin((x, y, low), curve, b)
     parts.append(path([(x(0), y(0)), (x(1), y(1))], "ideal"))
     parts.append(text(x(0.07), y(0.07) - 8, "perfectly calibrated", "mark", turn=-40.4))
     parts.append(element("line", x1=52, x2=372, y1=296, y2=296, class_="axis"))
@@ -181,17 +187,21 @@ def reliability_figure(
     return drawing(392, 428, *parts, label="Reliability diagram")
 
 
-def _bin(
-    x: Scale, y: Scale, low: Scale, edges: tuple[float, float], mean: float, right: float, count: int
-) -> tuple[Markup, ...]:
-    """One bin: its accuracy, the gap to its confidence, and its count."""
-    start, width = x(edges[0]) + 1, x(edges[1]) - x(edges[0]) - 2
-    words = f"confidence {percent(mean)}, accuracy {percent(right)}, {count} samples"
+def _bin(scales: tuple[Scale, Scale, Scale], curve: Mapping[str, Sequence[Any]], b: int) -> list[Markup]:
+    """One bin: its accuracy with the interval, the gap to its confidence, and its count."""
+    x, y, low = scales
+    mean, right, count = curve["confidence"][b], curve["accuracy"][b], curve["count"][b]
+    start, width = x(curve["edges"][b]) + 1, x(curve["edges"][b + 1]) - x(curve["edges"][b]) - 2
+    hover = element("title", f"confidence {percent(mean)}, accuracy {percent(right)}, {count} samples")
     top, bottom = min(y(mean), y(right)), max(y(mean), y(right))
-    hover = element("title", words)
-    return (
-        element("rect", hover, x=start, y=y(right), width=width, height=y(0) - y(right), class_="bar val soft"),
+    parts = [
+        element("rect", hover, x=start, y=bottom, width=width, height=y(0) - bottom, class_="bar val soft"),
         element("rect", hover, x=start, y=top, width=width, height=bottom - top, class_="gap"),
         element("line", x1=start, x2=start + width, y1=y(right), y2=y(right), class_="line val"),
         element("rect", hover, x=start, y=low(count), width=width, height=low(0) - low(count), class_="bar plain"),
-    )
+    ]
+    ends = [curve[key][b] for key in ("low", "high") if key in curve]
+    if len(ends) == 2 and all(is_number(end) for end in ends):
+        middle = start + width / 2
+        parts.append(element("line", x1=middle, x2=middle, y1=y(ends[0]), y2=y(ends[1]), class_="whisker val"))
+    return parts

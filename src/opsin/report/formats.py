@@ -32,7 +32,7 @@ def percent(value: Any, decimals: int = 1) -> str:
     if not is_number(value):
         return NOT_AVAILABLE
     shown = round(100 * value, decimals)
-    if shown >= 100 and value < 1:
+    if shown >= 100 and value < 1 - 1e-9:
         shown = 100 - 10**-decimals
     return "100 %" if shown == 100 else f"{shown:.{decimals}f} %"
 

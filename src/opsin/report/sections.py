@@ -6,24 +6,30 @@ A section that has nothing to show returns None, and the page says why it is emp
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from markupsafe import Markup
 
+from opsin.config import AugmentConfig, to_dict
 from opsin.report.curves import cost_panels, learning_panels
 from opsin.report.figures import interval_bar, share_bar
 from opsin.report.formats import decimals_for, is_number, number, percent
 from opsin.report.render import picture, render
-from opsin.report.view import SplitResult, View
+from opsin.report.view import SplitResult, View, as_float
 from opsin.types import SPLITS, Score
 
 FEW_CLASSES = 20
 NUM_SAMPLES, NUM_AUGMENTED = 24, 6
 
-LOWER_IS_BETTER = {"loss": "mean cross-entropy (nats)", "ece": "expected calibration error"}
+LOWER_IS_BETTER = {
+    "loss": "mean cross-entropy (nats)",
+    "brier": "mean squared error of the probabilities, 0 to 2",
+    "ece": "mean gap of confidence and accuracy, bins of equal width",
+    "adaptive_ece": "the same, bins of equally many samples",
+}
 SCORE_WORDS = {
     "accuracy": "images whose likeliest class is right",
     "top5": "images whose class is among the five likeliest",
@@ -33,10 +39,13 @@ SCORE_WORDS = {
     "macro_recall": "mean recall over classes",
     **LOWER_IS_BETTER,
 }
+NOT_SCORED = "No split has been scored: the run did not get that far."
 SCORE_NAMES = {
     "top5": "Top-5 accuracy",
     "macro_f1": "Macro F1",
+    "brier": "Brier score",
     "ece": "Calibration error (ECE)",
+    "adaptive_ece": "Adaptive calibration error",
     "mean_iou": "Mean IoU",
 }
 
@@ -62,7 +71,7 @@ def score_name(key: str) -> str:
 
 def score_words(key: str, score: Score) -> tuple[str, str]:
     """A score and its interval in words: percentages for shares, plain numbers for losses."""
-    if key == "loss" or not 0 <= score.value <= 1:
+    if key in ("loss", "brier") or not 0 <= score.value <= 1:
         interval = f"{number(score.low)} – {number(score.high)}" if is_number(score.low) else ""
         return number(score.value, 4), interval
     decimals = decimals_for(score)
@@ -74,7 +83,7 @@ def headline(view: View) -> Mapping[str, Any]:
     """What stands at the top: the run, its main score on the split that says most, and the facts in a line."""
     result = view.results[0] if view.results else None
     score = result.scores.get(view.main_score) if result else None
-    value, interval = score_words(view.main_score, score) if score else ("n/a", "")
+    value, interval = score_words(view.main_score, score) if score else unscored(view)
     bar = interval_bar(score, *_track([score]), role=result.name) if score and result else ""
     return {
         "view": view,
@@ -86,6 +95,13 @@ def headline(view: View) -> Mapping[str, Any]:
         "ends": [percent(end, 0) for end in _track([score])] if score else [],
         "openings": openings(view),
     }
+
+
+def unscored(view: View) -> tuple[str, str]:
+    """What can be said of a run without scores: the best val score in its log, if there is one."""
+    values = (as_float((epoch.get("val") or {}).get(view.main_score)) for epoch in view.epochs)
+    known = [value for value in values if is_number(value)]
+    return (percent(max(known)), "") if known else ("n/a", "")
 
 
 def openings(view: View) -> int:
@@ -100,9 +116,8 @@ def scores(view: View) -> Markup | None:
     if not view.results:
         return None
     keys = list(dict.fromkeys(key for result in view.results for key in result.scores))
-    rows = [
-        (score_name(key), SCORE_WORDS.get(key, ""), [_cell(key, r, view.results) for r in view.results]) for key in keys
-    ]
+    cells = {key: [_cell(key, result, view.results) for result in view.results] for key in keys}
+    rows = [(score_name(key), SCORE_WORDS.get(key, ""), cells[key]) for key in keys]
     return render("scores.html", {"results": view.results, "rows": rows, "openings": openings(view)})
 
 
@@ -151,15 +166,14 @@ def data(view: View) -> Markup | None:
     return render("data.html", values)
 
 
-def _class_rows(view: View, splits: list[tuple[str, Any]]) -> list[tuple[str, list[tuple[int, Markup]]]]:
+def _class_rows(view: View, splits: Sequence[tuple[str, Any]]) -> list[tuple[str, list[tuple[int, Markup]]]]:
     """For each class its count in every split, with a bar relative to the split's largest class."""
     counts = [list(split.get("class_counts") or []) for _, split in splits]
     if not counts or any(len(c) != len(view.classes) for c in counts):
         return []
     largest = [max([1, *c]) for c in counts]
-    bars = [
-        [(n, share_bar(n / top, name)) for n in c] for c, top, (name, _) in zip(counts, largest, splits, strict=True)
-    ]
+    columns = zip(counts, largest, splits, strict=True)
+    bars = [[(n, share_bar(n / top, name)) for n in count] for count, top, (name, _) in columns]
     return list(zip(view.classes, map(list, zip(*bars, strict=True)), strict=True))
 
 
@@ -172,7 +186,8 @@ def samples(view: View) -> Markup | None:
     shown = [(picture(pixels), class_name(view, labels, i)) for i, pixels in enumerate(images[:NUM_SAMPLES])]
     augmented = view.gallery.get("augmented", np.empty(0))[:NUM_AUGMENTED]
     rows = [(shown[i], [picture(pixels) for pixels in views]) for i, views in enumerate(augmented) if i < len(shown)]
-    settings = {k: v for k, v in view.config.get("augment", {}).items() if v not in (0, 0.0, None, False, "none")}
+    off = to_dict(AugmentConfig())
+    settings = {name: value for name, value in view.config["augment"].items() if value != off[name]}
     return render("samples.html", {"shown": shown, "rows": rows, "settings": settings})
 
 
@@ -195,6 +210,7 @@ def cost(view: View) -> Markup | None:
         "seconds": view.summary.get("seconds", last.get("seconds")),
         "speed": mean_of(view, "images_per_second"),
         "cpu": mean_of(view, "cpu_percent"),
+        "cores": view.environment.get("cores"),
         "peak": peak_memory(view),
         "panels": cost_panels(view),
         "timings": _timings(view.environment),
@@ -210,8 +226,8 @@ def mean_of(view: View, key: str) -> float | None:
 
 def peak_memory(view: View) -> int | None:
     """The largest memory in bytes that the run is known to have held."""
-    known = [view.summary.get("peak_memory_bytes"), *(epoch.get("peak_memory_bytes") for epoch in view.epochs)]
-    return max((int(value) for value in known if is_number(value)), default=None)
+    places = (view.summary, *view.epochs)
+    return max((int(p["peak_memory_bytes"]) for p in places if is_number(p.get("peak_memory_bytes"))), default=None)
 
 
 def _timings(environment: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -245,9 +261,7 @@ def repeat(view: View) -> Markup | None:
 
 
 FIRST = (
-    Section(
-        key="scores", title="Scores", show=scores, empty="No split has been scored yet: the run did not get that far."
-    ),
+    Section(key="scores", title="Scores", show=scores, empty=NOT_SCORED),
     Section(key="training", title="Training", show=training, empty="No epoch was finished."),
 )
 LAST = (

@@ -41,15 +41,18 @@ def compact(value: object) -> str:
     return f"{value:.2f}".rstrip("0").rstrip(".")
 
 
-def drawing(width: float, height: float, *children: str, label: str, wide: bool = False) -> Markup:
-    """A whole figure of that size in pixels; `label` is read aloud instead of it. `wide` ones scroll on a phone."""
+def drawing(width: float, height: float, *children: str, label: str, class_: str = "") -> Markup:
+    """A whole figure of that size in pixels; `label` is read aloud instead of it.
+
+    Classes: "wide" figures keep their size and scroll on a phone; "grow" ones fill the width they get.
+    """
     return element(
         "svg",
         *children,
         viewBox=f"0 0 {compact(float(width))} {compact(float(height))}",
         width=compact(float(width)),
         height=compact(float(height)),
-        class_="figure wide" if wide else "figure",
+        class_=f"figure {class_}".strip(),
         role="img",
         aria_label=label,
     )

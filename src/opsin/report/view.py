@@ -97,9 +97,13 @@ def view_of(run: Run) -> View:
 def to_score(value: Any) -> Score:
     """A score as the JSON has it (a mapping, a number or null) as a Score; what is missing is NaN."""
     if isinstance(value, Mapping):
-        parts = (value.get(key) for key in ("value", "low", "high"))
-        return Score(*(float(part) if is_number(part) else math.nan for part in parts))
-    return Score(float(value) if is_number(value) else math.nan)
+        return Score(*(as_float(value.get(key)) for key in ("value", "low", "high")))
+    return Score(as_float(value))
+
+
+def as_float(value: Any) -> float:
+    """A finite number as a float; anything else (JSON's null, text) is NaN."""
+    return float(value) if is_number(value) else math.nan
 
 
 def _epochs(log: list[dict[str, Any]]) -> tuple[dict[str, Any], ...]:
