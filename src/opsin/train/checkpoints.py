@@ -87,11 +87,18 @@ def optimizer_tensors(optimizer: Optimizer) -> tuple[dict[str, Tensor], dict[str
 
 def load_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor], plain: Mapping[str, Any]) -> None:
     """Put back what `optimizer_tensors` gave."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Any]] = {}
     for key, value in {**tensors, **plain}.items():
         number, name = key.split(".", 1)
-        state.setdefault(int(number), {})[name] = value
+        like = parameters[int(number)]
+        state.setdefault(int(number), {})[name] = _in_format_of(like, value) if isinstance(value, Tensor) else value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _in_format_of(parameter: Tensor, value: Tensor) -> Tensor:
+    # fused optimizers walk a parameter and its state side by side in memory: their formats must agree
+    return torch.empty_like(parameter).copy_(value) if value.shape == parameter.shape else value
 
 
 def _read(folder: Path) -> Checkpoint:

@@ -127,7 +127,7 @@ def summary(run: Run, trainer: Trainer, *, command: str, data_name: str) -> dict
         "model": trainer.artifact.spec.name,
         "parameters": sum(p.numel() for p in parameters),
         "trainable": sum(p.numel() for p in parameters if p.requires_grad),
-        "epochs": trainer.epoch,
+        "epochs": trainer.state.epoch,
         "seconds": round(trainer.state.seconds, 2),
         "cpu_seconds": round(trainer.state.cpu_seconds, 2),
         "best_epoch": trainer.state.best_epoch,

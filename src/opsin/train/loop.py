@@ -8,7 +8,8 @@ bits as one that was not.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -44,6 +45,8 @@ class State:
     """The plain values that a checkpoint holds beside its tensors."""
 
     step: int = 0
+    epoch: int = 0
+    lr: float = 0.0
     seconds: float = 0.0
     cpu_seconds: float = 0.0
     best_score: float | None = None
@@ -97,11 +100,6 @@ class Trainer:
         self.total_steps = self.steps_per_epoch * self.settings.epochs
         self.usage = machine.Usage()
         self._checkpointed = time.monotonic()
-
-    @property
-    def epoch(self) -> int:
-        """Epochs that are complete."""
-        return self.state.step // self.steps_per_epoch
 
     @property
     def progress(self) -> float:
@@ -169,14 +167,15 @@ class Trainer:
     def _finished(self) -> bool:
         if self.state.stopped:
             return True
-        if self.settings.minutes is not None and self.progress >= 1 and self.state.step < self.total_steps:
+        if self.settings.minutes is not None and self.progress >= 1 and self.state.epoch < self.settings.epochs:
             self.state.stopped = "minutes"
             return True
-        return self.state.step >= self.total_steps
+        return self.state.epoch >= self.settings.epochs
 
     def _train_epoch(self, stop: guards.StopRequest, bar: Bar) -> None:
         side = self._side()
-        epoch, start = divmod(self.state.step, self.steps_per_epoch)
+        epoch = self.state.epoch
+        start = self.state.step - epoch * self.steps_per_epoch
         self.network.train()
         stream = batches(
             self.train_samples,
@@ -218,6 +217,7 @@ class Trainer:
         torch.manual_seed(settings.seed * SEED_STRIDE + step)
         factor = schedule_factor(settings.schedule, self.progress, warmup=settings.warmup) * self.plateau.factor
         scale_learning_rate(self.optimizer, factor)
+        self.state.lr = settings.lr * factor
         seen = self._seen(batch, epoch=epoch, side=side)
         losses = self._backward(seen)
         if settings.l2:
@@ -272,16 +272,17 @@ class Trainer:
         count = sums.pop("count", 1.0)
         train = {key: value / count for key, value in sums.items()}
         self.state.sums = {}
+        self.state.epoch += 1
         val = self._score_val()
         best = self._keep_if_best(val)
         self.plateau.see(val.get("loss", train["loss"])) if self.settings.schedule == "plateau" else None
         seconds = self.seconds
         self.run.event(
             "epoch",
-            epoch=-(-self.state.step // self.steps_per_epoch),
+            epoch=self.state.epoch,
             step=self.state.step,
             seconds=round(seconds, 3),
-            lr=self.optimizer.param_groups[0]["lr"],
+            lr=self.state.lr,
             train=train,
             val=val,
             images_per_second=round(self.state.step * self.settings.batch_size / max(seconds, 1e-9), 1),
@@ -321,7 +322,7 @@ class Trainer:
         if self.state.best_score is not None and not score > self.state.best_score:
             self.state.stale_epochs += 1
             return False
-        self.state.best_score, self.state.best_epoch, self.state.stale_epochs = score, max(self.epoch, 1), 0
+        self.state.best_score, self.state.best_epoch, self.state.stale_epochs = score, self.state.epoch, 0
         source = self.average.tensors if self.average else self.network.state_dict()
         self.best = {key: value.detach().clone() for key, value in source.items()}
         return True
@@ -345,7 +346,7 @@ class Trainer:
         sides = self.settings.resolutions
         if not sides:
             return None
-        epochs_done = self.epoch / self.settings.epochs
+        epochs_done = self.state.epoch / self.settings.epochs
         progress = epochs_done if self.settings.minutes is None else max(epochs_done, self.progress)
         side = sides[min(int(progress * len(sides)), len(sides) - 1)]
         return None if side == self.preprocess.size.height == self.preprocess.size.width else side
@@ -355,7 +356,12 @@ class Trainer:
         if self.precision.compile:
             network = torch.compile(self.network)  # type: ignore[assignment]
         if self.settings.checkpoint_activations:
-            return lambda images: recompute(network, images, use_reentrant=False)  # type: ignore[no-any-return]
+            return lambda images: recompute(  # type: ignore[no-any-return]
+                network,
+                images,
+                use_reentrant=False,
+                context_fn=lambda: (nullcontext(), frozen_statistics(self.network)),
+            )
         return network
 
     def _cpu_seconds(self) -> float:
@@ -369,3 +375,18 @@ class Trainer:
         if self.state.best_score is not None:
             shown += f"  best {self.state.best_score:.4f}"
         return shown
+
+
+@contextmanager
+def frozen_statistics(network: nn.Module) -> Iterator[None]:
+    """Batch norms leave their running statistics alone: a recomputed forward pass must not count twice."""
+    norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    kept = [(norm.momentum, norm.get_buffer("num_batches_tracked").clone()) for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, (momentum, count) in zip(norms, kept, strict=True):
+            norm.momentum = momentum
+            norm.get_buffer("num_batches_tracked").copy_(count)

@@ -251,7 +251,7 @@ def _fit(prepared: Prepared, run: Run, report: Reporter, *, resume: bool, open_t
 
 
 def _announce(prepared: Prepared, trainer: Trainer, run: Run, report: Reporter) -> None:
-    parameters = [p for p in trainer.network.parameters()]
+    parameters = list(trainer.network.parameters())
     total, trainable = sum(p.numel() for p in parameters), sum(p.numel() for p in parameters if p.requires_grad)
     sizes = ", ".join(f"{name} {len(samples.images):,}" for name, samples in prepared.splits.items())
     report.message(

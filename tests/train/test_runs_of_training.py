@@ -1,0 +1,188 @@
+"""Whole runs on digits: what they leave, and that an interruption changes nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from opsin import config as settings_of
+from opsin.artifact import check_golden, load
+from opsin.errors import ConfigError, DivergedError, InterruptedRunError, RunError
+from opsin.io.tensors import read_tensors
+from opsin.progress import Reporter
+from opsin.runs import Run
+from opsin.train import checkpoints, guards
+from opsin.train.loop import Trainer
+
+Quick = Callable[..., Run]
+
+
+def weights(run: Run) -> dict[str, torch.Tensor]:
+    return read_tensors(run.model_folder / "weights.safetensors")[0]
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def interrupt_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
+    """Ctrl-C during the given step."""
+    original = Trainer._step
+
+    def step(self: Trainer, *args: object, **kwargs: object) -> None:
+        original(self, *args, **kwargs)  # type: ignore[arg-type]
+        if self.state.step == steps:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Trainer, "_step", step)
+
+
+def test_a_run_leaves_every_file_of_its_folder(quick_run: Quick) -> None:
+    run = quick_run()
+    files = {path.name for path in run.path.iterdir()}
+    assert files == {
+        "config.json", "environment.json", "data.json", "log.jsonl", "checkpoints", "model", "scores.json",
+        "summary.json", "predictions.npz", "gallery.npz",
+    }  # fmt: skip
+    assert [event["event"] for event in run.log] == ["start", "epoch", "epoch", "epoch", "finish"]
+    assert run.scores.keys() == {"val"}
+
+
+def test_the_test_split_stays_sealed_unless_it_is_opened(quick_run: Quick) -> None:
+    sealed, opened = quick_run("sealed"), quick_run("opened", open_test=True)
+    assert sealed.test_openings == 0
+    assert not sealed.predictions("test")
+    assert opened.test_openings == 1
+    assert opened.scores["test"]["opened"] == 1
+
+
+def test_feeding_the_config_back_repeats_the_run_bit_for_bit(quick_run: Quick) -> None:
+    first = quick_run("first")
+    settings = {k: v for k, v in settings_of.flat(first.config).items() if k not in ("source", "root", "task")}
+    assert same(weights(first), weights(quick_run("second", **settings)))
+
+
+def test_another_seed_gives_other_weights_on_the_same_split(quick_run: Quick) -> None:
+    a, b = quick_run("a", seed=0), quick_run("b", seed=1)
+    assert a.data["fingerprint"] == b.data["fingerprint"]
+    assert not same(weights(a), weights(b))
+
+
+@pytest.mark.parametrize("stop_at", [1, 4, 6])
+@pytest.mark.parametrize("settings", [{}, {"optimizer": "adamw", "ema": 0.9, "dropout": 0.3, "mixup": 0.4}])
+def test_a_run_that_was_interrupted_ends_with_the_same_bits(
+    quick_run: Quick, monkeypatch: pytest.MonkeyPatch, stop_at: int, settings: dict[str, object]
+) -> None:
+    unbroken = quick_run("unbroken", **settings)
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, stop_at)
+        with pytest.raises(InterruptedRunError, match=f"stopped at step {stop_at}"):
+            quick_run("broken", **settings)
+    resumed = quick_run("broken", resume=True, **settings)
+    assert same(weights(unbroken), weights(resumed))
+    keys = ("epoch", "step", "lr", "train", "val", "best")
+    assert [[e[k] for k in keys] for e in unbroken.epochs] == [[e[k] for k in keys] for e in resumed.epochs]
+
+
+def test_a_finished_run_goes_on_for_more_epochs(quick_run: Quick) -> None:
+    quick_run("more", schedule="constant", epochs=2)
+    longer = quick_run("more", schedule="constant", epochs=4, resume=True)
+    assert [e["epoch"] for e in longer.epochs] == [1, 2, 3, 4]
+    assert same(weights(longer), weights(quick_run("at-once", schedule="constant", epochs=4)))
+
+
+def test_resuming_with_another_setting_is_refused_by_name(quick_run: Quick) -> None:
+    quick_run("fixed")
+    with pytest.raises(RunError, match="keeps its settings") as caught:
+        quick_run("fixed", resume=True, lr=0.5)
+    assert caught.value.got == "lr"
+
+
+def test_a_name_that_is_taken_is_refused_and_nothing_is_overwritten(quick_run: Quick) -> None:
+    run = quick_run("taken")
+    before = weights(run)
+    with pytest.raises(RunError, match="nothing was overwritten"):
+        quick_run("taken", epochs=1)
+    assert same(before, weights(run))
+
+
+def test_a_corrupt_newest_checkpoint_falls_back_to_the_one_before(quick_run: Quick, tmp_path: Path) -> None:
+    run = quick_run("corrupt", checkpoint_minutes=1e-9)
+    newest = run.checkpoints_folder / (run.checkpoints_folder / "LAST").read_text()
+    tensors = newest / "tensors.safetensors"
+    tensors.write_bytes(tensors.read_bytes()[:-1] + b"!")
+    found = checkpoints.load(run.checkpoints_folder, report=Reporter(quiet=True))
+    assert found is not None
+    assert f"step-{found.state['step']:06d}" < newest.name
+
+
+def test_nan_stops_the_run_and_names_the_step_and_the_samples(quick_run: Quick) -> None:
+    with pytest.raises(DivergedError, match="not a finite number") as caught:
+        quick_run("nan", optimizer="sgd", lr=1e30, warmup=0.0, schedule="constant")
+    assert "step" in str(caught.value.where)
+    assert "samples" in str(caught.value.where)
+
+
+def test_out_of_memory_halves_the_batch_says_so_and_goes_on(quick_run: Quick, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = Trainer._backward
+
+    def cramped(self: Trainer, batch: object) -> dict[str, float]:
+        if self.state.accumulate == 1:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+        return original(self, batch)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Trainer, "_backward", cramped)
+    run = quick_run("cramped")
+    guard = next(event for event in run.log if event["event"] == "memory_guard")
+    assert "2 parts" in guard["message"]
+    assert len(run.epochs) == 3
+
+
+def test_gradients_added_up_over_parts_equal_those_of_the_whole_batch_without_batch_norm(quick_run: Quick) -> None:
+    settings = {"model": "plain", "filters": [8, 8], "batch_norm": False, "optimizer": "sgd", "lr": 0.01, "epochs": 1}
+    whole, parts = quick_run("whole", **settings), quick_run("parts", accumulate=4, **settings)
+    for key, value in weights(whole).items():
+        assert torch.allclose(value, weights(parts)[key], atol=1e-5), key
+
+
+def test_early_stopping_restores_the_best_weights(quick_run: Quick) -> None:
+    run = quick_run("early", optimizer="sgd", lr=1e-9, schedule="constant", patience=2, epochs=9)
+    assert run.summary["stopped"] == "early"
+    assert run.summary["epochs"] == run.summary["best_epoch"] + 2
+    accuracies = [epoch["val"]["accuracy"] for epoch in run.epochs]
+    assert run.scores["val"]["scores"]["accuracy"]["value"] == max(accuracies)
+
+
+def test_recomputed_activations_change_nothing(quick_run: Quick) -> None:
+    assert same(weights(quick_run("kept")), weights(quick_run("recomputed", checkpoint_activations=True)))
+
+
+def test_a_budget_in_minutes_ends_the_run_with_the_rate_near_zero(quick_run: Quick) -> None:
+    run = quick_run("budget", epochs=10_000, minutes=0.02)
+    assert run.summary["stopped"] == "minutes"
+    assert run.epochs[-1]["lr"] < 0.02
+
+
+def test_the_artefact_answers_as_it_did_when_it_was_saved(quick_run: Quick) -> None:
+    run = quick_run("golden")
+    assert check_golden(run.model_folder, load(run.model_folder)) < 1e-5
+
+
+def test_an_unknown_setting_is_refused_with_the_nearest_one(quick_run: Quick) -> None:
+    with pytest.raises(ConfigError, match="unknown setting") as caught:
+        quick_run("typo", epoch=3)
+    assert "epochs" in str(caught.value.do)
+
+
+def test_a_third_signal_ends_the_process_at_once() -> None:
+    stop = guards.StopRequest(lambda _: None)
+    stop._note(2, None)
+    stop._note(2, None)
+    assert stop.made
+    with pytest.raises(KeyboardInterrupt):
+        stop._note(2, None)
