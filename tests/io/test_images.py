@@ -88,6 +88,8 @@ def test_formats_outside_the_list_are_refused_under_any_name(kind: str) -> None:
         decode_image(encoded(photo(), kind), "renamed.png")
 
 
+JPEG_OF_65500 = b"\xff\xd8\xff\xc0\0\x11\x08\xff\xdc\xff\xdc\3\1\x22\0\2\x11\1\3\x11\1\xff\xda\0\2\xff\xd9"
+
 MALFORMED = {
     "empty": b"",
     "one byte": b"\x89",
@@ -117,7 +119,7 @@ MALFORMED = {
     "jpeg without a frame header": b"\xff\xd8\xff\xd9",
     "jpeg with a segment of length 0": b"\xff\xd8\xff\xe0\0\0\xff\xd9",
     "jpeg of zero height": b"\xff\xd8\xff\xc0\0\x11\x08\0\0\0\x10\3\1\x22\0\2\x11\1\3\x11\1\xff\xda\0\2\xff\xd9",
-    "jpeg of 65500 x 65500": b"\xff\xd8\xff\xc0\0\x11\x08\xff\xdc\xff\xdc\3\1\x22\0\2\x11\1\3\x11\1\xff\xda\0\2\xff\xd9",
+    "jpeg of 65500 x 65500": JPEG_OF_65500,
     "jpeg of 12 bits": b"\xff\xd8\xff\xc1\0\x0b\x0c\0\x10\0\x10\1\1\x11\0\xff\xda\0\2\xff\xd9",
     "jpeg with two frame headers": SEEDS["jpeg"][:-2] + b"\xff\xc0\0\x0b\x08\0\x10\0\x10\1\1\x11\0\xff\xd9",
     "jpeg with a thousand passes": SEEDS["jpeg"][:-2] + b"\xff\xda\0\x08\1\1\0\0\x3f\0" * 1000 + b"\xff\xd9",

@@ -80,10 +80,23 @@ def write_tensors(path: PathLike, tensors: Mapping[str, Tensor], metadata: Mappi
     """
     try:
         plain = {name: tensors[name].detach().to("cpu", copy=True).contiguous() for name in sorted(tensors)}
-        data = safetensors.torch.save(plain, dict(sorted((metadata or {}).items())))
+        data = _with_metadata(safetensors.torch.save(plain), metadata or {})
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise WriteError("tensors cannot be written", where=printable(path), got=error) from error
     write_atomically(path, data)
+
+
+def _with_metadata(data: bytes, metadata: Mapping[str, str]) -> bytes:
+    """A safetensors file with its metadata in sorted order: the library's own order changes from call to call."""
+    if not all(isinstance(text, str) for item in metadata.items() for text in item):
+        raise TypeError("metadata must be text")
+    start = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:start])
+    if metadata:
+        header = {"__metadata__": dict(sorted(metadata.items())), **header}
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + data[start:]
 
 
 def read_torch_weights(path: PathLike, max_bytes: int = MAX_TENSOR_BYTES) -> dict[str, Tensor]:
