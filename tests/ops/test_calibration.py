@@ -22,6 +22,7 @@ from opsin.ops.calibration import (
     reliability,
     weighted_calibration_error,
 )
+from opsin.ops.intervals import bootstrap, percentile_interval, reflected_interval
 
 
 def softmax(logits):
@@ -113,6 +114,24 @@ def test_weights_count_samples_as_often_as_they_say():
     for row, error in zip(weights.astype(int), found, strict=True):
         repeated = calibration_error(np.repeat(confidences, row), np.repeat(correct, row), equal_width_edges())
         assert error == pytest.approx(repeated, abs=1e-12)
+
+
+def test_the_reflected_interval_holds_the_true_error_more_often_than_the_percentile_one():
+    generator, edges, true_error = np.random.default_rng(0), equal_width_edges(), 0.03
+    held = np.zeros(2)
+    for trial in range(30):
+        confidences = generator.beta(8, 2, 800)
+        correct = generator.random(800) < np.maximum(confidences - true_error, 0)
+        value = np.array([calibration_error(confidences, correct, edges)])
+
+        def errors(weights, confidences=confidences, correct=correct):
+            return weighted_calibration_error(weights, confidences, correct, edges)[:, None]
+
+        resampled = bootstrap(errors, 800, num_resamples=100, seed=trial)
+        for i, (low, high) in enumerate((reflected_interval(value, resampled), percentile_interval(resampled))):
+            held[i] += low[0] <= true_error <= high[0]
+    assert held[0] >= 0.7 * 30
+    assert held[1] < 0.5 * held[0]
 
 
 @pytest.mark.parametrize("sharpness", [0.3, 1.0, 2.0, 8.0])
