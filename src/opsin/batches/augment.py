@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from opsin.batches.batch import Batch
 from opsin.batches.colour import recolour
@@ -46,12 +47,18 @@ def augment(batch: Batch, config: AugmentConfig, *, seed: int, epoch: int, num_c
     channels, H, W = batch.images.shape[1:]
     draws = Draws(seed=seed, epoch=epoch, index=batch.index.cpu())
     knobs = knobs_of(config, draws, channels=channels, side=min(H, W))
+    given = batch.images
     batch = move(batch, knobs, draws, config.shift_fill)
-    images = recolour(batch.images.to(torch.float32), knobs, draws)
+    images = recolour(_own(batch.images, given), knobs, draws)
     if "cutout" in knobs:
         images = cutout(images, knobs["cutout"], draws)
     batch = replace(batch, images=images)
     return mix(batch, config, draws) if config.mixup or config.cutmix else batch
+
+
+def _own(images: Tensor, given: Tensor) -> Tensor:
+    """Contiguous float32 images that may be written over: a copy if they are still the caller's."""
+    return images.to(torch.float32, copy=images is given, memory_format=torch.contiguous_format)
 
 
 def _check(batch: Batch, config: AugmentConfig, num_classes: int) -> None:

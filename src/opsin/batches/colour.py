@@ -1,7 +1,9 @@
 """Colours: brightness, contrast, saturation, hue and Gaussian blur of whole batches, in this order.
 
-Every function takes float32 images [B, C, H, W] in [0, 255] and one number for each image, and gives new images in
-[0, 255]. Zero change gives back the same pixels.
+Every function takes float32 images [B, C, H, W] in [0, 255] and one number for each image, and gives images in
+[0, 255]. It may write over the images it got: fresh memory costs more than the arithmetic. Zero change leaves the
+pixels as they are. Products and sums are apart, since a fused one may round differently at the end of a tensor, and
+then a picture would depend on its place in the batch.
 """
 
 from __future__ import annotations
@@ -42,19 +44,20 @@ def recolour(images: Tensor, knobs: Knobs, draws: Draws) -> Tensor:
 
 def brighten(images: Tensor, factor: Tensor) -> Tensor:
     """Multiply all pixels. `factor`: float32 [B, 1, 1, 1], 0 or more."""
-    return (images * factor).clamp_(0, 255)
+    return images.mul_(factor).clamp_(0, 255)
 
 
 def change_contrast(images: Tensor, factor: Tensor) -> Tensor:
     """Stretch all pixels about the mean grey of their image. `factor`: float32 [B, 1, 1, 1], 0 or more."""
     grey = luma(images) if images.shape[1] == 3 else images
     mean = mean_colour(grey)[:, :, None, None]
-    return images.lerp(mean, 1 - factor).clamp_(0, 255)
+    return images.mul_(factor).add_(mean * (1 - factor)).clamp_(0, 255)
 
 
 def saturate(images: Tensor, factor: Tensor) -> Tensor:
     """Stretch all pixels about their own grey. `factor`: float32 [B, 1, 1, 1], 0 or more. Images are RGB."""
-    return images.lerp(luma(images), 1 - factor).clamp_(0, 255)
+    grey = luma(images)
+    return images.mul_(factor).add_(grey.mul_(1 - factor)).clamp_(0, 255)
 
 
 def turn_hue(images: Tensor, turns: Tensor) -> Tensor:
@@ -99,7 +102,7 @@ def _blur_along(images: Tensor, sigma: Tensor, radius: int) -> Tensor:
     padded = functional.pad(images, (radius, radius, 0, 0), mode="reflect")
     blurred = torch.zeros_like(images)
     for tap in range(2 * radius + 1):
-        blurred.addcmul_(padded[..., tap : tap + images.shape[-1]], weights[:, tap, None, None, None])
+        blurred += padded[..., tap : tap + images.shape[-1]] * weights[:, tap, None, None, None]
     return blurred
 
 

@@ -6,10 +6,20 @@ Drawn on the CPU whatever the device: the numbers are few, and so a sample's pic
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from torch import Tensor
 
 from opsin.ops import random
+
+STREAMS = (
+    *("flip", "flip_vertical", "shift/down", "shift/right", "rotate", "shear", "scale"),
+    *("crop/area", "crop/stretch", "crop/x", "crop/y"),
+    *("brightness", "contrast", "saturation", "hue", "blur", "cutout/y", "cutout/x"),
+    *("mix/which", "cutmix/y", "cutmix/x"),
+)
+"""What a sample has one uniform number for. Drawn together: many small tensor operations cost more than the numbers."""
+ROWS = {stream: row for row, stream in enumerate(STREAMS)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,8 +34,8 @@ class Draws:
         return int(self.index.shape[0])
 
     def uniform(self, stream: str) -> Tensor:
-        """float64 [B] in [0, 1)."""
-        return random.uniform(self.seed, self.epoch, self.index, stream)[:, 0].double()
+        """float64 [B] in [0, 1). `stream` is one of `STREAMS`."""
+        return self._numbers[ROWS[stream]]
 
     def signed(self, stream: str) -> Tensor:
         """float64 [B] in [-1, 1)."""
@@ -47,3 +57,8 @@ class Draws:
     def ranks_in_batch(self, stream: str) -> Tensor:
         """int64 [B]: the places in the batch in random order. Depends on who is in the batch, not on their order."""
         return random.bits(self.seed, self.epoch, self.index, stream)[:, 0].argsort(stable=True)
+
+    @cached_property
+    def _numbers(self) -> Tensor:
+        """float64 [number of streams, B]."""
+        return random.uniform_of_streams(self.seed, self.epoch, self.index, STREAMS).double()

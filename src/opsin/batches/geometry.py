@@ -30,15 +30,16 @@ LARGEST_STRETCH = 4 / 3
 def move(batch: Batch, knobs: Knobs, draws: Draws, fill: FillName) -> Batch:
     """The batch with images, boxes and masks moved; the batch itself where no knob of this file is on."""
     H, W = batch.images.shape[-2:]
-    if any(name in knobs for name in INTERPOLATED):
-        forward = forward_maps(knobs, draws, H, W)
-        batch = warp_batch(batch, forward, fill)
-    elif any(name in knobs for name in COPIED):
-        forward = forward_maps(knobs, draws, H, W)
-        batch = _slide_batch(batch, knobs, draws, fill)
-    else:
+    interpolated = any(name in knobs for name in INTERPOLATED)
+    if not interpolated and not any(name in knobs for name in COPIED):
         return batch
-    return batch if batch.boxes is None else replace(batch, boxes=move_boxes(batch.boxes, forward, H, W))
+    moved = batch if interpolated else _slide_batch(batch, knobs, draws, fill)
+    if interpolated or batch.boxes is not None:
+        forward = forward_maps(knobs, draws, H, W)
+        moved = warp_batch(batch, forward, fill) if interpolated else moved
+        boxes = None if batch.boxes is None else move_boxes(batch.boxes, forward, H, W)
+        moved = replace(moved, boxes=boxes)
+    return moved
 
 
 def forward_maps(knobs: Knobs, draws: Draws, height: int, width: int) -> Tensor:
@@ -47,7 +48,7 @@ def forward_maps(knobs: Knobs, draws: Draws, height: int, width: int) -> Tensor:
     down, right = _shifts(knobs, draws)
     share, centre = _crops(knobs, draws, height, width)
     linear = _rotations(knobs, draws)
-    mirror = torch.stack([1.0 - 2.0 * flip, 1.0 - 2.0 * flip_vertical], dim=1)
+    mirror = 1 - 2 * torch.stack([flip, flip_vertical], dim=1).double()
     # Mirror, then cut out the crop and stretch it to the whole image; then shear, scale, rotate; then shift.
     offset = (linear * (-centre / share)[:, None, :]).sum(dim=2) + torch.stack([right, down], dim=1)
     return torch.cat([linear * (mirror / share)[:, None, :], offset[:, :, None]], dim=2)
@@ -106,9 +107,9 @@ def _slide_batch(batch: Batch, knobs: Knobs, draws: Draws, fill: FillName) -> Ba
 
 def _flips(knobs: Knobs, draws: Draws) -> tuple[Tensor, Tensor]:
     """Which images are mirrored left and right, and top and bottom: bool [B] each."""
-    never = torch.zeros(len(draws), dtype=torch.float64)
-    names = ("flip", "flip_vertical")
-    across, down = (draws.uniform(name) < knobs.get(name, never) for name in names)
+    never = torch.zeros(len(draws), dtype=torch.bool)
+    across = draws.uniform("flip") < knobs["flip"] if "flip" in knobs else never
+    down = draws.uniform("flip_vertical") < knobs["flip_vertical"] if "flip_vertical" in knobs else never
     return across, down
 
 
@@ -118,7 +119,8 @@ def _shifts(knobs: Knobs, draws: Draws) -> tuple[Tensor, Tensor]:
         still = torch.zeros(len(draws), dtype=torch.int64)
         return still, still
     limit = knobs["shift"].long()
-    return tuple(draws.integers(f"shift/{side}", 2 * limit + 1) - limit for side in ("down", "right"))  # type: ignore[return-value]
+    places = 2 * limit + 1
+    return draws.integers("shift/down", places) - limit, draws.integers("shift/right", places) - limit
 
 
 def _rotations(knobs: Knobs, draws: Draws) -> Tensor:

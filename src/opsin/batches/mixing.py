@@ -19,7 +19,7 @@ def cutout(images: Tensor, side: Tensor, draws: Draws) -> Tensor:
     """Set a square of each image to the image's mean colour. The square lies wholly inside.
 
     Args:
-        images: float32 [B, C, H, W].
+        images: float32 [B, C, H, W], contiguous; written over.
         side: float64 or int64 [B], whole pixels, at most H and W; 0 leaves an image as it is.
 
     Source: DeVries, Taylor, arXiv 1708.04552; theirs may lie partly outside, and is grey.
@@ -33,12 +33,12 @@ def cutout(images: Tensor, side: Tensor, draws: Draws) -> Tensor:
     # Offsets beyond a smaller square fall on its last row: the same pixel twice does no harm.
     steps_BS = torch.minimum(torch.arange(int(side.max())), (side[chosen] - 1)[:, None])
     rows_BS, columns_BS = top[chosen, None] + steps_BS, left[chosen, None] + steps_BS
-    pixels = (rows_BS[:, :, None] * W + columns_BS[:, None, :]).flatten(1).to(images.device)
-    chosen = chosen.to(images.device)
-    colour = mean_colour(images.index_select(0, chosen))
-    covered = images.flatten(2).clone()
-    covered[chosen[:, None], :, pixels] = colour[:, None, :].expand(-1, pixels.shape[1], -1)
-    return covered.view_as(images)
+    pixels_BP = (rows_BS[:, :, None] * W + columns_BS[:, None, :]).flatten(1).to(images.device)
+    everyone = len(chosen) == len(images)
+    part = images if everyone else images.index_select(0, chosen.to(images.device))
+    colour_BCP = mean_colour(part)[:, :, None].expand(-1, -1, pixels_BP.shape[1])
+    part.flatten(2).scatter_(2, pixels_BP[:, None].expand_as(colour_BCP), colour_BCP)
+    return part if everyone else images.index_copy_(0, chosen.to(images.device), part)
 
 
 def mean_colour(images: Tensor) -> Tensor:
