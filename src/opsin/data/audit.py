@@ -1,0 +1,313 @@
+"""What is wrong with a data set: unreadable files, duplicates and leaks, balance, sizes.
+
+An image of val or test that is also in train makes the score too good. Exact copies (equal decoded pixels) across splits
+are refused in a user's own data and reported in published sets; near copies are reported.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opsin.data.near import THUMB, near_pairs
+from opsin.data.samples import Bytes, Dataset, Ints, Samples, Source
+from opsin.errors import DataError, InputError
+from opsin.io.images import is_gray
+from opsin.ops.resize import fit_image
+from opsin.types import SizePolicy, SplitName
+
+Severity = Literal["error", "warning", "info"]
+THUMB_POLICY = SizePolicy(height=THUMB, width=THUMB)
+NUM_NAMED = 20
+IMBALANCE = 10
+"""Ratio of the largest to the smallest class from which balance is worth a warning."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One thing that was found; `samples` names what is concerned, at most NUM_NAMED, `count` counts it all."""
+
+    kind: str
+    severity: Severity
+    message: str
+    count: int = 0
+    samples: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Audit:
+    """All findings.
+
+    Attributes:
+        exact_in_train: by split, the numbers of val and test samples whose exact copy is in train.
+        near_in_train: by split, those with a near copy in train, exact ones included.
+    """
+
+    findings: tuple[Finding, ...]
+    exact_in_train: Mapping[SplitName, Ints] = field(default_factory=dict)
+    near_in_train: Mapping[SplitName, Ints] = field(default_factory=dict)
+
+    @property
+    def worst(self) -> Severity:
+        """The gravest severity among the findings."""
+        order: tuple[Severity, ...] = ("error", "warning", "info")
+        return next((level for level in order if any(f.severity == level for f in self.findings)), "info")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Scan:
+    """What one pass over a split learned. `thumbs` uint8 `[N, 3, 32, 32]`, None for grey sets; `sizes` int32 `[N, 2]`."""
+
+    digests: list[bytes | None]
+    thumbs: Bytes | None
+    sizes: NDArray[np.int32]
+    num_grey: int
+    failures: list[tuple[int, str]]
+
+
+def audit(dataset: Dataset, *, near: bool = True, progress: Callable[[int, int], None] | None = None) -> Audit:
+    """Decode every image once and say what is wrong.
+
+    Args:
+        near: also search near duplicates; never in sets of one channel, where drawn digits are alike without being
+            copies.
+        progress: called now and then with (images done, images in all).
+    """
+    total = sum(len(source) for source in dataset.splits.values()) * (2 if near and dataset.channels == 3 else 1)
+    done = 0
+
+    def advance(num_images: int) -> None:
+        if progress is not None:
+            progress(min(done + num_images, total), total)
+
+    scans: dict[SplitName, Scan] = {}
+    for name, source in dataset.splits.items():
+        scans[name] = scan(source, thumbs=near and dataset.channels == 3, advance=advance)
+        done += len(source)
+    findings = [finding for name in scans for finding in _readability(dataset, name, scans[name])]
+    digests = {name: scan.digests for name, scan in scans.items()}
+    findings += exact_duplicates(dataset, digests)
+    exact = copies_in_train(digests)
+    near_in_train: dict[SplitName, Ints] = {}
+    if near and dataset.channels == 3:
+        near_findings, near_in_train = _near_duplicates(dataset, scans, exact, advance)
+        findings += near_findings
+    elif near:
+        message = "near duplicates were not searched: drawings of one channel are alike without being copies"
+        findings.append(Finding(kind="near-duplicates", severity="info", message=message))
+    findings += [*_balance(dataset), *_sizes(scans)]
+    findings += [Finding(kind="note", severity="info", message=note) for note in dataset.notes]
+    return Audit(findings=tuple(findings), exact_in_train=exact, near_in_train=near_in_train)
+
+
+def scan(source: Source, *, thumbs: bool, advance: Callable[[int], None] | None = None) -> Scan:
+    """Decode each image of a split once, in parallel: digest, size, thumbnail; unreadable ones with their reasons."""
+    num_samples = len(source)
+    digests: list[bytes | None] = [None] * num_samples
+    pictures = np.zeros((num_samples, 3, THUMB, THUMB), np.uint8) if thumbs else None
+    sizes = np.zeros((num_samples, 2), np.int32)
+    grey = np.zeros(num_samples, bool)
+    failures: list[tuple[int, str]] = []
+
+    def look(i: int) -> None:
+        try:
+            pixels = source.image(i)
+        except InputError as error:
+            failures.append((i, error.what))
+            return
+        digests[i], sizes[i], grey[i] = digest(pixels), pixels.shape[1:], is_gray(pixels)
+        if pictures is not None:
+            pictures[i] = fit_image(pixels, THUMB_POLICY)
+
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        for i, _ in enumerate(pool.map(look, range(num_samples))):
+            if advance is not None and i % 256 == 0:
+                advance(i)
+    return Scan(digests=digests, thumbs=pictures, sizes=sizes, num_grey=int(grey.sum()), failures=sorted(failures))
+
+
+def digest(pixels: Bytes) -> bytes:
+    """A hash of the shape and pixels of one image; equal only for equal images."""
+    hashed = hashlib.blake2b(repr(pixels.shape).encode(), digest_size=16)
+    hashed.update(np.ascontiguousarray(pixels).data)
+    return hashed.digest()
+
+
+def check_leaks(
+    dataset: Dataset, *, allow_leaks: bool = False, samples: Mapping[SplitName, Samples] | None = None
+) -> tuple[Finding, ...]:
+    """Exact copies across splits: refused in a user's own data, reported in published sets or where they are allowed.
+
+    Args:
+        allow_leaks: report instead of refusing.
+        samples: packed splits to look at instead of decoding again: equal is then what the network sees as equal.
+
+    Raises:
+        DataError: a leak in a user's own data.
+        InputError: an image cannot be read (without `samples`).
+    """
+    digests = {name: [digest(image) for image in split.images] for name, split in (samples or {}).items()}
+    if samples is None:
+        digests = {
+            name: [digest(source.image(i)) for i in range(len(source))] for name, source in dataset.splits.items()
+        }
+    ids = {name: split.ids for name, split in (samples or dataset.splits).items()}
+    leaks = [f for f in exact_duplicates(dataset, digests, ids=ids) if f.kind == "leak"]
+    if leaks and not (allow_leaks or dataset.published):
+        raise DataError(
+            leaks[0].message,
+            where="\n    " + "\n    ".join(leaks[0].samples),
+            expected="each image in one split only: a score on images that were trained on is too good",
+            do="remove the copies (`opsin data audit` lists them), or go on with --allow-leaks",
+        )
+    return tuple(leaks)
+
+
+def copies_in_train(digests: Mapping[SplitName, list[bytes | None]] | Mapping[SplitName, list[bytes]]) -> dict[SplitName, Ints]:
+    """By split, the numbers of samples whose exact copy is in train."""
+    train = set(digests.get("train", ())) - {None}
+    return {
+        name: np.array([i for i, value in enumerate(values) if value in train], np.int64)
+        for name, values in digests.items()
+        if name != "train"
+    }
+
+
+def exact_duplicates(
+    dataset: Dataset,
+    digests: Mapping[SplitName, list[bytes | None]] | Mapping[SplitName, list[bytes]],
+    ids: Mapping[SplitName, object] | None = None,
+) -> list[Finding]:
+    """Findings on equal images: across splits (`leak`), within a split, and copies whose labels differ."""
+    places: dict[bytes, list[tuple[SplitName, int]]] = defaultdict(list)
+    for name, values in digests.items():
+        for i, value in enumerate(values):
+            if value is not None:
+                places[value].append((name, i))
+    copies = [places_of for places_of in places.values() if len(places_of) > 1]
+    across = [c for c in copies if len({name for name, _ in c}) > 1]
+    within = [c for c in copies if len({name for name, _ in c}) < len(c)]
+    conflicts = [c for c in copies if len({_label(dataset, *place) for place in c}) > 1]
+    leak_severity: Severity = "warning" if dataset.published else "error"
+    kinds: tuple[tuple[str, Severity, list[list[tuple[SplitName, int]]], str], ...] = (
+        ("leak", leak_severity, across, "images lie in more than one split, pixel for pixel"),
+        ("duplicates", "warning", within, "images lie in one split more than once, pixel for pixel"),
+        ("conflicting-labels", "warning", conflicts, "images that are equal pixel for pixel have different labels"),
+    )
+    return [
+        Finding(kind=kind, severity=severity, message=f"{len(groups):,} {text}", count=len(groups), samples=_named(dataset, groups))
+        for kind, severity, groups, text in kinds
+        if groups
+    ]
+
+
+def _label(dataset: Dataset, split: SplitName, i: int) -> int | None:
+    labels = dataset.splits[split].labels
+    return None if labels is None else int(labels[i])
+
+
+def _named(dataset: Dataset, groups: list[list[tuple[SplitName, int]]]) -> tuple[str, ...]:
+    """Each group of copies in words: "train: a.jpg = test: b.jpg"."""
+    return tuple(
+        " = ".join(f"{name}: {dataset.splits[name].ids[i]}" for name, i in group) for group in groups[:NUM_NAMED]
+    )
+
+
+def _readability(dataset: Dataset, name: SplitName, scan: Scan) -> list[Finding]:
+    if not scan.failures:
+        return []
+    ids = dataset.splits[name].ids
+    return [
+        Finding(
+            kind="unreadable",
+            severity="error",
+            message=f"{len(scan.failures):,} images of {name} cannot be read",
+            count=len(scan.failures),
+            samples=tuple(f"{ids[i]}: {reason}" for i, reason in scan.failures),
+        )
+    ]
+
+
+def _near_duplicates(
+    dataset: Dataset, scans: Mapping[SplitName, Scan], exact: Mapping[SplitName, Ints], advance: Callable[[int], None]
+) -> tuple[list[Finding], dict[SplitName, Ints]]:
+    """Near copies within each split, and of val and test in train."""
+    findings: list[Finding] = []
+    in_train: dict[SplitName, Ints] = {}
+    for name, scan in scans.items():
+        assert scan.thumbs is not None  # scanned with thumbs
+        pairs = near_pairs(scan.thumbs, advance=advance)
+        findings += _near_finding(dataset, name, name, pairs.first, pairs.second, len(scan.thumbs))
+        train = scans["train"].thumbs if "train" in scans and name != "train" else None
+        if train is not None:
+            pairs = near_pairs(scan.thumbs, train, advance=advance)
+            findings += _near_finding(dataset, name, "train", pairs.first, pairs.second, len(scan.thumbs))
+            in_train[name] = np.union1d(pairs.first, exact[name])
+    return findings, in_train
+
+
+def _near_finding(
+    dataset: Dataset, split: SplitName, other: SplitName, first: Ints, second: Ints, total: int
+) -> list[Finding]:
+    if not len(first):
+        return []
+    count = len(np.unique(np.concatenate([first, second]) if split == other else first))
+    place = "the same split" if split == other else other
+    ids, other_ids = dataset.splits[split].ids, dataset.splits[other].ids
+    return [
+        Finding(
+            kind="near-duplicates" if split == other else "near-leak",
+            severity="info" if split == other else "warning",
+            message=f"{count:,} of {total:,} images of {split} ({count / total:.1%}) have a near copy in {place}",
+            count=count,
+            samples=tuple(
+                f"{split}: {ids[i]} ~ {other}: {other_ids[j]}"
+                for i, j in zip(first[:NUM_NAMED], second[:NUM_NAMED], strict=True)
+            ),
+        )
+    ]
+
+
+def _balance(dataset: Dataset) -> list[Finding]:
+    """Class shares in train, and classes that a split has not."""
+    findings = []
+    for name, counts in dataset.counts().items():
+        empty = [dataset.classes[k] for k, count in enumerate(counts) if not count]
+        if empty:
+            message = f"{len(empty)} of {len(counts)} classes have no sample in {name}: their scores there are n/a"
+            findings.append(
+                Finding(kind="empty-class", severity="warning", message=message, count=len(empty), samples=tuple(empty))
+            )
+        present = [count for count in counts if count]
+        if name == "train" and present:
+            low, high = min(present), max(present)
+            severity: Severity = "warning" if high >= IMBALANCE * low else "info"
+            message = f"classes have {low:,} to {high:,} training samples"
+            findings.append(Finding(kind="balance", severity=severity, message=message, count=len(counts)))
+    return findings
+
+
+def _sizes(scans: Mapping[SplitName, Scan]) -> list[Finding]:
+    """Image sizes, and how many images are grey."""
+    sizes = np.concatenate([scan.sizes for scan in scans.values()])
+    sizes = sizes[sizes[:, 0] > 0]
+    if not len(sizes):
+        return []
+    counts = Counter(map(tuple, sizes.tolist()))
+    low, high = sizes.min(0), sizes.max(0)
+    span = f"{low[0]}x{low[1]}" if len(counts) == 1 else f"{low[0]} to {high[0]} high, {low[1]} to {high[1]} wide"
+    grey = sum(scan.num_grey for scan in scans.values())
+    common = tuple(f"{count:,} of {height}x{width}" for (height, width), count in counts.most_common(5))
+    size_message = f"{len(counts):,} image sizes (height x width): {span}"
+    return [
+        Finding(kind="sizes", severity="info", message=size_message, count=len(counts), samples=common),
+        Finding(kind="modes", severity="info", message=f"{grey:,} of {len(sizes):,} images are grey", count=grey),
+    ]

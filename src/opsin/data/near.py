@@ -1,0 +1,135 @@
+"""Pairs of images that show the same shot: shifted a little, recoloured, sharpened or compressed anew.
+
+Two steps. Candidates: 8x8 colour thumbnails, mean removed and scaled to length one, compared by matrix products; of each
+block of images the best one is kept. Verification: the correlation of the fine detail (grey, local mean removed) of
+32x32 thumbnails at the best of 49 shifts by up to 3 pixels. Images that merely have a like background (sky over sea)
+pass the first step and fail the second.
+
+Measured across train and test (`opsin data audit`, threshold 0.65): CIFAR-10 4.3 % of the test images, CIFAR-100 6.3 %.
+ciFAIR (arXiv 1902.00423) counts 3.3 % and 10 % with features of a trained network and human judgement; it takes images
+that are "very similar" without being the same shot, of which CIFAR-100 has many, and drops alike but different ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d, normalize, pad
+
+from opsin.data.samples import Bytes, Ints, chunks
+
+THUMB = 32
+"""Side of the thumbnails that are compared."""
+COARSE = 8
+MAX_SHIFT = 3
+DETAIL_WINDOW = 7
+MIN_COARSE = 0.8
+MIN_DETAIL = 0.65
+"""Correlation of detail from which a pair counts as near duplicates."""
+NUM_CANDIDATES = 5
+BLOCK = 4096
+ROWS = 512
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Pairs:
+    """Near duplicates: `first[k]` is like `second[k]`, int64 numbers; `likeness` float32 in [MIN_DETAIL, 1]."""
+
+    first: Ints
+    second: Ints
+    likeness: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+
+def near_pairs(first: Bytes, second: Bytes | None = None, *, advance: Callable[[int], None] | None = None) -> Pairs:
+    """Near duplicates between two sets of thumbnails, or within one.
+
+    Args:
+        first: uint8 `[N, 3, 32, 32]`.
+        second: uint8 `[M, 3, 32, 32]`; None compares `first` with itself, each pair once.
+        advance: called with the number of images of `first` that are done.
+    """
+    within = second is None
+    others = first if second is None else second
+    ours, theirs = coarse(first), coarse(others)
+    found: list[tuple[Ints, Ints, NDArray[np.float32]]] = []
+    for rows in chunks(len(first), ROWS):
+        i, j = _candidates(ours[rows], theirs, rows.start if within else None)
+        i += rows.start
+        likeness = detail_correlation(torch.from_numpy(first[i]), torch.from_numpy(others[j])).numpy()
+        alike = likeness >= MIN_DETAIL
+        found.append((i[alike], j[alike], likeness[alike]))
+        if advance is not None:
+            advance(rows.stop)
+    if not found:
+        return Pairs(first=np.zeros(0, np.int64), second=np.zeros(0, np.int64), likeness=np.zeros(0, np.float32))
+    i, j, likeness = (np.concatenate(part) for part in zip(*found, strict=True))
+    return Pairs(first=i, second=j, likeness=likeness)
+
+
+def coarse(thumbs: Bytes) -> Tensor:
+    """Descriptors of length one, float32 `[N, 192]`: 8x8 colour means, mean removed. Zero for an image of one colour."""
+    parts = []
+    for rows in chunks(len(thumbs), ROWS):
+        pooled = adaptive_avg_pool2d(torch.from_numpy(np.ascontiguousarray(thumbs[rows])).float(), COARSE).flatten(1)
+        parts.append(normalize(pooled - pooled.mean(1, keepdim=True), dim=1))
+    return torch.cat(parts) if parts else torch.zeros(0, 3 * COARSE * COARSE)
+
+
+def _candidates(ours: Tensor, theirs: Tensor, start: int | None) -> tuple[Ints, Ints]:
+    """Pairs (row of `ours`, row of `theirs`) worth a closer look: of each block the best, of these the best five.
+
+    With `start`, `ours` are rows `start`... of `theirs`, and only later rows count.
+    """
+    values, numbers = [], []
+    for block in chunks(len(theirs), BLOCK):
+        if start is not None and block.stop <= start:
+            continue
+        likeness = ours @ theirs[block].T
+        if start is not None and block.start < start + len(ours):
+            row = torch.arange(start, start + len(ours))[:, None]
+            likeness.masked_fill_(torch.arange(block.start, block.stop) <= row, -1.0)
+        best = likeness.max(1)
+        values.append(best.values)
+        numbers.append(best.indices + block.start)
+    value, number = torch.stack(values, 1), torch.stack(numbers, 1)
+    top = value.topk(min(NUM_CANDIDATES, value.shape[1]), 1)
+    i, k = torch.nonzero(top.values > MIN_COARSE, as_tuple=True)
+    return i.numpy(), number[i, top.indices[i, k]].numpy()
+
+
+def detail(thumbs: Tensor) -> Tensor:
+    """Fine detail of `[B, 3, 32, 32]`: grey minus its local mean, float32 `[B, 32, 32]`."""
+    grey = thumbs.float().mean(1, keepdim=True)
+    margin = DETAIL_WINDOW // 2
+    return (grey - avg_pool2d(pad(grey, (margin,) * 4, mode="reflect"), DETAIL_WINDOW, 1))[:, 0]
+
+
+def detail_correlation(first: Tensor, second: Tensor) -> Tensor:
+    """Best correlation of the detail of pairs over all shifts by up to 3 pixels.
+
+    The middle 26x26 pixels of `first` are compared with each 26x26 window of `second`, by Fourier transform.
+
+    Args:
+        first, second: uint8 `[B, 3, 32, 32]`.
+
+    Returns:
+        float32 `[B]` in [-1, 1]; 0 where there is no detail.
+    """
+    core, side = detail(first)[:, MAX_SHIFT:-MAX_SHIFT, MAX_SHIFT:-MAX_SHIFT], THUMB - 2 * MAX_SHIFT
+    core = core - core.mean((1, 2), keepdim=True)
+    other = detail(second)
+    spectrum = torch.fft.rfft2(other) * torch.fft.rfft2(core, s=(THUMB, THUMB)).conj()
+    products = torch.fft.irfft2(spectrum, s=(THUMB, THUMB))[:, : 2 * MAX_SHIFT + 1, : 2 * MAX_SHIFT + 1]
+    mean = avg_pool2d(other[:, None], side, 1)[:, 0]
+    variance = (avg_pool2d(other[:, None] ** 2, side, 1)[:, 0] - mean**2).clamp_min(0)
+    lengths = core.flatten(1).norm(dim=1)[:, None, None] * (variance * side * side).sqrt()
+    correlation = torch.where(lengths > 1e-3, products / lengths.clamp_min(1e-3), 0.0)
+    return correlation.flatten(1).amax(1).clamp(-1, 1)
