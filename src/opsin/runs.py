@@ -120,6 +120,12 @@ class Run:
     def checkpoints_folder(self) -> Path:
         return self.path / "checkpoints"
 
+    @property
+    def contract(self) -> dict[str, Any]:
+        """The preprocessing contract of the artefact: size, colour order, range, mean, std."""
+        contract: dict[str, Any] = self._json("model/model.json").get("preprocess", {})
+        return contract
+
     def predictions(self, split: SplitName) -> dict[str, np.ndarray]:
         """Per-sample outputs on `split`; empty when that split has not been scored."""
         return {

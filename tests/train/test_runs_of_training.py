@@ -12,12 +12,14 @@ import torch
 
 from opsin import config as settings_of
 from opsin.artifact import check_golden, load
+from opsin.batches.batch import Batch
 from opsin.errors import ConfigError, DivergedError, InterruptedRunError, RunError
 from opsin.io.tensors import read_tensors
 from opsin.progress import Reporter
 from opsin.runs import Run
 from opsin.train import checkpoints, guards
 from opsin.train.loop import Trainer
+from opsin.train.step import Stepper
 
 Quick = Callable[..., Run]
 
@@ -129,14 +131,14 @@ def test_nan_stops_the_run_and_names_the_step_and_the_samples(quick_run: Quick) 
 
 
 def test_out_of_memory_halves_the_batch_says_so_and_goes_on(quick_run: Quick, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = Trainer._backward
+    original = Stepper._backward
 
-    def cramped(self: Trainer, batch: object) -> dict[str, float]:
-        if self.state.accumulate == 1:
+    def cramped(self: Stepper, batch: Batch, parts: int) -> dict[str, float]:
+        if parts == 1:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
-        return original(self, batch)  # type: ignore[arg-type]
+        return original(self, batch, parts)
 
-    monkeypatch.setattr(Trainer, "_backward", cramped)
+    monkeypatch.setattr(Stepper, "_backward", cramped)
     run = quick_run("cramped")
     guard = next(event for event in run.log if event["event"] == "memory_guard")
     assert "2 parts" in guard["message"]

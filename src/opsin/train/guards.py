@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -51,7 +51,7 @@ class StopRequest:
         self._message(f"{signal.Signals(number).name}: stopping after this step, with a checkpoint")
 
 
-def check_finite(loss: float, gradient_norm: float, *, step: int, samples: Sequence[int]) -> None:
+def check_finite(loss: float, gradient_norm: float, *, step: int, samples: Tensor) -> None:
     """Refuse to go on from a loss or a gradient that is no number.
 
     Raises:
@@ -60,7 +60,7 @@ def check_finite(loss: float, gradient_norm: float, *, step: int, samples: Seque
     if math.isfinite(loss) and math.isfinite(gradient_norm):
         return
     what = "the loss" if not math.isfinite(loss) else "a gradient"
-    shown = ", ".join(str(i) for i in samples[:16]) + (" …" if len(samples) > 16 else "")
+    shown = ", ".join(str(i) for i in samples[:16].tolist()) + (" …" if len(samples) > 16 else "")
     raise DivergedError(
         f"{what} is not a finite number; the weights before this step were kept",
         where=f"step {step}, training samples {shown}",
@@ -72,7 +72,8 @@ def check_finite(loss: float, gradient_norm: float, *, step: int, samples: Seque
 def gradient_norm(network: nn.Module) -> Tensor:
     """Euclidean norm of all gradients together, a scalar."""
     gradients = [p.grad for p in network.parameters() if p.grad is not None]
-    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+    norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+    return norm
 
 
 def is_out_of_memory(error: BaseException) -> bool:

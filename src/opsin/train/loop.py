@@ -8,20 +8,16 @@ bits as one that was not.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint as recompute
 
 from opsin.artifact import Artifact
-from opsin.batches.augment import augment
 from opsin.batches.batch import Batch
 from opsin.batches.loader import batches, steps_per_epoch
-from opsin.batches.resolution import resize_batch
 from opsin.config import RunConfig
 from opsin.data.samples import Samples
 from opsin.errors import InterruptedRunError
@@ -32,12 +28,10 @@ from opsin.tasks.base import Targets, Task
 from opsin.train import checkpoints, guards, machine
 from opsin.train.checkpoints import Checkpoint
 from opsin.train.ema import MovingAverage
-from opsin.train.optimizers import add_l2, build_optimizer, scale_learning_rate
 from opsin.train.precision import Precision
 from opsin.train.schedules import Plateau, schedule_factor
-
-SEED_STRIDE = 1_000_003
-"""Keeps the dropout seeds of neighbouring run seeds apart."""
+from opsin.train.step import Stepper
+from opsin.types import SplitName
 
 
 @dataclass
@@ -63,9 +57,8 @@ class Trainer:
     """One run in the making.
 
     Args:
-        network: in its starting state; moved to `device` and trained in place.
         task: loss, decoding and scores.
-        artifact: the contract under which the network is evaluated; its network is replaced epoch by epoch.
+        artifact: the network in its starting state, which is trained in place, and its contract.
         splits: packed samples; "train" is trained on, "val" is scored after each epoch where there is one.
         config: all settings, resolved.
         precision: how the passes are computed.
@@ -75,10 +68,9 @@ class Trainer:
     def __init__(
         self,
         *,
-        network: nn.Module,
         task: Task,
         artifact: Artifact,
-        splits: Mapping[str, Samples],
+        splits: Mapping[SplitName, Samples],
         config: RunConfig,
         precision: Precision,
         device: torch.device,
@@ -86,12 +78,19 @@ class Trainer:
         report: Reporter,
     ) -> None:
         self.config, self.settings = config, config.train
-        self.task, self.artifact, self.preprocess = task, artifact, artifact.preprocess
+        self.task, self.artifact = task, artifact
         self.train_samples, self.val_samples = splits["train"], splits.get("val")
-        self.precision, self.device, self.run, self.report = precision, device, run, report
-        self.network = precision.place(network, device)
-        self.forward: Callable[[Tensor], dict[str, Tensor]] = self._forward_function()
-        self.optimizer = build_optimizer(self.network, self.settings)
+        self.device, self.run, self.report = device, run, report
+        self.stepper = Stepper(
+            artifact.network,
+            task=task,
+            preprocess=artifact.preprocess,
+            config=config,
+            precision=precision,
+            device=device,
+            num_classes=len(artifact.classes),
+        )
+        self.network, self.optimizer = self.stepper.network, self.stepper.optimizer
         self.average = MovingAverage(self.network, self.settings.ema) if self.settings.ema else None
         self.best: dict[str, Tensor] = {}
         self.plateau = Plateau()
@@ -202,7 +201,7 @@ class Trainer:
                 self._step(batch, epoch=epoch, side=side)
             except (RuntimeError, MemoryError) as error:
                 parts = self.state.accumulate * 2
-                if not guards.is_out_of_memory(error) or parts > len(batch.index):
+                if not guards.is_out_of_memory(error) or parts > len(batch):
                     raise
                 self.optimizer.zero_grad(set_to_none=True)
                 self.state.accumulate = parts
@@ -213,52 +212,16 @@ class Trainer:
                 return
 
     def _step(self, batch: Batch, *, epoch: int, side: int | None) -> None:
-        settings, step = self.settings, self.state.step
-        torch.manual_seed(settings.seed * SEED_STRIDE + step)
+        settings, state = self.settings, self.state
         factor = schedule_factor(settings.schedule, self.progress, warmup=settings.warmup) * self.plateau.factor
-        scale_learning_rate(self.optimizer, factor)
-        self.state.lr = settings.lr * factor
-        seen = self._seen(batch, epoch=epoch, side=side)
-        losses = self._backward(seen)
-        if settings.l2:
-            add_l2(self.network, settings.l2)
-        norm = float(guards.gradient_norm(self.network))
-        guards.check_finite(losses["loss"], norm, step=step, samples=batch.index.tolist())
-        if settings.clip and norm > settings.clip:
-            gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
-            torch._foreach_mul_(gradients, settings.clip / norm)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        self.state.step += 1
-        if self.average:
-            self.average.update(self.state.step)
-        self._count(losses, len(batch.index))
-
-    def _seen(self, batch: Batch, *, epoch: int, side: int | None) -> Batch:
-        """What the network sees of `batch`: augmented, at the resolution of this epoch."""
-        batch = batch.to(self.device)
-        seen = augment(
-            batch, self.config.augment, seed=self.settings.seed, epoch=epoch, num_classes=len(self.artifact.classes)
+        losses = self.stepper.step(
+            batch, step=state.step, epoch=epoch, factor=factor, side=side, parts=state.accumulate
         )
-        return seen if side is None else replace(seen, images=resize_batch(seen.images, side))
-
-    def _backward(self, batch: Batch) -> dict[str, float]:
-        """Gradients of the mean loss of `batch`, in as many parts as memory asks for."""
-        total = len(batch.index)
-        sums: dict[str, float] = {}
-        for part in batch.split(self.state.accumulate):
-            share = len(part.index) / total
-            images = self.preprocess(part.images)
-            if self.precision.channels_last:
-                images = images.contiguous(memory_format=torch.channels_last)
-            with self.precision.autocast(self.device):
-                outputs = self.forward(images)
-            losses = self.task.loss({key: value.float() for key, value in outputs.items()}, part)
-            (losses["loss"] * share).backward()  # type: ignore[no-untyped-call]
-            losses |= self.task.batch_scores(outputs, part)
-            for key, value in losses.items():
-                sums[key] = sums.get(key, 0.0) + float(value.detach()) * share
-        return sums
+        state.lr = settings.lr * factor
+        state.step += 1
+        if self.average:
+            self.average.update(state.step)
+        self._count(losses, len(batch))
 
     def _count(self, losses: Mapping[str, float], count: int) -> None:
         sums = self.state.sums
@@ -349,20 +312,7 @@ class Trainer:
         epochs_done = self.state.epoch / self.settings.epochs
         progress = epochs_done if self.settings.minutes is None else max(epochs_done, self.progress)
         side = sides[min(int(progress * len(sides)), len(sides) - 1)]
-        return None if side == self.preprocess.size.height == self.preprocess.size.width else side
-
-    def _forward_function(self) -> Callable[[Tensor], dict[str, Tensor]]:
-        network: Callable[[Tensor], dict[str, Tensor]] = self.network
-        if self.precision.compile:
-            network = torch.compile(self.network)  # type: ignore[assignment]
-        if self.settings.checkpoint_activations:
-            return lambda images: recompute(  # type: ignore[no-any-return]
-                network,
-                images,
-                use_reentrant=False,
-                context_fn=lambda: (nullcontext(), frozen_statistics(self.network)),
-            )
-        return network
+        return None if side == self.artifact.preprocess.size.height == self.artifact.preprocess.size.width else side
 
     def _cpu_seconds(self) -> float:
         return self.state.cpu_seconds + self.usage.cpu_seconds()
@@ -375,18 +325,3 @@ class Trainer:
         if self.state.best_score is not None:
             shown += f"  best {self.state.best_score:.4f}"
         return shown
-
-
-@contextmanager
-def frozen_statistics(network: nn.Module) -> Iterator[None]:
-    """Batch norms leave their running statistics alone: a recomputed forward pass must not count twice."""
-    norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-    kept = [(norm.momentum, norm.get_buffer("num_batches_tracked").clone()) for norm in norms]
-    for norm in norms:
-        norm.momentum = 0.0
-    try:
-        yield
-    finally:
-        for norm, (momentum, count) in zip(norms, kept, strict=True):
-            norm.momentum = momentum
-            norm.get_buffer("num_batches_tracked").copy_(count)

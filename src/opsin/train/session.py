@@ -21,6 +21,7 @@ from opsin.artifact import Artifact
 from opsin.batches.loader import gather
 from opsin.batches.preprocess import Preprocess, measure
 from opsin.config import RunConfig
+from opsin.data.audit import Finding, check_leaks
 from opsin.data.load import load
 from opsin.data.pack import default_cache, pack
 from opsin.data.samples import Dataset, Samples
@@ -35,8 +36,8 @@ from opsin.train import checkpoints, machine, precision
 from opsin.train.defaults import defaults_for, read_recipe
 from opsin.train.finish import finish
 from opsin.train.loop import Trainer
-from opsin.train.optimizers import build_optimizer
 from opsin.train.precision import Choice, Precision
+from opsin.train.step import Stepper
 from opsin.types import SizePolicy, SplitName
 
 INIT_SAMPLES = 5000
@@ -53,6 +54,7 @@ class Prepared:
     config: RunConfig
     task: Task
     splits: Mapping[SplitName, Samples]
+    findings: tuple[Finding, ...]
     artifact: Artifact
     device: torch.device
 
@@ -90,25 +92,42 @@ def train(
         DivergedError: the loss or a gradient is not finite.
     """
     report = Reporter(quiet=quiet)
-    source = str(data) if isinstance(data, str | Path) else getattr(data, "name", "arrays")
-    layers = (read_recipe(recipe) if recipe else {}, settings, {"source": source, "root": str(root) if root else None})
     if resume:
         run = _existing(name, out)
-        config = _continued(run, source, settings)
+        config = _continued(run, source_name(data), settings)
         dataset = _loaded(data, root or config.root, config)
-    else:
-        first = settings_of.resolve(*layers)
-        dataset = _loaded(data, root, first)
-        config = settings_of.resolve(defaults_for(dataset), {"task": dataset.task}, *layers)
-        run = None
-    prepared = prepare(dataset, config, report)
-    if run is None:
-        run = Run.create(config, name=name or next_name(f"{dataset.name}-{config.model.model}", out), out=out)
-        run.write("data.json", describe_data(prepared))
-    else:
+        prepared = prepare(dataset, config, report)
         _check_same_data(run, dataset)
         run.write("config.json", settings_of.to_dict(config))
+    else:
+        prepared = prepare_from(data, root=root, recipe=recipe, settings=settings, report=report)
+        dataset, config = prepared.dataset, prepared.config
+        run = Run.create(config, name=name or next_name(f"{dataset.name}-{config.model.model}", out), out=out)
+        run.write("data.json", describe_data(prepared))
     return _fit(prepared, run, report, resume=resume, open_test=open_test, command=command)
+
+
+def prepare_from(
+    data: Dataset | str | Path | Mapping[str, Any],
+    *,
+    root: Path | str | None,
+    recipe: str | None,
+    settings: Mapping[str, Any],
+    report: Reporter,
+) -> Prepared:
+    """Load the data, resolve the settings against its defaults, and make everything ready for the first step."""
+    place = {"source": source_name(data), "root": str(root) if root else None}
+    layers = (read_recipe(recipe) if recipe else {}, settings, place)
+    first = settings_of.resolve(*layers)
+    dataset = _loaded(data, root, first)
+    model = {**layers[0], **settings}.get("model")
+    config = settings_of.resolve(defaults_for(dataset, model=model), {"task": dataset.task}, *layers)
+    return prepare(dataset, config, report)
+
+
+def source_name(data: Dataset | str | Path | Mapping[str, Any]) -> str:
+    """What config.json calls the data."""
+    return str(data) if isinstance(data, str | Path) else getattr(data, "name", "arrays")
 
 
 def prepare(dataset: Dataset, config: RunConfig, report: Reporter) -> Prepared:
@@ -118,6 +137,9 @@ def prepare(dataset: Dataset, config: RunConfig, report: Reporter) -> Prepared:
         report.message(f"note: {note}")
     policy = size_policy(dataset, config)
     splits = _packed(dataset, policy, config, report)
+    findings = check_leaks(dataset, allow_leaks=config.data.allow_leaks, samples=splits)
+    for finding in findings:
+        report.message(f"{finding.severity}: {finding.message}")
     if len(splits["train"].images) < 2:
         raise DataError("too few training samples", got=len(splits["train"].images), expected="2 or more")
     height, width = splits["train"].images.shape[2:]
@@ -131,7 +153,15 @@ def prepare(dataset: Dataset, config: RunConfig, report: Reporter) -> Prepared:
     artifact = Artifact(
         network=network, task=dataset.task, classes=dataset.classes, spec=spec, preprocess=contract, meta={}
     )
-    return Prepared(dataset=dataset, config=config, task=task, splits=splits, artifact=artifact, device=device)
+    return Prepared(
+        dataset=dataset,
+        config=config,
+        task=task,
+        splits=splits,
+        findings=findings,
+        artifact=artifact,
+        device=device,
+    )
 
 
 def _packed(
@@ -177,7 +207,7 @@ def describe_data(prepared: Prepared) -> dict[str, Any]:
         "channels": shape[1],
         "fingerprint": dataset.fingerprint(),
         "notes": list(dataset.notes),
-        "findings": [],
+        "findings": [asdict(finding) for finding in prepared.findings],
     }
 
 
@@ -196,25 +226,19 @@ def choose_precision(prepared: Prepared) -> Choice:
     )
 
 
-def _timed_step(prepared: Prepared, candidate: Precision, size: int) -> Callable[[], None]:
+def _timed_step(prepared: Prepared, candidate: Precision, size: int) -> Callable[[], object]:
     """A training step on a copy of the network, for the stop-watch."""
-    network = candidate.place(copy.deepcopy(prepared.artifact.network), prepared.device).train()
-    forward: Callable[..., Any] = torch.compile(network) if candidate.compile else network
-    optimizer = build_optimizer(network, prepared.config.train)
-    batch = gather(prepared.splits["train"], torch.arange(size)).to(prepared.device)
-
-    def step() -> None:
-        images = prepared.artifact.preprocess(batch.images)
-        if candidate.channels_last:
-            images = images.contiguous(memory_format=torch.channels_last)
-        with candidate.autocast(prepared.device):
-            outputs = forward(images)
-        losses = prepared.task.loss({key: value.float() for key, value in outputs.items()}, batch)
-        losses["loss"].backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-
-    return step
+    stepper = Stepper(
+        copy.deepcopy(prepared.artifact.network).train(),
+        task=prepared.task,
+        preprocess=prepared.artifact.preprocess,
+        config=prepared.config,
+        precision=candidate,
+        device=prepared.device,
+        num_classes=len(prepared.dataset.classes),
+    )
+    batch = gather(prepared.splits["train"], torch.arange(size))
+    return lambda: stepper.step(batch, step=0, epoch=0, factor=0.0)
 
 
 def _fit(prepared: Prepared, run: Run, report: Reporter, *, resume: bool, open_test: bool, command: str) -> Run:
@@ -222,7 +246,6 @@ def _fit(prepared: Prepared, run: Run, report: Reporter, *, resume: bool, open_t
     choice = choice or choose_precision(prepared)
     _write_environment(run, prepared.device, choice)
     trainer = Trainer(
-        network=prepared.artifact.network,
         task=prepared.task,
         artifact=prepared.artifact,
         splits=prepared.splits,
@@ -257,7 +280,7 @@ def _announce(prepared: Prepared, trainer: Trainer, run: Run, report: Reporter) 
     report.message(
         f"run {run.path}: {prepared.dataset.name} ({sizes}), {prepared.artifact.spec.name}, {total:,} parameters"
     )
-    chosen = trainer.precision
+    chosen = trainer.stepper.precision
     memory_format = "channels last" if chosen.channels_last else "channels first"
     report.message(f"{prepared.device}, {torch.get_num_threads()} threads, {chosen.dtype}, {memory_format}")
     run.event(

@@ -1,0 +1,103 @@
+"""Which normalization of the input fits this data set? Answered by short runs that differ in it alone."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from opsin.config import NormalizeName
+from opsin.data.samples import Dataset
+from opsin.errors import DivergedError
+from opsin.progress import Reporter
+from opsin.train.session import train
+
+
+@dataclass(frozen=True, kw_only=True)
+class NormalizationResult:
+    """Val scores of one normalization, one for each seed; NaN where the run diverged."""
+
+    normalize: NormalizeName
+    scores: tuple[float, ...]
+    mean: float
+    sd: float
+    range: tuple[float, float]
+    channel_mean: tuple[float, ...]
+    channel_std: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NormalizationAnswer:
+    """All results, best first, and what follows from them in a sentence."""
+
+    results: tuple[NormalizationResult, ...]
+    verdict: str
+
+
+def compare_normalizations(
+    data: Dataset | str | Path | Mapping[str, Any],
+    *,
+    seeds: int = 3,
+    root: Path | str | None = None,
+    quiet: bool = False,
+    **settings: Any,
+) -> NormalizationAnswer:
+    """Train the same network on the same data with each normalization, and compare val scores.
+
+    Args:
+        data: as for `opsin.train`.
+        seeds: runs of each; they share the split, and differ in weights and order.
+        root: where catalogue sets lie.
+        quiet: no progress.
+        settings: as for `opsin.train`; a plain CNN for 2 epochs unless they say otherwise, because a network that
+            begins with batch norm would hide the differences.
+
+    Raises:
+        RefusedError: settings or data are refused.
+    """
+    report = Reporter(quiet=quiet)
+    settings = {"epochs": 2, "model": "plain", "batch_norm": False} | settings
+    found = []
+    names = get_args(NormalizeName)
+    with tempfile.TemporaryDirectory() as folder, report.bar("comparing", len(names) * seeds) as bar:
+        for name in names:
+            found.append(_measured(data, name, seeds, root, Path(folder), settings, bar.advance))
+    ranked = tuple(sorted(found, key=lambda result: -result.mean if result.mean == result.mean else 1))
+    return NormalizationAnswer(results=ranked, verdict=_verdict(ranked))
+
+
+def _measured(
+    data: Any, name: NormalizeName, seeds: int, root: Any, folder: Path, settings: Mapping[str, Any], advance: Any
+) -> NormalizationResult:
+    scores, contract = [], {"range": (0.0, 0.0), "mean": (), "std": ()}
+    for seed in range(seeds):
+        options = {**settings, "normalize": name, "seed": seed}
+        try:
+            run = train(data, name=f"{name}-{seed}", out=folder, root=root, quiet=True, **options)
+        except DivergedError:
+            scores.append(float("nan"))
+        else:
+            scores.append(run.scores["val"]["scores"]["accuracy"]["value"])
+            contract = run.contract
+        advance(note=name)
+    return NormalizationResult(
+        normalize=name,
+        scores=tuple(scores),
+        mean=statistics.fmean(scores),
+        sd=statistics.stdev(scores) if len(scores) > 1 else float("nan"),
+        range=tuple(contract["range"]),  # type: ignore[arg-type]
+        channel_mean=tuple(contract["mean"]),
+        channel_std=tuple(contract["std"]),
+    )
+
+
+def _verdict(ranked: tuple[NormalizationResult, ...]) -> str:
+    """What the spread over seeds allows one to say."""
+    best = ranked[0]
+    ties = [r.normalize for r in ranked[1:] if r.mean == r.mean and best.mean - r.mean <= best.sd + r.sd]
+    if not ties:
+        return f"`{best.normalize}` is best, by more than the spread over seeds"
+    return f"`{best.normalize}` is best, but {', '.join(f'`{name}`' for name in ties)} is within the spread over seeds"
