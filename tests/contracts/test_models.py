@@ -21,6 +21,7 @@ SMALL_KNOBS: dict[str, dict[str, Any]] = {
     "dense": {"dense": (16, 8), "batch_norm": True, "dense_dropout": 0.1},
     "plain": {"filters": (4, 8), "dense": (6,), "conv_dropout": 0.1, "dense_dropout": 0.1, "dropout": 0.1},
     "small": {"filters": (8, 12), "dropout": 0.1},
+    "tiny": {"filters": (6, 8, 10), "dropout": 0.1},
 }
 """Other knobs than the defaults, and quick."""
 

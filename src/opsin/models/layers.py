@@ -59,6 +59,20 @@ def dense_stack(num_inputs: int, nodes: Sequence[int], *, batch_norm: bool, drop
     return stack
 
 
+def frozen_scale_norm(channels: int) -> nn.BatchNorm2d:
+    """Batch norm that learns biases only: the next convolution learns the scales."""
+    norm = nn.BatchNorm2d(channels)
+    norm.weight.requires_grad_(False)
+    return norm
+
+
+def unit_head(num_features: int, num_outputs: int) -> nn.Linear:
+    """A linear head without bias, of unit gain on features of unit size: float [B, F] to [B, num_outputs]."""
+    head = nn.Linear(num_features, num_outputs, bias=False)
+    nn.init.normal_(head.weight, std=num_features**-0.5)
+    return head
+
+
 def check_widths(name: str, widths: Sequence[int]) -> None:
     """Refuse numbers of filters or nodes that no network can have.
 

@@ -15,6 +15,7 @@ from opsin.models.layers import seeded
 from opsin.models.network import Network
 from opsin.models.plain import Plain, PlainOptions
 from opsin.models.small import Small, SmallOptions
+from opsin.models.tiny import Tiny, TinyOptions
 
 LEARNED_INPUT = "learned_input"
 """The one option that every network has: begin with a learned normalization of the input."""
@@ -86,6 +87,14 @@ ENTRIES: dict[str, ModelEntry] = {
             default_size=(3, 32, 32),
             options_type=SmallOptions,
             build=Small,
+        ),
+        ModelEntry(
+            name="tiny",
+            description="Ours for drawings and digits: wide first filters, few convolutions, global maximum.",
+            source="Opsin.",
+            default_size=(1, 28, 28),
+            options_type=TinyOptions,
+            build=Tiny,
         ),
     )
 }

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from opsin.config import require
 from opsin.models.backbone import Backbone
-from opsin.models.layers import check_dropout, check_min_side, check_widths
+from opsin.models.layers import check_dropout, check_min_side, check_widths, frozen_scale_norm, unit_head
 
 WHITEN_SIDE = 2
 WHITEN_EPSILON = 5e-4
@@ -57,13 +57,6 @@ class Whiten(nn.Conv2d):
         self._set((vectors / (values + WHITEN_EPSILON).sqrt()).T.flip(0))
 
 
-def frozen_scale_norm(channels: int) -> nn.BatchNorm2d:
-    """Batch norm that learns biases only: the next convolution learns the scales."""
-    norm = nn.BatchNorm2d(channels)
-    norm.weight.requires_grad_(False)
-    return norm
-
-
 class Stage(nn.Module):
     """Convolution - max pooling - norm - ReLU, then a residual convolution - norm - ReLU."""
 
@@ -91,7 +84,7 @@ class Small(Backbone):
     """
 
     any_size = True
-    feature_scale = 1 / 9
+    feature_scale = 1 / 8
 
     def __init__(self, channels: int, height: int, width: int, options: SmallOptions) -> None:
         super().__init__()
@@ -123,6 +116,4 @@ class Small(Backbone):
 
     def head(self, num_outputs: int) -> nn.Module:
         """A linear head without bias, of unit gain on features of unit size."""
-        head = nn.Linear(self.num_features, num_outputs, bias=False)
-        nn.init.normal_(head.weight, std=self.num_features**-0.5)
-        return head
+        return unit_head(self.num_features, num_outputs)
