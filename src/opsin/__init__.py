@@ -12,13 +12,25 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from opsin.data.load import load as load
+    from opsin.evaluation import evaluate as evaluate
+    from opsin.report import write_report as write_report
+    from opsin.runs import Run as Run
+    from opsin.training import train as train
+    from opsin.training.lr_finder import find_lr as find_lr
+    from opsin.training.normalization import compare_normalizations as compare_normalizations
 
 _HOME = {
+    "Run": "opsin.runs",
+    "compare_normalizations": "opsin.training.normalization",
+    "evaluate": "opsin.evaluation",
+    "find_lr": "opsin.training.lr_finder",
     "load": "opsin.data.load",
+    "train": "opsin.training",
+    "write_report": "opsin.report",
 }
 """Where each public name lives."""
 
-__all__ = ["load"]
+__all__ = ["Run", "compare_normalizations", "evaluate", "find_lr", "load", "train", "write_report"]
 
 
 def __getattr__(name: str) -> Any:

@@ -22,7 +22,7 @@ def demo(
     from opsin.cli.train import typed_command
     from opsin.report import write_report
     from opsin.runs import next_name
-    from opsin.train import train
+    from opsin.training import train
 
     name = next_name("demo-digits", out)
     run = train("digits", name=name, out=out, seed=seed, open_test=True, quiet=quiet, command=typed_command())

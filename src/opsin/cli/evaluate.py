@@ -14,7 +14,7 @@ from opsin.cli.options import JsonFlag, QuietFlag
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from opsin.evaluate import Evaluation
+    from opsin.evaluation import Evaluation
 
 
 def evaluate(
@@ -38,7 +38,7 @@ def evaluate(
     """Score a run's network."""
     from opsin.cli.train import typed_command
     from opsin.config import require
-    from opsin.evaluate import evaluate as score
+    from opsin.evaluation import evaluate as score
     from opsin.report import write_report
     from opsin.runs import Run
 

@@ -47,7 +47,7 @@ def train(
         Catalogue name (`opsin data list`), folder of class folders, CSV of paths and labels, or .npz.
     """
     from opsin.report import write_report
-    from opsin.train import train as run_training
+    from opsin.training import train as run_training
 
     settings = given(data_options, model_options, augment_options, train_options)
     run = run_training(

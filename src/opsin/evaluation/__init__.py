@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from opsin.evaluate.evaluation import Evaluation, evaluate
-from opsin.evaluate.record import record_split
-from opsin.evaluate.scoring import SplitScores, evaluate_predictions
+from opsin.evaluation.evaluation import Evaluation, evaluate
+from opsin.evaluation.record import record_split
+from opsin.evaluation.scoring import SplitScores, evaluate_predictions
 
 __all__ = ["Evaluation", "SplitScores", "evaluate", "evaluate_predictions", "record_split"]

@@ -15,8 +15,8 @@ from opsin.batches.loader import batches
 from opsin.data.samples import Dataset
 from opsin.errors import DivergedError
 from opsin.progress import Reporter
-from opsin.train.session import Prepared, choose_precision, prepare_from
-from opsin.train.step import Stepper
+from opsin.training.session import Prepared, choose_precision, prepare_from
+from opsin.training.step import Stepper
 
 LOWEST, HIGHEST = 1e-3, 10.0
 """Ends of the range, as factors of the configured rate."""

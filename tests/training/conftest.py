@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from opsin.runs import Run
-from opsin.train import train
+from opsin.training import train
 
 QUICK: dict[str, Any] = {
     "epochs": 3,

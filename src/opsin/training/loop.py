@@ -25,12 +25,12 @@ from opsin.predict import Predictor
 from opsin.progress import Bar, Reporter
 from opsin.runs import Run
 from opsin.tasks.base import Targets, Task
-from opsin.train import checkpoints, guards, machine
-from opsin.train.checkpoints import Checkpoint
-from opsin.train.ema import MovingAverage
-from opsin.train.precision import Precision
-from opsin.train.schedules import Plateau, schedule_factor
-from opsin.train.step import Stepper
+from opsin.training import checkpoints, guards, machine
+from opsin.training.checkpoints import Checkpoint
+from opsin.training.ema import MovingAverage
+from opsin.training.precision import Precision
+from opsin.training.schedules import Plateau, schedule_factor
+from opsin.training.step import Stepper
 from opsin.types import SplitName
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.evaluate.scoring import SplitScores
+from opsin.evaluation.scoring import SplitScores
 from opsin.ops.resize import fit_image
 from opsin.runs import Run
 from opsin.tasks.base import Arrays, Targets

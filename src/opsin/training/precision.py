@@ -20,7 +20,7 @@ from torch import nn
 from opsin.config import TrainConfig
 from opsin.errors import OpsinError
 from opsin.io.files import read_json, write_json
-from opsin.train.machine import processor_name
+from opsin.training.machine import processor_name
 
 TIMED_STEPS = 2
 CLEARLY_FASTER = 1.15

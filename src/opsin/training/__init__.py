@@ -1,5 +1,5 @@
 """Training: from data to a run folder."""
 
-from opsin.train.session import train
+from opsin.training.session import train
 
 __all__ = ["train"]

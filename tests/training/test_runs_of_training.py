@@ -17,9 +17,9 @@ from opsin.errors import ConfigError, DivergedError, InterruptedRunError, RunErr
 from opsin.io.tensors import read_tensors
 from opsin.progress import Reporter
 from opsin.runs import Run
-from opsin.train import checkpoints, guards
-from opsin.train.loop import Trainer
-from opsin.train.step import Stepper
+from opsin.training import checkpoints, guards
+from opsin.training.loop import Trainer
+from opsin.training.step import Stepper
 
 Quick = Callable[..., Run]
 

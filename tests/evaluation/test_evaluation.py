@@ -17,7 +17,7 @@ from opsin.config import resolve
 from opsin.data.load import load
 from opsin.data.pack import pack
 from opsin.errors import ConfigError, DataError, RunError
-from opsin.evaluate import evaluate, evaluate_predictions, record_split
+from opsin.evaluation import evaluate, evaluate_predictions, record_split
 from opsin.io.images import encode_png
 from opsin.models.registry import ModelSpec
 from opsin.predict import Predictor

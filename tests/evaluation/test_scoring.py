@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from opsin.evaluate.scoring import evaluate_predictions, fitted_from_json, scores_from_json
+from opsin.evaluation.scoring import evaluate_predictions, fitted_from_json, scores_from_json
 from opsin.tasks import Targets, get_task
 
 CLASSES = ("a", "b", "c")

@@ -32,12 +32,12 @@ from opsin.progress import Reporter
 from opsin.runs import RUNS_FOLDER, Run, next_name
 from opsin.tasks import get_task
 from opsin.tasks.base import Task
-from opsin.train import checkpoints, machine, precision
-from opsin.train.defaults import defaults_for, read_recipe
-from opsin.train.finish import finish
-from opsin.train.loop import Trainer
-from opsin.train.precision import Choice, Precision
-from opsin.train.step import Stepper
+from opsin.training import checkpoints, machine, precision
+from opsin.training.defaults import defaults_for, read_recipe
+from opsin.training.finish import finish
+from opsin.training.loop import Trainer
+from opsin.training.precision import Choice, Precision
+from opsin.training.step import Stepper
 from opsin.types import SizePolicy, SplitName
 
 INIT_SAMPLES = 5000

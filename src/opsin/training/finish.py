@@ -13,13 +13,13 @@ from opsin.batches.augment import augment
 from opsin.batches.loader import gather
 from opsin.config import RunConfig
 from opsin.data.samples import Samples
-from opsin.evaluate.scoring import SplitScores, evaluate_predictions
+from opsin.evaluation.scoring import SplitScores, evaluate_predictions
 from opsin.predict import Predictor
 from opsin.progress import Reporter, duration
 from opsin.runs import Run
 from opsin.tasks.base import Arrays, Targets
-from opsin.train import machine
-from opsin.train.loop import Trainer
+from opsin.training import machine
+from opsin.training.loop import Trainer
 from opsin.types import SplitName
 
 NUM_GOLDEN = 4

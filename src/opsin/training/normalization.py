@@ -13,7 +13,7 @@ from opsin.config import NormalizeName
 from opsin.data.samples import Dataset
 from opsin.errors import DivergedError
 from opsin.progress import Reporter
-from opsin.train.session import train
+from opsin.training.session import train
 
 
 @dataclass(frozen=True, kw_only=True)

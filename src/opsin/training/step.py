@@ -19,9 +19,9 @@ from opsin.batches.preprocess import Preprocess
 from opsin.batches.resolution import resize_batch
 from opsin.config import RunConfig
 from opsin.tasks.base import Task
-from opsin.train import guards
-from opsin.train.optimizers import add_l2, build_optimizer, scale_learning_rate
-from opsin.train.precision import Precision
+from opsin.training import guards
+from opsin.training.optimizers import add_l2, build_optimizer, scale_learning_rate
+from opsin.training.precision import Precision
 
 SEED_STRIDE = 1_000_003
 """Keeps the dropout seeds of neighbouring run seeds apart."""

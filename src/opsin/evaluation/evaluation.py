@@ -14,9 +14,9 @@ from opsin.data.load import load
 from opsin.data.pack import default_cache, pack
 from opsin.data.samples import Dataset, Samples
 from opsin.errors import ConfigError, DataError, RunError, nearest
-from opsin.evaluate.matching import absent_classes, match_classes, size_note
-from opsin.evaluate.record import record_split
-from opsin.evaluate.scoring import evaluate_predictions, fitted_from_json, scores_to_json
+from opsin.evaluation.matching import absent_classes, match_classes, size_note
+from opsin.evaluation.record import record_split
+from opsin.evaluation.scoring import evaluate_predictions, fitted_from_json, scores_to_json
 from opsin.predict import BATCH_SIZE, Predictor
 from opsin.runs import Run
 from opsin.tasks.base import Targets

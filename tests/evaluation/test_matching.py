@@ -7,7 +7,7 @@ import pytest
 
 from opsin.data.samples import Samples
 from opsin.errors import DataError
-from opsin.evaluate.matching import absent_classes, match_classes, size_note
+from opsin.evaluation.matching import absent_classes, match_classes, size_note
 from opsin.types import SizePolicy
 
 
