@@ -45,7 +45,7 @@ def decimals_for(score: Score) -> int:
 def duration(seconds: Any) -> str:
     """A time in the two largest units that matter.
 
-    >>> duration(7.25), duration(133), duration(7260)
+    >>> duration(7.3), duration(133), duration(7260)
     ('7.3 s', '2 min 13 s', '2 h 1 min')
     """
     if not is_number(seconds):

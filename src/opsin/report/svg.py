@@ -127,7 +127,7 @@ def log_ticks(low: float, high: float) -> list[float]:
     between = sorted({factor * p for p in powers for factor in (1, 2, 5)})
     lowest = max((v for v in between if v <= low * 1.0001), default=between[0])
     highest = min((v for v in between if v >= high * 0.9999), default=between[-1])
-    return [v for v in between if lowest <= v <= highest]
+    return [v for v in between if lowest <= v <= highest] if lowest < highest else powers
 
 
 def step_ticks(low: int, high: int, count: int = 6) -> list[int]:

@@ -1,0 +1,236 @@
+"""The report as a file: complete, self-contained, safe."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from opsin.errors import OpsinError
+from opsin.report import write_report
+from opsin.report.page import sections_of
+from opsin.report.view import view_of
+from opsin.runs import Run
+
+VOID = {"meta", "img", "br", "link", "input", "hr"}
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+class Outline(HTMLParser):
+    """Checks that tags nest; collects attributes and the text outside of the style sheet."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str, str]] = []
+        self.words = ""
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value or "") for name, value in attributes]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self.open:
+            self.words += data
+
+    def values(self, name: str) -> list[str]:
+        return [value for _, key, value in self.attributes if key == name]
+
+
+def report_of(run: Path, folder: Path) -> str:
+    return write_report(run, out=folder / "page.html").read_text(encoding="utf-8")
+
+
+def test_page_nests_its_tags_and_has_unique_anchors(digits_page: str) -> None:
+    outline = Outline(digits_page)
+    assert outline.open == []
+    assert len(set(outline.values("id"))) == len(outline.values("id"))
+
+
+def test_page_has_every_section_and_a_link_to_each(digits_page: str, digits_run: Path) -> None:
+    outline = Outline(digits_page)
+    keys = [section.key for section in sections_of(view_of(Run(digits_run)))]
+    wanted = [
+        "scores",
+        "training",
+        "confusion",
+        "classes",
+        "calibration",
+        "mistakes",
+        "data",
+        "samples",
+        "cost",
+        "repeat",
+    ]
+    assert keys == wanted == outline.values("id")
+    assert [f"#{key}" for key in keys] == outline.values("href")
+
+
+def test_page_asks_nothing_of_the_network(digits_page: str) -> None:
+    outline = Outline(digits_page)
+    without_pictures = re.sub(r'src="data:[^"]*"', "", digits_page)
+    assert not re.search(r"https?:|//[a-z]|url\(|@import", without_pictures)
+    assert all(value.startswith("data:image/") for value in outline.values("src"))
+    assert "link" not in outline.tags
+
+
+def test_page_has_no_script_and_no_inline_style(digits_page: str) -> None:
+    outline = Outline(digits_page)
+    assert "script" not in outline.tags
+    names = {name for _, name, _ in outline.attributes}
+    assert "style" not in names
+    assert not any(name.startswith("on") for name in names)
+
+
+def test_policy_allows_this_style_sheet_and_pictures_in_the_page_only(digits_page: str) -> None:
+    style = re.search(r"<style>(.*?)</style>", digits_page, re.DOTALL)
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', digits_page)
+    assert style
+    assert policy
+    digest = base64.b64encode(hashlib.sha256(style[1].encode()).digest()).decode()
+    rules = policy[1].replace("&#39;", "'").split("; ")
+    assert rules[:3] == ["default-src 'none'", "img-src data:", f"style-src 'sha256-{digest}'"]
+
+
+def test_headline_is_the_test_score_once_test_was_opened(digits_page: str, digits_run: Path) -> None:
+    score = json.loads((digits_run / "scores.json").read_text())["test"]["scores"]["accuracy"]
+    words = Outline(digits_page).words
+    assert f"{100 * score['value']:.1f} %" in words
+    assert f"95 % interval {100 * score['low']:.1f} % – {100 * score['high']:.1f} %" in words
+    assert "test opened once" in words
+
+
+def test_sealed_test_is_said_to_be_sealed(hundred_run: Path, tmp_path: Path) -> None:
+    words = Outline(report_of(hundred_run, tmp_path)).words
+    assert "test is sealed" in words
+    assert "opened once" not in words
+
+
+def test_every_opening_is_counted(digits_run: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(digits_run, tmp_path / "twice")
+    Run(run).record_test_opening("opsin evaluate twice --split test")
+    assert "test opened 2 times" in Outline(report_of(run, tmp_path)).words
+
+
+def test_page_shows_what_was_run_and_how_to_go_on(digits_page: str, digits_run: Path) -> None:
+    words = Outline(digits_page).words
+    for wanted in (
+        "opsin train digits --epochs 30",
+        f"opsin predict {digits_run}",
+        "batch_size",
+        "went on from step 850",
+        "2 pairs of val images look like train images",
+        "Intel(R) Xeon(R)",
+        "channels last",
+        "417.5 MiB",
+    ):
+        assert wanted in words
+
+
+def test_page_shows_each_mistake_with_its_picture(digits_page: str, digits_run: Path) -> None:
+    scores = json.loads((digits_run / "scores.json").read_text())
+    mistakes = [m for split in ("test", "val") for m in scores[split]["details"]["mistakes"]]
+    outline = Outline(digits_page)
+    assert mistakes
+    for mistake in mistakes:
+        assert mistake["id"] in outline.words
+        assert f"true {mistake['truth']}, predicted {mistake['predicted']}" in outline.values("alt")
+
+
+def test_hostile_names_are_shown_not_run(hostile_run: Path, tmp_path: Path) -> None:
+    outline = Outline(report_of(hostile_run, tmp_path))
+    assert "<script>document.title='run'</script>" in outline.words
+    assert "script" not in outline.tags
+    assert "onerror" not in {name for _, name, _ in outline.attributes}
+
+
+def test_hostile_run_folder_is_quoted_for_the_shell(hostile_run: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(hostile_run, tmp_path / "a; rm -rf <b>")
+    outline = Outline(report_of(run, tmp_path))
+    assert f"opsin predict '{run}'" in outline.words
+    assert "b" not in outline.tags[: outline.tags.index("h1") + 1]
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+def test_browser_runs_nothing_of_a_hostile_name(hostile_run: Path, tmp_path: Path) -> None:
+    page = write_report(hostile_run, out=tmp_path / "page.html")
+    quiet = ["--disable-gpu", "--disable-background-networking", "--disable-sync", "--no-first-run"]
+    command = [str(CHROMIUM), "--headless", "--no-sandbox", *quiet, f"--user-data-dir={tmp_path / 'profile'}"]
+    shown = subprocess.run(
+        [*command, "--dump-dom", page.as_uri()], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert "<title>hostile – Opsin report</title>" in shown.stdout
+
+
+def test_interrupted_run_has_every_section_and_says_what_is_missing(interrupted_run: Path, tmp_path: Path) -> None:
+    outline = Outline(report_of(interrupted_run, tmp_path))
+    assert len(outline.values("id")) == 10
+    assert "not finished" in outline.words
+    assert "No split has been scored" in outline.words
+    assert "on val in the log" in outline.words
+
+
+def test_run_that_only_has_its_config_is_reported(interrupted_run: Path, tmp_path: Path) -> None:
+    for file in ("log.jsonl", "data.json"):
+        (interrupted_run / file).unlink()
+    outline = Outline(report_of(interrupted_run, tmp_path))
+    assert "n/a" in outline.words
+    assert "No epoch was finished." in outline.words
+
+
+def test_hundred_classes_get_a_heat_map_and_a_table_of_pairs(hundred_run: Path, tmp_path: Path) -> None:
+    outline = Outline(report_of(hundred_run, tmp_path))
+    assert "Confusion matrix as a heat map" in outline.values("aria-label")
+    assert "The 15 classes with the lowest F1" in outline.words
+    assert "All 100 classes" in outline.words
+
+
+def test_page_of_a_cifar_like_run_stays_under_two_megabytes(digits_run: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(digits_run, tmp_path / "noise")
+    rng = np.random.default_rng(0)
+    shapes = {"samples": (64, 3, 32, 32), "augmented": (8, 8, 3, 32, 32), "mistakes_val": (48, 3, 32, 32)}
+    noise = {name: rng.integers(0, 256, shape, dtype=np.uint8) for name, shape in shapes.items()}
+    Run(run).write_arrays("gallery.npz", noise | {"mistakes_test": noise["mistakes_val"]})
+    assert write_report(run).stat().st_size < 2_000_000
+
+
+def test_report_goes_into_the_run_folder_and_is_the_same_twice(digits_run: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(digits_run, tmp_path / "again")
+    first = write_report(Run(run))
+    written = first.read_bytes()
+    assert first == run / "report.html"
+    assert write_report(run).read_bytes() == written
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(OpsinError, match="no run here"):
+        write_report(tmp_path)
+
+
+def test_other_tasks_get_the_sections_of_every_task(digits_run: Path, tmp_path: Path, made_runs: ModuleType) -> None:
+    run = shutil.copytree(digits_run, tmp_path / "masks")
+    made_runs.write_json(run / "data.json", {"name": "camvid", "task": "segment"})
+    made_runs.write_json(run / "summary.json", {"task": "segment"})
+    iou = {"value": 0.5, "low": 0.4, "high": 0.6}
+    made_runs.write_json(run / "scores.json", {"val": {"n": 10, "scores": {"mean_iou": iou}, "details": {}}})
+    outline = Outline(report_of(run, tmp_path))
+    assert outline.values("id") == ["scores", "training", "data", "samples", "cost", "repeat"]
+    assert "Mean IoU on val" in " ".join(outline.words.split())
