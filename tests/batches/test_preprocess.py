@@ -1,4 +1,4 @@
-"""The preprocessing contract: arithmetic, round trip, refusals, and measuring against numpy; and resizing of batches."""
+"""The preprocessing contract: arithmetic, round trip, refusals, measuring against numpy; resizing of batches."""
 
 from __future__ import annotations
 

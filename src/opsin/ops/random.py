@@ -3,7 +3,7 @@
 A *stream* names what the numbers are for ("flip", "rotate"), so that two uses never share numbers. The key of a stream
 is a hash of (seed, epoch, stream); sample and counter are mixed into it by the finalizer of splitmix64 in wrapping
 int64 arithmetic, which is the same on every device. Batch size, order, workers and device change nothing. `normal` and
-`beta` need logarithms, whose last bit differs with the place in a tensor: they are computed in float64 and then rounded.
+`beta` need logarithms, whose last bit may differ with the place in a tensor: they are rounded from float64.
 
 Shapes: B samples, K numbers for each.
 
