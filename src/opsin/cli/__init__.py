@@ -20,6 +20,8 @@ VERBS = {
     "predict": "opsin.cli.predict:predict",
     "report": "opsin.cli.report:report",
     "models": "opsin.cli.models:models",
+    "find-lr": "opsin.cli.find_lr:find_lr",
+    "normalize": "opsin.cli.normalize:normalize",
 }
 """Where each verb lives; a file is imported when its verb is used."""
 

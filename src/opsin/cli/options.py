@@ -1,12 +1,13 @@
 """Options of the command line, made from the settings of a run: one field, one option, one line of help.
 
-The settings' own classes have a default for every field; the command line must know what the user did not say. So each
-group becomes a class of the same fields, documentation and types, in which everything that was not given is None.
+The settings' own classes have a default for every field; the command line must know what the user did not say. So one
+class is made of all their fields, with their documentation and types, in which everything that was not given is None.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import types
 import typing
 from dataclasses import field, make_dataclass
@@ -14,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from opsin.config import AugmentConfig, DataConfig, ModelConfig, TrainConfig
+from opsin.config import GROUPS
 
 
 def _numbers(kind: type, tokens: typing.Sequence[Any]) -> tuple[int, ...]:
@@ -22,11 +23,18 @@ def _numbers(kind: type, tokens: typing.Sequence[Any]) -> tuple[int, ...]:
     return tuple(int(part) for token in tokens for part in token.value.split(",") if part)
 
 
-def _optional(kind: type[Any]) -> type[Any]:
-    """`kind` with every field None unless given."""
-    hints = typing.get_type_hints(kind)
-    members = [(f.name, _option_type(f.name, hints[f.name]), field(default=None)) for f in dataclasses.fields(kind)]
-    made = make_dataclass(kind.__name__, members, frozen=True, kw_only=True, namespace={"__doc__": kind.__doc__})
+def _optional(*kinds: type[Any]) -> type[Any]:
+    """One class of the fields of all `kinds`, each None unless given."""
+    members = []
+    for kind in kinds:
+        hints = typing.get_type_hints(kind)
+        members += [
+            (f.name, _option_type(f.name, hints[f.name]), field(default=None)) for f in dataclasses.fields(kind)
+        ]
+    rule = "----------\n"
+    documentation = "".join(inspect.cleandoc(kind.__doc__ or "").partition(rule)[2] + "\n" for kind in kinds)
+    namespace = {"__doc__": f"Settings of a run.\n\nParameters\n{rule}{documentation}"}
+    made = make_dataclass("Settings", members, frozen=True, kw_only=True, namespace=namespace)
     made.__module__ = __name__  # cyclopts takes a class of the module `types` for a builtin
     return made
 
@@ -44,19 +52,15 @@ def _without_none(hint: Any) -> Any:
     return hint
 
 
+Settings = _optional(*GROUPS.values())
+NONE_GIVEN = Settings()
 FLAT = Parameter(name="*")
 """Marks a group whose fields are options of the verb itself."""
 
-DataOptions = _optional(DataConfig)
-ModelOptions = _optional(ModelConfig)
-AugmentOptions = _optional(AugmentConfig)
-TrainOptions = _optional(TrainConfig)
 
-
-def given(*groups: Any) -> dict[str, Any]:
+def given(settings: Any) -> dict[str, Any]:
     """The settings that the user gave, as one flat layer for `opsin.config.resolve`."""
-    values = (vars(group) for group in groups if group is not None)
-    return {key: value for group in values for key, value in group.items() if value is not None}
+    return {key: value for key, value in vars(settings).items() if value is not None}
 
 
 JsonFlag = Annotated[

@@ -9,17 +9,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from opsin.cli.options import (
-    FLAT,
-    AugmentOptions,
-    DataOptions,
-    JsonFlag,
-    ModelOptions,
-    QuietFlag,
-    RootOption,
-    TrainOptions,
-    given,
-)
+from opsin.cli.options import FLAT, NONE_GIVEN, JsonFlag, QuietFlag, RootOption, Settings, given
 
 
 def train(
@@ -34,10 +24,7 @@ def train(
     open_test: Annotated[bool, Parameter(negative="", help="Score the test split too; this is recorded.")] = False,
     json_: JsonFlag = False,
     quiet: QuietFlag = False,
-    data_options: Annotated[DataOptions, FLAT] = DataOptions(),  # type: ignore[valid-type]  # noqa: B008
-    model_options: Annotated[ModelOptions, FLAT] = ModelOptions(),  # type: ignore[valid-type]  # noqa: B008
-    augment_options: Annotated[AugmentOptions, FLAT] = AugmentOptions(),  # type: ignore[valid-type]  # noqa: B008
-    train_options: Annotated[TrainOptions, FLAT] = TrainOptions(),  # type: ignore[valid-type]  # noqa: B008
+    settings: Annotated[Settings, FLAT] = NONE_GIVEN,  # type: ignore[valid-type]
 ) -> int:
     """Train one network, score it on val, and leave a run folder with a report.
 
@@ -49,7 +36,6 @@ def train(
     from opsin.report import write_report
     from opsin.training import train as run_training
 
-    settings = given(data_options, model_options, augment_options, train_options)
     run = run_training(
         data,
         root=root,
@@ -60,7 +46,7 @@ def train(
         open_test=open_test,
         quiet=quiet,
         command=typed_command(),
-        **settings,
+        **given(settings),
     )
     page = write_report(run)
     if json_:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import tempfile
 from collections.abc import Mapping
@@ -60,19 +61,19 @@ def compare_normalizations(
     """
     report = Reporter(quiet=quiet)
     settings = {"epochs": 2, "model": "plain", "batch_norm": False} | settings
-    found = []
+    found: list[NormalizationResult] = []
     names = get_args(NormalizeName)
     with tempfile.TemporaryDirectory() as folder, report.bar("comparing", len(names) * seeds) as bar:
-        for name in names:
-            found.append(_measured(data, name, seeds, root, Path(folder), settings, bar.advance))
-    ranked = tuple(sorted(found, key=lambda result: -result.mean if result.mean == result.mean else 1))
+        found.extend(_measured(data, name, seeds, root, Path(folder), settings, bar.advance) for name in names)
+    ranked = tuple(sorted(found, key=lambda result: (math.isnan(result.mean), -result.mean)))
     return NormalizationAnswer(results=ranked, verdict=_verdict(ranked))
 
 
 def _measured(
     data: Any, name: NormalizeName, seeds: int, root: Any, folder: Path, settings: Mapping[str, Any], advance: Any
 ) -> NormalizationResult:
-    scores, contract = [], {"range": (0.0, 0.0), "mean": (), "std": ()}
+    scores: list[float] = []
+    contract: dict[str, Any] = {"range": (math.nan, math.nan), "mean": (), "std": ()}
     for seed in range(seeds):
         options = {**settings, "normalize": name, "seed": seed}
         try:
@@ -88,7 +89,7 @@ def _measured(
         scores=tuple(scores),
         mean=statistics.fmean(scores),
         sd=statistics.stdev(scores) if len(scores) > 1 else float("nan"),
-        range=tuple(contract["range"]),  # type: ignore[arg-type]
+        range=tuple(contract["range"]),
         channel_mean=tuple(contract["mean"]),
         channel_std=tuple(contract["std"]),
     )
@@ -97,7 +98,7 @@ def _measured(
 def _verdict(ranked: tuple[NormalizationResult, ...]) -> str:
     """What the spread over seeds allows one to say."""
     best = ranked[0]
-    ties = [r.normalize for r in ranked[1:] if r.mean == r.mean and best.mean - r.mean <= best.sd + r.sd]
+    ties = [r.normalize for r in ranked[1:] if not math.isnan(r.mean) and best.mean - r.mean <= best.sd + r.sd]
     if not ties:
         return f"`{best.normalize}` is best, by more than the spread over seeds"
     return f"`{best.normalize}` is best, but {', '.join(f'`{name}`' for name in ties)} is within the spread over seeds"

@@ -1,0 +1,41 @@
+"""`opsin find-lr`: which learning rate fits?"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from opsin.cli.options import FLAT, NONE_GIVEN, JsonFlag, QuietFlag, RootOption, Settings, given
+
+
+def find_lr(
+    data: str,
+    /,
+    *,
+    steps: Annotated[int, Parameter(help="Steps of the throw-away run.")] = 100,
+    root: RootOption = None,
+    recipe: Annotated[str | None, Parameter(help="Settings from a TOML file, or a recipe of ours by name.")] = None,
+    json_: JsonFlag = False,
+    quiet: QuietFlag = False,
+    settings: Annotated[Settings, FLAT] = NONE_GIVEN,  # type: ignore[valid-type]
+) -> int:
+    """Raise the learning rate over a short throw-away run, and suggest one.
+
+    Parameters
+    ----------
+    data
+        As for `opsin train`.
+    """
+    from opsin.training.lr_finder import find_lr as find
+
+    curve = find(data, steps=steps, root=root, recipe=recipe, quiet=quiet, **given(settings))
+    if json_:
+        print(json.dumps({"data": data, **asdict(curve)}, indent=2))
+        return 0
+    for rate, loss in list(zip(curve.rates, curve.losses, strict=True))[:: max(1, len(curve.rates) // 20)]:
+        print(f"{rate:10.2e}  loss {loss:.4f}")
+    print(f"suggestion: --lr {curve.suggestion:g}")
+    return 0

@@ -1,0 +1,43 @@
+"""`opsin normalize`: which normalization of the input fits this data set?"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from opsin.cli.options import FLAT, NONE_GIVEN, JsonFlag, QuietFlag, RootOption, Settings, given
+
+
+def normalize(
+    data: str,
+    /,
+    *,
+    seeds: Annotated[int, Parameter(help="Runs of each normalization.")] = 3,
+    root: RootOption = None,
+    json_: JsonFlag = False,
+    quiet: QuietFlag = False,
+    settings: Annotated[Settings, FLAT] = NONE_GIVEN,  # type: ignore[valid-type]
+) -> int:
+    """Train short runs that differ in the normalization alone, and compare them on val.
+
+    Parameters
+    ----------
+    data
+        As for `opsin train`.
+    """
+    from opsin.training.normalization import compare_normalizations
+
+    answer = compare_normalizations(data, seeds=seeds, root=root, quiet=quiet, **given(settings))
+    if json_:
+        print(json.dumps({"data": data, **asdict(answer)}, indent=2))
+        return 0
+    print("normalization  val accuracy      sd  pixels 0 and 255 become, then mean and sd are taken off")
+    for result in answer.results:
+        mean, std = (" ".join(f"{x:.3f}" for x in values) for values in (result.channel_mean, result.channel_std))
+        low, high = result.range
+        print(f"{result.normalize:<14} {result.mean:12.4f}  {result.sd:.4f}  {low:g}, {high:g}; mean {mean}; sd {std}")
+    print(answer.verdict)
+    return 0

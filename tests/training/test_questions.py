@@ -1,0 +1,47 @@
+"""The two questions that short runs answer: which learning rate, which normalization."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from opsin.training.lr_finder import find_lr, read_curve
+from opsin.training.normalization import compare_normalizations
+
+QUICK: dict[str, Any] = {
+    "subset": "train=400",
+    "precision": "float32",
+    "channels_last": True,
+    "threads": 1,
+    "quiet": True,
+}
+
+
+def test_the_suggestion_is_a_third_of_the_rate_with_the_lowest_loss() -> None:
+    rates = [10.0**i for i in range(-5, 1)]
+    curve = read_curve(rates, [2.0, 1.9, 1.2, 0.2, 5.0, 50.0])
+    assert curve.suggestion == pytest.approx(1e-2 / 3, rel=0.05)
+    assert curve.losses[0] == 2.0
+
+
+def test_the_finder_covers_its_range_or_stops_where_the_network_diverges() -> None:
+    curve = find_lr("digits", steps=30, model="plain", filters=[8], **QUICK)
+    assert curve.rates[0] == pytest.approx(1e-6)
+    assert all(math.isfinite(loss) for loss in curve.losses)
+    assert curve.rates[0] <= curve.suggestion <= curve.rates[-1]
+
+
+def test_the_finder_leaves_no_run_behind(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    find_lr("digits", steps=5, model="plain", filters=[8], **QUICK)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_normalization_is_measured_and_the_verdict_names_the_best() -> None:
+    answer = compare_normalizations("digits", seeds=2, epochs=1, filters=[8], **QUICK)
+    assert {result.normalize for result in answer.results} == {"none", "unit", "signed", "standard", "learned"}
+    assert all(len(result.scores) == 2 for result in answer.results)
+    assert answer.results[0].mean == max(result.mean for result in answer.results)
+    assert f"`{answer.results[0].normalize}`" in answer.verdict
