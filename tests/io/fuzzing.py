@@ -27,12 +27,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors.torch
-import torch
 from PIL import Image
 
 from opsin.errors import InputError
-from opsin.io import archives, arrays, files, images, tables, tensors
+from opsin.io import archives, arrays, files, images, tables
 
 MAX_SECONDS = 2.0
 MAX_GROWTH_BYTES = 256 * 2**20
@@ -181,6 +179,11 @@ def annotation_seeds() -> list[Seed]:
 
 def tensor_seeds() -> list[Seed]:
     """Safetensors and torch weights."""
+    import safetensors.torch  # here, because the other targets do without torch
+    import torch
+
+    from opsin.io import tensors
+
     weights = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.ones(4, dtype=torch.bfloat16)}
     buffer = io.BytesIO()
     torch.save({"state_dict": weights, "epoch": 1}, buffer)

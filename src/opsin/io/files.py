@@ -39,7 +39,7 @@ def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
     """
     parts = re.split(r"([0-9]+)", name)
     keys = [(0, int(p), "") if p.isascii() and p.isdigit() and len(p) < 4000 else (1, 0, p.casefold()) for p in parts]
-    return (*keys, (2, 0, name))
+    return (*keys, (-1, 0, name))
 
 
 def sha256_file(path: PathLike) -> str:
