@@ -1,0 +1,147 @@
+"""Kills a training at random moments, resumes it, and compares its weights with those of an unbroken run.
+
+A program (`scripts/faults`), and functions for the tests beside it. A kill is SIGKILL: nothing in the process can react.
+Moments are drawn from the seed over the whole life of the process, from its start to its last file, so that imports,
+packing, steps, checkpoint writes and the final files are all hit. After each kill the run is started again with
+`--resume` and killed at its next moment, until all moments are used up; then it is left to finish.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+WEIGHTS = Path("model") / "weights.safetensors"
+MAX_SECONDS = 600
+DEFAULT_SETTINGS = ("--epochs", "6", "--precision", "float32", "--channels-last", "--threads", "1")
+"""Short, and with nothing left to be timed: a choice between equally fast formats could differ between two machines."""
+
+
+@dataclass
+class Trial:
+    """A run that was killed and resumed.
+
+    Args:
+        kills: moments of the kills that hit, in seconds after the start of the process.
+        resumed: step at which each resumption began, as the log tells.
+        stray: temporary files that are left in the finished run folder.
+        weights: bytes of the final weights.
+    """
+
+    kills: list[float] = field(default_factory=list)
+    resumed: list[int] = field(default_factory=list)
+    stray: list[str] = field(default_factory=list)
+    weights: bytes = b""
+
+
+def command(out: Path, name: str, settings: Sequence[str], *, resume: bool) -> list[str]:
+    """The command line of one training."""
+    places = ["train", "digits", "--name", name, "--out", str(out), "--checkpoint-minutes", "0.002", "--quiet"]
+    return [sys.executable, "-m", "opsin", *places, *settings, *(["--resume"] if resume else [])]
+
+
+def environment(out: Path) -> dict[str, str]:
+    """The child's environment: a cache of its own beside the runs."""
+    return os.environ | {"OPSIN_CACHE": str(out / "cache"), "OMP_NUM_THREADS": "1"}
+
+
+def start(out: Path, name: str, settings: Sequence[str], *, resume: bool = False) -> subprocess.Popen[str]:
+    """Start one training; its messages go into a pipe."""
+    return subprocess.Popen(
+        command(out, name, settings, resume=resume),
+        env=environment(out),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def unbroken(out: Path, settings: Sequence[str]) -> tuple[bytes, float]:
+    """The weights of a run that nobody disturbs, and its seconds."""
+    began = time.monotonic()
+    finish(start(out, "unbroken", settings))
+    return (out / "unbroken" / WEIGHTS).read_bytes(), time.monotonic() - began
+
+
+def finish(process: subprocess.Popen[str]) -> None:
+    """Wait for a training that has to succeed."""
+    _, messages = process.communicate(timeout=MAX_SECONDS)
+    if process.returncode != 0:
+        raise RuntimeError(f"exit code {process.returncode} of {process.args!r}\n{messages}")
+
+
+def broken(out: Path, name: str, settings: Sequence[str], moments: Sequence[float]) -> Trial:
+    """A run that is killed at each of `moments` in turn, counted from the start of its process, then left to finish."""
+    trial = Trial()
+    folder = out / name
+    for moment in moments:
+        process = start(out, name, settings, resume=folder.exists())
+        try:
+            process.wait(timeout=moment)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            trial.kills.append(moment)
+        _, messages = process.communicate()
+        if process.returncode not in (0, -9):
+            raise RuntimeError(f"exit code {process.returncode} of {process.args!r}\n{messages}")
+    finish(start(out, name, settings, resume=folder.exists()))
+    trial.resumed = resumptions(folder)
+    trial.stray = sorted(str(path.relative_to(folder)) for path in folder.rglob(".*.tmp"))
+    trial.weights = (folder / WEIGHTS).read_bytes()
+    return trial
+
+
+def resumptions(folder: Path) -> list[int]:
+    """Steps at which a run was taken up again."""
+    from opsin.runs import Run
+
+    return [row["step"] for row in Run(folder).log if row["event"] == "resume"]
+
+
+def draw_moments(rng: random.Random, count: int, seconds: float) -> list[float]:
+    """`count` moments over a process that lives `seconds`."""
+    return [rng.uniform(0.0, seconds) for _ in range(count)]
+
+
+def run_trials(kills: int, per_run: int, seed: int, settings: Sequence[str], out: Path) -> int:
+    """Kill `kills` times, `per_run` times in each run; returns the number of runs whose weights differ."""
+    weights, seconds = unbroken(out, settings)
+    print(f"unbroken run: {seconds:.1f} s, {len(weights):,} bytes of weights", flush=True)
+    rng = random.Random(seed)
+    done = hits = different = 0
+    while done < kills:
+        count = min(per_run, kills - done)
+        trial = broken(out, f"broken-{done:04d}", settings, draw_moments(rng, count, seconds))
+        equal = trial.weights == weights
+        moments = ", ".join(f"{moment:.2f}" for moment in trial.kills)
+        verdict = "equal" if equal else "DIFFERENT"
+        print(f"killed after {moments} s; resumed at steps {trial.resumed}: {verdict}", flush=True)
+        done, hits, different = done + count, hits + len(trial.kills), different + (not equal)
+    print(f"{hits} kills hit a running process, {done - hits} came after its end; {different} runs differ (seed {seed})")
+    return different
+
+
+def main() -> int:
+    """Parse, run, and exit with 3 when a run ended with other weights."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=20, help="SIGKILLs in all (20)")
+    parser.add_argument("--per-run", type=int, default=4, help="SIGKILLs in one run (4)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the moments (0)")
+    parser.add_argument("settings", nargs="*", help="settings of the training, after --", default=DEFAULT_SETTINGS)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        different = run_trials(arguments.kills, arguments.per_run, arguments.seed, arguments.settings, Path(folder))
+    return 3 if different else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
