@@ -193,6 +193,11 @@ class Run:
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"
 
+    def _repr_html_(self) -> str:
+        from opsin.report.notebook import run_html
+
+        return run_html(self)
+
 
 def next_name(stem: str, out: Path | str = RUNS_FOLDER) -> str:
     """`stem-1`, or the first number that is free in `out`."""

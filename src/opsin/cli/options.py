@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from opsin.config import GROUPS
+from opsin.config import GROUPS, AugmentConfig, DataConfig, ModelConfig
 
 
 def _numbers(kind: type, tokens: typing.Sequence[Any]) -> tuple[int, ...]:
@@ -52,15 +52,18 @@ def _without_none(hint: Any) -> Any:
     return hint
 
 
+DataOptions = _optional(DataConfig)
+ModelOptions = _optional(ModelConfig)
+AugmentOptions = _optional(AugmentConfig)
 Settings = _optional(*GROUPS.values())
 NONE_GIVEN = Settings()
 FLAT = Parameter(name="*")
 """Marks a group whose fields are options of the verb itself."""
 
 
-def given(settings: Any) -> dict[str, Any]:
+def given(*groups: Any) -> dict[str, Any]:
     """The settings that the user gave, as one flat layer for `opsin.config.resolve`."""
-    return {key: value for key, value in vars(settings).items() if value is not None}
+    return {key: value for group in groups for key, value in vars(group).items() if value is not None}
 
 
 JsonFlag = Annotated[
