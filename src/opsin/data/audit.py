@@ -1,7 +1,7 @@
 """What is wrong with a data set: unreadable files, duplicates and leaks, balance, sizes.
 
-An image of val or test that is also in train makes the score too good. Exact copies (equal decoded pixels) across splits
-are refused in a user's own data and reported in published sets; near copies are reported.
+An image of val or test that is also in train makes the score too good. Exact copies (equal decoded pixels) across
+splits are refused in a user's own data and reported in published sets; near copies are reported.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Audit:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Scan:
-    """What one pass over a split learned. `thumbs` uint8 `[N, 3, 32, 32]`, None for grey sets; `sizes` int32 `[N, 2]`."""
+    """What one pass over a split learned: `thumbs` uint8 `[N, 3, 32, 32]` or None, `sizes` int32 `[N, 2]`."""
 
     digests: list[bytes | None]
     thumbs: Bytes | None
@@ -171,7 +171,9 @@ def check_leaks(
     return tuple(leaks)
 
 
-def copies_in_train(digests: Mapping[SplitName, list[bytes | None]] | Mapping[SplitName, list[bytes]]) -> dict[SplitName, Ints]:
+def copies_in_train(
+    digests: Mapping[SplitName, list[bytes | None]] | Mapping[SplitName, list[bytes]],
+) -> dict[SplitName, Ints]:
     """By split, the numbers of samples whose exact copy is in train."""
     train = set(digests.get("train", ())) - {None}
     return {
@@ -203,7 +205,13 @@ def exact_duplicates(
         ("conflicting-labels", "warning", conflicts, "images that are equal pixel for pixel have different labels"),
     )
     return [
-        Finding(kind=kind, severity=severity, message=f"{len(groups):,} {text}", count=len(groups), samples=_named(dataset, groups))
+        Finding(
+            kind=kind,
+            severity=severity,
+            message=f"{len(groups):,} {text}",
+            count=len(groups),
+            samples=_named(dataset, groups),
+        )
         for kind, severity, groups, text in kinds
         if groups
     ]

@@ -160,7 +160,8 @@ class ArraySource(Annotated):
 
     def image(self, i: int) -> Bytes:
         """uint8 `[C, H, W]` of sample `i`."""
-        return self.images[i]
+        pixels: Bytes = self.images[i]
+        return pixels
 
     def mask(self, i: int) -> Bytes | None:
         """uint8 `[H, W]` of sample `i`, or None."""

@@ -1,0 +1,289 @@
+"""`opsin data`: the catalogue, pictures and counts of a set, what is wrong with it, and getting its files."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import cyclopts
+from cyclopts import Parameter
+
+from opsin.cli.options import (
+    FLAT,
+    AugmentOptions,
+    DataOptions,
+    JsonFlag,
+    QuietFlag,
+    RootOption,
+    SplitOption,
+    given,
+)
+from opsin.errors import ConfigError, DataError, nearest
+
+if TYPE_CHECKING:
+    from opsin.data.audit import Audit
+    from opsin.data.samples import Bytes, Dataset
+    from opsin.types import SplitName
+
+app = cyclopts.App(name="data", help="List, show, audit and fetch data sets.")
+NO_DATA_OPTIONS, NO_AUGMENT_OPTIONS = DataOptions(), AugmentOptions()
+GRID = 8
+"""Rows and columns of the grid of augmented images."""
+
+
+@app.command(name="list")
+def list_sets(*, json_: JsonFlag = False) -> int:
+    """List the data sets that Opsin knows by name."""
+    from opsin.data.catalogue import ENTRIES
+
+    if json_:
+        about = [
+            {
+                "name": entry.name,
+                "task": entry.task,
+                "classes": list(entry.classes),
+                "splits": entry.splits,
+                "description": entry.description,
+                "folder": entry.folder,
+                "terms": entry.terms,
+            }
+            for entry in ENTRIES.values()
+        ]
+        print(json.dumps({"sets": about}, indent=2))
+        return 0
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("name", "classes", "description", "splits", "lies in ROOT/")
+    for entry in ENTRIES.values():
+        table.add_row(entry.name, str(len(entry.classes)), entry.description, entry.splits, entry.folder or "built in")
+    Console().print(table)
+    return 0
+
+
+@app.command
+def show(
+    data: str,
+    /,
+    *,
+    root: RootOption = None,
+    split: SplitOption = "train",
+    augment: Annotated[bool, Parameter(negative="", help="Draw what the network sees in training.")] = False,
+    out: Annotated[Path | None, Parameter(help="PNG file for the pictures; with --augment NAME-augmented.png.")] = None,
+    seed: Annotated[int, Parameter(help="Seed of the augmentation.")] = 0,
+    json_: JsonFlag = False,
+    quiet: QuietFlag = False,
+    data_options: Annotated[DataOptions, FLAT] = NO_DATA_OPTIONS,  # type: ignore[valid-type]
+    augment_options: Annotated[AugmentOptions, FLAT] = NO_AUGMENT_OPTIONS,  # type: ignore[valid-type]
+) -> int:
+    """Show what a data set holds: classes, splits, counts, and pictures as a PNG file.
+
+    Parameters
+    ----------
+    data
+        A catalogue name, a folder of class folders, a CSV of paths and labels, or an .npz file.
+    split
+        Which split is pictured.
+    """
+    from opsin.config import resolve
+    from opsin.data.load import load
+    from opsin.io.files import write_atomically
+    from opsin.io.images import encode_png
+
+    layer, changes = given(data_options, augment_options), given(augment_options)
+    if changes and not augment:
+        raise ConfigError("settings of augmentation need --augment", got=", ".join(changes), do="add --augment")
+    dataset = load(data, root=root, config=resolve(layer).data)
+    if split not in dataset.splits:
+        raise ConfigError("the set has no such split", where="--split", got=split, expected=", ".join(dataset.splits))
+    if augment and split != "train":
+        raise ConfigError("only training images are augmented", where="--split", got=split, expected="train")
+    file = out or (Path(f"{dataset.name}-augmented.png") if augment else None)
+    if file is not None:
+        pixels = augmented_sheet(dataset, layer, seed) if augment else _sheet(dataset, split)
+        write_atomically(file, encode_png(pixels))
+    about = summary(dataset) | ({"file": str(file)} if file else {})
+    if json_:
+        print(json.dumps(about, indent=2))
+    else:
+        _print_summary(dataset, file, quiet=quiet)
+    return 0
+
+
+@app.command
+def audit(
+    data: str,
+    /,
+    *,
+    root: RootOption = None,
+    near: Annotated[bool, Parameter(help="Search near duplicates too.")] = True,
+    json_: JsonFlag = False,
+    quiet: QuietFlag = False,
+    data_options: Annotated[DataOptions, FLAT] = NO_DATA_OPTIONS,  # type: ignore[valid-type]
+) -> int:
+    """Say what is wrong with a data set: unreadable files, duplicates, leaks across splits, balance, sizes.
+
+    Parameters
+    ----------
+    data
+        A catalogue name, a folder of class folders, a CSV of paths and labels, or an .npz file.
+    """
+    from opsin.config import resolve
+    from opsin.data.audit import audit as examine
+    from opsin.data.load import load
+    from opsin.progress import Reporter
+
+    dataset = load(data, root=root, config=resolve(given(data_options)).data)
+    reporter = Reporter(quiet=quiet)
+    with reporter.bar("audit", 1) as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.at(done)
+
+        found = examine(dataset, near=near, progress=progress)
+    if json_:
+        print(json.dumps(summary(dataset) | {"findings": findings(found)}, indent=2))
+    else:
+        _print_findings(found)
+    return 0
+
+
+@app.command
+def fetch(name: str, /, *, root: RootOption = None, json_: JsonFlag = False, quiet: QuietFlag = False) -> int:
+    """Download a catalogue set from its publisher; checked by SHA-256, resumed where it broke off.
+
+    Parameters
+    ----------
+    name
+        A catalogue name.
+    """
+    from opsin.data.catalogue import ENTRIES
+    from opsin.data.fetch import fetch_entry
+    from opsin.data.load import ROOT_VARIABLE
+    from opsin.progress import Reporter
+
+    if name not in ENTRIES:
+        close = nearest(name, ENTRIES)
+        do = f"did you mean `{close}`?" if close else None
+        raise DataError("no data set of this name", got=name, expected=", ".join(ENTRIES), do=do)
+    entry, base = ENTRIES[name], root or os.environ.get(ROOT_VARIABLE)
+    if entry.folder and base is None:
+        raise ConfigError("nothing says where the files go", expected=f"--root DIR or {ROOT_VARIABLE}")
+    reporter = Reporter(quiet=quiet)
+    with reporter.bar(f"fetch {name}", 1) as bar:
+
+        def report(file: str, done: int, total: int | None) -> None:
+            bar.total = total or done
+            bar.at(done, note=file)
+
+        folder = fetch_entry(entry, Path(base or "."), report=report)
+    if json_:
+        about = {"name": name, "task": entry.task, "classes": list(entry.classes), "splits": entry.splits}
+        print(json.dumps(about | {"folder": str(folder) if folder else None}, indent=2))
+    else:
+        print(folder or f"{name} needs no files")
+    return 0
+
+
+def summary(dataset: Dataset) -> dict[str, Any]:
+    """What `--json` prints of a data set."""
+    counts = dataset.counts()
+    return {
+        "name": dataset.name,
+        "task": dataset.task,
+        "classes": list(dataset.classes),
+        "splits": {
+            name: {"samples": len(source), "counts": counts.get(name)} for name, source in dataset.splits.items()
+        },
+        "layout": dataset.layout,
+        "channels": dataset.channels,
+        "size": dataset.size,
+        "published": dataset.published,
+        "notes": list(dataset.notes),
+    }
+
+
+def findings(found: Audit) -> list[dict[str, Any]]:
+    """What `--json` prints of the findings."""
+    return [
+        {"kind": f.kind, "severity": f.severity, "message": f.message, "count": f.count, "samples": list(f.samples)}
+        for f in found.findings
+    ]
+
+
+def augmented_sheet(dataset: Dataset, layer: dict[str, Any], seed: int) -> Bytes:
+    """A grid uint8 `[3, H, W]`: a training sample a row, first as it is, then as the network sees it."""
+    import numpy as np
+    import torch
+
+    from opsin.batches.augment import augment
+    from opsin.batches.loader import gather
+    from opsin.config import resolve
+    from opsin.data.pack import pack
+    from opsin.data.samples import Dataset
+    from opsin.data.show import cell_side, examples, sheet
+    from opsin.training.defaults import defaults_for
+    from opsin.types import SizePolicy
+
+    config = resolve(defaults_for(dataset), layer)
+    train = dataset.splits["train"]
+    numbers = np.concatenate([i for _, i in examples(train, per_class=GRID, max_classes=GRID)])[::GRID][:GRID]
+    few = Dataset(**{**vars(dataset), "splits": {"train": train.take(numbers)}})
+    side = config.data.input_size
+    policy = SizePolicy(height=side, width=side, fit=config.data.fit) if side else None
+    samples = pack(few, policy, cache=None)["train"]
+    batch = gather(samples, torch.arange(len(samples)))
+    seen = [
+        augment(batch, config.augment, seed=seed, epoch=epoch, num_classes=len(dataset.classes)).images
+        for epoch in range(GRID - 1)
+    ]
+    columns = [samples.images, *(images.round().clamp(0, 255).to(torch.uint8).numpy() for images in seen)]
+    rows = [[column[i] for column in columns] for i in range(len(samples))]
+    return sheet(rows, cell=cell_side((samples.images.shape[2], samples.images.shape[3])))
+
+
+def _sheet(dataset: Dataset, split: SplitName) -> Bytes:
+    from opsin.data.show import dataset_sheet
+
+    return dataset_sheet(dataset, split)[0]
+
+
+def _print_summary(dataset: Dataset, file: Path | None, *, quiet: bool) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = Console()
+    if not quiet:
+        size = "of many sizes" if dataset.size is None else f"{dataset.size[0]}x{dataset.size[1]}"
+        about = f"{dataset.name}: {dataset.task}, {dataset.layout}; images {size}, {dataset.channels} channels"
+        console.print(escape(about))
+        for note in dataset.notes:
+            console.print(escape(f"note: {note}"))
+    table = Table("class", *(f"{name}" for name in dataset.splits))
+    counts = dataset.counts()
+    for k, name in enumerate(dataset.classes):
+        table.add_row(escape(name), *(f"{counts[split][k]:,}" if split in counts else "" for split in dataset.splits))
+    table.add_section()
+    table.add_row("all", *(f"{len(source):,}" for source in dataset.splits.values()))
+    console.print(table)
+    if file is not None:
+        console.print(escape(f"pictures: {file}"))
+
+
+def _print_findings(found: Audit) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("", "kind", "what was found", show_lines=True)
+    colours = {"error": "red", "warning": "yellow", "info": "dim"}
+    for finding in found.findings:
+        shown = [f"  {sample}" for sample in finding.samples[:5]]
+        more = [f"  … {len(finding.samples) - 5} more"] if len(finding.samples) > 5 else []
+        text = escape("\n".join([finding.message, *shown, *more]))
+        table.add_row(f"[{colours[finding.severity]}]{finding.severity}[/]", finding.kind, text)
+    Console().print(table)
