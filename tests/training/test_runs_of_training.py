@@ -188,3 +188,12 @@ def test_a_third_signal_ends_the_process_at_once() -> None:
     assert stop.made
     with pytest.raises(KeyboardInterrupt):
         stop._note(2, None)
+
+
+def test_a_tensorboard_log_holds_every_epoch_of_the_run(quick_run: Quick) -> None:
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    run = quick_run("board", tensorboard=True)
+    log = events.EventAccumulator(str(run.path / "tensorboard"))
+    log.Reload()
+    logged = [(e.step, pytest.approx(e.value)) for e in log.Scalars("accuracy/val")]
+    assert [(e["epoch"], e["val"]["accuracy"]) for e in run.epochs] == logged

@@ -55,6 +55,7 @@ def _without_none(hint: Any) -> Any:
 DataOptions = _optional(DataConfig)
 ModelOptions = _optional(ModelConfig)
 AugmentOptions = _optional(AugmentConfig)
+PictureOptions = _optional(DataConfig, AugmentConfig)
 Settings = _optional(*GROUPS.values())
 NONE_GIVEN = Settings()
 FLAT = Parameter(name="*")
@@ -63,7 +64,8 @@ FLAT = Parameter(name="*")
 
 def given(*groups: Any) -> dict[str, Any]:
     """The settings that the user gave, as one flat layer for `opsin.config.resolve`."""
-    return {key: value for group in groups for key, value in vars(group).items() if value is not None}
+    values = (vars(group) for group in groups if group is not None)
+    return {key: value for group in values for key, value in group.items() if value is not None}
 
 
 JsonFlag = Annotated[

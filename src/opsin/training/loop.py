@@ -31,6 +31,7 @@ from opsin.training.ema import MovingAverage
 from opsin.training.precision import Precision
 from opsin.training.schedules import Plateau, schedule_factor
 from opsin.training.step import Stepper
+from opsin.training.tensorboard import log_epoch, require_tensorboard
 from opsin.types import SplitName
 
 
@@ -78,6 +79,8 @@ class Trainer:
         report: Reporter,
     ) -> None:
         self.config, self.settings = config, config.train
+        if self.settings.tensorboard:
+            require_tensorboard()
         self.task, self.artifact = task, artifact
         self.train_samples, self.val_samples = splits["train"], splits.get("val")
         self.device, self.run, self.report = device, run, report
@@ -238,28 +241,34 @@ class Trainer:
         self.state.epoch += 1
         val = self._score_val()
         best = self._keep_if_best(val)
-        self.plateau.see(val.get("loss", train["loss"])) if self.settings.schedule == "plateau" else None
-        seconds = self.seconds
-        self.run.event(
-            "epoch",
-            epoch=self.state.epoch,
-            step=self.state.step,
-            seconds=round(seconds, 3),
-            lr=self.state.lr,
-            train=train,
-            val=val,
-            images_per_second=round(self.state.step * self.settings.batch_size / max(seconds, 1e-9), 1),
-            cpu_percent=self.usage.cpu_percent(),
-            peak_memory_bytes=machine.peak_memory_bytes(),
-            best=best,
-            **machine.gpu_usage(self.device),
-        )
+        if self.settings.schedule == "plateau":
+            self.plateau.see(val.get("loss", train["loss"]))
+        self._log_epoch(train, val, best=best)
         bar.at(self.state.step, self._note(train, val))
         if self.settings.patience and self.state.stale_epochs >= self.settings.patience:
             self.state.stopped = "early"
             message = f"no better val score for {self.settings.patience} epochs: stopped"
             self.run.event("early_stop", step=self.state.step, message=message)
             self.report.message(message)
+
+    def _log_epoch(self, train: Mapping[str, float], val: Mapping[str, float], *, best: bool) -> None:
+        seconds = self.seconds
+        epoch = {
+            "epoch": self.state.epoch,
+            "step": self.state.step,
+            "seconds": round(seconds, 3),
+            "lr": self.state.lr,
+            "train": train,
+            "val": val,
+            "images_per_second": round(self.state.step * self.settings.batch_size / max(seconds, 1e-9), 1),
+            "cpu_percent": self.usage.cpu_percent(),
+            "peak_memory_bytes": machine.peak_memory_bytes(),
+            "best": best,
+            **machine.gpu_usage(self.device),
+        }
+        self.run.event("epoch", **epoch)
+        if self.settings.tensorboard:
+            log_epoch(self.run.path / "tensorboard", epoch)
 
     def _score_val(self) -> dict[str, float]:
         if self.val_samples is None:

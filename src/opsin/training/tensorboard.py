@@ -1,0 +1,37 @@
+"""An optional log for TensorBoard, beside the run's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from opsin.errors import ConfigError
+
+
+def require_tensorboard() -> None:
+    """Refuse `tensorboard=True` before the run where the package is missing.
+
+    Raises:
+        ConfigError: TensorBoard is not installed.
+    """
+    try:
+        import tensorboard  # noqa: F401
+    except ModuleNotFoundError as error:
+        do = "pip install 'opsin[tensorboard]', or leave --tensorboard out"
+        raise ConfigError("TensorBoard is not installed", do=do) from error
+
+
+def log_epoch(folder: Path, epoch: Mapping[str, Any]) -> None:
+    """Add the numbers of one epoch event to the event files in `folder`.
+
+    Each epoch writes a file of its own, which TensorBoard joins: nothing stays open over a crash.
+    """
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(str(folder), filename_suffix=f".{epoch['epoch']}") as writer:  # type: ignore[no-untyped-call]
+        for split in ("train", "val"):
+            for name, value in epoch[split].items():
+                writer.add_scalar(f"{name}/{split}", value, epoch["epoch"])  # type: ignore[no-untyped-call]
+        for name in ("lr", "images_per_second", "peak_memory_bytes"):
+            writer.add_scalar(name, epoch[name], epoch["epoch"])
