@@ -20,6 +20,7 @@ VERBS = {
     "predict": "opsin.cli.predict:predict",
     "report": "opsin.cli.report:report",
     "models": "opsin.cli.models:models",
+    "kernels": "opsin.cli.kernels:kernels",
     "find-lr": "opsin.cli.find_lr:find_lr",
     "normalize": "opsin.cli.normalize:normalize",
 }
