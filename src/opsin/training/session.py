@@ -97,7 +97,10 @@ def train(
         config = _continued(run, source_name(data), settings)
         dataset = _loaded(data, root or config.root, config)
         prepared = prepare(dataset, config, report)
-        _check_same_data(run, dataset)
+        if run.data:
+            _check_same_data(run, dataset)
+        else:  # it was stopped between the making of its folder and the writing of this file
+            run.write("data.json", describe_data(prepared))
         run.write("config.json", settings_of.to_dict(config))
     else:
         prepared = prepare_from(data, root=root, recipe=recipe, settings=settings, report=report)
