@@ -26,6 +26,7 @@ OptimizerName = Literal["sgd", "adam", "adamw", "nadam", "rmsprop", "muon"]
 ScheduleName = Literal["constant", "step", "cosine", "one-cycle", "linear", "plateau"]
 PrecisionName = Literal["auto", "float32", "bfloat16", "float16"]
 PolicyName = Literal["none", "randaugment"]
+BoxLossName = Literal["mse", "smooth_l1", "iou", "giou", "diou", "ciou"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +55,22 @@ class DataConfig:
         Go on although images are shared between splits.
     skip_unreadable
         Go on when at most this many training samples are unreadable; each is named.
+    box_units
+        Unit of the boxes of arrays and tables: pixels, normalized (shares of the sides), or auto: detected and said.
+    box_frame
+        What the boxes of a photo with an EXIF orientation refer to: its upright or its stored pixels, or auto.
+    clip_boxes
+        Cut boxes at the edge of their image instead of refusing those that reach outside; they are counted.
+    scenes
+        Training scenes of digit_scenes.
+    scene_clutter
+        Pieces of other digits in each scene of digit_scenes.
+    scene_scale
+        Largest relative change of the digit's size in digit_scenes, e.g. 0.5 for 0.5 to 1.5.
+    scene_noise
+        Standard deviation of the noise of digit_scenes, in grey levels of 255.
+    scene_outside
+        Largest share of a side by which a digit of digit_scenes may lie outside; its box ends at the edge.
     """
 
     subset: str | None = None
@@ -66,11 +83,24 @@ class DataConfig:
     normalize: NormalizeName = "standard"
     allow_leaks: bool = False
     skip_unreadable: int = 0
+    box_units: Literal["auto", "pixels", "normalized"] = "auto"
+    box_frame: Literal["auto", "upright", "stored"] = "auto"
+    clip_boxes: bool = False
+    scenes: int | None = None
+    scene_clutter: int = 0
+    scene_scale: float = 0.0
+    scene_noise: float = 0.0
+    scene_outside: float = 0.0
 
     def __post_init__(self) -> None:
         require(0 < self.val_fraction < 1, "val_fraction", self.val_fraction, "0 < x < 1")
         require(self.input_size is None or 1 <= self.input_size <= 4096, "input_size", self.input_size, "1 to 4096")
         require(self.skip_unreadable >= 0, "skip_unreadable", self.skip_unreadable, "0 or more")
+        require(self.scenes is None or self.scenes > 0, "scenes", self.scenes, "1 or more")
+        require(0 <= self.scene_clutter <= 100, "scene_clutter", self.scene_clutter, "0 to 100")
+        require(0 <= self.scene_scale <= 0.8, "scene_scale", self.scene_scale, "0 to 0.8")
+        require(0 <= self.scene_noise <= 255, "scene_noise", self.scene_noise, "0 to 255")
+        require(0 <= self.scene_outside <= 0.5, "scene_outside", self.scene_outside, "0 to 0.5")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +165,7 @@ class AugmentConfig:
     Parameters
     ----------
     flip
-        Mirror left and right: probability.
+        Mirror left and right: share of the epochs, evenly spread over them for each image.
     flip_vertical
         Mirror top and bottom: probability.
     shift
@@ -148,6 +178,8 @@ class AugmentConfig:
         Largest relative change of scale, e.g. 0.1 for 0.9 to 1.1.
     shear
         Largest shear in degrees, either way.
+    elastic
+        Largest displacement by a smooth elastic distortion, in pixels.
     crop_area
         Smallest area share of a random resized crop; 1 is off.
     brightness
@@ -181,6 +213,7 @@ class AugmentConfig:
     rotate: float = 0.0
     scale: float = 0.0
     shear: float = 0.0
+    elastic: float = 0.0
     crop_area: float = 1.0
     brightness: float = 0.0
     contrast: float = 0.0
@@ -199,7 +232,7 @@ class AugmentConfig:
             require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "0 to 1")
         for name in ("brightness", "contrast", "saturation", "scale"):
             require(0 <= getattr(self, name) < 1, name, getattr(self, name), "0 <= x < 1")
-        for name in ("shift", "blur", "cutout", "mixup", "cutmix", "policy_ops"):
+        for name in ("shift", "elastic", "blur", "cutout", "mixup", "cutmix", "policy_ops"):
             require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
         require(0 <= self.rotate <= 180, "rotate", self.rotate, "0 to 180 degrees")
         require(0 <= self.shear < 80, "shear", self.shear, "0 to 80 degrees")
@@ -245,6 +278,12 @@ class TrainConfig:
         Share of the target spread evenly over all classes.
     class_weights
         Weigh the loss of each class by its inverse frequency.
+    box_loss
+        Loss of the box in localization: mse, smooth_l1, iou, giou, diou or ciou.
+    box_weight
+        Weight of the box's loss beside the class's.
+    learn_weights
+        Learn the weights of the two losses with the network (from their uncertainties) instead of `box_weight`.
     clip
         Largest norm of the gradient; 0 is off.
     patience
@@ -287,6 +326,9 @@ class TrainConfig:
     ema: float = 0.0
     label_smoothing: float = 0.0
     class_weights: bool = False
+    box_loss: BoxLossName = "giou"
+    box_weight: float = 1.0
+    learn_weights: bool = False
     clip: float = 0.0
     patience: int = 0
     restore_best: bool = True
@@ -307,7 +349,7 @@ class TrainConfig:
         for name in ("momentum", "label_smoothing", "ema", "warmup"):
             value = getattr(self, name)
             require(value is None or 0 <= value < 1, name, value, "0 <= x < 1")
-        for name in ("weight_decay", "l2", "clip", "patience", "threads", "seed"):
+        for name in ("weight_decay", "l2", "clip", "patience", "threads", "seed", "box_weight"):
             value = getattr(self, name)
             require(value is None or value >= 0, name, value, "0 or more")
 
