@@ -21,7 +21,7 @@ import numpy as np
 from opsin.config import RunConfig, from_dict, to_dict
 from opsin.errors import RunError, nearest
 from opsin.io.arrays import read_npz
-from opsin.io.files import atomic_folder, read_json, write_atomically, write_json
+from opsin.io.files import atomic_folder, read_json, write_atomically, write_json, writing
 from opsin.types import Prediction, SplitName
 
 RUNS_FOLDER = Path("runs")
@@ -151,7 +151,8 @@ class Run:
         stamp = datetime.now(UTC).isoformat(timespec="milliseconds")
         line = json.dumps({"event": event, "time": stamp, **values}) + "\n"
         self._drop_torn_line()
-        with (self.path / "log.jsonl").open("ab") as log:
+        path = self.path / "log.jsonl"
+        with writing(path), path.open("ab") as log:
             log.write(line.encode())
             log.flush()
             os.fsync(log.fileno())

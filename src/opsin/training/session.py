@@ -259,8 +259,12 @@ def _fit(prepared: Prepared, run: Run, report: Reporter, *, resume: bool, open_t
         report=report,
     )
     _announce(prepared, trainer, run, report)
-    if resume and (checkpoint := checkpoints.load(run.checkpoints_folder, report=report)) is not None:
-        trainer.restore(checkpoint)
+    if resume:
+        checkpoint = checkpoints.load(run.checkpoints_folder, report=report)
+        if checkpoint is not None:
+            trainer.restore(checkpoint)
+        else:
+            run.rewind(0)
         run.event("resume", step=trainer.state.step, message=f"resumed at step {trainer.state.step}")
         report.message(f"resumed at step {trainer.state.step} of {trainer.total_steps}")
     trainer.fit()
