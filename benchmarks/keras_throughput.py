@@ -98,19 +98,23 @@ def opsin_side(name: str, threads: int) -> tuple[Train, int, str]:
     state = trainer.network.state_dict()
     parameters = sum(value.numel() for key, value in state.items() if not key.endswith("num_batches_tracked"))
     memory_format = "channels last" if precision.channels_last else "channels first"
-    return train, parameters, f"opsin {opsin.__version__}, torch {torch.__version__}, {precision.dtype}, {memory_format}"
+    return (
+        train,
+        parameters,
+        f"opsin {opsin.__version__}, torch {torch.__version__}, {precision.dtype}, {memory_format}",
+    )
 
 
 def keras_side(name: str, threads: int) -> tuple[Train, int, str]:
     """The same of Keras, with its defaults."""
     os.environ.update(KERAS_BACKEND="tensorflow", TF_CPP_MIN_LOG_LEVEL="3")
     import keras
-    import tensorflow
+    import tensorflow as tf
     from keras import layers
 
     if threads:
-        tensorflow.config.threading.set_intra_op_parallelism_threads(threads)
-        tensorflow.config.threading.set_inter_op_parallelism_threads(threads)
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(threads)
     filters, dense = CONFIGURATIONS[name]
     stack: list[Any] = [keras.Input((SIDE, SIDE, 3))]
     for count in filters:
@@ -128,7 +132,7 @@ def keras_side(name: str, threads: int) -> tuple[Train, int, str]:
     def train(epochs: int) -> None:
         model.fit(inputs, labels, batch_size=BATCH_SIZE, epochs=epochs, verbose=0)
 
-    about = f"keras {keras.__version__}, tensorflow {tensorflow.__version__}, {keras.config.floatx()}"
+    about = f"keras {keras.__version__}, tensorflow {tf.__version__}, {keras.config.floatx()}"
     return train, model.count_params(), about
 
 

@@ -1,6 +1,6 @@
 """Kills a training at random moments, resumes it, and compares its weights with those of an unbroken run.
 
-A program (`scripts/faults`), and functions for the tests beside it. A kill is SIGKILL: nothing in the process can react.
+A program (`scripts/faults`), and functions for the tests beside it. A kill is SIGKILL: no code can react.
 Moments are drawn from the seed over the whole life of the process, from its start to its last file, so that imports,
 packing, steps, checkpoint writes and the final files are all hit. After each kill the run is started again with
 `--resume` and killed at its next moment, until all moments are used up; then it is left to finish.
@@ -19,6 +19,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from opsin.runs import Run
+
 WEIGHTS = Path("model") / "weights.safetensors"
 MAX_SECONDS = 600
 DEFAULT_SETTINGS = ("--epochs", "6", "--precision", "float32", "--channels-last", "--threads", "1")
@@ -32,13 +34,13 @@ class Trial:
     Args:
         kills: moments of the kills that hit, in seconds after the start of the process.
         resumed: step at which each resumption began, as the log tells.
-        stray: temporary files that are left in the finished run folder.
+        epochs: numbers of the epochs in the log, each of which belongs there once.
         weights: bytes of the final weights.
     """
 
     kills: list[float] = field(default_factory=list)
     resumed: list[int] = field(default_factory=list)
-    stray: list[str] = field(default_factory=list)
+    epochs: list[int] = field(default_factory=list)
     weights: bytes = b""
 
 
@@ -94,17 +96,11 @@ def broken(out: Path, name: str, settings: Sequence[str], moments: Sequence[floa
         if process.returncode not in (0, -9):
             raise RuntimeError(f"exit code {process.returncode} of {process.args!r}\n{messages}")
     finish(start(out, name, settings, resume=folder.exists()))
-    trial.resumed = resumptions(folder)
-    trial.stray = sorted(str(path.relative_to(folder)) for path in folder.rglob(".*.tmp"))
+    log = Run(folder).log
+    trial.resumed = [row["step"] for row in log if row["event"] == "resume"]
+    trial.epochs = [row["epoch"] for row in log if row["event"] == "epoch"]
     trial.weights = (folder / WEIGHTS).read_bytes()
     return trial
-
-
-def resumptions(folder: Path) -> list[int]:
-    """Steps at which a run was taken up again."""
-    from opsin.runs import Run
-
-    return [row["step"] for row in Run(folder).log if row["event"] == "resume"]
 
 
 def draw_moments(rng: random.Random, count: int, seconds: float) -> list[float]:
@@ -113,7 +109,7 @@ def draw_moments(rng: random.Random, count: int, seconds: float) -> list[float]:
 
 
 def run_trials(kills: int, per_run: int, seed: int, settings: Sequence[str], out: Path) -> int:
-    """Kill `kills` times, `per_run` times in each run; returns the number of runs whose weights differ."""
+    """Kill `kills` times, `per_run` times in each run; returns the number of runs whose weights or epochs differ."""
     weights, seconds = unbroken(out, settings)
     print(f"unbroken run: {seconds:.1f} s, {len(weights):,} bytes of weights", flush=True)
     rng = random.Random(seed)
@@ -121,12 +117,14 @@ def run_trials(kills: int, per_run: int, seed: int, settings: Sequence[str], out
     while done < kills:
         count = min(per_run, kills - done)
         trial = broken(out, f"broken-{done:04d}", settings, draw_moments(rng, count, seconds))
-        equal = trial.weights == weights
+        equal = trial.weights == weights and trial.epochs == list(range(1, len(trial.epochs) + 1))
         moments = ", ".join(f"{moment:.2f}" for moment in trial.kills)
         verdict = "equal" if equal else "DIFFERENT"
         print(f"killed after {moments} s; resumed at steps {trial.resumed}: {verdict}", flush=True)
         done, hits, different = done + count, hits + len(trial.kills), different + (not equal)
-    print(f"{hits} kills hit a running process, {done - hits} came after its end; {different} runs differ (seed {seed})")
+    print(
+        f"{hits} kills hit a running process, {done - hits} came after its end; {different} runs differ (seed {seed})"
+    )
     return different
 
 

@@ -10,10 +10,11 @@ import time
 from pathlib import Path
 
 import pytest
-from kill_and_resume import WEIGHTS, broken, draw_moments, finish, resumptions, start, unbroken
+from kill_and_resume import WEIGHTS, broken, draw_moments, finish, start, unbroken
 
 from opsin.cli import main
 from opsin.io.files import is_temporary
+from opsin.runs import Run
 
 NETWORK = ("--model", "plain", "--filters", "8", "--optimizer", "adam", "--schedule", "cosine")
 MACHINE = ("--precision", "float32", "--channels-last", "--threads", "1")
@@ -27,12 +28,11 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, float]:
     return unbroken(tmp_path_factory.mktemp("reference"), QUICK)
 
 
-def test_sigkill_at_random_moments_changes_no_bit_of_the_result(
-    tmp_path: Path, reference: tuple[bytes, float]
-) -> None:
+def test_sigkill_at_random_moments_changes_no_bit_of_the_result(tmp_path: Path, reference: tuple[bytes, float]) -> None:
     weights, seconds = reference
     trial = broken(tmp_path, "broken", QUICK, draw_moments(random.Random(1), 3, seconds))
     assert trial.weights == weights
+    assert trial.epochs == [1, 2, 3, 4]
 
 
 def test_ctrl_c_exits_with_130_and_leaves_a_checkpoint_that_goes_on(tmp_path: Path) -> None:
@@ -47,7 +47,7 @@ def test_ctrl_c_exits_with_130_and_leaves_a_checkpoint_that_goes_on(tmp_path: Pa
     step = int((tmp_path / "stopped" / "checkpoints" / "LAST").read_text().removeprefix("step-"))
     more = ("--epochs", str(step // 8 + 1), *QUICK[2:])
     finish(start(tmp_path, "stopped", more, resume=True))
-    assert resumptions(tmp_path / "stopped") == [step]
+    assert [row["step"] for row in Run(tmp_path / "stopped").log if row["event"] == "resume"] == [step]
 
 
 def wait_for(holds: object, seconds: float = 120) -> None:
@@ -77,6 +77,7 @@ def test_a_full_disk_is_refused_and_the_run_goes_on_when_there_is_space(
     resume = ["--resume"] if (tmp_path / "full").exists() else []
     assert main([*command, *QUICK, *resume]) == 0
     assert (tmp_path / "full" / WEIGHTS).read_bytes() == reference[0]
+    assert [row["epoch"] for row in Run(tmp_path / "full").log if row["event"] == "epoch"] == [1, 2, 3, 4]
 
 
 def failing_from(number: int) -> object:
