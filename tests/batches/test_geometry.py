@@ -11,7 +11,7 @@ from torchvision.transforms import InterpolationMode, v2
 
 from opsin.batches.batch import Batch
 from opsin.batches.draws import Draws
-from opsin.batches.geometry import forward_maps, inverted, move, move_boxes, warp_batch
+from opsin.batches.geometry import _turns, forward_maps, inverted, move, move_boxes, warp_batch
 from opsin.batches.policy import knobs_of
 from opsin.batches.sampling import slide
 from opsin.config import AugmentConfig
@@ -130,7 +130,7 @@ def test_flips_of_boxes_are_exact_over_a_whole_batch():
     draws, knobs = draws_and_knobs(flip=0.5)
     boxes = torch.tensor([[2.25, 3.5, 6.0, 7.0]]).expand(NUM, 4)
     moved = move(Batch(images=noise(NUM, 3, H, W), boxes=boxes, index=draws.index), knobs, draws, "reflect").boxes
-    flipped = (draws.uniform("flip") < 0.5)[:, None]
+    flipped = _turns(draws, knobs["flip"])[:, None]
     assert torch.equal(moved, torch.where(flipped, torch.tensor([W - 6.0, 3.5, W - 2.25, 7.0]), boxes))
     assert 15 < int(flipped.sum()) < 45
 

@@ -57,7 +57,7 @@ def test_muon_steps_filters_orthogonally_and_the_rest_as_adamw_does() -> None:
     muon = build_optimizer(ours, config)
     filters = reference.get_parameter("body.0.weight")
     others = [p for p in reference.parameters() if p is not filters]
-    adamw = torch.optim.AdamW(others, lr=0.01, weight_decay=0.0)
+    adamw = torch.optim.AdamW(others, lr=0.01, betas=(0.9, 0.95), weight_decay=0.0)
     loss_of(ours, images).backward()
     loss_of(reference, images).backward()
     muon.step()

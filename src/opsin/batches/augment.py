@@ -67,6 +67,8 @@ def _check(batch: Batch, config: AugmentConfig, num_classes: int) -> None:
     side = min(H, W)
     require(config.shift < side, "shift", config.shift, f"less than the side of the images, {side} px")
     require(config.cutout <= side, "cutout", config.cutout, f"at most the side of the images, {side} px")
+    boxed = bool(config.elastic) and batch.boxes is not None
+    require(not boxed, "elastic", config.elastic, "0 where there are boxes: a bent box is no box")
     for name in ("saturation", "hue"):
         require(channels == 3 or not getattr(config, name), name, getattr(config, name), "0 for grey images")
     for name in ("mixup", "cutmix"):

@@ -41,6 +41,14 @@ class Draws:
         """float64 [B] in [-1, 1)."""
         return self.uniform(stream) * 2 - 1
 
+    def phase(self, stream: str) -> Tensor:
+        """float64 [B] in [0, 1), the same for a sample in every epoch."""
+        return random.uniform(self.seed, 0, self.index, stream)[:, 0].double()
+
+    def field(self, stream: str, side: int) -> Tensor:
+        """float32 [B, 2, side, side] in [-1, 1)."""
+        return random.uniform(self.seed, self.epoch, self.index, stream, 2 * side**2).view(-1, 2, side, side) * 2 - 1
+
     def integers(self, stream: str, high: Tensor) -> Tensor:
         """int64 [B], each evenly from 0 to its own `high` - 1; `high` is int64 [B], 1 or more."""
         # A 24-bit fraction times a count below 2**24 is exact in float64, so the result is always below `high`.

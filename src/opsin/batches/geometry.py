@@ -1,4 +1,4 @@
-"""Where pixels go: flip, random resized crop, shear, scale, rotation and shift of images, boxes and masks together.
+"""Where pixels go: flip, crop, shear, scale, rotation, shift and elastic distortion of images, boxes, masks together.
 
 The changes of each image, in this order, make one affine map, so that an image is interpolated at most once. Flips and
 whole-pixel shifts alone are copied exactly. What enters from outside is reflected, in the mask too; or it is black and
@@ -14,6 +14,7 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from opsin.batches.batch import Batch
 from opsin.batches.draws import Draws
@@ -22,7 +23,9 @@ from opsin.batches.sampling import FillName, grid_of, slide, warp
 from opsin.types import VOID
 
 COPIED = ("flip", "flip_vertical", "shift")
-INTERPOLATED = ("rotate", "scale", "shear", "crop")
+INTERPOLATED = ("rotate", "scale", "shear", "crop", "elastic")
+ELASTIC_KNOTS = 5
+"""Knots of the field of an elastic distortion along each side; it is smooth between them."""
 LARGEST_STRETCH = 4 / 3
 """Largest change of aspect ratio by a crop. Source: Szegedy et al., arXiv 1409.4842, section 6."""
 
@@ -36,7 +39,8 @@ def move(batch: Batch, knobs: Knobs, draws: Draws, fill: FillName) -> Batch:
     moved = batch if interpolated else _slide_batch(batch, knobs, draws, fill)
     if interpolated or batch.boxes is not None:
         forward = forward_maps(knobs, draws, H, W)
-        moved = warp_batch(batch, forward, fill) if interpolated else moved
+        field = _elastic(knobs, draws, H, W)
+        moved = warp_batch(batch, forward, fill, field=field) if interpolated else moved
         boxes = None if batch.boxes is None else move_boxes(batch.boxes, forward, H, W)
         moved = replace(moved, boxes=boxes)
     return moved
@@ -82,10 +86,14 @@ def move_boxes(boxes: Tensor, forward: Tensor, height: int, width: int) -> Tenso
     return torch.stack([moved_x.amin(1), moved_y.amin(1), moved_x.amax(1), moved_y.amax(1)], dim=1)
 
 
-def warp_batch(batch: Batch, forward: Tensor, fill: FillName) -> Batch:
-    """Images (bilinear, float32) and masks (nearest, uint8) after the maps, float64 [B, 2, 3]. Boxes stay."""
+def warp_batch(batch: Batch, forward: Tensor, fill: FillName, *, field: Tensor | None = None) -> Batch:
+    """Images (bilinear, float32) and masks (nearest, uint8) after the maps, float64 [B, 2, 3]. Boxes stay.
+
+    `field`: float32 [B, H, W, 2], further displacements in units of the grid.
+    """
     H, W = batch.images.shape[-2:]
-    grid = grid_of(inverted(forward), H, W).to(batch.images.device)
+    grid = grid_of(inverted(forward), H, W)
+    grid = (grid if field is None else grid.add_(field)).to(batch.images.device)
     images = warp(batch.images.to(torch.float32), grid, mode="bilinear", fill=fill, value=0)
     if batch.masks is None:
         return replace(batch, images=images)
@@ -108,9 +116,19 @@ def _slide_batch(batch: Batch, knobs: Knobs, draws: Draws, fill: FillName) -> Ba
 def _flips(knobs: Knobs, draws: Draws) -> tuple[Tensor, Tensor]:
     """Which images are mirrored left and right, and top and bottom: bool [B] each."""
     never = torch.zeros(len(draws), dtype=torch.bool)
-    across = draws.uniform("flip") < knobs["flip"] if "flip" in knobs else never
+    across = _turns(draws, knobs["flip"]) if "flip" in knobs else never
     down = draws.uniform("flip_vertical") < knobs["flip_vertical"] if "flip_vertical" in knobs else never
     return across, down
+
+
+def _turns(draws: Draws, probability: Tensor) -> Tensor:
+    """Which images are mirrored in this epoch, bool [B]: each in a share `probability` of the epochs, evenly spread.
+
+    With 0.5 an image is mirrored in every second epoch, so that two epochs show both its sides rather than the same
+    one half of the time. Source: Jordan, arXiv 2404.00498, section 3.6.
+    """
+    phase = draws.phase("flip")
+    return (phase + draws.epoch * probability) % 1 + probability >= 1
 
 
 def _shifts(knobs: Knobs, draws: Draws) -> tuple[Tensor, Tensor]:
@@ -131,6 +149,20 @@ def _rotations(knobs: Knobs, draws: Draws) -> Tensor:
     factor = 1 + draws.signed("scale") * knobs.get("scale", none)
     cos, sin = torch.cos(angle), torch.sin(angle)
     return torch.stack([cos, slope * cos - sin, sin, slope * sin + cos], dim=1).view(-1, 2, 2) * factor[:, None, None]
+
+
+def _elastic(knobs: Knobs, draws: Draws, height: int, width: int) -> Tensor | None:
+    """A smooth random displacement of each pixel: float32 [B, H, W, 2] in units of the grid, x first.
+
+    Source: Simard et al., "Best practices for convolutional neural networks", ICDAR 2003, section 2; their field is
+    blurred noise, ours is cubic between knots.
+    """
+    if "elastic" not in knobs:
+        return None
+    noise = draws.field("elastic", ELASTIC_KNOTS) * knobs["elastic"].to(torch.float32)[:, None, None, None]
+    field = functional.interpolate(noise, (height, width), mode="bicubic", align_corners=True)
+    units = torch.tensor([2 / max(width - 1, 1), 2 / max(height - 1, 1)])
+    return field.permute(0, 2, 3, 1) * units
 
 
 def _crops(knobs: Knobs, draws: Draws, height: int, width: int) -> tuple[Tensor, Tensor]:

@@ -40,14 +40,15 @@ AUGMENTATION: dict[str, dict[str, Any]] = {
 """Changes that leave the label of an image of this set as it is."""
 PHOTO_AUGMENTATION = {"flip": 0.5, "crop_area": 0.35}
 
-LENGTH: dict[str, dict[str, Any]] = {
+BY_NAME: dict[str, dict[str, Any]] = {
     "digits": {"filters": [32, 64], "epochs": 30, "batch_size": 64, "label_smoothing": 0.1},
-    "mnist": {"epochs": 8, "batch_size": 250, "label_smoothing": 0.05, "lr": 0.06},
+    "mnist": {"model": "tiny", "epochs": 7, "batch_size": 250, "label_smoothing": 0.05, "lr": 0.06, "warmup": 0.03},
     "fashion-mnist": {"epochs": 10},
-    "cifar10": {"epochs": 10},
-    "cifar100": {"epochs": 16},
+    "cifar10": {"filters": [48, 128, 256], "epochs": 20, "resolutions": [20, 24, 32]},
+    "cifar100": {"filters": [48, 128, 256], "epochs": 24, "resolutions": [20, 24, 32]},
 }
-"""How long our network is trained, and what else it needs on this set."""
+"""Which network of ours a set gets, how long it is trained, and what else it needs."""
+OURS = ("small", "tiny")
 FEW_SAMPLES = {"epochs": 30, "batch_size": 64}
 VAL_FRACTION = {"cifar10": 0.05, "cifar100": 0.05, "mnist": 5 / 60}
 
@@ -66,9 +67,10 @@ def defaults_for(dataset: Dataset, *, model: str | None = None) -> dict[str, Any
     settings |= AUGMENTATION.get(dataset.name, PHOTO_AUGMENTATION if photos else {"shift": 2})
     if photos:
         settings["input_size"] = PHOTO_SIDE_PX
-    if model not in (None, "small"):
-        return settings | OTHER_NETWORKS
-    return settings | SMALL | LENGTH.get(dataset.name, FEW_SAMPLES)
+    ours = SMALL | BY_NAME.get(dataset.name, FEW_SAMPLES)
+    if model in (None, ours["model"]):
+        return settings | ours
+    return settings | (SMALL | FEW_SAMPLES | {"model": model} if model in OURS else OTHER_NETWORKS)
 
 
 def read_recipe(name: str) -> dict[str, Any]:

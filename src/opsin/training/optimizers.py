@@ -18,6 +18,8 @@ from opsin.config import TrainConfig
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 """Coefficients of the quintic iteration. Source: K. Jordan, https://kellerjordan.github.io/posts/muon/"""
 ADAM_BETA2 = 0.999
+MUON_BETA2 = 0.95
+"""Second-moment decay of what Muon leaves to AdamW: short runs need a short memory."""
 RMSPROP_ALPHA = 0.9
 
 
@@ -67,7 +69,7 @@ class Muon(Optimizer):
     """
 
     def __init__(self, groups: list[dict[str, Any]]) -> None:
-        super().__init__(groups, {"momentum": 0.6, "betas": (0.9, ADAM_BETA2), "eps": 1e-8, "weight_decay": 0.0})
+        super().__init__(groups, {"momentum": 0.6, "betas": (0.9, MUON_BETA2), "eps": 1e-8, "weight_decay": 0.0})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]

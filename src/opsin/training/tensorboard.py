@@ -29,9 +29,9 @@ def log_epoch(folder: Path, epoch: Mapping[str, Any]) -> None:
     """
     from torch.utils.tensorboard import SummaryWriter
 
-    with SummaryWriter(str(folder), filename_suffix=f".{epoch['epoch']}") as writer:  # type: ignore[no-untyped-call]
+    with SummaryWriter(str(folder), filename_suffix=f".{epoch['epoch']}") as writer:
         for split in ("train", "val"):
             for name, value in epoch[split].items():
-                writer.add_scalar(f"{name}/{split}", value, epoch["epoch"])  # type: ignore[no-untyped-call]
+                writer.add_scalar(f"{name}/{split}", value, epoch["epoch"])
         for name in ("lr", "images_per_second", "peak_memory_bytes"):
             writer.add_scalar(name, epoch[name], epoch["epoch"])
