@@ -216,5 +216,14 @@ _ALL = (
         ),
         terms="The TensorFlow Team 2019; CC BY 2.0, authors in LICENSE.txt",
     ),
+    Entry(
+        name="digit_scenes",
+        task="localize",
+        classes=DIGITS,
+        description="digits at random places on 75x75 px, with boxes: of `mnist` under ROOT, else of embedded digits",
+        splits="train 60,000 of MNIST, 10,000 of embedded digits; each digit of val and test once",
+        layout="made by the code",
+        terms="those of `mnist` or `digits`",
+    ),
 )
 ENTRIES: dict[str, Entry] = {entry.name: entry for entry in _ALL}

@@ -199,15 +199,15 @@ def read_csv(path: Path) -> Found:
 
 
 def _check_columns(rows: Sequence[Mapping[str, str]], path: Path) -> None:
-    columns = list(rows[0]) if rows else []
+    columns = list(rows[0])
     missing = [name for name in ("path", "label") if name not in columns]
     unknown = [name for name in columns if name not in COLUMNS]
     if missing or unknown:
         close = nearest(unknown[0], COLUMNS) if unknown else None
         raise DataError(
-            "the table has not the columns that it needs" if rows else "the table has no rows",
+            "the table has not the columns that it needs",
             where=path,
-            got=", ".join(columns) or "no rows",
+            got=", ".join(columns),
             expected="path,label and perhaps split,group",
             do=f"did you mean `{close}` by `{unknown[0]}`?" if close else None,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,11 @@ def find(source: str | Path | Mapping[str, Any], *, root: str | Path | None, con
         from opsin.data.arrays import read_arrays
 
         return read_arrays(source, name="arrays", where="arrays")
+    if str(source) == "digit_scenes" and config.label_level is None:
+        from opsin.data.scenes import read_scenes
+
+        return read_scenes(root, config)
+    _refuse_scene_settings(config)
     if str(source) in ENTRIES:
         entry = ENTRIES[str(source)]
         from opsin.data.publishers import read_entry
@@ -86,6 +92,13 @@ def find(source: str | Path | Mapping[str, Any], *, root: str | Path | None, con
     if config.label_level is not None:
         raise ConfigError("setting `label_level` is for catalogue sets that have several", got=config.label_level)
     return _find_custom(Path(source))
+
+
+def _refuse_scene_settings(config: DataConfig) -> None:
+    """Settings of scenes mean nothing for sets that are not made by the code."""
+    given = [f.name for f in fields(config) if f.name.startswith("scene") and getattr(config, f.name)]
+    if given:
+        raise ConfigError(f"setting `{given[0]}` is for the set `digit_scenes` alone", got=", ".join(given))
 
 
 def _find_custom(path: Path) -> Found:

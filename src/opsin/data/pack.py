@@ -74,8 +74,8 @@ def pack(
         policy = size or _own_size(source, f"{dataset.name}/{name}")
         rows = _rows(source, policy, cache, advance)
         packed[name] = _samples(source, policy, rows, name, skip_unreadable if name == "train" else 0)
+        advance(len(source))
         done += len(source)
-        advance(0)
     return packed
 
 

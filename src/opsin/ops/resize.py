@@ -73,10 +73,19 @@ def fit_image(pixels: Bytes, policy: SizePolicy) -> Bytes:
     placement = place(height, width, policy)
     resampled = pixels
     if (placement.height, placement.width) != (height, width):
-        tensor = torch.from_numpy(np.ascontiguousarray(pixels))[None]
-        size = (placement.height, placement.width)
-        resampled = interpolate(tensor, size=size, mode="bilinear", antialias=True, align_corners=False)[0].numpy()
+        resampled = _resample(pixels, placement.height, placement.width)
     return _framed(resampled, placement, policy, fill=0)
+
+
+def _resample(pixels: Bytes, height: int, width: int) -> Bytes:
+    """`pixels` `[C, H, W]` as `[C, height, width]`, antialiased bilinear."""
+    tensor = torch.from_numpy(np.ascontiguousarray(pixels))[None]
+    # PyTorch's kernel for bytes fails where a side is 1: it takes such tensors for channels-last.
+    narrow = 1 in (*pixels.shape[1:], height, width)
+    given = tensor.float() if narrow else tensor
+    resampled = interpolate(given, size=(height, width), mode="bilinear", antialias=True, align_corners=False)[0]
+    fitted: Bytes = resampled.round().clamp(0, 255).to(torch.uint8).numpy() if narrow else resampled.numpy()
+    return fitted
 
 
 def fit_boxes(boxes: Boxes, height: int, width: int, policy: SizePolicy) -> Boxes:

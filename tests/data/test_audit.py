@@ -1,0 +1,144 @@
+"""What an audit finds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from opsin.data.audit import audit, check_leaks
+from opsin.data.load import load
+from opsin.data.near import MIN_DETAIL, coarse, detail, detail_correlation, near_pairs
+from opsin.data.pack import pack
+from opsin.data.samples import Dataset
+from opsin.errors import DataError
+from opsin.types import SizePolicy
+
+RNG = np.random.default_rng(0)
+
+
+def scenes(num_images: int, side: int = 48) -> np.ndarray:
+    """Smooth random pictures with some detail, uint8 [N, 3, side, side]."""
+    noise = torch.from_numpy(RNG.normal(size=(num_images, 3, side, side))).float()
+    fine, rough = (torch.nn.functional.avg_pool2d(noise, k, 1, k // 2) * k for k in (3, 21))
+    return (fine * 12 + rough * 45 + 128).clamp(0, 255).to(torch.uint8).numpy()
+
+
+def arrays(train: np.ndarray, test: np.ndarray) -> dict[str, np.ndarray]:
+    return {
+        "x_train": train,
+        "y_train": np.arange(len(train)) % 2,
+        "x_test": test,
+        "y_test": np.arange(len(test)) % 2,
+    }
+
+
+def kinds(data: Dataset) -> dict[str, int]:
+    return {finding.kind: finding.count for finding in audit(data).findings}
+
+
+def test_exact_copies_are_found_across_and_within_splits_and_with_other_labels() -> None:
+    pictures = scenes(30, 32)
+    pictures[3] = pictures[1]
+    pictures[4] = pictures[1]
+    test = scenes(6, 32)
+    test[2] = pictures[7]
+    found = audit(load(arrays(pictures, test), drawn=False))
+    by_kind = {finding.kind: finding for finding in found.findings}
+    assert by_kind["leak"].samples == ("train: train/00007 = test: test/00002",)
+    assert by_kind["leak"].severity == "error"
+    assert by_kind["duplicates"].samples == ("train: train/00001 = train: train/00003 = train: train/00004",)
+    assert by_kind["conflicting-labels"].count == 2
+    assert found.exact_in_train["test"].tolist() == [2]
+    assert found.worst == "error"
+
+
+def test_leaks_are_refused_in_a_users_data_unless_allowed_and_reported_in_published_sets() -> None:
+    pictures, test = scenes(10, 32), scenes(4, 32)
+    test[1] = pictures[2]
+    data = load(arrays(pictures, test), drawn=False)
+    for samples in (None, pack(data, None)):
+        with pytest.raises(DataError, match="--allow-leaks"):
+            check_leaks(data, samples=samples)
+        assert [f.kind for f in check_leaks(data, allow_leaks=True, samples=samples)] == ["leak"]
+    published = Dataset(**{**vars(data), "published": True})
+    assert check_leaks(published)[0].severity == "warning"
+    assert check_leaks(load("digits")) == ()
+
+
+def test_shifted_recoloured_and_recompressed_copies_are_near_and_strangers_are_not() -> None:
+    wide = scenes(40, 40)
+    train = wide[:, :, 4:36, 4:36]
+    shifted = wide[:5, :, 2:34, 5:37]
+    darker = (train[5:10] * 0.7 + 10).astype(np.uint8)
+    noisy = np.clip(train[10:15] + RNG.normal(0, 6, (5, 3, 32, 32)), 0, 255).astype(np.uint8)
+    test = np.concatenate([shifted, darker, noisy, scenes(20, 32)])
+    pairs = near_pairs(test, np.ascontiguousarray(train))
+    assert set(zip(pairs.first.tolist(), pairs.second.tolist(), strict=True)) == {(i, i) for i in range(15)}
+    found = audit(load(arrays(train, test), drawn=False))
+    assert found.near_in_train["test"].tolist() == list(range(15))
+    assert "15 of 35 images of test (42.9%) have a near copy in train" in [f.message for f in found.findings]
+
+
+def test_near_pairs_within_a_set_come_once_and_never_with_themselves() -> None:
+    pictures = scenes(700, 32)
+    pictures[650] = pictures[20]
+    pictures[300] = pictures[299]
+    pairs = near_pairs(pictures)
+    assert set(zip(pairs.first.tolist(), pairs.second.tolist(), strict=True)) == {(20, 650), (299, 300)}
+    assert (pairs.likeness > 0.999).all()
+
+
+def test_flat_images_are_no_near_duplicates() -> None:
+    assert len(near_pairs(np.full((5, 3, 32, 32), 90, np.uint8))) == 0
+    assert len(near_pairs(np.zeros((0, 3, 32, 32), np.uint8))) == 0
+
+
+def test_detail_correlation_equals_numpys_over_all_shifts() -> None:
+    first, second = (torch.from_numpy(scenes(4, 32)) for _ in range(2))
+    a, b = detail(first).double().numpy(), detail(second).double().numpy()
+    expected = [
+        max(
+            np.corrcoef(a[i, 3:29, 3:29].ravel(), b[i, y : y + 26, x : x + 26].ravel())[0, 1]
+            for y in range(7)
+            for x in range(7)
+        )
+        for i in range(4)
+    ]
+    np.testing.assert_allclose(detail_correlation(first, second).numpy(), expected, atol=1e-4)
+    assert max(expected) < MIN_DETAIL
+
+
+def test_descriptors_are_mean_free_and_of_length_one() -> None:
+    descriptors = coarse(scenes(3, 32))
+    np.testing.assert_allclose(descriptors.norm(dim=1), 1, atol=1e-5)
+    np.testing.assert_allclose(descriptors.mean(1), 0, atol=1e-6)
+
+
+def test_unreadable_files_sizes_modes_and_imbalance_are_said(photos, tmp_path: Path) -> None:
+    root = photos({"train/a": 40, "train/b": 2, "val/a": 2})
+    (root / "train/a/3.png").write_bytes(b"not an image")
+    found = audit(load(root))
+    by_kind = {finding.kind: finding for finding in found.findings}
+    assert by_kind["unreadable"].samples[0].startswith("train/a/3.png: ")
+    assert by_kind["balance"].severity == "warning"
+    assert by_kind["empty-class"].samples == ("b",)
+    assert by_kind["sizes"].samples == ("43 of 12x10",)
+    assert by_kind["modes"].count == 0
+
+
+def test_drawn_digits_are_not_searched_for_near_duplicates() -> None:
+    assert kinds(load("digits"))["near-duplicates"] == 0
+
+
+def test_copies_of_other_encodings_are_exact(photos, tmp_path: Path) -> None:
+    from opsin.io.images import read_image
+
+    root = photos({"train/a": 3, "train/b": 3, "test/a": 1, "test/b": 1})
+    pixels = read_image(root / "train/a/0.png").pixels
+    body = pixels.transpose(1, 2, 0).tobytes()
+    (root / "test/a/copy.ppm").write_bytes(b"P6 %d %d 255\n" % (pixels.shape[2], pixels.shape[1]) + body)
+    with pytest.raises(DataError, match=r"copy\.ppm"):
+        check_leaks(load(root), samples=pack(load(root), SizePolicy(height=8, width=8)))

@@ -1,0 +1,79 @@
+"""`opsin data`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from opsin.cli import main
+from opsin.io.images import read_image
+
+
+def document(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    """The one JSON document that a command leaves on stdout."""
+    assert main(["data", *arguments, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert isinstance(found, dict)
+    return found
+
+
+def test_list_names_every_set(capsys: pytest.CaptureFixture[str]) -> None:
+    names = [entry["name"] for entry in document(capsys, "list")["sets"]]
+    assert names == ["digits", "mnist", "fashion-mnist", "cifar10", "cifar100", "flowers"]
+    assert main(["data", "list"]) == 0
+    assert "flowers" in capsys.readouterr().out
+
+
+def test_show_counts_and_draws(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    about = document(capsys, "show", "digits", "--out", str(tmp_path / "a.png"))
+    assert {"name", "task", "classes", "splits"} <= set(about)
+    assert about["splits"]["train"]["samples"] == sum(about["splits"]["train"]["counts"]) == 1437
+    assert read_image(tmp_path / "a.png").pixels.shape == (3, 502, 402)
+
+
+def test_show_augment_draws_each_sample_as_it_is_and_as_it_is_seen(
+    capsys: pytest.CaptureFixture[str], photos, tmp_path: Path
+) -> None:
+    root, file = photos({"a": 20, "b": 20}), tmp_path / "a.png"
+    document(capsys, "show", str(root), "--augment", "--out", str(file), "--input-size", "24", "--rotate", "90")
+    pixels = read_image(file).pixels
+    rows = (pixels.shape[1] - 2) // 50
+    assert pixels.shape[2] == 8 * 50 + 2
+    assert rows == 2
+    first, second = pixels[:, 2:50, 2:50], pixels[:, 2:50, 52:100]
+    assert (first != second).any()
+
+
+def test_audit_lists_findings_and_keeps_stdout_clean(capsys: pytest.CaptureFixture[str]) -> None:
+    found = document(capsys, "audit", "digits")["findings"]
+    assert {finding["kind"] for finding in found} >= {"balance", "sizes", "modes"}
+    assert main(["data", "audit", "digits", "--quiet"]) == 0
+    assert "balance" in capsys.readouterr().out
+
+
+def test_fetch_of_a_built_in_set_needs_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert document(capsys, "fetch", "digits")["folder"] is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["show", "mnits"], "did you mean `mnist`"),
+        (["fetch", "cifar"], "did you mean `cifar10`"),
+        (["fetch", "mnist"], "--root"),
+        (["show", "digits", "--flip", "0.5"], "--augment"),
+        (["show", "digits", "--augment", "--split", "val"], "only training images"),
+        (["audit", "digits", "--subset", "trian=3"], "subset"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_with_the_way_out(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
+) -> None:
+    monkeypatch.delenv("OPSIN_DATA", raising=False)
+    assert main(["data", *arguments]) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.out == ""

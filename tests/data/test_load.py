@@ -1,0 +1,93 @@
+"""From a name or a path to a data set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import opsin
+from opsin.config import DataConfig
+from opsin.data.load import load
+from opsin.errors import ConfigError, DataError
+
+
+def test_digits_need_no_files_and_are_scaled_to_bytes() -> None:
+    data = opsin.load("digits")
+    images = np.concatenate([data.splits[name].image(i) for name in data.splits for i in range(50)])
+    assert sum(len(split) for split in data.splits.values()) == 1797
+    assert (images.min(), images.max()) == (0, 255)
+    assert (data.size, data.channels, data.classes[3]) == ((8, 8), 1, "3")
+
+
+def test_digits_equal_scikit_learns_times_255_over_16() -> None:
+    from sklearn.datasets import load_digits
+
+    data = load("digits", drawn=False)
+    expected = load_digits()
+    for i in (0, 17, 1796):
+        np.testing.assert_array_equal(data.splits["test"].image(i)[0], np.round(expected.images[i] * 255 / 16))
+
+
+def test_an_unknown_name_gets_the_nearest_one() -> None:
+    with pytest.raises(DataError, match="did you mean `mnist`"):
+        load("mnits")
+
+
+def test_a_missing_set_says_where_it_was_sought_and_how_to_get_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPSIN_DATA", raising=False)
+    with pytest.raises(DataError, match="OPSIN_DATA"):
+        load("mnist")
+    monkeypatch.setenv("OPSIN_DATA", str(tmp_path))
+    with pytest.raises(DataError, match="opsin data fetch mnist") as caught:
+        load("mnist")
+    assert caught.value.where == tmp_path / "MNIST/raw"
+
+
+def test_another_task_is_refused() -> None:
+    with pytest.raises(ConfigError, match="another task"):
+        load("digits", task="segment")
+
+
+def test_a_label_level_is_for_sets_that_have_several() -> None:
+    with pytest.raises(ConfigError, match="label level"):
+        load("digits", config=DataConfig(label_level="fine"))
+
+
+def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.pkl").write_bytes(b"x")
+    with pytest.raises(DataError, match="no data set that Opsin can read"):
+        load(tmp_path / "x.pkl")
+
+
+def test_a_subset_of_drawn_splits_is_taken_after_the_draw() -> None:
+    whole = load("digits")
+    part = load("digits", config=DataConfig(subset="train=100,test=20"))
+    assert list(part.splits["train"].ids) == list(whole.splits["train"].ids)[:100]
+    assert (len(part.splits["test"]), len(part.splits["val"])) == (20, len(whole.splits["val"]))
+
+
+def test_the_fingerprint_changes_with_pixels_labels_and_splits_and_with_nothing_else() -> None:
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (40, 6, 6), dtype=np.uint8), np.arange(40) % 2
+    plain = load({"images": images, "labels": labels}).fingerprint()
+    assert load({"images": images.copy(), "labels": labels.astype(np.uint8)}).fingerprint() == plain
+    changed = images.copy()
+    changed[5, 0, 0] ^= 1
+    others = [
+        load({"images": changed, "labels": labels}),
+        load({"images": images, "labels": 1 - labels}),
+        load({"images": images, "labels": labels}, config=DataConfig(split_seed=1)),
+    ]
+    assert len({plain, *(data.fingerprint() for data in others)}) == 4
+
+
+def test_a_data_set_shows_itself_in_notebooks_with_names_escaped(tmp_path: Path, photos) -> None:
+    data = load(photos({"<script>x": 6, "b&c": 6}))
+    page = data._repr_html_()
+    assert "data:image/png;base64," in page
+    assert "<script>" not in page
+    assert "b&amp;c" in page

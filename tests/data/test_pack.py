@@ -1,0 +1,183 @@
+"""Packing: one array of one size, decoded once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from opsin.data import pack as packing
+from opsin.data.load import load
+from opsin.data.pack import default_cache, pack
+from opsin.data.samples import FileSource, Samples
+from opsin.errors import DataError
+from opsin.io.images import read_image
+from opsin.ops.resize import fit_image
+from opsin.types import SizePolicy
+
+POLICY = SizePolicy(height=8, width=8)
+
+
+def same(one: Samples, other: Samples) -> bool:
+    arrays = (one.images, other.images), (one.sizes, other.sizes), (one.labels, other.labels)
+    return all(np.array_equal(a, b) for a, b in arrays) and list(one.ids) == list(other.ids)
+
+
+def never(self: FileSource, i: int) -> np.ndarray:
+    raise AssertionError("decoded again")
+
+
+def test_arrays_of_the_right_size_are_not_copied() -> None:
+    data = load("digits")
+    samples = pack(data, None)["train"]
+    assert samples.images is data.splits["train"].images  # type: ignore[attr-defined]
+    assert samples.images.dtype == np.uint8
+    assert samples.sizes.tolist()[0] == [8, 8]
+
+
+def test_files_are_fitted_in_order_and_keep_their_sizes(photos) -> None:
+    data = load(photos({"a": 5, "b": 5}, height=12, width=10))
+    train = pack(data, POLICY)["train"]
+    source = data.splits["train"]
+    assert isinstance(source, FileSource)
+    assert (train.sizes == [12, 10]).all()
+    for i, path in enumerate(source.paths):
+        np.testing.assert_array_equal(train.images[i], fit_image(read_image(path).pixels, POLICY))
+
+
+def test_the_second_run_decodes_nothing_and_gives_the_same(
+    photos, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, cache = photos({"a": 9, "b": 9}), tmp_path / "cache"
+    first, in_memory = pack(load(root), POLICY, cache=cache), pack(load(root), POLICY)
+    monkeypatch.setattr(FileSource, "image", never)
+    second = pack(load(root), POLICY, cache=cache)
+    for name in first:
+        assert same(first[name], second[name])
+        assert same(first[name], in_memory[name])
+    images = second["train"].images
+    assert isinstance(images, np.memmap)
+    assert not images.flags.writeable
+
+
+def test_a_changed_file_or_another_size_is_packed_anew(photos, tmp_path: Path) -> None:
+    root, cache = photos({"a": 5, "b": 5}), tmp_path / "cache"
+    before = pack(load(root), POLICY, cache=cache)["train"]
+    assert pack(load(root), SizePolicy(height=6, width=8), cache=cache)["train"].images.shape[2:] == (6, 8)
+    data = load(root)
+    source = data.splits["train"]
+    assert isinstance(source, FileSource)
+    source.paths[0].write_bytes(source.paths[-1].read_bytes())
+    after = pack(load(root), POLICY, cache=cache)["train"]
+    np.testing.assert_array_equal(after.images[0], before.images[-1])
+
+
+def test_relabelling_uses_the_same_pixels(photos, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, cache = photos({"a": 5, "b": 5}), tmp_path / "cache"
+    pack(load(root), POLICY, cache=cache)
+    (root / "a").rename(root / "a2")
+    monkeypatch.setattr(FileSource, "image", never)
+    assert pack(load(root), POLICY, cache=cache)["train"].ids[0].startswith("a2/")
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "manifest", "missing"])
+def test_a_damaged_cache_is_packed_anew_and_this_is_said(photos, tmp_path: Path, damage: str) -> None:
+    root, cache = photos({"a": 5, "b": 5}), tmp_path / "cache"
+    good = pack(load(root), POLICY, cache=cache)["train"]
+    expected = np.array(good.images)
+    folders = sorted(cache.glob("packed/*"), key=lambda f: (f / "images.bin").stat().st_size)
+    file = folders[-1] / ("manifest.json" if damage == "manifest" else "images.bin")
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 255
+    if damage == "missing":
+        file.unlink()
+    else:
+        file.unlink()
+        file.write_bytes(data[:-1] if damage == "cut" else data)
+    again = pack(load(root), POLICY, cache=cache)["train"]
+    np.testing.assert_array_equal(again.images, expected)
+    assert any("packed anew" in note for note in again.notes)
+
+
+def test_unreadable_files_are_all_listed_or_skipped_up_to_a_number(photos, tmp_path: Path) -> None:
+    root = photos({"train/a": 5, "train/b": 5, "val/a": 2, "val/b": 2})
+    for name in ("train/a/1.png", "train/b/3.png"):
+        (root / name).write_bytes((root / name).read_bytes()[:40])
+    with pytest.raises(DataError, match="2 of 10 images") as caught:
+        pack(load(root), POLICY, skip_unreadable=1)
+    assert "train/a/1.png" in str(caught.value)
+    assert "train/b/3.png" in str(caught.value)
+    for cache in (None, tmp_path / "cache", tmp_path / "cache"):
+        train = pack(load(root), POLICY, cache=cache, skip_unreadable=2)["train"]
+        assert train.skipped == ("train/a/1.png", "train/b/3.png")
+        assert len(train) == len(train.ids) == 8
+        assert train.labels is not None
+        assert train.labels.tolist() == [0] * 4 + [1] * 4
+        np.testing.assert_array_equal(train.images[1], fit_image(read_image(root / "train/a/2.png").pixels, POLICY))
+
+
+def test_an_unreadable_val_file_is_never_skipped(photos) -> None:
+    root = photos({"train/a": 3, "train/b": 3, "val/a": 2, "val/b": 2})
+    (root / "val/a/0.png").write_bytes(b"")
+    with pytest.raises(DataError, match="split `val`"):
+        pack(load(root), POLICY, skip_unreadable=5)
+
+
+def test_many_sizes_without_a_policy_are_refused(photos) -> None:
+    with pytest.raises(DataError, match="--input-size"):
+        pack(load(photos({"a": 5, "b": 5})), None)
+
+
+def test_progress_reaches_the_total_and_only_asked_splits_are_packed(photos) -> None:
+    seen: list[tuple[int, int]] = []
+    data = load(photos({"a": 20, "b": 20}))
+    packed = pack(data, POLICY, splits=["train"], progress=lambda done, total: seen.append((done, total)))
+    assert list(packed) == ["train"]
+    assert seen[-1] == (32, 32)
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+
+
+def test_boxes_and_masks_follow_their_images(tmp_path: Path) -> None:
+    images = np.zeros((20, 16, 32), np.uint8)
+    images[:, 4:12, 8:24] = 255
+    boxes = np.tile(np.array([8, 4, 24, 12], np.float32), (20, 1))
+    arrays = {"images": images, "labels": np.arange(20) % 2, "boxes": boxes, "masks": (images > 0).astype(np.uint8)}
+    samples = pack(load(arrays), SizePolicy(height=8, width=16), cache=tmp_path)["train"]
+    assert samples.boxes is not None
+    assert samples.masks is not None
+    assert samples.boxes[0].tolist() == [4, 2, 12, 6]
+    assert samples.masks[0, 2:6, 4:12].all()
+    assert samples.masks[0].sum() == 32
+    square = pack(load(arrays), SizePolicy(height=8, width=8, fit="crop"))["train"]
+    assert square.boxes is not None
+    assert square.boxes[0].tolist() == [0, 2, 8, 6]
+
+
+def test_boxes_clipped_by_a_crop_are_counted_and_lost_ones_refused() -> None:
+    images = np.zeros((20, 16, 32), np.uint8)
+    arrays = {"images": images, "labels": np.arange(20) % 2}
+    crop = SizePolicy(height=16, width=16, fit="crop")
+    clipped = load(arrays | {"boxes": np.tile(np.array([4, 4, 20, 12], np.float32), (20, 1))})
+    assert "16 boxes were clipped to the frame" in pack(clipped, crop)["train"].notes
+    lost = load(arrays | {"boxes": np.tile(np.array([0, 4, 6, 12], np.float32), (20, 1))})
+    with pytest.raises(DataError, match="--fit pad"):
+        pack(lost, crop)
+
+
+def test_the_cache_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("OPSIN_CACHE", str(tmp_path))
+    assert default_cache() == tmp_path
+    monkeypatch.delenv("OPSIN_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert default_cache() == tmp_path / "xdg" / "opsin"
+
+
+def test_a_failure_while_packing_leaves_no_entry(photos, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(pixels: np.ndarray, policy: SizePolicy) -> np.ndarray:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(packing, "fit_image", fail)
+    with pytest.raises(Exception, match="no space left"):
+        pack(load(photos({"a": 5, "b": 5})), POLICY, cache=tmp_path / "cache")
+    assert list((tmp_path / "cache" / "packed").iterdir()) == []
