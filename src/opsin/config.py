@@ -24,7 +24,7 @@ T = TypeVar("T")
 NormalizeName = Literal["none", "unit", "signed", "standard", "learned"]
 OptimizerName = Literal["sgd", "adam", "adamw", "nadam", "rmsprop", "muon"]
 ScheduleName = Literal["constant", "step", "cosine", "one-cycle", "linear", "plateau"]
-PrecisionName = Literal["auto", "float32", "bfloat16", "float16"]
+PrecisionName = Literal["auto", "float32", "bfloat16"]
 PolicyName = Literal["none", "randaugment"]
 BoxLossName = Literal["mse", "smooth_l1", "iou", "giou", "diou", "ciou"]
 
@@ -293,7 +293,7 @@ class TrainConfig:
     resolutions
         Input sides over the course of training, e.g. `20,24,32`; equal shares of the epochs.
     precision
-        float32, bfloat16, float16, or auto: timed on this machine with this network.
+        float32, bfloat16, or auto: timed on this machine with this network.
     channels_last
         Memory format; None is timed.
     compile

@@ -13,7 +13,8 @@ from typing import Any
 from opsin.data.samples import Dataset
 from opsin.errors import ConfigError, nearest
 
-PHOTO_SIDE_PX = 128
+PHOTO_SIDE_PX = 96
+"""Side that photos are brought to: enough for their content, little enough for two cores."""
 
 SMALL: dict[str, Any] = {
     "model": "small",
@@ -50,6 +51,7 @@ BY_NAME: dict[str, dict[str, Any]] = {
 """Which network of ours a set gets, how long it is trained, and what else it needs."""
 OURS = ("small", "tiny")
 FEW_SAMPLES = {"epochs": 30, "batch_size": 64}
+PHOTOS = {"epochs": 24, "batch_size": 64, "resolutions": [64, 96]}
 VAL_FRACTION = {"cifar10": 0.05, "cifar100": 0.05, "mnist": 5 / 60}
 
 
@@ -67,7 +69,7 @@ def defaults_for(dataset: Dataset, *, model: str | None = None) -> dict[str, Any
     settings |= AUGMENTATION.get(dataset.name, PHOTO_AUGMENTATION if photos else {"shift": 2})
     if photos:
         settings["input_size"] = PHOTO_SIDE_PX
-    ours = SMALL | BY_NAME.get(dataset.name, FEW_SAMPLES)
+    ours = SMALL | BY_NAME.get(dataset.name, PHOTOS if photos else FEW_SAMPLES)
     if model in (None, ours["model"]):
         return settings | ours
     return settings | (SMALL | FEW_SAMPLES | {"model": model} if model in OURS else OTHER_NETWORKS)

@@ -26,7 +26,7 @@ TIMED_STEPS = 2
 CLEARLY_FASTER = 1.15
 PROBE_SIDE = 256
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 StepTimer = Callable[["Precision"], Callable[[], object]]
 """Makes, for one candidate, a function that trains one step on a throw-away copy of the network."""
@@ -96,8 +96,6 @@ def _candidates(config: TrainConfig, device: torch.device) -> list[Precision]:
 
 def _fast_half(device: torch.device) -> list[str]:
     """Half precision, where a small matrix product is faster in it: without hardware for it a step takes minutes."""
-    if device.type == "mps":
-        return ["float16"]
     seconds = {name: _product_seconds(DTYPES[name], device) for name in ("float32", "bfloat16")}
     return ["bfloat16"] if seconds["bfloat16"] < seconds["float32"] else []
 
