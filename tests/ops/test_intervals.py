@@ -13,6 +13,7 @@ from opsin.ops.intervals import (
     percentile_interval,
     reflected_interval,
     resampled_weights,
+    share_interval,
     wilson,
 )
 
@@ -108,3 +109,13 @@ def test_group_sums_agree_with_one_hot_products():
 
 def test_group_sums_of_nothing_are_zero():
     assert (group_sums(np.ones((2, 0)), np.zeros(0, np.int64), 3) == np.zeros((2, 3))).all()
+
+
+def test_a_share_without_mistakes_gets_wilsons_interval_and_the_others_the_percentiles() -> None:
+    resampled = np.column_stack([np.ones(1000), np.linspace(0.2, 0.4, 1000), np.full(1000, np.nan)])
+    low, high = share_interval(resampled, [20, 20, 20])
+    expected_low, expected_high = wilson([20], [20])
+    assert (low[0], high[0]) == (expected_low[0], expected_high[0])
+    assert 0.8 < low[0] < 0.9
+    assert (low[1], high[1]) == pytest.approx((0.205, 0.395))
+    assert np.isnan(low[2])

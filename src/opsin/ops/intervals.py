@@ -103,6 +103,25 @@ def percentile_interval(resampled: Floats, *, level: float = 0.95) -> tuple[Floa
     return ends[0], ends[1]
 
 
+def share_interval(resampled: Floats, trials: ArrayLike, *, level: float = 0.95) -> tuple[Floats, Floats]:
+    """The percentile interval of shares; Wilson's where all resamples agree on 0 or 1.
+
+    No resample of a split without mistakes has one, so the bootstrap would claim certainty: "100 % to 100 %".
+
+    Args:
+        resampled: float64 [R, M], shares from 0 to 1.
+        trials: samples behind each share, [M] or one number.
+
+    Returns:
+        Lower and upper ends, float64 [M].
+    """
+    low, high = percentile_interval(resampled, level=level)
+    certain = (low == high) & ((low == 0) | (low == 1))
+    trials = np.broadcast_to(np.asarray(trials), low.shape)
+    wide_low, wide_high = wilson(np.where(certain, low, 0) * trials, trials)
+    return np.where(certain, wide_low, low), np.where(certain, wide_high, high)
+
+
 def reflected_interval(value: Floats, resampled: Floats, *, level: float = 0.95) -> tuple[Floats, Floats]:
     """The interval for a statistic that noise can only raise, such as a calibration error, of least value 0.
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from opsin.ops import calibration
 from opsin.ops import scores as formulas
-from opsin.ops.intervals import Floats, Ints, bootstrap, percentile_interval, reflected_interval, wilson
+from opsin.ops.intervals import Floats, Ints, bootstrap, percentile_interval, reflected_interval, share_interval, wilson
 from opsin.types import Score
 
 NUM_TOP = 5
@@ -74,7 +74,8 @@ class _Outcomes:
 def classification_scores(
     probabilities: NDArray[np.floating], labels: Ints, *, intervals: bool = True
 ) -> dict[str, Score]:
-    """Every score of a split, with 95 % intervals if asked: Wilson's for shares of samples, else the bootstrap.
+    """Every score of a split, with 95 % intervals if asked: Wilson's for shares of samples, else the bootstrap
+    (Wilson's there too where no resample has a mistake).
 
     Args:
         probabilities: floating [N, K].
@@ -92,7 +93,8 @@ def classification_scores(
         return found | {name: Score(float(value)) for name, value in zip(names, values, strict=True)}
     resampled = bootstrap(outcomes.summary, num_samples)
     low, high = percentile_interval(resampled)
-    first = len(_MEANS) + len(_ERRORS)
+    shares, first = len(_MEANS), len(_MEANS) + len(_ERRORS)
+    low[:shares], high[:shares] = share_interval(resampled[:, :shares], num_samples)
     low[first:], high[first:] = reflected_interval(values[first:], resampled[:, first:])
     return found | {name: Score(*map(float, row)) for name, *row in zip(names, values, low, high, strict=True)}
 
@@ -106,7 +108,7 @@ def class_scores(probabilities: NDArray[np.floating], labels: Ints, classes: Seq
     columns = {
         "precision": (formulas.precision(counts)[0], *wilson(hits, np.where(support > 0, predicted, 0))),
         "recall": (formulas.recall(counts)[0], *wilson(hits, support)),
-        "f1": (formulas.f1(counts)[0], *percentile_interval(resampled)),
+        "f1": (formulas.f1(counts)[0], *share_interval(resampled, support)),
     }
     return [
         {"class": str(name)}
