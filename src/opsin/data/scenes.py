@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from opsin.config import DataConfig
-from opsin.data.catalogue import ENTRIES, Entry
+from opsin.data.catalogue import ENTRIES
 from opsin.data.found import Found
 from opsin.data.publishers import READERS
 from opsin.data.samples import ArraySource, Boxes, Bytes, Ints, Source, numbered_ids

@@ -36,6 +36,16 @@ class Backbone(nn.Module):
             "this network has no feature maps", got=type(self).__name__, do="choose a convolutional network"
         )
 
+    def vector(self, levels: list[Tensor]) -> Tensor:
+        """Features float [B, num_features] of what `pyramid` gave: the same as `forward`, without a second pass.
+
+        Raises:
+            ConfigError: the network has no feature maps.
+        """
+        raise ConfigError(
+            "this network has no feature maps", got=type(self).__name__, do="choose a convolutional network"
+        )
+
     def init_from_data(self, images: Tensor) -> None:
         """Set data-dependent weights from preprocessed training images float [N, C, H, W]. By default: nothing."""
 

@@ -117,6 +117,11 @@ class Plain(Backbone):
             levels.append(block.relu(fine) if self._pool else maps)
         return [*levels, maps] if self._pool and self.blocks else levels
 
+    def vector(self, levels: list[Tensor]) -> Tensor:
+        """Features float [B, num_features]: the dense layers on the coarsest maps."""
+        features: Tensor = self.dropout(self.dense(self.flatten(levels[-1])))
+        return features
+
     def head(self, num_outputs: int) -> nn.Module:
         """A linear head that starts as in Keras."""
         return keras_init(super().head(num_outputs))

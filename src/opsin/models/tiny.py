@@ -69,7 +69,11 @@ class Tiny(Backbone):
 
     def forward(self, images: Tensor) -> Tensor:
         """Features float [B, num_features] of images float [B, C, H, W]."""
-        features: Tensor = self.dropout(self.pyramid(images)[-1].amax((2, 3)) * self.feature_scale)
+        return self.vector(self.pyramid(images))
+
+    def vector(self, levels: list[Tensor]) -> Tensor:
+        """Features float [B, num_features]: the scaled maximum of each of the coarsest maps."""
+        features: Tensor = self.dropout(levels[-1].amax((2, 3)) * self.feature_scale)
         return features
 
     def head(self, num_outputs: int) -> nn.Module:

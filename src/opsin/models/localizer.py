@@ -1,0 +1,166 @@
+"""One backbone, two heads: which class, and where its box is.
+
+A vector of global maxima, on which our networks decide the class, has forgotten where they were. So the box comes from
+the coarsest maps: every cell says how sure it is to see the object, and how far the four edges of the box lie from the
+cell itself; the box is the mean of what the cells say, weighted by how sure they are. A cell need not know where it
+is, so what is learned at one place holds at every other, and for images of other sizes.
+
+Shapes: B images, C channels of the coarsest maps, h and w their sides, F hidden channels.
+
+Source: distances to the four edges as in Tian et al. 2019, arXiv 1904.01355 (FCOS), section 3.1; one softmax over the
+map as in Finn et al. 2016, arXiv 1509.06113, section 4 (spatial softmax).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from opsin.models.backbone import Backbone
+from opsin.models.layers import frozen_scale_norm
+from opsin.models.network import Network
+from opsin.models.registry import LEARNED_INPUT, ModelSpec, build_backbone
+
+HIDDEN = 64
+NUM_LOSSES = 2
+
+
+class CellBoxes(nn.Module):
+    """Boxes from maps: pooling - 3x3 convolution - norm - ReLU, added to the maps it came from; then the cells' votes.
+
+    Args:
+        channels: of the coarsest maps.
+        height, width: sides in pixels of the images that the network is built for; a cell's edges start a quarter of
+            them away.
+    """
+
+    def __init__(self, channels: int, height: int, width: int) -> None:
+        super().__init__()
+        self.reach = min(height, width) / 4
+        self.near = nn.Conv2d(channels, HIDDEN, 1, bias=False)
+        self.around = nn.Conv2d(channels, HIDDEN, 3, padding=1, bias=False)
+        self.norm = frozen_scale_norm(HIDDEN)
+        self.votes = nn.Conv2d(HIDDEN, 5, 1)
+        nn.init.zeros_(self.votes.weight)
+        nn.init.zeros_(self.votes.bias)
+
+    def forward(self, maps: Tensor, height: int, width: int) -> Tensor:
+        """Boxes float32 [B, 4], xyxy in pixels of images of `height` x `width`, of their maps [B, C, h, w]."""
+        around = functional.interpolate(
+            self.around(functional.max_pool2d(maps, 2, ceil_mode=True)), size=maps.shape[-2:], mode="nearest"
+        )
+        hidden = functional.relu(self.norm(self.near(maps) + around))
+        with torch.autocast(maps.device.type, enabled=False):
+            votes = functional.conv2d(hidden.float(), self.votes.weight, self.votes.bias)
+            shares = votes[:, 0].flatten(1).softmax(dim=1)
+            edges = self._edges(votes[:, 1:], height, width).flatten(2)
+            return torch.einsum("bn,bkn->bk", shares, edges)
+
+    def _edges(self, distances: Tensor, height: int, width: int) -> Tensor:
+        """The edges that each cell proposes, float32 [B, 4, h, w], of the logits of their distances."""
+        rows, columns = distances.shape[-2:]
+        x = cell_centres(columns, width, distances.device)[None, :].expand(rows, columns)
+        y = cell_centres(rows, height, distances.device)[:, None].expand(rows, columns)
+        # softplus(0.54) = 1: the distances start at the reach, and are never negative.
+        left, up, right, down = (functional.softplus(distances + 0.5413) * self.reach).unbind(dim=1)
+        return torch.stack([x - left, y - up, x + right, y + down], dim=1)
+
+
+class VectorBoxes(nn.Module):
+    """Boxes from a feature vector by one linear layer: for networks without maps.
+
+    Args:
+        num_features: length of the vector.
+    """
+
+    def __init__(self, num_features: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(num_features, 4)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, features: Tensor, height: int, width: int) -> Tensor:
+        """Boxes float32 [B, 4], xyxy in pixels of images of `height` x `width`, of features [B, F]."""
+        with torch.autocast(features.device.type, enabled=False):
+            centre_x, centre_y, wide, high = functional.linear(
+                features.float(), self.linear.weight, self.linear.bias
+            ).unbind(dim=1)
+            x, y = torch.sigmoid(centre_x) * width, torch.sigmoid(centre_y) * height
+            half_width, half_height = torch.sigmoid(wide) * width / 2, torch.sigmoid(high) * height / 2
+            return torch.stack([x - half_width, y - half_height, x + half_width, y + half_height], dim=1)
+
+
+class Localizer(Network):
+    """Class logits and a box for each image.
+
+    In training it also gives `log_variances`, float32 [2]: what the weights of the two losses are made of when they
+    are learned (class, box). Otherwise they stay as they are.
+
+    Args:
+        backbone: gives maps and features.
+        spec: shape of the images, and whether the network learns the normalization of its input.
+        num_classes: K.
+    """
+
+    def __init__(self, backbone: Backbone, spec: ModelSpec, num_classes: int) -> None:
+        has_maps = bool(backbone.pyramid_channels)
+        boxes = (
+            CellBoxes(backbone.pyramid_channels[-1], spec.height, spec.width)
+            if has_maps
+            else VectorBoxes(backbone.num_features)
+        )
+        super().__init__(
+            backbone,
+            {"logits": backbone.head(num_classes), "boxes": boxes},
+            channels=spec.channels,
+            height=spec.height,
+            width=spec.width,
+            learned_input=bool(spec.options.get(LEARNED_INPUT, False)),
+        )
+        self.has_maps = has_maps
+        self.log_variances = nn.Parameter(torch.zeros(NUM_LOSSES), requires_grad=False)
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Logits float [B, K] and boxes float32 [B, 4] of preprocessed images float [B, C, H, W].
+
+        Boxes are xyxy in pixels of `images`, x2 >= x1 and y2 >= y1. Outside of training they end at the image's edge.
+
+        Raises:
+            ConfigError: the images do not have the shape that the network is built for.
+        """
+        self._check(images)
+        height, width = images.shape[-2:]
+        images = self.normalize(images)
+        levels = self.backbone.pyramid(images) if self.has_maps else []
+        features = self.backbone.vector(levels) if self.has_maps else self.backbone(images)
+        boxes: Tensor = self.heads["boxes"](levels[-1] if self.has_maps else features, height, width)
+        outputs = {"logits": self.heads["logits"](features)}
+        if self.training:
+            return outputs | {"boxes": boxes, "log_variances": self.log_variances}
+        limits = boxes.new_tensor([width, height, width, height])
+        return outputs | {"boxes": boxes.clamp_min(0).minimum(limits)}
+
+
+def build_localizer(spec: ModelSpec, num_classes: int) -> Localizer:
+    """The network of `spec` with a class head and a box head.
+
+    Raises:
+        ConfigError: as `build_backbone`.
+    """
+    return Localizer(build_backbone(spec), spec, num_classes)
+
+
+def cell_centres(cells: int, side: int, device: torch.device | str = "cpu") -> Tensor:
+    """Centres in pixels of the cells along a side, float32 [cells].
+
+    Our networks halve their maps, so the distance of neighbouring cells is a power of two even where the side is none:
+    18 cells of 75 pixels are 4 pixels apart, and the last 3 pixels have no cell of their own.
+
+    >>> cell_centres(3, 13).tolist()
+    [2.0, 6.0, 10.0]
+    """
+    stride = 2.0 ** round(math.log2(side / cells))
+    return (torch.arange(cells, dtype=torch.float32, device=device) + 0.5) * stride
