@@ -41,7 +41,7 @@ def test_ctrl_c_exits_with_130_and_leaves_a_checkpoint_that_goes_on(tmp_path: Pa
     log = tmp_path / "stopped" / "log.jsonl"
     wait_for(lambda: log.exists() and '"epoch"' in log.read_text(encoding="utf-8"))
     process.send_signal(signal.SIGINT)
-    _, messages = process.communicate(timeout=120)
+    _, messages = process.communicate(timeout=400)
     assert process.returncode == 130, messages
     assert "Traceback" not in messages
     step = int((tmp_path / "stopped" / "checkpoints" / "LAST").read_text().removeprefix("step-"))
@@ -50,7 +50,7 @@ def test_ctrl_c_exits_with_130_and_leaves_a_checkpoint_that_goes_on(tmp_path: Pa
     assert [row["step"] for row in Run(tmp_path / "stopped").log if row["event"] == "resume"] == [step]
 
 
-def wait_for(holds: object, seconds: float = 120) -> None:
+def wait_for(holds: object, seconds: float = 400) -> None:
     """Wait until `holds()` is true."""
     assert callable(holds)
     end = time.monotonic() + seconds
