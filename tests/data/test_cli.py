@@ -22,7 +22,7 @@ def document(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, A
 
 def test_list_names_every_set(capsys: pytest.CaptureFixture[str]) -> None:
     names = [entry["name"] for entry in document(capsys, "list")["sets"]]
-    assert names == ["digits", "mnist", "fashion-mnist", "cifar10", "cifar100", "flowers"]
+    assert {"digits", "mnist", "fashion-mnist", "cifar10", "cifar100", "flowers"} <= set(names)
     assert main(["data", "list"]) == 0
     assert "flowers" in capsys.readouterr().out
 

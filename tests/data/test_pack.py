@@ -11,7 +11,7 @@ from opsin.data import pack as packing
 from opsin.data.load import load
 from opsin.data.pack import default_cache, pack
 from opsin.data.samples import FileSource, Samples
-from opsin.errors import DataError
+from opsin.errors import DataError, OpsinError
 from opsin.io.images import read_image
 from opsin.ops.resize import fit_image
 from opsin.types import SizePolicy
@@ -51,7 +51,7 @@ def test_the_second_run_decodes_nothing_and_gives_the_same(
 ) -> None:
     root, cache = photos({"a": 9, "b": 9}), tmp_path / "cache"
     first, in_memory = pack(load(root), POLICY, cache=cache), pack(load(root), POLICY)
-    monkeypatch.setattr(FileSource, "image", never)
+    monkeypatch.setattr(FileSource, "read", never)
     second = pack(load(root), POLICY, cache=cache)
     for name in first:
         assert same(first[name], second[name])
@@ -77,7 +77,7 @@ def test_relabelling_uses_the_same_pixels(photos, tmp_path: Path, monkeypatch: p
     root, cache = photos({"a": 5, "b": 5}), tmp_path / "cache"
     pack(load(root), POLICY, cache=cache)
     (root / "a").rename(root / "a2")
-    monkeypatch.setattr(FileSource, "image", never)
+    monkeypatch.setattr(FileSource, "read", never)
     assert pack(load(root), POLICY, cache=cache)["train"].ids[0].startswith("a2/")
 
 
@@ -179,5 +179,24 @@ def test_a_failure_while_packing_leaves_no_entry(photos, tmp_path: Path, monkeyp
 
     monkeypatch.setattr(packing, "fit_image", fail)
     with pytest.raises(Exception, match="no space left"):
+        pack(load(photos({"a": 5, "b": 5})), POLICY, cache=tmp_path / "cache")
+    assert list((tmp_path / "cache" / "packed").iterdir()) == []
+
+
+def test_what_decoding_did_is_counted_also_from_the_cache(photos, tmp_path: Path) -> None:
+    root = photos({"train/a": 5, "train/b": 5})
+    for i in range(3):
+        (root / f"train/a/grey{i}.pgm").write_bytes(b"P5 4 4 65535\n" + bytes(32))
+    data = load(root, drawn=False)
+    for cache in (None, tmp_path / "cache", tmp_path / "cache"):
+        assert any(note.startswith("3 images: ") for note in pack(data, POLICY, cache=cache)["train"].notes)
+
+
+def test_a_full_disk_is_an_error_and_leaves_no_entry(photos, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int, start: int, length: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", full, raising=False)
+    with pytest.raises(OpsinError, match="No space left"):
         pack(load(photos({"a": 5, "b": 5})), POLICY, cache=tmp_path / "cache")
     assert list((tmp_path / "cache" / "packed").iterdir()) == []

@@ -7,10 +7,8 @@ splits are refused in a user's own data and reported in published sets; near cop
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -18,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.data.near import THUMB, near_pairs
+from opsin.data.pack import counted
+from opsin.data.parallel import for_each
 from opsin.data.samples import Bytes, Dataset, Ints, Samples, Source
 from opsin.errors import DataError, InputError
 from opsin.io.images import is_gray
@@ -71,6 +71,7 @@ class Scan:
     sizes: NDArray[np.int32]
     num_grey: int
     failures: list[tuple[int, str]]
+    notes: tuple[str, ...] = ()
 
 
 def audit(dataset: Dataset, *, near: bool = True, progress: Callable[[int, int], None] | None = None) -> Audit:
@@ -104,7 +105,8 @@ def audit(dataset: Dataset, *, near: bool = True, progress: Callable[[int, int],
         message = "near duplicates were not searched: drawings of one channel are alike without being copies"
         findings.append(Finding(kind="near-duplicates", severity="info", message=message))
     findings += [*_balance(dataset), *_sizes(scans)]
-    findings += [Finding(kind="note", severity="info", message=note) for note in dataset.notes]
+    notes = [*dataset.notes, *(f"{name}: {note}" for name, scan in scans.items() for note in scan.notes)]
+    findings += [Finding(kind="note", severity="info", message=note) for note in notes]
     return Audit(findings=tuple(findings), exact_in_train=exact, near_in_train=near_in_train)
 
 
@@ -116,22 +118,29 @@ def scan(source: Source, *, thumbs: bool, advance: Callable[[int], None] | None 
     sizes = np.zeros((num_samples, 2), np.int32)
     grey = np.zeros(num_samples, bool)
     failures: list[tuple[int, str]] = []
+    notes: list[str] = []
 
     def look(i: int) -> None:
         try:
-            pixels = source.image(i)
+            decoded = source.read(i)
         except InputError as error:
             failures.append((i, error.what))
             return
+        pixels = decoded.pixels
+        notes.extend(decoded.notes)
         digests[i], sizes[i], grey[i] = digest(pixels), pixels.shape[1:], is_gray(pixels)
         if pictures is not None:
             pictures[i] = fit_image(pixels, THUMB_POLICY)
 
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        for i, _ in enumerate(pool.map(look, range(num_samples))):
-            if advance is not None and i % 256 == 0:
-                advance(i)
-    return Scan(digests=digests, thumbs=pictures, sizes=sizes, num_grey=int(grey.sum()), failures=sorted(failures))
+    for_each(look, num_samples, advance)
+    return Scan(
+        digests=digests,
+        thumbs=pictures,
+        sizes=sizes,
+        num_grey=int(grey.sum()),
+        failures=sorted(failures),
+        notes=counted(notes),
+    )
 
 
 def digest(pixels: Bytes) -> bytes:

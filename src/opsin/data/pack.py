@@ -10,9 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.data.parallel import for_each
 from opsin.data.samples import Boxes, Bytes, Dataset, Ints, Samples, Source
 from opsin.errors import DataError, InputError
 from opsin.io.files import atomic_folder, read_json, sha256_file, write_json
@@ -128,7 +128,7 @@ def _rows(source: Source, policy: SizePolicy, cache: Path | None, advance: Calla
     written, problem = _open(folder)
     if written is None:
         raise DataError("packed samples cannot be read back", where=folder, got=problem, do="check the disk")
-    return _Rows(**{**vars(written), "notes": (note,) if note else ()})
+    return _Rows(**{**vars(written), "notes": (*written.notes, *([note] if note else []))})
 
 
 def _key(source: Source, policy: SizePolicy) -> str:
@@ -143,26 +143,20 @@ def _decode(source: Source, policy: SizePolicy, allocate: Callable[..., Any], ad
     masks = allocate((num_samples, *frame), np.uint8) if num_samples and _has_masks(source) else None
     sizes = np.zeros((num_samples, 2), np.int32)
     failures: list[tuple[int, str]] = []
-    lock, done = threading.Lock(), 0
+    notes: list[str] = []
 
     def decode_one(i: int) -> None:
-        nonlocal done
         try:
-            pixels = source.image(i)
-            mask = source.mask(i)
+            decoded, mask = source.read(i), source.mask(i)
         except InputError as error:
             failures.append((i, error.what))
-        else:
-            images[i], sizes[i] = fit_image(pixels, policy), pixels.shape[1:]
-            if masks is not None and mask is not None:
-                masks[i] = fit_mask(mask, policy)
-        with lock:
-            done += 1
-            advance(done)
+            return
+        notes.extend(decoded.notes)
+        images[i], sizes[i] = fit_image(decoded.pixels, policy), decoded.pixels.shape[1:]
+        if masks is not None and mask is not None:
+            masks[i] = fit_mask(mask, policy)
 
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        for _ in pool.map(decode_one, range(num_samples)):
-            pass
+    for_each(decode_one, num_samples, advance)
     kept = np.setdiff1d(np.arange(num_samples), [i for i, _ in failures])
     for row, i in enumerate(kept if failures else ()):
         images[row], sizes[row] = images[i], sizes[i]
@@ -174,7 +168,17 @@ def _decode(source: Source, policy: SizePolicy, allocate: Callable[..., Any], ad
         sizes=sizes[: len(kept)],
         kept=kept,
         failures=sorted(failures),
+        notes=counted(notes),
     )
+
+
+def counted(notes: Sequence[str]) -> tuple[str, ...]:
+    """Notes once each, with the number of images that they hold for.
+
+    >>> counted(["mode CMYK converted", "first of 12 frames", "mode CMYK converted"])
+    ('2 images: mode CMYK converted', '1 images: first of 12 frames')
+    """
+    return tuple(f"{count:,} images: {note}" for note, count in Counter(notes).most_common())
 
 
 def _has_masks(source: Source) -> bool:
@@ -188,7 +192,7 @@ def _write(folder: Path, source: Source, policy: SizePolicy, advance: Callable[[
         names = iter(("images.bin", "masks.bin"))
 
         def mapped(shape: tuple[int, ...], dtype: type[np.uint8]) -> Any:
-            return np.memmap(new / next(names), dtype=dtype, mode="w+", shape=shape)
+            return _reserved(new / next(names), shape, dtype)
 
         rows = _decode(source, policy, mapped, advance)
         arrays = {"images.bin": rows.images, "masks.bin": rows.masks, "sizes.bin": rows.sizes, "kept.bin": rows.kept}
@@ -201,7 +205,23 @@ def _write(folder: Path, source: Source, policy: SizePolicy, advance: Callable[[
                     array.flush()
                 os.truncate(new / name, array.nbytes)
                 files[name] = {"shape": list(array.shape), "bytes": array.nbytes, "sha256": sha256_file(new / name)}
-        write_json(new / "manifest.json", {"format": FORMAT, "files": files, "failures": rows.failures})
+        write_json(
+            new / "manifest.json", {"format": FORMAT, "files": files, "failures": rows.failures, "notes": rows.notes}
+        )
+
+
+def _reserved(path: Path, shape: tuple[int, ...], dtype: type[np.uint8]) -> Any:
+    """A writable memory map whose room on the disk is taken first: a full disk is then an error and not a signal."""
+    num_bytes = int(np.prod(shape))
+    if num_bytes == 0:
+        path.touch()
+        return np.empty(shape, dtype)
+    with path.open("wb") as file:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, num_bytes)
+        else:
+            file.truncate(num_bytes)
+    return np.memmap(path, dtype=dtype, mode="r+", shape=shape)
 
 
 def _open(folder: Path) -> tuple[_Rows | None, str]:
@@ -217,6 +237,7 @@ def _open(folder: Path) -> tuple[_Rows | None, str]:
             sizes=arrays["sizes.bin"],
             kept=arrays["kept.bin"],
             failures=[(int(i), str(reason)) for i, reason in manifest["failures"]],
+            notes=tuple(map(str, manifest["notes"])),
         ), ""
     except (OSError, InputError, KeyError, TypeError, ValueError) as error:
         reason = f"a damaged cache entry was packed anew: {folder.name} ({error})".splitlines()[0]

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.io.files import sha256_file
-from opsin.io.images import read_image
+from opsin.io.images import DecodedImage, read_image
 from opsin.types import SplitName, TaskName
 
 Ints = NDArray[np.int64]
@@ -96,6 +96,13 @@ class Source(Protocol):
             InputError: the bytes cannot be decoded.
         """
 
+    def read(self, i: int) -> DecodedImage:
+        """Sample `i` with notes on what decoding did to it.
+
+        Raises:
+            InputError: the bytes cannot be decoded.
+        """
+
     def mask(self, i: int) -> Bytes | None:
         """uint8 `[H, W]` of sample `i`, or None."""
 
@@ -163,6 +170,10 @@ class ArraySource(Annotated):
         pixels: Bytes = self.images[i]
         return pixels
 
+    def read(self, i: int) -> DecodedImage:
+        """Sample `i`; nothing is done to it."""
+        return DecodedImage(pixels=self.images[i])
+
     def mask(self, i: int) -> Bytes | None:
         """uint8 `[H, W]` of sample `i`, or None."""
         return None if self.masks is None else self.masks[i]
@@ -200,7 +211,15 @@ class FileSource(Annotated):
         Raises:
             ImageError: the file cannot be decoded.
         """
-        return read_image(self.paths[i]).pixels
+        return self.read(i).pixels
+
+    def read(self, i: int) -> DecodedImage:
+        """File `i` with notes on what decoding did to it.
+
+        Raises:
+            ImageError: the file cannot be decoded.
+        """
+        return read_image(self.paths[i])
 
     def mask(self, i: int) -> Bytes | None:
         """None: files of class folders have no masks."""

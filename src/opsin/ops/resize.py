@@ -116,10 +116,11 @@ def fit_mask(mask: Bytes, policy: SizePolicy) -> Bytes:
     Returns:
         uint8 `[policy.height, policy.width]`; VOID where `pad` leaves room.
     """
-    placement = place(*mask.shape, policy)
+    placement = place(mask.shape[0], mask.shape[1], policy)
     rows = _nearest(mask.shape[0], placement.height)
     columns = _nearest(mask.shape[1], placement.width)
-    return _framed(mask[rows[:, None], columns][None], placement, policy, fill=VOID)[0]
+    fitted: Bytes = _framed(mask[rows[:, None], columns][None], placement, policy, fill=VOID)[0]
+    return fitted
 
 
 def unfit_mask(mask: Bytes, height: int, width: int, policy: SizePolicy) -> Bytes:
