@@ -26,6 +26,10 @@ OptimizerName = Literal["sgd", "adam", "adamw", "nadam", "rmsprop", "muon"]
 ScheduleName = Literal["constant", "step", "cosine", "one-cycle", "linear", "plateau"]
 PrecisionName = Literal["auto", "float32", "bfloat16"]
 PolicyName = Literal["none", "randaugment"]
+BlockName = Literal["plain", "residual"]
+UpsampleName = Literal["transpose", "bilinear", "nearest"]
+MaskClassesName = Literal["all", "foreground"]
+MaskLossName = Literal["cross-entropy", "dice", "cross-entropy-dice", "focal", "lovasz", "tversky"]
 BoxLossName = Literal["mse", "smooth_l1", "iou", "giou", "diou", "ciou"]
 
 
@@ -45,8 +49,12 @@ class DataConfig:
         Seed of the drawn splits. Independent of the run's seed, so that seeds share their splits.
     label_level
         Which labels of a set that has several, e.g. `fine` or `coarse` for cifar100.
+    classes
+        Classes of masks: `all`, or `foreground`, which makes one class of all but the background.
     input_size
-        Side of the network's square input in pixels.
+        Side of the network's square input in pixels; its height where there is an input width.
+    input_width
+        Width of the network's input, where it is not square.
     fit
         How images of other shapes become square: squash, crop or pad.
     normalize
@@ -78,7 +86,9 @@ class DataConfig:
     stratify: bool = True
     split_seed: int = 0
     label_level: str | None = None
+    classes: MaskClassesName = "all"
     input_size: int | None = None
+    input_width: int | None = None
     fit: FitName = "squash"
     normalize: NormalizeName = "standard"
     allow_leaks: bool = False
@@ -95,6 +105,9 @@ class DataConfig:
     def __post_init__(self) -> None:
         require(0 < self.val_fraction < 1, "val_fraction", self.val_fraction, "0 < x < 1")
         require(self.input_size is None or 1 <= self.input_size <= 4096, "input_size", self.input_size, "1 to 4096")
+        require(self.input_width is None or 1 <= self.input_width <= 4096, "input_width", self.input_width, "1 to 4096")
+        both = self.input_width is None or self.input_size is not None
+        require(both, "input_width", self.input_width, "an input size, which is then the height")
         require(self.skip_unreadable >= 0, "skip_unreadable", self.skip_unreadable, "0 or more")
         require(self.scenes is None or self.scenes > 0, "scenes", self.scenes, "1 or more")
         require(0 <= self.scene_clutter <= 100, "scene_clutter", self.scene_clutter, "0 to 100")
@@ -131,6 +144,14 @@ class ModelConfig:
         Share of activations dropped before the logits.
     downsample
         How the plain CNN halves its maps: max pooling or stride 2.
+    block
+        Blocks of the U-Net: plain, or residual.
+    stem_stride
+        Stride of the U-Net's first convolution: 1, 2 or 4.
+    upsample
+        How maps grow again where every pixel is classified: transpose, bilinear or nearest.
+    skips
+        Skip connections between maps of the same size, where every pixel is classified.
     """
 
     model: str = "plain"
@@ -144,6 +165,10 @@ class ModelConfig:
     dense_dropout: float | None = None
     dropout: float | None = None
     downsample: Literal["pool", "stride"] | None = None
+    block: BlockName | None = None
+    stem_stride: int | None = None
+    upsample: UpsampleName | None = None
+    skips: bool | None = None
 
     def __post_init__(self) -> None:
         for name in ("filters", "dense"):
@@ -278,6 +303,8 @@ class TrainConfig:
         Share of the target spread evenly over all classes.
     class_weights
         Weigh the loss of each class by its inverse frequency.
+    mask_loss
+        Loss of masks: cross-entropy, dice, their sum, focal, lovasz or tversky.
     box_loss
         Loss of the box in localization: mse, smooth_l1, iou, giou, diou or ciou.
     box_weight
@@ -326,6 +353,7 @@ class TrainConfig:
     ema: float = 0.0
     label_smoothing: float = 0.0
     class_weights: bool = False
+    mask_loss: MaskLossName = "cross-entropy-dice"
     box_loss: BoxLossName = "giou"
     box_weight: float = 1.0
     learn_weights: bool = False

@@ -16,9 +16,12 @@ from opsin.models.network import Network
 from opsin.models.plain import Plain, PlainOptions
 from opsin.models.small import Small, SmallOptions
 from opsin.models.tiny import Tiny, TinyOptions
+from opsin.models.unet import DecoderOptions, Segmenter, UNet, UNetOptions
 
 LEARNED_INPUT = "learned_input"
 """The one option that every network has: begin with a learned normalization of the input."""
+DECODER = "decoder"
+"""Where the options of a network that classifies pixels hold those of its decoder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +99,14 @@ ENTRIES: dict[str, ModelEntry] = {
             options_type=TinyOptions,
             build=Tiny,
         ),
+        ModelEntry(
+            name="unet",
+            description="U-Net: blocks and pooling down, blocks and upsampling back up. Every part is a knob.",
+            source="Ronneberger et al. 2015, arXiv 1505.04597.",
+            default_size=(3, 160, 160),
+            options_type=UNetOptions,
+            build=UNet,
+        ),
     )
 }
 
@@ -113,7 +124,9 @@ def get_entry(name: str) -> ModelEntry:
     return ENTRIES[name]
 
 
-def resolve_options(name: str, config: ModelConfig, *, learned_input: bool = False) -> dict[str, Any]:
+def resolve_options(
+    name: str, config: ModelConfig, *, learned_input: bool = False, decoder: bool = False
+) -> dict[str, Any]:
     """All options of network `name` as plain JSON: its defaults, and over them the knobs set in `config`.
 
     >>> resolve_options("plain", ModelConfig(conv_layers=4, first_filters=16))["filters"]
@@ -123,6 +136,7 @@ def resolve_options(name: str, config: ModelConfig, *, learned_input: bool = Fal
         name: the architecture.
         config: knobs; None leaves the default. `config.model` is not looked at.
         learned_input: begin with a learned normalization of the input.
+        decoder: the network classifies pixels: it has the decoder's knobs too; what both have, both get.
 
     Raises:
         ConfigError: no such network, a knob that it does not have, or knobs that contradict each other.
@@ -130,13 +144,16 @@ def resolve_options(name: str, config: ModelConfig, *, learned_input: bool = Fal
     entry = get_entry(name)
     given = {key: getattr(config, key) for key in field_names(ModelConfig) if key != "model"}
     given = {key: value for key, value in given.items() if value is not None}
+    extra = {key: given[key] for key in field_names(DecoderOptions) if decoder and key in given}
     for key in given:
-        if key not in entry.knobs:
+        if key not in entry.knobs and key not in extra:
             raise ConfigError(f"network `{name}` has no knob `{key}`", got=key, expected=", ".join(entry.knobs))
+    given = {key: value for key, value in given.items() if key in entry.knobs}
     if "conv_layers" in entry.knobs:
         given = _count_to_filters(given)
     options = from_dict(entry.options_type, given, where=f"options of {name}")
-    return _plain(options) | ({LEARNED_INPUT: True} if learned_input else {})
+    above = {DECODER: _plain(from_dict(DecoderOptions, extra, where="options of the decoder"))} if decoder else {}
+    return _plain(options) | above | ({LEARNED_INPUT: True} if learned_input else {})
 
 
 def build_backbone(spec: ModelSpec) -> Backbone:
@@ -146,7 +163,7 @@ def build_backbone(spec: ModelSpec) -> Backbone:
         ConfigError: no such network, an option that it does not have, or images too small for it.
     """
     entry = get_entry(spec.name)
-    options = {key: value for key, value in spec.options.items() if key != LEARNED_INPUT}
+    options = {key: value for key, value in spec.options.items() if key not in (LEARNED_INPUT, DECODER)}
     checked = from_dict(entry.options_type, options, where=f"options of {spec.name}")
     return entry.build(spec.channels, spec.height, spec.width, checked)
 
@@ -173,6 +190,24 @@ def build_network(spec: ModelSpec, outputs: Mapping[str, int], *, seed: int | No
         channels=spec.channels,
         height=spec.height,
         width=spec.width,
+        learned_input=bool(spec.options.get(LEARNED_INPUT, False)),
+    )
+
+
+def build_segmenter(spec: ModelSpec, num_classes: int) -> Segmenter:
+    """The network of `spec` with a decoder over its pyramid, which gives each pixel `num_classes` logits.
+
+    Raises:
+        ConfigError: as `build_backbone`, or the network has no feature maps.
+    """
+    decoder = from_dict(DecoderOptions, spec.options.get(DECODER, {}), where="options of the decoder")
+    return Segmenter(
+        build_backbone(spec),
+        num_classes,
+        channels=spec.channels,
+        height=spec.height,
+        width=spec.width,
+        options=decoder,
         learned_input=bool(spec.options.get(LEARNED_INPUT, False)),
     )
 

@@ -132,6 +132,9 @@ def _multiply_adds(layer: nn.Module, output: Tensor) -> int:
     """Products summed by a convolution or a dense layer: outputs times the inputs that each one looks at."""
     if isinstance(layer, nn.Conv2d):
         return output.numel() * (layer.in_channels // layer.groups) * prod(layer.kernel_size)
+    if isinstance(layer, nn.ConvTranspose2d):
+        positions = output.numel() // prod(layer.stride)
+        return positions * (layer.in_channels // layer.groups) * prod(layer.kernel_size)
     if isinstance(layer, nn.Linear):
         return output.numel() * layer.in_features
     return 0
