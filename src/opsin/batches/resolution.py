@@ -10,7 +10,8 @@ from torch.nn import functional
 def resize_batch(images: Tensor, side: int) -> Tensor:
     """Images with both sides `side`, by bilinear interpolation that averages when it makes smaller (antialias).
 
-    For progressive resolution in training. Boxes and masks are not moved by it; image files go through `ops.resize`.
+    For progressive resolution in training. Boxes and masks are not moved by it: a step of training scales its boxes.
+    Image files go through `ops.resize`.
 
     Args:
         images: uint8 or float32 [B, C, H, W]. uint8 is about four times as fast, and is rounded.

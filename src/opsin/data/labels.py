@@ -51,14 +51,14 @@ def check_labels(splits: Mapping[SplitName, Source], classes: Sequence[str], *, 
     """Refuse labels that training cannot use.
 
     Raises:
-        DataError: an empty split, a label outside the classes, fewer than two classes, or a class without a training
+        DataError: an empty split, a label outside the classes, fewer than two classes (unless there are boxes to find), or a class without a training
             sample. A class that is absent from val or test is tolerated: its scores are "n/a" there.
     """
     for name, source in splits.items():
         if len(source) == 0:
             raise DataError(f"split `{name}` is empty", where=where, expected="at least one sample")
         _check_range(name, source, classes, where)
-    if len(classes) < 2:
+    if len(classes) < 2 and any(source.boxes is None for source in splits.values()):
         raise DataError(
             "there is only one class, so there is nothing to tell apart",
             where=where,

@@ -14,7 +14,7 @@ from opsin.report.formats import is_number
 from opsin.runs import Run
 from opsin.types import Score
 
-HEADLINES = {"classify": "accuracy", "localize": "mean_iou", "segment": "mean_iou"}
+HEADLINES = {"classify": "accuracy", "localize": "joint_accuracy", "segment": "mean_iou"}
 """The score that a report of each task opens with."""
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from opsin.errors import ConfigError, nearest
 from opsin.tasks.base import Drawing, ScoreKind, Targets, Task
 from opsin.tasks.classify import Classify
+from opsin.tasks.localize import Localize
 
-__all__ = ["Classify", "Drawing", "ScoreKind", "Targets", "Task", "get_task"]
+__all__ = ["Classify", "Drawing", "Localize", "ScoreKind", "Targets", "Task", "get_task"]
 
-_TASKS: dict[str, Task] = {"classify": Classify()}
+_TASKS: dict[str, Task] = {"classify": Classify(), "localize": Localize()}
 
 
 def get_task(name: str) -> Task:

@@ -11,7 +11,7 @@ scores are, and how a target is drawn. Every other room works through this inter
 | target in `Batch`, `Targets` | labels | labels, boxes | masks |
 | outputs of the network | logits [B, K] | logits [B, K], boxes [B, 4] | logits [B, K, H, W] |
 | predictions (`decode`) | probabilities [B, K] | probabilities [B, K], boxes [B, 4] | masks [B, H, W] |
-| main score | accuracy | accuracy with IoU >= 0.5 | mean IoU |
+| main score | accuracy | class right and IoU >= 0.6 | mean IoU |
 """
 
 from __future__ import annotations

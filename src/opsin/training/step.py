@@ -96,7 +96,12 @@ class Stepper:
         batch = batch.to(self.device)
         seed = self.settings.seed
         seen = augment(batch, self.config.augment, seed=seed, epoch=epoch, num_classes=self.num_classes)
-        return seen if side is None else replace(seen, images=resize_batch(seen.images, side))
+        if side is None:
+            return seen
+        height, width = seen.images.shape[-2:]
+        scale = torch.tensor([side / width, side / height] * 2, device=self.device)
+        boxes = None if seen.boxes is None else seen.boxes * scale
+        return replace(seen, images=resize_batch(seen.images, side), boxes=boxes)
 
     def _backward(self, batch: Batch, parts: int) -> dict[str, float]:
         """Gradients of the mean loss of `batch`."""

@@ -1,0 +1,290 @@
+"""Localization: which class the one object of an image has, and the box around it.
+
+The target is a label and a box. The network has a class head and a box head (`models.localizer`); the loss is
+cross-entropy and one of the losses of `ops.boxes`, weighted by hand or by learned uncertainties; a prediction is the
+softmax's probabilities and a box in pixels.
+
+Shapes: B samples of a batch, N samples of a split, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from opsin.config import BoxLossName
+from opsin.errors import DataError
+from opsin.models.localizer import build_localizer
+from opsin.models.registry import ModelSpec
+from opsin.ops.box_pictures import PREDICTED, TRUE, draw_box
+from opsin.ops.boxes import area, box_losses, iou, weighted_by_uncertainty
+from opsin.ops.losses import cross_entropy, inverse_frequency_weights
+from opsin.ops.resize import unfit_boxes
+from opsin.ops.scores import check_predictions, log_losses
+from opsin.tasks.base import Arrays, Drawing, ScoreKind, Targets, rgb
+from opsin.tasks.classify_scores import NUM_TOP
+from opsin.tasks.localize_scores import GOOD_IOU, Outcomes, localization_details, localization_scores
+from opsin.types import Prediction, Score, SizePolicy, TaskName
+
+if TYPE_CHECKING:
+    from opsin.batches.batch import Batch
+    from opsin.config import TrainConfig
+    from opsin.data.samples import Samples
+
+_KINDS = {
+    "accuracy": ScoreKind(title="accuracy of the class"),
+    "mean_iou": ScoreKind(title="mean IoU of the boxes"),
+    "median_iou": ScoreKind(title="median IoU of the boxes"),
+    "good_boxes": ScoreKind(title=f"good boxes, IoU at least {GOOD_IOU:g}"),
+    "joint_accuracy": ScoreKind(title="class right and box good"),
+    "centre_error_px": ScoreKind(title="mean error of the centre, px", higher_is_better=False, share=False),
+    "size_error_px": ScoreKind(title="mean error of width and height, px", higher_is_better=False, share=False),
+    "loss": ScoreKind(title="loss, weighted sum of the two", higher_is_better=False, share=False),
+    "class_loss": ScoreKind(title="negative log likelihood of the class", higher_is_better=False, share=False),
+    "box_loss": ScoreKind(title="loss of the box", higher_is_better=False, share=False),
+}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Localize:
+    """One label and one box for each image.
+
+    `box_loss`: as in `TrainConfig`; None where a network is scored without its training being known, and then no loss
+    of boxes is scored. `box_weight`: weight of the box's loss. `learn_weights`: learn it instead. `threshold`: IoU
+    from which on a box is good. `label_smoothing`, `class_weights`: as in classification.
+    """
+
+    box_loss: BoxLossName | None = None
+    box_weight: float = 1.0
+    learn_weights: bool = False
+    threshold: float = GOOD_IOU
+    label_smoothing: float = 0.0
+    class_weights: Tensor | None = None
+
+    @property
+    def name(self) -> TaskName:
+        return "localize"
+
+    @property
+    def main_score(self) -> str:
+        return "joint_accuracy"
+
+    @property
+    def score_kinds(self) -> Mapping[str, ScoreKind]:
+        return MappingProxyType(_KINDS)
+
+    def for_training(self, config: TrainConfig, samples: Samples, num_classes: int) -> Localize:
+        """This task with the losses of `config`.
+
+        Raises:
+            DataError: the samples have no labels or no boxes.
+        """
+        labels, _ = _known(Targets.of(samples))
+        weights = None
+        if config.class_weights:
+            counts = np.bincount(labels, minlength=num_classes)
+            weights = torch.from_numpy(inverse_frequency_weights(counts)).float()
+        return replace(
+            self,
+            box_loss=config.box_loss,
+            box_weight=config.box_weight,
+            learn_weights=config.learn_weights,
+            label_smoothing=config.label_smoothing,
+            class_weights=weights,
+        )
+
+    def build(self, spec: ModelSpec, num_classes: int) -> nn.Module:
+        """A network with a class head and a box head: outputs {"logits": [B, K], "boxes": [B, 4]}."""
+        network = build_localizer(spec, num_classes)
+        network.log_variances.requires_grad_(self.learn_weights)
+        return network
+
+    def loss(self, outputs: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+        """Mean losses of the batch: "class_loss", "box_loss", and their weighted sum "loss"; scalar float32.
+
+        Where weights are learned, the weights in force are given too. A box that augmentation has moved out of its
+        image has no loss.
+
+        Raises:
+            DataError: the batch has no labels or no boxes.
+        """
+        class_losses = cross_entropy(
+            outputs["logits"],
+            _batch_labels(batch),
+            label_smoothing=self.label_smoothing,
+            class_weights=self.class_weights,
+        )
+        parts = {"class_loss": class_losses.mean(), "box_loss": self._box_losses(outputs["boxes"], batch).mean()}
+        if not self.learn_weights:
+            return {"loss": parts["class_loss"] + self.box_weight * parts["box_loss"], **parts}
+        log_variances = outputs["log_variances"]
+        total = weighted_by_uncertainty(torch.stack([parts["class_loss"], parts["box_loss"]]), log_variances)
+        weights = dict(zip(("class_weight", "box_weight"), torch.exp(-log_variances.detach()), strict=True))
+        return {"loss": total, **parts, **weights}
+
+    def losses_per_sample(self, outputs: Mapping[str, Tensor], batch: Batch) -> Tensor:
+        """Negative log likelihood and the box's loss of each sample, weighted as by hand: float32 [B]."""
+        class_losses = cross_entropy(outputs["logits"], _batch_labels(batch))
+        return class_losses + self.box_weight * self._box_losses(outputs["boxes"], batch)
+
+    def _box_losses(self, boxes: Tensor, batch: Batch) -> Tensor:
+        """The box's loss of each sample, [B]; coordinates count as shares of the image's sides."""
+        true = _batch_boxes(batch)
+        height, width = batch.images.shape[-2:]
+        sides = boxes.new_tensor([width, height, width, height])
+        losses = box_losses(self.box_loss or "giou", boxes / sides, true.to(boxes) / sides)
+        return torch.where(area(true) > 0, losses, torch.zeros_like(losses))
+
+    def batch_scores(self, outputs: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+        """Accuracy, mean IoU, good boxes and both of the batch."""
+        right = outputs["logits"].detach().argmax(dim=1) == _batch_labels(batch)
+        overlap = iou(outputs["boxes"].detach(), _batch_boxes(batch).to(outputs["boxes"]))
+        good = overlap >= self.threshold
+        return {
+            "accuracy": right.float().mean(),
+            "mean_iou": overlap.mean(),
+            "good_boxes": good.float().mean(),
+            "joint_accuracy": (right & good).float().mean(),
+        }
+
+    def decode(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """{"probabilities": float32 [B, K], "boxes": float32 [B, 4] xyxy in pixels of the network's input}."""
+        return {"probabilities": outputs["logits"].float().softmax(dim=1), "boxes": outputs["boxes"].float()}
+
+    def fit(self, predictions: Arrays, targets: Targets) -> dict[str, float]:
+        """Nothing is fitted."""
+        return {}
+
+    def scores(
+        self, predictions: Arrays, targets: Targets, classes: Sequence[str], *, intervals: bool = True
+    ) -> dict[str, Score]:
+        """Accuracy, mean and median IoU, good boxes, joint accuracy, errors in pixels; losses of a known training.
+
+        Raises:
+            DataError: predictions and targets do not match, or are out of range.
+        """
+        probabilities, boxes, labels, true = _checked(predictions, targets, classes)
+        found = localization_scores(
+            Outcomes.of(probabilities, boxes, labels, true), threshold=self.threshold, intervals=intervals
+        )
+        ordered = {name: found[name] for name in _KINDS if name in found}
+        return ordered | self._loss_scores(probabilities, boxes, labels, true, targets.image_size)
+
+    def _loss_scores(
+        self,
+        probabilities: NDArray[np.floating],
+        boxes: NDArray[np.floating],
+        labels: NDArray[np.int64],
+        true: NDArray[np.floating],
+        image_size: tuple[int, int] | None,
+    ) -> dict[str, Score]:
+        """The losses that training descends, without smoothing and class weights; none where they are not known."""
+        if self.box_loss is None or image_size is None:
+            return {}
+        sides = torch.tensor([*image_size[::-1], *image_size[::-1]], dtype=torch.float64)
+        pair = (torch.from_numpy(np.asarray(b, np.float64)) / sides for b in (boxes, true))
+        class_loss = float(log_losses(probabilities, labels).mean())
+        box_loss = float(box_losses(self.box_loss, *pair).mean())
+        parts = {"class_loss": Score(class_loss), "box_loss": Score(box_loss)}
+        return parts if self.learn_weights else {"loss": Score(class_loss + self.box_weight * box_loss), **parts}
+
+    def details(
+        self,
+        predictions: Arrays,
+        targets: Targets,
+        classes: Sequence[str],
+        *,
+        fitted: Mapping[str, float] | None = None,
+    ) -> dict[str, Any]:
+        """Good and bad boxes, the curve over thresholds, errors, each class, and the samples of the gallery.
+
+        Raises:
+            DataError: predictions and targets do not match, or are out of range.
+        """
+        probabilities, boxes, labels, true = _checked(predictions, targets, classes)
+        return localization_details(
+            Outcomes.of(probabilities, boxes, labels, true),
+            boxes,
+            true,
+            classes,
+            targets.ids,
+            threshold=self.threshold,
+            image_size=targets.image_size,
+        )
+
+    def describe(
+        self,
+        predictions: Arrays,
+        i: int,
+        classes: Sequence[str],
+        file: str,
+        *,
+        original_size: tuple[int, int] | None = None,
+        policy: SizePolicy | None = None,
+        notes: tuple[str, ...] = (),
+    ) -> Prediction:
+        """The likeliest class of image `i`, and its box in pixels of the original, cut at its edge."""
+        row = predictions["probabilities"][i]
+        best = np.argsort(-row, kind="stable")[:NUM_TOP]
+        top = tuple((str(classes[k]), float(row[k])) for k in best)
+        box = predictions["boxes"][i]
+        if original_size is not None and policy is not None:
+            height, width = original_size
+            box = np.clip(unfit_boxes(box, height, width, policy), 0, [width, height, width, height])
+        x1, y1, x2, y2 = (float(x) for x in box)
+        return Prediction(file=file, label=top[0][0], score=top[0][1], top=top, box=(x1, y1, x2, y2), notes=notes)
+
+    def draw_target(self, image: NDArray[np.uint8], targets: Targets, i: int, classes: Sequence[str]) -> Drawing:
+        """The image with the true box, captioned with its class."""
+        labels, boxes = _known(targets)
+        return Drawing(pixels=draw_box(rgb(image), boxes[i], TRUE), caption=str(classes[labels[i]]))
+
+    def draw_prediction(self, image: NDArray[np.uint8], predictions: Arrays, i: int, classes: Sequence[str]) -> Drawing:
+        """The image with the predicted box, captioned with the likeliest class and its probability."""
+        row = predictions["probabilities"][i]
+        best = int(row.argmax())
+        pixels = draw_box(rgb(image), predictions["boxes"][i], PREDICTED)
+        return Drawing(pixels=pixels, caption=f"{classes[best]} {row[best]:.1%}")
+
+
+def _known(targets: Targets) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    if targets.labels is None or targets.boxes is None:
+        got = "no labels" if targets.labels is None else "no boxes"
+        raise DataError("these samples have no label and box each", got=got, expected="one label and one box each")
+    return targets.labels, targets.boxes
+
+
+def _batch_labels(batch: Batch) -> Tensor:
+    if batch.labels is None:
+        raise DataError("a batch without labels", expected="int64 [B]", do="localization needs a label for each image")
+    return batch.labels
+
+
+def _batch_boxes(batch: Batch) -> Tensor:
+    if batch.boxes is None:
+        raise DataError(
+            "a batch without boxes", expected="float32 [B, 4]", do="localization needs a box for each image"
+        )
+    return batch.boxes
+
+
+def _checked(
+    predictions: Arrays, targets: Targets, classes: Sequence[str]
+) -> tuple[NDArray[np.floating], NDArray[np.floating], NDArray[np.int64], NDArray[np.float32]]:
+    """Probabilities [N, K], boxes [N, 4], labels [N] and true boxes [N, 4], after checking that they can be scored."""
+    labels, true = _known(targets)
+    probabilities, boxes = predictions["probabilities"], predictions["boxes"]
+    check_predictions(probabilities, labels)
+    if probabilities.shape[1] != len(classes):
+        got, expected = f"{probabilities.shape[1]} columns", f"{len(classes)} classes"
+        raise DataError("the predictions are of other classes", got=got, expected=expected)
+    if boxes.shape != true.shape or not np.isfinite(boxes).all():
+        raise DataError("the predicted boxes cannot be scored", got=list(boxes.shape), expected=list(true.shape))
+    return probabilities, boxes, labels, true
