@@ -52,7 +52,17 @@ BY_NAME: dict[str, dict[str, Any]] = {
 OURS = ("small", "tiny")
 FEW_SAMPLES = {"epochs": 30, "batch_size": 64}
 PHOTOS = {"epochs": 24, "batch_size": 64, "resolutions": [64, 96]}
-VAL_FRACTION = {"cifar10": 0.05, "cifar100": 0.05, "mnist": 5 / 60}
+DATA_BY_NAME: dict[str, dict[str, Any]] = {
+    "mnist": {"val_fraction": 5 / 60},
+    "cifar10": {"val_fraction": 0.05},
+    "cifar100": {"val_fraction": 0.05},
+}
+"""How a catalogue set is divided: of tens of thousands of samples, a small share measures well enough."""
+
+
+def data_defaults(name: str) -> dict[str, Any]:
+    """The part of `defaults_for` that has to be known before a set is loaded, by its catalogue name."""
+    return dict(DATA_BY_NAME.get(name, {}))
 
 
 def defaults_for(dataset: Dataset, *, model: str | None = None) -> dict[str, Any]:
@@ -64,12 +74,13 @@ def defaults_for(dataset: Dataset, *, model: str | None = None) -> dict[str, Any
         dataset: whose settings.
         model: the network that the user chose; None lets the data set choose.
     """
-    settings: dict[str, Any] = {"val_fraction": VAL_FRACTION.get(dataset.name, 0.1)}
+    name = dataset.name if dataset.published else ""
+    settings = data_defaults(name)
     photos = dataset.size is None or max(dataset.size) > PHOTO_SIDE_PX
-    settings |= AUGMENTATION.get(dataset.name, PHOTO_AUGMENTATION if photos else {"shift": 2})
+    settings |= AUGMENTATION.get(name, PHOTO_AUGMENTATION if photos else {"shift": 2})
     if photos:
         settings["input_size"] = PHOTO_SIDE_PX
-    ours = SMALL | BY_NAME.get(dataset.name, PHOTOS if photos else FEW_SAMPLES)
+    ours = SMALL | BY_NAME.get(name, PHOTOS if photos else FEW_SAMPLES)
     if model in (None, ours["model"]):
         return settings | ours
     return settings | (SMALL | FEW_SAMPLES | {"model": model} if model in OURS else OTHER_NETWORKS)

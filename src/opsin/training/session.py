@@ -33,7 +33,7 @@ from opsin.runs import RUNS_FOLDER, Run, next_name
 from opsin.tasks import get_task
 from opsin.tasks.base import Task
 from opsin.training import checkpoints, machine, precision
-from opsin.training.defaults import defaults_for, read_recipe
+from opsin.training.defaults import data_defaults, defaults_for, read_recipe
 from opsin.training.finish import finish
 from opsin.training.loop import Trainer
 from opsin.training.precision import Choice, Precision
@@ -121,7 +121,7 @@ def prepare_from(
     """Load the data, resolve the settings against its defaults, and make everything ready for the first step."""
     place = {"source": source_name(data), "root": str(root) if root else None}
     layers = (read_recipe(recipe) if recipe else {}, settings, place)
-    first = settings_of.resolve(*layers)
+    first = settings_of.resolve(data_defaults(place["source"] or ""), *layers)
     dataset = _loaded(data, root, first)
     model = {**layers[0], **settings}.get("model")
     config = settings_of.resolve(defaults_for(dataset, model=model), {"task": dataset.task}, *layers)
