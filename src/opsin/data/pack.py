@@ -182,7 +182,7 @@ def counted(notes: Sequence[str]) -> tuple[str, ...]:
 
 
 def _has_masks(source: Source) -> bool:
-    return getattr(source, "masks", None) is not None
+    return getattr(source, "masks", None) is not None or getattr(source, "has_masks", False)
 
 
 def _write(folder: Path, source: Source, policy: SizePolicy, advance: Callable[[int], None]) -> None:

@@ -204,6 +204,22 @@ def _turn_upright(image: Image.Image, container: Container, notes: list[str]) ->
     return image.transpose(UPRIGHT[orientation]), orientation
 
 
+def turn_upright(values: np.ndarray, orientation: int) -> np.ndarray:
+    """Values [H, W], uint8, of the stored pixels of a photo, turned as EXIF orientation 1 to 8 turns the photo."""
+    if orientation == 1:
+        return values
+    return np.ascontiguousarray(np.asarray(Image.fromarray(values).transpose(UPRIGHT[orientation])))
+
+
+def encode_mask(indices: np.ndarray, palette: np.ndarray) -> bytes:
+    """A palette PNG of class numbers uint8 [H, W], with the colours uint8 [256, 3]."""
+    image = Image.fromarray(np.ascontiguousarray(indices))
+    image.putpalette(palette.tobytes())
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", bits=8)
+    return buffer.getvalue()
+
+
 def _to_rgb(image: Image.Image, container: Container, notes: list[str]) -> Image.Image:
     """Any mode as RGB, by the table at the top of this file."""
     if container.bits > 8:
