@@ -52,7 +52,8 @@ def check_labels(splits: Mapping[SplitName, Source], classes: Sequence[str], *, 
 
     Raises:
         DataError: an empty split, a label outside the classes, fewer than two classes (unless there are boxes to find),
-            or a class without a training sample. A class that is absent from val or test is tolerated: its scores are "n/a" there.
+            or a class without a training sample. A class that is absent from val or test is tolerated: its scores are
+            "n/a" there.
     """
     for name, source in splits.items():
         if len(source) == 0:
