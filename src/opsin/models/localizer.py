@@ -28,33 +28,48 @@ HIDDEN = 64
 NUM_LOSSES = 2
 
 
-class CellBoxes(nn.Module):
-    """Boxes from maps: pooling - 3x3 convolution - norm - ReLU, added to the maps it came from; then the cells' votes.
+class Surroundings(nn.Module):
+    """What the cells know for their box: 1x1 convolution of their own maps + 3x3 of the pooled ones - norm - ReLU.
+
+    The pooled maps let a cell see two cells farther to every side, at a quarter of the work.
 
     Args:
         channels: of the coarsest maps.
-        height, width: sides in pixels of the images that the network is built for; a cell's edges start a quarter of
-            them away.
     """
 
-    def __init__(self, channels: int, height: int, width: int) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        self.reach = min(height, width) / 4
-        self.near = nn.Conv2d(channels, HIDDEN, 1, bias=False)
+        self.own = nn.Conv2d(channels, HIDDEN, 1, bias=False)
         self.around = nn.Conv2d(channels, HIDDEN, 3, padding=1, bias=False)
         self.norm = frozen_scale_norm(HIDDEN)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Maps float [B, C, h, w] to [B, F, h, w]."""
+        around = self.around(functional.max_pool2d(maps, 2, ceil_mode=True))
+        around = functional.interpolate(around, scale_factor=2.0, mode="nearest")
+        rows, columns = maps.shape[-2:]
+        return functional.relu(self.norm(self.own(maps) + around[..., :rows, :columns]))
+
+
+class CellBoxes(nn.Module):
+    """Boxes from the cells' votes.
+
+    Args:
+        height, width: sides in pixels of the images that the network is built for; at the start, each cell says that
+            the edges are a quarter of the shorter one away.
+    """
+
+    def __init__(self, height: int, width: int) -> None:
+        super().__init__()
+        self.reach = min(height, width) / 4
         self.votes = nn.Conv2d(HIDDEN, 5, 1)
         nn.init.zeros_(self.votes.weight)
-        nn.init.zeros_(self.votes.bias)
+        nn.init.zeros_(self.votes.bias)  # type: ignore[arg-type]
 
     def forward(self, maps: Tensor, height: int, width: int) -> Tensor:
-        """Boxes float32 [B, 4], xyxy in pixels of images of `height` x `width`, of their maps [B, C, h, w]."""
-        around = functional.interpolate(
-            self.around(functional.max_pool2d(maps, 2, ceil_mode=True)), size=maps.shape[-2:], mode="nearest"
-        )
-        hidden = functional.relu(self.norm(self.near(maps) + around))
+        """Boxes float32 [B, 4], xyxy in pixels of images of `height` x `width`, of maps [B, F, h, w]."""
         with torch.autocast(maps.device.type, enabled=False):
-            votes = functional.conv2d(hidden.float(), self.votes.weight, self.votes.bias)
+            votes = functional.conv2d(maps.float(), self.votes.weight, self.votes.bias)
             shares = votes[:, 0].flatten(1).softmax(dim=1)
             edges = self._edges(votes[:, 1:], height, width).flatten(2)
             return torch.einsum("bn,bkn->bk", shares, edges)
@@ -107,11 +122,7 @@ class Localizer(Network):
 
     def __init__(self, backbone: Backbone, spec: ModelSpec, num_classes: int) -> None:
         has_maps = bool(backbone.pyramid_channels)
-        boxes = (
-            CellBoxes(backbone.pyramid_channels[-1], spec.height, spec.width)
-            if has_maps
-            else VectorBoxes(backbone.num_features)
-        )
+        boxes = CellBoxes(spec.height, spec.width) if has_maps else VectorBoxes(backbone.num_features)
         super().__init__(
             backbone,
             {"logits": backbone.head(num_classes), "boxes": boxes},
@@ -120,7 +131,7 @@ class Localizer(Network):
             width=spec.width,
             learned_input=bool(spec.options.get(LEARNED_INPUT, False)),
         )
-        self.has_maps = has_maps
+        self.surroundings = Surroundings(backbone.pyramid_channels[-1]) if has_maps else None
         self.log_variances = nn.Parameter(torch.zeros(NUM_LOSSES), requires_grad=False)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
@@ -134,9 +145,12 @@ class Localizer(Network):
         self._check(images)
         height, width = images.shape[-2:]
         images = self.normalize(images)
-        levels = self.backbone.pyramid(images) if self.has_maps else []
-        features = self.backbone.vector(levels) if self.has_maps else self.backbone(images)
-        boxes: Tensor = self.heads["boxes"](levels[-1] if self.has_maps else features, height, width)
+        if self.surroundings is None:
+            features = source = self.backbone(images)
+        else:
+            levels = self.backbone.pyramid(images)
+            features, source = self.backbone.vector(levels), self.surroundings(levels[-1])
+        boxes: Tensor = self.heads["boxes"](source, height, width)
         outputs = {"logits": self.heads["logits"](features)}
         if self.training:
             return outputs | {"boxes": boxes, "log_variances": self.log_variances}

@@ -12,6 +12,7 @@ from typing import Any
 
 from opsin.data.samples import Dataset
 from opsin.errors import ConfigError, nearest
+from opsin.training.mask_defaults import mask_defaults
 
 PHOTO_SIDE_PX = 96
 """Side that photos are brought to: enough for their content, little enough for two cores."""
@@ -51,6 +52,16 @@ BY_NAME: dict[str, dict[str, Any]] = {
 """Which network of ours a set gets, how long it is trained, and what else it needs."""
 OURS = ("small", "tiny")
 FEW_SAMPLES = {"epochs": 30, "batch_size": 64}
+SCENES: dict[str, Any] = {
+    "model": "tiny",
+    "epochs": 5,
+    "batch_size": 250,
+    "label_smoothing": 0.05,
+    "lr": 0.06,
+    "warmup": 0.03,
+    "box_weight": 2.0,
+}
+"""Digit scenes, whose places are random as they are: no augmentation."""
 PHOTOS = {"epochs": 24, "batch_size": 64, "resolutions": [64, 96]}
 DATA_BY_NAME: dict[str, dict[str, Any]] = {
     "mnist": {"val_fraction": 5 / 60},
@@ -74,13 +85,28 @@ def defaults_for(dataset: Dataset, *, model: str | None = None) -> dict[str, Any
         dataset: whose settings.
         model: the network that the user chose; None lets the data set choose.
     """
+    if dataset.task == "segment":
+        return mask_defaults(dataset) | ({} if model in (None, "unet") else {"model": model})
     name = dataset.name if dataset.published else ""
+    if dataset.task == "localize":
+        return box_defaults(dataset, model=model)
     settings = data_defaults(name)
     photos = dataset.size is None or max(dataset.size) > PHOTO_SIDE_PX
     settings |= AUGMENTATION.get(name, PHOTO_AUGMENTATION if photos else {"shift": 2})
     if photos:
         settings["input_size"] = PHOTO_SIDE_PX
     ours = SMALL | BY_NAME.get(name, PHOTOS if photos else FEW_SAMPLES)
+    if model in (None, ours["model"]):
+        return settings | ours
+    return settings | (SMALL | FEW_SAMPLES | {"model": model} if model in OURS else OTHER_NETWORKS)
+
+
+def box_defaults(dataset: Dataset, *, model: str | None = None) -> dict[str, Any]:
+    """Settings for one object in each image. Nothing here cuts a part of the object off, as random crops would."""
+    photos = dataset.size is None or max(dataset.size) > PHOTO_SIDE_PX
+    settings: dict[str, Any] = {"flip": 0.5, "input_size": PHOTO_SIDE_PX} if photos else {}
+    scenes = dataset.published and dataset.name == "digit_scenes"
+    ours = SMALL | (SCENES if scenes else PHOTOS if photos else FEW_SAMPLES)
     if model in (None, ours["model"]):
         return settings | ours
     return settings | (SMALL | FEW_SAMPLES | {"model": model} if model in OURS else OTHER_NETWORKS)
