@@ -30,6 +30,12 @@ def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.fixture
+def quick_settings() -> dict[str, Any]:
+    """Settings that train on digits for a second."""
+    return QUICK
+
+
+@pytest.fixture
 def quick_run(tmp_path: Path) -> Callable[..., Run]:
     """Trains on digits for a second; keyword arguments override the quick settings."""
 

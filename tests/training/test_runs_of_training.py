@@ -6,7 +6,9 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -17,7 +19,7 @@ from opsin.errors import ConfigError, DivergedError, InterruptedRunError, RunErr
 from opsin.io.tensors import read_tensors
 from opsin.progress import Reporter
 from opsin.runs import Run
-from opsin.training import checkpoints, guards
+from opsin.training import checkpoints, defaults, guards, train
 from opsin.training.loop import Trainer
 from opsin.training.step import Stepper
 
@@ -197,3 +199,20 @@ def test_a_tensorboard_log_holds_every_epoch_of_the_run(quick_run: Quick) -> Non
     log.Reload()
     logged = [(e.step, pytest.approx(e.value)) for e in log.Scalars("accuracy/val")]
     assert [(e["epoch"], e["val"]["accuracy"]) for e in run.epochs] == logged
+
+
+def test_the_split_is_drawn_with_the_share_that_the_config_tells(
+    tmp_path: Path, quick_settings: dict[str, Any]
+) -> None:
+    labels = np.arange(600) % 3
+    images = np.random.default_rng(0).integers(0, 255, (600, 8, 8), dtype=np.uint8)
+    arrays = {"images": images, "labels": labels}
+    run = train(arrays, name="shares", out=tmp_path, **(quick_settings | {"subset": None, "epochs": 1}))
+    counts = {split: entry["n"] for split, entry in run.data["splits"].items()}
+    assert counts["val"] == round(600 * run.config.data.val_fraction)
+
+
+def test_a_catalogue_set_is_divided_as_its_own_defaults_say() -> None:
+    for name, settings in defaults.DATA_BY_NAME.items():
+        assert settings.items() <= defaults.data_defaults(name).items()
+    assert defaults.data_defaults("a folder of mine") == {}

@@ -1,0 +1,161 @@
+"""What a resumed run owes an unbroken one, beyond equal steps: its log, its early stop, its budget."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from opsin.errors import DivergedError, InterruptedRunError
+from opsin.io.tensors import read_tensors
+from opsin.progress import Reporter
+from opsin.runs import Run
+from opsin.tasks.classify import Classify
+from opsin.training import session
+from opsin.training.checkpoints import Checkpoint, load, save
+from opsin.training.loop import Trainer
+from opsin.types import Score
+
+Quick = Callable[..., Run]
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing in the code catches it."""
+
+
+def weights(run: Run) -> dict[str, torch.Tensor]:
+    return read_tensors(run.model_folder / "weights.safetensors")[0]
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def die(*args: object, **kwargs: object) -> None:
+    raise Killed
+
+
+def test_an_epoch_that_is_logged_before_its_end_is_checkpointed_is_logged_once(
+    quick_run: Quick, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # the last step of an epoch leaves a checkpoint, the epoch is logged, and then the process dies
+    original = Trainer._step
+
+    def step(self: Trainer, *args: object, **kwargs: object) -> None:
+        if self.state.step == 5:
+            raise Killed
+        original(self, *args, **kwargs)  # type: ignore[arg-type]
+        if self.state.step == 4:
+            self.save_checkpoint()
+
+    assert quick_run("steps").epochs[0]["step"] == 4
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_step", step)
+        patch.setattr(Trainer, "_checkpoint_if_due", lambda self: None)
+        with pytest.raises(Killed):
+            quick_run("killed")
+    assert [epoch["epoch"] for epoch in quick_run("killed", resume=True).epochs] == [1, 2, 3]
+
+
+def test_a_run_that_had_stopped_early_when_it_was_killed_trains_no_further(
+    quick_run: Quick, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"optimizer": "sgd", "lr": 1e-9, "schedule": "constant", "patience": 2, "epochs": 9}
+    settings["restore_best"] = False
+    unbroken = quick_run("unbroken", **settings)
+    with monkeypatch.context() as patch:
+        patch.setattr(session, "finish", die)
+        with pytest.raises(Killed):
+            quick_run("killed", **settings)
+    resumed = quick_run("killed", resume=True, **settings)
+    assert len(resumed.epochs) == len(unbroken.epochs)
+    assert resumed.summary["stopped"] == "early"
+    assert same(weights(unbroken), weights(resumed))
+
+
+def test_more_patience_takes_a_run_on_that_had_stopped_early(quick_run: Quick) -> None:
+    settings = {"optimizer": "sgd", "lr": 1e-9, "schedule": "constant", "epochs": 9}
+    stopped = len(quick_run("patient", patience=1, **settings).epochs)
+    assert len(quick_run("patient", patience=2, resume=True, **settings).epochs) > stopped
+
+
+def test_a_budget_that_ended_inside_an_epoch_can_be_raised(
+    quick_run: Quick, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        # a clock by which each step takes a second: the budget ends after the sixth step, inside the second epoch
+        patch.setattr(Trainer, "seconds", property(lambda self: float(self.state.step)))
+        first = quick_run("budget", minutes=6 / 60)
+        assert [epoch["step"] for epoch in first.epochs] == [4, 6]
+        assert first.summary["stopped"] == "minutes"
+        longer = quick_run("budget", minutes=1.0, resume=True)
+    assert [(epoch["epoch"], epoch["step"]) for epoch in longer.epochs] == [(1, 4), (2, 6), (3, 10)]
+
+
+def test_an_undefined_score_is_beaten_by_any_number(quick_run: Quick, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = iter([math.nan, 0.25, 0.5])
+
+    def scores(self: Classify, *args: object, **kwargs: object) -> dict[str, Score]:
+        return {"accuracy": Score(next(values, 0.5)), "loss": Score(1.0)}
+
+    monkeypatch.setattr(Classify, "scores", scores)
+    run = quick_run("undefined")
+    assert [epoch["best"] for epoch in run.epochs] == [False, True, True]
+    assert run.summary["best_epoch"] == 3
+    assert run.epochs[0]["val"]["accuracy"] is None
+    for line in (run.path / "log.jsonl").read_text().splitlines():
+        json.loads(line, parse_constant=die)
+
+
+def test_weights_that_are_no_numbers_are_never_written(
+    quick_run: Quick, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    original = Trainer._step
+
+    def step(self: Trainer, *args: object, **kwargs: object) -> None:
+        original(self, *args, **kwargs)  # type: ignore[arg-type]
+        if self.state.step == 4:  # the last of the epoch: no later loss would tell
+            with torch.no_grad():
+                next(self.network.parameters()).fill_(math.nan)
+
+    monkeypatch.setattr(Trainer, "_step", step)
+    with pytest.raises(DivergedError, match="weight"):
+        quick_run("broken", checkpoint_minutes=1e-9)
+    found = load(tmp_path / "broken" / "checkpoints", report=Reporter(quiet=True))
+    assert found is None or all(bool(value.isfinite().all()) for value in found.part("network").values())
+
+
+def test_the_log_says_that_a_run_diverged(quick_run: Quick, tmp_path: Path) -> None:
+    with pytest.raises(DivergedError):
+        quick_run("nan", optimizer="sgd", lr=1e30, warmup=0.0, schedule="constant")
+    last = Run.open("nan", out=tmp_path).log[-1]
+    assert last["event"] == "diverged"
+    assert "not a finite number" in last["message"]
+
+
+def test_the_command_that_goes_on_names_the_folder_of_runs(
+    quick_run: Quick, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    original = Trainer._step
+
+    def step(self: Trainer, *args: object, **kwargs: object) -> None:
+        original(self, *args, **kwargs)  # type: ignore[arg-type]
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Trainer, "_step", step)
+    with pytest.raises(InterruptedRunError) as caught:
+        quick_run("stopped")
+    assert f"opsin train digits --name stopped --out {tmp_path} --resume" in str(caught.value.do)
+
+
+def test_the_newest_checkpoint_is_told_by_its_number_beyond_a_million_steps(tmp_path: Path) -> None:
+    for step in (999_998, 999_999, 1_000_000, 1_000_001):
+        save(tmp_path / "checkpoints", Checkpoint({"network.w": torch.zeros(1)}, {"step": step}))
+    kept = sorted(path.name for path in (tmp_path / "checkpoints").glob("step-*"))
+    assert kept == ["step-1000000", "step-1000001"]
