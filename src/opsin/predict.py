@@ -22,6 +22,8 @@ from opsin.tasks import get_task
 from opsin.types import Prediction
 
 BATCH_SIZE = 256
+PIXELS_AT_ONCE = 1 << 19
+"""Pixels of one forward pass: what a network keeps of each pixel in its first layers bounds its memory."""
 
 
 class Predictor:
@@ -30,13 +32,15 @@ class Predictor:
     Args:
         artifact: network, classes and preprocessing contract.
         device: where it runs.
-        batch_size: images in one forward pass; changes speed and memory, never the answers beyond rounding.
+        batch_size: images in one forward pass, fewer where they are large; changes speed and memory, never the answers
+            beyond rounding.
     """
 
     def __init__(self, artifact: Artifact, *, device: torch.device | str = "cpu", batch_size: int = BATCH_SIZE) -> None:
         self.artifact = artifact
         self.device = torch.device(device)
-        self.batch_size = batch_size
+        size = artifact.preprocess.size
+        self.batch_size = min(batch_size, max(1, PIXELS_AT_ONCE // (size.height * size.width)))
         self.task = get_task(artifact.task)
         self.network = artifact.network.to(self.device).eval()
 
@@ -53,7 +57,9 @@ class Predictor:
         channels_last = images.to(self.device).contiguous(memory_format=torch.channels_last)
         outputs = self.network(self.artifact.preprocess(channels_last))
         decoded = self.task.decode(outputs)
-        return {key: value.float().cpu().numpy() for key, value in decoded.items()}
+        return {
+            key: (value.float() if value.is_floating_point() else value).cpu().numpy() for key, value in decoded.items()
+        }
 
     def samples(self, samples: Samples) -> dict[str, np.ndarray]:
         """Decoded predictions of a whole split, in its order."""

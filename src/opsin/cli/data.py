@@ -233,7 +233,8 @@ def augmented_sheet(dataset: Dataset, layer: dict[str, Any], seed: int) -> Bytes
     numbers = np.concatenate([i for _, i in examples(train, per_class=GRID, max_classes=GRID)])[::GRID][:GRID]
     few = Dataset(**{**vars(dataset), "splits": {"train": train.take(numbers)}})
     side = config.data.input_size
-    policy = SizePolicy(height=side, width=side, fit=config.data.fit) if side else None
+    width = config.data.input_width or side
+    policy = SizePolicy(height=side, width=width, fit=config.data.fit) if side and width else None
     samples = pack(few, policy, cache=None)["train"]
     batch = gather(samples, torch.arange(len(samples)))
     seen = [

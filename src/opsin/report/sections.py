@@ -37,6 +37,15 @@ SCORE_WORDS = {
     "macro_f1": "mean F1 over classes",
     "macro_precision": "mean precision over classes",
     "macro_recall": "mean recall over classes",
+    "mean_iou": "overlap over union of each class's pixels, mean over classes",
+    "mean_dice": "twice the overlap over the sum of each class's pixels, mean over classes",
+    "foreground_dice": "Dice of all that is not background, as one",
+    "foreground_iou": "IoU of all that is not background, as one",
+    "pixel_accuracy": "pixels whose class is right",
+    "mean_precision": "pixels called a class that are of it, mean over classes",
+    "mean_recall": "pixels of a class that were found, mean over classes",
+    "frequency_weighted_iou": "IoU, each class weighed by its share of the pixels",
+    "boundary_f1": "agreement of the classes' edges, mean over classes",
     **LOWER_IS_BETTER,
 }
 NOT_SCORED = "No split has been scored: the run did not get that far."

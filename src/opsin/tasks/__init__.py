@@ -6,10 +6,11 @@ from opsin.errors import ConfigError, nearest
 from opsin.tasks.base import Drawing, ScoreKind, Targets, Task
 from opsin.tasks.classify import Classify
 from opsin.tasks.localize import Localize
+from opsin.tasks.segment import Segment
 
-__all__ = ["Classify", "Drawing", "Localize", "ScoreKind", "Targets", "Task", "get_task"]
+__all__ = ["Classify", "Drawing", "Localize", "ScoreKind", "Segment", "Targets", "Task", "get_task"]
 
-_TASKS: dict[str, Task] = {"classify": Classify(), "localize": Localize()}
+_TASKS: dict[str, Task] = {"classify": Classify(), "localize": Localize(), "segment": Segment()}
 
 
 def get_task(name: str) -> Task:

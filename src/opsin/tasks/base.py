@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,6 +90,16 @@ class Drawing:
 
     pixels: NDArray[np.uint8]
     caption: str
+
+
+@runtime_checkable
+class Pictured(Protocol):
+    """A task whose report needs more pictures than the samples' own: truth and prediction, pixel by pixel."""
+
+    def pictures(
+        self, images: NDArray[np.uint8], predictions: Arrays, targets: Targets, details: Mapping[str, Any]
+    ) -> Arrays:
+        """Arrays for gallery.npz, by names to which the split's is added; `images` uint8 [N, C, H, W]."""
 
 
 class Task(Protocol):

@@ -13,6 +13,7 @@ from opsin.batches.augment import augment
 from opsin.batches.loader import gather
 from opsin.config import RunConfig
 from opsin.data.samples import Samples
+from opsin.evaluation.record import split_pictures
 from opsin.evaluation.scoring import SplitScores, evaluate_predictions
 from opsin.predict import Predictor
 from opsin.progress import Reporter, duration
@@ -23,6 +24,8 @@ from opsin.training.loop import Trainer
 from opsin.types import SplitName
 
 NUM_GOLDEN = 4
+GOLDEN_PX = 1 << 16
+"""Pixels of the golden images at the most: a network that classifies pixels keeps its answer for each."""
 NUM_SHOWN = 12
 NUM_VIEWS = 4
 THUMBNAIL_PX = 96
@@ -41,10 +44,13 @@ def finish(
     """Write everything that a finished run holds, the scores last."""
     trainer.network.load_state_dict(trainer.final_weights())
     artifact = trainer.artifact_of(trainer.network)
-    golden = gather(splits["train"], torch.arange(min(NUM_GOLDEN, len(splits["train"].images)))).images
+    size = trainer.artifact.preprocess.size
+    count = max(1, min(NUM_GOLDEN, len(splits["train"].images), GOLDEN_PX // (size.height * size.width)))
+    golden = gather(splits["train"], torch.arange(count)).images
     artifacts.save(run.model_folder, artifact, golden_images=golden)
     scored = score_splits(run, trainer, splits, open_test=open_test, command=command)
-    run.write_arrays("gallery.npz", gallery(splits, scored, trainer.config, len(artifact.classes)))
+    shown = gallery(splits, scored, trainer.config, len(artifact.classes))
+    run.write_arrays("gallery.npz", shown | task_pictures(run, trainer, splits, scored))
     run.write("summary.json", summary(run, trainer, command=command, data_name=data_name))
     run.write("scores.json", {split: scores.to_json() for split, scores in scored.items()})
     if "test" in scored:
@@ -102,6 +108,19 @@ def gallery(
         mistakes = [mistake["index"] for mistake in scores.details.get("mistakes", ())]
         if mistakes:
             arrays[f"mistakes_{split}"] = thumbnails(splits[split].images[mistakes])
+    return arrays
+
+
+def task_pictures(
+    run: Run, trainer: Trainer, splits: Mapping[SplitName, Samples], scored: Mapping[SplitName, SplitScores]
+) -> Arrays:
+    """What the task's own sections of the report show."""
+    arrays: Arrays = {}
+    for split, scores in scored.items():
+        samples = splits[split]
+        arrays |= split_pictures(
+            trainer.task, split, scores, run.predictions(split), Targets.of(samples), samples.images
+        )
     return arrays
 
 

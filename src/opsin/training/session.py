@@ -147,7 +147,8 @@ def prepare(dataset: Dataset, config: RunConfig, report: Reporter) -> Prepared:
         raise DataError("too few training samples", got=len(splits["train"].images), expected="2 or more")
     height, width = splits["train"].images.shape[2:]
     contract = measure(splits["train"], config.data.normalize, policy or SizePolicy(height=height, width=width))
-    options = resolve_options(config.model.model, config.model, learned_input=contract.learned)
+    pixelwise = dataset.task == "segment"
+    options = resolve_options(config.model.model, config.model, learned_input=contract.learned, decoder=pixelwise)
     spec = ModelSpec(name=config.model.model, channels=contract.channels, height=height, width=width, options=options)
     task = get_task(dataset.task).for_training(config.train, splits["train"], len(dataset.classes))
     with seeded(config.train.seed):
@@ -184,7 +185,7 @@ def size_policy(dataset: Dataset, config: RunConfig) -> SizePolicy | None:
     """The size that images are packed at; None keeps the one size that they all have."""
     side = config.data.input_size
     if side is not None:
-        return SizePolicy(height=side, width=side, fit=config.data.fit)
+        return SizePolicy(height=side, width=config.data.input_width or side, fit=config.data.fit)
     if dataset.size is None:
         raise DataError("images of several sizes need an input size", where=dataset.root, do="give --input-size 128")
     return None

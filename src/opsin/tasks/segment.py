@@ -1,0 +1,222 @@
+"""Segmentation: one class for each pixel.
+
+The target is a mask. The network is a backbone with a decoder over its pyramid; the loss is one of `ops.mask_losses`;
+a prediction is a mask, and how unsure the network is of each pixel.
+
+Shapes: B images of a batch, N images of a split, K classes, H height, W width.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from opsin.config import MaskLossName
+from opsin.errors import DataError
+from opsin.models.registry import ModelSpec, build_segmenter
+from opsin.ops import mask_losses
+from opsin.ops.losses import inverse_frequency_weights
+from opsin.ops.mask_pictures import overlaid
+from opsin.ops.masks import check_masks
+from opsin.tasks.base import Arrays, Drawing, ScoreKind, Targets
+from opsin.tasks.segment_scores import segmentation_details, segmentation_pictures, segmentation_scores
+from opsin.types import VOID, Prediction, Score, SizePolicy, TaskName
+
+if TYPE_CHECKING:
+    from opsin.batches.batch import Batch
+    from opsin.config import TrainConfig
+    from opsin.data.samples import Samples
+
+UNCERTAINTY_STEPS = 15
+"""Steps of the stored uncertainty: few, because it is kept for every pixel."""
+NUM_TOP = 5
+_KINDS = {
+    "mean_iou": ScoreKind(title="IoU, mean over classes"),
+    "mean_dice": ScoreKind(title="Dice, mean over classes"),
+    "foreground_dice": ScoreKind(title="Dice of all that is not background"),
+    "foreground_iou": ScoreKind(title="IoU of all that is not background"),
+    "pixel_accuracy": ScoreKind(title="pixels that are right"),
+    "mean_precision": ScoreKind(title="precision of pixels, mean over classes"),
+    "mean_recall": ScoreKind(title="recall of pixels, mean over classes"),
+    "frequency_weighted_iou": ScoreKind(title="IoU, classes weighed by their pixels"),
+    "boundary_f1": ScoreKind(title="F1 of the edges, mean over classes"),
+    "boundary_precision": ScoreKind(title="precision of the edges, mean over classes"),
+    "boundary_recall": ScoreKind(title="recall of the edges, mean over classes"),
+}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Segment:
+    """One class for each pixel.
+
+    `mask_loss`: name of the loss. `label_smoothing`: share of the target spread over all classes, in the
+    cross-entropy. `class_weights`: float32 [K] or None, in the cross-entropy and the focal loss.
+    """
+
+    mask_loss: MaskLossName = "cross-entropy"
+    label_smoothing: float = 0.0
+    class_weights: Tensor | None = None
+
+    @property
+    def name(self) -> TaskName:
+        return "segment"
+
+    @property
+    def main_score(self) -> str:
+        return "mean_iou"
+
+    @property
+    def score_kinds(self) -> Mapping[str, ScoreKind]:
+        return MappingProxyType(_KINDS)
+
+    def for_training(self, config: TrainConfig, samples: Samples, num_classes: int) -> Segment:
+        """This task with the loss of `config`; class weights are counted in pixels.
+
+        Raises:
+            DataError: the samples have no masks.
+        """
+        masks, weights = _masks(Targets.of(samples)), None
+        if config.class_weights:
+            counts = sum((np.bincount(m.ravel(), minlength=256) for m in masks), np.zeros(256, np.int64))
+            weights = torch.from_numpy(inverse_frequency_weights(counts[:num_classes])).float()
+        return replace(self, mask_loss=config.mask_loss, label_smoothing=config.label_smoothing, class_weights=weights)
+
+    def build(self, spec: ModelSpec, num_classes: int) -> nn.Module:
+        """A backbone with a decoder: outputs {"logits": [B, K, H, W]}."""
+        return build_segmenter(spec, num_classes)
+
+    def loss(self, outputs: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+        """The loss, mean over the images of the batch; its two parts beside it where it is a sum.
+
+        Raises:
+            DataError: the batch has no masks.
+        """
+        logits, masks = outputs["logits"], _batch_masks(batch)
+        if self.mask_loss in mask_losses.OVERLAP_LOSSES:
+            return {"loss": mask_losses.OVERLAP_LOSSES[self.mask_loss](logits, masks).mean()}
+        if self.mask_loss == "focal":
+            return {"loss": mask_losses.focal(logits, masks, class_weights=self.class_weights).mean()}
+        entropy = mask_losses.pixel_cross_entropy(
+            logits, masks, class_weights=self.class_weights, label_smoothing=self.label_smoothing
+        ).mean()
+        if self.mask_loss == "cross-entropy":
+            return {"loss": entropy}
+        overlap = mask_losses.soft_dice(logits, masks).mean()
+        return {"loss": entropy + overlap, "cross_entropy": entropy.detach(), "dice_loss": overlap.detach()}
+
+    def losses_per_sample(self, outputs: Mapping[str, Tensor], batch: Batch) -> Tensor:
+        """Plain cross-entropy of each image, mean over its pixels: float32 [B]."""
+        return mask_losses.pixel_cross_entropy(outputs["logits"], _batch_masks(batch))
+
+    def batch_scores(self, outputs: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+        """Pixel accuracy of the batch; IoU of a batch would be no part of the IoU of the split."""
+        masks = _batch_masks(batch)
+        valid = masks != VOID
+        right = (outputs["logits"].detach().argmax(1) == masks) & valid
+        return {"pixel_accuracy": right.sum() / valid.sum().clamp_min(1)}
+
+    def decode(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """{"masks": uint8 [B, H, W], "uncertainty": uint8 [B, H, W]}: the entropy in 15ths of its largest value."""
+        log_probabilities = outputs["logits"].float().log_softmax(1)
+        entropy = -(log_probabilities.exp() * log_probabilities).sum(1) / math.log(max(log_probabilities.shape[1], 2))
+        steps = (entropy * UNCERTAINTY_STEPS).round().clamp(0, UNCERTAINTY_STEPS)
+        return {"masks": log_probabilities.argmax(1).to(torch.uint8), "uncertainty": steps.to(torch.uint8)}
+
+    def fit(self, predictions: Arrays, targets: Targets) -> dict[str, float]:
+        """Nothing is fitted."""
+        return {}
+
+    def scores(
+        self, predictions: Arrays, targets: Targets, classes: Sequence[str], *, intervals: bool = True
+    ) -> dict[str, Score]:
+        """Scores over the split's pixels as one, with intervals over its images.
+
+        Raises:
+            DataError: predictions and masks do not match, or are out of range.
+        """
+        masks, truth = _checked(predictions, targets, classes)
+        return segmentation_scores(masks, truth, classes, intervals=intervals)
+
+    def details(
+        self,
+        predictions: Arrays,
+        targets: Targets,
+        classes: Sequence[str],
+        *,
+        fitted: Mapping[str, float] | None = None,
+    ) -> dict[str, Any]:
+        """Confusion of pixels, each class's scores, scores of single images, which images to show.
+
+        Raises:
+            DataError: predictions and masks do not match, or are out of range.
+        """
+        masks, truth = _checked(predictions, targets, classes)
+        return segmentation_details(masks, truth, classes, targets.ids)
+
+    def pictures(
+        self, images: NDArray[np.uint8], predictions: Arrays, targets: Targets, details: Mapping[str, Any]
+    ) -> Arrays:
+        """What the gallery keeps of the images that `details` names under "shown"."""
+        return segmentation_pictures(images, predictions, _masks(targets), [row["index"] for row in details["shown"]])
+
+    def describe(
+        self,
+        predictions: Arrays,
+        i: int,
+        classes: Sequence[str],
+        file: str,
+        *,
+        original_size: tuple[int, int] | None = None,
+        policy: SizePolicy | None = None,
+        notes: tuple[str, ...] = (),
+    ) -> Prediction:
+        """The largest class of image `i` (the background last), with shares of its pixels."""
+        counts = np.bincount(predictions["masks"][i].ravel(), minlength=len(classes))
+        shares = counts / max(counts.sum(), 1)
+        order = [int(k) for k in np.argsort(-shares, kind="stable") if shares[k] > 0]
+        order.sort(key=lambda k: classes[k] == "background")
+        top = tuple((str(classes[k]), float(shares[k])) for k in order[:NUM_TOP])
+        return Prediction(file=file, label=top[0][0], score=top[0][1], top=top, notes=notes)
+
+    def draw_target(self, image: NDArray[np.uint8], targets: Targets, i: int, classes: Sequence[str]) -> Drawing:
+        """The image under the colours of its mask."""
+        return _drawing(image, _masks(targets)[i], classes)
+
+    def draw_prediction(self, image: NDArray[np.uint8], predictions: Arrays, i: int, classes: Sequence[str]) -> Drawing:
+        """The image under the colours of the predicted mask."""
+        return _drawing(image, predictions["masks"][i], classes)
+
+
+def _drawing(image: NDArray[np.uint8], mask: NDArray[np.uint8], classes: Sequence[str]) -> Drawing:
+    present = [str(classes[k]) for k in np.unique(mask) if k < len(classes)]
+    background = 0 if classes[0] == "background" else None
+    return Drawing(pixels=overlaid(image, mask, background=background), caption=", ".join(present))
+
+
+def _masks(targets: Targets) -> NDArray[np.uint8]:
+    if targets.masks is None:
+        raise DataError("these samples have no masks", expected="one mask for each image")
+    return targets.masks
+
+
+def _batch_masks(batch: Batch) -> Tensor:
+    if batch.masks is None:
+        raise DataError("a batch without masks", expected="uint8 [B, H, W]", do="segmentation needs a mask for each")
+    return batch.masks
+
+
+def _checked(
+    predictions: Arrays, targets: Targets, classes: Sequence[str]
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Predicted and true masks, uint8 [N, H, W], after checking that they can be scored."""
+    masks, truth = predictions["masks"], _masks(targets)
+    check_masks(masks, truth, len(classes))
+    return masks, truth

@@ -1,0 +1,177 @@
+"""Scores of a split for segmentation, with intervals, and what its report shows beside them.
+
+Shapes: N images, K classes, H height, W width, r resamples.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opsin.ops import masks as formulas
+from opsin.ops.intervals import bootstrap, percentile_interval
+from opsin.ops.resize import fit_image, fit_mask
+from opsin.tasks.base import Arrays
+from opsin.types import VOID, Score, SizePolicy
+
+Bytes = NDArray[np.uint8]
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+NUM_SHOWN = 4
+"""Images shown of each kind: worst, middling, best."""
+PICTURE_PX = 192
+NUM_BINS = 20
+PER_CLASS = ("iou", "dice", "precision", "recall", "boundary_f1")
+
+
+def segmentation_scores(
+    masks: Bytes, truth: Bytes, classes: Sequence[str], *, intervals: bool = True
+) -> dict[str, Score]:
+    """Every score of a split; intervals are the bootstrap's, over images.
+
+    Args:
+        masks: predicted, uint8 [N, H, W].
+        truth: uint8 [N, H, W], 255 = void.
+    """
+    names, summary = _summary(masks, truth, classes)
+    values = summary(np.ones((1, len(masks))))[0]
+    ends = np.full((2, len(names)), math.nan)
+    if intervals:
+        ends = np.stack(percentile_interval(bootstrap(summary, len(masks))))
+    return {name: Score(float(v), float(a), float(b)) for name, v, a, b in zip(names, values, *ends, strict=True)}
+
+
+def _summary(masks: Bytes, truth: Bytes, classes: Sequence[str]) -> tuple[list[str], Any]:
+    """Names of the scores, and the function from weights of images [r, N] to scores [r, M]."""
+    pixels, edges = _counts(masks, truth, len(classes))
+    with_background = classes[0] == "background"
+    names = ["mean_iou", "mean_dice"]
+    names += ["foreground_dice", "foreground_iou"] if with_background else []
+    names += ["pixel_accuracy", "mean_precision", "mean_recall", "frequency_weighted_iou"]
+    names += ["boundary_f1", "boundary_precision", "boundary_recall"]
+
+    def summary(weights: Floats) -> Floats:
+        confusion, edge = _weighted(weights, pixels), _weighted(weights, edges)
+        mean, front = formulas.class_mean, formulas.foreground(confusion)
+        exact, whole, f1 = formulas.boundary_scores(edge)
+        columns = {
+            "mean_iou": mean(formulas.iou(confusion)),
+            "mean_dice": mean(formulas.dice(confusion)),
+            "foreground_dice": formulas.dice(front)[..., 1],
+            "foreground_iou": formulas.iou(front)[..., 1],
+            "pixel_accuracy": formulas.pixel_accuracy(confusion),
+            "mean_precision": mean(formulas.precision(confusion)),
+            "mean_recall": mean(formulas.recall(confusion)),
+            "frequency_weighted_iou": formulas.frequency_weighted_iou(confusion),
+            "boundary_f1": mean(f1),
+            "boundary_precision": mean(exact),
+            "boundary_recall": mean(whole),
+        }
+        return np.stack([columns[name] for name in names], axis=1)
+
+    return names, summary
+
+
+def _counts(masks: Bytes, truth: Bytes, num_classes: int) -> tuple[Ints, Ints]:
+    tolerance = formulas.edge_tolerance(*truth.shape[1:])
+    pixels = formulas.confusions(masks, truth, num_classes)
+    return pixels, formulas.edge_counts(masks, truth, num_classes, tolerance=tolerance)
+
+
+def _weighted(weights: Floats, counts: Ints) -> Floats:
+    """Sums over images, float64 [r, ...], of counts [N, ...] and how often each image counts, [r, N]."""
+    sums: Floats = weights @ counts.reshape(len(counts), -1).astype(np.float64)
+    return sums.reshape(len(weights), *counts.shape[1:])
+
+
+def segmentation_details(masks: Bytes, truth: Bytes, classes: Sequence[str], ids: Sequence[str]) -> dict[str, Any]:
+    """What the report shows beside the scores, as plain JSON."""
+    pixels, edges = _counts(masks, truth, len(classes))
+    single = formulas.class_mean(formulas.iou(pixels))
+    return {
+        "confusion": pixels.sum(0).tolist(),
+        "per_class": _per_class(pixels, edges, classes),
+        "images": _distribution(single),
+        "void_share": float((truth == VOID).mean()),
+        "empty": _empty(pixels, classes),
+        "edge_tolerance": formulas.edge_tolerance(*truth.shape[1:]),
+        "shown": [
+            {"index": int(i), "id": str(ids[i]), "kind": kind, "iou": _plain(single[i])} for i, kind in _chosen(single)
+        ],
+    }
+
+
+def _per_class(pixels: Ints, edges: Ints, classes: Sequence[str]) -> list[dict[str, Any]]:
+    """IoU, Dice, precision, recall and boundary F1 of each class, with intervals; its pixels and images."""
+
+    def summary(weights: Floats) -> Floats:
+        confusion, edge = _weighted(weights, pixels), _weighted(weights, edges)
+        columns = [f(confusion) for f in (formulas.iou, formulas.dice, formulas.precision, formulas.recall)]
+        return np.concatenate([*columns, formulas.boundary_scores(edge)[2]], axis=1)
+
+    values = summary(np.ones((1, len(pixels))))[0]
+    low, high = percentile_interval(bootstrap(summary, len(pixels)))
+    table = np.stack([values, low, high]).reshape(3, len(PER_CLASS), len(classes))
+    true = pixels.sum(2)
+    return [
+        {"class": str(name), "support": int(true[:, k].sum()), "images": int((true[:, k] > 0).sum())}
+        | {
+            key: dict(zip(("value", "low", "high"), map(_plain, table[:, row, k]), strict=True))
+            for row, key in enumerate(PER_CLASS)
+        }
+        for k, name in enumerate(classes)
+    ]
+
+
+def _distribution(single: Floats) -> dict[str, Any]:
+    """How the mean IoU of single images is spread: edges of bins and counts, quartiles."""
+    known = single[~np.isnan(single)]
+    counts, edges = np.histogram(known, bins=NUM_BINS, range=(0, 1))
+    quartiles = np.quantile(known, [0.25, 0.5, 0.75]).tolist() if len(known) else [None] * 3
+    return {"edges": edges.tolist(), "count": counts.tolist(), "quartiles": quartiles}
+
+
+def _empty(pixels: Ints, classes: Sequence[str]) -> dict[str, int] | None:
+    """Images without foreground: in truth, in the prediction, in both; None where there is no background class."""
+    if classes[0] != "background":
+        return None
+    front = formulas.foreground(pixels)
+    true, predicted = front[:, 1].sum(1) == 0, front[:, :, 1].sum(1) == 0
+    return {"true": int(true.sum()), "predicted": int(predicted.sum()), "both": int((true & predicted).sum())}
+
+
+def _chosen(single: Floats) -> list[tuple[int, str]]:
+    """Which images are shown: the worst, the middling and the best, each image once."""
+    order = np.argsort(single, kind="stable")[: int((~np.isnan(single)).sum())]
+    if len(order) <= 3 * NUM_SHOWN:
+        return [(int(i), "of all") for i in order]
+    middle = (len(order) - NUM_SHOWN) // 2
+    parts = {"worst": order[:NUM_SHOWN], "middling": order[middle : middle + NUM_SHOWN], "best": order[-NUM_SHOWN:]}
+    return [(int(i), kind) for kind, part in parts.items() for i in part]
+
+
+def segmentation_pictures(
+    images: Bytes, predictions: Mapping[str, NDArray[Any]], truth: Bytes, shown: Sequence[int]
+) -> Arrays:
+    """Images, true and predicted masks and uncertainty of the images `shown`, no side over `PICTURE_PX`.
+
+    Returns:
+        "shown" uint8 [n, C, h, w], "shown_truth", "shown_masks", "shown_uncertainty" uint8 [n, h, w].
+    """
+    if not shown:
+        return {}
+    height, width = images.shape[2:]
+    scale = min(1.0, PICTURE_PX / max(height, width))
+    policy = SizePolicy(height=max(1, round(height * scale)), width=max(1, round(width * scale)))
+    arrays: Arrays = {"shown": np.stack([fit_image(np.asarray(images[i]), policy) for i in shown])}
+    for name, stack in (("truth", truth), ("masks", predictions["masks"]), ("uncertainty", predictions["uncertainty"])):
+        arrays[f"shown_{name}"] = np.stack([fit_mask(np.asarray(stack[i]), policy) for i in shown])
+    return arrays
+
+
+def _plain(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)

@@ -1,0 +1,70 @@
+"""What a run of segmentation does when nothing else is said."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from opsin.data.samples import Dataset
+
+AREA_PX = 128 * 160
+"""Pixels that photos of many sizes are brought to: enough for outlines, little enough for two cores."""
+SIDE_STEP_PX = 16
+NUM_PROBED = 24
+"""Images whose shapes are looked at, spread over the training split."""
+LARGEST_OWN_PX = 320
+"""Longest side at which images that all have one size keep it."""
+
+UNET: dict[str, Any] = {
+    "model": "unet",
+    "optimizer": "adamw",
+    "lr": 2e-3,
+    "weight_decay": 0.05,
+    "schedule": "one-cycle",
+    "warmup": 0.2,
+    "batch_size": 16,
+    "epochs": 60,
+    "mask_loss": "cross-entropy-dice",
+    "channels_last": True,
+}
+"""Our U-Net and how it is trained."""
+AUGMENTATION: dict[str, Any] = {
+    "flip": 0.5,
+    "crop_area": 0.5,
+    "brightness": 0.2,
+    "contrast": 0.2,
+    "saturation": 0.2,
+}
+"""Changes that leave the class of each pixel as it is."""
+BY_NAME: dict[str, dict[str, Any]] = {
+    "camvid": {"epochs": 80, "batch_size": 8, "filters": [16, 32, 64, 96, 128]},
+}
+
+
+def mask_defaults(dataset: Dataset) -> dict[str, Any]:
+    """Settings for a data set of masks.
+
+    Images of one size that is not too large keep it; others are brought to one size of the shape that is in the middle
+    of theirs, so that few of them change their aspect ratio much.
+    """
+    height, width = input_shape(dataset)
+    shape = {"input_size": height, "input_width": width}
+    return shape | AUGMENTATION | UNET | (BY_NAME.get(dataset.name, {}) if dataset.published else {})
+
+
+def input_shape(dataset: Dataset) -> tuple[int, int]:
+    """Height and width that a network sees images of this set at."""
+    source = dataset.splits["train"]
+    chosen = np.linspace(0, len(source) - 1, min(NUM_PROBED, len(source))).astype(int)
+    shapes = [source.image(int(i)).shape[1:] for i in chosen]
+    if len(set(shapes)) == 1 and max(shapes[0]) <= LARGEST_OWN_PX:
+        return int(shapes[0][0]), int(shapes[0][1])
+    aspect = float(np.median([height / width for height, width in shapes]))
+    return _whole(math.sqrt(AREA_PX * aspect)), _whole(math.sqrt(AREA_PX / aspect))
+
+
+def _whole(side: float) -> int:
+    """The nearest multiple of `SIDE_STEP_PX`."""
+    return max(1, round(side / SIDE_STEP_PX)) * SIDE_STEP_PX
