@@ -45,7 +45,7 @@ def read_arrays(arrays: Mapping[str, Any], *, name: str, where: str, root: Path 
     """
     parts, left_out = _by_split(arrays, where)
     given = next((np.asarray(arrays[key]) for key in CLASS_KEYS if key in arrays), None)
-    layouts = {_layout_of(part["images"], where) for part in parts.values()}
+    layouts = {layout_of(part["images"], where) for part in parts.values()}
     if len(layouts) > 1:
         raise DataError("the splits have images of different layouts", where=where, got=", ".join(sorted(layouts)))
     layout = layouts.pop()
@@ -72,7 +72,7 @@ def _by_split(arrays: Mapping[str, Any], where: str) -> tuple[dict[SplitName | N
     for key, value in arrays.items():
         if key in CLASS_KEYS:
             continue
-        split, kind = _split_and_kind(key)
+        split, kind = split_and_kind(key)
         if kind is None:
             left_out.append(key)
         elif kind in parts.setdefault(split, {}):
@@ -90,10 +90,10 @@ def _by_split(arrays: Mapping[str, Any], where: str) -> tuple[dict[SplitName | N
     return parts, left_out
 
 
-def _split_and_kind(key: str) -> tuple[SplitName | None, str | None]:
+def split_and_kind(key: str) -> tuple[SplitName | None, str | None]:
     """What a name says.
 
-    >>> _split_and_kind("x_train"), _split_and_kind("val_images"), _split_and_kind("labels")
+    >>> split_and_kind("x_train"), split_and_kind("val_images"), split_and_kind("labels")
     (('train', 'images'), ('val', 'images'), (None, 'labels'))
     """
     words = key.lower().split("_")
@@ -106,7 +106,7 @@ def _split_and_kind(key: str) -> tuple[SplitName | None, str | None]:
     return None, None
 
 
-def _layout_of(images: NDArray[Any], where: str) -> str:
+def layout_of(images: NDArray[Any], where: str) -> str:
     """The order of axes: "[N, H, W]", "[N, H, W, C]" or "[N, C, H, W]"; what could be two of them is refused."""
     shape = images.shape
     problem = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,7 @@ def load(
         InputError: a file of the set is damaged.
     """
     config = config or DataConfig()
-    found = find(source, root=root, config=config)
+    found = find(source, root=root, config=config, task=task)
     if task is not None and task != found.task:
         raise ConfigError(f"`{found.name}` is for another task", got=task, expected=found.task)
     if config.classes != "all" and found.task != "segment":
@@ -71,16 +71,20 @@ def load(
     )
 
 
-def find(source: str | Path | Mapping[str, Any], *, root: str | Path | None, config: DataConfig) -> Found:
-    """Recognize and read a data set as its publisher divides it.
+def find(
+    source: str | Path | Mapping[str, Any],
+    *,
+    root: str | Path | None,
+    config: DataConfig,
+    task: str | None = None,
+) -> Found:
+    """Recognize and read a data set as its publisher divides it; `task` decides where a folder could serve two.
 
     Raises:
         DataError: nothing is there, or it is of no known layout.
     """
     if isinstance(source, Mapping):
-        from opsin.data.arrays import read_arrays
-
-        return read_arrays(source, name="arrays", where="arrays")
+        return _from_arrays(source, config, name="arrays", where="arrays")
     if str(source) == "digit_scenes" and config.label_level is None:
         from opsin.data.scenes import read_scenes
 
@@ -98,7 +102,7 @@ def find(source: str | Path | Mapping[str, Any], *, root: str | Path | None, con
         return read_entry(entry, locate(entry, root), config.label_level)
     if config.label_level is not None:
         raise ConfigError("setting `label_level` is for catalogue sets that have several", got=config.label_level)
-    return _find_custom(Path(source), config)
+    return _find_custom(Path(source), config, task)
 
 
 def _refuse_scene_settings(config: DataConfig) -> None:
@@ -108,32 +112,49 @@ def _refuse_scene_settings(config: DataConfig) -> None:
         raise ConfigError(f"setting `{given[0]}` is for the set `digit_scenes` alone", got=", ".join(given))
 
 
-def _find_custom(path: Path, config: DataConfig) -> Found:
+def _from_arrays(
+    arrays: Mapping[str, Any], config: DataConfig, *, name: str, where: str, root: Path | None = None
+) -> Found:
+    """A data set of arrays, its boxes in pixels."""
+    from opsin.data.arrays import read_arrays
+    from opsin.data.box_files import with_pixel_boxes
+
+    checked, notes = with_pixel_boxes(arrays, config, where)
+    found = read_arrays(checked, name=name, where=where, root=root)
+    return replace(found, notes=(*found.notes, *notes))
+
+
+def _find_custom(path: Path, config: DataConfig, task: str | None) -> Found:
     """A user's own data at `path`."""
+    if not path.exists():
+        raise _nothing_at(path)
+    from opsin.data.box_files import read_boxes
+
     if path.is_dir():
         from opsin.data.mask_files import read_masks
 
-        if (masks := read_masks(path, config)) is not None:
-            return masks
+        readers = (read_boxes, read_masks) if task == "localize" else (read_masks, read_boxes)
+        for reader in readers:
+            if (annotated := reader(path, config)) is not None:
+                return annotated
         from opsin.data.folders import read_folder
 
         return read_folder(path)
-    if not path.exists():
-        raise _nothing_at(path)
+    if (boxes := read_boxes(path, config)) is not None:
+        return boxes
     if path.suffix.lower() == ".csv":
         from opsin.data.folders import read_csv
 
         return read_csv(path)
     if path.suffix.lower() == ".npz":
-        from opsin.data.arrays import read_arrays
         from opsin.io.arrays import read_npz
 
-        return read_arrays(read_npz(path), name=path.stem, where=str(path), root=path)
+        return _from_arrays(read_npz(path), config, name=path.stem, where=str(path), root=path)
     raise DataError(
         "this file is no data set that Opsin can read",
         where=path,
         got=path.suffix or "no suffix",
-        expected="a folder of class folders, a .csv of paths and labels, or an .npz",
+        expected="a folder of class folders, a .csv of paths and labels, a .json of COCO, or an .npz",
     )
 
 

@@ -132,6 +132,16 @@ def decode_image(data: bytes, name: str, limits: Limits = LIMITS) -> DecodedImag
     return DecodedImage(pixels=pixels, notes=tuple(notes), orientation=orientation)
 
 
+def read_size(path: PathLike, limits: Limits = LIMITS) -> tuple[int, int, int]:
+    """Height and width of an image file as it is stored, and its EXIF orientation (1: none); nothing is decoded.
+
+    Raises:
+        ImageError: as `read_image`, but for damage that only decoding shows.
+    """
+    container = _checked_container(read_bytes(path, ImageError, limits.max_bytes), str(path), limits)
+    return container.height, container.width, exif_orientation(container.exif) or 1
+
+
 def read_mask(path: PathLike, limits: Limits = LIMITS) -> DecodedMask:
     """A PNG of class indices, palette or grey, at its stored values.
 

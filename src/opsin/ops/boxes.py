@@ -104,6 +104,45 @@ def xyxy_to_cxcywh(boxes: Boxes) -> Boxes:
     return _on_tensors(lambda b: torch.cat([(b[..., :2] + b[..., 2:]) / 2, b[..., 2:] - b[..., :2]], dim=-1), boxes)
 
 
+TURNS = {
+    1: (False, False, False),
+    2: (False, True, False),
+    3: (False, True, True),
+    4: (False, False, True),
+    5: (True, False, False),
+    6: (True, True, False),
+    7: (True, True, True),
+    8: (True, False, True),
+}
+"""How an EXIF orientation is undone: whether rows and columns are swapped, then mirrored across, then down."""
+
+
+def upright_boxes(boxes: Boxes, orientation: int, height: int, width: int) -> Boxes:
+    """Boxes of an image's stored pixels, in the pixels of the image after its EXIF orientation has been undone.
+
+    Args:
+        boxes: [..., 4] xyxy.
+        orientation: 1 to 8.
+        height, width: of the stored image.
+
+    Source: EXIF 2.32, tag 0x0112.
+    """
+    swapped, across, down = TURNS[orientation]
+
+    def turned(stored: Tensor) -> Tensor:
+        x1, y1, x2, y2 = stored.unbind(dim=-1)
+        sides = (width, height)
+        if swapped:
+            x1, y1, x2, y2, sides = y1, x1, y2, x2, (height, width)
+        if across:
+            x1, x2 = sides[0] - x2, sides[0] - x1
+        if down:
+            y1, y2 = sides[1] - y2, sides[1] - y1
+        return torch.stack([x1, y1, x2, y2], dim=-1)
+
+    return _on_tensors(turned, boxes)
+
+
 def box_losses(name: str, boxes: Tensor, targets: Tensor) -> Tensor:
     """One of `LOSSES` for each box, 0 where the boxes agree.
 
