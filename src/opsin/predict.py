@@ -5,7 +5,9 @@ Evaluation, the command line and every later server go through `Predictor`, so t
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +16,11 @@ from torch import Tensor
 
 from opsin.artifact import Artifact, load
 from opsin.data.samples import Samples
-from opsin.errors import ImageError, InputError
-from opsin.io.files import walk_files
-from opsin.io.images import IMAGE_SUFFIXES, read_image
+from opsin.errors import ConfigError, ImageError, InputError
+from opsin.io.files import walk_files, write_atomically
+from opsin.io.images import IMAGE_SUFFIXES, encode_mask, read_image
+from opsin.ops.mask_pictures import palette
+from opsin.ops.resize import unfit_mask
 from opsin.progress import QUIET, Reporter
 from opsin.tasks import get_task
 from opsin.types import Prediction
@@ -68,25 +72,42 @@ class Predictor:
         rows = (np.array(samples.images[start : start + self.batch_size]) for start in starts)
         return _concatenated(self.run(torch.from_numpy(images)) for images in rows)
 
-    def files(self, files: Sequence[Path], *, report: Reporter = QUIET) -> list[Prediction]:
+    def files(self, files: Sequence[Path], *, masks: Path | None = None, report: Reporter = QUIET) -> list[Prediction]:
         """A prediction for each image file, in order.
+
+        Args:
+            files: image files.
+            masks: folder for predicted masks, as PNG in the size of each image; made if it is not there.
+            report: shows progress.
 
         Raises:
             ImageError: listing every file that cannot be read; none is predicted then.
+            ConfigError: `masks`, and the network predicts none; two files whose masks would have one name.
         """
+        if masks is not None:
+            self._check_masks(files, masks)
         found: list[Prediction] = []
         with report.bar("predicting", len(files)) as bar:
             for start in range(0, len(files), self.batch_size):
                 chunk = files[start : start + self.batch_size]
-                found.extend(self._chunk(chunk))
+                found.extend(self._chunk(chunk, masks))
                 bar.advance(len(chunk))
         return found
 
-    def _chunk(self, files: Sequence[Path]) -> list[Prediction]:
+    def _check_masks(self, files: Sequence[Path], masks: Path) -> None:
+        if self.artifact.task != "segment":
+            raise ConfigError("this network predicts no masks", got=self.artifact.task, expected="segment")
+        twice = [name for name, count in Counter(file.stem for file in files).items() if count > 1]
+        if twice:
+            do = "predict them one folder at a time"
+            raise ConfigError("files of one name: one mask would overwrite the other", got=", ".join(twice[:10]), do=do)
+        masks.mkdir(parents=True, exist_ok=True)
+
+    def _chunk(self, files: Sequence[Path], masks: Path | None = None) -> list[Prediction]:
         decoded = list(_decoded(files))
         fitted = [self.artifact.preprocess.fit_image(pixels) for pixels, _ in decoded]
         predictions = self.run(torch.from_numpy(np.stack(fitted)))
-        return [
+        found = [
             self.task.describe(
                 predictions,
                 i,
@@ -98,6 +119,14 @@ class Predictor:
             )
             for i, (file, (pixels, notes)) in enumerate(zip(files, decoded, strict=True))
         ]
+        if masks is None:
+            return found
+        written = [masks / f"{file.stem}.png" for file in files]
+        for path, mask, (pixels, _) in zip(written, predictions["masks"], decoded, strict=True):
+            height, width = pixels.shape[1:]
+            whole = unfit_mask(mask, height, width, self.artifact.preprocess.size)
+            write_atomically(path, encode_mask(whole, palette()))
+        return [replace(prediction, mask=str(path)) for prediction, path in zip(found, written, strict=True)]
 
     def _size_notes(self, shape: tuple[int, ...]) -> tuple[str, ...]:
         size = self.artifact.preprocess.size
@@ -106,9 +135,11 @@ class Predictor:
         return (f"{shape[2]}x{shape[1]} px fitted to {size.width}x{size.height} px by {size.fit}",)
 
 
-def predict_files(model_folder: Path, files: Sequence[Path], *, report: Reporter = QUIET) -> list[Prediction]:
-    """Predictions of a saved network for image files and folders of them."""
-    return Predictor(load(model_folder)).files(image_files(files), report=report)
+def predict_files(
+    model_folder: Path, files: Sequence[Path], *, masks: Path | None = None, report: Reporter = QUIET
+) -> list[Prediction]:
+    """Predictions of a saved network for image files and folders of them; `masks` as in `Predictor.files`."""
+    return Predictor(load(model_folder)).files(image_files(files), masks=masks, report=report)
 
 
 def image_files(paths: Iterable[Path]) -> list[Path]:

@@ -23,6 +23,7 @@ from opsin.cli.options import (
 from opsin.errors import ConfigError, DataError, nearest
 
 if TYPE_CHECKING:
+    from opsin.batches.batch import Batch
     from opsin.data.audit import Audit
     from opsin.data.samples import Bytes, Dataset
     from opsin.types import SplitName
@@ -231,6 +232,8 @@ def augmented_sheet(dataset: Dataset, layer: dict[str, Any], seed: int) -> Bytes
     config = resolve(defaults_for(dataset), layer)
     train = dataset.splits["train"]
     numbers = np.concatenate([i for _, i in examples(train, per_class=GRID, max_classes=GRID)])[::GRID][:GRID]
+    if train.labels is None:
+        numbers = np.arange(min(GRID, len(train)))
     few = Dataset(**{**vars(dataset), "splits": {"train": train.take(numbers)}})
     side = config.data.input_size
     width = config.data.input_width or side
@@ -238,12 +241,25 @@ def augmented_sheet(dataset: Dataset, layer: dict[str, Any], seed: int) -> Bytes
     samples = pack(few, policy, cache=None)["train"]
     batch = gather(samples, torch.arange(len(samples)))
     seen = [
-        augment(batch, config.augment, seed=seed, epoch=epoch, num_classes=len(dataset.classes)).images
+        augment(batch, config.augment, seed=seed, epoch=epoch, num_classes=len(dataset.classes))
         for epoch in range(GRID - 1)
     ]
-    columns = [samples.images, *(images.round().clamp(0, 255).to(torch.uint8).numpy() for images in seen)]
+    background = 0 if dataset.classes[0] == "background" else None
+    columns = [_drawn(views, background) for views in (batch, *seen)]
     rows = [[column[i] for column in columns] for i in range(len(samples))]
     return sheet(rows, cell=cell_side((samples.images.shape[2], samples.images.shape[3])))
+
+
+def _drawn(views: Batch, background: int | None) -> list[Bytes]:
+    """The images of a batch, uint8 `[C, H, W]` each, under the colours of their masks where there are masks."""
+    import torch
+
+    from opsin.ops.mask_pictures import overlaid
+
+    pixels = views.images.float().round().clamp(0, 255).to(torch.uint8).numpy()
+    if views.masks is None:
+        return list(pixels)
+    return [overlaid(p, m, background=background) for p, m in zip(pixels, views.masks.numpy(), strict=True)]
 
 
 def _sheet(dataset: Dataset, split: SplitName) -> Bytes:

@@ -17,6 +17,9 @@ def predict(
     /,
     *images: Path,
     out: Annotated[str, Parameter(help="Folder of runs.")] = "runs",
+    masks: Annotated[
+        Path | None, Parameter(help="Folder for predicted masks, PNG in the size of each image (segmentation).")
+    ] = None,
     json_: JsonFlag = False,
     quiet: QuietFlag = False,
 ) -> int:
@@ -38,7 +41,7 @@ def predict(
         raise RefusedError("no image to predict", do="name files or folders after the run")
     folder = Path(run)
     model = folder if (folder / "manifest.json").is_file() else Run.open(run, out=out).model_folder
-    predictions = predict_files(model, images, report=Reporter(quiet=quiet))
+    predictions = predict_files(model, images, masks=masks, report=Reporter(quiet=quiet))
     if json_:
         print(json.dumps({"predictions": [asdict(prediction) for prediction in predictions]}, indent=2))
         return 0

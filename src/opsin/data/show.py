@@ -11,6 +11,7 @@ import numpy as np
 from opsin.data.samples import Bytes, Dataset, Ints, Source
 from opsin.errors import InputError
 from opsin.io.images import encode_png
+from opsin.ops.mask_pictures import overlaid
 from opsin.ops.resize import fit_image
 from opsin.types import SizePolicy, SplitName
 
@@ -66,21 +67,23 @@ def cell_side(size: tuple[int, int] | None) -> int:
 
 
 def dataset_sheet(dataset: Dataset, split: SplitName = "train") -> tuple[Bytes, list[str]]:
-    """Samples of a split, one row for each class, and what the rows are.
+    """Samples of a split, one row for each class, under the colours of their masks; and what the rows are.
 
     Returns:
         uint8 `[3, H, W]` and the names of the rows. An image that cannot be read leaves its place black.
     """
     source = dataset.splits[split]
     chosen = examples(source)
-    rows = [[_readable(source, int(i)) for i in numbers] for _, numbers in chosen]
+    background = 0 if dataset.classes[0] == "background" else None
+    rows = [[_readable(source, int(i), background) for i in numbers] for _, numbers in chosen]
     names = [dataset.classes[label] if label >= 0 else split for label, _ in chosen]
     return sheet(rows, cell=cell_side(dataset.size)), names
 
 
-def _readable(source: Source, i: int) -> Bytes:
+def _readable(source: Source, i: int, background: int | None) -> Bytes:
     try:
-        return source.image(i)
+        image, mask = source.image(i), source.mask(i)
+        return image if mask is None else overlaid(image, mask, background=background)
     except InputError:
         return np.zeros((3, 1, 1), np.uint8)
 
