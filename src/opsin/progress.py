@@ -29,8 +29,8 @@ class Bar:
     done: int = 0
     note: str = ""
     rich_task: TaskID | None = None
-    began: float = field(default_factory=time.monotonic)
-    last_line: float = field(default_factory=time.monotonic)
+    began: float = field(default_factory=lambda: time.monotonic())
+    last_line: float = field(default_factory=lambda: time.monotonic())
 
     def advance(self, amount: int = 1, note: str = "") -> None:
         """Count `amount` more units; `note` is shown beside the bar."""

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from opsin.config import AugmentConfig, RunConfig, TrainConfig, flat, from_dict, resolve, setting_names, to_dict
+from opsin.errors import ConfigError
+
+
+def test_a_later_layer_wins_over_an_earlier_one() -> None:
+    config = resolve({"epochs": 5, "flip": 0.5}, {"epochs": 7})
+    assert (config.train.epochs, config.augment.flip) == (7, 0.5)
+
+
+def test_a_config_survives_json_and_back() -> None:
+    config = resolve({"filters": [16, 32], "minutes": 2, "subset": "train=10", "source": "digits"})
+    assert from_dict(RunConfig, json.loads(json.dumps(to_dict(config)))) == config
+    assert resolve(flat(config)) == config
+
+
+@pytest.mark.parametrize(
+    ("settings", "hint"),
+    [
+        ({"epoch": 3}, "epochs"),
+        ({"batchsize": 3}, "batch_size"),
+        ({"optimizer": "adamx"}, "adam"),
+        ({"model.__class__": "os.system"}, "model"),
+    ],
+)
+def test_what_is_unknown_is_refused_with_the_nearest_valid_name(settings: dict[str, object], hint: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        resolve(settings)
+    assert hint in str(caught.value) or "--help" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"epochs": "3"},
+        {"epochs": 3.5},
+        {"epochs": True},
+        {"tensorboard": 1},
+        {"filters": "16"},
+        {"filters": ["16"]},
+        {"lr": None},
+    ],
+)
+def test_a_value_of_the_wrong_type_is_refused(settings: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match="wrong type"):
+        resolve(settings)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"lr": 0.0}, {"lr": float("nan")}, {"lr": float("inf")}, {"epochs": 0}, {"val_fraction": 1.0}, {"flip": 1.5},
+        {"rotate": -1.0}, {"momentum": 1.0}, {"dropout": 1.0}, {"filters": [0]}, {"kernel_size": 2}, {"crop_area": 0.0},
+    ],
+)  # fmt: skip
+def test_a_value_out_of_range_is_refused_with_what_is_expected(settings: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match="out of range") as caught:
+        resolve(settings)
+    assert caught.value.expected
+
+
+def test_setting_names_are_unique_over_the_groups() -> None:
+    names = setting_names()
+    assert len(names) == len(set(names))
+
+
+def test_configs_cannot_be_changed() -> None:
+    with pytest.raises(AttributeError):
+        TrainConfig().epochs = 3  # type: ignore[misc]
+
+
+def test_augmentation_is_off_by_default() -> None:
+    assert AugmentConfig(crop_area=1.0) == AugmentConfig()
+    assert not any(
+        value for name, value in to_dict(AugmentConfig()).items()
+        if name not in ("shift_fill", "crop_area", "policy", "policy_ops", "policy_strength")
+    )  # fmt: skip

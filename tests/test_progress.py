@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import pytest
+
+from opsin import progress
+from opsin.progress import Reporter
+
+
+def test_without_a_terminal_progress_is_plain_lines_with_what_is_left(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    reporter = Reporter()
+    with reporter.bar("training", 40) as bar:
+        now += 20
+        bar.advance(10, note="loss 0.5")
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == "training: 10/40, 1 min 0 s left  loss 0.5\n"
+
+
+def test_quick_work_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    with Reporter().bar("packing", 10) as bar:
+        bar.advance(10)
+    assert capsys.readouterr().err == ""
+
+
+def test_quiet_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
+    reporter = Reporter(quiet=True)
+    reporter.message("hello")
+    with reporter.bar("training", 1) as bar:
+        bar.advance()
+    captured = capsys.readouterr()
+    assert captured.out == captured.err == ""
+
+
+def test_there_is_no_estimate_before_anything_is_done() -> None:
+    with Reporter(quiet=True).bar("x", 5) as bar:
+        assert bar.seconds_left() is None
