@@ -1,0 +1,42 @@
+"""Predicted boxes drawn into the photos that they were predicted for."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from opsin.errors import ConfigError
+from opsin.io.files import write_atomically
+from opsin.io.images import encode_png, read_image
+from opsin.ops.box_pictures import PREDICTED, draw_box
+from opsin.types import Prediction
+
+
+def write_pictures(predictions: Sequence[Prediction], folder: Path) -> list[Path]:
+    """A PNG of each image with its predicted box, in the size of the image.
+
+    Args:
+        predictions: of image files that are still there.
+        folder: where the pictures go; made if it is not there.
+
+    Returns:
+        The files written, in order: the images' names with `.png`.
+
+    Raises:
+        ConfigError: the network predicts no boxes, or two images have the same name.
+        ImageError: an image cannot be read any more.
+    """
+    if any(prediction.box is None for prediction in predictions):
+        raise ConfigError("this network predicts no boxes, so there is nothing to draw", expected="a localization run")
+    names = [Path(prediction.file).stem + ".png" for prediction in predictions]
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        do = "predict them one folder at a time"
+        raise ConfigError("files of one name: one picture would overwrite the other", got=", ".join(twice[:10]), do=do)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, prediction in zip(names, predictions, strict=True):
+        assert prediction.box is not None  # checked above
+        drawn = draw_box(read_image(prediction.file).pixels, prediction.box, PREDICTED)
+        write_atomically(folder / name, encode_png(drawn))
+    return [folder / name for name in names]
