@@ -20,6 +20,9 @@ def predict(
     masks: Annotated[
         Path | None, Parameter(help="Folder for predicted masks, PNG in the size of each image (segmentation).")
     ] = None,
+    boxes: Annotated[
+        Path | None, Parameter(help="Folder for pictures with the predicted box drawn in (localization).")
+    ] = None,
     json_: JsonFlag = False,
     quiet: QuietFlag = False,
 ) -> int:
@@ -42,10 +45,15 @@ def predict(
     folder = Path(run)
     model = folder if (folder / "manifest.json").is_file() else Run.open(run, out=out).model_folder
     predictions = predict_files(model, images, masks=masks, report=Reporter(quiet=quiet))
+    if boxes is not None:
+        from opsin.predict_pictures import write_pictures
+
+        write_pictures(predictions, boxes)
     if json_:
         print(json.dumps({"predictions": [asdict(prediction) for prediction in predictions]}, indent=2))
         return 0
     for prediction in predictions:
         notes = f"  ({'; '.join(prediction.notes)})" if prediction.notes else ""
-        print(f"{prediction.file}: {prediction.label} {prediction.score:.1%}{notes}")
+        box = f" at {', '.join(f'{edge:.1f}' for edge in prediction.box)}" if prediction.box else ""
+        print(f"{prediction.file}: {prediction.label} {prediction.score:.1%}{box}{notes}")
     return 0

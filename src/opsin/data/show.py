@@ -11,6 +11,7 @@ import numpy as np
 from opsin.data.samples import Bytes, Dataset, Ints, Source
 from opsin.errors import InputError
 from opsin.io.images import encode_png
+from opsin.ops.box_pictures import TRUE, draw_box
 from opsin.ops.mask_pictures import overlaid
 from opsin.ops.resize import fit_image
 from opsin.types import SizePolicy, SplitName
@@ -67,7 +68,7 @@ def cell_side(size: tuple[int, int] | None) -> int:
 
 
 def dataset_sheet(dataset: Dataset, split: SplitName = "train") -> tuple[Bytes, list[str]]:
-    """Samples of a split, one row for each class, under the colours of their masks; and what the rows are.
+    """Samples of a split, one row for each class, with their boxes or masks drawn in; and what the rows are.
 
     Returns:
         uint8 `[3, H, W]` and the names of the rows. An image that cannot be read leaves its place black.
@@ -83,6 +84,8 @@ def dataset_sheet(dataset: Dataset, split: SplitName = "train") -> tuple[Bytes, 
 def _readable(source: Source, i: int, background: int | None) -> Bytes:
     try:
         image, mask = source.image(i), source.mask(i)
+        if source.boxes is not None:
+            image = draw_box(np.repeat(image, 3 // len(image), axis=0), source.boxes[i], TRUE)
         return image if mask is None else overlaid(image, mask, background=background)
     except InputError:
         return np.zeros((3, 1, 1), np.uint8)
