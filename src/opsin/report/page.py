@@ -15,13 +15,14 @@ from markupsafe import Markup
 
 from opsin.io.files import write_atomically
 from opsin.report.classify import CLASSIFY
+from opsin.report.localize import LOCALIZE
 from opsin.report.render import render, source
 from opsin.report.sections import FIRST, LAST, Section, headline
 from opsin.report.segment import SEGMENT
 from opsin.report.view import View, view_of
 from opsin.runs import Run
 
-BY_TASK: Mapping[str, tuple[Section, ...]] = {"classify": CLASSIFY, "segment": SEGMENT}
+BY_TASK: Mapping[str, tuple[Section, ...]] = {"classify": CLASSIFY, "localize": LOCALIZE, "segment": SEGMENT}
 """The sections that each task adds between the learning curves and the data."""
 
 

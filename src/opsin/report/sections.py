@@ -29,6 +29,10 @@ LOWER_IS_BETTER = {
     "brier": "mean squared error of the probabilities, 0 to 2",
     "ece": "mean gap of confidence and accuracy, bins of equal width",
     "adaptive_ece": "the same, bins of equally many samples",
+    "class_loss": "mean cross-entropy of the class (nats)",
+    "box_loss": "mean loss of the box",
+    "centre_error_px": "mean distance of the boxes' centres, in pixels of the network's input",
+    "size_error_px": "mean error of the boxes' width and height, in pixels of the network's input",
 }
 SCORE_WORDS = {
     "accuracy": "images whose likeliest class is right",
@@ -37,7 +41,10 @@ SCORE_WORDS = {
     "macro_f1": "mean F1 over classes",
     "macro_precision": "mean precision over classes",
     "macro_recall": "mean recall over classes",
-    "mean_iou": "overlap over union of each class's pixels, mean over classes",
+    "mean_iou": "overlap over union, of each class's pixels or of each box; the mean",
+    "median_iou": "overlap over union of the boxes: half of them lie above",
+    "good_boxes": "boxes whose overlap over union is at least 0.6",
+    "joint_accuracy": "images with the right class and a good box",
     "mean_dice": "twice the overlap over the sum of each class's pixels, mean over classes",
     "foreground_dice": "Dice of all that is not background, as one",
     "foreground_iou": "IoU of all that is not background, as one",
@@ -56,6 +63,9 @@ SCORE_NAMES = {
     "ece": "Calibration error (ECE)",
     "adaptive_ece": "Adaptive calibration error",
     "mean_iou": "Mean IoU",
+    "median_iou": "Median IoU",
+    "centre_error_px": "Error of the centre, px",
+    "size_error_px": "Error of the size, px",
 }
 
 
@@ -80,7 +90,7 @@ def score_name(key: str) -> str:
 
 def score_words(key: str, score: Score) -> tuple[str, str]:
     """A score and its interval in words: percentages for shares, plain numbers for losses."""
-    if key in ("loss", "brier") or not 0 <= score.value <= 1:
+    if key == "brier" or key.endswith(("loss", "_px")) or not 0 <= score.value <= 1:
         interval = f"{number(score.low)} – {number(score.high)}" if is_number(score.low) else ""
         return number(score.value, 4), interval
     decimals = decimals_for(score)
