@@ -140,6 +140,11 @@ def _find_custom(path: Path, config: DataConfig, task: str | None) -> Found:
         from opsin.data.folders import read_folder
 
         return read_folder(path)
+    if task == "segment":
+        from opsin.data.coco_masks import read_coco_masks
+
+        if (drawn := read_coco_masks(path, config)) is not None:
+            return drawn
     if (boxes := read_boxes(path, config)) is not None:
         return boxes
     if path.suffix.lower() == ".csv":

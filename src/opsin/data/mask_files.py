@@ -182,7 +182,9 @@ def read_masks(root: Path, config: DataConfig) -> Found | None:
             return read_voc(folder, config, name=root.resolve().name)
     if (root / "train").is_dir() and (root / "trainannot").is_dir():
         return read_camvid(root, config, name=root.resolve().name)
-    return _read_pairs(root, config)
+    from opsin.data.coco_masks import read_coco_masks  # here, because it draws for the sources of this file
+
+    return read_coco_masks(root, config) or _read_pairs(root, config)
 
 
 def read_voc(folder: Path, config: DataConfig, *, name: str, published: bool = False) -> Found:
@@ -198,7 +200,7 @@ def read_voc(folder: Path, config: DataConfig, *, name: str, published: bool = F
         if stems:
             images = [folder / "JPEGImages" / f"{stem}.jpg" for stem in stems]
             splits[split] = _source(images, masks, stems, meaning, folder)
-    return _found(folder, name, meaning, splits, "VOC 2012's layout: palette masks, 255 is void", published=published)
+    return as_found(folder, name, meaning, splits, "VOC 2012's layout: palette masks, 255 is void", published=published)
 
 
 def read_camvid(folder: Path, config: DataConfig, *, name: str, published: bool = False) -> Found:
@@ -216,7 +218,7 @@ def read_camvid(folder: Path, config: DataConfig, *, name: str, published: bool 
         split: _source(images, masks, [f"{split}/{path.stem}" for path in images], meaning, folder)
         for split, (images, masks) in pairs.items()
     }
-    return _found(folder, name, meaning, splits, layout, published=published, notes=notes)
+    return as_found(folder, name, meaning, splits, layout, published=published, notes=notes)
 
 
 def _read_pairs(root: Path, config: DataConfig) -> Found | None:
@@ -234,7 +236,9 @@ def _read_pairs(root: Path, config: DataConfig) -> Found | None:
     names = ", ".join(sorted({f"{a.relative_to(root)}/ with {b.relative_to(root)}/" for a, b in pairs.values()}))
     pool = sources.pop(None, None)
     splits = {split: sources[split] for split in SPLITS if split in sources}
-    return _found(root, root.resolve().name, meaning, splits, f"pairs of images and masks: {names}", pool, notes=notes)
+    return as_found(
+        root, root.resolve().name, meaning, splits, f"pairs of images and masks: {names}", pool, notes=notes
+    )
 
 
 def _pair_folders(root: Path) -> dict[SplitName | None, tuple[Path, Path]]:
@@ -328,7 +332,7 @@ def _source(
     return MaskSource(paths=list(images), drawn=list(masks), ids=list(ids), meaning=meaning)
 
 
-def _found(
+def as_found(
     root: Path,
     name: str,
     meaning: Meaning,
@@ -339,6 +343,7 @@ def _found(
     published: bool = False,
     notes: tuple[str, ...] = (),
 ) -> Found:
+    """What was recognized, as a data set of masks."""
     return Found(
         name=name,
         task="segment",

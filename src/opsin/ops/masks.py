@@ -71,6 +71,14 @@ def confusions(masks: Bytes, truth: Bytes, num_classes: int) -> Ints:
     return counts
 
 
+def images_with_class(masks: Bytes, num_classes: int) -> Ints:
+    """How many of the masks, uint8 [N, H, W], hold each class: int64 [K]."""
+    counts = np.zeros(num_classes, np.int64)
+    for mask in masks:
+        counts += np.bincount(mask.ravel(), minlength=256)[:num_classes] > 0
+    return counts
+
+
 def pixel_accuracy(confusion: NDArray[np.number]) -> Floats:
     """Share of the pixels that are right: float64 [...] of counts [..., K, K]."""
     return _ratio(_right(confusion).sum(-1), confusion.sum((-2, -1)))

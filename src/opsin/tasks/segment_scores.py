@@ -33,11 +33,14 @@ def segmentation_scores(
 ) -> dict[str, Score]:
     """Every score of a split; intervals are the bootstrap's, over images.
 
+    Without intervals the scores of edges are left out: each epoch is scored so, and edges would take as long as all
+    the rest.
+
     Args:
         masks: predicted, uint8 [N, H, W].
         truth: uint8 [N, H, W], 255 = void.
     """
-    names, summary = _summary(masks, truth, classes)
+    names, summary = _summary(masks, truth, classes, with_edges=intervals)
     values = summary(np.ones((1, len(masks))))[0]
     ends = np.full((2, len(names)), math.nan)
     if intervals:
@@ -45,14 +48,15 @@ def segmentation_scores(
     return {name: Score(float(v), float(a), float(b)) for name, v, a, b in zip(names, values, *ends, strict=True)}
 
 
-def _summary(masks: Bytes, truth: Bytes, classes: Sequence[str]) -> tuple[list[str], Any]:
+def _summary(masks: Bytes, truth: Bytes, classes: Sequence[str], *, with_edges: bool) -> tuple[list[str], Any]:
     """Names of the scores, and the function from weights of images [r, N] to scores [r, M]."""
-    pixels, edges = _counts(masks, truth, len(classes))
+    pixels = formulas.confusions(masks, truth, len(classes))
+    edges = _edges(masks, truth, len(classes)) if with_edges else np.zeros((len(masks), 1, 4), np.int64)
     with_background = classes[0] == "background"
     names = ["mean_iou", "mean_dice"]
     names += ["foreground_dice", "foreground_iou"] if with_background else []
     names += ["pixel_accuracy", "mean_precision", "mean_recall", "frequency_weighted_iou"]
-    names += ["boundary_f1", "boundary_precision", "boundary_recall"]
+    names += ["boundary_f1", "boundary_precision", "boundary_recall"] if with_edges else []
 
     def summary(weights: Floats) -> Floats:
         confusion, edge = _weighted(weights, pixels), _weighted(weights, edges)
@@ -76,10 +80,9 @@ def _summary(masks: Bytes, truth: Bytes, classes: Sequence[str]) -> tuple[list[s
     return names, summary
 
 
-def _counts(masks: Bytes, truth: Bytes, num_classes: int) -> tuple[Ints, Ints]:
-    tolerance = formulas.edge_tolerance(*truth.shape[1:])
-    pixels = formulas.confusions(masks, truth, num_classes)
-    return pixels, formulas.edge_counts(masks, truth, num_classes, tolerance=tolerance)
+def _edges(masks: Bytes, truth: Bytes, num_classes: int) -> Ints:
+    height, width = truth.shape[1:]
+    return formulas.edge_counts(masks, truth, num_classes, tolerance=formulas.edge_tolerance(height, width))
 
 
 def _weighted(weights: Floats, counts: Ints) -> Floats:
@@ -90,7 +93,7 @@ def _weighted(weights: Floats, counts: Ints) -> Floats:
 
 def segmentation_details(masks: Bytes, truth: Bytes, classes: Sequence[str], ids: Sequence[str]) -> dict[str, Any]:
     """What the report shows beside the scores, as plain JSON."""
-    pixels, edges = _counts(masks, truth, len(classes))
+    pixels, edges = formulas.confusions(masks, truth, len(classes)), _edges(masks, truth, len(classes))
     single = formulas.class_mean(formulas.iou(pixels))
     return {
         "confusion": pixels.sum(0).tolist(),
@@ -98,7 +101,7 @@ def segmentation_details(masks: Bytes, truth: Bytes, classes: Sequence[str], ids
         "images": _distribution(single),
         "void_share": float((truth == VOID).mean()),
         "empty": _empty(pixels, classes),
-        "edge_tolerance": formulas.edge_tolerance(*truth.shape[1:]),
+        "edge_tolerance": formulas.edge_tolerance(truth.shape[1], truth.shape[2]),
         "shown": [
             {"index": int(i), "id": str(ids[i]), "kind": kind, "iou": _plain(single[i])} for i, kind in _chosen(single)
         ],

@@ -28,6 +28,7 @@ from opsin.data.samples import Dataset, Samples
 from opsin.errors import DataError, RunError
 from opsin.models.layers import seeded
 from opsin.models.registry import ModelSpec, resolve_options
+from opsin.ops.masks import images_with_class
 from opsin.progress import Reporter
 from opsin.runs import RUNS_FOLDER, Run, next_name
 from opsin.tasks import get_task
@@ -204,7 +205,7 @@ def describe_data(prepared: Prepared) -> dict[str, Any]:
         "root": str(dataset.root) if dataset.root else None,
         "published": dataset.published,
         "splits": {
-            split: {"n": len(samples.images), "class_counts": counts.get(split)}
+            split: {"n": len(samples.images), "class_counts": counts.get(split, _masked(samples, len(dataset.classes)))}
             for split, samples in prepared.splits.items()
         },
         "size": list(shape[2:]),
@@ -213,6 +214,11 @@ def describe_data(prepared: Prepared) -> dict[str, Any]:
         "notes": list(dataset.notes),
         "findings": [asdict(finding) for finding in prepared.findings],
     }
+
+
+def _masked(samples: Samples, num_classes: int) -> list[int] | None:
+    """How many images hold each class, where there are masks."""
+    return None if samples.masks is None else images_with_class(samples.masks, num_classes).tolist()
 
 
 def choose_precision(prepared: Prepared) -> Choice:
