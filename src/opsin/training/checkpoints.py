@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from opsin.errors import OpsinError, RunError
-from opsin.io.files import atomic_folder, read_json, sha256_file, write_atomically, write_json
+from opsin.io.files import atomic_folder, read_json, sha256_file, write_atomically, write_json, writing
 from opsin.io.tensors import read_tensors, write_tensors
 from opsin.progress import Reporter
 
@@ -46,7 +46,6 @@ def save(folder: Path, checkpoint: Checkpoint) -> None:
         folder: the run's `checkpoints/`.
         checkpoint: its state has the key "step".
     """
-    folder.mkdir(exist_ok=True)
     name = f"step-{checkpoint.state['step']:06d}"
     with atomic_folder(folder / name, replace=True) as partial:
         write_tensors(partial / "tensors.safetensors", _distinct(checkpoint.tensors), {})
@@ -54,7 +53,8 @@ def save(folder: Path, checkpoint: Checkpoint) -> None:
         write_json(partial / "state.json", {**checkpoint.state, "tensors_sha256": digest})
     write_atomically(folder / "LAST", name.encode())
     for old in _names(folder)[:-KEPT]:
-        shutil.rmtree(folder / old)
+        with writing(folder / old):
+            shutil.rmtree(folder / old)
 
 
 def load(folder: Path, *, report: Reporter) -> Checkpoint | None:
@@ -113,7 +113,10 @@ def _read(folder: Path) -> Checkpoint:
 
 
 def _names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.glob("step-??????*") if (path / "state.json").is_file())
+    """Checkpoints, oldest first: by number, as a million steps have a digit more."""
+    numbered = {path.name.removeprefix("step-"): path.name for path in folder.glob("step-??????*")}
+    numbers = sorted((number for number in numbered if number.isdecimal()), key=int)
+    return [numbered[number] for number in numbers if (folder / numbered[number] / "state.json").is_file()]
 
 
 def _distinct(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
