@@ -21,7 +21,7 @@ import numpy as np
 from opsin.config import RunConfig, from_dict, to_dict
 from opsin.errors import RunError, nearest
 from opsin.io.arrays import read_npz
-from opsin.io.files import atomic_folder, read_json, write_atomically, write_json, writing
+from opsin.io.files import atomic_folder, read_json, without_nan, write_atomically, write_json, writing
 from opsin.types import Prediction, SplitName
 
 RUNS_FOLDER = Path("runs")
@@ -64,7 +64,6 @@ class Run:
         if path.exists():
             do = "`--resume` goes on with it; another `--name` starts a new one"
             raise RunError("a run of this name exists; nothing was overwritten", where=path, do=do)
-        path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_folder(path) as folder:
             write_json(folder / "config.json", to_dict(config))
         return cls(path)
@@ -147,9 +146,9 @@ class Run:
         write_atomically(self.path / file, buffer.getvalue())
 
     def event(self, event: str, **values: Any) -> None:
-        """Append one event to the log."""
+        """Append one event to the log; NaN (undefined) becomes null."""
         stamp = datetime.now(UTC).isoformat(timespec="milliseconds")
-        line = json.dumps({"event": event, "time": stamp, **values}) + "\n"
+        line = json.dumps(without_nan({"event": event, "time": stamp, **values})) + "\n"
         self._drop_torn_line()
         path = self.path / "log.jsonl"
         with writing(path), path.open("ab") as log:
@@ -157,9 +156,9 @@ class Run:
             log.flush()
             os.fsync(log.fileno())
 
-    def rewind(self, step: int) -> None:
-        """Drop what the log says of epochs after `step`, because they are about to be trained again."""
-        kept = [e for e in self.log if e["event"] != "epoch" or e["step"] <= step]
+    def rewind(self, epoch: int) -> None:
+        """Drop what the log says of epochs after number `epoch`, because they are about to end again."""
+        kept = [e for e in self.log if e["event"] != "epoch" or e["epoch"] <= epoch]
         write_atomically(self.path / "log.jsonl", "".join(json.dumps(e) + "\n" for e in kept).encode())
 
     def record_test_opening(self, command: str) -> int:

@@ -186,20 +186,21 @@ def write_json(path: PathLike, value: Any) -> None:
         WriteError: the value holds what JSON has no word for (infinity, sets, arrays), or the disk is full or faulty.
     """
     try:
-        text = json.dumps(_without_nan(value), indent=2, ensure_ascii=False, allow_nan=False)
+        text = json.dumps(without_nan(value), indent=2, ensure_ascii=False, allow_nan=False)
         data = text.encode("utf-8") + b"\n"
     except (TypeError, ValueError) as error:
         raise WriteError("not a JSON value", where=printable(path), got=error) from error
     write_atomically(path, data)
 
 
-def _without_nan(value: Any) -> Any:
+def without_nan(value: Any) -> Any:
+    """A JSON value in which NaN is null, at any depth."""
     if isinstance(value, float):
         return None if math.isnan(value) else value
     if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
+        return {key: without_nan(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_without_nan(item) for item in value]
+        return [without_nan(item) for item in value]
     return value
 
 
