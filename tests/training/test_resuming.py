@@ -85,9 +85,7 @@ def test_more_patience_takes_a_run_on_that_had_stopped_early(quick_run: Quick) -
     assert len(quick_run("patient", patience=2, resume=True, **settings).epochs) > stopped
 
 
-def test_a_budget_that_ended_inside_an_epoch_can_be_raised(
-    quick_run: Quick, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_budget_that_ended_inside_an_epoch_can_be_raised(quick_run: Quick, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         # a clock by which each step takes a second: the budget ends after the sixth step, inside the second epoch
         patch.setattr(Trainer, "seconds", property(lambda self: float(self.state.step)))

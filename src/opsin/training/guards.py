@@ -69,6 +69,21 @@ def check_finite(loss: float, gradient_norm: float, *, step: int, samples: Tenso
     )
 
 
+def check_weights(network: nn.Module, *, step: int) -> None:
+    """Refuse to score or to keep weights and statistics that are no numbers.
+
+    Raises:
+        DivergedError: naming the step and the tensors.
+    """
+    broken = [key for key, value in network.state_dict().items() if not bool(value.isfinite().all())]
+    if broken:
+        raise DivergedError(
+            f"{len(broken)} weights or statistics of the network are not finite numbers; nothing was overwritten",
+            where=f"after step {step}: {', '.join(broken[:8])}" + (", …" if len(broken) > 8 else ""),
+            do="lower --lr, or set --clip 1; `--resume` goes on from the last checkpoint",
+        )
+
+
 def gradient_norm(network: nn.Module) -> Tensor:
     """Euclidean norm of all gradients together, a scalar."""
     gradients = [p.grad for p in network.parameters() if p.grad is not None]

@@ -7,6 +7,8 @@ bits as one that was not.
 
 from __future__ import annotations
 
+import math
+import shlex
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -20,10 +22,10 @@ from opsin.batches.batch import Batch
 from opsin.batches.loader import batches, steps_per_epoch
 from opsin.config import RunConfig
 from opsin.data.samples import Samples
-from opsin.errors import InterruptedRunError
+from opsin.errors import DivergedError, InterruptedRunError
 from opsin.predict import Predictor
 from opsin.progress import Bar, Reporter
-from opsin.runs import Run
+from opsin.runs import RUNS_FOLDER, Run
 from opsin.tasks.base import Targets, Task
 from opsin.training import checkpoints, guards, machine
 from opsin.training.checkpoints import Checkpoint
@@ -37,10 +39,15 @@ from opsin.types import SplitName
 
 @dataclass
 class State:
-    """The plain values that a checkpoint holds beside its tensors."""
+    """The plain values that a checkpoint holds beside its tensors.
+
+    `epoch`: epochs that have ended. `epoch_start`: step at which the present one began; an epoch that a budget in
+    minutes cut off was shorter than the others.
+    """
 
     step: int = 0
     epoch: int = 0
+    epoch_start: int = 0
     lr: float = 0.0
     seconds: float = 0.0
     cpu_seconds: float = 0.0
@@ -121,11 +128,22 @@ class Trainer:
 
         Raises:
             InterruptedRunError: after Ctrl-C or SIGTERM; a checkpoint was written.
-            DivergedError: the loss or a gradient is not finite.
+            DivergedError: the loss, a gradient or a weight is not finite.
         """
+        try:
+            return self._fit()
+        except DivergedError as error:
+            self.run.event("diverged", step=self.state.step, message=error.what)
+            raise
+
+    def _fit(self) -> State:
         stop = guards.StopRequest(self.report.message)
         self.usage.reset()
-        self.state.stopped = ""
+        # an early stop is final unless the patience has grown: it may have been made just before a kill
+        patience = self.settings.patience
+        self.state.stopped = "early" if patience and self.state.stale_epochs >= patience else ""
+        if self.state.stopped:
+            self.report.message("this run had stopped early; a larger --patience goes on with it")
         with stop.listening(), self.report.bar("training", self.total_steps) as bar:
             bar.at(self.state.step)
             while not self._finished():
@@ -147,10 +165,15 @@ class Trainer:
         self.state = State(**values)
         checkpoints.load_optimizer(self.optimizer, checkpoint.part("optimizer"), self.state.optimizer)
         self.plateau = Plateau(**self.state.plateau)
-        self.run.rewind(self.state.step)
+        self.run.rewind(self.state.epoch)
 
     def save_checkpoint(self) -> None:
-        """Write everything that the next step depends on."""
+        """Write everything that the next step depends on.
+
+        Raises:
+            DivergedError: a weight is not finite; the checkpoint before stays the newest.
+        """
+        guards.check_weights(self.network, step=self.state.step)
         tensors, plain = checkpoints.optimizer_tensors(self.optimizer)
         self.state.optimizer, self.state.plateau = plain, vars(self.plateau)
         average = self.average.tensors if self.average else {}
@@ -177,7 +200,7 @@ class Trainer:
     def _train_epoch(self, stop: guards.StopRequest, bar: Bar) -> None:
         side = self._side()
         epoch = self.state.epoch
-        start = self.state.step - epoch * self.steps_per_epoch
+        start = self.state.step - self.state.epoch_start
         self.network.train()
         stream = batches(
             self.train_samples,
@@ -234,11 +257,12 @@ class Trainer:
 
     def _end_epoch(self, bar: Bar) -> None:
         """Score the epoch on val, log it, keep the best weights, and decide whether to go on."""
+        guards.check_weights(self.network, step=self.state.step)
         sums = self.state.sums
         count = sums.pop("count", 1.0)
         train = {key: value / count for key, value in sums.items()}
         self.state.sums = {}
-        self.state.epoch += 1
+        self.state.epoch, self.state.epoch_start = self.state.epoch + 1, self.state.step
         val = self._score_val()
         best = self._keep_if_best(val)
         if self.settings.schedule == "plateau":
@@ -289,7 +313,7 @@ class Trainer:
 
     def _keep_if_best(self, val: Mapping[str, float]) -> bool:
         score = val.get(self.task.main_score)
-        if score is None:
+        if score is None or math.isnan(score):
             return False
         if self.state.best_score is not None and not score > self.state.best_score:
             self.state.stale_epochs += 1
@@ -310,8 +334,13 @@ class Trainer:
         raise InterruptedRunError(
             f"stopped at step {self.state.step} of {self.total_steps}; a checkpoint was left",
             where=self.run.path,
-            do=f"`opsin train {self.config.source} --name {self.run.name} --resume` goes on from there",
+            do=f"`{self._command_to_resume()}` goes on from there",
         )
+
+    def _command_to_resume(self) -> str:
+        out = self.run.path.parent
+        place = [] if out == RUNS_FOLDER else ["--out", str(out)]
+        return shlex.join(["opsin", "train", self.config.source, "--name", self.run.name, *place, "--resume"])
 
     def _side(self) -> int | None:
         """Side of the images at this point of a run with several resolutions; None for the data's own size."""
