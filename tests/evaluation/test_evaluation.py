@@ -13,7 +13,7 @@ import torch
 from opsin import artifact as artifacts
 from opsin.batches.preprocess import measure
 from opsin.cli import main
-from opsin.config import resolve
+from opsin.config import resolve, to_dict
 from opsin.data.load import load
 from opsin.data.pack import pack
 from opsin.errors import ConfigError, DataError, RunError
@@ -161,6 +161,22 @@ def test_photos_of_another_size_are_all_scored_and_it_says_what_was_done(world):
     assert "RGB images were made grey" in notes
     assert "no samples of 1 classes, whose scores are n/a: eel" in notes
     assert found.details["per_class"][2]["recall"]["value"] is None
+
+
+def test_the_runs_own_undivided_photos_under_another_spelling_are_not_scored_as_new_ones(world, monkeypatch):
+    photos = write_photos(world.folder / "own", CLASSES, (SIDE, SIDE))
+    for name in CLASSES:
+        for i in range(4, 12):
+            pixels = np.full((3, SIDE, SIDE), 20 * i + len(name), np.uint8)
+            (photos / name / f"{i}.png").write_bytes(encode_png(pixels))
+    monkeypatch.chdir(world.folder)
+    config = resolve({"source": "own", "task": "classify"})
+    world.run.write("config.json", to_dict(config))
+    dataset = load("own", config=config.data)
+    world.run.write("data.json", {"task": "classify", "name": "own", "fingerprint": dataset.fingerprint()})
+    for spelling in ("own", "own/", "./own", photos):
+        found = evaluate(world.run, data=spelling)
+        assert (found.split, found.n) == ("val", len(dataset.splits["val"]))
 
 
 def test_classes_that_the_network_does_not_know_are_refused(world):

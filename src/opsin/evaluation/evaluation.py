@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from opsin.artifact import load as load_artifact
+from opsin.data.catalogue import ENTRIES
 from opsin.data.load import load
 from opsin.data.pack import default_cache, pack
 from opsin.data.samples import Dataset, Samples
@@ -141,7 +142,8 @@ def _choose(
         expected = ", ".join(dataset.splits)
         raise DataError(f"the data set has no split `{split}`", where=dataset.name, got=split, expected=expected)
     policy = artifact.preprocess.size
-    packed = pack(dataset, policy, cache=default_cache(), splits=[name])[name]
+    skip = run.config.data.skip_unreadable if own else 0
+    packed = pack(dataset, policy, cache=default_cache(), splits=[name], skip_unreadable=skip)[name]
     samples = match_classes(packed, dataset.classes, artifact.classes)
     notes = [*dataset.notes, *packed.notes, size_note(np.asarray(samples.sizes), policy)]
     if samples.images.shape[1] != artifact.preprocess.channels:
@@ -167,11 +169,18 @@ def _dataset(run: Run, data: Dataset | Path | str | None, root: Path | str | Non
         found = data
     else:
         config = run.config
-        same = str(data) == config.source
+        same = _same_place(data, config.source)
         # Another set is scored as it is divided: the run's own subset and label level mean nothing there.
         settings = config.data if same else replace(config.data, subset=None, label_level=None)
         found = load(data, root=root or config.root, config=settings, task=run.data["task"], drawn=same)
     return found, found.fingerprint() == run.data.get("fingerprint")
+
+
+def _same_place(data: Path | str, source: str) -> bool:
+    """Whether two spellings name the same data: `photos`, `photos/` and `/home/ann/photos`."""
+    if str(data) in ENTRIES or source in ENTRIES:
+        return str(data) == source
+    return Path(data).resolve() == Path(source).resolve()
 
 
 def _own_dataset(run: Run, root: Path | str | None) -> Dataset:
