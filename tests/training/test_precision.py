@@ -53,6 +53,31 @@ def test_the_choice_is_remembered_so_that_a_second_run_computes_alike(
     assert second.steps == 0
 
 
+def test_a_candidate_that_runs_out_of_memory_does_not_stop_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = FakeClock(monkeypatch, {("float32", True): 1.0, ("float32", False): 1.0, ("bfloat16", True): 0.9})
+
+    def timer(candidate: Precision) -> Callable[[], None]:
+        if candidate.dtype == "float32":
+            raise torch.OutOfMemoryError("out of memory")
+        return clock.timer(candidate)
+
+    choice = choose(TrainConfig(), CPU, timer=timer, batch=10, key="net", cache=tmp_path)
+    assert choice.precision == Precision(dtype="bfloat16", channels_last=True)
+    assert [timing["images_per_second"] > 0 for timing in choice.timings] == [False, False, True]
+
+
+def test_any_other_fault_of_a_candidate_is_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    FakeClock(monkeypatch, {})
+
+    def timer(candidate: Precision) -> Callable[[], None]:
+        raise RuntimeError("no such kernel")
+
+    with pytest.raises(RuntimeError, match="no such kernel"):
+        choose(TrainConfig(), CPU, timer=timer, batch=10, key="net", cache=tmp_path)
+
+
 def test_what_the_user_asked_for_is_not_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = FakeClock(monkeypatch, {})
     config = TrainConfig(precision="float32", channels_last=False)

@@ -20,6 +20,7 @@ from torch import nn
 from opsin.config import TrainConfig
 from opsin.errors import OpsinError
 from opsin.io.files import read_json, write_json
+from opsin.training.guards import is_out_of_memory
 from opsin.training.machine import processor_name
 
 TIMED_STEPS = 2
@@ -80,7 +81,6 @@ def choose(config: TrainConfig, device: torch.device, *, timer: StepTimer, batch
         return remembered
     timings = [_timed(candidate, timer, batch) for candidate in candidates]
     choice = Choice(_pick(candidates, timings), tuple(timings))
-    memory.parent.mkdir(parents=True, exist_ok=True)
     write_json(memory, {"precision": asdict(choice.precision), "timings": list(choice.timings)})
     return choice
 
@@ -109,15 +109,17 @@ def _product_seconds(dtype: torch.dtype, device: torch.device) -> float:
 
 
 def _timed(candidate: Precision, timer: StepTimer, batch: int) -> dict[str, Any]:
-    step = timer(candidate)
-    step()
-    seconds = min(_seconds(step) for _ in range(TIMED_STEPS))
-    return {
-        "precision": candidate.dtype,
-        "channels_last": candidate.channels_last,
-        "compile": candidate.compile,
-        "images_per_second": round(batch / seconds, 1),
-    }
+    about = {"precision": candidate.dtype, "channels_last": candidate.channels_last, "compile": candidate.compile}
+    try:
+        step = timer(candidate)
+        step()
+        seconds = min(_seconds(step) for _ in range(TIMED_STEPS))
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        # the run itself cuts its batches when memory does not suffice: the timing must not stop it before that
+        return about | {"images_per_second": 0.0, "note": "out of memory"}
+    return about | {"images_per_second": round(batch / seconds, 1)}
 
 
 def _seconds(step: Callable[[], object]) -> float:
