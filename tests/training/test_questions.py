@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+import statistics
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from opsin.config import NormalizeName
+from opsin.errors import ConfigError, DivergedError
 from opsin.training.lr_finder import find_lr, read_curve
-from opsin.training.normalization import compare_normalizations
+from opsin.training.normalization import NormalizationResult, compare_normalizations, verdict
+from opsin.training.step import Stepper
 
 
 def test_the_suggestion_is_a_third_of_the_rate_with_the_lowest_loss() -> None:
@@ -24,6 +28,45 @@ def test_the_finder_covers_its_range_or_stops_where_the_network_diverges(quick_s
     assert curve.rates[0] == pytest.approx(1e-6)
     assert all(math.isfinite(loss) for loss in curve.losses)
     assert curve.rates[0] <= curve.suggestion <= curve.rates[-1]
+
+
+def test_a_network_that_diverges_at_the_lowest_rate_has_no_curve(
+    quick_settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def diverge(self: Stepper, *args: object, **kwargs: object) -> dict[str, float]:
+        raise DivergedError("the loss is not a finite number")
+
+    monkeypatch.setattr(Stepper, "step", diverge)
+    with pytest.raises(DivergedError):
+        find_lr("digits", steps=5, **(quick_settings | {"model": "plain"}))
+
+
+def test_no_steps_and_no_seeds_are_refused() -> None:
+    with pytest.raises(ConfigError, match="steps"):
+        find_lr("digits", steps=0)
+    with pytest.raises(ConfigError, match="seeds"):
+        compare_normalizations("digits", seeds=0)
+
+
+def result_of(name: NormalizeName, *scores: float) -> NormalizationResult:
+    sd = statistics.stdev(scores) if len(scores) > 1 else math.nan
+    contract: dict[str, Any] = {"range": (0.0, 1.0), "channel_mean": (), "channel_std": ()}
+    return NormalizationResult(normalize=name, scores=scores, mean=statistics.fmean(scores), sd=sd, **contract)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "said"),
+    [
+        ((0.9, 0.9), (0.5, 0.5), "by more than the spread over seeds"),
+        ((0.9, 0.7), (0.8, 0.6), "within the spread over seeds"),
+        ((0.9,), (0.5,), "in one run of each"),
+        ((math.nan,), (math.nan,), "no normalization trained"),
+    ],
+)
+def test_the_verdict_claims_no_more_than_the_seeds_allow(
+    first: tuple[float, ...], second: tuple[float, ...], said: str
+) -> None:
+    assert said in verdict((result_of("standard", *first), result_of("none", *second)))
 
 
 def test_the_finder_leaves_no_run_behind(

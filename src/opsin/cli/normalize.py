@@ -28,11 +28,12 @@ def normalize(
     data
         As for `opsin train`.
     """
+    from opsin.io.files import without_nan
     from opsin.training.normalization import compare_normalizations
 
     answer = compare_normalizations(data, seeds=seeds, root=root, quiet=quiet, **given(settings))
     if json_:
-        print(json.dumps({"data": data, **asdict(answer)}, indent=2))
+        print(json.dumps(without_nan({"data": data, **asdict(answer)}), indent=2, allow_nan=False))
         return 0
     print("normalization  val accuracy      sd  pixels 0 and 255 become, then mean and sd are taken off")
     for result in answer.results:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from opsin.batches.loader import batches
+from opsin.config import require
 from opsin.data.samples import Dataset
 from opsin.errors import DivergedError
 from opsin.progress import Reporter
@@ -60,7 +61,9 @@ def find_lr(
 
     Raises:
         RefusedError: settings or data are refused.
+        DivergedError: the loss was not finite at the lowest rate already.
     """
+    require(steps > 0, "steps", steps, "1 or more")
     report = Reporter(quiet=quiet)
     prepared = prepare_from(data, root=root, recipe=recipe, settings=settings, report=report)
     factors = [LOWEST * (HIGHEST / LOWEST) ** (i / max(steps - 1, 1)) for i in range(steps)]
@@ -104,6 +107,8 @@ def _losses(prepared: Prepared, factors: list[float], advance: Any) -> list[floa
             try:
                 loss = stepper.step(batch, step=step, epoch=epoch, factor=factors[step])["loss"]
             except DivergedError:
+                if not losses:
+                    raise
                 return losses
             losses.append(loss)
             advance()

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from opsin.config import NormalizeName
+from opsin.config import NormalizeName, require
 from opsin.data.samples import Dataset
 from opsin.errors import DivergedError
 from opsin.progress import Reporter
+from opsin.tasks import get_task
 from opsin.training.session import train
 
 
@@ -59,6 +60,7 @@ def compare_normalizations(
     Raises:
         RefusedError: settings or data are refused.
     """
+    require(seeds > 0, "seeds", seeds, "1 or more")
     report = Reporter(quiet=quiet)
     settings = {"epochs": 2, "model": "plain", "batch_norm": False} | settings
     found: list[NormalizationResult] = []
@@ -66,7 +68,7 @@ def compare_normalizations(
     with tempfile.TemporaryDirectory() as folder, report.bar("comparing", len(names) * seeds) as bar:
         found.extend(_measured(data, name, seeds, root, Path(folder), settings, bar.advance) for name in names)
     ranked = tuple(sorted(found, key=lambda result: (math.isnan(result.mean), -result.mean)))
-    return NormalizationAnswer(results=ranked, verdict=_verdict(ranked))
+    return NormalizationAnswer(results=ranked, verdict=verdict(ranked))
 
 
 def _measured(
@@ -81,7 +83,8 @@ def _measured(
         except DivergedError:
             scores.append(float("nan"))
         else:
-            scores.append(run.scores["val"]["scores"]["accuracy"]["value"])
+            value = run.scores["val"]["scores"][get_task(run.data["task"]).main_score]["value"]
+            scores.append(math.nan if value is None else value)
             contract = run.contract
         advance(note=name)
     return NormalizationResult(
@@ -95,9 +98,13 @@ def _measured(
     )
 
 
-def _verdict(ranked: tuple[NormalizationResult, ...]) -> str:
+def verdict(ranked: tuple[NormalizationResult, ...]) -> str:
     """What the spread over seeds allows one to say."""
     best = ranked[0]
+    if math.isnan(best.mean):
+        return "no normalization trained without diverging: lower --lr"
+    if math.isnan(best.sd):
+        return f"`{best.normalize}` is best in one run of each; more --seeds tell whether that is more than chance"
     ties = [r.normalize for r in ranked[1:] if not math.isnan(r.mean) and best.mean - r.mean <= best.sd + r.sd]
     if not ties:
         return f"`{best.normalize}` is best, by more than the spread over seeds"
