@@ -20,8 +20,11 @@ from opsin.models.unet import DecoderOptions, Segmenter, UNet, UNetOptions
 
 LEARNED_INPUT = "learned_input"
 """The one option that every network has: begin with a learned normalization of the input."""
+FULLY_CONVOLUTIONAL = "fully_convolutional"
+"""The option of a converted network: dense layers are convolutions (`opsin.models.convert`)."""
 DECODER = "decoder"
 """Where the options of a network that classifies pixels hold those of its decoder."""
+ABOVE_THE_BACKBONE = (LEARNED_INPUT, FULLY_CONVOLUTIONAL, DECODER)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,7 +166,7 @@ def build_backbone(spec: ModelSpec) -> Backbone:
         ConfigError: no such network, an option that it does not have, or images too small for it.
     """
     entry = get_entry(spec.name)
-    options = {key: value for key, value in spec.options.items() if key not in (LEARNED_INPUT, DECODER)}
+    options = {key: value for key, value in spec.options.items() if key not in ABOVE_THE_BACKBONE}
     checked = from_dict(entry.options_type, options, where=f"options of {spec.name}")
     return entry.build(spec.channels, spec.height, spec.width, checked)
 

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from opsin.errors import DataError
-from opsin.models.registry import ModelSpec, build_network
+from opsin.models.convert import fully_convolutional
+from opsin.models.registry import FULLY_CONVOLUTIONAL, ModelSpec, build_network
 from opsin.ops.calibration import fit_temperature
 from opsin.ops.losses import cross_entropy, inverse_frequency_weights
 from opsin.ops.scores import check_predictions
@@ -84,7 +85,8 @@ class Classify:
 
     def build(self, spec: ModelSpec, num_classes: int) -> nn.Module:
         """A backbone with a linear head: outputs {"logits": [B, K]}."""
-        return build_network(spec, {"logits": num_classes})
+        network = build_network(spec, {"logits": num_classes})
+        return fully_convolutional(network) if spec.options.get(FULLY_CONVOLUTIONAL) else network
 
     def loss(self, outputs: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         """Mean cross-entropy of the batch, scalar float32.
