@@ -14,6 +14,7 @@ from opsin.data.near import MIN_DETAIL, coarse, detail, detail_correlation, near
 from opsin.data.pack import pack
 from opsin.data.samples import Dataset
 from opsin.errors import DataError
+from opsin.io.images import encode_png
 from opsin.types import SizePolicy
 
 RNG = np.random.default_rng(0)
@@ -142,3 +143,17 @@ def test_copies_of_other_encodings_are_exact(photos, tmp_path: Path) -> None:
     (root / "test/a/copy.ppm").write_bytes(b"P6 %d %d 255\n" % (pixels.shape[2], pixels.shape[1]) + body)
     with pytest.raises(DataError, match=r"copy\.ppm"):
         check_leaks(load(root), samples=pack(load(root), SizePolicy(height=8, width=8)))
+
+
+def test_a_leak_behind_a_skipped_sample_is_named_rightly(tmp_path: Path) -> None:
+    for i, pixels in enumerate(np.concatenate([scenes(4, 16), scenes(2, 16)])):
+        split = "train" if i < 4 else "val"
+        file = tmp_path / split / "ab"[i % 2] / f"{i}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(encode_png(pixels))
+    (tmp_path / "train" / "a" / "0.png").write_bytes(b"no image")
+    (tmp_path / "val" / "b" / "copy.png").write_bytes((tmp_path / "train" / "b" / "3.png").read_bytes())
+    found = load(tmp_path)
+    samples = pack(found, SizePolicy(height=16, width=16), skip_unreadable=1)
+    leaks = check_leaks(found, allow_leaks=True, samples=samples)
+    assert leaks[0].samples == ("train: train/b/3.png = val: val/b/copy.png",)

@@ -168,8 +168,7 @@ def check_leaks(
         digests = {
             name: [digest(source.image(i)) for i in range(len(source))] for name, source in dataset.splits.items()
         }
-    ids = {name: split.ids for name, split in (samples or dataset.splits).items()}
-    leaks = [f for f in exact_duplicates(dataset, digests, ids=ids) if f.kind == "leak"]
+    leaks = [f for f in exact_duplicates(dataset, digests, samples) if f.kind == "leak"]
     if leaks and not (allow_leaks or dataset.published):
         raise DataError(
             leaks[0].message,
@@ -195,9 +194,14 @@ def copies_in_train(
 def exact_duplicates(
     dataset: Dataset,
     digests: Mapping[SplitName, list[bytes | None]] | Mapping[SplitName, list[bytes]],
-    ids: Mapping[SplitName, object] | None = None,
+    samples: Mapping[SplitName, Samples] | None = None,
 ) -> list[Finding]:
-    """Findings on equal images: across splits (`leak`), within a split, and copies whose labels differ."""
+    """Findings on equal images: across splits (`leak`), within a split, and copies whose labels differ.
+
+    Args:
+        samples: what the digests are of, if not the data set itself: packed splits may lack unreadable samples.
+    """
+    rows: Mapping[SplitName, Samples | Source] = samples or dataset.splits
     places: dict[bytes, list[tuple[SplitName, int]]] = defaultdict(list)
     for name, values in digests.items():
         for i, value in enumerate(values):
@@ -206,7 +210,7 @@ def exact_duplicates(
     copies = [places_of for places_of in places.values() if len(places_of) > 1]
     across = [c for c in copies if len({name for name, _ in c}) > 1]
     within = [c for c in copies if len({name for name, _ in c}) < len(c)]
-    conflicts = [c for c in copies if len({_label(dataset, *place) for place in c}) > 1]
+    conflicts = [c for c in copies if len({_label(rows, *place) for place in c}) > 1]
     leak_severity: Severity = "warning" if dataset.published else "error"
     kinds: tuple[tuple[str, Severity, list[list[tuple[SplitName, int]]], str], ...] = (
         ("leak", leak_severity, across, "images lie in more than one split, pixel for pixel"),
@@ -219,23 +223,21 @@ def exact_duplicates(
             severity=severity,
             message=f"{len(groups):,} {text}",
             count=len(groups),
-            samples=_named(dataset, groups),
+            samples=_named(rows, groups),
         )
         for kind, severity, groups, text in kinds
         if groups
     ]
 
 
-def _label(dataset: Dataset, split: SplitName, i: int) -> int | None:
-    labels = dataset.splits[split].labels
+def _label(rows: Mapping[SplitName, Samples | Source], split: SplitName, i: int) -> int | None:
+    labels = rows[split].labels
     return None if labels is None else int(labels[i])
 
 
-def _named(dataset: Dataset, groups: list[list[tuple[SplitName, int]]]) -> tuple[str, ...]:
+def _named(rows: Mapping[SplitName, Samples | Source], groups: list[list[tuple[SplitName, int]]]) -> tuple[str, ...]:
     """Each group of copies in words: "train: a.jpg = test: b.jpg"."""
-    return tuple(
-        " = ".join(f"{name}: {dataset.splits[name].ids[i]}" for name, i in group) for group in groups[:NUM_NAMED]
-    )
+    return tuple(" = ".join(f"{name}: {rows[name].ids[i]}" for name, i in group) for group in groups[:NUM_NAMED])
 
 
 def _readability(dataset: Dataset, name: SplitName, scan: Scan) -> list[Finding]:
