@@ -58,12 +58,7 @@ class Run:
         Raises:
             RunError: the name is taken, or is no plain file name.
         """
-        if not _NAME.fullmatch(name):
-            raise RunError("not a name for a run", got=name, expected="letters, digits and . _ + - (at most 100)")
-        path = Path(out) / name
-        if path.exists():
-            do = "`--resume` goes on with it; another `--name` starts a new one"
-            raise RunError("a run of this name exists; nothing was overwritten", where=path, do=do)
+        path = free_path(name, out)
         with atomic_folder(path) as folder:
             write_json(folder / "config.json", to_dict(config))
         return cls(path)
@@ -197,6 +192,21 @@ class Run:
         from opsin.report.notebook import run_html
 
         return run_html(self)
+
+
+def free_path(name: str, out: Path | str = RUNS_FOLDER) -> Path:
+    """Where a new run of that name will lie.
+
+    Raises:
+        RunError: the name is taken, or is no plain file name.
+    """
+    if not _NAME.fullmatch(name):
+        raise RunError("not a name for a run", got=name, expected="letters, digits and . _ + - (at most 100)")
+    path = Path(out) / name
+    if path.exists():
+        do = "`--resume` goes on with it; another `--name` starts a new one"
+        raise RunError("a run of this name exists; nothing was overwritten", where=path, do=do)
+    return path
 
 
 def next_name(stem: str, out: Path | str = RUNS_FOLDER) -> str:

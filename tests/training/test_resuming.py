@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from opsin.errors import DivergedError, InterruptedRunError
+from opsin.errors import DivergedError, InterruptedRunError, RunError
 from opsin.io.tensors import read_tensors
 from opsin.progress import Reporter
 from opsin.runs import Run
@@ -157,3 +157,12 @@ def test_the_newest_checkpoint_is_told_by_its_number_beyond_a_million_steps(tmp_
         save(tmp_path / "checkpoints", Checkpoint({"network.w": torch.zeros(1)}, {"step": step}))
     kept = sorted(path.name for path in (tmp_path / "checkpoints").glob("step-*"))
     assert kept == ["step-1000000", "step-1000001"]
+
+
+def test_a_recipe_with_other_settings_is_refused_when_a_run_is_resumed(quick_run: Quick, tmp_path: Path) -> None:
+    quick_run("fixed")
+    recipe = tmp_path / "other.toml"
+    recipe.write_text("lr = 0.5\nepochs = 99\n")
+    with pytest.raises(RunError, match="keeps its settings") as caught:
+        quick_run("fixed", resume=True, recipe=str(recipe))
+    assert caught.value.got == "lr"

@@ -33,7 +33,7 @@ from opsin.training.ema import MovingAverage
 from opsin.training.precision import Precision
 from opsin.training.schedules import Plateau, schedule_factor
 from opsin.training.step import Stepper
-from opsin.training.tensorboard import log_epoch, require_tensorboard
+from opsin.training.tensorboard import log_epoch
 from opsin.types import SplitName
 
 
@@ -86,8 +86,6 @@ class Trainer:
         report: Reporter,
     ) -> None:
         self.config, self.settings = config, config.train
-        if self.settings.tensorboard:
-            require_tensorboard()
         self.task, self.artifact = task, artifact
         self.train_samples, self.val_samples = splits["train"], splits.get("val")
         self.device, self.run, self.report = device, run, report

@@ -30,7 +30,7 @@ from opsin.models.layers import seeded
 from opsin.models.registry import ModelSpec, resolve_options
 from opsin.ops.masks import images_with_class
 from opsin.progress import Reporter
-from opsin.runs import RUNS_FOLDER, Run, next_name
+from opsin.runs import RUNS_FOLDER, Run, free_path, next_name
 from opsin.tasks import get_task
 from opsin.tasks.base import Task
 from opsin.training import checkpoints, machine, precision
@@ -39,10 +39,13 @@ from opsin.training.finish import finish
 from opsin.training.loop import Trainer
 from opsin.training.precision import Choice, Precision
 from opsin.training.step import Stepper
+from opsin.training.tensorboard import require_tensorboard
 from opsin.types import SizePolicy, SplitName
 
 INIT_SAMPLES = 5000
 """Training images from which data-dependent weights are set."""
+INIT_BYTES = 1 << 30
+"""Room for these images, of which large ones are taken fewer."""
 CONTINUED = ("epochs", "minutes", "patience", "checkpoint_minutes", "threads")
 """Settings that a resumed run may change."""
 
@@ -81,7 +84,8 @@ def train(
         recipe: a TOML file of settings, or the name of one of ours.
         name: of the run; by default the data set's and the network's, with a number.
         out: folder of run folders.
-        resume: go on with the run `name` from its last checkpoint; with larger `epochs`, also after it has finished.
+        resume: go on with the run `name` from its last checkpoint; with larger `epochs` or `minutes`, also after it has
+            finished. It keeps its settings: others, also in `recipe`, are refused.
         open_test: score the test split too, once, and write that down.
         quiet: no progress.
         command: what the user typed, kept in the run.
@@ -95,7 +99,7 @@ def train(
     report = Reporter(quiet=quiet)
     if resume:
         run = _existing(name, out)
-        config = _continued(run, source_name(data), settings)
+        config = _continued(run, source_name(data), settings, read_recipe(recipe) if recipe else {})
         dataset = _loaded(data, root or config.root, config)
         prepared = prepare(dataset, config, report)
         if run.data:
@@ -104,6 +108,8 @@ def train(
             run.write("data.json", describe_data(prepared))
         run.write("config.json", settings_of.to_dict(config))
     else:
+        if name is not None:
+            free_path(name, out)  # refused now rather than after all images were packed
         prepared = prepare_from(data, root=root, recipe=recipe, settings=settings, report=report)
         dataset, config = prepared.dataset, prepared.config
         run = Run.create(config, name=name or next_name(f"{dataset.name}-{config.model.model}", out), out=out)
@@ -137,17 +143,20 @@ def source_name(data: Dataset | str | Path | Mapping[str, Any]) -> str:
 def prepare(dataset: Dataset, config: RunConfig, report: Reporter) -> Prepared:
     """Pack the data, measure the contract and build the network in its starting state."""
     device = machine.prepare(config.train)
-    for note in dataset.notes:
-        report.message(f"note: {note}")
+    if config.train.tensorboard:
+        require_tensorboard()
     policy = size_policy(dataset, config)
     splits = _packed(dataset, policy, config, report)
+    for note in notes_of(dataset, splits):
+        report.message(f"note: {note}")
     findings = check_leaks(dataset, allow_leaks=config.data.allow_leaks, samples=splits)
     for finding in findings:
         report.message(f"{finding.severity}: {finding.message}")
     if len(splits["train"].images) < 2:
         raise DataError("too few training samples", got=len(splits["train"].images), expected="2 or more")
     height, width = splits["train"].images.shape[2:]
-    contract = measure(splits["train"], config.data.normalize, policy or SizePolicy(height=height, width=width))
+    size = policy or SizePolicy(height=height, width=width, fit=config.data.fit)
+    contract = measure(splits["train"], config.data.normalize, size)
     pixelwise = dataset.task == "segment"
     options = resolve_options(config.model.model, config.model, learned_input=contract.learned, decoder=pixelwise)
     spec = ModelSpec(name=config.model.model, channels=contract.channels, height=height, width=width, options=options)
@@ -211,9 +220,19 @@ def describe_data(prepared: Prepared) -> dict[str, Any]:
         "size": list(shape[2:]),
         "channels": shape[1],
         "fingerprint": dataset.fingerprint(),
-        "notes": list(dataset.notes),
+        "notes": notes_of(dataset, prepared.splits),
+        "skipped": {split: list(samples.skipped) for split, samples in prepared.splits.items() if samples.skipped},
         "findings": [asdict(finding) for finding in prepared.findings],
     }
+
+
+def notes_of(dataset: Dataset, splits: Mapping[SplitName, Samples]) -> list[str]:
+    """What was done to the data on the way, in words; samples that were left out by name."""
+    notes = list(dataset.notes)
+    for split, samples in splits.items():
+        notes += [f"{split}: {note}" for note in samples.notes]
+        notes += [f"{split}: left out: {name}" for name in samples.skipped]
+    return notes
 
 
 def _masked(samples: Samples, num_classes: int) -> list[int] | None:
@@ -310,7 +329,8 @@ def _init_from_data(network: nn.Module, samples: Samples, contract: Preprocess) 
     init = getattr(network, "init_from_data", None)
     if init is None:
         return
-    count = min(INIT_SAMPLES, len(samples.images))
+    bytes_of_one = 4 * int(np.prod(samples.images.shape[1:]))  # float32
+    count = min(INIT_SAMPLES, max(2, INIT_BYTES // bytes_of_one), len(samples.images))
     rows = np.linspace(0, len(samples.images) - 1, count).astype(np.int64)
     init(contract(gather(samples, torch.from_numpy(rows)).images))
 
@@ -327,13 +347,14 @@ def _existing(name: str | None, out: Path | str) -> Run:
     return Run.open(name, out=out)
 
 
-def _continued(run: Run, source: str, settings: Mapping[str, Any]) -> RunConfig:
-    """The stored config, with what a resumed run may change."""
+def _continued(run: Run, source: str, settings: Mapping[str, Any], recipe: Mapping[str, Any]) -> RunConfig:
+    """The stored config, with what a resumed run may change; a recipe changes nothing, and must not seem to."""
     stored = run.config
-    if source != stored.source:
+    if Path(source) != Path(stored.source):
         raise RunError("this run was trained on other data", where=run.path, got=source, expected=stored.source)
     present = settings_of.flat(stored)
-    changed = [key for key, value in settings.items() if key not in CONTINUED and present.get(key) != _plain(value)]
+    asked = {**recipe, **settings}
+    changed = [key for key, value in asked.items() if key not in CONTINUED and present.get(key) != _plain(value)]
     if changed:
         do = f"a resumed run may change {', '.join(CONTINUED)}; start a new run for the rest"
         raise RunError("a resumed run keeps its settings", where=run.path, got=", ".join(changed), do=do)
