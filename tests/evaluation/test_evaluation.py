@@ -193,6 +193,13 @@ def test_an_unknown_split_and_an_unfinished_run_are_refused(world):
         evaluate(unfinished)
 
 
+@pytest.mark.parametrize("device", ["npu", "meta"])
+def test_a_device_that_is_not_here_is_refused(world, device):
+    with pytest.raises(ConfigError, match="not here") as caught:
+        evaluate(world.run, device=device)
+    assert "cpu" in str(caught.value.expected)
+
+
 def test_json_holds_one_document_with_the_contract_keys(world, capsys):
     assert main(["evaluate", str(world.run.path), "--json", "--split", "test"]) == 0
     out, err = capsys.readouterr()

@@ -31,7 +31,7 @@ def evaluate(
     root: Annotated[Path | None, Parameter(help="Where catalogue sets lie.")] = None,
     out: Annotated[Path, Parameter(help="Folder of runs.")] = Path("runs"),
     batch_size: Annotated[int, Parameter(help="Images in one forward pass.")] = 256,
-    device: Annotated[str, Parameter(help="Where the network runs: cpu, cuda, mps.")] = "cpu",
+    device: Annotated[str, Parameter(help="Where the network runs: cpu, cuda, mps or auto.")] = "cpu",
     json_: JsonFlag = False,
     quiet: QuietFlag = False,
 ) -> int:

@@ -14,6 +14,7 @@ from opsin.data.catalogue import ENTRIES
 from opsin.data.load import load
 from opsin.data.pack import default_cache, pack
 from opsin.data.samples import Dataset, Samples
+from opsin.devices import pick_device
 from opsin.errors import ConfigError, DataError, RunError, nearest
 from opsin.evaluation.matching import absent_classes, match_classes, size_note
 from opsin.evaluation.record import record_split
@@ -81,12 +82,12 @@ def evaluate(
         data: another data set with the run's classes (matched by name), or None for the run's own.
         root: where catalogue sets lie; None takes the run's.
         batch_size: images in one forward pass.
-        device: where the network runs.
+        device: where the network runs; "auto" takes the fastest.
         command: what the user typed, for the record.
 
     Raises:
         RunError: no such run, or it has not finished.
-        ConfigError: no such split.
+        ConfigError: no such split, no such device.
         DataError: the data set has changed since training, lacks the split, or has classes that the run does not know.
     """
     opened = run if isinstance(run, Run) else Run.open(run)
@@ -95,7 +96,8 @@ def evaluate(
         do = f"did you mean `{close}`?" if close else None
         raise ConfigError("no such split", got=split, expected=", ".join(SPLITS), do=do)
     fitted = _fitted_on_val(opened)
-    predictor = Predictor(load_artifact(opened.model_folder, device=device), device=device, batch_size=batch_size)
+    place = pick_device(device)
+    predictor = Predictor(load_artifact(opened.model_folder, device=place), device=place, batch_size=batch_size)
     chosen = _choose(predictor, opened, split, data, root)
     if chosen.split == "test":
         said = f"evaluate(run={opened.name!r}, split='test', data={chosen.data!r})"

@@ -17,7 +17,7 @@ import torch
 
 import opsin
 from opsin.config import TrainConfig
-from opsin.errors import ConfigError
+from opsin.devices import pick_device
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
 TOP_PAD_BYTES = 256 << 20
@@ -35,22 +35,6 @@ def prepare(config: TrainConfig) -> torch.device:
     if device.type == "cpu":
         keep_memory_warm()
     return device
-
-
-def pick_device(name: str) -> torch.device:
-    """The named device; "auto" takes CUDA, then Apple's MPS, then the CPU."""
-    present = available_devices()
-    if name == "auto":
-        return torch.device(present[0])
-    if name.split(":")[0] not in present:
-        raise ConfigError("this device is not here", got=name, expected=", ".join(present))
-    return torch.device(name)
-
-
-def available_devices() -> list[str]:
-    """Kinds of device on this machine, fastest first."""
-    kinds = [("cuda", torch.cuda.is_available()), ("mps", torch.backends.mps.is_available()), ("cpu", True)]
-    return [name for name, present in kinds if present]
 
 
 @cache
