@@ -66,6 +66,16 @@ def test_files_that_cannot_be_read_are_all_listed_and_none_is_predicted(run: Run
     assert "b.png" in str(caught.value)
 
 
+def test_files_that_cannot_be_read_are_listed_over_all_batches(run: Run, photos: Path, tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).write_bytes(b"no image")
+    files = [photos / "0.png", tmp_path / "a.png", photos / "1.png", tmp_path / "b.png"]
+    with pytest.raises(ImageError, match="2 files cannot be read") as caught:
+        Predictor(load(run.model_folder), batch_size=1).files(files)
+    assert "a.png" in str(caught.value.got)
+    assert "b.png" in str(caught.value.got)
+
+
 def test_a_path_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file"):
         image_files([tmp_path / "gone.png"])

@@ -87,11 +87,15 @@ class Predictor:
         if masks is not None:
             self._check_masks(files, masks)
         found: list[Prediction] = []
+        refused: list[ImageError] = []
         with report.bar("predicting", len(files)) as bar:
             for start in range(0, len(files), self.batch_size):
                 chunk = files[start : start + self.batch_size]
-                found.extend(self._chunk(chunk, masks))
+                decoded = list(_decoded(chunk, refused))
+                if not refused:
+                    found.extend(self._chunk(chunk, decoded, masks))
                 bar.advance(len(chunk))
+        _refuse(refused)
         return found
 
     def _check_masks(self, files: Sequence[Path], masks: Path) -> None:
@@ -103,8 +107,9 @@ class Predictor:
             raise ConfigError("files of one name: one mask would overwrite the other", got=", ".join(twice[:10]), do=do)
         masks.mkdir(parents=True, exist_ok=True)
 
-    def _chunk(self, files: Sequence[Path], masks: Path | None = None) -> list[Prediction]:
-        decoded = list(_decoded(files))
+    def _chunk(
+        self, files: Sequence[Path], decoded: Sequence[tuple[np.ndarray, tuple[str, ...]]], masks: Path | None
+    ) -> list[Prediction]:
         fitted = [self.artifact.preprocess.fit_image(pixels) for pixels, _ in decoded]
         predictions = self.run(torch.from_numpy(np.stack(fitted)))
         found = [
@@ -162,8 +167,8 @@ def image_files(paths: Iterable[Path]) -> list[Path]:
     return found
 
 
-def _decoded(files: Sequence[Path]) -> Iterator[tuple[np.ndarray, tuple[str, ...]]]:
-    refused: list[ImageError] = []
+def _decoded(files: Sequence[Path], refused: list[ImageError]) -> Iterator[tuple[np.ndarray, tuple[str, ...]]]:
+    """Pixels and notes of the files that can be read; the others are added to `refused`."""
     for file in files:
         try:
             image = read_image(file)
@@ -171,11 +176,15 @@ def _decoded(files: Sequence[Path]) -> Iterator[tuple[np.ndarray, tuple[str, ...
             refused.append(error)
             continue
         yield image.pixels, image.notes
+
+
+def _refuse(refused: Sequence[ImageError]) -> None:
+    """Raise what was refused as one error, if anything was."""
     if len(refused) == 1:
         raise refused[0]
     if refused:
         listed = "; ".join(f"{error.where}: {error.what}" for error in refused)
-        raise ImageError(f"{len(refused)} files cannot be read; nothing was predicted", got=listed)
+        raise ImageError(f"{len(refused)} files cannot be read; no prediction is given", got=listed)
 
 
 def _concatenated(parts: Iterable[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
