@@ -99,6 +99,12 @@ def test_page_has_no_script_and_no_inline_style(digits_page: str) -> None:
     assert not any(name.startswith("on") for name in names)
 
 
+def test_the_use_of_the_processor_is_a_share_of_all_cores(digits_page: str) -> None:
+    # the loop logs 100 where every core was busy all the time
+    assert re.search(r'CPU use</dt><dd>93 % <span class="muted">of all 2 cores', digits_page)
+    assert "one core" not in digits_page
+
+
 def test_policy_allows_this_style_sheet_and_pictures_in_the_page_only(digits_page: str) -> None:
     style = re.search(r"<style>(.*?)</style>", digits_page, re.DOTALL)
     policy = re.search(r'Content-Security-Policy" content="([^"]*)"', digits_page)

@@ -37,7 +37,7 @@ def test_test_comes_before_val(digits_run: Path) -> None:
 
 def test_costs_are_those_of_the_log(digits_run: Path) -> None:
     view = view_of(Run(digits_run))
-    assert mean_of(view, "cpu_percent") == 186
+    assert mean_of(view, "cpu_percent") == 93
     assert mean_of(view, "gpu_percent") is None
     assert peak_memory(view) == 410 * 2**20 + 30 * 2**18
 

@@ -66,7 +66,7 @@ def cost_panels(view: View) -> list[Markup]:
     """Throughput, processor use and peak memory over epochs, where the log has them."""
     wanted = (
         ("Throughput", "images per second", "images_per_second", 1.0),
-        ("CPU use", "% of one core", "cpu_percent", 1.0),
+        ("CPU use", "% of all cores", "cpu_percent", 1.0),
         ("Peak memory", "MiB", "peak_memory_bytes", 2.0**20),
         ("GPU use", "%", "gpu_percent", 1.0),
         ("GPU memory", "MiB", "gpu_memory_bytes", 2.0**20),
