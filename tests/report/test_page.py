@@ -238,5 +238,6 @@ def test_other_tasks_get_the_sections_of_every_task(digits_run: Path, tmp_path: 
     iou = {"value": 0.5, "low": 0.4, "high": 0.6}
     made_runs.write_json(run / "scores.json", {"val": {"n": 10, "scores": {"mean_iou": iou}, "details": {}}})
     outline = Outline(report_of(run, tmp_path))
-    assert outline.values("id") == ["scores", "training", "data", "samples", "cost", "repeat"]
+    own = ["classes", "confusion", "images"]
+    assert outline.values("id") == ["scores", "training", *own, "data", "samples", "cost", "repeat"]
     assert "Mean IoU on val" in " ".join(outline.words.split())

@@ -244,7 +244,7 @@ _MASKS = (
         folder="VOCdevkit/VOC2012",
         files=(
             Download(
-                url="http://host.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar",
+                url="https://thor.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar",
                 sha256="e14f763270cf193d0b5f74b169f44157a4b0c6efa708f4dd0ff78ee691763bcb",
                 num_bytes=1_999_639_040,
                 target="VOCtrainval_11-May-2012.tar",
