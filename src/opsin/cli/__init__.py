@@ -21,6 +21,9 @@ VERBS = {
     "report": "opsin.cli.report:report",
     "models": "opsin.cli.models:models",
     "kernels": "opsin.cli.kernels:kernels",
+    "plan": "opsin.cli.plan:plan",
+    "bench": "opsin.cli.bench:app",
+    "convert": "opsin.cli.convert:convert",
     "find-lr": "opsin.cli.find_lr:find_lr",
     "normalize": "opsin.cli.normalize:normalize",
 }

@@ -1,0 +1,69 @@
+"""`opsin bench`: how fast this machine is, and why."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import cyclopts
+from cyclopts import Parameter
+
+from opsin.cli.options import JsonFlag, QuietFlag
+from opsin.config import require
+
+if TYPE_CHECKING:
+    from opsin.plan.bench import ConvBench
+
+app = cyclopts.App(name="bench", help="Time convolutions on the devices of this machine.")
+
+
+@app.command
+def conv(
+    *,
+    repeats: Annotated[int, Parameter(help="Timed calls of each case.")] = 10,
+    side: Annotated[int, Parameter(help="Side of the images in pixels.")] = 100,
+    out: Annotated[Path, Parameter(help="Where the roofline figure is written, a PNG.")] = Path("roofline.png"),
+    json_: JsonFlag = False,
+    quiet: QuietFlag = False,
+) -> int:
+    """Time 32 filters of 7x7x3 over batches of 100 and of 2 images, on every device, precision and memory format."""
+    from opsin.plan.bench import bench_conv
+    from opsin.plan.roofline import draw_roofline
+
+    require(2 <= repeats <= 1000, "repeats", repeats, "2 to 1000")
+    require(7 <= side <= 1000, "side", side, "7 to 1000")
+    bench = bench_conv(repeats=repeats, side=side)
+    draw_roofline(bench, out)
+    if json_:
+        print(json.dumps(asdict(bench) | {"file": str(out)}, indent=2))
+    elif not quiet:
+        show(bench)
+        print(out)
+    return 0
+
+
+def show(bench: ConvBench) -> None:
+    """Print the times as a table, then what is to be said about them."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("device", "precision", "format", "batch", "ms a call", "quartiles", "images/s", "Gflop/s", "launch")
+    for row in bench.results:
+        case = (row.device, row.precision, row.memory_format, str(row.batch))
+        if row.median_s is None or row.low_s is None or row.high_s is None:
+            table.add_row(row.device, row.precision, "both", str(row.batch), "skipped")
+            continue
+        table.add_row(
+            *case,
+            f"{1e3 * row.median_s:.3g}",
+            f"{1e3 * row.low_s:.3g} to {1e3 * row.high_s:.3g}",
+            f"{row.images_per_second:,.0f}",
+            f"{(row.flops_per_second or 0) / 1e9:.1f}",
+            f"{100 * (row.launch_share or 0):.2g} %",
+        )
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(table)
+    for note in bench.notes:
+        console.print(f"{note}.", markup=False)

@@ -1,0 +1,58 @@
+"""`opsin convert`: a trained network for images of any size."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from opsin.cli.options import JsonFlag, QuietFlag
+from opsin.errors import ConfigError
+
+
+def convert(
+    run: str,
+    /,
+    *,
+    fully_convolutional: Annotated[bool, Parameter(negative="", help="Make dense layers convolutions.")] = False,
+    image: Annotated[Path | None, Parameter(help="A photo: draw what the network sees at every place of it.")] = None,
+    short_side: Annotated[int | None, Parameter(help="Short side at which the photo is seen, in pixels.")] = None,
+    figure: Annotated[Path, Parameter(help="Where the heat map is written, a PNG.")] = Path("map.png"),
+    name: Annotated[str | None, Parameter(help="Name of the new run.")] = None,
+    out: Annotated[str, Parameter(help="Folder of runs.")] = "runs",
+    json_: JsonFlag = False,
+    quiet: QuietFlag = False,
+) -> int:
+    """Make a new run whose network takes images of any size, and prove that it gives the same answers.
+
+    Parameters
+    ----------
+    run
+        Run by path or name.
+    """
+    from opsin.explain.any_size import convert_run, draw_map, map_predictions
+    from opsin.runs import Run
+
+    if not fully_convolutional:
+        raise ConfigError("convert to what?", expected="--fully-convolutional")
+    if short_side is not None and not 1 <= short_side <= 4096:
+        raise ConfigError("a size out of range", where="--short-side", got=short_side, expected="1 to 4096")
+    converted = convert_run(Run.open(run, out=out), name=name, out=out)
+    found: dict[str, Any] = {
+        "run": str(converted.run.path),
+        "max_difference": converted.max_difference,
+        "largest_output": converted.largest_output,
+    }
+    if image is not None:
+        made = map_predictions(converted.artifact, image, short_side=short_side)
+        draw_map(made, figure, title=f"{converted.run.name}: {image.name}")
+        found |= {"map": made.to_dict(), "file": str(figure)}
+    if json_:
+        print(json.dumps(found, indent=2))
+    elif not quiet:
+        print(f"{found['run']}: largest difference at the training size {converted.max_difference:.3g}")
+        if image is not None:
+            print(figure)
+    return 0

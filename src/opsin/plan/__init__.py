@@ -1,0 +1,1 @@
+"""How big a network is, whether it fits, and how long it takes: before anything runs."""

@@ -1,0 +1,122 @@
+"""Memory of a training step without the memory: the step runs on tensors without contents, and a ledger is kept.
+
+Every tensor that the step would allocate is entered with its bytes and struck out when it would be freed. So the peak
+is that of the real step, short of what libraries allocate inside a single operation.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+
+class Ledger(TorchDispatchMode):
+    """Live bytes by kind, and what they were at the peak.
+
+    Inside `with ledger:` every new tensor is entered under `kind`. Views share the entry of their storage.
+
+    Attributes:
+        kind: what new tensors count as.
+        live: bytes that are allocated now, by kind.
+        at_peak: the same at the moment when most was allocated.
+        owners: bytes that are allocated now, by the name of the layer that allocated them; see `watching`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kind = "weights"
+        self.live: Counter[str] = Counter()
+        self.at_peak: Mapping[str, int] = {}
+        self.owners: Counter[str] = Counter()
+        self._entries: dict[int, tuple[int, str, str]] = {}
+        self._layers: list[str] = []
+
+    @property
+    def total(self) -> int:
+        """Bytes that are allocated now."""
+        return sum(self.live.values())
+
+    @property
+    def peak(self) -> int:
+        """Most bytes that were allocated at one time since the last `forget_peak`."""
+        return sum(self.at_peak.values())
+
+    def forget_peak(self) -> None:
+        """Look for the peak from now on."""
+        self.at_peak = dict(self.live)
+
+    def relabel(self, tensor: Tensor, kind: str) -> None:
+        """Count the storage of `tensor` as `kind` from now on."""
+        key = id(tensor.untyped_storage())
+        if key in self._entries:
+            size, old, owner = self._entries[key]
+            self._entries[key] = (size, kind, owner)
+            self.live[old] -= size
+            self.live[kind] += size
+
+    @contextmanager
+    def watching(self, network: nn.Module) -> Iterator[None]:
+        """Note which layer of `network` allocates what."""
+        handles = []
+        for name, module in network.named_modules():
+            if next(module.children(), None) is None:
+                handles.append(module.register_forward_pre_hook(self._entering(name)))
+                handles.append(module.register_forward_hook(self._leaving))
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, Tensor):
+                self._enter(leaf)
+        return result
+
+    def _enter(self, tensor: Tensor) -> None:
+        storage = tensor.untyped_storage()
+        key = id(storage)
+        if key in self._entries:
+            return
+        size, owner = storage.nbytes(), self._layers[-1] if self._layers else ""
+        self._entries[key] = (size, self.kind, owner)
+        weakref.finalize(storage, self._strike, key)
+        self.live[self.kind] += size
+        self.owners[owner] += size
+        if self.total > self.peak:
+            self.at_peak = dict(self.live)
+
+    def _strike(self, key: int) -> None:
+        size, kind, owner = self._entries.pop(key)
+        self.live[kind] -= size
+        self.owners[owner] -= size
+
+    def _entering(self, name: str) -> Callable[[nn.Module, Any], None]:
+        def enter(_: nn.Module, __: Any) -> None:
+            self._layers.append(name)
+
+        return enter
+
+    def _leaving(self, _: nn.Module, __: Any, ___: Any) -> None:
+        self._layers.pop()
+
+
+def to_channels_last(network: nn.Module) -> None:
+    """Lay out filters [out, in, h, w] as training does; works on tensors without contents, unlike `network.to`."""
+    for module in network.modules():
+        for name, parameter in module._parameters.items():
+            if parameter is not None and parameter.ndim == 4:
+                changed = parameter.detach().contiguous(memory_format=torch.channels_last)
+                module._parameters[name] = nn.Parameter(changed, requires_grad=parameter.requires_grad)

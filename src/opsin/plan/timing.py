@@ -1,0 +1,79 @@
+"""Time of a network on this machine, from a few steps that are really taken."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from opsin.models.layers import seeded
+from opsin.models.table import LayerTable
+from opsin.plan.memory import DTYPES, Request, build, run
+
+REPEATS = 3
+CALIBRATION_WORK = 2_000_000_000
+"""Multiply-adds of the forward pass of one calibration step: a fraction of a second on two cores."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Time:
+    """Seconds on this machine, medians of `repeats` steps of `batch` images after one to warm up."""
+
+    seconds_per_image_inference: float
+    seconds_per_image_training: float
+    batch: int
+    repeats: int
+    threads: int
+    samples: int | None = None
+
+    @property
+    def seconds_per_epoch(self) -> float | None:
+        """Of training on `samples` images, where their number is known."""
+        return None if self.samples is None else self.samples * self.seconds_per_image_training
+
+
+def calibrate(request: Request, layers: LayerTable, *, samples: int | None = None) -> Time:
+    """Time the network of a request on the CPU, forward, and forward with backward."""
+    batch = max(1, min(request.part, CALIBRATION_WORK // max(1, layers.multiply_adds)))
+    with seeded(0):
+        network = build(request).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    spec = request.spec
+    images = torch.zeros(batch, spec.channels, spec.height, spec.width)
+    images = images.contiguous(memory_format=torch.channels_last)
+
+    def forward() -> torch.Tensor:
+        half = request.precision != "float32"
+        with torch.autocast("cpu", dtype=DTYPES[request.precision] if half else None, enabled=half):
+            return torch.stack([output.float().mean() for output in run(network, images).values()]).sum()
+
+    def predict() -> None:
+        with torch.no_grad():
+            forward()
+
+    def train() -> None:
+        forward().backward()  # type: ignore[no-untyped-call]
+        network.zero_grad(set_to_none=True)
+
+    inference = _median_seconds(network.eval() and predict)
+    training = _median_seconds(network.train() and train)
+    return Time(
+        seconds_per_image_inference=inference / batch,
+        seconds_per_image_training=training / batch,
+        batch=batch,
+        repeats=REPEATS,
+        threads=torch.get_num_threads(),
+        samples=samples,
+    )
+
+
+def _median_seconds(step: Callable[[], None]) -> float:
+    step()
+    seconds = []
+    for _ in range(REPEATS):
+        began = time.perf_counter()
+        step()
+        seconds.append(time.perf_counter() - began)
+    return statistics.median(seconds)

@@ -1,0 +1,171 @@
+"""The plan against a textbook, against what autograd really keeps, and against itself."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from opsin.cli import main
+from opsin.config import ModelConfig
+from opsin.errors import CheckFailedError, ConfigError
+from opsin.models.registry import ModelSpec, build_network, resolve_options
+from opsin.plan.memory import Request, memory_of, optimizer_bytes, table_of
+from opsin.plan.plan import make_plan, parse_bytes
+from opsin.plan.remedies import fit, remedies
+
+
+def request(*, side: int = 16, channels: int = 3, batch: int = 8, **settings: object) -> Request:
+    """A small network of the registry; `settings` are of ModelConfig or of Request."""
+    model = {key: settings.pop(key) for key in list(settings) if key in ModelConfig.__dataclass_fields__}
+    config = ModelConfig(**model)  # type: ignore[arg-type]
+    spec = ModelSpec(
+        name=config.model, channels=channels, height=side, width=side, options=resolve_options(config.model, config)
+    )
+    return Request(spec=spec, batch=batch, **settings)  # type: ignore[arg-type]
+
+
+def textbook() -> Request:
+    """Three 3x3 convolutions of stride 2 with 100, 200 and 400 maps on RGB images of 200x300."""
+    config = ModelConfig(filters=(100, 200, 400), downsample="stride", batch_norm=False)
+    spec = ModelSpec(name="plain", channels=3, height=200, width=300, options=resolve_options("plain", config))
+    return Request(spec=spec, num_outputs=0, batch=50)
+
+
+def test_the_textbook_case_comes_out() -> None:
+    layers = table_of(textbook())
+    assert layers.parameters == 903_400
+    memory = memory_of(textbook(), layers)
+    assert round(memory.inference_bytes / 1e6, 1) == 12.6
+    assert round(memory.textbook_bytes / 1e6, 1) == 565.6
+    assert memory.parts["inputs"] == 50 * 3 * 200 * 300 * 4
+
+
+def test_a_case_worked_by_hand() -> None:
+    needed = request(side=4, channels=1, batch=2, model="dense", dense=(3,), dropout=0.0)
+    memory = memory_of(needed)
+    # 16 * 3 + 3 weights and biases, then 3 * 10 + 10
+    assert memory.parts["weights"] == memory.parts["gradients"] == 4 * 91
+    assert memory.parts["optimizer"] == 2 * 4 * 91
+    assert memory.parts["inputs"] == 4 * 2 * 16
+    assert memory.inference_bytes == 4 * (91 + 16 + 3)
+    assert memory.textbook_bytes == 4 * (91 + 2 * (16 + 3 + 10))
+
+
+@pytest.mark.parametrize("model", ["plain", "small", "tiny", "dense"])
+def test_activations_hold_what_autograd_saves(model: str) -> None:
+    needed = request(model=model)
+    network = build_network(needed.spec, {"logits": 10}, seed=0).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    images = torch.zeros(8, 3, 16, 16).contiguous(memory_format=torch.channels_last)
+    kept = {p.untyped_storage().data_ptr() for p in (*network.parameters(), *network.buffers())}
+    saved: dict[int, int] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in kept | {images.data_ptr()}:
+            saved[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        outputs = network(images)
+    found = memory_of(needed).parts["activations"]
+    logits = outputs["logits"].untyped_storage().nbytes()
+    # a little more may live than is saved: the logits themselves, and small views
+    assert sum(saved.values()) <= found <= sum(saved.values()) + logits + 0.05 * found
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "nadam", "rmsprop"])
+def test_the_state_of_an_optimizer_is_what_torch_keeps(optimizer: str) -> None:
+    from opsin.config import TrainConfig
+    from opsin.training.optimizers import build_optimizer
+
+    needed = request(model="dense", dense=(8,), optimizer=optimizer)
+    network = build_network(needed.spec, {"logits": 10}, seed=0)
+    made = build_optimizer(network, TrainConfig(optimizer=needed.optimizer))
+    network(torch.zeros(2, 3, 16, 16))["logits"].sum().backward()
+    made.step()
+    kept = [value for state in made.state.values() for value in state.values() if torch.is_tensor(value)]
+    expected = sum(value.numel() * 4 for value in kept if value.ndim > 0)
+    assert optimizer_bytes(needed, table_of(needed))[0] == expected
+
+
+def test_what_exists_at_the_peak_adds_up_and_grows_with_the_batch() -> None:
+    small, large = (memory_of(request(batch=size)) for size in (8, 32))
+    assert sum(small.at_peak.values()) == small.training_bytes
+    assert large.training_bytes > 3 * (small.training_bytes - small.parts["weights"] * 4)
+    assert large.parts["weights"] == small.parts["weights"]
+    assert large.parts["activations"] == pytest.approx(4 * small.parts["activations"], rel=0.01)
+
+
+def test_parts_of_a_batch_and_bfloat16_need_less() -> None:
+    whole = memory_of(request(batch=32)).training_bytes
+    assert memory_of(request(batch=32, accumulate=4)).training_bytes < whole / 2
+    assert memory_of(request(batch=32, precision="bfloat16")).training_bytes < whole
+
+
+def test_remedies_are_ranked_by_what_they_save() -> None:
+    needed = request(batch=64)
+    whole = memory_of(needed).training_bytes
+    found = remedies(needed, training_bytes=whole, limit=whole // 3)
+    saved = [remedy.saves_bytes for remedy in found]
+    assert saved == sorted(saved, reverse=True)
+    assert all(remedy.fits == (remedy.training_bytes <= whole // 3) for remedy in found)
+    names = " ".join(remedy.name for remedy in found)
+    assert all(name in names for name in ("parts", "bfloat16", "input of 8x8", "half the filters", "two devices"))
+
+
+def test_fitting_keeps_the_network_and_the_batch() -> None:
+    needed = request(batch=64)
+    limit = memory_of(needed).training_bytes // 3
+    fitted = fit(needed, limit)
+    assert (fitted.spec, fitted.batch) == (needed.spec, needed.batch)
+    assert fitted.accumulate > 1
+    assert memory_of(fitted).training_bytes <= limit
+
+
+def test_what_cannot_fit_is_said_so() -> None:
+    with pytest.raises(CheckFailedError, match="does not fit"):
+        fit(request(batch=2), 1000)
+
+
+def test_planning_allocates_no_network() -> None:
+    # 4 * 65,536 * 65,536 bytes: more than this machine has
+    layers = table_of(request(model="dense", dense=(65_536, 65_536)))
+    assert layers.parameters > 4e9
+    assert memory_of(request(model="dense", dense=(65_536, 65_536), batch=1)).training_bytes > 16 * 4e9
+
+
+@pytest.mark.parametrize("text", ["", "4", "1.5 GB", "512MiB", "10KB"])
+def test_amounts_of_memory(text: str) -> None:
+    expected = {"4": 4, "1.5 GB": 1_500_000_000, "512MiB": 2**29, "10KB": 10_000}
+    if text in expected:
+        assert parse_bytes(text) == expected[text]
+    else:
+        with pytest.raises(ConfigError):
+            parse_bytes(text)
+
+
+def test_time_is_measured_per_image_and_epoch() -> None:
+    time = make_plan(request(batch=4), samples=100).time
+    assert time is not None
+    assert time.seconds_per_image_training > 0
+    assert time.seconds_per_epoch == pytest.approx(100 * time.seconds_per_image_training)
+
+
+def test_the_command_prints_the_promised_keys(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["plan", "plain", "--filters", "4,8", "--input", "3x16x16", "--batch", "4", "--no-time"]
+    assert main([*arguments, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {"parameters", "trainable", "flops", "memory", "layers"} <= found.keys()
+    assert {"inference_bytes", "training_bytes", "parts"} <= found["memory"].keys()
+    assert found["flops"] == 2 * (16 * 16 * 4 * 27 + 8 * 8 * 8 * 36 + 128 * 10)
+    assert main([*arguments, "--memory", "1GB"]) == 0
+    printed = capsys.readouterr().out
+    assert all(word in printed for word in ("gradients", "workspace", "it fits into 1.00 GB"))
+
+
+def test_the_command_refuses_what_cannot_be(capsys: pytest.CaptureFixture[str]) -> None:
+    for wrong in (["no-such"], ["plain", "--batch", "0"], ["plain", "--fit"], ["plain", "--memory", "much"]):
+        assert main(["plan", *wrong, "--no-time"]) == 2
+    assert "Traceback" not in capsys.readouterr().err
