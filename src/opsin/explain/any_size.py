@@ -31,6 +31,8 @@ TOLERANCE = 1e-5
 NUM_RANDOM = 16
 DEFAULT_ENLARGEMENT = 4
 MAX_LISTED = 6
+FAINTNESS = 0.4
+"""Contrast that is left of a photo under a map."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,8 +172,9 @@ def draw_map(found: PredictionMap, path: Path, *, title: str) -> None:
     best = found.top[0]
     with figure_to(path, 13, 13 / 3 * ratio + 1.1) as figure:
         photo, heat, classes = figure.subplots(1, 3)
-        for axis in (photo, heat, classes):
-            _draw_photo(axis, found)
+        _draw_photo(photo, found.pixels)
+        for axis in (heat, classes):
+            _draw_photo(axis, _pale(found.pixels))
         _draw_window(photo, found)
         shares = np.clip(found.probabilities[best], 0, 1)
         shown = heat.imshow(shares, extent=_extent(found), cmap="magma", vmin=0, vmax=1, alpha=0.65)
@@ -182,9 +185,15 @@ def draw_map(found: PredictionMap, path: Path, *, title: str) -> None:
         figure.suptitle(title)
 
 
-def _draw_photo(axis: Axes, found: PredictionMap) -> None:
-    pixels = found.pixels
+def _pale(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A photo as a pale grey picture, on which colours can still be read: uint8 [1, H, W]."""
+    return (255 - FAINTNESS * (255 - pixels.mean(axis=0, keepdims=True))).astype(np.uint8)
+
+
+def _draw_photo(axis: Axes, pixels: NDArray[np.uint8]) -> None:
+    """A photo that fills its axis, whatever is laid over it later."""
     axis.imshow(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0), cmap="gray", vmin=0, vmax=255)
+    axis.autoscale(False)
     axis.set_xticks([])
     axis.set_yticks([])
 

@@ -129,6 +129,8 @@ def bench_conv(*, batches: tuple[int, ...] = (100, 2), repeats: int = 10, side: 
                 continue
             roofs.append(measure_roof(device, precision, repeats=repeats))
             results += _timed(roofs[-1], _cases(batches, side), repeats)
+    if any(row.median_s is not None and row.bound_s is not None and row.median_s < row.bound_s for row in results):
+        notes.append("a convolution was faster than the roof: other work disturbed the measurement; repeat it")
     return ConvBench(results=tuple(results), roofs=tuple(roofs), notes=(*notes, *explain(results)))
 
 

@@ -70,5 +70,5 @@ def _draw_times(axis: Axes, timings: list[Timing]) -> None:
         names.append(f"{timing.device}, {timing.precision}\n{timing.batch} images, {timing.memory_format}")
     axis.set_yticks(list(places), names)
     axis.invert_yaxis()
-    axis.set_xlabel("milliseconds for each image (median, quartiles); orange: least by the roofline")
+    axis.set_xlabel("ms for each image: median, quartiles; orange: the roof")
     axis.set_title("Time for each image")
