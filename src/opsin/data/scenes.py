@@ -203,7 +203,7 @@ def _add_clutter(canvas: Bytes, digits: Source, i: int, pieces: int, seed: int, 
     """Pieces cut out of the middle of other digits, anywhere on the canvas."""
     if not pieces:
         return
-    generator = np.random.default_rng([seed, SPLITS.index(split), i, 1])  # type: ignore[arg-type]
+    generator = np.random.default_rng([seed, SPLITS.index(split), i, 1])
     for _ in range(pieces):
         digit = digits.image(int(generator.integers(len(digits))))[0]
         side = int(generator.integers(*PIECE_PX, endpoint=True))
@@ -215,6 +215,6 @@ def _add_noise(canvas: Bytes, i: int, deviation: float, seed: int, split: str) -
     """Gaussian noise, cut to 0 to 255."""
     if not deviation:
         return
-    generator = np.random.default_rng([seed, SPLITS.index(split), i, 2])  # type: ignore[arg-type]
+    generator = np.random.default_rng([seed, SPLITS.index(split), i, 2])
     noise = generator.normal(0, deviation, canvas.shape)
     canvas[:] = np.clip(np.rint(canvas + noise), 0, 255).astype(np.uint8)
