@@ -63,6 +63,17 @@ def save(folder: Path, artifact: Artifact, *, golden_images: Tensor) -> None:
         write_json(partial / "manifest.json", {part: sha256_file(partial / part) for part in PARTS})
 
 
+def load_proved(folder: Path, *, device: torch.device | str = "cpu") -> Artifact:
+    """Read an artefact, and check that it answers here as it did where it was saved.
+
+    Raises:
+        ArtifactError: as `load`, or the golden images are answered otherwise.
+    """
+    artifact = load(folder, device=device)
+    check_golden(folder, artifact)
+    return artifact
+
+
 def load(folder: Path, *, device: torch.device | str = "cpu") -> Artifact:
     """Read an artefact, after checking that no byte of it has changed.
 

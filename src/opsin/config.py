@@ -276,7 +276,8 @@ class TrainConfig:
     epochs
         Passes over the training samples.
     minutes
-        Budget of wall time; the schedule is fitted to it, whichever of epochs and minutes ends first.
+        Budget of training time; the schedule is fitted to it, whichever of epochs and minutes ends first. Reading the
+        data and the final scores come on top.
     batch_size
         Samples in one step of the optimizer.
     accumulate
@@ -290,7 +291,8 @@ class TrainConfig:
     momentum
         Momentum of sgd, muon and rmsprop; beta1 of the Adam family.
     weight_decay
-        Decoupled weight decay of weights (never of biases and norms).
+        Weight decay of weights, never of biases and norms: decoupled for adamw, nadam and muon, added to the gradient
+        for sgd, adam and rmsprop.
     l2
         L2 penalty added to the loss, as in the courses.
     schedule
@@ -324,11 +326,12 @@ class TrainConfig:
     channels_last
         Memory format; None is timed.
     compile
-        torch.compile; None is timed only where a long run could repay it.
+        torch.compile: half a minute at the start, and on CPUs seldom faster.
     checkpoint_activations
         Recompute activations in the backward pass to save memory.
     checkpoint_minutes
-        Minutes between checkpoints inside an epoch; there is one at the end of each epoch too.
+        Minutes between checkpoints inside an epoch. At the end of an epoch there is one too, if the last is older than
+        20 seconds.
     device
         cpu, cuda, mps or auto.
     threads
@@ -363,7 +366,7 @@ class TrainConfig:
     resolutions: tuple[int, ...] | None = None
     precision: PrecisionName = "auto"
     channels_last: bool | None = None
-    compile: bool | None = None
+    compile: bool = False
     checkpoint_activations: bool = False
     checkpoint_minutes: float = 5.0
     device: str = "auto"

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from opsin.artifact import Artifact, load
+from opsin.artifact import Artifact, load_proved
 from opsin.data.samples import Samples
 from opsin.errors import ConfigError, ImageError, InputError
 from opsin.io.files import walk_files, write_atomically
@@ -144,7 +144,7 @@ def predict_files(
     model_folder: Path, files: Sequence[Path], *, masks: Path | None = None, report: Reporter = QUIET
 ) -> list[Prediction]:
     """Predictions of a saved network for image files and folders of them; `masks` as in `Predictor.files`."""
-    return Predictor(load(model_folder)).files(image_files(files), masks=masks, report=report)
+    return Predictor(load_proved(model_folder)).files(image_files(files), masks=masks, report=report)
 
 
 def image_files(paths: Iterable[Path]) -> list[Path]:

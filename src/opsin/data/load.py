@@ -68,7 +68,17 @@ def load(
         root=found.root,
         notes=(*found.notes, *notes),
         description=found.description,
+        source=source_name(source),
+        given_root=None if root is None else str(Path(root).absolute()),
+        config=config,
     )
+
+
+def source_name(source: str | Path | Mapping[str, Any]) -> str:
+    """What a run calls its data: a catalogue name as it is, a path from the root of the file system, or "arrays"."""
+    if isinstance(source, Mapping):
+        return "arrays"
+    return str(source) if str(source) in ENTRIES else str(Path(source).absolute())
 
 
 def find(

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from opsin.data.parallel import for_each
 from opsin.data.samples import Boxes, Bytes, Dataset, Ints, Samples, Source
-from opsin.errors import DataError, InputError
+from opsin.errors import DataError, InputError, WriteError
 from opsin.io.files import atomic_folder, read_json, sha256_file, write_json
 from opsin.ops.resize import fit_boxes, fit_image, fit_mask
 from opsin.types import SizePolicy, SplitName
@@ -30,6 +30,7 @@ Progress = Callable[[int, int], None]
 """Called with the samples done and the samples in all."""
 
 CACHE_VARIABLE = "OPSIN_CACHE"
+_OTHER_CACHE = f"set {CACHE_VARIABLE} to a folder that can be written"
 FORMAT = 1
 FULL_CHECK_BYTES = 1 << 30
 """Packed files up to this size are hashed on opening; of larger ones the length is checked."""
@@ -42,6 +43,23 @@ def default_cache() -> Path:
     if given:
         return Path(given).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "opsin"
+
+
+def usable_cache() -> Path:
+    """The cache folder, made if it is not there.
+
+    Raises:
+        WriteError: it cannot be written.
+    """
+    folder = default_cache()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        got = error.strerror or type(error).__name__
+        raise WriteError("the cache cannot be made", where=folder, got=got, do=_OTHER_CACHE) from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise WriteError("the cache cannot be written", where=folder, got="no permission", do=_OTHER_CACHE)
+    return folder
 
 
 def pack(

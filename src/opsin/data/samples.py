@@ -17,6 +17,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.config import DataConfig
 from opsin.io.files import sha256_file
 from opsin.io.images import DecodedImage, read_image
 from opsin.types import SplitName, TaskName
@@ -237,6 +238,7 @@ class Dataset:
         published: a published set: leaks are reported, not refused.
         root: folder or file that it was read from, or None.
         notes: what a user should know of how it was read, e.g. drawn splits.
+        source, given_root, config: what `load` was called with, so that it can be loaded again.
     """
 
     name: str
@@ -248,6 +250,9 @@ class Dataset:
     root: Path | None = None
     notes: tuple[str, ...] = ()
     description: str = field(default="")
+    source: str = ""
+    given_root: str | None = None
+    config: DataConfig | None = None
 
     @property
     def channels(self) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from opsin.artifact import load as load_artifact
+from opsin.artifact import load_proved
 from opsin.data.catalogue import ENTRIES
 from opsin.data.load import load
 from opsin.data.pack import default_cache, pack
@@ -97,7 +97,7 @@ def evaluate(
         raise ConfigError("no such split", got=split, expected=", ".join(SPLITS), do=do)
     fitted = _fitted_on_val(opened)
     place = pick_device(device)
-    predictor = Predictor(load_artifact(opened.model_folder, device=place), device=place, batch_size=batch_size)
+    predictor = Predictor(load_proved(opened.model_folder, device=place), device=place, batch_size=batch_size)
     chosen = _choose(predictor, opened, split, data, root)
     if chosen.split == "test":
         said = f"evaluate(run={opened.name!r}, split='test', data={chosen.data!r})"

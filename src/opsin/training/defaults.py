@@ -10,8 +10,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from opsin import config as settings_of
+from opsin.config import RunConfig
 from opsin.data.samples import Dataset
 from opsin.errors import ConfigError, nearest
+from opsin.io.files import read_json
 from opsin.training.mask_defaults import mask_defaults
 
 PHOTO_SIDE_PX = 96
@@ -31,6 +34,15 @@ SMALL: dict[str, Any] = {
 """Our small-image network and how it is trained."""
 OTHER_NETWORKS: dict[str, Any] = {"optimizer": "adamw", "lr": 1e-3, "weight_decay": 0.01, "schedule": "one-cycle"}
 """How a network is trained that the user has chosen: settings that are seldom far off."""
+OPTIMIZERS: dict[str, dict[str, Any]] = {
+    "sgd": {"lr": 0.05, "momentum": 0.9, "weight_decay": 5e-4},
+    "adam": {"lr": 1e-3, "momentum": 0.9, "weight_decay": 0.0},
+    "adamw": {"lr": 1e-3, "momentum": 0.9, "weight_decay": 0.01},
+    "nadam": {"lr": 1e-3, "momentum": 0.9, "weight_decay": 0.0},
+    "rmsprop": {"lr": 1e-3, "momentum": 0.0, "weight_decay": 0.0},
+    "muon": {"lr": 0.05, "momentum": 0.7, "weight_decay": 0.0},
+}
+"""What each optimizer is used with, where the user chose it: a rate that suits one is ruin for another."""
 
 AUGMENTATION: dict[str, dict[str, Any]] = {
     "digits": {"shift": 1},
@@ -76,7 +88,7 @@ def data_defaults(name: str) -> dict[str, Any]:
     return dict(DATA_BY_NAME.get(name, {}))
 
 
-def defaults_for(dataset: Dataset, *, model: str | None = None) -> dict[str, Any]:
+def defaults_for(dataset: Dataset, *, model: str | None = None, optimizer: str | None = None) -> dict[str, Any]:
     """Settings for `dataset`, as a layer for `opsin.config.resolve`.
 
     A set of many sizes, or of large images, is taken for photos; anything else is used at its own size.
@@ -84,7 +96,15 @@ def defaults_for(dataset: Dataset, *, model: str | None = None) -> dict[str, Any
     Args:
         dataset: whose settings.
         model: the network that the user chose; None lets the data set choose.
+        optimizer: likewise.
     """
+    settings = _task_defaults(dataset, model)
+    if optimizer in OPTIMIZERS and optimizer != settings["optimizer"]:
+        settings |= OPTIMIZERS[optimizer]
+    return settings
+
+
+def _task_defaults(dataset: Dataset, model: str | None) -> dict[str, Any]:
     if dataset.task == "segment":
         return mask_defaults(dataset) | ({} if model in (None, "unet") else {"model": model})
     name = dataset.name if dataset.published else ""
@@ -113,21 +133,20 @@ def box_defaults(dataset: Dataset, *, model: str | None = None) -> dict[str, Any
 
 
 def read_recipe(name: str) -> dict[str, Any]:
-    """Settings of a recipe: a TOML file by its path, or one of ours by its name.
+    """Settings of a recipe: a TOML file, the config.json of a run, or one of our recipes by its name.
 
     Raises:
-        ConfigError: there is no such recipe, or the file is not TOML.
+        ConfigError: there is no such recipe, or the file cannot be read as one.
     """
     path = Path(name)
-    if path.suffix == ".toml":
-        if not path.is_file():
-            raise ConfigError("no such recipe file", where=path)
-        text = path.read_text(encoding="utf-8")
-    else:
-        text = _shipped(name)
+    if path.suffix in (".toml", ".json") and not path.is_file():
+        raise ConfigError("no such recipe file", where=path)
+    if path.suffix == ".json":
+        stored = settings_of.flat(settings_of.from_dict(RunConfig, read_json(path), where=str(path)))
+        return {key: value for key, value in stored.items() if key in settings_of.setting_names()}
     try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        return tomllib.loads(path.read_text(encoding="utf-8") if path.suffix == ".toml" else _shipped(name))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError("a recipe that is not TOML", where=name, got=str(error)) from error
 
 

@@ -73,12 +73,12 @@ def choose(config: TrainConfig, device: torch.device, *, timer: StepTimer, batch
         key: names the network; with the machine it names the remembered choice.
         cache: folder of remembered choices.
     """
+    memory = cache / f"precision-{_machine_key(device, key, config)}.json"
+    if (remembered := _recall(memory)) is not None:
+        return remembered
     candidates = _candidates(config, device)
     if len(candidates) == 1:
         return Choice(candidates[0], ())
-    memory = cache / f"precision-{_machine_key(device, key, candidates)}.json"
-    if (remembered := _recall(memory)) is not None:
-        return remembered
     timings = [_timed(candidate, timer, batch) for candidate in candidates]
     choice = Choice(_pick(candidates, timings), tuple(timings))
     write_json(memory, {"precision": asdict(choice.precision), "timings": list(choice.timings)})
@@ -88,8 +88,7 @@ def choose(config: TrainConfig, device: torch.device, *, timer: StepTimer, batch
 def _candidates(config: TrainConfig, device: torch.device) -> list[Precision]:
     dtypes = [config.precision] if config.precision != "auto" else ["float32", *_fast_half(device)]
     formats = [True, False] if config.channels_last is None else [config.channels_last]
-    compiled = bool(config.compile)
-    every = [Precision(dtype=d, channels_last=f, compile=compiled) for d in dtypes for f in formats]
+    every = [Precision(dtype=d, channels_last=f, compile=config.compile) for d in dtypes for f in formats]
     # half precision gains nothing from the format that convolutions in half precision have to convert from
     return [p for p in every if p.dtype == "float32" or p.channels_last or len(formats) == 1]
 
@@ -137,9 +136,10 @@ def _pick(candidates: list[Precision], timings: list[dict[str, Any]]) -> Precisi
     return candidates[best]
 
 
-def _machine_key(device: torch.device, key: str, candidates: list[Precision]) -> str:
+def _machine_key(device: torch.device, key: str, config: TrainConfig) -> str:
     machine = [processor_name(), torch.get_num_threads(), torch.__version__, str(device)]
-    text = json.dumps([*machine, key, [asdict(candidate) for candidate in candidates]])
+    asked = [config.precision, config.channels_last, config.compile]
+    text = json.dumps([*machine, key, asked])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

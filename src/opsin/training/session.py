@@ -20,12 +20,12 @@ from opsin import config as settings_of
 from opsin.artifact import Artifact
 from opsin.batches.loader import gather
 from opsin.batches.preprocess import Preprocess, measure
-from opsin.config import RunConfig
+from opsin.config import DataConfig, RunConfig
 from opsin.data.audit import Finding, check_leaks
-from opsin.data.load import load
-from opsin.data.pack import default_cache, pack
+from opsin.data.load import load, source_name
+from opsin.data.pack import pack, usable_cache
 from opsin.data.samples import Dataset, Samples
-from opsin.errors import DataError, RunError
+from opsin.errors import ConfigError, DataError, RunError
 from opsin.models.layers import seeded
 from opsin.models.registry import ModelSpec, resolve_options
 from opsin.ops.masks import images_with_class
@@ -46,6 +46,8 @@ INIT_SAMPLES = 5000
 """Training images from which data-dependent weights are set."""
 INIT_BYTES = 1 << 30
 """Room for these images, of which large ones are taken fewer."""
+APPLIED_AFTER_LOADING = ("input_size", "input_width", "fit", "normalize", "allow_leaks", "skip_unreadable")
+"""Settings of the data that a loaded data set leaves open."""
 CONTINUED = ("epochs", "minutes", "patience", "checkpoint_minutes", "threads")
 """Settings that a resumed run may change."""
 
@@ -99,7 +101,8 @@ def train(
     report = Reporter(quiet=quiet)
     if resume:
         run = _existing(name, out)
-        config = _continued(run, source_name(data), settings, read_recipe(recipe) if recipe else {})
+        source = data.source if isinstance(data, Dataset) else source_name(data)
+        config = _continued(run, source, settings, read_recipe(recipe) if recipe else {})
         dataset = _loaded(data, root or config.root, config)
         prepared = prepare(dataset, config, report)
         if run.data:
@@ -126,18 +129,31 @@ def prepare_from(
     report: Reporter,
 ) -> Prepared:
     """Load the data, resolve the settings against its defaults, and make everything ready for the first step."""
-    place = {"source": source_name(data), "root": str(root) if root else None}
-    layers = (read_recipe(recipe) if recipe else {}, settings, place)
-    first = settings_of.resolve(data_defaults(place["source"] or ""), *layers)
-    dataset = _loaded(data, root, first)
-    model = {**layers[0], **settings}.get("model")
-    config = settings_of.resolve(defaults_for(dataset, model=model), {"task": dataset.task}, *layers)
-    return prepare(dataset, config, report)
+    layers = (read_recipe(recipe) if recipe else {}, settings)
+    given = {**layers[0], **layers[1]}
+    if isinstance(data, Dataset):
+        dataset, loaded_with = data, _settings_of_loading(data, given)
+    else:
+        first = settings_of.resolve(data_defaults(source_name(data)), *layers)
+        dataset, loaded_with = load(data, root=root, config=first.data, task=first.task), {}
+    place = {"source": dataset.source, "root": dataset.given_root, "task": dataset.task}
+    chosen = defaults_for(dataset, model=given.get("model"), optimizer=given.get("optimizer"))
+    return prepare(dataset, settings_of.resolve(chosen, loaded_with, *layers, place), report)
 
 
-def source_name(data: Dataset | str | Path | Mapping[str, Any]) -> str:
-    """What config.json calls the data."""
-    return str(data) if isinstance(data, str | Path) else getattr(data, "name", "arrays")
+def _settings_of_loading(dataset: Dataset, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that a loaded data set was loaded with; others of their kind come too late.
+
+    Raises:
+        ConfigError: a setting that decides how data is loaded was given, and differs.
+    """
+    kept = settings_of.to_dict(dataset.config or DataConfig())
+    fixed = {key: value for key, value in kept.items() if key not in APPLIED_AFTER_LOADING}
+    for key in fixed.keys() & given.keys():
+        if _plain(given[key]) != fixed[key]:
+            do = f"give {key} to `opsin.load`, or give `opsin.train` the name or path of the data"
+            raise ConfigError("this data set is loaded already", where=key, got=given[key], expected=fixed[key], do=do)
+    return fixed
 
 
 def prepare(dataset: Dataset, config: RunConfig, report: Reporter) -> Prepared:
@@ -185,7 +201,7 @@ def _packed(
         return pack(
             dataset,
             policy,
-            cache=default_cache(),
+            cache=usable_cache(),
             progress=lambda done, _: bar.at(done),
             skip_unreadable=config.data.skip_unreadable,
         )
@@ -251,7 +267,7 @@ def choose_precision(prepared: Prepared) -> Choice:
         timer=lambda candidate: _timed_step(prepared, candidate, size),
         batch=size,
         key=key,
-        cache=default_cache(),
+        cache=usable_cache(),
     )
 
 
