@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from opsin.cli import main
+from opsin.config import DataConfig
+from opsin.data.load import load
 from opsin.evaluation import evaluate
 from opsin.io.files import write_atomically
 from opsin.io.images import encode_png
@@ -76,7 +78,7 @@ def test_the_report_shows_boxes_and_both_losses(run: Run, tmp_path: Path) -> Non
 
 
 def test_prediction_gives_the_box_in_pixels_of_the_file(run: Run, tmp_path: Path) -> None:
-    scene = run.gallery()["samples"][0]
+    scene = load("digit_scenes", config=DataConfig(scenes=1)).splits["train"].image(0)
     large = np.repeat(np.repeat(scene, 2, axis=1), 4, axis=2)
     for name, pixels in (("small", scene), ("large", large)):
         write_atomically(tmp_path / f"{name}.png", encode_png(pixels))
@@ -87,7 +89,7 @@ def test_prediction_gives_the_box_in_pixels_of_the_file(run: Run, tmp_path: Path
 
 
 def test_predicted_boxes_are_drawn(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_atomically(tmp_path / "scene.png", encode_png(run.gallery()["samples"][0]))
+    write_atomically(tmp_path / "scene.png", encode_png(np.zeros((1, 80, 90), np.uint8)))
     files = [str(tmp_path / "scene.png"), "--boxes", str(tmp_path / "drawn")]
     assert main(["predict", str(run.path), *files, "--json"]) == 0
     (told,) = json.loads(capsys.readouterr().out)["predictions"]

@@ -187,7 +187,8 @@ def draw_map(found: PredictionMap, path: Path, *, title: str) -> None:
 
 def _pale(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """A photo as a pale grey picture, on which colours can still be read: uint8 [1, H, W]."""
-    return (255 - FAINTNESS * (255 - pixels.mean(axis=0, keepdims=True))).astype(np.uint8)
+    pale: NDArray[np.uint8] = (255 - FAINTNESS * (255 - pixels.mean(axis=0, keepdims=True))).astype(np.uint8)
+    return pale
 
 
 def _draw_photo(axis: Axes, pixels: NDArray[np.uint8]) -> None:

@@ -178,7 +178,8 @@ def _inference_peak(request: Request) -> int:
         ledger.forget_peak()
         with _autocast(request.precision):
             run(network, _seen(request))
-    return ledger.peak
+    peak: int = ledger.peak
+    return peak
 
 
 def _train_once(request: Request) -> _Pass:
@@ -188,7 +189,9 @@ def _train_once(request: Request) -> _Pass:
         to_channels_last(network)
         for parameter in network.parameters():
             if parameter.requires_grad:
-                parameter.register_post_accumulate_grad_hook(lambda p: ledger.relabel(p.grad, "gradients"))
+                parameter.register_post_accumulate_grad_hook(  # type: ignore[no-untyped-call]
+                    lambda p: ledger.relabel(p.grad, "gradients")
+                )
         ledger.kind = "inputs"
         ledger.forget_peak()
         images = _seen(request)

@@ -39,7 +39,7 @@ def calibrate(request: Request, layers: LayerTable, *, samples: int | None = Non
     """Time the network of a request on the CPU, forward, and forward with backward."""
     batch = max(1, min(request.part, CALIBRATION_WORK // max(1, layers.multiply_adds)))
     with seeded(0):
-        network = build(request).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network = build(request).to(memory_format=torch.channels_last)
     spec = request.spec
     images = torch.zeros(batch, spec.channels, spec.height, spec.width)
     images = images.contiguous(memory_format=torch.channels_last)

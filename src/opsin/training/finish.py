@@ -10,15 +10,17 @@ import torch
 
 from opsin import artifact as artifacts
 from opsin.batches.augment import augment
+from opsin.batches.batch import Batch
 from opsin.batches.loader import gather
 from opsin.config import RunConfig
 from opsin.data.samples import Samples
 from opsin.evaluation.record import split_pictures
 from opsin.evaluation.scoring import SplitScores, evaluate_predictions
+from opsin.ops.box_pictures import TRUE, draw_box
 from opsin.predict import Predictor
 from opsin.progress import Reporter, duration
 from opsin.runs import Run
-from opsin.tasks.base import Arrays, Targets
+from opsin.tasks.base import Arrays, Targets, rgb
 from opsin.training import machine
 from opsin.training.loop import Trainer
 from opsin.types import SplitName
@@ -48,13 +50,15 @@ def finish(
     count = max(1, min(NUM_GOLDEN, len(splits["train"].images), GOLDEN_PX // (size.height * size.width)))
     golden = gather(splits["train"], torch.arange(count)).images
     artifacts.save(run.model_folder, artifact, golden_images=golden)
+    kept_test = run.scores.get("test") if run.summary.get("step") == trainer.state.step else None
     scored = score_splits(run, trainer, splits, open_test=open_test, command=command)
     shown = gallery(splits, scored, trainer.config, len(artifact.classes))
     run.write_arrays("gallery.npz", shown | task_pictures(run, trainer, splits, scored))
     run.write("summary.json", summary(run, trainer, command=command, data_name=data_name))
-    run.write("scores.json", {split: scores.to_json() for split, scores in scored.items()})
-    if "test" in scored:
-        run.write("scores.json", run.scores | {"test": run.scores["test"] | {"opened": run.test_openings}})
+    entries: dict[str, Any] = {split: scores.to_json() for split, scores in scored.items()}
+    if test := entries.get("test") or kept_test:
+        entries |= {"test": test | {"opened": run.test_openings}}
+    run.write("scores.json", entries)
     run.event("finish", step=trainer.state.step, message=trainer.state.stopped or "finished")
     for split, scores in scored.items():
         name = trainer.task.main_score
@@ -71,7 +75,8 @@ def score_splits(
     if "test" in wanted:
         run.record_test_opening(command)
     found: dict[SplitName, SplitScores] = {}
-    kept: Arrays = {}
+    unchanged = run.summary.get("step") == trainer.state.step
+    kept: Arrays = {f"test/{key}": value for key, value in run.predictions("test").items()} if unchanged else {}
     fitted: Mapping[str, float] | None = None
     for split in wanted:
         predictions, targets = predictor.samples(splits[split]), Targets.of(splits[split])
@@ -96,11 +101,12 @@ def gallery(
     shown = np.linspace(0, len(train.images) - 1, count).astype(np.int64)
     batch = gather(train, torch.from_numpy(shown))
     seen = [
-        augment(batch, config.augment, seed=config.train.seed, epoch=epoch, num_classes=num_classes).images
+        augment(batch, config.augment, seed=config.train.seed, epoch=epoch, num_classes=num_classes)
         for epoch in range(NUM_VIEWS)
     ]
-    views = torch.stack(seen, dim=1).flatten(0, 1).round().clamp(0, 255).to(torch.uint8).numpy()
-    arrays: Arrays = {"samples": thumbnails(batch.images.numpy())}
+    views = np.stack([pictured(view) for view in seen], axis=1)
+    views = views.reshape(-1, *views.shape[2:])
+    arrays: Arrays = {"samples": thumbnails(pictured(batch))}
     if train.labels is not None:
         arrays["samples_labels"] = train.labels[shown]
     arrays["augmented"] = thumbnails(views).reshape(count, NUM_VIEWS, *arrays["samples"].shape[1:])
@@ -109,6 +115,15 @@ def gallery(
         if mistakes:
             arrays[f"mistakes_{split}"] = thumbnails(splits[split].images[mistakes])
     return arrays
+
+
+def pictured(batch: Batch) -> np.ndarray:
+    """The images of a batch, uint8 [n, C, H, W]; in RGB with their boxes drawn in where they have boxes."""
+    images = batch.images.to(torch.float32).round().clamp(0, 255).to(torch.uint8).numpy()
+    if batch.boxes is None:
+        return images
+    pairs = zip(images, batch.boxes.numpy(), strict=True)
+    return np.stack([draw_box(rgb(image), box, TRUE) for image, box in pairs])
 
 
 def task_pictures(
@@ -147,6 +162,7 @@ def summary(run: Run, trainer: Trainer, *, command: str, data_name: str) -> dict
         "parameters": sum(p.numel() for p in parameters),
         "trainable": sum(p.numel() for p in parameters if p.requires_grad),
         "epochs": trainer.state.epoch,
+        "step": trainer.state.step,
         "seconds": round(trainer.state.seconds, 2),
         "cpu_seconds": round(trainer.state.cpu_seconds, 2),
         "best_epoch": trainer.state.best_epoch,
