@@ -100,7 +100,7 @@ def checked_boxes(
             f"{len(wrong)} boxes lie "
             + ("altogether outside" if lost.any() else "partly outside")
             + " of their images",
-            where=f"{where}: {listed([ids[i] for i in wrong])}",
+            where=f"{where}: {listed([ids[i] for i in wrong.tolist()])}",
             got=f"e.g. {boxes[wrong[0]].round(2).tolist()} in an image of {sizes[wrong[0]][::-1].tolist()} (w, h)",
             expected="0 <= xmin < xmax <= width, 0 <= ymin < ymax <= height",
             do=None if lost.any() else "correct them, or cut them at the edge: --clip-boxes",
@@ -118,7 +118,7 @@ def _refuse_inverted(boxes: NDArray[np.float64], sizes: Ints, ids: Sequence[str]
     hint = "as x, y, width, height they would all fit: add the first two numbers to the last two"
     raise DataError(
         f"{len(wrong)} boxes are inverted, empty or no numbers",
-        where=f"{where}: {listed([ids[i] for i in wrong])}",
+        where=f"{where}: {listed([ids[i] for i in wrong.tolist()])}",
         got=f"e.g. {boxes[wrong[0]].tolist()}",
         expected="xmin < xmax and ymin < ymax",
         do=hint if fits else None,
@@ -194,7 +194,7 @@ def _size_of(path: Path) -> tuple[int, int, int]:
 
 def _refuse(wrong: NDArray[np.bool_], ids: Sequence[str], where: object, what: str, do: str | None = None) -> None:
     if wrong.any():
-        names = listed([ids[i] for i in np.flatnonzero(wrong)])
+        names = listed([ids[i] for i in np.flatnonzero(wrong).tolist()])
         raise DataError(f"{wrong.sum()} {what}", where=f"{where}: {names}", do=do)
 
 

@@ -317,13 +317,12 @@ def _source(
     if not unit:
         boxes, said = in_pixels(boxes, frame.stored, config.box_units, where=str(root))
         notes.append(said)
-    boxes = frame.turn(boxes)
-    boxes, clipped = checked_boxes(boxes, frame.sizes, ids, clip=config.clip_boxes, where=str(root))
+    upright_boxes, clipped = checked_boxes(frame.turn(boxes), frame.sizes, ids, clip=config.clip_boxes, where=str(root))
     source = FileSource(
         paths=[row.path for row in rows],
         ids=ids,
         labels=np.array([number[row.label] for row in rows], np.int64),
-        boxes=boxes,
+        boxes=upright_boxes,
         groups=[row.group for row in rows if row.group is not None] or None,
     )
     return source, [*notes, *clipped]

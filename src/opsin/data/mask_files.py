@@ -207,7 +207,8 @@ def read_camvid(folder: Path, config: DataConfig, *, name: str, published: bool 
     """CamVid as SegNet's authors lay it out: 11 classes, and 11 for what was not labelled."""
     pairs = {split: _paired(folder / split, folder / f"{split}annot") for split in SPLITS if (folder / split).is_dir()}
     whole = Meaning.of(CAMVID_CLASSES, void=(CAMVID_VOID, VOID))
-    layout, notes = f"CamVid's layout: train beside trainannot; {CAMVID_VOID} is void", ()
+    layout = f"CamVid's layout: train beside trainannot; {CAMVID_VOID} is void"
+    notes: tuple[str, ...] = ()
     if not published:
         values = _values([mask for _, masks in pairs.values() for mask in masks])
         if max((v for v in values if v != VOID), default=0) > CAMVID_VOID:

@@ -134,7 +134,8 @@ def visible_boxes(corners: Ints, sides: Ints) -> Boxes:
     """Boxes float32 `[N, 4]` of squares by their (y, x) corners `[N, 2]` and sides `[N]`, cut at the canvas."""
     low = corners[:, ::-1]
     boxes = np.concatenate([low, low + sides[:, None]], axis=1)
-    return np.clip(boxes, 0, CANVAS_PX).astype(np.float32)
+    visible: Boxes = np.clip(boxes, 0, CANVAS_PX).astype(np.float32)
+    return visible
 
 
 def _mnist_folder(root: str | Path | None) -> Path | None:
@@ -182,12 +183,14 @@ def _corners(sides: Ints, options: SceneOptions, seed: int, split: str) -> Ints:
     beyond = np.floor(options.outside * sides)
     places = CANVAS_PX - sides + 2 * beyond + 1
     drawn = _uniform(len(sides), seed, split, "place", 2) * places[:, None]
-    return (np.floor(drawn) - beyond[:, None]).astype(np.int64)
+    corners: Ints = (np.floor(drawn) - beyond[:, None]).astype(np.int64)
+    return corners
 
 
 def _sized(digit: Bytes, side: int) -> Bytes:
     """A digit uint8 `[1, 28, 28]` as uint8 `[side, side]`."""
-    return fit_image(digit, SizePolicy(height=side, width=side))[0] if side != DIGIT_PX else digit[0]
+    sized: Bytes = fit_image(digit, SizePolicy(height=side, width=side))[0] if side != DIGIT_PX else digit[0]
+    return sized
 
 
 def _paste(canvas: Bytes, pixels: Bytes, top: int, left: int) -> None:

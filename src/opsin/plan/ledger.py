@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 
-class Ledger(TorchDispatchMode):
+class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Live bytes by kind, and what they were at the peak.
 
     Inside `with ledger:` every new tensor is entered under `kind`. Views share the entry of their storage.
@@ -31,7 +31,7 @@ class Ledger(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.kind = "weights"
         self.live: Counter[str] = Counter()
         self.at_peak: Mapping[str, int] = {}

@@ -101,7 +101,7 @@ def _rows(view: View, result: SplitResult) -> list[Mapping[str, Any]]:
     """One row of pictures for each image that was kept."""
     parts = [view.gallery.get(f"shown{part}_{result.name}") for part in ("", "_truth", "_masks", "_uncertainty")]
     shown = result.details.get("shown") or []
-    rows = []
+    rows: list[Mapping[str, Any]] = []
     for entry, *arrays in zip(shown, *(part for part in parts if part is not None), strict=False):
         if len(arrays) == len(parts):
             iou = percent(entry.get("iou")) if is_number(entry.get("iou")) else "n/a"
@@ -129,7 +129,8 @@ def _pictures(
 def heat(uncertainty: np.ndarray) -> np.ndarray:
     """Uncertainty uint8 [h, w], 0 to 15, as colours uint8 [3, h, w]: white is sure, purple is not."""
     share = np.clip(uncertainty / UNCERTAINTY_STEPS, 0, 1)[..., None]
-    return np.rint(SURE + share * (UNSURE - SURE)).astype(np.uint8).transpose(2, 0, 1).copy()
+    colours: np.ndarray = np.rint(SURE + share * (UNSURE - SURE)).astype(np.uint8).transpose(2, 0, 1).copy()
+    return colours
 
 
 def swatch(colour: Sequence[int] | np.ndarray) -> Picture:

@@ -64,7 +64,8 @@ class Outcomes:
     @property
     def right(self) -> NDArray[np.bool_]:
         """Whose class is right, bool [N]."""
-        return self.predicted == self.labels
+        right: NDArray[np.bool_] = self.predicted == self.labels
+        return right
 
     def resampled(self, weights: Floats) -> Floats:
         """The scores of `RESAMPLED`, float64 [r, 4], of samples drawn `weights` [r, N] times."""
