@@ -25,7 +25,7 @@ def make_coco(folder: Path, *shapes: tuple[int, Any, float, int], num: int = 3) 
     """A file of images of 8x6 pixels that hold the same shapes: (category, segmentation, area, iscrowd)."""
     folder.mkdir(parents=True, exist_ok=True)
     for i in range(num):
-        Image.fromarray(np.full((6, 8, 3), i * 40, np.uint8)).save(folder / f"{i}.png")
+        Image.fromarray(np.full((6, 8, 3), i * 40 % 256, np.uint8)).save(folder / f"{i}.png")
     rows = [
         {"image_id": i, "category_id": c, "segmentation": s, "area": area, "iscrowd": crowd}
         for i in range(num)

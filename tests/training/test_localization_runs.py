@@ -78,7 +78,7 @@ def test_the_report_shows_boxes_and_both_losses(run: Run, tmp_path: Path) -> Non
 
 
 def test_prediction_gives_the_box_in_pixels_of_the_file(run: Run, tmp_path: Path) -> None:
-    scene = load("digit_scenes", config=DataConfig(scenes=1)).splits["train"].image(0)
+    scene = load("digit_scenes", config=DataConfig(scenes=200)).splits["train"].image(0)
     large = np.repeat(np.repeat(scene, 2, axis=1), 4, axis=2)
     for name, pixels in (("small", scene), ("large", large)):
         write_atomically(tmp_path / f"{name}.png", encode_png(pixels))

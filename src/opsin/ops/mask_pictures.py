@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 from opsin.types import VOID
 
+UNCERTAINTY_STEPS = 15
+"""Steps of a stored uncertainty map: few, because one is kept for every pixel."""
+
 Bytes = NDArray[np.uint8]
 OPACITY = 0.55
 MISSED, INVENTED, CONFUSED, AGREED = (214, 64, 69), (245, 166, 35), (148, 80, 200), (70, 150, 95)

@@ -8,14 +8,23 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from opsin.ops.mask_pictures import AGREED, CONFUSED, INVENTED, MISSED, coloured, difference, overlaid, palette
+from opsin.ops.mask_pictures import (
+    AGREED,
+    CONFUSED,
+    INVENTED,
+    MISSED,
+    UNCERTAINTY_STEPS,
+    coloured,
+    difference,
+    overlaid,
+    palette,
+)
 from opsin.report.classify import class_names, per_split
 from opsin.report.figures import interval_bar, share_bar
 from opsin.report.formats import is_number, number, percent
 from opsin.report.render import Picture, picture
 from opsin.report.sections import NOT_SCORED, Section, score_words
 from opsin.report.view import SplitResult, View, to_score
-from opsin.tasks.segment import UNCERTAINTY_STEPS
 
 PARTS = {"iou": "IoU", "dice": "Dice", "precision": "Precision", "recall": "Recall", "boundary_f1": "Boundary F1"}
 COLUMNS = ("image", "truth", "prediction", "difference", "overlay", "uncertainty")

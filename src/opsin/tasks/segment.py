@@ -24,7 +24,7 @@ from opsin.errors import DataError
 from opsin.models.registry import ModelSpec, build_segmenter
 from opsin.ops import mask_losses
 from opsin.ops.losses import inverse_frequency_weights
-from opsin.ops.mask_pictures import overlaid
+from opsin.ops.mask_pictures import UNCERTAINTY_STEPS, overlaid
 from opsin.ops.masks import check_masks
 from opsin.tasks.base import Arrays, Drawing, ScoreKind, Targets
 from opsin.tasks.segment_scores import segmentation_details, segmentation_pictures, segmentation_scores
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from opsin.config import TrainConfig
     from opsin.data.samples import Samples
 
-UNCERTAINTY_STEPS = 15
-"""Steps of the stored uncertainty: few, because it is kept for every pixel."""
 NUM_TOP = 5
 _KINDS = {
     "mean_iou": ScoreKind(title="IoU, mean over classes"),
