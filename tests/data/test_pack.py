@@ -125,8 +125,10 @@ def test_an_unreadable_val_file_is_never_skipped(photos) -> None:
 
 
 def test_many_sizes_without_a_policy_are_refused(photos) -> None:
+    photos({"a": 5, "b": 5})
+    root = photos({"c": 5}, height=30, width=20)
     with pytest.raises(DataError, match="--input-size"):
-        pack(load(photos({"a": 5, "b": 5})), None)
+        pack(load(root), None)
 
 
 def test_progress_reaches_the_total_and_only_asked_splits_are_packed(photos) -> None:

@@ -18,14 +18,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.config import DataConfig
+from opsin.errors import ImageError
 from opsin.io.files import sha256_file
-from opsin.io.images import DecodedImage, read_image
+from opsin.io.images import DecodedImage, read_image, read_size
 from opsin.types import SplitName, TaskName
 
 Ints = NDArray[np.int64]
 Bytes = NDArray[np.uint8]
 Boxes = NDArray[np.float32]
 HASHING_THREADS = 8
+SIDEWAYS = 5
+"""EXIF orientations from here on turn an image by a quarter: its stored width is its height."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -195,10 +198,20 @@ class FileSource(Annotated):
         """Always 3: files are decoded to RGB."""
         return 3
 
-    @property
+    @cached_property
     def size(self) -> tuple[int, int] | None:
-        """None: files may have any size."""
-        return None
+        """Height and width that all files share, by their headers; looking stops at the first that differs."""
+        found: tuple[int, int] | None = None
+        for path in self.paths:
+            try:
+                height, width, orientation = read_size(path)
+            except ImageError:
+                continue  # named when the split is packed
+            upright = (width, height) if orientation >= SIDEWAYS else (height, width)
+            if found not in (None, upright):
+                return None
+            found = upright
+        return found
 
     @cached_property
     def content(self) -> str:
@@ -312,3 +325,5 @@ def _taken(rows: Any, indices: Ints) -> Any:
     if rows is None:
         return None
     return rows[indices] if isinstance(rows, np.ndarray) else [rows[i] for i in indices]
+
+
