@@ -216,3 +216,12 @@ def test_a_catalogue_set_is_divided_as_its_own_defaults_say() -> None:
     for name, settings in defaults.DATA_BY_NAME.items():
         assert settings.items() <= defaults.data_defaults(name).items()
     assert defaults.data_defaults("a folder of mine") == {}
+
+
+def test_a_run_counts_parameters_as_the_layer_table_does(quick_run: Quick) -> None:
+    run = quick_run("counted", model="plain", filters=[4, 8], epochs=1)
+    network = load(run.model_folder).network
+    counts = (run.summary["parameters"], run.summary["trainable"])
+    statistics = sum(b.numel() for name, b in network.named_buffers() if "running" in name)
+    assert counts[1] == sum(p.numel() for p in network.parameters() if p.requires_grad)
+    assert counts[0] == sum(p.numel() for p in network.parameters()) + statistics

@@ -325,5 +325,3 @@ def _taken(rows: Any, indices: Ints) -> Any:
     if rows is None:
         return None
     return rows[indices] if isinstance(rows, np.ndarray) else [rows[i] for i in indices]
-
-

@@ -16,6 +16,7 @@ from opsin.config import RunConfig
 from opsin.data.samples import Samples
 from opsin.evaluation.record import split_pictures
 from opsin.evaluation.scoring import SplitScores, evaluate_predictions
+from opsin.models.table import count_parameters
 from opsin.ops.box_pictures import TRUE, draw_box
 from opsin.predict import Predictor
 from opsin.progress import Reporter, duration
@@ -153,14 +154,14 @@ def thumbnails(images: np.ndarray) -> np.ndarray:
 
 def summary(run: Run, trainer: Trainer, *, command: str, data_name: str) -> dict[str, Any]:
     """What came out, in a few numbers."""
-    parameters = list(trainer.network.parameters())
+    parameters, trainable = count_parameters(trainer.network)
     return {
         "run": str(run.path),
         "task": trainer.task.name,
         "data": data_name,
         "model": trainer.artifact.spec.name,
-        "parameters": sum(p.numel() for p in parameters),
-        "trainable": sum(p.numel() for p in parameters if p.requires_grad),
+        "parameters": parameters,
+        "trainable": trainable,
         "epochs": trainer.state.epoch,
         "step": trainer.state.step,
         "seconds": round(trainer.state.seconds, 2),

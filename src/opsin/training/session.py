@@ -28,6 +28,7 @@ from opsin.data.samples import Dataset, Samples
 from opsin.errors import ConfigError, DataError, RunError
 from opsin.models.layers import seeded
 from opsin.models.registry import ModelSpec, resolve_options
+from opsin.models.table import count_parameters
 from opsin.ops.masks import images_with_class
 from opsin.progress import Reporter
 from opsin.runs import RUNS_FOLDER, Run, free_path, next_name
@@ -323,8 +324,7 @@ def _fit(prepared: Prepared, run: Run, report: Reporter, *, resume: bool, open_t
 
 
 def _announce(prepared: Prepared, trainer: Trainer, run: Run, report: Reporter) -> None:
-    parameters = list(trainer.network.parameters())
-    total, trainable = sum(p.numel() for p in parameters), sum(p.numel() for p in parameters if p.requires_grad)
+    total, trainable = count_parameters(trainer.network)
     sizes = ", ".join(f"{name} {len(samples.images):,}" for name, samples in prepared.splits.items())
     report.message(
         f"run {run.path}: {prepared.dataset.name} ({sizes}), {prepared.artifact.spec.name}, {total:,} parameters"
