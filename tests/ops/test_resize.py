@@ -102,3 +102,9 @@ def test_what_a_crop_cut_from_a_mask_comes_back_as_void() -> None:
 def test_a_sliver_keeps_at_least_one_pixel() -> None:
     placement = place(1, 1000, SizePolicy(height=8, width=8, fit="pad"))
     assert (placement.height, placement.width) == (1, 8)
+
+
+def test_a_read_only_image_is_resized_without_a_word():
+    pixels = np.zeros((3, 8, 8), np.uint8)
+    pixels.setflags(write=False)
+    assert fit_image(pixels, SizePolicy(height=4, width=4)).shape == (3, 4, 4)

@@ -79,7 +79,7 @@ def fit_image(pixels: Bytes, policy: SizePolicy) -> Bytes:
 
 def _resample(pixels: Bytes, height: int, width: int) -> Bytes:
     """`pixels` `[C, H, W]` as `[C, height, width]`, antialiased bilinear."""
-    tensor = torch.from_numpy(np.ascontiguousarray(pixels))[None]
+    tensor = torch.from_numpy(np.require(pixels, requirements=["C", "W"]))[None]
     # PyTorch's kernel for bytes fails where a side is 1: it takes such tensors for channels-last.
     narrow = 1 in (*pixels.shape[1:], height, width)
     given = tensor.float() if narrow else tensor
