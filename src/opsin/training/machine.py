@@ -41,8 +41,8 @@ def prepare(config: TrainConfig) -> torch.device:
 def keep_memory_warm() -> bool:
     """Let the C allocator keep freed memory instead of giving it back to the kernel after every step.
 
-    Large activations are otherwise mapped anew, page by page, at each step: that costs 15 to 30 % of the time of a
-    convolutional network's step on two cores (`benchmarks/allocator.py`). True where the allocator took the advice
+    Large activations are otherwise mapped anew, page by page, at each step: that costs our small network 10 to 16 %
+    of its images per second on two cores (`benchmarks/allocator.py`). True where the allocator took the advice
     (glibc).
     """
     if not sys.platform.startswith("linux"):
