@@ -1,0 +1,104 @@
+"""Every setting of a run: frozen, checked, and stored as plain JSON.
+
+`RunConfig` holds four groups, one for each room that it steers: `data`, `model`, `augment`, `train`. Settings come in
+layers (`resolve`): the fields' own defaults, then the defaults of the data set, then a recipe, then what the user
+gave. Field names are unique over the groups, so a layer is one flat mapping and a command-line option is one field.
+The resolved config is stored as config.json; feeding it back repeats the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from opsin.config.augment import AugmentConfig, PolicyName
+from opsin.config.checks import field_names, from_dict, require, to_dict
+from opsin.config.data import DataConfig, MaskClassesName, NormalizeName
+from opsin.config.model import BlockName, ModelConfig, UpsampleName
+from opsin.config.train import BoxLossName, MaskLossName, OptimizerName, PrecisionName, ScheduleName, TrainConfig
+from opsin.errors import ConfigError, nearest
+
+__all__ = [
+    "GROUPS",
+    "AugmentConfig",
+    "BlockName",
+    "BoxLossName",
+    "DataConfig",
+    "MaskClassesName",
+    "MaskLossName",
+    "ModelConfig",
+    "NormalizeName",
+    "OptimizerName",
+    "PolicyName",
+    "PrecisionName",
+    "RunConfig",
+    "ScheduleName",
+    "TrainConfig",
+    "UpsampleName",
+    "field_names",
+    "flat",
+    "from_dict",
+    "require",
+    "resolve",
+    "setting_names",
+    "to_dict",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """All settings of one run."""
+
+    source: str = ""
+    """Catalogue name or path of the data, as the user gave it."""
+    root: str | None = None
+    """Where catalogue sets lie."""
+    task: str | None = None
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+
+def resolve(*layers: Mapping[str, Any]) -> RunConfig:
+    """One config from flat layers of settings; a later layer wins over an earlier one.
+
+    >>> resolve({"epochs": 5}, {"epochs": 7, "flip": 0.5}).train.epochs
+    7
+
+    Raises:
+        ConfigError: a key is unknown (the nearest valid one is named), a type is wrong or a value out of range.
+    """
+    given = {key: value for layer in layers for key, value in layer.items()}
+    values: dict[str, Any] = {name: {} for name in GROUPS}
+    for key, value in given.items():
+        group = next((name for name, kind in GROUPS.items() if key in field_names(kind)), None)
+        if group is not None:
+            values[group][key] = value
+        elif key in ("source", "root", "task"):
+            values[key] = value
+        else:
+            close = nearest(key, setting_names())
+            do = f"did you mean `{close}`?" if close else "`opsin train --help` lists the settings"
+            raise ConfigError(f"unknown setting `{key}`", got=key, do=do)
+    return from_dict(RunConfig, values, where="settings")
+
+
+def flat(config: RunConfig) -> dict[str, Any]:
+    """The settings of all groups as one flat mapping: the inverse of `resolve`."""
+    values = {"source": config.source, "root": config.root, "task": config.task}
+    return values | {key: value for name in GROUPS for key, value in to_dict(getattr(config, name)).items()}
+
+
+def setting_names() -> list[str]:
+    """Names of all settings of a run, over all groups."""
+    return [name for kind in GROUPS.values() for name in field_names(kind)]
+
+
+GROUPS: dict[str, type[Any]] = {
+    "data": DataConfig,
+    "model": ModelConfig,
+    "augment": AugmentConfig,
+    "train": TrainConfig,
+}

@@ -1,0 +1,95 @@
+"""Settings of the data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from opsin.config.checks import require
+from opsin.types import FitName
+
+NormalizeName = Literal["none", "unit", "signed", "standard", "learned"]
+MaskClassesName = Literal["all", "foreground"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Which samples are used, and at what size.
+
+    Parameters
+    ----------
+    subset
+        First n samples of a split in the publisher's order, e.g. `train=10000,test=2000`.
+    val_fraction
+        Share of `train` held out as `val` where the set has no val split of its own.
+    stratify
+        Keep the class shares when a split is drawn.
+    split_seed
+        Seed of the drawn splits. Independent of the run's seed, so that seeds share their splits.
+    label_level
+        Which labels of a set that has several, e.g. `fine` or `coarse` for cifar100.
+    classes
+        Classes of masks: `all`, or `foreground`, which makes one class of all but the background.
+    input_size
+        Side of the network's square input in pixels; its height where there is an input width.
+    input_width
+        Width of the network's input, where it is not square.
+    fit
+        How images of other shapes become square: squash, crop or pad.
+    normalize
+        none [0, 255], unit [0, 1], signed [-1, 1], standard (per-channel mean 0, sd 1 on train), or learned.
+    allow_leaks
+        Go on although images are shared between splits.
+    skip_unreadable
+        Go on when at most this many training samples are unreadable; each is named.
+    box_units
+        Unit of the boxes of arrays and tables: pixels, normalized (shares of the sides), or auto: detected and said.
+    box_frame
+        What the boxes of a photo with an EXIF orientation refer to: its upright or its stored pixels, or auto.
+    clip_boxes
+        Cut boxes at the edge of their image instead of refusing those that reach outside; they are counted.
+    scenes
+        Training scenes of digit_scenes.
+    scene_clutter
+        Pieces of other digits in each scene of digit_scenes.
+    scene_scale
+        Largest relative change of the digit's size in digit_scenes, e.g. 0.5 for 0.5 to 1.5.
+    scene_noise
+        Standard deviation of the noise of digit_scenes, in grey levels of 255.
+    scene_outside
+        Largest share of a side by which a digit of digit_scenes may lie outside; its box ends at the edge.
+    """
+
+    subset: str | None = None
+    val_fraction: float = 0.1
+    stratify: bool = True
+    split_seed: int = 0
+    label_level: str | None = None
+    classes: MaskClassesName = "all"
+    input_size: int | None = None
+    input_width: int | None = None
+    fit: FitName = "squash"
+    normalize: NormalizeName = "standard"
+    allow_leaks: bool = False
+    skip_unreadable: int = 0
+    box_units: Literal["auto", "pixels", "normalized"] = "auto"
+    box_frame: Literal["auto", "upright", "stored"] = "auto"
+    clip_boxes: bool = False
+    scenes: int | None = None
+    scene_clutter: int = 0
+    scene_scale: float = 0.0
+    scene_noise: float = 0.0
+    scene_outside: float = 0.0
+
+    def __post_init__(self) -> None:
+        require(0 < self.val_fraction < 1, "val_fraction", self.val_fraction, "0 < x < 1")
+        require(self.input_size is None or 1 <= self.input_size <= 4096, "input_size", self.input_size, "1 to 4096")
+        require(self.input_width is None or 1 <= self.input_width <= 4096, "input_width", self.input_width, "1 to 4096")
+        both = self.input_width is None or self.input_size is not None
+        require(both, "input_width", self.input_width, "an input size, which is then the height")
+        require(self.skip_unreadable >= 0, "skip_unreadable", self.skip_unreadable, "0 or more")
+        require(self.scenes is None or self.scenes > 0, "scenes", self.scenes, "1 or more")
+        require(0 <= self.scene_clutter <= 100, "scene_clutter", self.scene_clutter, "0 to 100")
+        require(0 <= self.scene_scale <= 0.8, "scene_scale", self.scene_scale, "0 to 0.8")
+        require(0 <= self.scene_noise <= 255, "scene_noise", self.scene_noise, "0 to 255")
+        require(0 <= self.scene_outside <= 0.5, "scene_outside", self.scene_outside, "0 to 0.5")

@@ -1,0 +1,134 @@
+"""Settings of training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from opsin.config.checks import require
+
+OptimizerName = Literal["sgd", "adam", "adamw", "nadam", "rmsprop", "muon"]
+ScheduleName = Literal["constant", "step", "cosine", "one-cycle", "linear", "plateau"]
+PrecisionName = Literal["auto", "float32", "bfloat16"]
+MaskLossName = Literal["cross-entropy", "dice", "cross-entropy-dice", "focal", "lovasz", "tversky"]
+BoxLossName = Literal["mse", "smooth_l1", "iou", "giou", "diou", "ciou"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How the network is trained.
+
+    Parameters
+    ----------
+    seed
+        Seed of the weights, the order of samples, augmentation and dropout.
+    epochs
+        Passes over the training samples.
+    minutes
+        Budget of training time; the schedule is fitted to it, whichever of epochs and minutes ends first. Reading the
+        data and the final scores come on top.
+    batch_size
+        Samples in one step of the optimizer.
+    accumulate
+        Parts into which a batch is cut, gradients added up.
+    optimizer
+        sgd (Nesterov), adam, adamw, nadam, rmsprop, or muon (filters; adamw for the rest).
+    lr
+        Peak learning rate.
+    lr_other
+        Peak learning rate of what Muon leaves to AdamW: biases, norms and the head.
+    momentum
+        Momentum of sgd, muon and rmsprop; beta1 of the Adam family.
+    weight_decay
+        Weight decay of weights, never of biases and norms: decoupled for adamw, nadam and muon, added to the gradient
+        for sgd, adam and rmsprop.
+    l2
+        L2 penalty added to the loss, as in the courses.
+    schedule
+        Course of the learning rate over the steps.
+    warmup
+        Share of the steps in which the learning rate rises from zero.
+    ema
+        Decay of the exponential moving average of the weights per step; 0 is off.
+    label_smoothing
+        Share of the target spread evenly over all classes.
+    class_weights
+        Weigh the loss of each class by its inverse frequency.
+    mask_loss
+        Loss of masks: cross-entropy, dice, their sum, focal, lovasz or tversky.
+    box_loss
+        Loss of the box in localization: mse, smooth_l1, iou, giou, diou or ciou.
+    box_weight
+        Weight of the box's loss beside the class's.
+    learn_weights
+        Learn the weights of the two losses with the network (from their uncertainties) instead of `box_weight`.
+    clip
+        Largest norm of the gradient; 0 is off.
+    patience
+        Epochs without a better val score before training stops and the best weights are restored; 0 is off.
+    restore_best
+        Keep the weights of the best epoch on val rather than the last.
+    resolutions
+        Input sides over the course of training, e.g. `20,24,32`; equal shares of the epochs.
+    precision
+        float32, bfloat16, or auto: timed on this machine with this network.
+    channels_last
+        Memory format; None is timed.
+    compile
+        torch.compile: half a minute at the start, and on CPUs seldom faster.
+    checkpoint_activations
+        Recompute activations in the backward pass to save memory.
+    checkpoint_minutes
+        Minutes between checkpoints inside an epoch. At the end of an epoch there is one too, if the last is older than
+        20 seconds.
+    device
+        cpu, cuda, mps or auto.
+    threads
+        CPU threads; 0 takes all.
+    tensorboard
+        Also write a TensorBoard log into the run folder.
+    """
+
+    seed: int = 0
+    epochs: int = 10
+    minutes: float | None = None
+    batch_size: int = 128
+    accumulate: int = 1
+    optimizer: OptimizerName = "adamw"
+    lr: float = 1e-3
+    lr_other: float = 0.01
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    l2: float = 0.0
+    schedule: ScheduleName = "cosine"
+    warmup: float = 0.05
+    ema: float = 0.0
+    label_smoothing: float = 0.0
+    class_weights: bool = False
+    mask_loss: MaskLossName = "cross-entropy-dice"
+    box_loss: BoxLossName = "giou"
+    box_weight: float = 1.0
+    learn_weights: bool = False
+    clip: float = 0.0
+    patience: int = 0
+    restore_best: bool = True
+    resolutions: tuple[int, ...] | None = None
+    precision: PrecisionName = "auto"
+    channels_last: bool | None = None
+    compile: bool = False
+    checkpoint_activations: bool = False
+    checkpoint_minutes: float = 5.0
+    device: str = "auto"
+    threads: int = 0
+    tensorboard: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "minutes", "batch_size", "lr", "lr_other", "accumulate", "checkpoint_minutes"):
+            value = getattr(self, name)
+            require(value is None or value > 0, name, value, "more than 0")
+        for name in ("momentum", "label_smoothing", "ema", "warmup"):
+            value = getattr(self, name)
+            require(value is None or 0 <= value < 1, name, value, "0 <= x < 1")
+        for name in ("weight_decay", "l2", "clip", "patience", "threads", "seed", "box_weight"):
+            value = getattr(self, name)
+            require(value is None or value >= 0, name, value, "0 or more")
