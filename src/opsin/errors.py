@@ -15,7 +15,8 @@
     │   ├── RunError                  a run folder or checkpoint: missing, taken, corrupt
     │   └── WriteError                an output: full disk, no permission, name taken
     ├── CheckFailedError          3   a check that did not hold
-    │   └── DivergedError             NaN or Inf in loss, gradient or weights
+    │   ├── DivergedError             NaN or Inf in loss, gradient or weights
+    │   └── PreflightError            a run that would go wrong, stopped before its first step
     └── InterruptedRunError     130   stopped by the user, with a checkpoint left
 
 A message says what is wrong, where, what was got, what was expected, and what to do.
@@ -117,6 +118,10 @@ class CheckFailedError(OpsinError):
 
 class DivergedError(CheckFailedError):
     """NaN or Inf in a loss, a gradient or a weight."""
+
+
+class PreflightError(CheckFailedError):
+    """A run that would go wrong, stopped before its first step."""
 
 
 class InterruptedRunError(OpsinError):

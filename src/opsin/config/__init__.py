@@ -1,8 +1,7 @@
 """Every setting of a run: frozen, checked, and stored as plain JSON.
 
-`RunConfig` holds four groups, one for each room that it steers: `data`, `model`, `augment`, `train`. Settings come in
-layers (`resolve`): the fields' own defaults, then the defaults of the data set, then a recipe, then what the user
-gave. Field names are unique over the groups, so a layer is one flat mapping and a command-line option is one field.
+`RunConfig` holds five groups: `data`, `model`, `augment`, `train`, `finetune`. Settings come in layers (`resolve`): the
+fields' own defaults, then the defaults of the data set, then a recipe, then what the user gave. Field names are unique over the groups, so a layer is one flat mapping and a command-line option is one field.
 The resolved config is stored as config.json; feeding it back repeats the run.
 """
 
@@ -15,6 +14,7 @@ from typing import Any
 from opsin.config.augment import AugmentConfig, PolicyName
 from opsin.config.checks import field_names, from_dict, require, to_dict
 from opsin.config.data import DataConfig, MaskClassesName, NormalizeName
+from opsin.config.finetune import FinetuneConfig
 from opsin.config.model import BlockName, ModelConfig, UpsampleName
 from opsin.config.train import BoxLossName, MaskLossName, OptimizerName, PrecisionName, ScheduleName, TrainConfig
 from opsin.errors import ConfigError, nearest
@@ -25,6 +25,7 @@ __all__ = [
     "BlockName",
     "BoxLossName",
     "DataConfig",
+    "FinetuneConfig",
     "MaskClassesName",
     "MaskLossName",
     "ModelConfig",
@@ -59,6 +60,7 @@ class RunConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
 
 
 def resolve(*layers: Mapping[str, Any]) -> RunConfig:
@@ -101,4 +103,5 @@ GROUPS: dict[str, type[Any]] = {
     "model": ModelConfig,
     "augment": AugmentConfig,
     "train": TrainConfig,
+    "finetune": FinetuneConfig,
 }

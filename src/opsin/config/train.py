@@ -85,6 +85,8 @@ class TrainConfig:
         cpu, cuda, mps or auto.
     threads
         CPU threads; 0 takes all.
+    preflight
+        Check the network, its input and its gradients before the first step.
     tensorboard
         Also write a TensorBoard log into the run folder.
     """
@@ -120,6 +122,7 @@ class TrainConfig:
     checkpoint_minutes: float = 5.0
     device: str = "auto"
     threads: int = 0
+    preflight: bool = True
     tensorboard: bool = False
 
     def __post_init__(self) -> None:

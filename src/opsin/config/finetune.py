@@ -1,0 +1,67 @@
+"""Settings of transfer learning."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from opsin.config.checks import require
+
+WAYS = "all, head, top:N, staged or gradual"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneConfig:
+    """Where weights come from, and which of them are trained on.
+
+    Parameters
+    ----------
+    weights
+        Pretrained weights: a file, a run of ours (name or folder), `package` (an installed package of weights), or
+        `timm` or `torchvision`, which download.
+    weights_range
+        Input that the weights expect, where their file does not say: unit, signed, raw, imagenet, caffe or lite.
+    finetune
+        What is trained: all, head, top:N (the last N sections and the head), staged (the head first, then all) or
+        gradual (one section more at a time).
+    head
+        Nodes of hidden layers between the features and the logits, e.g. `256,128`; otherwise the head is linear.
+    train_norms
+        Let batch norm of pretrained layers follow the new data; otherwise it stays in inference mode.
+    lr_decay
+        Factor of the learning rate from each section of the backbone to the one below it; 1 is off.
+    head_epochs
+        Epochs in which `staged` and `gradual` train the head alone.
+    later_lr
+        Factor of the learning rate after these epochs.
+    unfreeze_every
+        Epochs from one section to the next in `gradual`.
+    feature_views
+        Augmented views of each image whose features are computed in `--finetune head`; 1 takes the image as it is.
+    """
+
+    weights: str | None = None
+    weights_range: str | None = None
+    finetune: str = "all"
+    head: tuple[int, ...] | None = None
+    train_norms: bool = False
+    lr_decay: float = 1.0
+    head_epochs: int = 3
+    later_lr: float = 0.1
+    unfreeze_every: int = 1
+    feature_views: int = 1
+
+    def __post_init__(self) -> None:
+        known = re.fullmatch(r"all|head|staged|gradual|top:[1-9][0-9]{0,2}", self.finetune)
+        require(known is not None, "finetune", self.finetune, WAYS)
+        require(all(n > 0 for n in self.head or ()), "head", self.head, "positive numbers")
+        for name in ("lr_decay", "later_lr"):
+            require(0 < getattr(self, name) <= 1, name, getattr(self, name), "0 < x <= 1")
+        for name in ("head_epochs", "unfreeze_every"):
+            require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
+        require(1 <= self.feature_views <= 64, "feature_views", self.feature_views, "1 to 64")
+
+    @property
+    def top(self) -> int | None:
+        """N of `top:N`; None in the other ways."""
+        return int(self.finetune.removeprefix("top:")) if self.finetune.startswith("top:") else None
