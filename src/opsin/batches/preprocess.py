@@ -154,8 +154,12 @@ def measure(samples: Samples, normalize: NormalizeName, size: SizePolicy) -> Pre
     `standard` reads the pixels. A channel that is the same everywhere has std 1, as it cannot be stretched.
 
     Raises:
+        ConfigError: `weights`, which is nothing that can be measured.
         DataError: there are no samples, or they have neither one channel nor three.
     """
+    if normalize == "weights":
+        do = "give --weights, or choose unit, signed, standard, learned or none"
+        raise ConfigError("`--normalize weights` is for pretrained weights, and none are given", got=normalize, do=do)
     num_samples, channels = samples.images.shape[:2]
     if num_samples == 0 or channels not in (1, 3):
         raise DataError("cannot measure these images", got=samples.images.shape, expected="[N, 1 or 3, H, W], N > 0")

@@ -1,7 +1,8 @@
 """Every setting of a run: frozen, checked, and stored as plain JSON.
 
 `RunConfig` holds five groups: `data`, `model`, `augment`, `train`, `finetune`. Settings come in layers (`resolve`): the
-fields' own defaults, then the defaults of the data set, then a recipe, then what the user gave. Field names are unique over the groups, so a layer is one flat mapping and a command-line option is one field.
+fields' own defaults, then the defaults of the data set, then a recipe, then what the user gave. Field names are unique
+over the groups, so a layer is one flat mapping and a command-line option is one field.
 The resolved config is stored as config.json; feeding it back repeats the run.
 """
 

@@ -8,7 +8,7 @@ from typing import Literal
 from opsin.config.checks import require
 from opsin.types import FitName
 
-NormalizeName = Literal["none", "unit", "signed", "standard", "learned"]
+NormalizeName = Literal["none", "unit", "signed", "standard", "learned", "weights"]
 MaskClassesName = Literal["all", "foreground"]
 
 
@@ -37,7 +37,8 @@ class DataConfig:
     fit
         How images of other shapes become square: squash, crop or pad.
     normalize
-        none [0, 255], unit [0, 1], signed [-1, 1], standard (per-channel mean 0, sd 1 on train), or learned.
+        none [0, 255], unit [0, 1], signed [-1, 1], standard (per-channel mean 0, sd 1 on train), learned, or weights:
+        what pretrained weights expect, which is the one choice where there are any.
     allow_leaks
         Go on although images are shared between splits.
     skip_unreadable

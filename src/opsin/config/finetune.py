@@ -28,6 +28,8 @@ class FinetuneConfig:
         Nodes of hidden layers between the features and the logits, e.g. `256,128`; otherwise the head is linear.
     train_norms
         Let batch norm of pretrained layers follow the new data; otherwise it stays in inference mode.
+    backbone_lr
+        Factor of the learning rate of the backbone, beside that of the head.
     lr_decay
         Factor of the learning rate from each section of the backbone to the one below it; 1 is off.
     head_epochs
@@ -45,6 +47,7 @@ class FinetuneConfig:
     finetune: str = "all"
     head: tuple[int, ...] | None = None
     train_norms: bool = False
+    backbone_lr: float = 1.0
     lr_decay: float = 1.0
     head_epochs: int = 3
     later_lr: float = 0.1
@@ -55,7 +58,7 @@ class FinetuneConfig:
         known = re.fullmatch(r"all|head|staged|gradual|top:[1-9][0-9]{0,2}", self.finetune)
         require(known is not None, "finetune", self.finetune, WAYS)
         require(all(n > 0 for n in self.head or ()), "head", self.head, "positive numbers")
-        for name in ("lr_decay", "later_lr"):
+        for name in ("backbone_lr", "lr_decay", "later_lr"):
             require(0 < getattr(self, name) <= 1, name, getattr(self, name), "0 < x <= 1")
         for name in ("head_epochs", "unfreeze_every"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from opsin.models.backbone import Backbone
+from opsin.models.heads import class_head
 from opsin.models.layers import frozen_scale_norm
 from opsin.models.network import Network
 from opsin.models.registry import LEARNED_INPUT, ModelSpec, build_backbone
@@ -125,7 +126,7 @@ class Localizer(Network):
         boxes = CellBoxes(spec.height, spec.width) if has_maps else VectorBoxes(backbone.num_features)
         super().__init__(
             backbone,
-            {"logits": backbone.head(num_classes), "boxes": boxes},
+            {"logits": class_head(backbone, num_classes, spec.options), "boxes": boxes},
             channels=spec.channels,
             height=spec.height,
             width=spec.width,

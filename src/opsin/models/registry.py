@@ -11,9 +11,12 @@ from opsin.config import ModelConfig, field_names, from_dict
 from opsin.errors import ConfigError, nearest
 from opsin.models.backbone import Backbone
 from opsin.models.dense import Dense, DenseOptions
+from opsin.models.heads import HEAD, class_head
 from opsin.models.layers import seeded
+from opsin.models.mobile import EfficientNetLiteOptions, MobileNetV2Options, efficientnet_lite0, mobilenet_v2
 from opsin.models.network import Network
 from opsin.models.plain import Plain, PlainOptions
+from opsin.models.resnet import ResNetOptions, resnet18, resnet50, seresnet50
 from opsin.models.small import Small, SmallOptions
 from opsin.models.tiny import Tiny, TinyOptions
 from opsin.models.unet import DecoderOptions, Segmenter, UNet, UNetOptions
@@ -24,7 +27,7 @@ FULLY_CONVOLUTIONAL = "fully_convolutional"
 """The option of a converted network: dense layers are convolutions (`opsin.models.convert`)."""
 DECODER = "decoder"
 """Where the options of a network that classifies pixels hold those of its decoder."""
-ABOVE_THE_BACKBONE = (LEARNED_INPUT, FULLY_CONVOLUTIONAL, DECODER)
+ABOVE_THE_BACKBONE = (LEARNED_INPUT, FULLY_CONVOLUTIONAL, DECODER, HEAD)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +47,8 @@ class ModelEntry:
 
     `default_size` is the (channels, height, width) that its sizes are quoted for. `options` are its knobs with their
     defaults; `knobs` are the settings of `ModelConfig` that steer it. `options_type` is the frozen class of the
-    options, and `build` makes the backbone of (channels, height, width, options).
+    options, and `build` makes the backbone of (channels, height, width, options). `family` is the year of a classic
+    network, and what it introduced.
     """
 
     name: str
@@ -54,6 +58,7 @@ class ModelEntry:
     options_type: type[Any]
     build: Callable[[int, int, int, Any], Backbone]
     extra_knobs: tuple[str, ...] = ()
+    family: str = ""
 
     @property
     def options(self) -> dict[str, Any]:
@@ -109,6 +114,51 @@ ENTRIES: dict[str, ModelEntry] = {
             default_size=(3, 160, 160),
             options_type=UNetOptions,
             build=UNet,
+        ),
+        ModelEntry(
+            name="resnet18",
+            description="ResNet-18: residual blocks of two 3x3 convolutions.",
+            source="He et al. 2015, arXiv 1512.03385.",
+            default_size=(3, 224, 224),
+            options_type=ResNetOptions,
+            build=resnet18,
+            family="2015: blocks learn what to add to their input, so that depth does not hinder training.",
+        ),
+        ModelEntry(
+            name="resnet50",
+            description="ResNet-50: residual bottlenecks of 1x1, 3x3 and 1x1 convolutions.",
+            source="He et al. 2015, arXiv 1512.03385.",
+            default_size=(3, 224, 224),
+            options_type=ResNetOptions,
+            build=resnet50,
+            family="2015: residual blocks, here as bottlenecks, which filter few maps and keep many.",
+        ),
+        ModelEntry(
+            name="seresnet50",
+            description="SE-ResNet-50: ResNet-50 whose blocks weigh their maps.",
+            source="Hu et al. 2017, arXiv 1709.01507.",
+            default_size=(3, 224, 224),
+            options_type=ResNetOptions,
+            build=seresnet50,
+            family="2017: squeeze and excitation: the means of all maps decide how much each map counts.",
+        ),
+        ModelEntry(
+            name="mobilenet_v2",
+            description="MobileNetV2: inverted residual blocks, cheap enough for a phone.",
+            source="Sandler et al. 2018, arXiv 1801.04381.",
+            default_size=(3, 224, 224),
+            options_type=MobileNetV2Options,
+            build=mobilenet_v2,
+            family="2018: inverted residuals: wide inside, narrow between; each map filtered alone; no activation at the narrow end.",
+        ),
+        ModelEntry(
+            name="efficientnet_lite0",
+            description="EfficientNet-Lite0: MobileNetV2's blocks, their sizes found by search.",
+            source="Tan and Le 2019, arXiv 1905.11946; published lite variant of 2020.",
+            default_size=(3, 224, 224),
+            options_type=EfficientNetLiteOptions,
+            build=efficientnet_lite0,
+            family="2019: depth, width and image size scaled together from a small network that was found by search.",
         ),
     )
 }
@@ -186,7 +236,7 @@ def build_network(spec: ModelSpec, outputs: Mapping[str, int], *, seed: int | No
         with seeded(seed):
             return build_network(spec, outputs)
     backbone = build_backbone(spec)
-    heads = {name: backbone.head(length) for name, length in outputs.items()}
+    heads = {name: class_head(backbone, length, spec.options) for name, length in outputs.items()}
     return Network(
         backbone,
         heads,
