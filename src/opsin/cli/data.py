@@ -18,6 +18,7 @@ from opsin.cli.options import (
     QuietFlag,
     RootOption,
     SplitOption,
+    TaskOption,
     given,
 )
 from opsin.errors import ConfigError, DataError, nearest
@@ -70,6 +71,7 @@ def show(
     /,
     *,
     root: RootOption = None,
+    task: TaskOption = None,
     split: SplitOption = "train",
     augment: Annotated[bool, Parameter(negative="", help="Draw what the network sees in training.")] = False,
     out: Annotated[Path | None, Parameter(help="PNG file for the pictures; with --augment NAME-augmented.png.")] = None,
@@ -96,7 +98,7 @@ def show(
     layer, changes = given(data_options, augment_options), given(augment_options)
     if changes and not augment:
         raise ConfigError("settings of augmentation need --augment", got=", ".join(changes), do="add --augment")
-    dataset = load(data, root=root, config=resolve(layer).data)
+    dataset = load(data, root=root, config=resolve(layer).data, task=task)
     if split not in dataset.splits:
         raise ConfigError("the set has no such split", where="--split", got=split, expected=", ".join(dataset.splits))
     if augment and split != "train":
@@ -119,6 +121,7 @@ def audit(
     /,
     *,
     root: RootOption = None,
+    task: TaskOption = None,
     near: Annotated[bool, Parameter(help="Search near duplicates too.")] = True,
     json_: JsonFlag = False,
     quiet: QuietFlag = False,
@@ -136,7 +139,7 @@ def audit(
     from opsin.data.load import load
     from opsin.progress import Reporter
 
-    dataset = load(data, root=root, config=resolve(given(data_options)).data)
+    dataset = load(data, root=root, config=resolve(given(data_options)).data, task=task)
     reporter = Reporter(quiet=quiet)
     with reporter.bar("audit", 1) as bar:
 

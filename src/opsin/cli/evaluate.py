@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -14,6 +15,7 @@ from opsin.cli.options import JsonFlag, QuietFlag
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from opsin.config import TrainConfig
     from opsin.evaluation import Evaluation
 
 
@@ -32,6 +34,9 @@ def evaluate(
     out: Annotated[Path, Parameter(help="Folder of runs.")] = Path("runs"),
     batch_size: Annotated[int, Parameter(help="Images in one forward pass.")] = 256,
     device: Annotated[str, Parameter(help="Where the network runs: cpu, cuda, mps or auto.")] = "cpu",
+    good_iou: Annotated[
+        float | None, Parameter(help="IoU from which on a box is good (localization); by default as in the run.")
+    ] = None,
     json_: JsonFlag = False,
     quiet: QuietFlag = False,
 ) -> int:
@@ -45,25 +50,33 @@ def evaluate(
     require(batch_size > 0, "batch_size", batch_size, "more than 0")
     opened = Run.open(run, out=out)
     found = score(
-        opened, split=split, data=data, root=root, batch_size=batch_size, device=device, command=typed_command()
+        opened,
+        split=split,
+        data=data,
+        root=root,
+        batch_size=batch_size,
+        device=device,
+        good_iou=good_iou,
+        command=typed_command(),
     )
     if found.split == "test" and (opened.path / "report.html").is_file():
         write_report(opened)  # it tells how often the test split was opened
     if json_:
         print(json.dumps(found.to_json(), indent=2, ensure_ascii=False, allow_nan=False))
     else:
-        _print(found, opened.data["task"])
+        settings = opened.config.train
+        _print(found, opened.data["task"], replace(settings, good_iou=good_iou or settings.good_iou))
     if not quiet:
         _print_notes(found)
     return 0
 
 
-def _print(found: Evaluation, task_name: str) -> None:
+def _print(found: Evaluation, task_name: str, settings: TrainConfig) -> None:
     from rich.console import Console
 
     from opsin.tasks import get_task
 
-    kinds = get_task(task_name).score_kinds
+    kinds = get_task(task_name).for_scoring(settings).score_kinds
     Console().print(_table(found, {name: kind.title for name, kind in kinds.items()}))
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from opsin.cli.options import FLAT, NONE_GIVEN, JsonFlag, QuietFlag, RootOption, Settings, given
+from opsin.cli.options import FLAT, NONE_GIVEN, JsonFlag, QuietFlag, RootOption, Settings, TaskOption, given
 
 
 def find_lr(
@@ -17,6 +17,7 @@ def find_lr(
     *,
     steps: Annotated[int, Parameter(help="Steps of the throw-away run.")] = 100,
     root: RootOption = None,
+    task: TaskOption = None,
     recipe: Annotated[str | None, Parameter(help="Settings from a TOML file, or a recipe of ours by name.")] = None,
     json_: JsonFlag = False,
     quiet: QuietFlag = False,
@@ -31,7 +32,8 @@ def find_lr(
     """
     from opsin.training.lr_finder import find_lr as find
 
-    curve = find(data, steps=steps, root=root, recipe=recipe, quiet=quiet, **given(settings))
+    asked = {"task": task} if task else {}
+    curve = find(data, steps=steps, root=root, recipe=recipe, quiet=quiet, **asked, **given(settings))
     if json_:
         print(json.dumps({"data": data, **asdict(curve)}, indent=2))
         return 0

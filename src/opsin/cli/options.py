@@ -73,4 +73,8 @@ JsonFlag = Annotated[
 ]
 QuietFlag = Annotated[bool, Parameter(name="--quiet", negative="", help="No progress and no messages.")]
 RootOption = Annotated[str | None, Parameter(name="--root", help="Folder where catalogue sets lie [env: OPSIN_DATA].")]
+TaskOption = Annotated[
+    Literal["classify", "localize", "segment"] | None,
+    Parameter(name="--task", help="What the data is used for, where it fits several tasks."),
+]
 SplitOption = Literal["train", "val", "test"]

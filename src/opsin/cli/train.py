@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from opsin.cli.options import FLAT, NONE_GIVEN, JsonFlag, QuietFlag, RootOption, Settings, given
+from opsin.cli.options import FLAT, NONE_GIVEN, JsonFlag, QuietFlag, RootOption, Settings, TaskOption, given
 
 
 def train(
@@ -17,6 +17,7 @@ def train(
     /,
     *,
     root: RootOption = None,
+    task: TaskOption = None,
     recipe: Annotated[str | None, Parameter(help="Settings from a TOML file, or a recipe of ours by name.")] = None,
     name: Annotated[str | None, Parameter(help="Name of the run; by default data, network and a number.")] = None,
     out: Annotated[str, Parameter(help="Folder of runs.")] = "runs",
@@ -46,6 +47,7 @@ def train(
         open_test=open_test,
         quiet=quiet,
         command=typed_command(),
+        **({"task": task} if task else {}),
         **given(settings),
     )
     page = write_report(run)

@@ -50,7 +50,9 @@ class DataConfig:
     clip_boxes
         Cut boxes at the edge of their image instead of refusing those that reach outside; they are counted.
     scenes
-        Training scenes of digit_scenes.
+        Training scenes of digit_scenes and digit_masks.
+    scene_digits
+        Whose digits digit_scenes shows: mnist, digits (embedded), or auto: mnist where it lies under the root.
     scene_clutter
         Pieces of other digits in each scene of digit_scenes.
     scene_scale
@@ -77,6 +79,7 @@ class DataConfig:
     box_frame: Literal["auto", "upright", "stored"] = "auto"
     clip_boxes: bool = False
     scenes: int | None = None
+    scene_digits: Literal["auto", "mnist", "digits"] = "auto"
     scene_clutter: int = 0
     scene_scale: float = 0.0
     scene_noise: float = 0.0

@@ -60,6 +60,8 @@ class TrainConfig:
         Loss of the box in localization: mse, smooth_l1, iou, giou, diou or ciou.
     box_weight
         Weight of the box's loss beside the class's.
+    good_iou
+        IoU from which on a predicted box is good, in the scores of localization.
     learn_weights
         Learn the weights of the two losses with the network (from their uncertainties) instead of `box_weight`.
     clip
@@ -110,6 +112,7 @@ class TrainConfig:
     mask_loss: MaskLossName = "cross-entropy-dice"
     box_loss: BoxLossName = "giou"
     box_weight: float = 1.0
+    good_iou: float = 0.6
     learn_weights: bool = False
     clip: float = 0.0
     patience: int = 0
@@ -135,3 +138,4 @@ class TrainConfig:
         for name in ("weight_decay", "l2", "clip", "patience", "threads", "seed", "box_weight"):
             value = getattr(self, name)
             require(value is None or value >= 0, name, value, "0 or more")
+        require(0 < self.good_iou <= 1, "good_iou", self.good_iou, "0 < x <= 1")

@@ -232,6 +232,15 @@ _ALL = (
         layout="made by the code",
         terms="those of `mnist` or `digits`",
     ),
+    Entry(
+        name="digit_masks",
+        task="segment",
+        classes=("background", *DIGITS),
+        description="two embedded digits on a cluttered background of 48x48 RGB pixels, with the class of each pixel",
+        splits="train 1,000; each digit of val and test once",
+        layout="made by the code",
+        terms="those of `digits`",
+    ),
 )
 _MASKS = (
     Entry(

@@ -99,6 +99,11 @@ def find(
         from opsin.data.scenes import read_scenes
 
         return read_scenes(root, config)
+    if str(source) == "digit_masks" and config.label_level is None:
+        from opsin.data.digit_masks import read_digit_masks
+
+        _refuse_scene_settings(replace(config, scenes=None))
+        return read_digit_masks(config)
     _refuse_scene_settings(config)
     if str(source) in ENTRIES:
         entry = ENTRIES[str(source)]
@@ -117,7 +122,7 @@ def find(
 
 def _refuse_scene_settings(config: DataConfig) -> None:
     """Settings of scenes mean nothing for sets that are not made by the code."""
-    given = [f.name for f in fields(config) if f.name.startswith("scene") and getattr(config, f.name)]
+    given = [f.name for f in fields(config) if f.name.startswith("scene") and getattr(config, f.name) != f.default]
     if given:
         raise ConfigError(f"setting `{given[0]}` is for the set `digit_scenes` alone", got=", ".join(given))
 

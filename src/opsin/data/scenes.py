@@ -78,14 +78,14 @@ def read_scenes(root: str | Path | None, config: DataConfig) -> Found:
         DataError: MNIST's files do not fit together.
         ArrayError: a file of MNIST is damaged.
     """
-    entry, folder = ENTRIES["digit_scenes"], _mnist_folder(root)
+    entry, folder = ENTRIES["digit_scenes"], _digits_folder(root, config)
     name = "digits" if folder is None else "mnist"
-    digits = _digits(name, folder, config)
+    digits = digits_by_split(name, folder, config)
     options, seed = SceneOptions.of(config), config.split_seed
     counts = {split: len(digits[split]) for split in SPLITS} | {"train": config.scenes or NUM_SCENES[name]}
     what = "MNIST" if folder is not None else "scikit-learn's embedded digits"
     notes = [f"scenes of {what}, {options}; seed {seed}; no digit stands in two splits"]
-    if folder is None and root is not None:
+    if folder is None and root is not None and config.scene_digits == "auto":
         notes.append(f"no MNIST under {root} (MNIST/raw), so the digits are scikit-learn's")
     return Found(
         name=entry.name,
@@ -113,7 +113,7 @@ def make_scenes(digits: Source, count: int, options: SceneOptions, *, seed: int,
     Returns:
         `images` uint8 `[count, 1, 75, 75]`, `boxes` float32 `[count, 4]` xyxy in pixels, `labels` int64 `[count]`.
     """
-    chosen = _chosen(len(digits), count, seed, split)
+    chosen = chosen_digits(len(digits), count, seed, split)
     sides = _sides(count, options, seed, split)
     corners = _corners(sides, options, seed, split)
     canvases = np.zeros((count, 1, CANVAS_PX, CANVAS_PX), np.uint8)
@@ -138,16 +138,19 @@ def visible_boxes(corners: Ints, sides: Ints) -> Boxes:
     return visible
 
 
-def _mnist_folder(root: str | Path | None) -> Path | None:
-    from opsin.data.load import ROOT_VARIABLE  # here, because loading a set imports this file
+def _digits_folder(root: str | Path | None, config: DataConfig) -> Path | None:
+    """Where MNIST lies, or None for the embedded digits."""
+    from opsin.data.load import ROOT_VARIABLE, locate  # here, because loading a set imports this file
 
+    if config.scene_digits != "auto":
+        return locate(ENTRIES[config.scene_digits], root)
     base = root if root is not None else os.environ.get(ROOT_VARIABLE)
     folder = None if base is None else Path(base).expanduser() / ENTRIES["mnist"].folder
     return folder if folder is not None and folder.is_dir() else None
 
 
-def _digits(name: str, folder: Path | None, config: DataConfig) -> dict[SplitName, Source]:
-    """The digits of each split, 28x28 px."""
+def digits_by_split(name: str, folder: Path | None, config: DataConfig) -> dict[SplitName, Source]:
+    """The digits of each split, grey, 28x28 px, of `mnist` in `folder` or of `digits`."""
     found = READERS[name](folder or Path(), None)
     if "pool" in found:
         return divide(_enlarged(found["pool"]), config)
@@ -161,7 +164,7 @@ def _enlarged(digits: ArraySource) -> ArraySource:
     return ArraySource(images=images, labels=digits.labels, ids=digits.ids)
 
 
-def _chosen(num_digits: int, count: int, seed: int, split: str) -> Ints:
+def chosen_digits(num_digits: int, count: int, seed: int, split: str) -> Ints:
     """Which digit each scene shows: all of them in one order, then all in another."""
     rounds = -(-count // num_digits)
     orders = [random.permutation(num_digits, seed, turn, f"{split}/digits").numpy() for turn in range(rounds)]

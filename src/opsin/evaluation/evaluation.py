@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from opsin.artifact import load_proved
+from opsin.config import TrainConfig
 from opsin.data.catalogue import ENTRIES
 from opsin.data.load import load
 from opsin.data.pack import default_cache, pack
@@ -69,6 +70,7 @@ def evaluate(
     root: Path | str | None = None,
     batch_size: int = BATCH_SIZE,
     device: str = "cpu",
+    good_iou: float | None = None,
     command: str | None = None,
 ) -> Evaluation:
     """Score a run's network.
@@ -83,6 +85,8 @@ def evaluate(
         root: where catalogue sets lie; None takes the run's.
         batch_size: images in one forward pass.
         device: where the network runs; "auto" takes the fastest.
+        good_iou: IoU from which on a box is good (localization); None takes the run's. Scores at another one than the
+            run's are not kept in the run.
         command: what the user typed, for the record.
 
     Raises:
@@ -95,6 +99,7 @@ def evaluate(
         close = nearest(split, SPLITS)
         do = f"did you mean `{close}`?" if close else None
         raise ConfigError("no such split", got=split, expected=", ".join(SPLITS), do=do)
+    settings = _scoring(opened, good_iou)
     fitted = _fitted_on_val(opened)
     place = pick_device(device)
     predictor = Predictor(load_proved(opened.model_folder, device=place), device=place, batch_size=batch_size)
@@ -105,8 +110,9 @@ def evaluate(
     predictions, targets = predictor.samples(chosen.samples), Targets.of(chosen.samples)
     in_sample = chosen.own and split == "val"
     classes = predictor.artifact.classes
-    found = evaluate_predictions(predictor.task, predictions, targets, classes, fitted=None if in_sample else fitted)
-    if chosen.own and split == "test":
+    task = predictor.task.for_scoring(settings)
+    found = evaluate_predictions(task, predictions, targets, classes, fitted=None if in_sample else fitted)
+    if chosen.own and split == "test" and settings == opened.config.train:
         record_split(opened, split, found, predictions, targets, chosen.samples.images)
     return Evaluation(
         run=opened.name,
@@ -118,6 +124,16 @@ def evaluate(
         notes=chosen.notes,
         test_openings=opened.test_openings,
     )
+
+
+def _scoring(run: Run, good_iou: float | None) -> TrainConfig:
+    """The settings that scores depend on: those of the run, but for what is asked for now."""
+    settings = run.config.train
+    if good_iou is None:
+        return settings
+    if run.data["task"] != "localize":
+        raise ConfigError("a good box is asked for, and this network gives no boxes", got=run.data["task"])
+    return replace(settings, good_iou=good_iou)
 
 
 def _fitted_on_val(run: Run) -> dict[str, float]:

@@ -109,19 +109,24 @@ def mistakes(view: View) -> Markup | None:
     """The mistakes that the network was surest of."""
 
     def show(result: SplitResult) -> Mapping[str, Any] | None:
-        if "mistakes" not in result.details:
-            return None
-        images = view.gallery.get(f"mistakes_{result.name}", np.empty(0))
-        cards = [
-            {**mistake, "picture": picture(images[i]) if i < len(images) else None}
-            for i, mistake in enumerate(result.details["mistakes"])
-        ]
-        names = class_names(view, len(view.classes))
-        for card in cards:
-            card["truth"], card["predicted"] = (_named(names, card.get(key)) for key in ("truth", "predicted"))
-        return {"cards": cards}
+        return {"cards": mistake_cards(view, result)} if "mistakes" in result.details else None
 
     return per_split(view, "mistakes.html", show, {})
+
+
+def mistake_cards(view: View, result: SplitResult) -> list[dict[str, Any]]:
+    """The mistakes of a split that its details name, each with its thumbnail and its classes by name."""
+    images = view.gallery.get(f"mistakes_{result.name}", np.empty(0))
+    names = class_names(view, len(view.classes))
+    return [
+        {
+            **mistake,
+            "picture": picture(images[i]) if i < len(images) else None,
+            "truth": _named(names, mistake.get("truth")),
+            "predicted": _named(names, mistake.get("predicted")),
+        }
+        for i, mistake in enumerate(result.details.get("mistakes", []))
+    ]
 
 
 def _named(names: tuple[str, ...], label: Any) -> str:

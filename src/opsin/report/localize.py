@@ -118,19 +118,24 @@ def gallery(view: View) -> Markup | None:
     """The worst, the best and random boxes: true box and predicted box, with IoU."""
 
     def show(result: SplitResult) -> Mapping[str, Any] | None:
-        shown = result.details.get("mistakes") or []
-        images = view.gallery.get(f"mistakes_{result.name}", np.empty(0))
-        if not shown or "box" not in shown[0]:
-            return None
-        size = result.details.get("image_size")
-        cards = [
-            {**sample, "picture": _picture(images[i], sample, size) if i < len(images) else None}
-            for i, sample in enumerate(shown)
-        ]
+        cards = box_cards(view, result)
         groups = [(title, [card for card in cards if card["kind"] == kind]) for kind, title in KINDS.items()]
-        return {"groups": [(title, group) for title, group in groups if group]}
+        return {"groups": [(title, group) for title, group in groups if group]} if cards else None
 
     return per_split(view, "box_gallery.html", show, {})
+
+
+def box_cards(view: View, result: SplitResult) -> list[Mapping[str, Any]]:
+    """The samples that a split's gallery shows, each with its picture; [] where none were kept."""
+    shown = result.details.get("mistakes") or []
+    images = view.gallery.get(f"mistakes_{result.name}", np.empty(0))
+    if not shown or "box" not in shown[0]:
+        return []
+    size = result.details.get("image_size")
+    return [
+        {**sample, "picture": _picture(images[i], sample, size) if i < len(images) else None}
+        for i, sample in enumerate(shown)
+    ]
 
 
 def _picture(pixels: np.ndarray, sample: Mapping[str, Any], size: Sequence[int] | None) -> Picture:

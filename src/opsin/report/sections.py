@@ -43,7 +43,7 @@ SCORE_WORDS = {
     "macro_recall": "mean recall over classes",
     "mean_iou": "overlap over union, of each class's pixels or of each box; the mean",
     "median_iou": "overlap over union of the boxes: half of them lie above",
-    "good_boxes": "boxes whose overlap over union is at least 0.6",
+    "good_boxes": "boxes whose overlap over union is at least {good_iou:g}",
     "joint_accuracy": "images with the right class and a good box",
     "mean_dice": "twice the overlap over the sum of each class's pixels, mean over classes",
     "foreground_dice": "Dice of all that is not background, as one",
@@ -136,7 +136,8 @@ def scores(view: View) -> Markup | None:
         return None
     keys = list(dict.fromkeys(key for result in view.results for key in result.scores))
     cells = {key: [_cell(key, result, view.results) for result in view.results] for key in keys}
-    rows = [(score_name(key), SCORE_WORDS.get(key, ""), cells[key]) for key in keys]
+    good_iou = view.config["train"]["good_iou"]
+    rows = [(score_name(key), SCORE_WORDS.get(key, "").format(good_iou=good_iou), cells[key]) for key in keys]
     return render("scores.html", {"results": view.results, "rows": rows, "openings": openings(view)})
 
 

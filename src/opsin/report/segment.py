@@ -29,6 +29,7 @@ from opsin.report.view import SplitResult, View, to_score
 PARTS = {"iou": "IoU", "dice": "Dice", "precision": "Precision", "recall": "Recall", "boundary_f1": "Boundary F1"}
 COLUMNS = ("image", "truth", "prediction", "difference", "overlay", "uncertainty")
 SWATCH_PX = 12
+VOID_COLOUR = (190, 190, 190)
 SURE, UNSURE = np.array([255, 255, 255.0]), np.array([96, 20, 110.0])
 """Colours of a pixel that the network is sure of, and of one that it is not."""
 
@@ -99,14 +100,13 @@ def images(view: View) -> Markup | None:
             "quartiles": [percent(value) for value in spread.get("quartiles", [])],
             "void": percent(result.details.get("void_share")),
             "empty": result.details.get("empty"),
-            "rows": _rows(view, result),
+            "rows": image_rows(view, result),
         }
 
-    background = bool(view.classes) and view.classes[0] == "background"
-    return per_split(view, "mask_images.html", show, {"legend": _legend(background), "columns": COLUMNS})
+    return per_split(view, "mask_images.html", show, {"key": legend(view), "columns": COLUMNS})
 
 
-def _rows(view: View, result: SplitResult) -> list[Mapping[str, Any]]:
+def image_rows(view: View, result: SplitResult) -> list[Mapping[str, Any]]:
     """One row of pictures for each image that was kept."""
     parts = [view.gallery.get(f"shown{part}_{result.name}") for part in ("", "_truth", "_masks", "_uncertainty")]
     shown = result.details.get("shown") or []
@@ -149,18 +149,19 @@ def swatch(colour: Sequence[int] | np.ndarray) -> Picture:
     return picture(square)
 
 
-def _legend(background: bool) -> list[tuple[str, Picture]]:
-    """What the colours of a difference mean."""
-    if not background:
-        colours = {"right": AGREED, "wrong": CONFUSED}
-    else:
+def legend(view: View) -> Mapping[str, Any]:
+    """What the colours of the pictures mean: of the difference, and of uncertainty."""
+    if view.classes[:1] == ("background",):
         colours = {
             "right foreground": AGREED,
             "missed foreground": MISSED,
             "false foreground": INVENTED,
             "one class for another": CONFUSED,
         }
-    return [(words, swatch(colour)) for words, colour in colours.items()] + [("void", swatch((190, 190, 190)))]
+    else:
+        colours = {"right": AGREED, "wrong": CONFUSED}
+    words = [(name, swatch(colour)) for name, colour in {**colours, "void": VOID_COLOUR}.items()]
+    return {"legend": words, "unsure": swatch(UNSURE)}
 
 
 SEGMENT = (

@@ -120,6 +120,9 @@ class Task(Protocol):
     def for_training(self, config: TrainConfig, samples: Samples, num_classes: int) -> Task:
         """The task with the loss that `config` asks for; what must be counted is counted in the training samples."""
 
+    def for_scoring(self, config: TrainConfig) -> Task:
+        """The task with the scores that `config` asks for; its losses stay as they are."""
+
     def build(self, spec: ModelSpec, num_classes: int) -> nn.Module:
         """A new network with this task's heads; called with images it returns the outputs, dict[str, Tensor]."""
 

@@ -83,6 +83,10 @@ class Classify:
             weights = torch.from_numpy(inverse_frequency_weights(counts)).float()
         return replace(self, label_smoothing=config.label_smoothing, class_weights=weights)
 
+    def for_scoring(self, config: TrainConfig) -> Classify:
+        """This task: its scores have no settings."""
+        return self
+
     def build(self, spec: ModelSpec, num_classes: int) -> nn.Module:
         """A backbone with a linear head: outputs {"logits": [B, K]}."""
         network = build_network(spec, {"logits": num_classes})

@@ -42,7 +42,7 @@ _KINDS = {
     "accuracy": ScoreKind(title="accuracy of the class"),
     "mean_iou": ScoreKind(title="mean IoU of the boxes"),
     "median_iou": ScoreKind(title="median IoU of the boxes"),
-    "good_boxes": ScoreKind(title=f"good boxes, IoU at least {GOOD_IOU:g}"),
+    "good_boxes": ScoreKind(title="good boxes"),
     "joint_accuracy": ScoreKind(title="class right and box good"),
     "centre_error_px": ScoreKind(title="mean error of the centre, px", higher_is_better=False, share=False),
     "size_error_px": ScoreKind(title="mean error of width and height, px", higher_is_better=False, share=False),
@@ -78,7 +78,8 @@ class Localize:
 
     @property
     def score_kinds(self) -> Mapping[str, ScoreKind]:
-        return MappingProxyType(_KINDS)
+        good = ScoreKind(title=f"good boxes, IoU at least {self.threshold:g}")
+        return MappingProxyType(_KINDS | {"good_boxes": good})
 
     def for_training(self, config: TrainConfig, samples: Samples, num_classes: int) -> Localize:
         """This task with the losses of `config`.
@@ -96,9 +97,14 @@ class Localize:
             box_loss=config.box_loss,
             box_weight=config.box_weight,
             learn_weights=config.learn_weights,
+            threshold=config.good_iou,
             label_smoothing=config.label_smoothing,
             class_weights=weights,
         )
+
+    def for_scoring(self, config: TrainConfig) -> Localize:
+        """This task with the IoU from which on `config` calls a box good."""
+        return replace(self, threshold=config.good_iou)
 
     def build(self, spec: ModelSpec, num_classes: int) -> nn.Module:
         """A network with a class head and a box head: outputs {"logits": [B, K], "boxes": [B, 4]}."""

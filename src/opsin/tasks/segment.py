@@ -89,6 +89,10 @@ class Segment:
             weights = torch.from_numpy(inverse_frequency_weights(counts[:num_classes])).float()
         return replace(self, mask_loss=config.mask_loss, label_smoothing=config.label_smoothing, class_weights=weights)
 
+    def for_scoring(self, config: TrainConfig) -> Segment:
+        """This task: its scores have no settings."""
+        return self
+
     def build(self, spec: ModelSpec, num_classes: int) -> nn.Module:
         """A backbone with a decoder: outputs {"logits": [B, K, H, W]}."""
         return build_segmenter(spec, num_classes)

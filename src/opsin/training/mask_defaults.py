@@ -39,6 +39,7 @@ AUGMENTATION: dict[str, Any] = {
 }
 """Changes that leave the class of each pixel as it is."""
 BY_NAME: dict[str, dict[str, Any]] = {
+    "digit_masks": {"epochs": 12, "filters": [16, 32, 64], "flip": 0.0, "crop_area": 1.0},
     "camvid": {"epochs": 80, "batch_size": 8, "filters": [16, 32, 64, 96, 128]},
 }
 
