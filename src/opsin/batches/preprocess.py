@@ -55,6 +55,7 @@ class Preprocess:
     def __post_init__(self) -> None:
         sides = (self.size.height, self.size.width)
         require(all(1 <= side <= 4096 for side in sides), "size", sides, "sides of 1 to 4096")
+        require(0 < self.size.crop_share <= 1, "size.crop_share", self.size.crop_share, "0 < x <= 1")
         ordered = len(self.range) == 2 and all(map(math.isfinite, self.range)) and self.range[0] < self.range[1]
         require(ordered, "range", self.range, "two numbers, the lower first")
         for name, values in (("mean", self.mean), ("std", self.std)):

@@ -133,7 +133,7 @@ class _Rows:
 def _rows(source: Source, policy: SizePolicy, cache: Path | None, advance: Callable[[int], None]) -> _Rows:
     """Rows as they lie in memory, from the cache, or decoded now."""
     images = getattr(source, "images", None)
-    if images is not None and source.size == (policy.height, policy.width):
+    if images is not None and source.size == (policy.height, policy.width) and policy.crop_share == 1:
         sizes = np.tile(np.array(source.size, np.int32), (len(source), 1))
         return _Rows(images=images, masks=source.masks, sizes=sizes, kept=np.arange(len(source)), failures=[])  # type: ignore[attr-defined]
     if cache is None:

@@ -25,6 +25,9 @@ MAX_HEADER_BYTES = 16 * MEBIBYTE
 MAX_TENSORS = 100_000
 MAX_DEPTH = 4
 
+LEGACY_TORCH = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
+"""How files of torch before 1.6 begin, as many published weights still do: a pickle that holds torch's magic number.
+Their storages are read from the bytes that follow, so that they cannot hold more than the file does."""
 OTHER_FORMATS = {
     b"PK": "a zip file (.pt, .pth, .keras)",
     b"\x80": "a pickle (.pt, .pth, .pkl)",
@@ -110,7 +113,8 @@ def read_torch_weights(path: PathLike, max_bytes: int = MAX_TENSOR_BYTES) -> dic
     """
     data = read_bytes(path, TensorFileError, max_bytes)
     with refusing(TensorFileError, path, "not a readable torch weights file"):
-        _check_torch_zip(data)
+        if not data.startswith(LEGACY_TORCH):
+            _check_torch_zip(data)
         content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         tensors: dict[str, Tensor] = {}
         _collect(content, "", tensors, 0)
@@ -121,7 +125,7 @@ def read_torch_weights(path: PathLike, max_bytes: int = MAX_TENSOR_BYTES) -> dic
 def _check_torch_zip(data: bytes) -> None:
     """Torch stores its members uncompressed: anything else is a bomb or not torch's."""
     if not data.startswith(b"PK"):
-        raise ValueError("expected torch's zip format (torch 1.6 or later)")
+        raise ValueError("expected torch's zip format, or the one before torch 1.6")
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         members = archive.infolist()
     if sum(m.file_size for m in members) > len(data) or any(m.compress_type != zipfile.ZIP_STORED for m in members):
@@ -133,6 +137,8 @@ def _collect(content: object, prefix: str, tensors: dict[str, Tensor], depth: in
     if isinstance(content, Tensor):
         if content.layout != torch.strided or content.is_quantized or content.device.type != "cpu":
             raise ValueError(f"`{prefix}` is no plain tensor")
+        if content.numel() * content.element_size() > content.untyped_storage().nbytes():
+            raise ValueError(f"`{prefix}` claims more numbers than it holds")
         tensors[prefix or "tensor"] = content.detach().clone(memory_format=torch.contiguous_format)
     elif isinstance(content, Mapping) and depth < MAX_DEPTH:
         for key, value in content.items():

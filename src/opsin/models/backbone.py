@@ -22,6 +22,14 @@ class Backbone(nn.Module):
     any_size: bool = False
     min_side: int = 1
 
+    @property
+    def sections(self) -> tuple[nn.Module, ...]:
+        """The parts of the network in the order of the forward pass, the upper ones last; they hold every weight.
+
+        Fine-tuning takes them from the last one down.
+        """
+        return tuple(self.children())
+
     def forward(self, images: Tensor) -> Tensor:
         """Features float [B, num_features] of preprocessed images float [B, C, H, W]."""
         raise NotImplementedError

@@ -99,6 +99,11 @@ class Plain(Backbone):
         self._pool = pool
         keras_init(self)
 
+    @property
+    def sections(self) -> tuple[nn.Module, ...]:
+        """The convolutional blocks, then the dense layers."""
+        return (*self.blocks, self.dense)
+
     def forward(self, images: Tensor) -> Tensor:
         """Features float [B, num_features] of images float [B, C, H, W]."""
         maps = images

@@ -149,7 +149,7 @@ ENTRIES: dict[str, ModelEntry] = {
             default_size=(3, 224, 224),
             options_type=MobileNetV2Options,
             build=mobilenet_v2,
-            family="2018: inverted residuals: wide inside, narrow between; each map filtered alone; no activation at the narrow end.",
+            family="2018: inverted residuals: wide inside, narrow between; no activation at the narrow end.",
         ),
         ModelEntry(
             name="efficientnet_lite0",

@@ -43,12 +43,14 @@ def place(height: int, width: int, policy: SizePolicy) -> Placement:
 
     >>> place(100, 200, SizePolicy(height=50, width=50, fit="pad"))
     Placement(height=25, width=50, top=12, left=0, scale_y=0.25, scale_x=0.25)
+    >>> place(512, 512, SizePolicy(height=224, width=224, fit="crop", crop_share=0.875))
+    Placement(height=256, width=256, top=-16, left=-16, scale_y=0.5, scale_x=0.5)
     """
     ratios = (policy.height / height, policy.width / width)
     if policy.fit == "squash":
         new_height, new_width = policy.height, policy.width
     else:
-        ratio = max(ratios) if policy.fit == "crop" else min(ratios)
+        ratio = max(ratios) / policy.crop_share if policy.fit == "crop" else min(ratios)
         new_height, new_width = max(1, round(height * ratio)), max(1, round(width * ratio))
     return Placement(
         height=new_height,

