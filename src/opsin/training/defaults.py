@@ -66,7 +66,7 @@ OURS = ("small", "tiny")
 FEW_SAMPLES = {"epochs": 30, "batch_size": 64}
 SCENES: dict[str, Any] = {
     "model": "tiny",
-    "epochs": 5,
+    "epochs": 2,
     "batch_size": 250,
     "label_smoothing": 0.05,
     "lr": 0.06,
