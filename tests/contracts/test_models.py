@@ -22,6 +22,11 @@ SMALL_KNOBS: dict[str, dict[str, Any]] = {
     "plain": {"filters": (4, 8), "dense": (6,), "conv_dropout": 0.1, "dense_dropout": 0.1, "dropout": 0.1},
     "small": {"filters": (8, 12), "dropout": 0.1},
     "tiny": {"filters": (6, 8, 10), "dropout": 0.1},
+    "resnet18": {"width": 0.125, "stem": "small", "dropout": 0.1},
+    "resnet50": {"width": 0.125, "stem": "small", "dropout": 0.1},
+    "seresnet50": {"width": 0.125, "stem": "small", "dropout": 0.1},
+    "mobilenet_v2": {"width": 0.1, "stem": "small", "dropout": 0.1},
+    "efficientnet_lite0": {"width": 0.1, "stem": "small", "dropout": 0.1},
     "unet": {"filters": (6, 8), "block": "residual", "batch_norm": False, "stem_stride": 1, "dropout": 0.1},
 }
 """Other knobs than the defaults, and quick."""

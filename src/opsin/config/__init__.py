@@ -16,7 +16,7 @@ from opsin.config.augment import AugmentConfig, PolicyName
 from opsin.config.checks import field_names, from_dict, require, to_dict
 from opsin.config.data import DataConfig, MaskClassesName, NormalizeName
 from opsin.config.finetune import FinetuneConfig
-from opsin.config.model import BlockName, ModelConfig, UpsampleName
+from opsin.config.model import BlockName, ModelConfig, StemName, UpsampleName
 from opsin.config.train import BoxLossName, MaskLossName, OptimizerName, PrecisionName, ScheduleName, TrainConfig
 from opsin.errors import ConfigError, nearest
 
@@ -36,6 +36,7 @@ __all__ = [
     "PrecisionName",
     "RunConfig",
     "ScheduleName",
+    "StemName",
     "TrainConfig",
     "UpsampleName",
     "field_names",

@@ -8,6 +8,7 @@ from typing import Literal
 from opsin.config.checks import require
 
 BlockName = Literal["plain", "residual"]
+StemName = Literal["full", "small"]
 UpsampleName = Literal["transpose", "bilinear", "nearest"]
 
 
@@ -27,6 +28,10 @@ class ModelConfig:
         Filters of the first of `conv_layers`.
     kernel_size
         Side of the plain CNN's filters.
+    width
+        Factor of all widths of a published network, e.g. 0.5 for half the filters.
+    stem
+        Start of a published network: full, as published, or small, for images of 32 to 96 pixels.
     dense
         Nodes of each dense layer between the convolutions and the logits.
     batch_norm
@@ -54,6 +59,8 @@ class ModelConfig:
     conv_layers: int | None = None
     first_filters: int | None = None
     kernel_size: int | None = None
+    width: float | None = None
+    stem: StemName | None = None
     dense: tuple[int, ...] | None = None
     batch_norm: bool | None = None
     conv_dropout: float | None = None
@@ -74,5 +81,6 @@ class ModelConfig:
             )
         for name in ("conv_layers", "first_filters"):
             require(getattr(self, name) is None or getattr(self, name) > 0, name, getattr(self, name), "1 or more")
+        require(self.width is None or 0 < self.width <= 8, "width", self.width, "0 < x <= 8")
         odd = self.kernel_size is None or (self.kernel_size > 0 and self.kernel_size % 2 == 1)
         require(odd, "kernel_size", self.kernel_size, "an odd number")

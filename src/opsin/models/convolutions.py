@@ -15,8 +15,6 @@ from opsin.config import require
 
 PaddingName = Literal["torch", "same"]
 """How a layer of stride 2 pads: `torch` alike on all sides; `same` as TensorFlow, more at the bottom and the right."""
-StemName = Literal["full", "small"]
-"""`full` as published, for images of some 224 pixels; `small` halves two times less at the input, for 32 to 96."""
 TORCH_EPSILON = 1e-5
 KERAS_EPSILON = 1e-3
 """Default epsilon of batch norm in Keras and TensorFlow, 100 times torch's: with small variances it is seen."""

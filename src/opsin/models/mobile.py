@@ -14,13 +14,13 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from opsin.config import StemName
 from opsin.models.backbone import Backbone
 from opsin.models.convolutions import (
     KERAS_EPSILON,
     TORCH_EPSILON,
     ConvNorm,
     PaddingName,
-    StemName,
     check_common,
     he_init,
     pooled,

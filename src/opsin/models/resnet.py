@@ -13,8 +13,9 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from opsin.config import StemName
 from opsin.models.backbone import Backbone
-from opsin.models.convolutions import TORCH_EPSILON, ConvNorm, StemName, check_common, he_init, max_pool, pooled, scaled
+from opsin.models.convolutions import TORCH_EPSILON, ConvNorm, check_common, he_init, max_pool, pooled, scaled
 
 StrideInName = Literal["first", "middle"]
 
