@@ -20,6 +20,7 @@ VERBS = {
     "predict": "opsin.cli.predict:predict",
     "report": "opsin.cli.report:report",
     "models": "opsin.cli.models:models",
+    "explain": "opsin.cli.explain:explain",
     "kernels": "opsin.cli.kernels:kernels",
     "plan": "opsin.cli.plan:plan",
     "bench": "opsin.cli.bench:app",

@@ -1,0 +1,73 @@
+"""`opsin explain`: what a trained network has learned, and why it says what it says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from opsin.cli.options import JsonFlag, QuietFlag
+
+
+def explain(
+    run: str,
+    /,
+    *images: Path,
+    layer: Annotated[
+        tuple[str, ...], Parameter(help="Layers whose maps are drawn; by default a few.", negative="")
+    ] = (),
+    class_: Annotated[
+        str | None, Parameter(name="--class", help="The class to explain; by default the predicted one.")
+    ] = None,
+    neurons: Annotated[
+        str | None, Parameter(help="A layer: what each of its channels likes most in the data set.")
+    ] = None,
+    data: Annotated[str | None, Parameter(help="Data set for --neurons; by default the run's own.")] = None,
+    split: Annotated[Literal["train", "val"], Parameter(help="Split for --neurons.")] = "val",
+    patches: Annotated[int, Parameter(help="Patches for each channel.")] = 8,
+    root: Annotated[str | None, Parameter(help="Folder where catalogue sets lie [env: OPSIN_DATA].")] = None,
+    figures: Annotated[Path, Parameter(help="Folder for the figures.")] = Path("explained"),
+    out: Annotated[str, Parameter(help="Folder of runs.")] = "runs",
+    json_: JsonFlag = False,
+    quiet: QuietFlag = False,
+) -> int:
+    """Draw filters, feature maps, receptive fields, and what the answer for each image depends on.
+
+    Parameters
+    ----------
+    run
+        Run by path or name.
+    images
+        Image files, and folders of them.
+    """
+    from opsin.explain.explain import Wanted, explain_run
+    from opsin.predict import image_files
+    from opsin.progress import Reporter
+    from opsin.runs import Run
+
+    wanted = Wanted(layers=layer, label=class_, neurons=neurons, data=data, root=root, split=split, num_patches=patches)
+    report = Reporter(quiet=quiet)
+    found = explain_run(Run.open(run, out=out), image_files(images), figures, wanted, report=report)
+    if json_:
+        print(json.dumps(found.to_dict(), indent=2, allow_nan=False))
+    elif not quiet:
+        show(found.numbers["receptive_fields"])
+        print("\n".join(found.files))
+    return 0
+
+
+def show(fields: list[dict[str, Any]]) -> None:
+    """Print the receptive field of every layer as a table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("layer", "kind", "output", "can see, px", "stride, px", "does see, px")
+    for field in fields:
+        size = "x".join(map(str, field["output_shape"]))
+        reach = "unknown" if field["theoretical"] is None else "{} x {}".format(*field["theoretical"])
+        stride = "unknown" if field["stride"] is None else f"{field['stride'][0]:g}"
+        effective = "n/a" if field["effective_px"] is None else f"{field['effective_px']:.1f}"
+        table.add_row(field["layer"], field["kind"], size, reach, stride, effective)
+    Console(highlight=False, soft_wrap=True).print(table)

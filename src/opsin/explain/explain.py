@@ -1,0 +1,257 @@
+"""`opsin explain`: everything that is drawn of a run's network, and every number of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from opsin.artifact import Artifact, load_proved
+from opsin.config import require
+from opsin.data.load import load
+from opsin.data.pack import default_cache, pack
+from opsin.data.samples import Samples
+from opsin.errors import ConfigError, DataError
+from opsin.explain import pictures
+from opsin.explain.attribution import attribute, quantities
+from opsin.explain.layers import Layer, find_layer, last_maps, layers_of, outputs_of, shown_layers
+from opsin.explain.neurons import favourites
+from opsin.explain.receptive import effective_gradients, receptive_fields
+from opsin.io.images import read_image
+from opsin.io.tensors import read_tensors
+from opsin.predict import Predictor
+from opsin.progress import QUIET, Reporter
+from opsin.runs import Run
+from opsin.types import SplitName
+
+NUM_EFFECTIVE = 16
+"""Images over which effective receptive fields are averaged, at most."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What is asked for.
+
+    `layers`: whose maps and receptive fields are drawn; empty takes a few. `label`: the class to explain; None takes
+    the predicted one. `neurons`: the layer whose favourites are looked for, in `split` of `data` (None: the run's own
+    set, which `root` may place elsewhere); `num_patches` for each of its channels.
+    """
+
+    layers: tuple[str, ...] = ()
+    label: str | None = None
+    neurons: str | None = None
+    data: str | None = None
+    root: str | None = None
+    split: SplitName = "val"
+    num_patches: int = 8
+
+    def __post_init__(self) -> None:
+        require(1 <= self.num_patches <= 32, "patches", self.num_patches, "1 to 32")
+        require(self.split != "test", "split", self.split, "train or val: the test split is sealed")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explanation:
+    """The files that were written, and the numbers behind them."""
+
+    run: str
+    files: list[str] = field(default_factory=list)
+    numbers: dict[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return {"run": self.run, "files": self.files} | self.numbers
+
+
+def explain_run(
+    run: Run, images: Sequence[Path], folder: Path, wanted: Wanted | None = None, *, report: Reporter = QUIET
+) -> Explanation:
+    """Draw what the network of a run has learned, and why it says what it says of each image.
+
+    Args:
+        run: a finished one.
+        images: photos; none draws the filters, the receptive fields and what else needs no photo.
+        folder: where figures go; made if it is not there.
+        wanted: what is asked for.
+        report: shows progress.
+
+    Raises:
+        ConfigError: no such layer or class.
+        ImageError: a photo cannot be read.
+    """
+    wanted = wanted or Wanted()
+    artifact = load_proved(run.model_folder)
+    spec = artifact.spec
+    layers = layers_of(artifact.network, spec.channels, spec.height, spec.width)
+    chosen = [find_layer(layers, name) for name in wanted.layers] or shown_layers(layers)
+    if wanted.neurons is not None:
+        find_layer(layers, wanted.neurons)  # refused before anything is drawn
+    folder.mkdir(parents=True, exist_ok=True)
+    found = Explanation(run=str(run.path))
+    found.numbers["layers"] = [{"name": item.name, "kind": item.kind, "shape": list(item.shape)} for item in layers]
+    _filters(artifact, run.name, folder, found)
+    seen = [artifact.preprocess.fit_image(read_image(path).pixels) for path in images]
+    golden = read_tensors(run.model_folder / "golden.safetensors")[0]["images"].numpy()
+    _receptive_fields(artifact, layers, chosen, [*seen, *golden], folder, found, name=run.name)
+    found.numbers["images"] = []
+    with report.bar("explaining", len(images)) as bar:
+        for path, name, pixels in zip(images, unique_stems(images), seen, strict=True):
+            entry = _explain_image(artifact, layers, chosen, pixels, folder / name, found, label=wanted.label)
+            found.numbers["images"].append({"file": str(path)} | entry)
+            bar.advance(1)
+    if wanted.neurons is not None:
+        _neurons(run, artifact, wanted, folder, found)
+    return found
+
+
+def unique_stems(paths: Sequence[Path]) -> list[str]:
+    """Names for the figures of each photo: its own without suffix, numbered where two are alike."""
+    stems = [path.stem for path in paths]
+    return [stem if stems.count(stem) == 1 else f"{stem}-{i + 1}" for i, stem in enumerate(stems)]
+
+
+def first_filters(network: nn.Module, shape: tuple[int, int, int]) -> tuple[str, NDArray[np.float32]]:
+    """The name and the weights [K, C, h, w] of the first layer that has filters; a dense one looks at whole images.
+
+    Raises:
+        ConfigError: the network has no such layer.
+    """
+    for name, module in network.named_modules():
+        if isinstance(module, nn.Conv2d) and module.groups == 1:
+            return name.removeprefix("backbone."), module.weight.detach().float().numpy()
+        if isinstance(module, nn.Linear) and module.in_features == shape[0] * shape[1] * shape[2]:
+            weights = module.weight.detach().float().reshape(-1, *shape)
+            return name.removeprefix("backbone."), weights.numpy()
+    raise ConfigError("the network has no filters on the image", got=type(network).__name__)
+
+
+def _filters(artifact: Artifact, run_name: str, folder: Path, found: Explanation) -> None:
+    spec = artifact.spec
+    name, weights = first_filters(artifact.network, (spec.channels, spec.height, spec.width))
+    path = folder / "filters.png"
+    count, channels, height, width = weights.shape
+    title = f"{run_name}: filters of {name}, {count} of {height} x {width} x {channels}"
+    pictures.draw_filters(weights, path, title=title)
+    found.files.append(str(path))
+    found.numbers["filters"] = {
+        "layer": name,
+        "shape": list(weights.shape),
+        "low": float(weights.min()),
+        "high": float(weights.max()),
+        "norms": [float(np.linalg.norm(w)) for w in weights],
+    }
+
+
+def _receptive_fields(
+    artifact: Artifact,
+    layers: Sequence[Layer],
+    chosen: Sequence[Layer],
+    pixels: Sequence[NDArray[np.uint8]],
+    folder: Path,
+    found: Explanation,
+    *,
+    name: str,
+) -> None:
+    """The table of all layers, and the figure of the chosen ones on the first photo."""
+    some = np.stack(pixels[:NUM_EFFECTIVE])
+    images = artifact.preprocess(torch.from_numpy(some))
+    gradients = effective_gradients(artifact.network, layers, images)
+    fields = receptive_fields(artifact.network, layers, images, gradients)
+    found.numbers["receptive_fields"] = [item.to_dict() for item in fields]
+    found.numbers["receptive_fields_averaged_over"] = len(some)
+    drawn = [f for f in fields if f.layer in chosen and f.layer.is_map and f.layer.name in gradients]
+    if not drawn:
+        return
+    path = folder / "receptive-fields.png"
+    title = f"{name}: receptive fields of centre units; gradients averaged over {len(some)} images"
+    pictures.draw_receptive_fields(pixels[0], drawn[:5], gradients, path, title=title)
+    found.files.append(str(path))
+
+
+def _explain_image(
+    artifact: Artifact,
+    layers: Sequence[Layer],
+    chosen: Sequence[Layer],
+    pixels: NDArray[np.uint8],
+    stem: Path,
+    found: Explanation,
+    *,
+    label: str | None,
+) -> dict[str, Any]:
+    """Maps and attributions of one photo, uint8 [C, H, W]."""
+    images = torch.from_numpy(pixels)[None]
+    image = artifact.preprocess(images)
+    maps = _draw_maps(artifact.network, image, chosen, stem, found)
+    predictor = Predictor(artifact)
+    drawing = predictor.task.draw_prediction(pixels, predictor.run(images), 0, artifact.classes)
+    layer = last_maps(layers)
+    explained = [attribute(artifact.network, q, image, layer=layer) for q in quantities(artifact, image, label=label)]
+    path = stem.with_name(f"{stem.name}-attribution.png")
+    grad_cam = f"; Grad-CAM on {layer.name}" if layer else ""
+    title = f"{stem.name}, predicted {drawing.caption}{grad_cam}. Red: for it, blue: against it"
+    pictures.draw_attributions(pixels, explained, path, title=title, drawn=drawing.pixels)
+    found.files.append(str(path))
+    return {
+        "predicted": drawing.caption,
+        "grad_cam_layer": layer.name if layer else None,
+        "maps": maps,
+        "attributions": [item.to_dict() for item in explained],
+    }
+
+
+def _draw_maps(
+    network: nn.Module, image: Tensor, chosen: Sequence[Layer], stem: Path, found: Explanation
+) -> list[Mapping[str, Any]]:
+    with torch.no_grad():
+        outputs = outputs_of(network, image, [layer.name for layer in chosen])
+    numbers: list[Mapping[str, Any]] = []
+    for layer in chosen:
+        values = outputs[layer.name][0].float()
+        maps = values.reshape(len(values), *(values.shape[1:] if values.ndim == 3 else (1, 1))).numpy()
+        path = stem.with_name(f"{stem.name}-maps-{re.sub(r'[^A-Za-z0-9.]+', '-', layer.name)}.png")
+        size = "x".join(map(str, layer.shape))
+        pictures.draw_maps(maps, path, title=f"{stem.name}: what {layer.name} ({layer.kind}, {size}) makes of it")
+        found.files.append(str(path))
+        per_channel = maps.reshape(len(maps), -1)
+        numbers.append(
+            {
+                "layer": layer.name,
+                "shape": list(layer.shape),
+                "mean": per_channel.mean(axis=1).tolist(),
+                "max": per_channel.max(axis=1).tolist(),
+                "silent_channels": int((per_channel.max(axis=1) <= 0).sum()),
+            }
+        )
+    return numbers
+
+
+def _neurons(run: Run, artifact: Artifact, wanted: Wanted, folder: Path, found: Explanation) -> None:
+    samples = _samples(run, artifact, wanted)
+    liked = favourites(artifact, samples, str(wanted.neurons), num_patches=min(wanted.num_patches, len(samples)))
+    path = folder / f"neurons-{re.sub(r'[^A-Za-z0-9.]+', '-', liked.layer.name)}.png"
+    title = f"{run.name}: what the channels of {liked.layer.name} like most among {len(samples):,} images"
+    pictures.draw_favourites(liked, path, title=title)
+    found.files.append(str(path))
+    found.numbers["neurons"] = liked.to_dict()
+
+
+def _samples(run: Run, artifact: Artifact, wanted: Wanted) -> Samples:
+    """The split of a data set at the network's size."""
+    config = run.config
+    own = wanted.data is None
+    root = wanted.root or config.root
+    if own:
+        dataset = load(config.source, root=root, config=config.data, task=artifact.task)
+    else:
+        dataset = load(str(wanted.data), root=root)
+    if wanted.split not in dataset.splits:
+        raise DataError("no such split", where=dataset.name, got=wanted.split, expected=", ".join(dataset.splits))
+    samples = pack(dataset, artifact.preprocess.size, cache=default_cache(), splits=[wanted.split])[wanted.split]
+    return samples

@@ -1,0 +1,145 @@
+"""The layers of a network as they run: names, shapes, and what they compute for a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from opsin.errors import ConfigError, nearest
+
+PASSING = (nn.Identity, nn.Dropout, nn.Dropout2d, nn.Flatten)
+"""Layers that change no number of a prediction."""
+ACTIVATIONS = ("ReLU", "ReLU6", "LeakyReLU", "SiLU", "GELU", "ELU", "Hardswish")
+MAX_SHOWN = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """One layer, or a block whose output is not that of its last layer (such as a sum).
+
+    `name`: as in the table of layers, without `backbone.`. `module`: its full name in the network. `shape`: of its
+    output without the batch, [C, h, w] for maps. `is_block`: it has layers inside. Of a layer that is used several
+    times, the first use is meant.
+    """
+
+    name: str
+    module: str
+    kind: str
+    shape: tuple[int, ...]
+    is_block: bool = False
+
+    @property
+    def is_map(self) -> bool:
+        """Whether it gives maps, of more than one place."""
+        return len(self.shape) == 3 and self.shape[1] * self.shape[2] > 1
+
+
+def layers_of(network: nn.Module, channels: int, height: int, width: int) -> list[Layer]:
+    """The layers in the order in which they finish, found by passing one black image.
+
+    Raises:
+        ConfigError: the network does not take images of this shape.
+    """
+    copy = deepcopy(network).eval()
+    found: list[Layer] = []
+    with torch.no_grad(), watching(copy, found):
+        copy(torch.zeros(1, channels, height, width))
+    first: dict[str, Layer] = {}
+    for layer in found:
+        first.setdefault(layer.name, layer)
+    return list(first.values())
+
+
+@contextmanager
+def watching(
+    network: nn.Module, found: list[Layer], outputs: dict[str, Tensor] | None = None, wanted: Sequence[str] = ()
+) -> Iterator[None]:
+    """Append each layer that finishes to `found`; keep a copy of the output of each of `wanted` in `outputs`.
+
+    The copy is taken at once, before a layer that works in place writes over it; gradients pass through it.
+    """
+    last: list[Tensor] = []
+
+    def note(name: str, module: nn.Module, output: object) -> None:
+        if not isinstance(output, Tensor) or isinstance(module, PASSING):
+            return
+        is_block = next(module.children(), None) is not None
+        empty = isinstance(module, nn.Sequential) and not is_block
+        if empty or (is_block and last and output is last[0]):
+            return
+        last[:] = [output]
+        layer = Layer(
+            name=name.removeprefix("backbone."),
+            module=name,
+            kind=type(module).__name__,
+            shape=tuple(output.shape[1:]),
+            is_block=is_block,
+        )
+        found.append(layer)
+        if outputs is not None and layer.name in wanted and layer.name not in outputs:
+            outputs[layer.name] = output.clone()
+
+    handles = []
+    for name, module in network.named_modules():
+        if name:
+            handles.append(module.register_forward_hook(lambda m, _, out, name=name: note(name, m, out)))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def outputs_of(network: nn.Module, images: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
+    """What the layers `names` give for preprocessed images float [B, C, H, W]: float [B, …] by name.
+
+    The network should be in evaluation mode. Gradients are kept where they are wanted.
+    """
+    outputs: dict[str, Tensor] = {}
+    with watching(network, [], outputs, names):
+        network(images)
+    return outputs
+
+
+def find_layer(layers: Sequence[Layer], name: str) -> Layer:
+    """The layer of this name, with or without `backbone.`.
+
+    Raises:
+        ConfigError: there is none; the nearest name is given.
+    """
+    by_name = {layer.name: layer for layer in layers}
+    bare = name.removeprefix("backbone.")
+    if bare not in by_name:
+        close = nearest(bare, by_name)
+        do = f"did you mean `{close}`?" if close else None
+        raise ConfigError(
+            "the network has no such layer", where="--layer", got=name, expected=", ".join(by_name), do=do
+        )
+    return by_name[bare]
+
+
+def shown_layers(layers: Sequence[Layer]) -> list[Layer]:
+    """A few layers that tell most: the last activation at each size of map, from fine to coarse."""
+    maps = [layer for layer in layers if layer.is_map and _in_backbone(layer)]
+    active = [layer for layer in maps if layer.is_block or layer.kind in ACTIVATIONS]
+    last = {layer.shape[1:]: layer for layer in active or maps}
+    found = sorted(last.values(), key=lambda layer: -layer.shape[1] * layer.shape[2])
+    if len(found) <= MAX_SHOWN:
+        return found
+    steps = [round(i * (len(found) - 1) / (MAX_SHOWN - 1)) for i in range(MAX_SHOWN)]
+    return [found[i] for i in steps]
+
+
+def last_maps(layers: Sequence[Layer]) -> Layer | None:
+    """The last maps of the backbone, on which Grad-CAM looks; None for a network without maps."""
+    maps = [layer for layer in layers if layer.is_map and _in_backbone(layer)]
+    return maps[-1] if maps else None
+
+
+def _in_backbone(layer: Layer) -> bool:
+    return layer.module.startswith("backbone.")

@@ -1,0 +1,234 @@
+"""The figures of `opsin explain`: filters, feature maps, attributions, receptive fields, favourites of neurons."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import ceil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opsin.explain.attribution import METHODS, Attribution
+from opsin.explain.neurons import Favourites
+from opsin.explain.receptive import ReceptiveField
+from opsin.figures import figure_to
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
+    from matplotlib.image import AxesImage
+
+FULL_COLOUR = 0.995
+"""Quantile that is drawn in full colour, so that one pixel does not make all others pale."""
+MAX_TILES = 64
+MAX_CHANNELS = 12
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+SIGNED = ("integrated gradients", "occlusion")
+FAINTNESS = 0.35
+MEANINGS = {
+    "saliency": "saliency: size of the gradient",
+    "grad-cam": "Grad-CAM",
+    "integrated gradients": "integrated gradients",
+    "occlusion": "occlusion: fall when covered",
+}
+
+
+def draw_filters(weights: NDArray[np.float32], path: Path, *, title: str) -> None:
+    """Write the first layer's filters, float32 [K, C, h, w], as a PNG: in colour for C = 3, else each channel.
+
+    Each filter has its own scale, written above it: filters differ in size by far more than the eye can see.
+    """
+    colour = weights.shape[1] == 3
+    tiles = weights if colour else weights.reshape(-1, 1, *weights.shape[2:])
+    shown = tiles[:MAX_TILES]
+    with _Tiled(path, len(shown), 1.0, title=_counted(title, len(shown), len(tiles), "filters")) as (figure, axes):
+        for number, (axis, tile) in enumerate(zip(axes, shown, strict=True)):
+            reach = float(np.abs(tile).max()) or 1.0
+            if colour:
+                axis.imshow(np.clip(0.5 + tile.transpose(1, 2, 0) / (2 * reach), 0, 1), interpolation="nearest")
+            else:
+                axis.imshow(tile[0] / reach, cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest")
+            axis.set_title(f"{number}: ±{reach:.2g}", pad=2, fontsize=8)
+        if colour:
+            figure.supxlabel("weights of red, green and blue as a colour: mid-grey is 0, full colour is the ± above")
+        else:
+            figure.colorbar(axes[0].images[0], ax=axes, shrink=0.8, label="weight (1: the ± above the filter)")
+
+
+def draw_maps(maps: NDArray[np.float32], path: Path, *, title: str) -> None:
+    """Write the maps of one layer for one photo, float32 [C, h, w], as a PNG with one scale for all channels."""
+    shown = maps[:MAX_TILES]
+    signed, reach = bool(shown.min() < 0), _reach(shown)
+    ratio = _ratio(shown.shape[1], shown.shape[2])
+    with _Tiled(path, len(shown), ratio, title=_counted(title, len(shown), len(maps), "channels")) as (figure, axes):
+        for number, (axis, found) in enumerate(zip(axes, shown, strict=True)):
+            cmap, low = ("RdBu_r", -reach) if signed else ("magma", 0.0)
+            drawn = axis.imshow(found, cmap=cmap, vmin=low, vmax=reach, interpolation="nearest")
+            axis.set_title(str(number), pad=2)
+        figure.colorbar(drawn, ax=axes, shrink=0.8, label="answer of the channel", extend="both" if signed else "max")
+
+
+def draw_attributions(
+    pixels: NDArray[np.uint8], found: Sequence[Attribution], path: Path, *, title: str, drawn: NDArray[np.uint8]
+) -> None:
+    """Write what the answer depends on as a PNG: a row a quantity, a column a method.
+
+    Args:
+        pixels: uint8 [C, H, W], the photo as the network sees it.
+        found: one for each quantity.
+        path: where.
+        title: of the figure.
+        drawn: uint8 [3, H', W'], the photo with the prediction.
+    """
+    ratio = _ratio(*pixels.shape[1:])
+    high = 2.6 * ratio + 0.75
+    with figure_to(path, 15.5, high * len(found) + 0.5) as figure:
+        figure.suptitle(title)
+        rows = figure.subfigures(len(found), 1, squeeze=False)[:, 0]
+        for row, attribution in zip(rows, found, strict=True):
+            axes = row.subplots(1, 1 + len(METHODS))
+            row.suptitle(f"{attribution.quantity.name}: {attribution.quantity.value:.4g}", fontsize=10.5)
+            _photo(axes[0], drawn)
+            axes[0].set_title("photo with the prediction")
+            for axis, method in zip(axes[1:], METHODS, strict=True):
+                _draw_method(row, axis, pixels, attribution, method)
+
+
+def _draw_method(
+    figure: Figure | SubFigure, axis: Axes, pixels: NDArray[np.uint8], attribution: Attribution, method: str
+) -> None:
+    axis.set_title(MEANINGS[method])
+    if method not in attribution.maps:
+        axis.text(0.5, 0.5, attribution.missing[method], ha="center", va="center", transform=axis.transAxes)
+        _bare(axis)
+        return
+    found = attribution.maps[method]
+    reach = _reach(found)
+    if method in SIGNED:
+        shown = axis.imshow(found, cmap="RdBu_r", vmin=-reach, vmax=reach)
+    else:
+        _photo(axis, _pale(pixels))
+        shown = axis.imshow(found, cmap="magma", vmin=0, vmax=reach, alpha=0.75)
+    _bare(axis)
+    figure.colorbar(shown, ax=axis, shrink=0.78, extend="both" if method in SIGNED else "max")
+
+
+def draw_receptive_fields(
+    pixels: NDArray[np.uint8],
+    fields: Sequence[ReceptiveField],
+    gradients: Mapping[str, NDArray[np.float64]],
+    path: Path,
+    *,
+    title: str,
+) -> None:
+    """Write what the centre units of a few layers see, on the photo uint8 [C, H, W], as a PNG."""
+    ratio = _ratio(*pixels.shape[1:])
+    count = 1 + len(fields)
+    with figure_to(path, 3.4 * count, 3.2 * ratio + 1.5) as figure:
+        axes = figure.subplots(1, count)
+        _photo(axes[0], pixels)
+        axes[0].set_title("can see (of the centre unit)")
+        for number, field in enumerate(fields):
+            _outline(axes[0], field, COLOURS[number % len(COLOURS)], label=f"{field.layer.name}: {_size_of(field)}")
+        axes[0].legend(loc="upper center", bbox_to_anchor=(0.5, -0.02), fontsize=8, ncols=1)
+        for number, (axis, field) in enumerate(zip(axes[1:], fields, strict=True)):
+            _photo(axis, _pale(pixels))
+            gradient = gradients[field.layer.name]
+            shown = axis.imshow(gradient / (gradient.max() or 1.0), cmap="magma", vmin=0, vmax=1, alpha=0.7)
+            _outline(axis, field, COLOURS[number % len(COLOURS)])
+            axis.set_title(
+                f"{field.layer.name}\ncan see {_size_of(field)}; does see {field.effective_px:.0f} px square"
+            )
+        figure.colorbar(shown, ax=axes[-1], shrink=0.8, label="gradient (1: largest)")
+        figure.suptitle(title)
+
+
+def draw_favourites(found: Favourites, path: Path, *, title: str) -> None:
+    """Write the patches that each channel likes most as a PNG: a row a channel, best first."""
+    rows = found.channels[:MAX_CHANNELS]
+    columns = found.values.shape[1]
+    patch = found.patches[0][0]
+    ratio = _ratio(*patch.shape[1:])
+    with figure_to(path, 1.25 * columns + 1.0, (1.2 * ratio + 0.22) * len(rows) + 0.9) as figure:
+        axes = np.asarray(figure.subplots(len(rows), columns, squeeze=False))
+        for k, channel in enumerate(rows):
+            for j in range(columns):
+                _photo(axes[k][j], found.patches[k][j])
+                axes[k][j].set_title(f"{found.values[k, j]:.3g}", pad=2, fontsize=8)
+            axes[k][0].set_ylabel(f"channel {channel}", rotation=0, ha="right", va="center")
+        figure.suptitle(_counted(title, len(rows), len(found.channels), "channels"))
+
+
+class _Tiled:
+    """A figure of `count` square-ish tiles: gives it with its axes; unused places are left white."""
+
+    def __init__(self, path: Path, count: int, ratio: float, *, title: str) -> None:
+        self.columns = min(count, 8 if count <= 32 else 12)
+        self.rows, self.count, self.title = ceil(count / self.columns), count, title
+        self._context = figure_to(path, 1.1 * self.columns + 1.6, (1.1 * ratio + 0.25) * self.rows + 1.0)
+
+    def __enter__(self) -> tuple[Figure, list[Axes]]:
+        figure = self._context.__enter__()
+        grid = np.asarray(figure.subplots(self.rows, self.columns, squeeze=False)).ravel()
+        for axis in grid:
+            _bare(axis)
+        for axis in grid[self.count :]:
+            axis.set_visible(False)
+        figure.suptitle(self.title)
+        return figure, list(grid[: self.count])
+
+    def __exit__(self, *error: Any) -> None:
+        self._context.__exit__(*error)
+
+
+def _counted(title: str, shown: int, total: int, things: str) -> str:
+    return title if shown == total else f"{title} (the first {shown} of {total} {things})"
+
+
+def _reach(values: NDArray[Any]) -> float:
+    """What is drawn in full colour."""
+    size = np.abs(values)
+    return float(np.quantile(size, FULL_COLOUR)) or float(size.max()) or 1.0
+
+
+def _ratio(height: int, width: int) -> float:
+    return min(max(height / width, 0.4), 1.8)
+
+
+def _size_of(field: ReceptiveField) -> str:
+    return "unknown" if field.theoretical is None else "{} x {} px".format(*field.theoretical)
+
+
+def _outline(axis: Axes, field: ReceptiveField, colour: str, *, label: str | None = None) -> None:
+    """The window of a field, cut at the image's border."""
+    from matplotlib.patches import Rectangle
+
+    if field.window is None:
+        return
+    left, top, right, bottom = field.window
+    x_end, y_end = axis.get_xlim()[1], axis.get_ylim()[0]
+    x1, y1, x2, y2 = max(left - 0.5, -0.5), max(top - 0.5, -0.5), min(right - 0.5, x_end), min(bottom - 0.5, y_end)
+    axis.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=colour, linewidth=2, label=label))
+
+
+def _pale(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A photo as a pale grey picture: uint8 [1, H, W]."""
+    pale: NDArray[np.uint8] = (255 - FAINTNESS * (255 - pixels.mean(axis=0, keepdims=True))).astype(np.uint8)
+    return pale
+
+
+def _photo(axis: Axes, pixels: NDArray[np.uint8]) -> AxesImage:
+    """uint8 [C, H, W] as it is."""
+    shown = axis.imshow(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0), cmap="gray", vmin=0, vmax=255)
+    axis.autoscale(False)
+    _bare(axis)
+    return shown
+
+
+def _bare(axis: Axes) -> None:
+    axis.set_xticks([])
+    axis.set_yticks([])
+    for spine in axis.spines.values():
+        spine.set_visible(False)
