@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 
 from opsin.config import resolve
 from opsin.errors import RunError
+from opsin.io.files import write_json
 from opsin.runs import Run, list_runs, next_name
 
 
@@ -75,3 +78,65 @@ def test_the_next_name_is_the_first_free_number(run: Run) -> None:
     Run.create(resolve(), name="digits-small-1", out=out)
     assert next_name("digits-small", out) == "digits-small-2"
     assert set(list_runs(out)) == {"one", "digits-small-1"}
+
+
+@pytest.mark.parametrize("line", ["garbage", "3", "[]", "{}", '{"event": 3}', '{"event": "epoch"}', "\udcff"])
+def test_a_log_with_a_line_that_is_no_event_is_refused_with_the_line(run: Run, line: str) -> None:
+    run.event("start")
+    with (run.path / "log.jsonl").open("ab") as log:
+        log.write(line.encode(errors="surrogateescape") + b"\n")
+    with pytest.raises(RunError, match=r"log\.jsonl, line 2"):
+        _ = run.log
+
+
+def test_a_file_of_a_run_that_is_no_json_object_is_refused(run: Run) -> None:
+    write_json(run.path / "scores.json", [])
+    with pytest.raises(RunError, match=r"scores\.json"):
+        _ = run.scores
+
+
+def test_a_folder_that_is_no_run_is_named_as_it_was_typed_and_runs_inside_are_offered(run: Run) -> None:
+    with pytest.raises(RunError) as caught:
+        Run.open(run.path.parent)
+    assert caught.value.where == run.path.parent
+    assert str(run.path) in str(caught.value.do)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot lock a folder")
+def test_one_process_at_a_time_trains_a_run(run: Run) -> None:
+    with run.locked(), pytest.raises(RunError, match="another process"), Run(run.path).locked():
+        pass
+    with Run(run.path).locked():
+        pass
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot lock a folder")
+def test_a_lock_ends_with_the_process_that_holds_it(run: Run) -> None:
+    code = (
+        "import sys; from opsin.runs import Run\nwith Run(sys.argv[1]).locked(): print('locked', flush=True); input()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(run.path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"!\n"
+        with pytest.raises(RunError, match="another process"), run.locked():
+            pass
+        holder.kill()
+        holder.wait(60)
+    with run.locked():
+        pass
+
+
+def test_what_a_killed_process_left_half_written_is_removed_when_the_run_goes_on(run: Run) -> None:
+    (run.path / "checkpoints" / ".step-000003.77-ab.tmp").mkdir(parents=True)
+    (run.path / "checkpoints" / ".step-000003.77-ab.tmp" / "tensors.safetensors").write_bytes(b"x")
+    (run.path / ".scores.json.77-ab.tmp").write_bytes(b"x")
+    (run.path / "checkpoints" / "step-000002").mkdir()
+    with run.locked():
+        pass
+    assert sorted(str(path.relative_to(run.path)) for path in run.path.rglob("*")) == [
+        "checkpoints",
+        "checkpoints/step-000002",
+        "config.json",
+    ]

@@ -2,7 +2,8 @@
 
 A run folder is valid or absent: it is made under a temporary name with its config inside, then renamed. Every file in
 it is written under a temporary name, synced, and renamed. The log is appended to; a last line that was cut off by a
-crash is not part of it.
+crash is not part of it. One process at a time trains a run: it holds a lock of the operating system on the folder,
+which ends with the process however it dies.
 """
 
 from __future__ import annotations
@@ -11,7 +12,10 @@ import io
 import json
 import os
 import re
-from collections.abc import Mapping
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,8 +25,11 @@ import numpy as np
 from opsin.config import RunConfig, from_dict, to_dict
 from opsin.errors import RunError, nearest
 from opsin.io.arrays import read_npz
-from opsin.io.files import atomic_folder, read_json, without_nan, write_atomically, write_json, writing
+from opsin.io.files import atomic_folder, is_temporary, read_json, without_nan, write_atomically, write_json, writing
 from opsin.types import Prediction, SplitName
+
+if sys.platform != "win32":
+    import fcntl
 
 RUNS_FOLDER = Path("runs")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
@@ -48,8 +55,11 @@ class Run:
     @classmethod
     def open(cls, name: Path | str, *, out: Path | str = RUNS_FOLDER) -> Run:
         """The run at a path, or of that name in `out`."""
-        path = Path(name)
-        return cls(path if (path / "config.json").is_file() else Path(out) / path)
+        path, inside = Path(name), Path(out) / name
+        if (path / "config.json").is_file():
+            return cls(path)
+        # what is not there is looked for among the runs, what is there but no run is named as it was typed
+        return cls(path if path.exists() and not inside.exists() else inside)
 
     @classmethod
     def create(cls, config: RunConfig, *, name: str, out: Path | str = RUNS_FOLDER) -> Run:
@@ -94,12 +104,16 @@ class Run:
 
     @property
     def log(self) -> list[dict[str, Any]]:
-        """One mapping per epoch and per event, in order."""
+        """One mapping per epoch and per event, in order.
+
+        Raises:
+            RunError: a line is no event.
+        """
         path = self.path / "log.jsonl"
         if not path.is_file():
             return []
         lines = path.read_bytes().split(b"\n")
-        return [json.loads(line) for line in lines[:-1] if line]
+        return [_event(line, f"{path}, line {number}") for number, line in enumerate(lines[:-1], 1) if line]
 
     @property
     def epochs(self) -> list[dict[str, Any]]:
@@ -151,6 +165,26 @@ class Run:
             log.flush()
             os.fsync(log.fileno())
 
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from training this run, and remove what a killed one left half written.
+
+        Raises:
+            RunError: another process trains it.
+        """
+        if sys.platform == "win32":  # cannot lock a folder: there a run is trained without a lock
+            yield
+            return
+        handle = os.open(self.path, os.O_RDONLY)
+        try:
+            with suppress(OSError):  # a file system without locks; a lock that is taken is told apart below
+                _lock(handle, self.path)
+            for left in [path for path in self.path.rglob(".*.tmp") if is_temporary(path)]:
+                _remove(left)
+            yield
+        finally:
+            os.close(handle)
+
     def rewind(self, epoch: int) -> None:
         """Drop what the log says of epochs after number `epoch`, because they are about to end again."""
         kept = [e for e in self.log if e["event"] != "epoch" or e["epoch"] <= epoch]
@@ -179,7 +213,10 @@ class Run:
 
     def _json(self, file: str) -> dict[str, Any]:
         path = self.path / file
-        return read_json(path) if path.is_file() else {}
+        values = read_json(path) if path.is_file() else {}
+        if not isinstance(values, dict):
+            raise RunError("a file of the run is damaged", where=path, got=type(values).__name__, expected="an object")
+        return values
 
     def _npz(self, file: str) -> dict[str, np.ndarray]:
         path = self.path / file
@@ -224,7 +261,42 @@ def list_runs(out: Path | str = RUNS_FOLDER) -> list[str]:
     return [p.name for p in sorted(folders, key=lambda p: (p / "config.json").stat().st_mtime)]
 
 
+def _event(line: bytes, where: str) -> dict[str, Any]:
+    """One line of a log."""
+    try:
+        event = json.loads(line)
+        if not isinstance(event["event"], str) or (event["event"] == "epoch" and not isinstance(event["epoch"], int)):
+            raise TypeError
+    except (ValueError, TypeError, KeyError) as error:
+        got, expected = line[:80].decode(errors="replace"), 'an event, {"event": …}'
+        do = "remove the line: the run can do without it"
+        raise RunError("the log of the run is damaged", where=where, got=repr(got), expected=expected, do=do) from error
+    return dict(event)
+
+
+def _lock(handle: int, path: Path) -> None:
+    """Take the lock on an open folder; it ends when the folder is closed, so also when the process is killed."""
+    if sys.platform == "win32":
+        return
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        do = "wait for it, or stop it; a copy of the folder under another name can be trained at the same time"
+        raise RunError("another process is training this run", where=path, do=do) from error
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or folder that an interrupted write has left."""
+    with writing(path):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
 def _other_runs(path: Path) -> str:
+    if inside := list_runs(path):
+        return f"this folder holds runs: take one of them, e.g. {path / inside[-1]}"
     names = list_runs(path.parent)
     if not names:
         return "`opsin train DATA` makes one"

@@ -102,6 +102,8 @@ def train(
     report = Reporter(quiet=quiet)
     if resume:
         run = _existing(name, out)
+        with run.locked():  # refused here, before the data is read, and held from the first step on
+            pass
         source = data.source if isinstance(data, Dataset) else source_name(data)
         config = _continued(run, source, settings, read_recipe(recipe) if recipe else {})
         dataset = _loaded(data, root or config.root, config)
@@ -118,7 +120,8 @@ def train(
         dataset, config = prepared.dataset, prepared.config
         run = Run.create(config, name=name or next_name(f"{dataset.name}-{config.model.model}", out), out=out)
         run.write("data.json", describe_data(prepared))
-    return _fit(prepared, run, report, resume=resume, open_test=open_test, command=command)
+    with run.locked():
+        return _fit(prepared, run, report, resume=resume, open_test=open_test, command=command)
 
 
 def prepare_from(
