@@ -119,7 +119,7 @@ def test_a_lock_ends_with_the_process_that_holds_it(run: Run) -> None:
         [sys.executable, "-c", code, str(run.path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as holder:
         assert holder.stdout is not None
-        assert holder.stdout.readline() == b"!\n"
+        assert holder.stdout.readline() == b"locked\n"
         with pytest.raises(RunError, match="another process"), run.locked():
             pass
         holder.kill()
