@@ -101,10 +101,7 @@ class Predictor:
     def _check_masks(self, files: Sequence[Path], masks: Path) -> None:
         if self.artifact.task != "segment":
             raise ConfigError("this network predicts no masks", got=self.artifact.task, expected="segment")
-        twice = [name for name, count in Counter(file.stem for file in files).items() if count > 1]
-        if twice:
-            do = "predict them one folder at a time"
-            raise ConfigError("files of one name: one mask would overwrite the other", got=", ".join(twice[:10]), do=do)
+        check_names(files)
         masks.mkdir(parents=True, exist_ok=True)
 
     def _chunk(
@@ -145,6 +142,18 @@ def predict_files(
 ) -> list[Prediction]:
     """Predictions of a saved network for image files and folders of them; `masks` as in `Predictor.files`."""
     return Predictor(load_proved(model_folder)).files(image_files(files), masks=masks, report=report)
+
+
+def check_names(files: Sequence[Path]) -> None:
+    """Refuse files of one name: the mask of one would overwrite that of the other.
+
+    Raises:
+        ConfigError: naming them.
+    """
+    twice = [name for name, count in Counter(file.stem for file in files).items() if count > 1]
+    if twice:
+        do = "predict them one folder at a time"
+        raise ConfigError("files of one name: one mask would overwrite the other", got=", ".join(twice[:10]), do=do)
 
 
 def image_files(paths: Iterable[Path]) -> list[Path]:

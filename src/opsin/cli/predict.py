@@ -23,6 +23,12 @@ def predict(
     boxes: Annotated[
         Path | None, Parameter(help="Folder for pictures with the predicted box drawn in (localization).")
     ] = None,
+    tile: Annotated[
+        int | None, Parameter(help="Predict masks window by window, at the photo's own scale: side of a tile in px.")
+    ] = None,
+    overlap: Annotated[
+        int | None, Parameter(help="With --tile: margin around each tile in px; by default all that a pixel looks at.")
+    ] = None,
     json_: JsonFlag = False,
     quiet: QuietFlag = False,
 ) -> int:
@@ -44,7 +50,18 @@ def predict(
         raise RefusedError("no image to predict", do="name files or folders after the run")
     folder = Path(run)
     model = folder if (folder / "manifest.json").is_file() else Run.open(run, out=out).model_folder
-    predictions = predict_files(model, images, masks=masks, report=Reporter(quiet=quiet))
+    if tile is None:
+        if overlap is not None:
+            raise RefusedError("an overlap without tiles", got=overlap, do="add --tile 512")
+        predictions = predict_files(model, images, masks=masks, report=Reporter(quiet=quiet))
+    else:
+        from opsin.predict_tiles import predict_tiled
+
+        if masks is None:
+            raise RefusedError("masks predicted in tiles are written to files", do="add --masks FOLDER")
+        predictions = predict_tiled(
+            model, images, masks=masks, tile=tile, overlap=overlap, report=Reporter(quiet=quiet)
+        )
     if boxes is not None:
         from opsin.predict_pictures import write_pictures
 

@@ -79,6 +79,11 @@ def read_boxes(path: Path, config: DataConfig) -> Found | None:
     return None
 
 
+def holds_boxes(folder: Path) -> bool:
+    """Whether a folder is of one of the layouts with boxes, by its names alone."""
+    return (folder / "training_images.npy").is_file() or _voc_folder(folder) is not None
+
+
 def with_pixel_boxes(arrays: Mapping[str, Any], config: DataConfig, where: str) -> tuple[dict[str, Any], list[str]]:
     """Arrays with their boxes in pixels, checked against the sizes of their images, and what was found out of them."""
     found, notes = dict(arrays), []

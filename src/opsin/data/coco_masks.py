@@ -102,6 +102,14 @@ def read_coco_masks(path: Path, config: DataConfig) -> Found | None:
     return as_found(path, path.resolve().stem, meaning, splits, "COCO: shapes drawn as masks", pool, notes=(note,))
 
 
+def holds_polygons(path: Path) -> bool:
+    """Whether a COCO file outlines its objects, rather than giving their boxes alone."""
+    if path.suffix.lower() != ".json":
+        return False
+    annotations = read_json(path).get("annotations", [])
+    return any(isinstance(row, Mapping) and row.get("segmentation") for row in annotations)
+
+
 def _split_files(folder: Path) -> dict[SplitName | None, Path]:
     """The COCO file of each split of a folder."""
     found: dict[SplitName | None, Path] = {}

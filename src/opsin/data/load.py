@@ -143,25 +143,12 @@ def _find_custom(path: Path, config: DataConfig, task: str | None) -> Found:
     """A user's own data at `path`."""
     if not path.exists():
         raise _nothing_at(path)
-    from opsin.data.box_files import read_boxes
-
+    if (annotated := _annotated(path, config, task)) is not None:
+        return annotated
     if path.is_dir():
-        from opsin.data.mask_files import read_masks
-
-        readers = (read_boxes, read_masks) if task == "localize" else (read_masks, read_boxes)
-        for reader in readers:
-            if (annotated := reader(path, config)) is not None:
-                return annotated
         from opsin.data.folders import read_folder
 
         return read_folder(path)
-    if task == "segment":
-        from opsin.data.coco_masks import read_coco_masks
-
-        if (drawn := read_coco_masks(path, config)) is not None:
-            return drawn
-    if (boxes := read_boxes(path, config)) is not None:
-        return boxes
     if path.suffix.lower() == ".csv":
         from opsin.data.folders import read_csv
 
@@ -176,6 +163,29 @@ def _find_custom(path: Path, config: DataConfig, task: str | None) -> Found:
         got=path.suffix or "no suffix",
         expected="a folder of class folders, a .csv of paths and labels, a .json of COCO, or an .npz",
     )
+
+
+def _annotated(path: Path, config: DataConfig, task: str | None) -> Found | None:
+    """A set with masks or boxes; of one that has both, what `task` asks for, or what is likelier, and that is said."""
+    from opsin.data.box_files import holds_boxes, read_boxes
+    from opsin.data.coco_masks import holds_polygons, read_coco_masks
+    from opsin.data.mask_files import read_masks
+
+    if task == "classify":
+        return None
+    if path.is_dir():
+        if task == "localize":
+            return read_boxes(path, config) or read_masks(path, config)
+        if (masks := read_masks(path, config)) is not None:
+            also = ("there are boxes too: `--task localize` takes them",)
+            return replace(masks, notes=(*masks.notes, *also)) if task is None and holds_boxes(path) else masks
+        return read_boxes(path, config)
+    if task == "segment" and (drawn := read_coco_masks(path, config)) is not None:
+        return drawn
+    boxes = read_boxes(path, config)
+    if boxes is not None and task is None and holds_polygons(path):
+        return replace(boxes, notes=(*boxes.notes, "there are outlines too: `--task segment` takes them"))
+    return boxes
 
 
 def locate(entry: Entry, root: str | Path | None) -> Path | None:

@@ -18,7 +18,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 
 from opsin.errors import AnnotationError, InputError, WriteError
 from opsin.io.gate import MEBIBYTE, open_regular, printable, read_bytes, refusing
@@ -102,6 +102,30 @@ def write_atomically(path: PathLike, data: bytes) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             _write_synced(temporary, data)
+            temporary.replace(target)
+        except BaseException:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
+        _sync_folder(target.parent)
+
+
+@contextmanager
+def writing_file(path: PathLike) -> Iterator[BinaryIO]:
+    """A file to write piece by piece; it gets its name when the block ends well, and leaves nothing if it does not.
+
+    Raises:
+        WriteError: as `write_atomically`.
+    """
+    target = Path(path)
+    temporary = _temporary(target)
+    with writing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("xb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
             temporary.replace(target)
         except BaseException:
             with suppress(OSError):

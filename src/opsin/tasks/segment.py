@@ -184,6 +184,12 @@ class Segment:
     ) -> Prediction:
         """The largest class of image `i` (the background last), with shares of its pixels."""
         counts = np.bincount(predictions["masks"][i].ravel(), minlength=len(classes))
+        return self.of_counts(counts, classes, file, notes=notes)
+
+    def of_counts(
+        self, counts: NDArray[np.int64], classes: Sequence[str], file: str, *, notes: tuple[str, ...] = ()
+    ) -> Prediction:
+        """What is said of an image by the number of pixels of each class, int64 [K]: as `describe`."""
         shares = counts / max(counts.sum(), 1)
         order = [int(k) for k in np.argsort(-shares, kind="stable") if shares[k] > 0]
         order.sort(key=lambda k: classes[k] == "background")

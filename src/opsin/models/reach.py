@@ -1,0 +1,46 @@
+"""How far a pixel's answer looks: the reach of a network that classifies pixels.
+
+The reach is found rather than derived: one place of the image is NaN, and whatever is computed from it, by whatever
+weight, is NaN too. So the answer holds for every network that can be run, and for the way in which it is run.
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+
+import torch
+from torch import Tensor, nn
+
+LONGEST_PX = 4096
+"""Longest strip that is tried: what reaches further looks at everything, e.g. a mean over the whole image."""
+FIRST_PX = 256
+
+
+@torch.no_grad()
+def reach(network: nn.Module, channels: int, stride: int) -> int | None:
+    """Pixels by which the logits of a pixel look to any side, or None if there is no limit.
+
+    Args:
+        network: float [1, C, H, W] to {"logits": float [1, K, H, W]}, for any H and W.
+        channels: C.
+        stride: by how much its coarsest maps are smaller; the reach is the largest over all places in one stride.
+    """
+    probe = deepcopy(network).float().cpu().eval()
+    found = [_reach_along(probe, channels, stride, across) for across in (False, True)]
+    return None if None in found else max(side for side in found if side is not None)
+
+
+def _reach_along(network: nn.Module, channels: int, stride: int, across: bool) -> int | None:
+    """The reach in a strip whose one block of `stride` pixels in the middle is NaN, down or across the image."""
+    length = max(FIRST_PX, 4 * stride)
+    while length <= LONGEST_PX:
+        begin = length // (2 * stride) * stride
+        strip = torch.zeros(1, channels, length, stride)
+        strip[:, :, begin : begin + stride] = torch.nan
+        logits: Tensor = network(strip.transpose(2, 3) if across else strip)["logits"]
+        touched = (logits.transpose(2, 3) if across else logits).isnan().any(dim=1)[0].any(dim=1).nonzero()
+        first, last = int(touched.min()), int(touched.max())
+        if first > 0 and last < length - 1:
+            return max(begin - first, last - (begin + stride - 1))
+        length *= 2
+    return None
