@@ -50,6 +50,8 @@ class ModelConfig:
         Stride of the U-Net's first convolution: 1, 2 or 4.
     upsample
         How maps grow again where every pixel is classified: transpose, bilinear or nearest.
+    encoder
+        Encoder of deeplabv3plus and fpn, by the name that segmentation-models-pytorch has for it, e.g. resnet18.
     skips
         Skip connections between maps of the same size, where every pixel is classified.
     """
@@ -71,6 +73,7 @@ class ModelConfig:
     stem_stride: int | None = None
     upsample: UpsampleName | None = None
     skips: bool | None = None
+    encoder: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("filters", "dense"):

@@ -18,6 +18,7 @@ from opsin.models.network import Network
 from opsin.models.plain import Plain, PlainOptions
 from opsin.models.resnet import ResNetOptions, resnet18, resnet50, seresnet50
 from opsin.models.small import Small, SmallOptions
+from opsin.models.smp import ARCHITECTURES, SmpOptions, SmpSegmenter
 from opsin.models.tiny import Tiny, TinyOptions
 from opsin.models.unet import DecoderOptions, Segmenter, UNet, UNetOptions
 
@@ -170,6 +171,9 @@ def get_entry(name: str) -> ModelEntry:
     Raises:
         ConfigError: there is none; the nearest name is given.
     """
+    if name in ARCHITECTURES:
+        do = "train it on images with masks, or choose another network"
+        raise ConfigError("this network gives masks, not labels or boxes", where="model", got=name, do=do)
     if name not in ENTRIES:
         close = nearest(name, ENTRIES)
         do = f"did you mean `{close}`?" if close else "`opsin models` lists them"
@@ -194,9 +198,12 @@ def resolve_options(
     Raises:
         ConfigError: no such network, a knob that it does not have, or knobs that contradict each other.
     """
-    entry = get_entry(name)
     given = {key: getattr(config, key) for key in field_names(ModelConfig) if key != "model"}
     given = {key: value for key, value in given.items() if value is not None}
+    if name in ARCHITECTURES and decoder:
+        smp = from_dict(SmpOptions, given, where=f"options of {name}")
+        return _plain(smp) | ({LEARNED_INPUT: True} if learned_input else {})
+    entry = get_entry(name)
     extra = {key: given[key] for key in field_names(DecoderOptions) if decoder and key in given}
     for key in given:
         if key not in entry.knobs and key not in extra:
@@ -247,12 +254,17 @@ def build_network(spec: ModelSpec, outputs: Mapping[str, int], *, seed: int | No
     )
 
 
-def build_segmenter(spec: ModelSpec, num_classes: int) -> Segmenter:
+def build_segmenter(spec: ModelSpec, num_classes: int) -> Segmenter | SmpSegmenter:
     """The network of `spec` with a decoder over its pyramid, which gives each pixel `num_classes` logits.
 
     Raises:
         ConfigError: as `build_backbone`, or the network has no feature maps.
     """
+    learned_input = bool(spec.options.get(LEARNED_INPUT, False))
+    if spec.name in ARCHITECTURES:
+        knobs = {key: value for key, value in spec.options.items() if key not in ABOVE_THE_BACKBONE}
+        chosen = from_dict(SmpOptions, knobs, where=f"options of {spec.name}")
+        return SmpSegmenter(spec.name, chosen, num_classes, channels=spec.channels, learned_input=learned_input)
     decoder = from_dict(DecoderOptions, spec.options.get(DECODER, {}), where="options of the decoder")
     return Segmenter(
         build_backbone(spec),
@@ -261,7 +273,7 @@ def build_segmenter(spec: ModelSpec, num_classes: int) -> Segmenter:
         height=spec.height,
         width=spec.width,
         options=decoder,
-        learned_input=bool(spec.options.get(LEARNED_INPUT, False)),
+        learned_input=learned_input,
     )
 
 
