@@ -97,6 +97,40 @@ def test_every_verb_explains_itself(verb: str, command_line: CommandLine) -> Non
     assert err == ""
 
 
+LEAVES = [verb for verb in VERBS if verb not in {"data", "bench"}]
+LEAVES += ["data list", "data show", "data audit", "data fetch", "bench conv"]
+
+
+@pytest.mark.parametrize("verb", LEAVES)
+def test_every_verb_takes_json_quiet_and_seed(verb: str, command_line: CommandLine) -> None:
+    _, out, _ = command_line(*verb.split(), "--help")
+    assert [option for option in ("--json", "--quiet", "--seed") if option not in out] == []
+
+
+def test_the_overview_says_of_each_verb_what_it_does() -> None:
+    done = in_fresh_python("from opsin.cli import main; main(['--help'])")
+    described = {line.split()[1] for line in done.stdout.splitlines() if len(line.strip("│ ").split()) > 2}
+    assert set(VERBS) <= described
+
+
+def test_wrong_usage_is_told_whole_on_a_narrow_terminal(
+    command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    _, _, err = command_line("train", "digits", "--optimizer", "adamm")
+    assert '"muon". Did you mean "adam"?' in err
+    assert "opsin train --help" in err
+
+
+def test_a_file_name_cannot_break_a_line_or_steer_the_terminal(command_line: CommandLine, folder: Path) -> None:
+    image = folder / "one\ntwo\x1b[31m.png"
+    image.write_bytes((folder / "digit.png").read_bytes())
+    code, out, _ = command_line("predict", "runs/quick", str(image))
+    assert code == 0
+    assert r"one\ntwo\x1b[31m.png: " in out
+    assert len(out.splitlines()) == 1
+
+
 def test_every_setting_is_an_option_of_train(command_line: CommandLine) -> None:
     _, out, _ = command_line("train", "--help")
     names = [name for kind in (DataConfig, ModelConfig, AugmentConfig, TrainConfig) for name in field_names(kind)]
@@ -112,6 +146,10 @@ def test_every_setting_is_an_option_of_train(command_line: CommandLine) -> None:
         (("train", "digits", "--epohcs", "3"), "--epohcs"),
         (("train", "digits", "--epochs", "many"), "many"),
         (("train", "digits", "--epochs", "-1"), "epochs"),
+        (("train", "digits", "--epochs", "1.5"), '"1.5" is no whole number'),
+        (("train", "digits", "--filters", "8,1.5"), '"1.5" is no whole number'),
+        (("models", "plain", "--classes", "2.5"), '"2.5" is no whole number'),
+        (("train", "digits", "--seed", "99999999999999999999"), "seed"),
         (("train", "digits", "--optimizer", "adamm"), "adamm"),
         (("train", "digits", "--recipe", "no-such"), "no-such"),
         (("train", "no-such-set"), "no-such-set"),

@@ -53,7 +53,7 @@ def test_a_run_leaves_every_file_of_its_folder(quick_run: Quick) -> None:
         "config.json", "environment.json", "data.json", "log.jsonl", "checkpoints", "model", "scores.json",
         "summary.json", "predictions.npz", "gallery.npz",
     }  # fmt: skip
-    assert [event["event"] for event in run.log] == ["start", "epoch", "epoch", "epoch", "finish"]
+    assert [event["event"] for event in run.log] == ["preflight", "start", "epoch", "epoch", "epoch", "finish"]
     assert run.scores.keys() == {"val"}
 
 

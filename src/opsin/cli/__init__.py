@@ -7,7 +7,6 @@ import sys
 from collections.abc import Sequence
 
 import cyclopts
-from rich.console import Console
 
 import opsin
 from opsin.errors import OpsinError
@@ -36,8 +35,8 @@ app = cyclopts.App(
     version=opsin.__version__,
     help_format="plaintext",
 )
-for _verb, _place in VERBS.items():
-    app.command(_place, name=_verb)
+for _number, (_verb, _place) in enumerate(VERBS.items()):
+    app.command(_place, name=_verb, sort_key=_number)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,12 +44,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     0 done; 1 a fault of ours; 2 wrong usage or refused input; 3 a check that did not hold; 130 interrupted.
     """
-    console = Console(stderr=True, soft_wrap=True)
+    asked = list(sys.argv[1:] if arguments is None else arguments)
+    if not asked or asked[0] in app.help_flags:
+        for verb in VERBS:
+            app[verb]  # imports its file: what it says of itself stands in the overview
     try:
-        result = app(
-            arguments, exit_on_error=False, print_error=True, error_console=console, result_action="return_value"
-        )
-    except cyclopts.CycloptsError:
+        result = app(asked, exit_on_error=False, print_error=False, result_action="return_value")
+    except cyclopts.CycloptsError as error:
+        verb = f"{asked[0]} " if asked and asked[0] in VERBS else ""
+        print(f"opsin: {error}\n  do:       `opsin {verb}--help` shows what there is", file=sys.stderr)
         return 2
     except OpsinError as error:
         print(f"opsin: {error}", file=sys.stderr)

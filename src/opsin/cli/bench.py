@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import cyclopts
 from cyclopts import Parameter
 
-from opsin.cli.options import JsonFlag, QuietFlag
+from opsin.cli.options import WHOLE, JsonFlag, QuietFlag, SeedOption
 from opsin.config import require
 
 if TYPE_CHECKING:
@@ -22,11 +22,12 @@ app = cyclopts.App(name="bench", help="Time convolutions on the devices of this 
 @app.command
 def conv(
     *,
-    repeats: Annotated[int, Parameter(help="Timed calls of each case.")] = 10,
-    side: Annotated[int, Parameter(help="Side of the images in pixels.")] = 100,
+    repeats: Annotated[int, WHOLE, Parameter(help="Timed calls of each case.")] = 10,
+    side: Annotated[int, WHOLE, Parameter(help="Side of the images in pixels.")] = 100,
     out: Annotated[Path, Parameter(help="Where the roofline figure is written, a PNG.")] = Path("roofline.png"),
     json_: JsonFlag = False,
     quiet: QuietFlag = False,
+    seed: SeedOption = 0,
 ) -> int:
     """Time 32 filters of 7x7x3 over batches of 100 and of 2 images, on every device, precision and memory format."""
     from opsin.plan.bench import bench_conv

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from opsin.cli.options import JsonFlag, QuietFlag
+from opsin.cli.options import WHOLE, JsonFlag, QuietFlag, SeedOption
 from opsin.errors import ConfigError
 
 
@@ -18,12 +18,15 @@ def convert(
     *,
     fully_convolutional: Annotated[bool, Parameter(negative="", help="Make dense layers convolutions.")] = False,
     image: Annotated[Path | None, Parameter(help="A photo: draw what the network sees at every place of it.")] = None,
-    short_side: Annotated[int | None, Parameter(help="Short side at which the photo is seen, in pixels.")] = None,
+    short_side: Annotated[
+        int | None, WHOLE, Parameter(help="Short side at which the photo is seen, in pixels.")
+    ] = None,
     figure: Annotated[Path, Parameter(help="Where the heat map is written, a PNG.")] = Path("map.png"),
     name: Annotated[str | None, Parameter(help="Name of the new run.")] = None,
     out: Annotated[str, Parameter(help="Folder of runs.")] = "runs",
     json_: JsonFlag = False,
     quiet: QuietFlag = False,
+    seed: SeedOption = 0,
 ) -> int:
     """Make a new run whose network takes images of any size, and prove that it gives the same answers.
 

@@ -12,11 +12,13 @@ from cyclopts import Parameter
 
 from opsin.cli.options import (
     FLAT,
+    WHOLE,
     AugmentOptions,
     DataOptions,
     JsonFlag,
     QuietFlag,
     RootOption,
+    SeedOption,
     SplitOption,
     TaskOption,
     given,
@@ -36,7 +38,7 @@ GRID = 8
 
 
 @app.command(name="list")
-def list_sets(*, json_: JsonFlag = False) -> int:
+def list_sets(*, json_: JsonFlag = False, quiet: QuietFlag = False, seed: SeedOption = 0) -> int:
     """List the data sets that Opsin knows by name."""
     from opsin.data.catalogue import ENTRIES
 
@@ -75,7 +77,7 @@ def show(
     split: SplitOption = "train",
     augment: Annotated[bool, Parameter(negative="", help="Draw what the network sees in training.")] = False,
     out: Annotated[Path | None, Parameter(help="PNG file for the pictures; with --augment NAME-augmented.png.")] = None,
-    seed: Annotated[int, Parameter(help="Seed of the augmentation.")] = 0,
+    seed: Annotated[int, WHOLE, Parameter(help="Seed of the augmentation.")] = 0,
     json_: JsonFlag = False,
     quiet: QuietFlag = False,
     data_options: Annotated[DataOptions, FLAT] = NO_DATA_OPTIONS,  # type: ignore[valid-type]
@@ -125,6 +127,7 @@ def audit(
     near: Annotated[bool, Parameter(help="Search near duplicates too.")] = True,
     json_: JsonFlag = False,
     quiet: QuietFlag = False,
+    seed: SeedOption = 0,
     data_options: Annotated[DataOptions, FLAT] = NO_DATA_OPTIONS,  # type: ignore[valid-type]
 ) -> int:
     """Say what is wrong with a data set: unreadable files, duplicates, leaks across splits, balance, sizes.
@@ -156,7 +159,15 @@ def audit(
 
 
 @app.command
-def fetch(name: str, /, *, root: RootOption = None, json_: JsonFlag = False, quiet: QuietFlag = False) -> int:
+def fetch(
+    name: str,
+    /,
+    *,
+    root: RootOption = None,
+    json_: JsonFlag = False,
+    quiet: QuietFlag = False,
+    seed: SeedOption = 0,
+) -> int:
     """Download a catalogue set from its publisher; checked by SHA-256, resumed where it broke off.
 
     Parameters

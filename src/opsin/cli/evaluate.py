@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from opsin.cli.options import JsonFlag, QuietFlag
+from opsin.cli.options import WHOLE, JsonFlag, QuietFlag, SeedOption
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -32,13 +32,14 @@ def evaluate(
     ] = None,
     root: Annotated[Path | None, Parameter(help="Where catalogue sets lie.")] = None,
     out: Annotated[Path, Parameter(help="Folder of runs.")] = Path("runs"),
-    batch_size: Annotated[int, Parameter(help="Images in one forward pass.")] = 256,
+    batch_size: Annotated[int, WHOLE, Parameter(help="Images in one forward pass.")] = 256,
     device: Annotated[str, Parameter(help="Where the network runs: cpu, cuda, mps or auto.")] = "cpu",
     good_iou: Annotated[
         float | None, Parameter(help="IoU from which on a box is good (localization); by default as in the run.")
     ] = None,
     json_: JsonFlag = False,
     quiet: QuietFlag = False,
+    seed: SeedOption = 0,
 ) -> int:
     """Score a run's network."""
     from opsin.cli.train import typed_command

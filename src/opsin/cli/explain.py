@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from opsin.cli.options import JsonFlag, QuietFlag
+from opsin.cli.options import WHOLE, JsonFlag, QuietFlag, SeedOption
 
 
 def explain(
@@ -26,12 +26,13 @@ def explain(
     ] = None,
     data: Annotated[str | None, Parameter(help="Data set for --neurons; by default the run's own.")] = None,
     split: Annotated[Literal["train", "val"], Parameter(help="Split for --neurons.")] = "val",
-    patches: Annotated[int, Parameter(help="Patches for each channel.")] = 8,
+    patches: Annotated[int, WHOLE, Parameter(help="Patches for each channel.")] = 8,
     root: Annotated[str | None, Parameter(help="Folder where catalogue sets lie [env: OPSIN_DATA].")] = None,
     figures: Annotated[Path, Parameter(help="Folder for the figures.")] = Path("explained"),
     out: Annotated[str, Parameter(help="Folder of runs.")] = "runs",
     json_: JsonFlag = False,
     quiet: QuietFlag = False,
+    seed: SeedOption = 0,
 ) -> int:
     """Draw filters, feature maps, receptive fields, and what the answer for each image depends on.
 

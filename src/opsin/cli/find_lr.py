@@ -8,14 +8,14 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from opsin.cli.options import FLAT, NONE_GIVEN, JsonFlag, QuietFlag, RootOption, Settings, TaskOption, given
+from opsin.cli.options import FLAT, NONE_GIVEN, WHOLE, JsonFlag, QuietFlag, RootOption, Settings, TaskOption, given
 
 
 def find_lr(
     data: str,
     /,
     *,
-    steps: Annotated[int, Parameter(help="Steps of the throw-away run.")] = 100,
+    steps: Annotated[int, WHOLE, Parameter(help="Steps of the throw-away run.")] = 100,
     root: RootOption = None,
     task: TaskOption = None,
     recipe: Annotated[str | None, Parameter(help="Settings from a TOML file, or a recipe of ours by name.")] = None,

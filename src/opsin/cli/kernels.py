@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from opsin.cli.options import JsonFlag, QuietFlag
+from opsin.cli.options import JsonFlag, QuietFlag, SeedOption
 
 if TYPE_CHECKING:
     from opsin.explain.kernels import Filtered
@@ -25,6 +25,7 @@ def kernels(
     out: Annotated[Path, Parameter(help="Where the figure is written, a PNG.")] = Path("kernels.png"),
     json_: JsonFlag = False,
     quiet: QuietFlag = False,
+    seed: SeedOption = 0,
 ) -> int:
     """Apply a filter to an image: full, same and valid; as convolution and as a CNN's cross-correlation.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from opsin.cli.options import FLAT, JsonFlag, ModelOptions, QuietFlag, given
+from opsin.cli.options import FLAT, WHOLE, JsonFlag, ModelOptions, QuietFlag, SeedOption, given
 from opsin.config import ModelConfig
 from opsin.errors import ConfigError
 
@@ -25,11 +25,12 @@ def models(
     name: str | None = None,
     /,
     *,
-    classes: Annotated[int, Parameter(help="Number of classes, at least 2.")] = 10,
+    classes: Annotated[int, WHOLE, Parameter(help="Number of classes, at least 2.")] = 10,
     input: Annotated[str | None, Parameter(help="Shape of the images, CHANNELSxHEIGHTxWIDTH, e.g. 3x32x32.")] = None,
     learned_input: Annotated[bool, Parameter(negative="", help="Begin with a learned normalization.")] = False,
     json_: JsonFlag = False,
     quiet: QuietFlag = False,
+    seed: SeedOption = 0,
     model_options: Annotated[ModelOptions | None, FLAT] = None,  # type: ignore[valid-type]
 ) -> int:
     """List the architectures, or print the layers of one.

@@ -8,14 +8,14 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from opsin.cli.options import FLAT, NONE_GIVEN, JsonFlag, QuietFlag, RootOption, Settings, given
+from opsin.cli.options import FLAT, NONE_GIVEN, WHOLE, JsonFlag, QuietFlag, RootOption, Settings, given
 
 
 def normalize(
     data: str,
     /,
     *,
-    seeds: Annotated[int, Parameter(help="Runs of each normalization.")] = 3,
+    seeds: Annotated[int, WHOLE, Parameter(help="Runs of each normalization.")] = 3,
     root: RootOption = None,
     json_: JsonFlag = False,
     quiet: QuietFlag = False,

@@ -20,7 +20,22 @@ from opsin.config import GROUPS, AugmentConfig, DataConfig, ModelConfig
 
 def _numbers(kind: type, tokens: typing.Sequence[Any]) -> tuple[int, ...]:
     """`16,32` or `16 32` as numbers."""
-    return tuple(int(part) for token in tokens for part in token.value.split(",") if part)
+    return tuple(_whole(part) for token in tokens for part in token.value.split(",") if part)
+
+
+def _one_number(kind: type, tokens: typing.Sequence[Any]) -> int:
+    return _whole(tokens[0].value)
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f'"{text}" is no whole number.') from None
+
+
+WHOLE = Parameter(n_tokens=1, converter=_one_number)
+"""Marks an option that is a whole number: by default cyclopts would round `1.5`."""
 
 
 def _optional(*kinds: type[Any]) -> type[Any]:
@@ -43,6 +58,8 @@ def _option_type(name: str, hint: Any) -> Any:
     bare = _without_none(hint)
     if typing.get_origin(bare) is tuple:
         return Annotated[tuple[int, ...] | None, Parameter(n_tokens=1, converter=_numbers)]
+    if bare is int:
+        return Annotated[int | None, WHOLE]
     return bare | None
 
 
@@ -72,6 +89,9 @@ JsonFlag = Annotated[
     bool, Parameter(name="--json", negative="", help="One JSON document on stdout, nothing else there.")
 ]
 QuietFlag = Annotated[bool, Parameter(name="--quiet", negative="", help="No progress and no messages.")]
+SeedOption = Annotated[
+    int, WHOLE, Parameter(name="--seed", help="Taken by every verb; nothing is drawn at random here.")
+]
 RootOption = Annotated[str | None, Parameter(name="--root", help="Folder where catalogue sets lie [env: OPSIN_DATA].")]
 TaskOption = Annotated[
     Literal["classify", "localize", "segment"] | None,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from opsin.cli.models import parse_shape
-from opsin.cli.options import FLAT, JsonFlag, ModelOptions, QuietFlag, given
+from opsin.cli.options import FLAT, WHOLE, JsonFlag, ModelOptions, QuietFlag, SeedOption, given
 from opsin.config import ModelConfig, OptimizerName, PrecisionName
 from opsin.errors import ConfigError
 
@@ -21,9 +21,9 @@ def plan(
     /,
     *,
     input: Annotated[str | None, Parameter(help="Shape of the images, CHANNELSxHEIGHTxWIDTH, e.g. 3x200x300.")] = None,
-    batch: Annotated[int | None, Parameter(name=("--batch", "--batch-size"), help="Images in one step.")] = None,
-    accumulate: Annotated[int | None, Parameter(help="Parts into which a batch is cut.")] = None,
-    classes: Annotated[int | None, Parameter(help="Number of classes; 10, or as in the run.")] = None,
+    batch: Annotated[int | None, WHOLE, Parameter(name=("--batch", "--batch-size"), help="Images in one step.")] = None,
+    accumulate: Annotated[int | None, WHOLE, Parameter(help="Parts into which a batch is cut.")] = None,
+    classes: Annotated[int | None, WHOLE, Parameter(help="Number of classes; 10, or as in the run.")] = None,
     headless: Annotated[bool, Parameter(negative="", help="Without the head that gives the logits.")] = False,
     optimizer: OptimizerName | None = None,
     precision: PrecisionName | None = None,
@@ -32,11 +32,12 @@ def plan(
         str | None, Parameter(help="Memory that there is, e.g. 4GB; remedies if it is too little.")
     ] = None,
     fit: Annotated[bool, Parameter(negative="", help="Change how it is trained until it fits into --memory.")] = False,
-    samples: Annotated[int | None, Parameter(help="Images in an epoch, to tell its time.")] = None,
+    samples: Annotated[int | None, WHOLE, Parameter(help="Images in an epoch, to tell its time.")] = None,
     time: Annotated[bool, Parameter(help="Take a few steps, to tell the time.")] = True,
     out: Annotated[str, Parameter(help="Folder of runs.")] = "runs",
     json_: JsonFlag = False,
     quiet: QuietFlag = False,
+    seed: SeedOption = 0,
     model_options: Annotated[ModelOptions | None, FLAT] = None,  # type: ignore[valid-type]
 ) -> int:
     """Forecast parameters, work, memory and time of a network, before anything runs.

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from opsin.cli.options import JsonFlag, QuietFlag
+from opsin.cli.options import WHOLE, JsonFlag, QuietFlag, SeedOption
 
 
 def predict(
@@ -24,13 +24,18 @@ def predict(
         Path | None, Parameter(help="Folder for pictures with the predicted box drawn in (localization).")
     ] = None,
     tile: Annotated[
-        int | None, Parameter(help="Predict masks window by window, at the photo's own scale: side of a tile in px.")
+        int | None,
+        WHOLE,
+        Parameter(help="Predict masks window by window, at the photo's own scale: side of a tile in px."),
     ] = None,
     overlap: Annotated[
-        int | None, Parameter(help="With --tile: margin around each tile in px; by default all that a pixel looks at.")
+        int | None,
+        WHOLE,
+        Parameter(help="With --tile: margin around each tile in px; by default all that a pixel looks at."),
     ] = None,
     json_: JsonFlag = False,
     quiet: QuietFlag = False,
+    seed: SeedOption = 0,
 ) -> int:
     """Predict images: files, or folders of them.
 
@@ -42,6 +47,7 @@ def predict(
         Image files and folders.
     """
     from opsin.errors import RefusedError
+    from opsin.io.gate import printable
     from opsin.predict import predict_files
     from opsin.progress import Reporter
     from opsin.runs import Run
@@ -72,5 +78,5 @@ def predict(
     for prediction in predictions:
         notes = f"  ({'; '.join(prediction.notes)})" if prediction.notes else ""
         box = f" at {', '.join(f'{edge:.1f}' for edge in prediction.box)}" if prediction.box else ""
-        print(f"{prediction.file}: {prediction.label} {prediction.score:.1%}{box}{notes}")
+        print(f"{printable(prediction.file)}: {printable(prediction.label)} {prediction.score:.1%}{box}{notes}")
     return 0

@@ -5,10 +5,18 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from opsin.cli.options import JsonFlag, QuietFlag
+from opsin.cli.options import JsonFlag, QuietFlag, SeedOption
 
 
-def report(run: str, /, *, out: Path | None = None, json_: JsonFlag = False, quiet: QuietFlag = False) -> int:
+def report(
+    run: str,
+    /,
+    *,
+    out: Path | None = None,
+    json_: JsonFlag = False,
+    quiet: QuietFlag = False,
+    seed: SeedOption = 0,
+) -> int:
     """Write one HTML page that shows everything about a run; it works offline.
 
     Parameters

@@ -138,4 +138,5 @@ class TrainConfig:
         for name in ("weight_decay", "l2", "clip", "patience", "threads", "seed", "box_weight"):
             value = getattr(self, name)
             require(value is None or value >= 0, name, value, "0 or more")
+        require(self.seed < 2**63, "seed", self.seed, "less than 2**63")
         require(0 < self.good_iou <= 1, "good_iou", self.good_iou, "0 < x <= 1")

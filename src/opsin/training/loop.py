@@ -26,10 +26,11 @@ from opsin.errors import DivergedError, InterruptedRunError
 from opsin.predict import Predictor
 from opsin.progress import Bar, Reporter
 from opsin.runs import RUNS_FOLDER, Run
-from opsin.tasks.base import Targets, Task
+from opsin.tasks.base import Arrays, Targets, Task
 from opsin.training import checkpoints, guards, machine
 from opsin.training.checkpoints import Checkpoint
 from opsin.training.ema import MovingAverage
+from opsin.training.features import Features, HeadStepper, head_predictions
 from opsin.training.precision import Precision
 from opsin.training.schedules import Plateau, schedule_factor
 from opsin.training.step import Stepper
@@ -71,6 +72,7 @@ class Trainer:
         config: all settings, resolved.
         precision: how the passes are computed.
         run: folder that the log and the checkpoints go to.
+        features: frozen features of train and val; with them the heads alone are trained, and images are not looked at.
     """
 
     def __init__(
@@ -84,12 +86,15 @@ class Trainer:
         device: torch.device,
         run: Run,
         report: Reporter,
+        features: Features | None = None,
     ) -> None:
         self.config, self.settings = config, config.train
         self.task, self.artifact = task, artifact
+        self.features = features
         self.train_samples, self.val_samples = splits["train"], splits.get("val")
         self.device, self.run, self.report = device, run, report
-        self.stepper = Stepper(
+        kind = Stepper if features is None else HeadStepper
+        self.stepper = kind(
             artifact.network,
             task=task,
             preprocess=artifact.preprocess,
@@ -201,7 +206,7 @@ class Trainer:
         start = self.state.step - self.state.epoch_start
         self.network.train()
         stream = batches(
-            self.train_samples,
+            self.train_samples if self.features is None else self.features.of_epoch(epoch),
             self.settings.batch_size,
             seed=self.settings.seed,
             epoch=epoch,
@@ -237,11 +242,12 @@ class Trainer:
 
     def _step(self, batch: Batch, *, epoch: int, side: int | None) -> None:
         settings, state = self.settings, self.state
-        factor = schedule_factor(settings.schedule, self.progress, warmup=settings.warmup) * self.plateau.factor
+        progress = self.stepper.stages.progress(self.progress, epoch)
+        factor = schedule_factor(settings.schedule, progress, warmup=settings.warmup) * self.plateau.factor
         losses = self.stepper.step(
             batch, step=state.step, epoch=epoch, factor=factor, side=side, parts=state.accumulate
         )
-        state.lr = settings.lr * factor
+        state.lr = settings.lr * factor * self.stepper.stages.rate(epoch)
         state.step += 1
         if self.average:
             self.average.update(state.step)
@@ -298,12 +304,16 @@ class Trainer:
         present = {key: value.clone() for key, value in self.network.state_dict().items()} if self.average else {}
         if self.average:
             self.network.load_state_dict(self.average.tensors)
-        predictor = Predictor(self.artifact_of(self.network), device=self.device)
-        predictions = predictor.samples(self.val_samples)
+        predictions = self._val_predictions(self.val_samples)
         if present:
             self.network.load_state_dict(present)
         scores = self.task.scores(predictions, Targets.of(self.val_samples), self.artifact.classes, intervals=False)
         return {key: score.value for key, score in scores.items()}
+
+    def _val_predictions(self, samples: Samples) -> Arrays:
+        if self.features is not None and self.features.val is not None:
+            return head_predictions(self.network, self.task, self.features.val, self.device)
+        return Predictor(self.artifact_of(self.network), device=self.device).samples(samples)
 
     def artifact_of(self, network: nn.Module) -> Artifact:
         """`network` under this run's contract."""

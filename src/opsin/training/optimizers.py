@@ -6,7 +6,7 @@ the head) is stepped by AdamW inside the same optimizer, so that a checkpoint ha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -23,14 +23,24 @@ MUON_BETA2 = 0.95
 RMSPROP_ALPHA = 0.9
 
 
-def build_optimizer(network: nn.Module, config: TrainConfig) -> Optimizer:
+def build_optimizer(network: nn.Module, config: TrainConfig, rates: Mapping[str, float] | None = None) -> Optimizer:
     """The optimizer that `config` names, for the trainable parameters of `network`.
 
     Weight decay is applied to weights of two or more dimensions, never to biases and norms.
+
+    Args:
+        network: whose parameters.
+        config: the optimizer and its settings.
+        rates: factor of the learning rate of each parameter by its name; 1 for those that are not there.
     """
+    rates = rates or {}
     if config.optimizer == "muon":
-        return _muon(network, config)
-    groups = _decay_groups(list(_trainable(network)), config.weight_decay)
+        return _muon(network, config, rates)
+    groups = [
+        group | ({"lr": config.lr * rate} if rate != 1 else {})
+        for rate, named in _by_rate(list(_trainable(network)), rates)
+        for group in _decay_groups(named, config.weight_decay)
+    ]
     betas = (config.momentum, ADAM_BETA2)
     if config.optimizer == "sgd":
         nesterov = config.momentum > 0
@@ -126,15 +136,28 @@ def orthogonalized(matrix: Tensor, iterations: int = 3) -> Tensor:
     return (x.T if tall else x).to(matrix.dtype)
 
 
-def _muon(network: nn.Module, config: TrainConfig) -> Muon:
-    filters = [p for name, p in _trainable(network) if p.ndim > 1 and not name.startswith("heads.")]
-    taken = {id(p) for p in filters}
+def _muon(network: nn.Module, config: TrainConfig, rates: Mapping[str, float]) -> Muon:
+    filters = [(name, p) for name, p in _trainable(network) if p.ndim > 1 and not name.startswith("heads.")]
+    taken = {id(p) for _, p in filters}
     others = [(name, p) for name, p in _trainable(network) if id(p) not in taken]
     groups: list[dict[str, Any]] = []
-    if filters:
-        groups.append({"params": filters, "kind": "filters", "lr": config.lr, "momentum": config.momentum})
-    groups += [g | {"kind": "others", "lr": config.lr_other} for g in _decay_groups(others, config.weight_decay)]
+    for rate, named in _by_rate(filters, rates):
+        parameters = [p for _, p in named]
+        groups.append({"params": parameters, "kind": "filters", "lr": config.lr * rate, "momentum": config.momentum})
+    for rate, named in _by_rate(others, rates):
+        decayed = _decay_groups(named, config.weight_decay)
+        groups += [group | {"kind": "others", "lr": config.lr_other * rate} for group in decayed]
     return Muon(groups)
+
+
+def _by_rate(
+    named: list[tuple[str, nn.Parameter]], rates: Mapping[str, float]
+) -> list[tuple[float, list[tuple[str, nn.Parameter]]]]:
+    """The parameters of each factor of the learning rate, in the order in which the factors first appear."""
+    found: dict[float, list[tuple[str, nn.Parameter]]] = {}
+    for name, parameter in named:
+        found.setdefault(rates.get(name, 1.0), []).append((name, parameter))
+    return list(found.items())
 
 
 def _decay_groups(named: list[tuple[str, nn.Parameter]], weight_decay: float) -> list[dict[str, Any]]:

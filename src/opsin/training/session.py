@@ -5,10 +5,8 @@ load -> resolve settings -> pack -> contract -> network -> precision -> Trainer 
 
 from __future__ import annotations
 
-import copy
-import json
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,27 +19,39 @@ from opsin.artifact import Artifact
 from opsin.batches.loader import gather
 from opsin.batches.preprocess import Preprocess, measure
 from opsin.config import DataConfig, RunConfig
-from opsin.data.audit import Finding, check_leaks
+from opsin.data.audit import check_leaks
 from opsin.data.load import load, source_name
 from opsin.data.pack import pack, usable_cache
 from opsin.data.samples import Dataset, Samples
 from opsin.errors import ConfigError, DataError, RunError
+from opsin.models.heads import HEAD
 from opsin.models.layers import seeded
 from opsin.models.registry import ModelSpec, resolve_options
 from opsin.models.table import count_parameters
-from opsin.ops.masks import images_with_class
 from opsin.progress import Reporter
 from opsin.runs import RUNS_FOLDER, Run, free_path, next_name
 from opsin.tasks import get_task
-from opsin.tasks.base import Task
-from opsin.training import checkpoints, machine, precision
+from opsin.training import checkpoints, machine
 from opsin.training.defaults import data_defaults, defaults_for, read_recipe
+from opsin.training.features import augmented_settings, compute_features, is_cached
+from opsin.training.finetune import check_settings, pin_norms
+from opsin.training.finetune_defaults import finetune_defaults
 from opsin.training.finish import finish
 from opsin.training.loop import Trainer
-from opsin.training.precision import Choice, Precision
-from opsin.training.step import Stepper
+from opsin.training.origin import Origin, absolute, check_same_weights, find_origin
+from opsin.training.preflight import preflight
+from opsin.training.prepared import (
+    Prepared,
+    choose_precision,
+    describe_data,
+    notes_of,
+    recorded_choice,
+    write_environment,
+)
 from opsin.training.tensorboard import require_tensorboard
 from opsin.types import SizePolicy, SplitName
+
+__all__ = ["Prepared", "choose_precision", "describe_data", "prepare", "prepare_from", "train"]
 
 INIT_SAMPLES = 5000
 """Training images from which data-dependent weights are set."""
@@ -51,19 +61,6 @@ APPLIED_AFTER_LOADING = ("input_size", "input_width", "fit", "normalize", "allow
 """Settings of the data that a loaded data set leaves open."""
 CONTINUED = ("epochs", "minutes", "patience", "checkpoint_minutes", "threads")
 """Settings that a resumed run may change."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Prepared:
-    """Everything that a trainer needs, before the first step."""
-
-    dataset: Dataset
-    config: RunConfig
-    task: Task
-    splits: Mapping[SplitName, Samples]
-    findings: tuple[Finding, ...]
-    artifact: Artifact
-    device: torch.device
 
 
 def train(
@@ -100,6 +97,7 @@ def train(
         DivergedError: the loss or a gradient is not finite.
     """
     report = Reporter(quiet=quiet)
+    settings = absolute(settings, out)
     if resume:
         run = _existing(name, out)
         with run.locked():  # refused here, before the data is read, and held from the first step on
@@ -110,6 +108,7 @@ def train(
         prepared = prepare(dataset, config, report)
         if run.data:
             _check_same_data(run, dataset)
+            check_same_weights(run, prepared.origin)
         else:  # it was stopped between the making of its folder and the writing of this file
             run.write("data.json", describe_data(prepared))
         run.write("config.json", settings_of.to_dict(config))
@@ -120,6 +119,8 @@ def train(
         dataset, config = prepared.dataset, prepared.config
         run = Run.create(config, name=name or next_name(f"{dataset.name}-{config.model.model}", out), out=out)
         run.write("data.json", describe_data(prepared))
+        if prepared.origin is not None:
+            run.write("weights.json", prepared.origin.record)
     with run.locked():
         return _fit(prepared, run, report, resume=resume, open_test=open_test, command=command)
 
@@ -141,8 +142,13 @@ def prepare_from(
         first = settings_of.resolve(data_defaults(source_name(data)), *layers)
         dataset, loaded_with = load(data, root=root, config=first.data, task=first.task), {}
     place = {"source": dataset.source, "root": dataset.given_root, "task": dataset.task}
-    chosen = defaults_for(dataset, model=given.get("model"), optimizer=given.get("optimizer"))
-    return prepare(dataset, settings_of.resolve(chosen, loaded_with, *layers, place), report)
+    if given.get("weights") is None:
+        chosen = defaults_for(dataset, model=given.get("model"), optimizer=given.get("optimizer"))
+        return prepare(dataset, settings_of.resolve(chosen, loaded_with, *layers, place), report)
+    origin = find_origin(settings_of.resolve(*layers))
+    assert origin is not None  # weights are given
+    chosen = finetune_defaults(dataset, origin, given)
+    return prepare(dataset, settings_of.resolve(chosen, loaded_with, *layers, place), report, origin)
 
 
 def _settings_of_loading(dataset: Dataset, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -160,8 +166,22 @@ def _settings_of_loading(dataset: Dataset, given: Mapping[str, Any]) -> dict[str
     return fixed
 
 
-def prepare(dataset: Dataset, config: RunConfig, report: Reporter) -> Prepared:
-    """Pack the data, measure the contract and build the network in its starting state."""
+def prepare(dataset: Dataset, config: RunConfig, report: Reporter, origin: Origin | None = None) -> Prepared:
+    """Pack the data, measure the contract and build the network in its starting state.
+
+    Args:
+        dataset: its splits are packed.
+        config: all settings, resolved.
+        report: shows progress and notes.
+        origin: the weights that `config` names; None reads them here, where it names any.
+    """
+    origin = origin or find_origin(config)
+    check_settings(
+        config.finetune,
+        task=dataset.task,
+        augmented=augmented_settings(config.augment),
+        resolutions=config.train.resolutions,
+    )
     device = machine.prepare(config.train)
     if config.train.tensorboard:
         require_tensorboard()
@@ -176,16 +196,22 @@ def prepare(dataset: Dataset, config: RunConfig, report: Reporter) -> Prepared:
         raise DataError("too few training samples", got=len(splits["train"].images), expected="2 or more")
     height, width = splits["train"].images.shape[2:]
     size = policy or SizePolicy(height=height, width=width, fit=config.data.fit)
-    contract = measure(splits["train"], config.data.normalize, size)
-    pixelwise = dataset.task == "segment"
-    options = resolve_options(config.model.model, config.model, learned_input=contract.learned, decoder=pixelwise)
-    spec = ModelSpec(name=config.model.model, channels=contract.channels, height=height, width=width, options=options)
+    contract = _contract(splits["train"], config, size, origin)
+    spec = _spec(dataset, config, contract, origin)
     task = get_task(dataset.task).for_training(config.train, splits["train"], len(dataset.classes))
     with seeded(config.train.seed):
         network = task.build(spec, len(dataset.classes))
-    _init_from_data(network, splits["train"], contract)
+    if origin is None:
+        _init_from_data(network, splits["train"], contract)
+    else:
+        _start_from(origin, network, dataset, config, report)
     artifact = Artifact(
-        network=network, task=dataset.task, classes=dataset.classes, spec=spec, preprocess=contract, meta={}
+        network=network,
+        task=dataset.task,
+        classes=dataset.classes,
+        spec=spec,
+        preprocess=contract,
+        meta={} if origin is None else {"weights": dict(origin.record)},
     )
     return Prepared(
         dataset=dataset,
@@ -195,7 +221,53 @@ def prepare(dataset: Dataset, config: RunConfig, report: Reporter) -> Prepared:
         findings=findings,
         artifact=artifact,
         device=device,
+        origin=origin,
     )
+
+
+def _contract(samples: Samples, config: RunConfig, size: SizePolicy, origin: Origin | None) -> Preprocess:
+    """What the network's input is: measured, or as pretrained weights expect it.
+
+    Raises:
+        ConfigError: another normalization than the weights' own is asked for.
+    """
+    if origin is None:
+        return measure(samples, config.data.normalize, size)
+    if config.data.normalize != "weights":
+        low, high = origin.preprocess.range
+        raise ConfigError(
+            "pretrained weights bring their own normalization: with another one they train, and stay far below "
+            "what they can do, without a word",
+            where="normalize",
+            got=config.data.normalize,
+            expected=f"range [{low:g}, {high:g}], mean {origin.preprocess.mean}, sd {origin.preprocess.std}",
+            do="leave --normalize out; --weights-range says what a file expects that does not say so itself",
+        )
+    return replace(origin.preprocess, size=size)
+
+
+def _spec(dataset: Dataset, config: RunConfig, contract: Preprocess, origin: Origin | None) -> ModelSpec:
+    """The network that is built: its settings, and over them what belongs to its weights."""
+    model, name = config.model, config.model.model if origin is None else origin.model
+    head: dict[str, Any] = {"hidden": list(config.finetune.head or ())}
+    if model.dropout is not None and (config.finetune.head is not None or is_cached(config, dataset.task)):
+        # the features are the same in every epoch, so what is dropped is dropped above them
+        head, model = head | {"dropout": model.dropout}, replace(model, dropout=None)
+    pixelwise = dataset.task == "segment"
+    options = resolve_options(name, model, learned_input=contract.learned, decoder=pixelwise)
+    options |= {} if origin is None else origin.options
+    options |= {HEAD: head} if any(head.values()) else {}
+    size = contract.size
+    return ModelSpec(name=name, channels=contract.channels, height=size.height, width=size.width, options=options)
+
+
+def _start_from(origin: Origin, network: nn.Module, dataset: Dataset, config: RunConfig, report: Reporter) -> None:
+    """Put pretrained weights into a new network, and keep their batch norms as they are."""
+    notes = origin.load(network, task=dataset.task, classes=dataset.classes)
+    for note in (*origin.notes, *notes):
+        report.message(f"weights: {note}")
+    if not config.finetune.train_norms and isinstance(backbone := getattr(network, "backbone", None), nn.Module):
+        pin_norms(backbone)
 
 
 def _packed(
@@ -221,79 +293,13 @@ def size_policy(dataset: Dataset, config: RunConfig) -> SizePolicy | None:
     return None
 
 
-def describe_data(prepared: Prepared) -> dict[str, Any]:
-    """What data.json holds."""
-    dataset = prepared.dataset
-    counts = dataset.counts()
-    shape = prepared.splits["train"].images.shape
-    return {
-        "name": dataset.name,
-        "task": dataset.task,
-        "classes": list(dataset.classes),
-        "layout": dataset.layout,
-        "root": str(dataset.root) if dataset.root else None,
-        "published": dataset.published,
-        "splits": {
-            split: {"n": len(samples.images), "class_counts": counts.get(split, _masked(samples, len(dataset.classes)))}
-            for split, samples in prepared.splits.items()
-        },
-        "size": list(shape[2:]),
-        "channels": shape[1],
-        "fingerprint": dataset.fingerprint(),
-        "notes": notes_of(dataset, prepared.splits),
-        "skipped": {split: list(samples.skipped) for split, samples in prepared.splits.items() if samples.skipped},
-        "findings": [asdict(finding) for finding in prepared.findings],
-    }
-
-
-def notes_of(dataset: Dataset, splits: Mapping[SplitName, Samples]) -> list[str]:
-    """What was done to the data on the way, in words; samples that were left out by name."""
-    notes = list(dataset.notes)
-    for split, samples in splits.items():
-        notes += [f"{split}: {note}" for note in samples.notes]
-        notes += [f"{split}: left out: {name}" for name in samples.skipped]
-    return notes
-
-
-def _masked(samples: Samples, num_classes: int) -> list[int] | None:
-    """How many images hold each class, where there are masks."""
-    return None if samples.masks is None else images_with_class(samples.masks, num_classes).tolist()
-
-
-def choose_precision(prepared: Prepared) -> Choice:
-    """Precision and memory format: asked for, remembered, or timed on throw-away copies of the network."""
-    config, spec = prepared.config, prepared.artifact.spec
-    size = min(config.train.batch_size, len(prepared.splits["train"].images))
-    key = json.dumps([asdict(replace(spec, options=dict(spec.options))), size])
-    return precision.choose(
-        config.train,
-        prepared.device,
-        timer=lambda candidate: _timed_step(prepared, candidate, size),
-        batch=size,
-        key=key,
-        cache=usable_cache(),
-    )
-
-
-def _timed_step(prepared: Prepared, candidate: Precision, size: int) -> Callable[[], object]:
-    """A training step on a copy of the network, for the stop-watch."""
-    stepper = Stepper(
-        copy.deepcopy(prepared.artifact.network).train(),
-        task=prepared.task,
-        preprocess=prepared.artifact.preprocess,
-        config=prepared.config,
-        precision=candidate,
-        device=prepared.device,
-        num_classes=len(prepared.dataset.classes),
-    )
-    batch = gather(prepared.splits["train"], torch.arange(size))
-    return lambda: stepper.step(batch, step=0, epoch=0, factor=0.0)
-
-
 def _fit(prepared: Prepared, run: Run, report: Reporter, *, resume: bool, open_test: bool, command: str) -> Run:
-    choice = _recorded_choice(run) if resume else None
+    prepared = _with_features(prepared, report)
+    choice = recorded_choice(run) if resume else None
     choice = choice or choose_precision(prepared)
-    _write_environment(run, prepared.device, choice)
+    write_environment(run, prepared.device, choice)
+    if prepared.config.train.preflight and not resume:
+        run.event("preflight", **preflight(prepared, choice.precision, report))
     trainer = Trainer(
         task=prepared.task,
         artifact=prepared.artifact,
@@ -303,6 +309,7 @@ def _fit(prepared: Prepared, run: Run, report: Reporter, *, resume: bool, open_t
         device=prepared.device,
         run=run,
         report=report,
+        features=prepared.features,
     )
     _announce(prepared, trainer, run, report)
     if resume:
@@ -324,6 +331,21 @@ def _fit(prepared: Prepared, run: Run, report: Reporter, *, resume: bool, open_t
         report=report,
     )
     return run
+
+
+def _with_features(prepared: Prepared, report: Reporter) -> Prepared:
+    """With the frozen features of the images, where the head alone is trained."""
+    if not is_cached(prepared.config, prepared.dataset.task):
+        return prepared
+    features = compute_features(
+        prepared.artifact,
+        prepared.splits,
+        prepared.config,
+        device=prepared.device,
+        cache=usable_cache(),
+        report=report,
+    )
+    return replace(prepared, features=features)
 
 
 def _announce(prepared: Prepared, trainer: Trainer, run: Run, report: Reporter) -> None:
@@ -389,22 +411,3 @@ def _check_same_data(run: Run, dataset: Dataset) -> None:
     if got != expected:
         do = "put the data back as it was, or start a new run"
         raise RunError("the data has changed since this run began", where=run.path, got=got, expected=expected, do=do)
-
-
-def _recorded_choice(run: Run) -> Choice | None:
-    found = run.environment
-    if "precision" not in found:
-        return None
-    chosen = Precision(dtype=found["precision"], channels_last=found["channels_last"], compile=found["compiled"])
-    return Choice(chosen, tuple(found["timings"]))
-
-
-def _write_environment(run: Run, device: torch.device, choice: Choice) -> None:
-    chosen = choice.precision
-    values = {
-        "precision": chosen.dtype,
-        "channels_last": chosen.channels_last,
-        "compiled": chosen.compile,
-        "timings": list(choice.timings),
-    }
-    run.write("environment.json", machine.describe(device) | values)

@@ -20,6 +20,7 @@ from opsin.batches.resolution import resize_batch
 from opsin.config import RunConfig
 from opsin.tasks.base import Task
 from opsin.training import guards
+from opsin.training.finetune import Stages
 from opsin.training.optimizers import add_l2, build_optimizer, scale_learning_rate
 from opsin.training.precision import Precision
 
@@ -56,7 +57,8 @@ class Stepper:
         self.config, self.settings = config, config.train
         self.precision, self.device = precision, device
         self.forward = self._forward_function()
-        self.optimizer = build_optimizer(self.network, self.settings)
+        self.stages = Stages(self.network, config.finetune, epochs=self.settings.epochs)
+        self.optimizer = build_optimizer(self.network, self.settings, self.stages.rates())
 
     def step(
         self, batch: Batch, *, step: int, epoch: int, factor: float = 1.0, side: int | None = None, parts: int = 1
@@ -78,7 +80,8 @@ class Stepper:
             DivergedError: the loss or a gradient is not finite; the weights are as before.
         """
         torch.manual_seed(self.settings.seed * SEED_STRIDE + step)
-        scale_learning_rate(self.optimizer, factor)
+        self.stages.enter(epoch)
+        scale_learning_rate(self.optimizer, factor * self.stages.rate(epoch))
         losses = self._backward(self._seen(batch, epoch=epoch, side=side), parts)
         if self.settings.l2:
             add_l2(self.network, self.settings.l2)
@@ -108,17 +111,21 @@ class Stepper:
         sums: dict[str, float] = {}
         for part in batch.split(parts):
             share = len(part) / len(batch)
-            images = self.preprocess(part.images)
-            if self.precision.channels_last:
-                images = images.contiguous(memory_format=torch.channels_last)
             with self.precision.autocast(self.device):
-                outputs = self.forward(images)
+                outputs = self._outputs(part.images)
             outputs = {key: value.float() for key, value in outputs.items()}
             losses = self.task.loss(outputs, part)
             (losses["loss"] * share).backward()  # type: ignore[no-untyped-call]
             for key, value in (losses | self.task.batch_scores(outputs, part)).items():
                 sums[key] = sums.get(key, 0.0) + value.item() * share
         return sums
+
+    def _outputs(self, images: Tensor) -> Mapping[str, Tensor]:
+        """What the network says of images as they are batched."""
+        images = self.preprocess(images)
+        if self.precision.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        return self.forward(images)
 
     def _forward_function(self) -> Callable[[Tensor], Mapping[str, Tensor]]:
         network: Callable[[Tensor], Mapping[str, Tensor]] = self.network

@@ -1,0 +1,221 @@
+"""Frozen features: computed once, kept on disk, so that training a head costs a second an epoch.
+
+The features of a split are a function of the network below its head, of the preprocessing, and of the images as they
+are augmented; the key of the cache is a hash of all these. A view is one augmented picture of every image: view v is
+what an epoch numbered v of ordinary training would show.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from opsin.artifact import Artifact
+from opsin.batches.augment import augment
+from opsin.batches.batch import Batch
+from opsin.batches.loader import gather
+from opsin.config import AugmentConfig, RunConfig
+from opsin.data.samples import Samples
+from opsin.errors import InputError
+from opsin.io.files import atomic_folder, read_json, sha256_file, write_json
+from opsin.models.network import Network
+from opsin.predict import PIXELS_AT_ONCE
+from opsin.progress import Bar, Reporter
+from opsin.tasks.base import Arrays, Task
+from opsin.training.step import Stepper
+from opsin.types import SplitName
+
+FORMAT = 1
+LARGEST_BATCH = 256
+FULL_CHECK_BYTES = 1 << 30
+HASHED_AT_ONCE = 1 << 26
+
+
+@dataclass(frozen=True, kw_only=True)
+class Features:
+    """Samples whose `images` are features float32 [N, F]: views of train, and val as it is."""
+
+    train: tuple[Samples, ...]
+    val: Samples | None
+
+    def of_epoch(self, epoch: int) -> Samples:
+        """The view of the training samples that `epoch` sees: one after the other, in turns."""
+        return self.train[epoch % len(self.train)]
+
+
+class HeadStepper(Stepper):
+    """A stepper whose batches are features: forward and backward pass through the heads alone."""
+
+    def _seen(self, batch: Batch, *, epoch: int, side: int | None) -> Batch:
+        return batch.to(self.device)
+
+    def _outputs(self, images: Tensor) -> Mapping[str, Tensor]:
+        assert isinstance(self.network, Network)
+        return {name: head(images) for name, head in self.network.heads.items()}
+
+
+def is_cached(config: RunConfig, task: str) -> bool:
+    """Whether a run trains its head on features that are computed once."""
+    return config.finetune.finetune == "head" and task == "classify"
+
+
+def compute_features(
+    artifact: Artifact,
+    splits: Mapping[SplitName, Samples],
+    config: RunConfig,
+    *,
+    device: torch.device,
+    cache: Path,
+    report: Reporter,
+) -> Features:
+    """Features of train and val, from the cache or computed now.
+
+    Args:
+        artifact: the network in its starting state, on any device; it is left in the mode that it was in.
+        splits: packed samples.
+        config: its augmentation and `feature_views` are used.
+        device: where the network runs.
+        cache: folder that the features are kept under.
+        report: shows progress.
+    """
+    network = artifact.network
+    assert isinstance(network, Network)
+    views = config.finetune.feature_views
+    wanted: list[tuple[SplitName, int | None]] = [("train", view if views > 1 else None) for view in range(views)]
+    if "val" in splits:
+        wanted.append(("val", None))
+    below = _digest_of_network(artifact)
+    content = {split: _digest(splits[split].images) for split, _ in wanted}
+    total = sum(len(splits[split]) for split, _ in wanted)
+    found: list[np.ndarray] = []
+    with report.bar("computing features", total) as bar:
+        for split, view in wanted:
+            key = _key(below, content[split], config, view)
+            folder = cache / "features" / key
+            found.append(_cached(folder, report) if folder.is_dir() else _missing())
+            if found[-1].size == 0:
+                pieces = _pieces(artifact, splits[split], config, view=view, device=device, bar=bar)
+                found[-1] = _written(folder, pieces, (len(splits[split]), network.backbone.num_features))
+            else:
+                bar.advance(len(splits[split]))
+    made = [replace(splits[split], images=array) for (split, _), array in zip(wanted, found, strict=True)]
+    return Features(train=tuple(made[:views]), val=made[views] if "val" in splits else None)
+
+
+@torch.inference_mode()
+def head_predictions(network: nn.Module, task: Task, samples: Samples, device: torch.device) -> Arrays:
+    """Decoded predictions of the heads for features: what the whole network says of the images."""
+    assert isinstance(network, Network)
+    modes = [(module, module.training) for module in network.heads.modules()]
+    network.heads.eval()
+    features = torch.from_numpy(np.array(samples.images)).to(device)
+    decoded = task.decode({name: head(features).float() for name, head in network.heads.items()})
+    for module, mode in modes:
+        module.training = mode
+    return {key: value.cpu().numpy() for key, value in decoded.items()}
+
+
+def _pieces(
+    artifact: Artifact, samples: Samples, config: RunConfig, *, view: int | None, device: torch.device, bar: Bar
+) -> Iterator[np.ndarray]:
+    """Features of `samples`, a piece at a time, in order."""
+    network, size = artifact.network, artifact.preprocess.size
+    assert isinstance(network, Network)
+    step = min(LARGEST_BATCH, max(1, PIXELS_AT_ONCE // (size.height * size.width)))
+    modes = [(module, module.training) for module in network.modules()]
+    network.to(device).eval()
+    try:
+        for start in range(0, len(samples), step):
+            index = torch.arange(start, min(start + step, len(samples)))
+            batch = gather(samples, index).to(device)
+            if view is not None:
+                batch = augment(batch, config.augment, seed=config.train.seed, epoch=view, num_classes=0)
+            with torch.inference_mode():
+                images = artifact.preprocess(batch.images.contiguous(memory_format=torch.channels_last))
+                features = network.backbone(network.normalize(images))
+            bar.advance(len(index))
+            yield features.float().cpu().numpy()
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def _key(below: str, content: str, config: RunConfig, view: int | None) -> str:
+    augmented: list[Any] = [] if view is None else [view, config.train.seed, asdict(config.augment)]
+    text = json.dumps([FORMAT, below, content, augmented, torch.__version__])
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _digest_of_network(artifact: Artifact) -> str:
+    """Hash of everything below the heads: weights, architecture, preprocessing."""
+    spec = artifact.spec
+    about = [spec.name, spec.channels, dict(spec.options), artifact.preprocess.to_dict()]
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+    for name, tensor in artifact.network.state_dict().items():
+        if name.startswith(("backbone.", "normalize.")):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _digest(images: np.ndarray) -> str:
+    """Hash of packed images; a memory map is read in pieces."""
+    digest = hashlib.sha256(json.dumps(images.shape).encode())
+    step = max(1, HASHED_AT_ONCE // max(1, images[:1].nbytes))
+    for start in range(0, len(images), step):
+        digest.update(np.ascontiguousarray(images[start : start + step]).tobytes())
+    return digest.hexdigest()
+
+
+def _written(folder: Path, pieces: Iterator[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
+    """Write features into a new cache folder, which appears whole or not at all, and map them."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_folder(folder, replace=True) as new:
+        with (new / "features.bin").open("wb") as file:
+            for piece in pieces:
+                file.write(piece.astype("<f4").tobytes())
+        entry = {"format": FORMAT, "shape": list(shape), "sha256": sha256_file(new / "features.bin")}
+        write_json(new / "manifest.json", entry)
+    return _mapped(folder)
+
+
+def _mapped(folder: Path) -> np.ndarray:
+    """A read-only memory map of features that agree with their manifest.
+
+    Raises:
+        ValueError: they do not agree.
+    """
+    manifest, path = read_json(folder / "manifest.json"), folder / "features.bin"
+    shape = tuple(map(int, manifest["shape"]))
+    if path.stat().st_size != 4 * shape[0] * shape[1]:
+        raise ValueError("its length is wrong")
+    if path.stat().st_size <= FULL_CHECK_BYTES and sha256_file(path) != manifest["sha256"]:
+        raise ValueError("it does not match its hash")
+    return np.memmap(path, dtype="<f4", mode="r", shape=shape)
+
+
+def _cached(folder: Path, report: Reporter) -> np.ndarray:
+    try:
+        return _mapped(folder)
+    except (OSError, InputError, KeyError, TypeError, ValueError) as error:
+        report.message(f"damaged features are computed anew: {folder.name} ({error})")
+        return _missing()
+
+
+def _missing() -> np.ndarray:
+    return np.empty((0, 0), np.float32)
+
+
+def augmented_settings(config: AugmentConfig) -> dict[str, Any]:
+    """The settings of augmentation that change pictures: those that are not at their zero."""
+    idle = asdict(AugmentConfig())
+    strengths = ("shift_fill", "policy_ops", "policy_strength")
+    return {key: value for key, value in asdict(config).items() if value != idle[key] and key not in strengths}
