@@ -19,6 +19,7 @@ VERBS = {
     "predict": "opsin.cli.predict:predict",
     "report": "opsin.cli.report:report",
     "models": "opsin.cli.models:models",
+    "compare": "opsin.cli.compare:compare",
     "explain": "opsin.cli.explain:explain",
     "kernels": "opsin.cli.kernels:kernels",
     "plan": "opsin.cli.plan:plan",

@@ -1,0 +1,61 @@
+"""`opsin compare`: is one run better than another?"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+from opsin.cli.options import JsonFlag, QuietFlag, SeedOption
+
+if TYPE_CHECKING:
+    from opsin.compare.compare import Comparison
+
+
+def compare(
+    *runs: str,
+    split: Annotated[Literal["val", "test"], Parameter(help="Split whose stored predictions are compared.")] = "val",
+    out: Annotated[str, Parameter(help="Folder of runs.")] = "runs",
+    json_: JsonFlag = False,
+    quiet: QuietFlag = False,
+    seed: SeedOption = 0,
+) -> int:
+    """Compare runs on the same samples: scores with intervals, paired tests, parameters, work and time.
+
+    Parameters
+    ----------
+    runs
+        Two runs or more, by path or name. Runs that differ in their seed alone are one group.
+    """
+    from opsin.compare.compare import compare_runs
+    from opsin.runs import Run
+
+    found = compare_runs([Run.open(run, out=out) for run in runs], split=split)
+    if json_:
+        print(json.dumps(found.to_dict(), indent=2))
+    elif not quiet:
+        show(found)
+    return 0
+
+
+def show(found: Comparison) -> None:
+    """Print the groups and the pairs as tables."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False, soft_wrap=True)
+    groups = Table(title=f"{found.score} on {found.samples:,} samples of {found.split}", title_justify="left")
+    for heading in ("runs", "seeds", found.score, "95 % interval", "of", "parameters", "Mflop an image", "seconds"):
+        groups.add_column(heading, justify="left" if heading in ("runs", "of") else "right", overflow="fold")
+    for group in found.groups:
+        interval = f"{group.low:.4f} to {group.high:.4f}"
+        costs = (f"{group.parameters:,}", f"{group.flops / 1e6:,.1f}", f"{group.seconds:,.1f}")
+        groups.add_row(group.name, str(len(group.runs)), f"{group.score:.4f}", interval, group.interval, *costs)
+    console.print(groups)
+    for pair in found.pairs:
+        seeds = "" if pair.p_seeds is None else f", over seeds {pair.p_seeds:.2g}"
+        interval = f"{pair.difference:+.4f} [{pair.low:+.4f}, {pair.high:+.4f}]"
+        tests = f"p {pair.p:.2g}, for all pairs {pair.p_adjusted:.2g}{seeds}"
+        console.print(f"{pair.b} less {pair.a}: {interval}, {tests}: {pair.verdict}", markup=False)
+        console.print(f"  they differ in {', '.join(pair.differs)}", markup=False)

@@ -1,0 +1,1 @@
+"""Run against run, on the same samples: intervals, paired tests, costs."""

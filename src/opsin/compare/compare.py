@@ -1,0 +1,232 @@
+"""`opsin compare`: runs grouped by what they differ in, their scores and costs, and which is better."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations, takewhile
+from typing import Any
+
+import numpy as np
+
+from opsin.artifact import load as load_artifact
+from opsin.compare.outcomes import Outcomes, outcomes_of
+from opsin.compare.paired import (
+    LEVEL,
+    difference_interval,
+    holm,
+    resampled_scores,
+    seeds_interval,
+    seeds_test,
+    swap_test,
+)
+from opsin.config import to_dict
+from opsin.errors import ConfigError, DataError
+from opsin.models.table import layer_table
+from opsin.ops.intervals import percentile_interval
+from opsin.runs import Run
+from opsin.types import SplitName
+
+SAME = "no difference shown"
+NOT_COMPARED = ("train.seed", "train.threads", "train.device")
+"""Settings in which the runs of one group may differ."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Runs that differ in their seed alone.
+
+    `score`: mean of the main score over seeds. `low`, `high`: 95 % interval, `interval` says of what: over `seeds`
+    (Student) or, for one run, over `samples` (bootstrap). `parameters`: stored numbers of the network. `flops`: of one
+    image forward, a multiplication and an addition counting as two. `seconds`: of training, mean over seeds.
+    """
+
+    name: str
+    runs: tuple[str, ...]
+    seeds: tuple[int, ...]
+    scores: tuple[float, ...]
+    score: float
+    low: float
+    high: float
+    interval: str
+    parameters: int
+    flops: int
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """Two groups on the same samples.
+
+    `difference`: score of b less that of a; `low`, `high`: its 95 % interval over resampled samples and seeds. `p`: of
+    the paired test on the samples; `p_adjusted`: raised by Holm's method for the number of pairs; `p_seeds`: of Welch's
+    test over seeds, None without two seeds on each side. `verdict`: a group is called better where the interval leaves
+    0 out and `p_adjusted` is below 0.05. `differs`: settings in which they differ.
+    """
+
+    a: str
+    b: str
+    difference: float
+    low: float
+    high: float
+    p: float
+    p_adjusted: float
+    p_seeds: float | None
+    verdict: str
+    differs: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """All groups and all pairs of them, on `samples` samples of `split`; `score` is what is compared."""
+
+    score: str
+    split: str
+    samples: int
+    groups: tuple[Group, ...]
+    pairs: tuple[Pair, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Collected:
+    """Runs of one group, with what they got right."""
+
+    runs: list[Run]
+    outcomes: list[Outcomes]
+    settings: dict[str, Any]
+
+    @property
+    def parts(self) -> list[Any]:
+        return [found.parts for found in self.outcomes]
+
+
+def compare_runs(runs: Sequence[Run], *, split: SplitName = "val") -> Comparison:
+    """Compare finished runs of one task on the same samples.
+
+    Args:
+        runs: two or more; those that differ in their seed alone count as one.
+        split: of which predictions are kept in the runs.
+
+    Raises:
+        ConfigError: fewer than two runs, or one is named twice.
+        RunError: a run has no predictions on the split.
+        DataError: the runs were scored on different samples.
+    """
+    if len(runs) < 2 or len({run.path.resolve() for run in runs}) < len(runs):
+        got = ", ".join(run.name for run in runs)
+        raise ConfigError("compare what with what?", got=got, expected="two runs or more, each once")
+    outcomes = [outcomes_of(run, split) for run in runs]
+    _check_alike(runs, outcomes)
+    collected = _collected(runs, outcomes)
+    groups = [_group(found, name) for found, name in zip(collected, _names(collected), strict=True)]
+    found = list(combinations(zip(groups, collected, strict=True), 2))
+    p_values = [swap_test(a.parts, b.parts, outcomes[0].of_sums) for (_, a), (_, b) in found]
+    raised = holm(p_values)
+    return Comparison(
+        score=outcomes[0].score,
+        split=split,
+        samples=len(outcomes[0].parts),
+        groups=tuple(groups),
+        pairs=tuple(_pair(*two, p, q) for two, p, q in zip(found, p_values, raised, strict=True)),
+    )
+
+
+def _check_alike(runs: Sequence[Run], outcomes: Sequence[Outcomes]) -> None:
+    for run, found in zip(runs, outcomes, strict=True):
+        if (found.score, found.samples) != (outcomes[0].score, outcomes[0].samples):
+            raise DataError(
+                "the runs were not scored on the same samples",
+                where=run.path,
+                expected=f"the samples of {runs[0].path}",
+                do="train both on the same data set with the same splits, size of masks and boxes included",
+            )
+
+
+def _collected(runs: Sequence[Run], outcomes: Sequence[Outcomes]) -> list[_Collected]:
+    """The groups, in the order of their first runs."""
+    groups: list[_Collected] = []
+    for run, found in zip(runs, outcomes, strict=True):
+        settings = flat_settings(run)
+        same = next((group for group in groups if group.settings == settings), None)
+        if same is None:
+            groups.append(_Collected(runs=[run], outcomes=[found], settings=settings))
+        else:
+            same.runs.append(run)
+            same.outcomes.append(found)
+    return groups
+
+
+def flat_settings(run: Run) -> dict[str, Any]:
+    """Settings of a run by dotted names, without those of `NOT_COMPARED`; where its data lie is no setting."""
+    flat: dict[str, Any] = {}
+
+    def walk(prefix: str, values: dict[str, Any]) -> None:
+        for key, value in values.items():
+            name = f"{prefix}{key}"
+            if isinstance(value, dict):
+                walk(f"{name}.", value)
+            elif name not in (*NOT_COMPARED, "root"):
+                flat[name] = value
+
+    walk("", to_dict(run.config))
+    return flat
+
+
+def _names(groups: Sequence[_Collected]) -> list[str]:
+    """What the runs of a group have in common in their names; the first run's name where that says nothing."""
+    names = []
+    for group in groups:
+        runs = [run.name for run in group.runs]
+        alike = takewhile(lambda letters: len(set(letters)) == 1, zip(*runs, strict=False))
+        common = "".join(letters[0] for letters in alike).rstrip("-_.") if len(runs) > 1 else runs[0]
+        names.append(common if common and common not in names else runs[0])
+    return names
+
+
+def _group(found: _Collected, name: str) -> Group:
+    scores = [outcome.value for outcome in found.outcomes]
+    if len(scores) > 1:
+        low, high = seeds_interval(scores)
+    else:
+        resampled = resampled_scores(found.parts, found.outcomes[0].of_sums)
+        low, high = (float(end[0]) for end in percentile_interval(resampled[:, None], level=LEVEL))
+    artifact = load_artifact(found.runs[0].model_folder)
+    spec = artifact.spec
+    table = layer_table(artifact.network, spec.channels, spec.height, spec.width)
+    return Group(
+        name=name,
+        runs=tuple(str(run.path) for run in found.runs),
+        seeds=tuple(run.config.train.seed for run in found.runs),
+        scores=tuple(scores),
+        score=float(np.mean(scores)),
+        low=low,
+        high=high,
+        interval="seeds" if len(scores) > 1 else "samples",
+        parameters=table.parameters,
+        flops=2 * table.multiply_adds,
+        seconds=float(np.mean([run.summary.get("seconds", np.nan) for run in found.runs])),
+    )
+
+
+def _pair(first: tuple[Group, _Collected], second: tuple[Group, _Collected], p: float, p_adjusted: float) -> Pair:
+    (a, found_a), (b, found_b) = first, second
+    low, high = difference_interval(found_a.parts, found_b.parts, found_a.outcomes[0].of_sums)
+    clear = p_adjusted < 1 - LEVEL and not low <= 0 <= high
+    better = b.name if b.score > a.score else a.name
+    keys = dict.fromkeys((*found_a.settings, *found_b.settings))
+    return Pair(
+        a=a.name,
+        b=b.name,
+        difference=b.score - a.score,
+        low=low,
+        high=high,
+        p=p,
+        p_adjusted=p_adjusted,
+        p_seeds=seeds_test(a.scores, b.scores),
+        verdict=f"{better} is better" if clear else SAME,
+        differs=tuple(key for key in keys if found_a.settings.get(key) != found_b.settings.get(key)),
+    )

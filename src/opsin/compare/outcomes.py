@@ -1,0 +1,108 @@
+"""What a run got right, sample by sample, as sums of which its main score is made.
+
+Shapes: N samples, M sums, r resamples.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opsin.errors import RunError
+from opsin.ops import boxes as box_formulas
+from opsin.ops import masks as mask_formulas
+from opsin.runs import Run
+from opsin.tasks import get_task
+from opsin.tasks.localize_scores import GOOD_IOU
+from opsin.types import SplitName
+
+Floats = NDArray[np.float64]
+Arrays = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Outcomes:
+    """One run on one split.
+
+    Attributes:
+        score: name of the task's main score.
+        parts: float64 [N, M], what each sample adds to the sums.
+        of_sums: main scores [r] of sums [r, M].
+        samples: fingerprint of the samples and their targets: runs with the same one can be paired.
+    """
+
+    score: str
+    parts: Floats
+    of_sums: Callable[[Floats], Floats]
+    samples: str
+
+    @property
+    def value(self) -> float:
+        """The main score of the run."""
+        return float(self.of_sums(self.parts.sum(axis=0, keepdims=True))[0])
+
+
+def outcomes_of(run: Run, split: SplitName = "val") -> Outcomes:
+    """What a run got right, from its predictions.npz.
+
+    Raises:
+        RunError: the run has no predictions on that split, or they do not hold what is needed.
+    """
+    arrays, task = run.predictions(split), str(run.data.get("task"))
+    if not arrays or task not in _PARTS:
+        raise RunError("the run has no predictions to compare", where=run.path, expected=f"predictions on {split}")
+    try:
+        parts, of_sums = _PARTS[task](arrays, len(run.data["classes"]))
+    except KeyError as error:
+        do = "train it again: it was made by an Opsin that did not keep what is needed"
+        raise RunError("the predictions are incomplete", where=run.path, got=f"no {error}", do=do) from error
+    return Outcomes(score=get_task(task).main_score, parts=parts, of_sums=of_sums, samples=_fingerprint(arrays))
+
+
+Parts = tuple[Floats, Callable[[Floats], Floats]]
+
+
+def _classified(arrays: Arrays, num_classes: int) -> Parts:
+    right = arrays["probabilities"].argmax(axis=1) == arrays["labels"]
+    return _shares(right)
+
+
+def _localized(arrays: Arrays, num_classes: int) -> Parts:
+    right = arrays["probabilities"].argmax(axis=1) == arrays["labels"]
+    overlap = box_formulas.iou(arrays["boxes"].astype(np.float64), arrays["true_boxes"].astype(np.float64))
+    return _shares(right & (overlap >= GOOD_IOU))
+
+
+def _segmented(arrays: Arrays, num_classes: int) -> Parts:
+    counts = mask_formulas.confusions(arrays["masks"], arrays["true_masks"], num_classes)
+
+    def mean_iou(sums: Floats) -> Floats:
+        return mask_formulas.class_mean(mask_formulas.iou(sums.reshape(len(sums), num_classes, num_classes)))
+
+    return counts.reshape(len(counts), -1).astype(np.float64), mean_iou
+
+
+_PARTS: Mapping[str, Callable[[Arrays, int], Parts]] = {
+    "classify": _classified,
+    "localize": _localized,
+    "segment": _segmented,
+}
+
+
+def _shares(right: NDArray[np.bool_]) -> Parts:
+    """Hits and samples, and their ratio."""
+    return np.stack([right, np.ones_like(right)], axis=1).astype(np.float64), lambda sums: sums[:, 0] / sums[:, 1]
+
+
+def _fingerprint(arrays: Arrays) -> str:
+    """SHA-256 of the ids and the targets."""
+    digest = hashlib.sha256("\n".join(arrays["ids"].tolist()).encode())
+    for key in ("labels", "true_boxes", "true_masks"):
+        if key in arrays:
+            digest.update(np.ascontiguousarray(arrays[key]).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,203 @@
+"""Comparisons against exact tests, hand-worked cases and made-up runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from math import comb
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from scipy import stats
+
+from opsin import artifact as artifacts
+from opsin.artifact import Artifact
+from opsin.batches.preprocess import Preprocess
+from opsin.cli import main
+from opsin.compare.compare import compare_runs
+from opsin.compare.outcomes import outcomes_of
+from opsin.compare.paired import difference_interval, holm, resampled_scores, seeds_interval, seeds_test, swap_test
+from opsin.config import RunConfig, TrainConfig
+from opsin.errors import ConfigError, DataError, RunError
+from opsin.models.layers import seeded
+from opsin.models.registry import ModelSpec
+from opsin.runs import Run
+from opsin.tasks import get_task
+from opsin.tasks.base import Targets
+from opsin.types import SizePolicy, TaskName
+
+N = 60
+
+
+def shares(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    return sums[:, 0] / sums[:, 1]
+
+
+def hits(right: Sequence[int]) -> NDArray[np.float64]:
+    return np.stack([np.asarray(right), np.ones(len(right))], axis=1).astype(np.float64)
+
+
+def test_the_paired_test_of_shares_is_mcnemars() -> None:
+    a = [1] * 40 + [1] * 3 + [0] * 12 + [0] * 5
+    b = [1] * 40 + [0] * 3 + [1] * 12 + [0] * 5
+    exact = min(1.0, 2 * sum(comb(15, k) for k in range(4)) / 2**15)
+    assert swap_test([hits(a)], [hits(b)], shares) == pytest.approx(exact, abs=0.006)
+
+
+def test_runs_that_are_right_on_the_same_samples_have_p_1_and_an_interval_of_0() -> None:
+    a = hits([1, 0, 1, 1, 0])
+    assert swap_test([a], [a], shares) == 1
+    assert difference_interval([a], [a], shares) == (0, 0)
+
+
+def test_pairing_makes_the_interval_narrower_than_two_independent_ones() -> None:
+    generator = np.random.default_rng(0)
+    hard = generator.random(400)
+    a, b = (hits((hard < share).astype(int)) for share in (0.7, 0.74))
+    low, high = difference_interval([a], [b], shares)
+    alone = np.std(resampled_scores([a], shares)) * np.sqrt(2) * 2 * 1.96
+    assert low > 0
+    assert high - low < alone / 2
+
+
+def test_the_interval_holds_the_true_difference_as_often_as_it_says() -> None:
+    generator, held = np.random.default_rng(1), 0
+    for _ in range(60):
+        a, b = (hits((generator.random(200) < share).astype(int)) for share in (0.6, 0.7))
+        low, high = difference_interval([a], [b], shares)
+        held += low <= 0.1 <= high
+    assert held >= 51  # 57 are expected
+
+
+def test_resampled_seeds_spread_as_the_seeds_do() -> None:
+    scores = [0.5, 0.6, 0.7]
+    parts = [hits([1] * round(1000 * s) + [0] * round(1000 * (1 - s))) for s in scores]
+    resampled = resampled_scores(parts, lambda sums: np.full(len(sums), sums[:, 0].mean() / 1000))
+    assert resampled.std() == pytest.approx(np.std(scores, ddof=1) / np.sqrt(3), rel=0.15)
+
+
+def test_the_interval_over_seeds_is_students() -> None:
+    scores = [0.81, 0.83, 0.80]
+    expected = stats.t.interval(0.95, 2, loc=np.mean(scores), scale=stats.sem(scores))
+    assert seeds_interval(scores) == pytest.approx(expected)
+
+
+def test_the_test_over_seeds_needs_two_on_each_side() -> None:
+    assert seeds_test([0.5], [0.6, 0.7]) is None
+    assert seeds_test([0.5, 0.5], [0.5, 0.5]) == 1
+    assert seeds_test([0.5, 0.6], [0.9, 0.91]) == pytest.approx(
+        stats.ttest_ind([0.5, 0.6], [0.9, 0.91], equal_var=False).pvalue
+    )
+
+
+def test_holm_raises_the_smallest_most_and_keeps_the_order() -> None:
+    assert holm([0.04, 0.01]) == [0.04, 0.02]
+    assert holm([0.5, 0.9, 0.8]) == [1.0, 1.0, 1.0]
+
+
+def made_run(
+    out: Path,
+    name: str,
+    arrays: dict[str, NDArray[Any]],
+    *,
+    task: TaskName = "classify",
+    seed: int = 0,
+    epochs: int = 3,
+) -> Run:
+    """A finished run of an untrained network, with predictions on val."""
+    run = Run.create(RunConfig(source="made", train=TrainConfig(seed=seed, epochs=epochs)), name=name, out=out)
+    run.write("data.json", {"task": task, "classes": ["a", "b"]})
+    run.write("summary.json", {"seconds": 10.0 + seed})
+    run.write_arrays("predictions.npz", {f"val/{key}": value for key, value in arrays.items()})
+    spec = ModelSpec(name="plain", channels=1, height=8, width=8, options={"filters": [2]})
+    with seeded(0):
+        network = get_task(task).build(spec, 2)
+    size = SizePolicy(height=8, width=8)
+    preprocess = Preprocess(size=size, color="gray", range=(0.0, 1.0), mean=(0.0,), std=(1.0,))
+    made = Artifact(network=network, task=task, classes=("a", "b"), spec=spec, preprocess=preprocess, meta={})
+    artifacts.save(run.model_folder, made, golden_images=torch.zeros(1, 1, 8, 8, dtype=torch.uint8))
+    return run
+
+
+def classified(num_right: int, *, seed: int = 0) -> dict[str, NDArray[Any]]:
+    labels = np.arange(N) % 2
+    right = np.random.default_rng(seed).permutation(N) < num_right
+    predicted = np.where(right, labels, 1 - labels)
+    targets = Targets(ids=[f"s{i}" for i in range(N)], labels=labels)
+    return {"probabilities": np.eye(2, dtype=np.float32)[predicted]} | targets.arrays()
+
+
+def test_runs_that_differ_in_their_seed_are_one_group(tmp_path: Path) -> None:
+    runs = [made_run(tmp_path, f"few-{i}", classified(40 + i, seed=i), seed=i) for i in range(3)]
+    runs += [made_run(tmp_path, f"many-{i}", classified(57 + i, seed=i), seed=i, epochs=9) for i in range(2)]
+    found = compare_runs(runs)
+    assert [(g.name, g.seeds) for g in found.groups] == [("few", (0, 1, 2)), ("many", (0, 1))]
+    assert found.groups[0].score == pytest.approx(41 / N)
+    assert found.groups[0].parameters == 2 * 9 + 2 + 4 + 4 + 2 * 4 * 4 * 2 + 2
+    assert found.groups[0].flops == 2 * (8 * 8 * 2 * 9 + 2 * 4 * 4 * 2)
+    assert found.groups[0].seconds == 11
+    (pair,) = found.pairs
+    assert pair.difference == pytest.approx(57.5 / N - 41 / N)
+    assert pair.low < pair.difference < pair.high
+    assert (pair.verdict, pair.differs) == ("many is better", ("train.epochs",))
+
+
+def test_a_difference_that_chance_can_make_is_not_called_one(tmp_path: Path) -> None:
+    runs = [made_run(tmp_path, name, classified(k, seed=k), epochs=k) for name, k in (("one", 40), ("two", 42))]
+    (pair,) = compare_runs(runs).pairs
+    assert pair.verdict == "no difference shown"
+    assert pair.p > 0.2
+
+
+def test_localizers_are_compared_by_class_and_box_together(tmp_path: Path) -> None:
+    true = np.tile(np.array([2, 2, 6, 6], np.float32), (4, 1))
+    boxes = true.copy()
+    boxes[1] += 3
+    targets = Targets(ids=["a", "b", "c", "d"], labels=np.zeros(4, np.int64), boxes=true)
+    probabilities = np.array([[1, 0], [1, 0], [0, 1], [1, 0]], np.float32)
+    run = made_run(
+        tmp_path, "boxes", {"probabilities": probabilities, "boxes": boxes} | targets.arrays(), task="localize"
+    )
+    found = outcomes_of(run)
+    assert found.score == "joint_accuracy"
+    assert found.parts[:, 0].tolist() == [1, 0, 0, 1]
+
+
+def test_segmenters_are_compared_by_the_pooled_mean_iou(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    masks, true = (generator.integers(0, 2, (5, 8, 8), dtype=np.uint8) for _ in range(2))
+    targets = Targets(ids=list("abcde"), masks=true)
+    spec_run = made_run(tmp_path, "masks", {"masks": masks} | targets.arrays())
+    spec_run.write("data.json", {"task": "segment", "classes": ["a", "b"]})
+    found = outcomes_of(spec_run)
+    ious = [((masks == k) & (true == k)).sum() / ((masks == k) | (true == k)).sum() for k in (0, 1)]
+    assert found.value == pytest.approx(np.mean(ious))
+
+
+def test_other_samples_are_refused(tmp_path: Path) -> None:
+    other = classified(40) | {"ids": np.array([f"t{i}" for i in range(N)])}
+    runs = [made_run(tmp_path, "one", classified(40)), made_run(tmp_path, "two", other, epochs=9)]
+    with pytest.raises(DataError, match="same samples"):
+        compare_runs(runs)
+
+
+def test_one_run_twice_and_runs_without_predictions_are_refused(tmp_path: Path) -> None:
+    run = made_run(tmp_path, "one", classified(40))
+    with pytest.raises(ConfigError, match="each once"):
+        compare_runs([run, run])
+    with pytest.raises(RunError, match="predictions on test"):
+        outcomes_of(run, "test")
+
+
+def test_the_command_prints_json_with_the_promised_keys(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, k in (("one", 30), ("two", 58)):
+        made_run(tmp_path, name, classified(k), epochs=k)
+    assert main(["compare", "one", "two", "--out", str(tmp_path), "--json"]) == 0
+    (pair,) = json.loads(capsys.readouterr().out)["pairs"]
+    assert {"a", "b", "difference", "low", "high", "p", "verdict"} <= set(pair)
+    assert main(["compare", "one", "two", "--out", str(tmp_path)]) == 0
+    assert "two is better" in capsys.readouterr().out
