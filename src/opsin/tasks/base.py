@@ -66,12 +66,14 @@ class Targets:
         )
 
     def arrays(self) -> Arrays:
-        """The targets as predictions.npz keeps them beside the predictions: ids, labels, boxes, masks."""
+        """The targets as predictions.npz keeps them: ids, labels, true_boxes, true_masks.
+
+        Their names differ from those of the predictions, which lie beside them.
+        """
         kept: Arrays = {"ids": np.asarray(list(self.ids), dtype=np.str_)}
-        for name in ("labels", "boxes", "masks"):
-            value = getattr(self, name)
+        for key, value in (("labels", self.labels), ("true_boxes", self.boxes), ("true_masks", self.masks)):
             if value is not None:
-                kept[name] = np.asarray(value)
+                kept[key] = np.asarray(value)
         return kept
 
 
