@@ -8,6 +8,7 @@ import torch
 from opsin.models.layers import seeded
 from opsin.models.localizer import CellBoxes, Localizer, build_localizer, cell_centres
 from opsin.models.registry import ENTRIES, ModelSpec, build_backbone
+from opsin.models.table import layer_table
 from opsin.tasks import Localize
 
 SIDE = 48
@@ -92,3 +93,9 @@ def test_weights_of_losses_are_trained_only_when_they_are_learned(learned: bool)
     made = Localize(learn_weights=learned).build(ModelSpec(name="tiny", channels=1, height=SIDE, width=SIDE), 3)
     assert made.log_variances.requires_grad == learned
     assert "log_variances" in made.state_dict()
+
+
+@pytest.mark.parametrize("name", ["tiny", "dense"])
+def test_the_layers_of_a_localizer_can_be_counted(name: str) -> None:
+    network = build_localizer(ModelSpec(name=name, channels=1, height=32, width=32), 3)
+    assert layer_table(network, 1, 32, 32).parameters > 0

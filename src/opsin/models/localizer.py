@@ -14,6 +14,7 @@ map as in Finn et al. 2016, arXiv 1509.06113, section 4 (spatial softmax).
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -69,7 +70,7 @@ class CellBoxes(nn.Module):
 
     def forward(self, maps: Tensor, height: int, width: int) -> Tensor:
         """Boxes float32 [B, 4], xyxy in pixels of images of `height` x `width`, of maps [B, F, h, w]."""
-        with torch.autocast(maps.device.type, enabled=False):
+        with full_precision(maps.device):
             votes = functional.conv2d(maps.float(), self.votes.weight, self.votes.bias)
             shares = votes[:, 0].flatten(1).softmax(dim=1)
             edges = self._edges(votes[:, 1:], height, width).flatten(2)
@@ -100,13 +101,18 @@ class VectorBoxes(nn.Module):
 
     def forward(self, features: Tensor, height: int, width: int) -> Tensor:
         """Boxes float32 [B, 4], xyxy in pixels of images of `height` x `width`, of features [B, F]."""
-        with torch.autocast(features.device.type, enabled=False):
+        with full_precision(features.device):
             centre_x, centre_y, wide, high = functional.linear(
                 features.float(), self.linear.weight, self.linear.bias
             ).unbind(dim=1)
             x, y = torch.sigmoid(centre_x) * width, torch.sigmoid(centre_y) * height
             half_width, half_height = torch.sigmoid(wide) * width / 2, torch.sigmoid(high) * height / 2
             return torch.stack([x - half_width, y - half_height, x + half_width, y + half_height], dim=1)
+
+
+def full_precision(device: torch.device) -> AbstractContextManager[object]:
+    """Float32 whatever autocast says; the meta device, on which layers are counted, knows no autocast."""
+    return nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)
 
 
 class Localizer(Network):
