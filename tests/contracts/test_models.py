@@ -22,6 +22,11 @@ SMALL_KNOBS: dict[str, dict[str, Any]] = {
     "plain": {"filters": (4, 8), "dense": (6,), "conv_dropout": 0.1, "dense_dropout": 0.1, "dropout": 0.1},
     "small": {"filters": (8, 12), "dropout": 0.1},
     "tiny": {"filters": (6, 8, 10), "dropout": 0.1},
+    "lenet5": {"dense": (12,), "dropout": 0.1},
+    "alexnet": {"width": 0.125, "stem": "small", "dense": (16,), "dropout": 0.1},
+    "vgg16": {"width": 0.125, "stem": "small", "dense": (), "dropout": 0.1},
+    "googlenet": {"width": 0.125, "stem": "small", "dropout": 0.1},
+    "xception": {"width": 0.1, "stem": "small", "dropout": 0.1},
     "resnet18": {"width": 0.125, "stem": "small", "dropout": 0.1},
     "resnet50": {"width": 0.125, "stem": "small", "dropout": 0.1},
     "seresnet50": {"width": 0.125, "stem": "small", "dropout": 0.1},
@@ -226,8 +231,9 @@ def test_unknown_knobs_are_refused_with_the_networks_own(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_dropout_draws_in_training_only(name: str) -> None:
     shape = (3, 20, 20)
+    options = resolve_options(name, ModelConfig(**(SMALL_KNOBS[name] | {"dropout": 0.5})))
     network = build_network(
-        ModelSpec(name=name, channels=3, height=20, width=20, options={"dropout": 0.5}), {"logits": 3}, seed=0
+        ModelSpec(name=name, channels=3, height=20, width=20, options=options), {"logits": 3}, seed=0
     )
     images = make_images(4, shape)
     assert not torch.equal(network(images)["logits"], network(images)["logits"])

@@ -8,9 +8,10 @@ which is the head of the 1,000 classes. Torchvision's and timm's names end where
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Literal
+from typing import Any, Literal
 
 from opsin.models.mobile import EFFICIENTNET_LITE0, MOBILENET_V2, Stage
+from opsin.models.xception import MIDDLE
 
 NamingName = Literal["torchvision", "timm", "package", "keras", "opsin"]
 HEAD = "head"
@@ -92,6 +93,72 @@ def _resnet_torch(counts: tuple[int, ...], num_convolutions: int, *, squeeze: bo
     yield HEAD, "fc"
 
 
+VGG_COUNTS = (2, 2, 3, 3, 3)
+DENSE = ("last.1.layers.1", "last.1.layers.4")
+"""The two dense layers of VGG16 and AlexNet."""
+
+
+def _vgg_convolutions() -> Iterator[tuple[str, int, int]]:
+    """(our name, stage, number in it) of each convolution."""
+    for stage, count in enumerate(VGG_COUNTS):
+        for number in range(count):
+            yield f"stages.{stage}.{2 * number}", stage, number
+
+
+def _vgg_torch(dense: tuple[str, str, str]) -> Pairs:
+    """Convolutions counted with their ReLUs and poolings; then `dense`."""
+    for at, (ours, stage, _) in enumerate(_vgg_convolutions()):
+        yield ours, f"features.{2 * at + stage}"
+    yield from zip((*DENSE, HEAD), dense, strict=True)
+
+
+def _alexnet_torchvision() -> Pairs:
+    ours = ("stages.0.0", "stages.1.0", "stages.2.0", "stages.2.2", "stages.2.4")
+    yield from zip(ours, (f"features.{at}" for at in (0, 3, 6, 8, 10)), strict=True)
+    yield from zip((*DENSE, HEAD), (f"classifier.{at}" for at in (1, 4, 6)), strict=True)
+
+
+def _googlenet_torchvision() -> Pairs:
+    for number in (1, 2, 3):
+        yield from _conv_norm(f"conv{number}", f"conv{number}.conv", f"conv{number}.bn")
+    ways = {"ones": "branch1", "threes.0": "branch2.0", "threes.1": "branch2.1", "fives.0": "branch3.0"}
+    ways |= {"fives.1": "branch3.1", "pooled.1": "branch4.1"}
+    for stage, modules in enumerate(("ab", "abcde", "ab")):
+        for at, letter in enumerate(modules):
+            for ours, theirs in ways.items():
+                name = f"inception{stage + 3}{letter}.{theirs}"
+                yield from _conv_norm(f"stages.{stage}.{at}.{ours}", f"{name}.conv", f"{name}.bn")
+    yield HEAD, "fc"
+
+
+def xception_blocks() -> Iterator[tuple[str, int, bool]]:
+    """(our name, number of convolutions, whether its shortcut has weights) of each block, in order."""
+    yield from ((f"entry.{at}", 2, True) for at in range(3))
+    yield from ((f"middle.{at}", 3, False) for at in range(MIDDLE))
+    yield "exit", 2, True
+
+
+def _separable(ours: str, theirs: str, norm: str) -> Pairs:
+    yield f"{ours}.depthwise", f"{theirs}.conv1"
+    yield f"{ours}.pointwise", f"{theirs}.pointwise"
+    yield f"{ours}.norm", norm
+
+
+def _xception_timm() -> Pairs:
+    for at in (0, 1):
+        yield from _conv_norm(f"stem.{at}", f"conv{at + 1}", f"bn{at + 1}")
+    for number, (ours, count, shortcut) in enumerate(xception_blocks(), start=1):
+        theirs = f"block{number}"
+        for at in range(count):
+            place = 3 * at + (0 if number == 1 else 1)
+            yield from _separable(f"{ours}.convolutions.{at}", f"{theirs}.rep.{place}", f"{theirs}.rep.{place + 1}")
+        if shortcut:
+            yield from _conv_norm(f"{ours}.shortcut", f"{theirs}.skip", f"{theirs}.skipbn")
+    yield from _separable("top.0", "conv3", "bn3")
+    yield from _separable("top.2", "conv4", "bn4")
+    yield HEAD, "fc"
+
+
 NAMES: dict[str, dict[NamingName, Callable[[], Pairs]]] = {
     "mobilenet_v2": {
         "torchvision": lambda: _mobile_torchvision(MOBILENET_V2),
@@ -101,11 +168,26 @@ NAMES: dict[str, dict[NamingName, Callable[[], Pairs]]] = {
         "package": lambda: _mobile_package(EFFICIENTNET_LITE0),
         "timm": lambda: _mobile_timm(EFFICIENTNET_LITE0),
     },
+    "vgg16": {
+        "torchvision": lambda: _vgg_torch(("classifier.0", "classifier.3", "classifier.6")),
+        "timm": lambda: _vgg_torch(("pre_logits.fc1", "pre_logits.fc2", "head.fc")),
+    },
+    "alexnet": {"torchvision": _alexnet_torchvision},
+    "googlenet": {"torchvision": _googlenet_torchvision},
+    "xception": {"timm": _xception_timm},
     "resnet18": {"torchvision": lambda: _resnet_torch((2, 2, 2, 2), 2)},
     "resnet50": {"torchvision": lambda: _resnet_torch((3, 4, 6, 3), 3)},
     "seresnet50": {"timm": lambda: _resnet_torch((3, 4, 6, 3), 3, squeeze=True)},
 }
 """The namings known for each network; where two share their names, the first one stands for both."""
+
+
+UNUSED = {"googlenet": ("aux1.", "aux2.")}
+"""Beginnings of names of tensors that served training only: extra classifiers half way up."""
+BY_NAMING: dict[tuple[str, NamingName], dict[str, Any]] = {
+    ("alexnet", "torchvision"): {"response_norm": False},
+}
+"""Options that a network needs with the weights of one naming."""
 
 
 def namings(model: str) -> dict[NamingName, dict[str, str]]:

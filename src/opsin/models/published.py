@@ -111,7 +111,7 @@ def from_torchvision(model: str) -> tuple[dict[str, Tensor], InputContract, str]
         tensors = dict(weights.get_state_dict(progress=False, check_hash=True))
     except (OSError, RuntimeError) as error:
         raise _not_had(weights.url, model, error) from error
-    return tensors, _torchvision_contract(weights), weights.url
+    return tensors, _torchvision_contract(weights, model), weights.url
 
 
 def from_timm(model: str) -> tuple[dict[str, Tensor], InputContract, str]:
@@ -123,8 +123,10 @@ def from_timm(model: str) -> tuple[dict[str, Tensor], InputContract, str]:
     """
     import timm
 
-    name = TIMM.get(model, model.removeprefix("timm/") if model.startswith("timm/") else "")
-    if not name:
+    from opsin.models.timm_networks import timm_name
+
+    name = TIMM.get(model) or (timm_name(model) if model not in TORCHVISION else None)
+    if name is None:
         raise no_weights(model, "timm")
     facts = timm.get_pretrained_cfg(name)
     address = str(facts.hf_hub_id or facts.url or "") if facts else ""
@@ -160,7 +162,7 @@ def _not_had(address: str, model: str, error: Exception) -> DownloadError:
 def _torchvision_files(model: str) -> Iterator[tuple[str, InputContract]]:
     if model in TORCHVISION:
         for weights in torchvision.models.get_model_weights(TORCHVISION[model]):
-            yield weights.url, _torchvision_contract(weights)
+            yield weights.url, _torchvision_contract(weights, model)
 
 
 def _timm_files(model: str) -> Iterator[tuple[str, InputContract]]:
@@ -173,14 +175,18 @@ def _timm_files(model: str) -> Iterator[tuple[str, InputContract]]:
                 yield str(facts.url), timm_contract(asdict(facts))
 
 
-def _torchvision_contract(weights: Any) -> InputContract:
-    """The input that torchvision's transforms of these weights make."""
+def _torchvision_contract(weights: Any, model: str) -> InputContract:
+    """The input that torchvision's transforms of these weights make.
+
+    Its GoogLeNet, converted from TensorFlow, turns that into [-1, 1] inside the network; ours is fed it directly.
+    """
     facts = weights.transforms()
     side = int(facts.crop_size[0])
+    signed = model == "googlenet"
     return InputContract(
-        range=(0.0, 1.0),
-        mean=tuple(facts.mean),
-        std=tuple(facts.std),
+        range=(-1.0, 1.0) if signed else (0.0, 1.0),
+        mean=(0.0, 0.0, 0.0) if signed else tuple(facts.mean),
+        std=(1.0, 1.0, 1.0) if signed else tuple(facts.std),
         height=side,
         width=side,
         crop_share=side / facts.resize_size[0],

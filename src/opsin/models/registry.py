@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
+from functools import partial
 from typing import Any
 
 from opsin.config import ModelConfig, field_names, from_dict
 from opsin.errors import ConfigError, nearest
 from opsin.models.backbone import Backbone
+from opsin.models.classic import VGG16, AlexNet, AlexNetOptions, ClassicOptions, LeNet5, LeNetOptions
 from opsin.models.dense import Dense, DenseOptions
+from opsin.models.googlenet import GoogLeNet, GoogLeNetOptions
 from opsin.models.heads import HEAD, class_head
 from opsin.models.layers import seeded
 from opsin.models.mobile import EfficientNetLiteOptions, MobileNetV2Options, efficientnet_lite0, mobilenet_v2
@@ -21,6 +24,7 @@ from opsin.models.small import Small, SmallOptions
 from opsin.models.smp import ARCHITECTURES, SmpOptions, SmpSegmenter
 from opsin.models.tiny import Tiny, TinyOptions
 from opsin.models.unet import DecoderOptions, Segmenter, UNet, UNetOptions
+from opsin.models.xception import Xception, XceptionOptions
 
 LEARNED_INPUT = "learned_input"
 """The one option that every network has: begin with a learned normalization of the input."""
@@ -117,6 +121,42 @@ ENTRIES: dict[str, ModelEntry] = {
             build=UNet,
         ),
         ModelEntry(
+            name="lenet5",
+            description="LeNet-5: two convolutions with mean pooling, tanh. For digits.",
+            source="LeCun et al. 1998, Proceedings of the IEEE 86.",
+            default_size=(1, 28, 28),
+            options_type=LeNetOptions,
+            build=LeNet5,
+            family="1998: learned convolutions with shared weights and pooling, trained end to end, for digits.",
+        ),
+        ModelEntry(
+            name="alexnet",
+            description="AlexNet: five convolutions, local response normalization, dense layers.",
+            source="Krizhevsky et al. 2012; widths of arXiv 1404.5997.",
+            default_size=(3, 224, 224),
+            options_type=AlexNetOptions,
+            build=AlexNet,
+            family="2012: ReLU, dropout and GPUs made a deep network win ImageNet; local response normalization.",
+        ),
+        ModelEntry(
+            name="vgg16",
+            description="VGG16: thirteen 3x3 convolutions, dense layers.",
+            source="Simonyan and Zisserman 2014, arXiv 1409.1556.",
+            default_size=(3, 224, 224),
+            options_type=ClassicOptions,
+            build=VGG16,
+            family="2014: depth from small filters: two 3x3 convolutions see what one 5x5 does, with fewer weights.",
+        ),
+        ModelEntry(
+            name="googlenet",
+            description="GoogLeNet: inception modules, filters of several sizes side by side.",
+            source="Szegedy et al. 2014, arXiv 1409.4842.",
+            default_size=(3, 224, 224),
+            options_type=GoogLeNetOptions,
+            build=GoogLeNet,
+            family="2014: inception modules; 1x1 convolutions that save work; means of maps for dense layers.",
+        ),
+        ModelEntry(
             name="resnet18",
             description="ResNet-18: residual blocks of two 3x3 convolutions.",
             source="He et al. 2015, arXiv 1512.03385.",
@@ -144,6 +184,15 @@ ENTRIES: dict[str, ModelEntry] = {
             family="2017: squeeze and excitation: the means of all maps decide how much each map counts.",
         ),
         ModelEntry(
+            name="xception",
+            description="Xception: depthwise separable convolutions with residual connections.",
+            source="Chollet 2016, arXiv 1610.02357.",
+            default_size=(3, 299, 299),
+            options_type=XceptionOptions,
+            build=Xception,
+            family="2016: space and channels apart: every convolution is depthwise, then 1x1.",
+        ),
+        ModelEntry(
             name="mobilenet_v2",
             description="MobileNetV2: inverted residual blocks, cheap enough for a phone.",
             source="Sandler et al. 2018, arXiv 1801.04381.",
@@ -166,19 +215,33 @@ ENTRIES: dict[str, ModelEntry] = {
 
 
 def get_entry(name: str) -> ModelEntry:
-    """The architecture of this name.
+    """The architecture of this name: one of ours, else one of timm's, as `timm/NAME` or NAME.
 
     Raises:
         ConfigError: there is none; the nearest name is given.
     """
+    if name in ENTRIES:
+        return ENTRIES[name]
     if name in ARCHITECTURES:
         do = "train it on images with masks, or choose another network"
         raise ConfigError("this network gives masks, not labels or boxes", where="model", got=name, do=do)
-    if name not in ENTRIES:
+    # timm takes seconds to import: it is asked only for names that are not ours
+    from opsin.models.timm_networks import PREFIX, TimmBackbone, TimmOptions, timm_facts, timm_name
+
+    theirs = timm_name(name)
+    if theirs is None:
         close = nearest(name, ENTRIES)
         do = f"did you mean `{close}`?" if close else "`opsin models` lists them"
-        raise ConfigError("unknown network", where="model", got=name, expected=", ".join(ENTRIES), do=do)
-    return ENTRIES[name]
+        expected = f"{', '.join((*ENTRIES, *ARCHITECTURES))}; or a network of timm"
+        raise ConfigError("unknown network", where="model", got=name, expected=expected, do=do)
+    return ModelEntry(
+        name=PREFIX + theirs,
+        description="A network of timm.",
+        source="https://github.com/huggingface/pytorch-image-models",
+        default_size=timm_facts(theirs)["input_size"],
+        options_type=TimmOptions,
+        build=partial(TimmBackbone, theirs),
+    )
 
 
 def resolve_options(

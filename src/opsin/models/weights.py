@@ -22,9 +22,9 @@ from opsin.io.tensors import read_tensors, read_torch_weights
 from opsin.models import published
 from opsin.models.backbone import Backbone
 from opsin.models.contracts import INPUT_RANGES, InputContract, named_contract
-from opsin.models.naming import HEAD, NamingName, namings
+from opsin.models.naming import BY_NAMING, HEAD, UNUSED, NamingName, namings
 from opsin.models.network import Network
-from opsin.models.registry import ModelSpec, build_backbone, build_network, get_entry
+from opsin.models.registry import ENTRIES, ModelSpec, build_backbone, build_network, get_entry
 
 CONTRACT_KEY = "opsin.input"
 """Where the header of a safetensors file may hold an `InputContract`, as JSON."""
@@ -145,7 +145,16 @@ def pretrained_network(pretrained: Pretrained) -> Network:
         width=contract.width,
         options=dict(pretrained.options),
     )
-    network = build_network(spec, {"logits": len(pretrained.head["weight"])}, seed=0)
+    outputs = {"logits": len(pretrained.head["weight"])}
+    if pretrained.model in ENTRIES:  # all their numbers come from the weights: random ones would take seconds
+        with torch.device("meta"):
+            network = build_network(spec, outputs)
+        network = network.to_empty(device="cpu")
+        for name, counter in network.named_buffers():
+            if name.endswith(STEP_COUNTER):
+                counter.zero_()
+    else:
+        network = build_network(spec, outputs, seed=0)
     load_pretrained(network.backbone, pretrained)
     load_head(network.heads["logits"], pretrained)
     return network.eval()
@@ -210,11 +219,19 @@ def _converted(
 ) -> Pretrained:
     """The tensors under our names, checked against the network."""
     naming, renamed = _renamed(tensors, model, file)
+    options = BY_NAMING.get((model, naming), {}) | options
+    unused = [name for name in renamed if name.startswith(UNUSED.get(model, ("unused.",)))]
+    renamed = {name: tensor for name, tensor in renamed.items() if name not in unused}
+    if unused:
+        notes = (*notes, f"{len(unused)} tensors of further classifiers are left out")
     head = {name.removeprefix(f"{HEAD}."): renamed.pop(name) for name in list(renamed) if name.startswith(f"{HEAD}.")}
     spec = ModelSpec(name=model, channels=3, height=contract.height, width=contract.width, options=options)
     with torch.device("meta"):
         needed = build_backbone(spec).state_dict()
     needed = {name: tensor for name, tensor in needed.items() if not name.endswith(STEP_COUNTER)}
+    for name, tensor in renamed.items():
+        if name in needed and needed[name].ndim == 2 and tensor.ndim == 4:  # timm's VGG: dense layers as convolutions
+            renamed[name] = tensor.flatten(1)
     _check(renamed, needed, file, what=f"the weights do not fit network `{model}`")
     notes = (*notes, f"{naming} names", f"input {contract}")
     return Pretrained(
@@ -242,6 +259,8 @@ def _renamed(tensors: Mapping[str, Tensor], model: str, file: str) -> tuple[Nami
             for name, tensor in tensors.items()
             if name.startswith("heads.logits.")
         }
+    if model not in ENTRIES:
+        return "timm", _of_timm(tensors, model)
     known = {naming: {theirs: ours for ours, theirs in names.items()} for naming, names in namings(model).items()}
     if not known:
         raise ConfigError(f"no published weights are known for network `{model}`", where=printable(file), got=model)
@@ -252,6 +271,26 @@ def _renamed(tensors: Mapping[str, Tensor], model: str, file: str) -> tuple[Nami
         layer, _, kind = name.rpartition(".")
         renamed[f"{known[naming].get(layer, layer)}.{kind}"] = tensor
     return naming, renamed
+
+
+def _of_timm(tensors: Mapping[str, Tensor], model: str) -> dict[str, Tensor]:
+    """Timm's own names for a network of timm: all under `model`, but for the classifier.
+
+    A classifier of several layers is no head of ours: it is put under `unused`.
+    """
+    from opsin.models.timm_networks import timm_facts, timm_name
+
+    classifier = timm_facts(timm_name(model) or model)["classifier"]
+    renamed = {}
+    for name, tensor in tensors.items():
+        layer, _, kind = name.rpartition(".")
+        if layer == classifier:
+            renamed[f"{HEAD}.{kind}"] = tensor.flatten(1) if tensor.ndim == 4 else tensor
+        elif not isinstance(classifier, str) and layer.startswith(tuple(classifier)):
+            renamed[f"unused.{name}"] = tensor
+        else:
+            renamed[f"model.{name}"] = tensor
+    return renamed
 
 
 def _check(given: Mapping[str, Tensor], needed: Mapping[str, Tensor], file: str, *, what: str) -> None:
