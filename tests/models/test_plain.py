@@ -160,3 +160,34 @@ def test_every_head_of_the_dense_networks_starts_with_zero_biases() -> None:
         outputs = network(torch.zeros(2, 1, 16, 16))
         assert {key: tuple(value.shape) for key, value in outputs.items()} == {"logits": (2, 4), "box": (2, 4)}
         assert all(not head.bias.any() for head in network.heads.values())
+
+
+def test_a_separable_layer_has_a_filter_for_each_map_and_a_1x1_convolution() -> None:
+    plain, split = (
+        make_plain(filters=(16, 32), batch_norm=False, separable=s).backbone.blocks[1] for s in (False, True)
+    )
+    sizes = [sum(p.numel() for p in block.parameters()) for block in (plain, split)]
+    assert sizes == [16 * 32 * 9 + 32, 16 * 9 + 16 * 32 + 32]
+
+
+def test_a_residual_block_adds_what_its_second_convolution_sees() -> None:
+    networks = [make_plain(filters=(4,), second_conv=name).eval() for name in ("plain", "residual")]
+    networks[1].load_state_dict(networks[0].state_dict())
+    maps = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    plain, residual = (network.backbone.blocks[0] for network in networks)
+    seen = plain.relu(plain.pool(plain.norm(plain.conv(maps))))
+    torch.testing.assert_close(residual(maps), plain(maps) + seen)
+
+
+def test_response_norm_is_alexnets_formula() -> None:
+    block = make_plain(filters=(8,), response_norm=True).eval().backbone.blocks[0]
+    maps = torch.rand(1, 8, 2, 2, generator=torch.Generator().manual_seed(0))
+    found = block.response_norm(maps)
+    near = maps[0, 1:6].square().sum(dim=0)  # channel 3 and two to either side
+    torch.testing.assert_close(found[0, 3], maps[0, 3] / (2 + 1e-4 / 5 * near) ** 0.75)
+
+
+def test_with_global_pooling_any_size_is_taken() -> None:
+    network = make_plain(filters=(8, 16), global_pool=True).eval()
+    assert network(torch.zeros(1, 3, 50, 70))["logits"].shape == (1, 10)
+    assert network.backbone.num_features == 16

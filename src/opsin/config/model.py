@@ -9,6 +9,7 @@ from opsin.config.checks import require
 
 BlockName = Literal["plain", "residual"]
 StemName = Literal["full", "small"]
+SecondName = Literal["none", "plain", "residual"]
 UpsampleName = Literal["transpose", "bilinear", "nearest"]
 
 
@@ -44,6 +45,14 @@ class ModelConfig:
         Share of activations dropped before the logits.
     downsample
         How the plain CNN halves its maps: max pooling or stride 2.
+    separable
+        Depthwise-separable convolutions in the plain CNN, from its second layer on.
+    second_conv
+        A second convolution in each block of the plain CNN: none, plain, or residual (added to what it sees).
+    response_norm
+        Local response normalization after each block of the plain CNN, as in AlexNet.
+    global_pool
+        The mean of each map for the plain CNN's dense layers, instead of all its pixels: it then takes any size.
     block
         Blocks of the U-Net: plain, or residual.
     stem_stride
@@ -69,6 +78,10 @@ class ModelConfig:
     dense_dropout: float | None = None
     dropout: float | None = None
     downsample: Literal["pool", "stride"] | None = None
+    separable: bool | None = None
+    second_conv: SecondName | None = None
+    response_norm: bool | None = None
+    global_pool: bool | None = None
     block: BlockName | None = None
     stem_stride: int | None = None
     upsample: UpsampleName | None = None

@@ -129,6 +129,9 @@ class _LastMaps(nn.Module):
 
 def _body_and_layers(backbone: Backbone) -> tuple[nn.Module, dict[str, nn.Module]]:
     """What gives the maps, and the layers from there to the features, by name."""
+    if isinstance(backbone, Plain) and backbone.any_size:
+        do = "use it as it is: global pooling takes images of any size"
+        raise ConfigError("this network needs no conversion", got="plain with global_pool", do=do)
     if isinstance(backbone, Plain):
         return nn.Sequential(*backbone.blocks), _named(backbone.dense) | {"dropout": backbone.dropout}
     if isinstance(backbone, Dense):

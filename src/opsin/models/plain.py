@@ -9,6 +9,7 @@ from typing import Literal, cast
 from torch import Tensor, nn
 
 from opsin.config import require
+from opsin.config.model import SecondName
 from opsin.models.backbone import Backbone
 from opsin.models.layers import check_dropout, check_min_side, check_widths, dense_stack, keras_init
 
@@ -25,6 +26,10 @@ class PlainOptions:
     dense_dropout: float = 0.0
     dropout: float = 0.0
     downsample: Literal["pool", "stride"] = "pool"
+    separable: bool = False
+    second_conv: SecondName = "none"
+    response_norm: bool = False
+    global_pool: bool = False
 
     def __post_init__(self) -> None:
         check_widths("filters", self.filters)
@@ -33,20 +38,59 @@ class PlainOptions:
         require(self.kernel_size > 0 and self.kernel_size % 2 == 1, "kernel_size", self.kernel_size, "an odd number")
 
 
+def separable(inputs: int, outputs: int, side: int, *, stride: int, padding: int) -> nn.Sequential:
+    """A convolution in two: each map by a filter of its own, then 1x1 over the maps.
+
+    Source: Chollet 2017, arXiv 1610.02357, section 1.
+    """
+    depthwise = nn.Conv2d(inputs, inputs, side, stride=stride, padding=padding, groups=inputs, bias=False)
+    return nn.Sequential(depthwise, nn.Conv2d(inputs, outputs, 1))
+
+
+class Second(nn.Module):
+    """Convolution - [batch norm] - ReLU that keeps the size of its maps; as a residual, what it sees is added.
+
+    Source of the residual: He et al. 2016, arXiv 1512.03385, section 3.
+    """
+
+    def __init__(self, channels: int, options: PlainOptions) -> None:
+        super().__init__()
+        make = separable if options.separable else nn.Conv2d
+        self.conv = make(channels, channels, options.kernel_size, stride=1, padding=options.kernel_size // 2)
+        self.norm = nn.BatchNorm2d(channels) if options.batch_norm else nn.Identity()
+        self.relu = nn.ReLU()
+        self.residual = options.second_conv == "residual"
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Maps float [B, C, H, W] to [B, C, H, W]."""
+        found: Tensor = self.relu(self.norm(self.conv(maps)))
+        return maps + found if self.residual else found
+
+
 class PlainBlock(nn.Module):
     """Convolution - [batch norm] - 2x2 max pooling - ReLU - [dropout], or the same with stride 2 and no pooling.
 
-    ReLU is monotone, so it comes after the pooling with the same result at a quarter of the work.
+    ReLU is monotone, so it comes after the pooling with the same result at a quarter of the work. Then, on request, a
+    second convolution and a local response normalization, with the constants of AlexNet.
+
+    Args:
+        inputs, outputs: channels.
+        options: of the network.
+        first: the block sees the image; its convolution is never separable.
     """
 
-    def __init__(self, inputs: int, outputs: int, options: PlainOptions) -> None:
+    def __init__(self, inputs: int, outputs: int, options: PlainOptions, *, first: bool) -> None:
         super().__init__()
         pool = options.downsample == "pool"
-        side = options.kernel_size
-        self.conv = nn.Conv2d(inputs, outputs, side, stride=1 if pool else 2, padding=side // 2)
+        make = nn.Conv2d if first or not options.separable else separable
+        self.conv = make(
+            inputs, outputs, options.kernel_size, stride=1 if pool else 2, padding=options.kernel_size // 2
+        )
         self.norm = nn.BatchNorm2d(outputs) if options.batch_norm else nn.Identity()
         self.pool = nn.MaxPool2d(2) if pool else nn.Identity()
         self.relu = nn.ReLU()
+        self.second = nn.Identity() if options.second_conv == "none" else Second(outputs, options)
+        self.response_norm = nn.LocalResponseNorm(5, k=2.0) if options.response_norm else nn.Identity()
         self.dropout = nn.Dropout2d(options.conv_dropout) if options.conv_dropout else nn.Identity()
 
     def before_pool(self, maps: Tensor) -> Tensor:
@@ -56,12 +100,20 @@ class PlainBlock(nn.Module):
 
     def after_pool(self, maps: Tensor) -> Tensor:
         """The block's output from what `before_pool` gave."""
-        output: Tensor = self.dropout(self.relu(self.pool(maps)))
+        output: Tensor = self.dropout(self.response_norm(self.second(self.relu(self.pool(maps)))))
         return output
 
     def forward(self, maps: Tensor) -> Tensor:
         """Maps float [B, inputs, H, W] to [B, outputs, H//2, W//2] (rounded up by stride)."""
         return self.after_pool(self.before_pool(maps))
+
+
+class GlobalMean(nn.Module):
+    """The mean of each map. Source: Lin et al. 2013, arXiv 1312.4400, section 3.2."""
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Maps float [B, C, H, W] to [B, C]."""
+        return maps.mean((2, 3))
 
 
 class Plain(Backbone):
@@ -86,11 +138,14 @@ class Plain(Backbone):
         pool = options.downsample == "pool"
         self.min_side = 2 ** len(options.filters) if pool else 1
         check_min_side("plain", height, width, self.min_side)
-        self.blocks = nn.ModuleList(PlainBlock(i, o, options) for i, o in pairwise([channels, *options.filters]))
+        widths = pairwise([channels, *options.filters])
+        self.blocks = nn.ModuleList(PlainBlock(i, o, options, first=n == 0) for n, (i, o) in enumerate(widths))
         for _ in options.filters:
             height, width = (height // 2, width // 2) if pool else (-(-height // 2), -(-width // 2))
-        num_flat = (options.filters[-1] if options.filters else channels) * height * width
-        self.flatten = nn.Flatten()
+        num_maps = options.filters[-1] if options.filters else channels
+        num_flat = num_maps if options.global_pool else num_maps * height * width
+        self.any_size = options.global_pool
+        self.flatten = GlobalMean() if options.global_pool else nn.Flatten()
         self.dense = dense_stack(num_flat, options.dense, batch_norm=options.batch_norm, dropout=options.dense_dropout)
         self.dropout = nn.Dropout(options.dropout) if options.dropout else nn.Identity()
         self.num_features = options.dense[-1] if options.dense else num_flat
