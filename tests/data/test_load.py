@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +84,31 @@ def test_the_fingerprint_changes_with_pixels_labels_and_splits_and_with_nothing_
         load({"images": images, "labels": labels}, config=DataConfig(split_seed=1)),
     ]
     assert len({plain, *(data.fingerprint() for data in others)}) == 4
+
+
+def test_copies_of_a_file_are_drawn_into_one_split_and_counted(tmp_path: Path, photos) -> None:
+    root = photos({"a": 10, "b": 10})
+    for i in range(5):
+        shutil.copy(root / "a" / f"{i}.png", root / "a" / f"copy-of-{i}.png")
+    shutil.copy(root / "a" / "9.png", root / "b" / "9-again.png")
+    for seed in range(5):
+        dataset = load(root, config=DataConfig(split_seed=seed))
+        place = {name: split for split, source in dataset.splits.items() for name in source.ids}
+        assert all(place[f"a/{i}.png"] == place[f"a/copy-of-{i}.png"] for i in range(5))
+        assert place["a/9.png"] == place["b/9-again.png"]
+        assert "6 samples are exact copies of another: copies were kept in one split" in dataset.notes
+
+
+def test_equal_arrays_are_drawn_into_one_split_and_a_set_without_copies_is_drawn_as_ever() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 3), dtype=np.uint8)
+    labels = np.arange(40) % 2
+    before = load({"images": images, "labels": labels})
+    images[30:] = images[:10]
+    after = load({"images": images, "labels": labels})
+    place = {name: split for split, source in after.splits.items() for name in source.ids}
+    assert all(place[f"sample/{i:05d}"] == place[f"sample/{i + 30:05d}"] for i in range(10))
+    assert [len(split) for split in before.splits.values()] == [32, 4, 4]
+    assert not any("copies" in note for note in before.notes)
 
 
 def test_a_data_set_shows_itself_in_notebooks_with_names_escaped(tmp_path: Path, photos) -> None:

@@ -8,11 +8,14 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from opsin.config import DataConfig
 from opsin.data.catalogue import ENTRIES, Entry
+from opsin.data.copies import first_copies
 from opsin.data.found import Found
 from opsin.data.labels import check_labels
-from opsin.data.samples import Dataset, Source
+from opsin.data.samples import Dataset, Ints, Source
 from opsin.data.splits import divide, first_samples, hold_out, parse_subset
 from opsin.errors import ConfigError, DataError, nearest
 from opsin.types import SPLITS, SplitName
@@ -243,18 +246,29 @@ def _splits(found: Found, config: DataConfig, *, drawn: bool) -> tuple[dict[Spli
         if not drawn:
             return first_samples({"test": found.pool}, subset), ["undivided set, all taken as test"]
         check_labels({"train": found.pool}, found.classes, where=found.root or found.name)
-        splits = first_samples(divide(found.pool, config), subset)
+        copies = _copies(found, found.pool, notes)
+        splits = first_samples(divide(found.pool, config, copies), subset)
         notes.append(f"train, val and test were drawn with {_manner(found.pool, config)}")
     else:
         before = {name: size for name, size in subset.items() if name in found.splits}
         splits = first_samples(found.splits, before)
         if drawn and "train" in splits and "val" not in splits:
-            splits |= hold_out(splits["train"], config)
+            splits |= hold_out(splits["train"], config, _copies(found, splits["train"], notes))
             notes.append(f"val was drawn from train with {_manner(splits['train'], config)}")
         splits = first_samples(splits, {name: size for name, size in subset.items() if name not in before})
     if subset:
         notes.append(f"subset {config.subset}: the first samples in the publisher's order")
     return splits, notes
+
+
+def _copies(found: Found, source: Source, notes: list[str]) -> Ints | None:
+    """Exact copies in a user's own data, which must not be drawn into two splits; published sets stay as they were."""
+    copies = None if found.published or source.groups is not None else first_copies(source)
+    if copies is not None:
+        number = len(copies) - len(np.unique(copies))
+        subject = "1 sample is an exact copy" if number == 1 else f"{number:,} samples are exact copies"
+        notes.append(f"{subject} of another: copies were kept in one split")
+    return copies
 
 
 def _manner(source: Source, config: DataConfig) -> str:

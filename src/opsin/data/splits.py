@@ -58,22 +58,26 @@ def first_samples(splits: Mapping[SplitName, Source], sizes: Mapping[SplitName, 
     return {name: source.take(np.arange(sizes[name])) if name in sizes else source for name, source in splits.items()}
 
 
-def divide(pool: Source, config: DataConfig) -> dict[SplitName, Source]:
+def divide(pool: Source, config: DataConfig, copies: Ints | None = None) -> dict[SplitName, Source]:
     """Train, val and test drawn from an undivided set: 10 % test, `val_fraction` val."""
-    parts = draw(pool, (TEST_FRACTION, config.val_fraction), config)
+    parts = draw(pool, (TEST_FRACTION, config.val_fraction), config, copies)
     return {"train": pool.take(parts[0]), "val": pool.take(parts[2]), "test": pool.take(parts[1])}
 
 
-def hold_out(train: Source, config: DataConfig) -> dict[SplitName, Source]:
-    """Train and val drawn from a published train split."""
-    parts = draw(train, (config.val_fraction,), config)
+def hold_out(train: Source, config: DataConfig, copies: Ints | None = None) -> dict[SplitName, Source]:
+    """Train and val drawn from a train split."""
+    parts = draw(train, (config.val_fraction,), config, copies)
     return {"train": train.take(parts[0]), "val": train.take(parts[1])}
 
 
-def draw(source: Source, fractions: Sequence[float], config: DataConfig) -> list[Ints]:
+def draw(source: Source, fractions: Sequence[float], config: DataConfig, copies: Ints | None = None) -> list[Ints]:
     """Sample numbers of the rest and of each drawn part, ascending: `[rest, part of fractions[0], ...]`.
 
-    Groups stay whole. Otherwise, when `stratify` is set, each part has each class in its share, to within one sample.
+    Groups stay whole. Otherwise, when `stratify` is set, each part has each class in its share, to within one sample
+    and the copies, which go where their first goes.
+
+    Args:
+        copies: for each sample the number of the first one that is equal to it, int64 `[N]`; None when all differ.
 
     Raises:
         DataError: too few samples or groups to draw from.
@@ -88,7 +92,9 @@ def draw(source: Source, fractions: Sequence[float], config: DataConfig) -> list
     if source.groups is not None:
         part = _draw_groups(strata, source.groups, shares, generator)
     else:
-        part = _draw_samples(strata, shares, generator)
+        first = np.arange(len(source)) if copies is None else copies
+        drawn = np.unique(first)
+        part = _draw_samples(strata[drawn], shares, generator)[np.searchsorted(drawn, first)]
     parts = [np.flatnonzero(part == k) for k in range(len(shares))]
     if any(len(indices) == 0 for indices in parts):
         raise DataError(
