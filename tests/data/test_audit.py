@@ -157,3 +157,14 @@ def test_a_leak_behind_a_skipped_sample_is_named_rightly(tmp_path: Path) -> None
     samples = pack(found, SizePolicy(height=16, width=16), skip_unreadable=1)
     leaks = check_leaks(found, allow_leaks=True, samples=samples)
     assert leaks[0].samples == ("train: train/b/3.png = val: val/b/copy.png",)
+
+
+def test_exact_copies_alone_are_not_told_a_second_time_as_near_ones_and_one_is_said_in_the_singular() -> None:
+    pictures = np.random.default_rng(5).integers(0, 256, (12, 3, 32, 32), dtype=np.uint8)
+    pictures[8] = pictures[0]
+    labels = np.arange(12) % 2
+    arrays = {"x_train": pictures[:8], "y_train": labels[:8], "x_test": pictures[8:], "y_test": labels[8:]}
+    findings = {finding.kind: finding.message for finding in audit(load(arrays)).findings}
+    assert findings["leak"] == "1 image lies in more than one split, pixel for pixel"
+    assert findings["sizes"].startswith("1 image size (")
+    assert "near-leak" not in findings

@@ -212,22 +212,28 @@ def exact_duplicates(
     within = [c for c in copies if len({name for name, _ in c}) < len(c)]
     conflicts = [c for c in copies if len({_label(rows, *place) for place in c}) > 1]
     leak_severity: Severity = "warning" if dataset.published else "error"
-    kinds: tuple[tuple[str, Severity, list[list[tuple[SplitName, int]]], str], ...] = (
-        ("leak", leak_severity, across, "images lie in more than one split, pixel for pixel"),
-        ("duplicates", "warning", within, "images lie in one split more than once, pixel for pixel"),
-        ("conflicting-labels", "warning", conflicts, "images that are equal pixel for pixel have different labels"),
+    kinds: tuple[tuple[str, Severity, list[list[tuple[SplitName, int]]], str, str], ...] = (
+        ("leak", leak_severity, across, "image lies in", "more than one split, pixel for pixel"),
+        ("duplicates", "warning", within, "image lies in", "one split more than once, pixel for pixel"),
+        ("conflicting-labels", "warning", conflicts, "image has", "copies, pixel for pixel, with different labels"),
     )
     return [
         Finding(
             kind=kind,
             severity=severity,
-            message=f"{len(groups):,} {text}",
+            message=f"{_counted(len(groups), one)} {rest}",
             count=len(groups),
             samples=_named(rows, groups),
         )
-        for kind, severity, groups, text in kinds
+        for kind, severity, groups, one, rest in kinds
         if groups
     ]
+
+
+def _counted(count: int, one: str) -> str:
+    """A number with its noun and verb, as `1 image lies in` or `2 images lie in`."""
+    many = {"image lies in": "images lie in", "image has": "images have", "image of": "images of"}
+    return f"{count:,} {one if count == 1 else many[one]}"
 
 
 def _label(rows: Mapping[SplitName, Samples | Source], split: SplitName, i: int) -> int | None:
@@ -248,7 +254,7 @@ def _readability(dataset: Dataset, name: SplitName, scan: Scan) -> list[Finding]
         Finding(
             kind="unreadable",
             severity="error",
-            message=f"{len(scan.failures):,} images of {name} cannot be read",
+            message=f"{_counted(len(scan.failures), 'image of')} {name} cannot be read",
             count=len(scan.failures),
             samples=tuple(f"{ids[i]}: {reason}" for i, reason in scan.failures),
         )
@@ -268,7 +274,8 @@ def _near_duplicates(
         train = scans["train"].thumbs if "train" in scans and name != "train" else None
         if train is not None:
             pairs = near_pairs(scan.thumbs, train, advance=advance)
-            findings += _near_finding(dataset, name, "train", pairs.first, pairs.second, len(scan.thumbs))
+            if not np.isin(pairs.first, exact[name]).all():  # exact copies alone are told of already, as a leak
+                findings += _near_finding(dataset, name, "train", pairs.first, pairs.second, len(scan.thumbs))
             in_train[name] = np.union1d(pairs.first, exact[name])
     return findings, in_train
 
@@ -279,13 +286,13 @@ def _near_finding(
     if not len(first):
         return []
     count = len(np.unique(np.concatenate([first, second]) if split == other else first))
-    place = "the same split" if split == other else other
+    place, verb = "the same split" if split == other else other, "has" if count == 1 else "have"
     ids, other_ids = dataset.splits[split].ids, dataset.splits[other].ids
     return [
         Finding(
             kind="near-duplicates" if split == other else "near-leak",
             severity="info" if split == other else "warning",
-            message=f"{count:,} of {total:,} images of {split} ({count / total:.1%}) have a near copy in {place}",
+            message=f"{count:,} of {total:,} images of {split} ({count / total:.1%}) {verb} a near copy in {place}",
             count=count,
             samples=tuple(
                 f"{split}: {ids[i]} ~ {other}: {other_ids[j]}"
@@ -301,7 +308,8 @@ def _balance(dataset: Dataset) -> list[Finding]:
     for name, counts in dataset.counts().items():
         empty = [dataset.classes[k] for k, count in enumerate(counts) if not count]
         if empty:
-            message = f"{len(empty)} of {len(counts)} classes have no sample in {name}: their scores there are n/a"
+            verb = "has" if len(empty) == 1 else "have"
+            message = f"{len(empty)} of {len(counts)} classes {verb} no sample in {name}: scores there are n/a"
             findings.append(
                 Finding(kind="empty-class", severity="warning", message=message, count=len(empty), samples=tuple(empty))
             )
@@ -309,7 +317,8 @@ def _balance(dataset: Dataset) -> list[Finding]:
         if name == "train" and present:
             low, high = min(present), max(present)
             severity: Severity = "warning" if high >= IMBALANCE * low else "info"
-            message = f"classes have {low:,} to {high:,} training samples"
+            span = f"{low:,} to {high:,}" if low < high else f"{low:,}"
+            message = f"classes have {span} training samples" + (" each" if low == high else "")
             findings.append(Finding(kind="balance", severity=severity, message=message, count=len(counts)))
     return findings
 
@@ -325,7 +334,8 @@ def _sizes(scans: Mapping[SplitName, Scan]) -> list[Finding]:
     span = f"{low[0]}x{low[1]}" if len(counts) == 1 else f"{low[0]} to {high[0]} high, {low[1]} to {high[1]} wide"
     grey = sum(scan.num_grey for scan in scans.values())
     common = tuple(f"{count:,} of {height}x{width}" for (height, width), count in counts.most_common(5))
-    size_message = f"{len(counts):,} image sizes (height x width): {span}"
+    plural = "" if len(counts) == 1 else "s"
+    size_message = f"{len(counts):,} image size{plural} (height x width): {span}"
     return [
         Finding(kind="sizes", severity="info", message=size_message, count=len(counts), samples=common),
         Finding(kind="modes", severity="info", message=f"{grey:,} of {len(sizes):,} images are grey", count=grey),
