@@ -10,7 +10,7 @@ from torchvision.ops import generalized_box_iou_loss
 from opsin.batches.batch import Batch
 from opsin.config import TrainConfig
 from opsin.data.samples import Samples
-from opsin.errors import DataError
+from opsin.errors import ConfigError, DataError
 from opsin.tasks import Localize, Targets, get_task
 from opsin.tasks.localize_scores import THRESHOLDS, weighted_median
 from opsin.types import SizePolicy
@@ -231,3 +231,20 @@ def test_boxes_that_cannot_be_scored_are_refused(boxes: np.ndarray) -> None:
     predictions, targets = split()
     with pytest.raises(DataError, match="cannot be scored"):
         get_task("localize").scores(predictions | {"boxes": boxes}, targets, CLASSES)
+
+
+def test_the_iou_that_makes_a_box_good_is_a_setting_and_is_told() -> None:
+    true = np.float32([[0, 0, 10, 10]] * 3)
+    boxes = np.float32([[0, 0, 10, 10], [0, 0, 10, 7], [0, 0, 10, 5]])  # IoU 1, 0.7, 0.5
+    predictions = {"probabilities": np.float32([[1, 0]] * 3), "boxes": boxes}
+    targets = Targets(ids=("a", "b", "c"), labels=np.zeros(3, np.int64), boxes=true, image_size=(10, 10))
+    shares = {}
+    for good_iou in (0.6, 0.75, 0.5):
+        task = get_task("localize").for_scoring(TrainConfig(good_iou=good_iou))
+        shares[good_iou] = task.scores(predictions, targets, ("x", "y"))["good_boxes"].value
+        assert f"{good_iou:g}" in task.score_kinds["good_boxes"].title
+        assert task.details(predictions, targets, ("x", "y"))["threshold"] == good_iou
+    assert shares == pytest.approx({0.6: 2 / 3, 0.75: 1 / 3, 0.5: 1.0})
+    for wrong in (0.0, 1.5):
+        with pytest.raises(ConfigError, match="good_iou"):
+            TrainConfig(good_iou=wrong)

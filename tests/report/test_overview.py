@@ -1,0 +1,34 @@
+"""The demo: three runs and one page over them, on a fraction of its data."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import opsin.cli.demo as demo
+from opsin.cli import main
+
+FEW = {
+    "digits": {"epochs": 1, "subset": "train=128,val=20,test=20"},
+    "digit_scenes": {"scene_digits": "digits", "scenes": 40, "epochs": 1, "batch_size": 20},
+    "digit_masks": {"classes": "foreground", "scenes": 32, "epochs": 1},
+}
+
+
+def test_the_demo_trains_all_three_tasks_and_writes_one_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(demo, "SETTINGS", FEW)
+    assert main(["demo", "--out", str(tmp_path), "--json", "--quiet"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [Path(run).name for run in told["runs"]] == list(FEW)
+    page = Path(told["report"]).read_text(encoding="utf-8")
+    for question in ("What is it?", "What is it, and where?", "Which pixels?"):
+        assert question in page
+    for data in FEW:
+        assert f'href="{data}/report.html"' in page
+        assert (Path(told["report"]).parent / data / "report.html").is_file()
+    assert "<script" not in page
+    assert 'src="http' not in page
