@@ -127,3 +127,10 @@ def test_another_answer_than_the_golden_one_is_refused(folder: Path) -> None:
         next(p for p in found.network.parameters() if p.requires_grad).mul_(1.5)
     with pytest.raises(ArtifactError, match="answers otherwise"):
         check_golden(folder, found)
+
+
+def test_a_run_that_has_no_network_yet_says_how_it_goes_on(tmp_path: Path) -> None:
+    write_json(tmp_path / "config.json", {})
+    with pytest.raises(ArtifactError) as caught:
+        load(tmp_path / "model")
+    assert "--resume" in str(caught.value.do)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -77,7 +78,7 @@ def test_files_that_cannot_be_read_are_listed_over_all_batches(run: Run, photos:
 
 
 def test_a_path_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no such file"):
+    with pytest.raises(InputError, match="no image file"):
         image_files([tmp_path / "gone.png"])
 
 
@@ -91,3 +92,10 @@ def test_a_folder_is_taken_in_natural_order(photos: Path) -> None:
     (photos / "10.png").write_bytes((photos / "0.png").read_bytes())
     assert [path.stem for path in image_files([photos])] == [str(i) for i in range(11)]
     (photos / "10.png").unlink()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names here")
+def test_a_pipe_is_refused_as_what_it_is(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    with pytest.raises(InputError, match="a pipe"):
+        image_files([tmp_path / "pipe.jpg"])

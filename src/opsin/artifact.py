@@ -112,7 +112,13 @@ def verify(folder: Path) -> None:
     """
     manifest_path = folder / "manifest.json"
     if not manifest_path.is_file():
-        raise ArtifactError("no artefact here", where=folder, expected=f"{', '.join(PARTS)} and manifest.json")
+        unfinished = (folder.parent / "config.json").is_file()
+        do = (
+            "the run has no network yet: `opsin train DATA --name NAME --resume` goes on with it"
+            if unfinished
+            else None
+        )
+        raise ArtifactError("no artefact here", where=folder, expected=f"{', '.join(PARTS)} and manifest.json", do=do)
     try:
         manifest = read_json(manifest_path)
     except OpsinError as error:

@@ -172,7 +172,10 @@ def image_files(paths: Iterable[Path]) -> list[Path]:
         elif path.is_file():
             found.append(path)
         else:
-            raise InputError("no such file or folder", where=path)
+            got = "a pipe, a socket or a device" if path.exists() else None
+            raise InputError(
+                "no image file or folder", where=path, got=got, expected="a file or a folder that is there"
+            )
     return found
 
 

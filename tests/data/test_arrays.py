@@ -114,3 +114,16 @@ def test_an_npz_with_objects_is_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "o.npz", images=IMAGES, labels=np.array([{}] * 40, dtype=object))
     with pytest.raises(InputError):
         load(tmp_path / "o.npz")
+
+
+def test_a_set_without_samples_says_so() -> None:
+    with pytest.raises(DataError, match="no images"):
+        load({"images": np.zeros((0, 8, 8, 3), np.uint8), "labels": np.zeros(0, np.int64)})
+
+
+def test_labels_that_are_python_objects_are_refused_with_the_way_to_save_names(tmp_path: Path) -> None:
+    file = tmp_path / "objects.npz"
+    np.savez(file, images=np.zeros((2, 8, 8, 3), np.uint8), labels=np.array(["a", "b"], dtype=object))
+    with pytest.raises(InputError, match="Python objects") as caught:
+        load(file)
+    assert "labels.astype('str')" in str(caught.value.do)

@@ -130,3 +130,21 @@ def test_groups_stay_whole_when_drawn_and_are_refused_in_two_given_splits(photos
 def test_a_table_that_cannot_be_used_is_refused(photos, header: str, rows: list[str], message: str) -> None:
     with pytest.raises((DataError, InputError), match=message):
         load(table(photos({"x": 2}), rows, header))
+
+
+@pytest.mark.parametrize(
+    ("header", "what", "do"),
+    [
+        ("path,label,note", "columns that are not known", "remove note"),
+        ("file,kind", "not the columns that it needs", "path, label is missing"),
+        ("path,lable", "not the columns that it needs", "`label`"),
+    ],
+)
+def test_a_table_with_other_columns_is_refused_with_what_to_change(
+    header: str, what: str, do: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "table.csv"
+    file.write_text(f"{header}\n{','.join('a' for _ in header.split(','))}\n")
+    with pytest.raises(DataError, match=what) as caught:
+        load(file)
+    assert do in str(caught.value.do)

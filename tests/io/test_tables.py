@@ -112,3 +112,12 @@ def test_xml_limits_can_be_set(tmp_path: Path) -> None:
         read_xml(path, max_depth=2)
     with pytest.raises(AnnotationError, match="too large"):
         read_xml(path, max_bytes=5)
+
+
+@pytest.mark.parametrize(("encoding", "named"), [("latin-1", "0xe9"), ("utf-16", "UTF-16")])
+def test_a_table_in_another_encoding_is_refused_with_how_to_save_it(encoding: str, named: str, tmp_path: Path) -> None:
+    file = tmp_path / "table.csv"
+    file.write_bytes("path,label\na.png,café\n".encode(encoding))
+    with pytest.raises(AnnotationError, match=named) as caught:
+        read_table(file)
+    assert "UTF-8" in str(caught.value.do)

@@ -198,6 +198,12 @@ def read_csv(path: Path) -> Found:
     )
 
 
+def _rename_or_remove(missing: Sequence[str], unknown: Sequence[str]) -> str:
+    if missing:
+        return f"name the columns in the first line; {', '.join(missing)} is missing"
+    return f"remove {', '.join(unknown[:NUM_NAMED])}: nothing is read from them, and nothing should seem to be"
+
+
 def _check_columns(rows: Sequence[Mapping[str, str]], path: Path) -> None:
     columns = list(rows[0])
     missing = [name for name in ("path", "label") if name not in columns]
@@ -205,11 +211,11 @@ def _check_columns(rows: Sequence[Mapping[str, str]], path: Path) -> None:
     if missing or unknown:
         close = nearest(unknown[0], COLUMNS) if unknown else None
         raise DataError(
-            "the table has not the columns that it needs",
+            "the table has not the columns that it needs" if missing else "the table has columns that are not known",
             where=path,
             got=", ".join(columns),
             expected="path,label and perhaps split,group",
-            do=f"did you mean `{close}` by `{unknown[0]}`?" if close else None,
+            do=f"did you mean `{close}` by `{unknown[0]}`?" if close else _rename_or_remove(missing, unknown),
         )
     for name in columns:
         blank = [i + 2 for i, row in enumerate(rows) if not row[name].strip()]

@@ -100,7 +100,7 @@ def _read_npy_stream(stream: IO[bytes], size: int, name: object) -> np.ndarray:
 
 def _check_dtype(dtype: np.dtype, name: object) -> None:
     if dtype.hasobject:
-        do = "save plain numbers: numpy.savez(file, images=images.astype('uint8'), labels=labels.astype('int64'))"
+        do = "save plain numbers or text, e.g. images.astype('uint8'), labels.astype('int64') or labels.astype('str')"
         raise ArrayError("an array of Python objects", where=printable(name), got=dtype, expected="numbers", do=do)
     if dtype.kind not in "biufSU" or dtype.names is not None or dtype.subdtype is not None:
         raise ArrayError("an array of a refused type", where=printable(name), got=dtype, expected="numbers or text")

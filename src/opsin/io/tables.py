@@ -34,8 +34,8 @@ def read_table(path: PathLike, max_bytes: int = MAX_TABLE_BYTES, max_rows: int =
             is named).
     """
     data = read_bytes(path, AnnotationError, max_bytes)
+    text = _decoded(data, path)
     with refusing(AnnotationError, path, "not a readable CSV file"):
-        text = data.decode("utf-8-sig")
         first_line = text.splitlines()[0] if text else ""
         delimiter = max(DELIMITERS, key=first_line.count)
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
@@ -53,6 +53,20 @@ def read_table(path: PathLike, max_bytes: int = MAX_TABLE_BYTES, max_rows: int =
     if not rows:
         raise AnnotationError("a table without rows", where=printable(path), expected="a header and at least one row")
     return rows
+
+
+def _decoded(data: bytes, path: PathLike) -> str:
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        utf16 = data[:2] in (b"\xff\xfe", b"\xfe\xff")
+        raise AnnotationError(
+            "a table in another encoding",
+            where=f"{printable(path)}, byte {error.start}",
+            got="UTF-16" if utf16 else f"byte 0x{data[error.start]:02x}, which is no UTF-8",
+            expected="UTF-8",
+            do="save it as UTF-8 (in a spreadsheet: `CSV UTF-8`)",
+        ) from error
 
 
 def _check_names(names: list[str], path: PathLike) -> None:
