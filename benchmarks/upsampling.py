@@ -218,7 +218,7 @@ def tell(found: Mapping[str, Any], ways: Sequence[str]) -> None:
         print(f"{name:22}" + "".join(f"{words(found['scores'][way][name]):>28}" for way in ways))
     print(f"{'parameters':22}" + "".join(f"{found['parameters'][way]:>28,}" for way in ways))
     print(f"{'seconds':22}" + "".join(f"{found['seconds'][way]:>28.0f}" for way in ways))
-    print("\nline in the spectrum of the logits, dB above its neighbours (0: none)")
+    print("\nline in the spectrum of the logits, dB above what its neighbours lead to expect (0: none)")
     for p in PERIODS:
         row = (words(found["checkerboard"][way]["line_db"][str(p)], 1) for way in ways)
         print(f"{f'period {p} px':22}" + "".join(f"{cell:>28}" for cell in row))
@@ -274,7 +274,7 @@ def draw(
         spectrum.legend()
         bars.axhline(0, color="#1a1e24", linewidth=0.8)
         bars.set_xticks(range(len(PERIODS)), [f"{p} px" for p in PERIODS])
-        bars.set(xlabel="period", ylabel="dB above the neighbours")
+        bars.set(xlabel="period", ylabel="dB above what the neighbours lead to expect")
         bars.set_title("Lines of the grid, mean over seeds", loc="left", pad=16)
         shown = [("photo", np.asarray(samples.images[image]).transpose(1, 2, 0)[place], None)]
         shown += [(way, answers[way, 0].margins[image][place], "RdBu_r") for way in ways]

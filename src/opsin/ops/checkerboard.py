@@ -43,19 +43,23 @@ def power_spectrum(maps: NDArray[np.floating]) -> tuple[Floats, Floats]:
 
 
 def line_excess(frequencies: Floats, power: Floats, period: int) -> float:
-    """By how many decibels the power at the frequency 1 / period stands above the median of its neighbours.
+    """By how many decibels the power at the frequency 1 / period stands above what its neighbours lead to expect.
 
-    0 is no line; 10 is ten times the power. NaN where a neighbour has no power at all.
+    That is a straight line through the neighbours' decibels: spectra of photos fall, and a fall is no line. 0 is no
+    line; 10 is ten times the power; NaN where some neighbour has no power at all. At 1/2 there are neighbours on one
+    side alone, and interpolation leaves no power there, so that it comes out negative.
 
     Args:
         frequencies, power: of `power_spectrum`.
         period: pixels, 2 or more; 1 / period is one of the frequencies.
     """
     place = int(np.abs(frequencies - 1 / period).argmin())
-    offsets = np.abs(np.arange(len(power)) - place)
-    near = power[(offsets > GUARD_BINS) & (offsets <= GUARD_BINS + NEIGHBOUR_BINS)]
-    typical = float(np.median(near)) if len(near) else 0.0
-    return float(10 * np.log10(power[place] / typical)) if typical > 0 and power[place] > 0 else float("nan")
+    offsets = np.arange(len(power)) - place
+    near = (np.abs(offsets) > GUARD_BINS) & (np.abs(offsets) <= GUARD_BINS + NEIGHBOUR_BINS) & (frequencies > 0)
+    if near.sum() < 2 or not (power[near] > 0).all() or power[place] <= 0:
+        return float("nan")
+    _, expected = np.polyfit(offsets[near], 10 * np.log10(power[near]), 1)
+    return float(10 * np.log10(power[place]) - expected)
 
 
 def edge_phase(masks: NDArray[np.integer], period: int) -> float:
