@@ -39,7 +39,7 @@ def power_spectrum(maps: NDArray[np.floating]) -> tuple[Floats, Floats]:
     for lines in (maps, maps.transpose(0, 2, 1)):
         centred = lines.astype(np.float64) - lines.mean(axis=2, keepdims=True, dtype=np.float64)
         power += (np.abs(np.fft.rfft(centred * window, axis=2)) ** 2).mean(axis=(0, 1)) / 2
-    return np.fft.rfftfreq(side), power
+    return np.asarray(np.fft.rfftfreq(side), np.float64), power
 
 
 def line_excess(frequencies: Floats, power: Floats, period: int) -> float:
