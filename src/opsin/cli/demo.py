@@ -13,7 +13,7 @@ from opsin.cli.options import JsonFlag, QuietFlag
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "digits": {"epochs": 20},
-    "digit_scenes": {"scene_digits": "digits", "scenes": 4000, "epochs": 3, "batch_size": 100},
+    "digit_scenes": {"scene_digits": "digits", "scenes": 4000, "epochs": 2, "batch_size": 100},
     "digit_masks": {"classes": "foreground", "epochs": 8},
 }
 """What is trained, and how it differs from what `opsin train` does: the demo is to end soon."""
