@@ -89,8 +89,9 @@ def test_a_log_with_a_line_that_is_no_event_is_refused_with_the_line(run: Run, l
         _ = run.log
 
 
-def test_a_file_of_a_run_that_is_no_json_object_is_refused(run: Run) -> None:
-    write_json(run.path / "scores.json", [])
+@pytest.mark.parametrize("scores", [[], 3, {"val": 3}])
+def test_scores_that_are_no_json_objects_are_refused(run: Run, scores: object) -> None:
+    write_json(run.path / "scores.json", scores)
     with pytest.raises(RunError, match=r"scores\.json"):
         _ = run.scores
 

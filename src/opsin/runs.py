@@ -100,7 +100,12 @@ class Run:
     @property
     def scores(self) -> dict[str, Any]:
         """Scores with intervals and details, per split. Empty until the run has finished."""
-        return self._json("scores.json")
+        scores = self._json("scores.json")
+        for split, entry in scores.items():
+            if not isinstance(entry, dict):
+                where = f"{self.path / 'scores.json'}: {split}"
+                raise RunError("a file of the run is damaged", where=where, got=entry, expected="an object")
+        return scores
 
     @property
     def log(self) -> list[dict[str, Any]]:
