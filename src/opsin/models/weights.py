@@ -18,10 +18,12 @@ from torch import Tensor, nn
 from opsin.errors import ConfigError, TensorFileError
 from opsin.io.files import PathLike, read_json, sha256_file
 from opsin.io.gate import first_bytes, printable
+from opsin.io.hdf5 import HDF5_MAGIC, read_keras_layers
 from opsin.io.tensors import read_tensors, read_torch_weights
 from opsin.models import published
 from opsin.models.backbone import Backbone
 from opsin.models.contracts import INPUT_RANGES, InputContract, named_contract
+from opsin.models.keras_weights import from_keras
 from opsin.models.naming import BY_NAMING, HEAD, UNUSED, NamingName, namings
 from opsin.models.network import Network
 from opsin.models.registry import ENTRIES, ModelSpec, build_backbone, build_network, get_entry
@@ -79,21 +81,27 @@ def find_pretrained(weights: str, model: str, *, input_range: str | None = None)
 
 
 def read_pretrained(path: PathLike, model: str, *, input_range: str | None = None) -> Pretrained:
-    """Weights for `model` from a file: safetensors, torch (.pth), or an artefact's weights.safetensors.
+    """Weights for `model` from a file: safetensors (also an artefact's), torch (.pth), or Keras' HDF5 (.h5).
 
     Raises:
         TensorFileError: another format, or tensors that do not fit the network.
         ConfigError: the preprocessing that the weights need is not known, or no weights are known for the network.
     """
     get_entry(model)
-    tensors, metadata = _read(path)
     sha256 = sha256_file(path)
-    known = published.recognize(sha256, model)
+    known = published.recognize(path, sha256, model)
+    keras = first_bytes(path, TensorFileError).startswith(HDF5_MAGIC)
+    tensors, metadata = ({}, {}) if keras else _read(path)
     notes = (f"recognized as {known.title}",) if known else ()
     contract = _contract(path, metadata, known, input_range)
     options = dict(known.options) if known else {}
     if contract is None:
-        raise _unknown_input(path)
+        raise _unknown_input(path, published.KERAS_CONTRACTS.get(model) if keras else None)
+    if keras:
+        named, needed = from_keras(read_keras_layers(path), model, printable(path))
+        return _finished(
+            "keras", named, model, contract, file=printable(path), sha256=sha256, options=needed | options, notes=notes
+        )
     return _converted(tensors, model, contract, file=printable(path), sha256=sha256, options=options, notes=notes)
 
 
@@ -197,13 +205,15 @@ def _artifact_contract(path: Path) -> InputContract | None:
     return InputContract.from_dict(plain | size, where=printable(path))
 
 
-def _unknown_input(path: PathLike) -> ConfigError:
+def _unknown_input(path: PathLike, usual: str | None) -> ConfigError:
+    hint = f"; Keras feeds this network `{usual}`" if usual else ""
     return ConfigError(
         "the preprocessing that these weights need is not known",
         where=printable(path),
         expected=f"a file that is known by its hash, or metadata `{CONTRACT_KEY}`",
         do="say how their network was fed: --weights-range "
-        + "; ".join(f"{name} ({contract})" for name, contract in INPUT_RANGES.items()),
+        + "; ".join(f"{name} ({contract})" for name, contract in INPUT_RANGES.items())
+        + hint,
     )
 
 
@@ -219,6 +229,21 @@ def _converted(
 ) -> Pretrained:
     """The tensors under our names, checked against the network."""
     naming, renamed = _renamed(tensors, model, file)
+    return _finished(naming, renamed, model, contract, file=file, sha256=sha256, options=options, notes=notes)
+
+
+def _finished(
+    naming: NamingName,
+    renamed: dict[str, Tensor],
+    model: str,
+    contract: InputContract,
+    *,
+    file: str,
+    sha256: str,
+    options: dict[str, Any],
+    notes: tuple[str, ...],
+) -> Pretrained:
+    """Tensors under our names, apart from those of training and of the head, checked against the network."""
     options = BY_NAMING.get((model, naming), {}) | options
     unused = [name for name in renamed if name.startswith(UNUSED.get(model, ("unused.",)))]
     renamed = {name: tensor for name, tensor in renamed.items() if name not in unused}
@@ -286,7 +311,7 @@ def _of_timm(tensors: Mapping[str, Tensor], model: str) -> dict[str, Tensor]:
         layer, _, kind = name.rpartition(".")
         if layer == classifier:
             renamed[f"{HEAD}.{kind}"] = tensor.flatten(1) if tensor.ndim == 4 else tensor
-        elif not isinstance(classifier, str) and layer.startswith(tuple(classifier)):
+        elif not isinstance(classifier, str) and layer.partition(".")[0] in {c.partition(".")[0] for c in classifier}:
             renamed[f"unused.{name}"] = tensor
         else:
             renamed[f"model.{name}"] = tensor
