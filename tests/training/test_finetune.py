@@ -232,11 +232,9 @@ def test_a_pinned_batch_norm_stays_in_inference_mode_in_copies_too() -> None:
 
 
 def test_pretrained_weights_that_do_not_fit_are_refused_by_name(base: Run, tuned: Tuned, tmp_path: Path) -> None:
-    with pytest.raises(
-        ConfigError, match="no such network|unknown network|no published weights|not known|no data|no weights"
-    ):
-        file = tmp_path / "weights.safetensors"
-        write_tensors(file, {"a": torch.zeros(2)}, {})
+    file = tmp_path / "weights.safetensors"
+    write_tensors(file, {"a": torch.zeros(2)}, {})
+    with pytest.raises(ConfigError, match="known"):
         tuned("refused", weights=str(file), model="tiny")
 
 

@@ -20,8 +20,14 @@ if TYPE_CHECKING:
 
 USED_SHARE = 0.1
 """Least share of the 256 grey levels that the images of a pretrained network should span."""
-CLEARLY_WORSE, AT_LEAST = 3.0, 0.5
-"""An input is wrong where the first batch norm's statistics fit it this much worse than another, in nats a channel."""
+FLOOR, CEILING = 1e-5, 50.0
+"""Variance below which a channel sees nothing; nats that one channel may count for."""
+CLEARLY_WORSE, AT_LEAST = 3.0, 0.2
+"""An input is wrong where the first batch norm's statistics fit it this much worse than another, in nats a channel.
+
+Measured with MobileNetV2 and EfficientNet-Lite0 on 24 images at 96 px of flowers, CamVid and CIFAR-10: the right range
+0.08 to 0.20, [0, 1] for [-1, 1] 0.36 to 0.69, [0, 255] 39 and more.
+"""
 
 
 def check_targets(prepared: Prepared) -> None:
@@ -65,6 +71,8 @@ def check_input(trial: Trial) -> str:
             got=f"values from {low:g} to {high:g} of 0 to 255",
             do="give images of 8 bits as they are, not divided by 255 or by anything else",
         )
+    if prepared.origin.record.get("naming") == "opsin":
+        return "mapped as in the run that the weights are from"
     return _first_norm(trial, used)
 
 
@@ -110,10 +118,7 @@ class _Seen(Exception):  # noqa: N818
 
 @torch.no_grad()
 def _misfit(network: nn.Module, images: Tensor) -> float | None:
-    """How far the statistics of the first batch norm's input are from its running ones; None where there is none.
-
-    The mean over channels of the divergence of two normal distributions, KL(seen || trained), in nats.
-    """
+    """How far the statistics of the first batch norm's input are from its running ones; None where there is none."""
 
     def stop(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         assert isinstance(norm, _BatchNorm)
@@ -126,13 +131,20 @@ def _misfit(network: nn.Module, images: Tensor) -> float | None:
     try:
         network.eval().backbone(network.normalize(images))
     except _Seen as seen:
-        variance, mean = torch.var_mean(seen.maps.float().transpose(0, 1).flatten(1), dim=1)
-        trained_mean, trained = seen.norm.get_buffer("running_mean"), seen.norm.get_buffer("running_var") + 1e-5
-        # channels that see nothing in either have no statistics to speak of
-        ratio = (variance + 1e-5) / trained
-        divergence = 0.5 * (ratio + (mean - trained_mean) ** 2 / trained - 1 - ratio.log())
-        return float(divergence.clamp_max(50).mean())
+        return divergence(seen.maps.float(), seen.norm)
     finally:
         for handle in handles:
             handle.remove()
     return None
+
+
+def divergence(maps: Tensor, norm: _BatchNorm) -> float:
+    """How far maps [B, C, H, W] are from the running statistics of a batch norm, in nats.
+
+    The mean over channels of KL(seen || trained) between normal distributions of these means and variances.
+    """
+    variance, mean = torch.var_mean(maps.transpose(0, 1).flatten(1), dim=1)
+    trained_mean, trained = norm.get_buffer("running_mean"), norm.get_buffer("running_var") + FLOOR
+    ratio = (variance + FLOOR) / trained
+    nats = 0.5 * (ratio + (mean - trained_mean) ** 2 / trained - 1 - ratio.log())
+    return float(nats.clamp_max(CEILING).mean())
