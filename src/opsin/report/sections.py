@@ -17,6 +17,7 @@ from opsin.config import AugmentConfig, to_dict
 from opsin.report.curves import cost_panels, learning_panels
 from opsin.report.figures import interval_bar, share_bar
 from opsin.report.formats import decimals_for, is_number, number, percent
+from opsin.report.names import score_name
 from opsin.report.render import picture, render
 from opsin.report.view import SplitResult, View, as_float
 from opsin.types import SPLITS, Score
@@ -41,7 +42,7 @@ SCORE_WORDS = {
     "macro_f1": "mean F1 over classes",
     "macro_precision": "mean precision over classes",
     "macro_recall": "mean recall over classes",
-    "mean_iou": "overlap over union, of each class's pixels or of each box; the mean",
+    "mean_iou": "overlap over union of each class's pixels, mean over classes",
     "median_iou": "overlap over union of the boxes: half of them lie above",
     "good_boxes": "boxes whose overlap over union is at least {good_iou:g}",
     "joint_accuracy": "images with the right class and a good box",
@@ -53,20 +54,16 @@ SCORE_WORDS = {
     "mean_recall": "pixels of a class that were found, mean over classes",
     "frequency_weighted_iou": "IoU, each class weighed by its share of the pixels",
     "boundary_f1": "agreement of the classes' edges, mean over classes",
+    "boundary_precision": "predicted edges that lie near a true one, mean over classes",
+    "boundary_recall": "true edges that lie near a predicted one, mean over classes",
     **LOWER_IS_BETTER,
 }
-NOT_SCORED = "No split has been scored: the run did not get that far."
-SCORE_NAMES = {
-    "top5": "Top-5 accuracy",
-    "macro_f1": "Macro F1",
-    "brier": "Brier score",
-    "ece": "Calibration error (ECE)",
-    "adaptive_ece": "Adaptive calibration error",
-    "mean_iou": "Mean IoU",
-    "median_iou": "Median IoU",
-    "centre_error_px": "Error of the centre, px",
-    "size_error_px": "Error of the size, px",
+LOCALIZE_WORDS = {
+    "mean_iou": "overlap over union of the true and the predicted box, mean over images",
+    "loss": "losses of class and box, as they were weighted in training",
 }
+"""Scores of localization that mean another thing than elsewhere."""
+NOT_SCORED = "No split has been scored: the run did not get that far."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,15 +74,6 @@ class Section:
     title: str
     show: Callable[[View], Markup | None]
     empty: str
-
-
-def score_name(key: str) -> str:
-    """What a person calls a score.
-
-    >>> score_name("balanced_accuracy")
-    'Balanced accuracy'
-    """
-    return SCORE_NAMES.get(key, key.replace("_", " ").capitalize())
 
 
 def score_words(key: str, score: Score) -> tuple[str, str]:
@@ -136,8 +124,9 @@ def scores(view: View) -> Markup | None:
         return None
     keys = list(dict.fromkeys(key for result in view.results for key in result.scores))
     cells = {key: [_cell(key, result, view.results) for result in view.results] for key in keys}
+    explained = SCORE_WORDS | (LOCALIZE_WORDS if view.task == "localize" else {})
     good_iou = view.config["train"]["good_iou"]
-    rows = [(score_name(key), SCORE_WORDS.get(key, "").format(good_iou=good_iou), cells[key]) for key in keys]
+    rows = [(score_name(key), explained.get(key, "").format(good_iou=good_iou), cells[key]) for key in keys]
     return render("scores.html", {"results": view.results, "rows": rows, "openings": openings(view)})
 
 

@@ -88,7 +88,7 @@ def view_of(run: Run) -> View:
         summary=summary,
         epochs=_epochs(log),
         events=_events(log),
-        results=_results(run.scores),
+        results=_results(run.results),
         gallery=run.gallery(),
         test_openings=run.test_openings,
     )
