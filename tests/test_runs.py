@@ -21,7 +21,7 @@ def run(tmp_path: Path) -> Run:
 def test_a_new_run_holds_its_config_and_nothing_else(run: Run) -> None:
     assert [path.name for path in run.path.iterdir()] == ["config.json"]
     assert run.config.train.epochs == 3
-    assert (run.log, run.scores, run.summary, run.gallery()) == ([], {}, {}, {})
+    assert (run.log, run.results, run.summary, run.gallery()) == ([], {}, {}, {})
 
 
 @pytest.mark.parametrize("name", ["", "../up", "a/b", "-x", "a b", "x" * 200, "nul\0"])
@@ -93,7 +93,13 @@ def test_a_log_with_a_line_that_is_no_event_is_refused_with_the_line(run: Run, l
 def test_scores_that_are_no_json_objects_are_refused(run: Run, scores: object) -> None:
     write_json(run.path / "scores.json", scores)
     with pytest.raises(RunError, match=r"scores\.json"):
-        _ = run.scores
+        _ = run.results
+
+
+def test_scores_are_told_by_split_and_name_with_their_intervals(run: Run) -> None:
+    accuracy = {"value": 0.9, "low": 0.8, "high": None}
+    write_json(run.path / "scores.json", {"val": {"n": 10, "scores": {"accuracy": accuracy}}})
+    assert str(run.scores["val"]["accuracy"]) == "0.9000 [0.8000, nan]"
 
 
 def test_a_folder_that_is_no_run_is_named_as_it_was_typed_and_runs_inside_are_offered(run: Run) -> None:

@@ -26,7 +26,7 @@ from opsin.config import RunConfig, from_dict, to_dict
 from opsin.errors import RunError, nearest
 from opsin.io.arrays import read_npz
 from opsin.io.files import atomic_folder, is_temporary, read_json, without_nan, write_atomically, write_json, writing
-from opsin.types import Prediction, SplitName
+from opsin.types import Prediction, Score, SplitName, scores_from_json
 
 if sys.platform != "win32":
     import fcntl
@@ -98,14 +98,32 @@ class Run:
         return self._json("summary.json")
 
     @property
-    def scores(self) -> dict[str, Any]:
-        """Scores with intervals and details, per split. Empty until the run has finished."""
-        scores = self._json("scores.json")
-        for split, entry in scores.items():
+    def scores(self) -> dict[str, dict[str, Score]]:
+        """Scores with intervals, e.g. `run.scores["val"]["accuracy"]`. Empty until the run has finished.
+
+        Raises:
+            RunError: scores.json is damaged.
+        """
+        results = self.results
+        try:
+            return {split: scores_from_json(entry["scores"]) for split, entry in results.items()}
+        except (KeyError, TypeError, AttributeError) as error:
+            what, where = "a file of the run is damaged", self.path / "scores.json"
+            raise RunError(what, where=where, got=repr(error), expected="scores with value, low and high") from error
+
+    @property
+    def results(self) -> dict[str, Any]:
+        """What scores.json holds for each split: n, scores, details, what was fitted. Empty until the run has finished.
+
+        Raises:
+            RunError: scores.json is damaged.
+        """
+        results = self._json("scores.json")
+        for split, entry in results.items():
             if not isinstance(entry, dict):
                 where = f"{self.path / 'scores.json'}: {split}"
                 raise RunError("a file of the run is damaged", where=where, got=entry, expected="an object")
-        return scores
+        return results
 
     @property
     def log(self) -> list[dict[str, Any]]:

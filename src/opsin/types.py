@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -43,6 +44,31 @@ class Score:
         if math.isnan(self.low):
             return f"{self.value:.4f}"
         return f"{self.value:.4f} [{self.low:.4f}, {self.high:.4f}]"
+
+
+def scores_to_json(scores: Mapping[str, Score]) -> dict[str, dict[str, float | None]]:
+    """Scores as plain JSON: value, low and high of each; None for undefined."""
+    return {
+        name: {"value": plain_number(score.value), "low": plain_number(score.low), "high": plain_number(score.high)}
+        for name, score in scores.items()
+    }
+
+
+def scores_from_json(entry: Mapping[str, Mapping[str, float | None]]) -> dict[str, Score]:
+    """The inverse of `scores_to_json`: None becomes NaN."""
+    return {
+        name: Score(*(number_of(values[key]) for key in ("value", "low", "high"))) for name, values in entry.items()
+    }
+
+
+def plain_number(value: float) -> float | None:
+    """A number as JSON has it: null for NaN."""
+    return None if math.isnan(value) else float(value)
+
+
+def number_of(value: float | None) -> float:
+    """The inverse of `plain_number`."""
+    return math.nan if value is None else float(value)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -77,7 +77,7 @@ def values(scores):
 
 def test_val_scores_are_those_that_the_run_ended_with(world):
     found = evaluate(world.run)
-    stored = world.run.scores["val"]
+    stored = world.run.results["val"]
     assert (found.split, found.n) == ("val", 24)
     for name, score in found.scores.items():
         assert stored["scores"][name]["value"] == pytest.approx(score.value, abs=1e-6)
@@ -103,7 +103,7 @@ def test_each_look_at_test_is_recorded_and_kept_with_its_predictions(world):
     assert evaluate(world.run, split="test").test_openings == 2
     events = [event for event in world.run.log if event["event"] == "test_opened"]
     assert events[0]["command"] == "opsin evaluate try --split test"
-    stored = world.run.scores
+    stored = world.run.results
     assert stored["test"]["opened"] == 2
     assert stored["test"]["n"] == 18
     assert stored["val"]["n"] == 24
@@ -115,7 +115,7 @@ def test_each_look_at_test_is_recorded_and_kept_with_its_predictions(world):
 
 
 def test_test_takes_the_temperature_of_val(world):
-    assert evaluate(world.run, split="test").details["temperature"] == world.run.scores["val"]["fitted"]["temperature"]
+    assert evaluate(world.run, split="test").details["temperature"] == world.run.results["val"]["fitted"]["temperature"]
 
 
 def test_a_refused_evaluation_does_not_open_test(world):
@@ -140,7 +140,7 @@ def test_the_test_split_of_another_set_is_sealed_too_but_not_kept(world):
     np.savez(world.folder / "other.npz", **arrays_of(5))
     found = evaluate(world.run, split="test", data=world.folder / "other.npz")
     assert found.test_openings == 1
-    assert "test" not in world.run.scores
+    assert "test" not in world.run.results
 
 
 def write_photos(folder: Path, classes: tuple[str, ...], size: tuple[int, int]) -> Path:
@@ -214,7 +214,7 @@ def test_json_holds_one_document_with_the_contract_keys(world, capsys):
 def test_the_table_shows_each_score_with_its_interval(world, capsys):
     assert main(["evaluate", "try", "--out", str(world.folder / "runs")]) == 0
     out = capsys.readouterr().out
-    accuracy = world.run.scores["val"]["scores"]["accuracy"]
+    accuracy = world.run.results["val"]["scores"]["accuracy"]
     assert "24 samples" in out
     assert f"{accuracy['value']:.4f}" in out
     assert f"{accuracy['low']:.4f} to {accuracy['high']:.4f}" in out

@@ -7,8 +7,9 @@ import math
 
 import numpy as np
 
-from opsin.evaluation.scoring import evaluate_predictions, fitted_from_json, scores_from_json
+from opsin.evaluation.scoring import evaluate_predictions, fitted_from_json
 from opsin.tasks import Targets, get_task
+from opsin.types import scores_from_json
 
 CLASSES = ("a", "b", "c")
 

@@ -186,7 +186,7 @@ def run(discs, tmp_path_factory):
 
 def test_a_run_learns_discs_at_their_own_shape(run):
     assert run.data["size"] == [28, 36]
-    assert run.scores["val"]["scores"]["foreground_dice"]["value"] > 0.7
+    assert run.results["val"]["scores"]["foreground_dice"]["value"] > 0.7
     assert run.predictions("val")["masks"].dtype == np.uint8
 
 

@@ -84,8 +84,8 @@ def test_a_head_alone_is_trained_and_everything_below_keeps_its_bits(base: Run, 
     run = tuned("head", finetune="head", restore_best=False)
     assert changed(base, run) == {"heads.logits"}
     # the last epoch was scored on cached features, the end of the run by the whole network
-    assert run.epochs[-1]["val"]["accuracy"] == run.scores["val"]["scores"]["accuracy"]["value"]
-    assert run.epochs[-1]["val"]["loss"] == pytest.approx(run.scores["val"]["scores"]["loss"]["value"], rel=1e-4)
+    assert run.epochs[-1]["val"]["accuracy"] == run.results["val"]["scores"]["accuracy"]["value"]
+    assert run.epochs[-1]["val"]["loss"] == pytest.approx(run.results["val"]["scores"]["loss"]["value"], rel=1e-4)
 
 
 def test_features_are_computed_once_and_a_damaged_file_is_computed_anew(

@@ -47,7 +47,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def test_a_run_scores_class_and_box_with_intervals(run: Run) -> None:
-    scores = run.scores["val"]["scores"]
+    scores = run.results["val"]["scores"]
     assert set(scores) >= NAMED
     assert all(scores[name]["low"] <= scores[name]["value"] <= scores[name]["high"] for name in NAMED)
 
@@ -67,14 +67,16 @@ def test_boxes_improve_over_the_epochs(run: Run) -> None:
 def test_evaluation_gives_the_scores_of_the_run(run: Run) -> None:
     found = evaluate(run)
     for name in NAMED:
-        assert found.scores[name].value == pytest.approx(run.scores["val"]["scores"][name]["value"], rel=1e-5, abs=1e-6)
+        assert found.scores[name].value == pytest.approx(
+            run.results["val"]["scores"][name]["value"], rel=1e-5, abs=1e-6
+        )
 
 
 def test_the_report_shows_boxes_and_both_losses(run: Run, tmp_path: Path) -> None:
     page = write_report(run, out=tmp_path / "r.html").read_text(encoding="utf-8")
     for words in ("Loss of the class", "Loss of the box", "Worst boxes", "Best boxes"):
         assert words in page
-    assert page.count("IoU <b>") == len(run.scores["val"]["details"]["mistakes"])
+    assert page.count("IoU <b>") == len(run.results["val"]["details"]["mistakes"])
 
 
 def test_prediction_gives_the_box_in_pixels_of_the_file(run: Run, tmp_path: Path) -> None:

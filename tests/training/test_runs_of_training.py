@@ -54,7 +54,7 @@ def test_a_run_leaves_every_file_of_its_folder(quick_run: Quick) -> None:
         "summary.json", "predictions.npz", "gallery.npz",
     }  # fmt: skip
     assert [event["event"] for event in run.log] == ["preflight", "start", "epoch", "epoch", "epoch", "finish"]
-    assert run.scores.keys() == {"val"}
+    assert run.results.keys() == {"val"}
 
 
 def test_the_test_split_stays_sealed_unless_it_is_opened(quick_run: Quick) -> None:
@@ -62,7 +62,7 @@ def test_the_test_split_stays_sealed_unless_it_is_opened(quick_run: Quick) -> No
     assert sealed.test_openings == 0
     assert not sealed.predictions("test")
     assert opened.test_openings == 1
-    assert opened.scores["test"]["opened"] == 1
+    assert opened.results["test"]["opened"] == 1
 
 
 def test_feeding_the_config_back_repeats_the_run_bit_for_bit(quick_run: Quick) -> None:
@@ -159,7 +159,7 @@ def test_early_stopping_restores_the_best_weights(quick_run: Quick) -> None:
     assert run.summary["stopped"] == "early"
     assert run.summary["epochs"] == run.summary["best_epoch"] + 2
     accuracies = [epoch["val"]["accuracy"] for epoch in run.epochs]
-    assert run.scores["val"]["scores"]["accuracy"]["value"] == max(accuracies)
+    assert run.results["val"]["scores"]["accuracy"]["value"] == max(accuracies)
 
 
 def test_recomputed_activations_change_nothing(quick_run: Quick) -> None:

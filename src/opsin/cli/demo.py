@@ -54,8 +54,8 @@ def demo(
         return 0
     for run in runs:
         name = get_task(run.data["task"]).main_score
-        score = run.scores["test"]["scores"][name]
-        share = f"{score['value']:.2%} (95 % interval {score['low']:.2%} to {score['high']:.2%})"
+        score = run.scores["test"][name]
+        share = f"{score.value:.2%} (95 % interval {score.low:.2%} to {score.high:.2%})"
         print(f"{run.path}: {name.replace('_', ' ')} {share} on test")
     print(f"report: {page.resolve()}")
     return 0

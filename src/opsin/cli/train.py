@@ -61,7 +61,7 @@ def train(
 def result(run: Any) -> dict[str, Any]:
     """What `--json` prints of a run."""
     summary = run.summary
-    scores = {split: entry["scores"] for split, entry in run.scores.items()}
+    scores = {split: entry["scores"] for split, entry in run.results.items()}
     return {**summary, "run": str(run.path), "scores": scores, "report": str(run.path / "report.html")}
 
 

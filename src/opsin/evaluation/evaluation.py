@@ -19,11 +19,11 @@ from opsin.devices import pick_device
 from opsin.errors import ConfigError, DataError, RunError, nearest
 from opsin.evaluation.matching import absent_classes, match_classes, size_note
 from opsin.evaluation.record import record_split
-from opsin.evaluation.scoring import evaluate_predictions, fitted_from_json, scores_to_json
+from opsin.evaluation.scoring import evaluate_predictions, fitted_from_json
 from opsin.predict import BATCH_SIZE, Predictor
 from opsin.runs import Run
 from opsin.tasks.base import Targets
-from opsin.types import SPLITS, Score, SplitName
+from opsin.types import SPLITS, Score, SplitName, scores_to_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +138,7 @@ def _scoring(run: Run, good_iou: float | None) -> TrainConfig:
 
 def _fitted_on_val(run: Run) -> dict[str, float]:
     """What was fitted on val when the run ended, e.g. the temperature: no other split may fit it anew."""
-    fitted = run.scores.get("val", {}).get("fitted")
+    fitted = run.results.get("val", {}).get("fitted")
     if fitted is None or not run.model_folder.is_dir():
         raise RunError("the run has not finished", where=run.path, do=f"`--resume --name {run.name}` goes on with it")
     return fitted_from_json(fitted)

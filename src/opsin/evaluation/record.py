@@ -51,7 +51,7 @@ def record_split(
         entry["opened"] = run.test_openings
         if run.summary:
             run.write("summary.json", run.summary | {"test_openings": run.test_openings})
-    run.write("scores.json", run.scores | {split: entry})
+    run.write("scores.json", run.results | {split: entry})
 
 
 def split_pictures(

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from opsin.tasks.base import Arrays, Targets, Task
-from opsin.types import Score
+from opsin.types import Score, number_of, plain_number, scores_to_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +28,7 @@ class SplitScores:
             "n": self.n,
             "scores": scores_to_json(self.scores),
             "details": dict(self.details),
-            "fitted": {key: _plain(value) for key, value in self.fitted.items()},
+            "fitted": {key: plain_number(value) for key, value in self.fitted.items()},
         }
 
 
@@ -62,27 +61,6 @@ def evaluate_predictions(
     )
 
 
-def scores_to_json(scores: Mapping[str, Score]) -> dict[str, dict[str, float | None]]:
-    """Scores as plain JSON: value, low and high of each; None for undefined."""
-    return {
-        name: {"value": _plain(score.value), "low": _plain(score.low), "high": _plain(score.high)}
-        for name, score in scores.items()
-    }
-
-
-def scores_from_json(entry: Mapping[str, Mapping[str, float | None]]) -> dict[str, Score]:
-    """The inverse of `scores_to_json`: None becomes NaN."""
-    return {name: Score(*(_number(values[key]) for key in ("value", "low", "high"))) for name, values in entry.items()}
-
-
 def fitted_from_json(entry: Mapping[str, float | None]) -> dict[str, float]:
     """What was fitted on val, from scores.json: None becomes NaN."""
-    return {key: _number(value) for key, value in entry.items()}
-
-
-def _plain(value: float) -> float | None:
-    return None if math.isnan(value) else float(value)
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else float(value)
+    return {key: number_of(value) for key, value in entry.items()}

@@ -51,7 +51,7 @@ def finish(
     count = max(1, min(NUM_GOLDEN, len(splits["train"].images), GOLDEN_PX // (size.height * size.width)))
     golden = gather(splits["train"], torch.arange(count)).images
     artifacts.save(run.model_folder, artifact, golden_images=golden)
-    kept_test = run.scores.get("test") if run.summary.get("step") == trainer.state.step else None
+    kept_test = run.results.get("test") if run.summary.get("step") == trainer.state.step else None
     scored = score_splits(run, trainer, splits, open_test=open_test, command=command)
     shown = gallery(splits, scored, trainer.config, len(artifact.classes))
     run.write_arrays("gallery.npz", shown | task_pictures(run, trainer, splits, scored))

@@ -84,7 +84,7 @@ def _measured(
         except DivergedError:
             scores.append(float("nan"))
         else:
-            value = run.scores["val"]["scores"][get_task(run.data["task"]).main_score]["value"]
+            value = run.scores["val"][get_task(run.data["task"]).main_score].value
             scores.append(math.nan if value is None else value)
             contract = run.contract
         advance(note=name)
