@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument("run", help="folder of a finished run of segmentation")
     parser.add_argument("--page", type=Path, help="page whose part is written anew")
     parser.add_argument("--name", help="name of the part and of the figure; by default the data set's")
-    parser.add_argument("--figure", type=Path, help="PNG; by default images/score-disagreement-NAME.png by the page")
+    parser.add_argument("--figure", type=Path, help="PNG; by default images/scores-NAME.png beside the page")
     options = parser.parse_args()
     run = Run(options.run)
     name = options.name or run.data["name"]
