@@ -139,7 +139,7 @@ def draw_receptive_fields(
             shown = axis.imshow(gradient / (gradient.max() or 1.0), cmap="magma", vmin=0, vmax=1, alpha=0.7)
             _outline(axis, field, COLOURS[number % len(COLOURS)])
             axis.set_title(
-                f"{field.layer.name}\ncan see {_size_of(field)}; does see {field.effective_px:.0f} px square"
+                f"{field.layer.name}\ncan see {_size_of(field)}\ndoes see {field.effective_px:.0f} px square"
             )
         figure.colorbar(shown, ax=axes[-1], shrink=0.8, label="gradient (1: largest)")
         figure.suptitle(title)
