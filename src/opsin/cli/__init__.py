@@ -17,6 +17,7 @@ VERBS = {
     "train": "opsin.cli.train:train",
     "evaluate": "opsin.cli.evaluate:evaluate",
     "predict": "opsin.cli.predict:predict",
+    "ensemble": "opsin.cli.ensemble:ensemble",
     "report": "opsin.cli.report:report",
     "models": "opsin.cli.models:models",
     "compare": "opsin.cli.compare:compare",

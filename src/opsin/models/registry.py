@@ -32,6 +32,8 @@ FULLY_CONVOLUTIONAL = "fully_convolutional"
 """The option of a converted network: dense layers are convolutions (`opsin.models.convert`)."""
 DECODER = "decoder"
 """Where the options of a network that classifies pixels hold those of its decoder."""
+ENSEMBLE = "ensemble"
+"""Name in the specs of networks that average others (`opsin.models.ensemble`)."""
 ABOVE_THE_BACKBONE = (LEARNED_INPUT, FULLY_CONVOLUTIONAL, DECODER, HEAD)
 
 
@@ -285,6 +287,10 @@ def build_backbone(spec: ModelSpec) -> Backbone:
     Raises:
         ConfigError: no such network, an option that it does not have, or images too small for it.
     """
+    if spec.name == ENSEMBLE:
+        from opsin.models.ensemble import build_ensemble  # it builds its members through this file
+
+        return build_ensemble(spec)
     entry = get_entry(spec.name)
     options = {key: value for key, value in spec.options.items() if key not in ABOVE_THE_BACKBONE}
     checked = from_dict(entry.options_type, options, where=f"options of {spec.name}")

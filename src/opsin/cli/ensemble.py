@@ -1,0 +1,52 @@
+"""`opsin ensemble RUN…`: several runs as one."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from opsin.cli.options import JsonFlag, QuietFlag, SeedOption
+
+
+def ensemble(
+    *runs: str,
+    kind: Annotated[
+        Literal["auto", "average", "soup"],
+        Parameter(help="Average probabilities, average weights (soup), or whichever is better on val."),
+    ] = "auto",
+    name: Annotated[str | None, Parameter(help="Name of the new run.")] = None,
+    out: Annotated[str, Parameter(help="Folder of runs.")] = "runs",
+    json_: JsonFlag = False,
+    quiet: QuietFlag = False,
+    seed: SeedOption = 0,
+) -> int:
+    """Combine finished classification runs into one, with weights chosen on val, and tell the gain.
+
+    Parameters
+    ----------
+    runs
+        Two runs or more, by name or folder: of one data set and one input size.
+    """
+    from opsin.cli.train import typed_command
+    from opsin.runs import Run
+    from opsin.training.ensembles import ensemble as combine
+
+    opened = [Run.open(run, out=out) for run in runs]
+    found = combine(opened, kind=kind, name=name, out=out, quiet=quiet, command=typed_command())
+    about = {
+        "run": str(found.run.path),
+        "kind": found.kind,
+        "members": dict(zip(runs, found.members, strict=True)),
+        "weights": dict(zip(runs, found.weights, strict=True)),
+        "accuracy": found.accuracy,
+        "gain": {"value": found.gain.value, "low": found.gain.low, "high": found.gain.high},
+    }
+    if json_:
+        print(json.dumps(about, indent=2))
+        return 0
+    for run, weight, accuracy in zip(runs, found.weights, found.members, strict=True):
+        print(f"{run}: weight {weight:.3f}, val accuracy {accuracy:.4f}")
+    print(f"{found.run.path} ({found.kind}): val accuracy {found.accuracy:.4f}, gain over the best {found.gain}")
+    return 0
