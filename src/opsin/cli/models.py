@@ -113,11 +113,18 @@ def show_all(entries: Sequence[ModelEntry], tables: Sequence[LayerTable]) -> Non
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("name", "input", "parameters", "mult-adds", "description")
+    table = Table()
+    for heading in ("name", "input", "parameters", "mult-adds"):
+        table.add_column(heading, no_wrap=True, justify="left" if heading in ("name", "input") else "right")
+    table.add_column("weights")
+    table.add_column("description")
     for entry, layers in zip(entries, tables, strict=True):
         shape = "x".join(map(str, layers.input_shape))
-        table.add_row(entry.name, shape, f"{layers.parameters:,}", f"{layers.multiply_adds:,}", entry.description)
+        ways = ", ".join(way.partition(":")[0].removeprefix("--weights ") for way in entry.weights)
+        counts = (f"{layers.parameters:,}", f"{layers.multiply_adds / 1e6:,.1f} M")
+        table.add_row(entry.name, shape, *counts, ways, entry.description)
     Console().print(table)
+    Console().print("Any network of timm too, by its name there: `opsin models timm/convnext_atto`.")
 
 
 def show_one(entry: ModelEntry, layers: LayerTable, *, quiet: bool) -> None:
@@ -127,10 +134,14 @@ def show_one(entry: ModelEntry, layers: LayerTable, *, quiet: bool) -> None:
     console = Console()
     if not quiet:
         console.print(f"{entry.name}: {entry.description}\nsource: {entry.source}\nknobs: {', '.join(entry.knobs)}")
+        if entry.family:
+            console.print(f"introduced {entry.family}")
+        for way in entry.weights:
+            console.print(way, soft_wrap=True, highlight=False, markup=False)
     console.print(layers)
 
 
 def summary(entry: ModelEntry, spec: ModelSpec, layers: LayerTable) -> dict[str, Any]:
     """What `--json` prints of one architecture."""
-    about = {"name": entry.name, "description": entry.description, "source": entry.source}
-    return about | {"options": dict(spec.options)} | layers.to_dict()
+    about = {"name": entry.name, "description": entry.description, "source": entry.source, "introduced": entry.family}
+    return about | {"weights": list(entry.weights), "options": dict(spec.options)} | layers.to_dict()

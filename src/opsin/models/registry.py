@@ -68,6 +68,18 @@ class ModelEntry:
     family: str = ""
 
     @property
+    def weights(self) -> tuple[str, ...]:
+        """Every way to get published weights, a line each; empty where there are none."""
+        from opsin.models.published import weights_to_be_had
+
+        return weights_to_be_had(self.name)
+
+    @property
+    def imports_heads(self) -> bool:
+        """Whether published weights come with the head of the 1,000 ImageNet classes."""
+        return bool(self.weights)
+
+    @property
     def options(self) -> dict[str, Any]:
         """The options at their defaults, as plain JSON."""
         return _plain(self.options_type())
