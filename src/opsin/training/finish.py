@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,11 +17,10 @@ from opsin.data.samples import Samples
 from opsin.evaluation.record import split_pictures
 from opsin.evaluation.scoring import SplitScores, evaluate_predictions
 from opsin.models.table import count_parameters
-from opsin.ops.box_pictures import TRUE, draw_box
 from opsin.predict import Predictor
 from opsin.progress import Reporter, duration
 from opsin.runs import Run
-from opsin.tasks.base import Arrays, Targets, rgb
+from opsin.tasks.base import Arrays, Targets, Task
 from opsin.training import machine
 from opsin.training.loop import Trainer
 from opsin.types import SplitName
@@ -53,7 +52,7 @@ def finish(
     artifacts.save(run.model_folder, artifact, golden_images=golden)
     kept_test = run.results.get("test") if run.summary.get("step") == trainer.state.step else None
     scored = score_splits(run, trainer, splits, open_test=open_test, command=command)
-    shown = gallery(splits, scored, trainer.config, len(artifact.classes))
+    shown = gallery(splits, scored, trainer.config, trainer.task, artifact.classes)
     run.write_arrays("gallery.npz", shown | task_pictures(run, trainer, splits, scored))
     run.write("summary.json", summary(run, trainer, command=command, data_name=data_name))
     entries: dict[str, Any] = {split: scores.to_json() for split, scores in scored.items()}
@@ -94,7 +93,8 @@ def gallery(
     splits: Mapping[SplitName, Samples],
     scored: Mapping[SplitName, SplitScores],
     config: RunConfig,
-    num_classes: int,
+    task: Task,
+    classes: Sequence[str],
 ) -> Arrays:
     """Thumbnails for the report, so that it needs no data set."""
     train = splits["train"]
@@ -102,12 +102,12 @@ def gallery(
     shown = np.linspace(0, len(train.images) - 1, count).astype(np.int64)
     batch = gather(train, torch.from_numpy(shown))
     seen = [
-        augment(batch, config.augment, seed=config.train.seed, epoch=epoch, num_classes=num_classes)
+        augment(batch, config.augment, seed=config.train.seed, epoch=epoch, num_classes=len(classes))
         for epoch in range(NUM_VIEWS)
     ]
-    views = np.stack([pictured(view) for view in seen], axis=1)
+    views = np.stack([pictured(view, task, classes) for view in seen], axis=1)
     views = views.reshape(-1, *views.shape[2:])
-    arrays: Arrays = {"samples": thumbnails(pictured(batch))}
+    arrays: Arrays = {"samples": thumbnails(pictured(batch, task, classes))}
     if train.labels is not None:
         arrays["samples_labels"] = train.labels[shown]
     arrays["augmented"] = thumbnails(views).reshape(count, NUM_VIEWS, *arrays["samples"].shape[1:])
@@ -118,13 +118,13 @@ def gallery(
     return arrays
 
 
-def pictured(batch: Batch) -> np.ndarray:
-    """The images of a batch, uint8 [n, C, H, W]; in RGB with their boxes drawn in where they have boxes."""
+def pictured(batch: Batch, task: Task, classes: Sequence[str]) -> np.ndarray:
+    """The images of a batch with their targets drawn in, uint8 [n, 3, H, W]."""
     images = batch.images.to(torch.float32).round().clamp(0, 255).to(torch.uint8).numpy()
-    if batch.boxes is None:
-        return images
-    pairs = zip(images, batch.boxes.numpy(), strict=True)
-    return np.stack([draw_box(rgb(image), box, TRUE) for image, box in pairs])
+    known = {"labels": batch.labels, "boxes": batch.boxes, "masks": batch.masks}
+    arrays: dict[str, Any] = {name: None if value is None else value.numpy() for name, value in known.items()}
+    targets = Targets(ids=[str(i) for i in batch.index.tolist()], **arrays)
+    return np.stack([task.draw_target(image, targets, i, classes).pixels for i, image in enumerate(images)])
 
 
 def task_pictures(
