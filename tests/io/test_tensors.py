@@ -174,9 +174,16 @@ BAD_TORCH = {
     "meta": torch_bytes({"a": torch.ones(2, device="meta")}),
     "compressed members": deflated(torch_bytes({"a": torch.zeros(1000)})),
     "cut off": torch_bytes({"a": torch.zeros(1000)})[:-200],
-    "old format": torch_bytes({"a": torch.ones(1)}, _use_new_zipfile_serialization=False),
+    "old format, a whole model": torch_bytes(torch.nn.Linear(2, 2), _use_new_zipfile_serialization=False),
+    "old format, cut off": torch_bytes({"a": torch.zeros(1000)}, _use_new_zipfile_serialization=False)[:-200],
+    "more numbers than it holds": torch_bytes({"a": torch.zeros(1).expand(1 << 40)}),
     "zip of something else": deflated(torch_bytes({}))[:0] + b"PK\5\6" + bytes(18),
 }
+
+
+def test_torch_files_of_the_format_before_1_6_are_read(tmp_path: Path) -> None:
+    data = torch_bytes({"a": torch.arange(3.0)}, _use_new_zipfile_serialization=False)
+    assert read_torch_weights(put(tmp_path, data))["a"].tolist() == [0, 1, 2]
 
 
 @pytest.mark.parametrize("name", BAD_TORCH)

@@ -117,7 +117,7 @@ def show_all(entries: Sequence[ModelEntry], tables: Sequence[LayerTable]) -> Non
     for heading in ("name", "input", "parameters", "mult-adds"):
         table.add_column(heading, no_wrap=True, justify="left" if heading in ("name", "input") else "right")
     table.add_column("weights")
-    table.add_column("description")
+    table.add_column("description", no_wrap=True, overflow="ellipsis")
     for entry, layers in zip(entries, tables, strict=True):
         shape = "x".join(map(str, layers.input_shape))
         ways = ", ".join(way.partition(":")[0].removeprefix("--weights ") for way in entry.weights)
