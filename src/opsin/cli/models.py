@@ -113,16 +113,20 @@ def show_all(entries: Sequence[ModelEntry], tables: Sequence[LayerTable]) -> Non
     from rich.console import Console
     from rich.table import Table
 
-    table = Table()
-    for heading in ("name", "input", "parameters", "mult-adds"):
-        table.add_column(heading, no_wrap=True, justify="left" if heading in ("name", "input") else "right")
-    table.add_column("weights")
-    table.add_column("description", no_wrap=True, overflow="ellipsis")
+    rows = []
     for entry, layers in zip(entries, tables, strict=True):
         shape = "x".join(map(str, layers.input_shape))
-        ways = ", ".join(way.partition(":")[0].removeprefix("--weights ") for way in entry.weights)
-        counts = (f"{layers.parameters:,}", f"{layers.multiply_adds / 1e6:,.1f} M")
-        table.add_row(entry.name, shape, *counts, ways, entry.description)
+        ways = " ".join(way.partition(":")[0].removeprefix("--weights ") for way in entry.weights[:-1])
+        work = f"{layers.multiply_adds / 1e6:,.1f} M"
+        rows.append((entry.name, shape, f"{layers.parameters:,}", work, ways, entry.description))
+    table = Table(box=None, pad_edge=False)
+    for number, heading in enumerate(("name", "input", "parameters", "mult-adds", "weights")):
+        widest = max(len(heading), *(len(row[number]) for row in rows))
+        right = heading in ("parameters", "mult-adds")
+        table.add_column(heading, min_width=widest, no_wrap=True, justify="right" if right else "left")
+    table.add_column("description", no_wrap=True, overflow="ellipsis")
+    for row in rows:
+        table.add_row(*row)
     Console().print(table)
     Console().print("Any network of timm too, by its name there: `opsin models timm/convnext_atto`.")
 
