@@ -38,3 +38,27 @@ def test_quiet_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
 def test_there_is_no_estimate_before_anything_is_done() -> None:
     with Reporter(quiet=True).bar("x", 5) as bar:
         assert bar.seconds_left() is None
+
+
+def test_what_is_left_is_no_more_than_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    with Reporter(quiet=True).bar("training", 1000, budget_s=60) as bar:
+        assert bar.seconds_left() == 60
+        now += 20
+        bar.advance(10)
+        assert bar.seconds_left() == 40
+        bar.advance(980)
+        assert bar.seconds_left() == pytest.approx(20 / 990 * 10)
+        now += 50
+        assert bar.seconds_left() == 0
+
+
+def test_work_done_before_a_resumption_does_not_count_as_quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    with Reporter(quiet=True).bar("training", 40, earlier=20) as bar:
+        assert bar.seconds_left() is None
+        now += 10
+        bar.advance(10)
+        assert bar.seconds_left() == 10

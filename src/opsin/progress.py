@@ -21,11 +21,16 @@ SECONDS_BETWEEN_LINES = 15.0
 
 @dataclass
 class Bar:
-    """One piece of long work: `done` of `total` units."""
+    """One piece of long work: `done` of `total` units.
+
+    `budget_s`: seconds after which the work ends, done or not. `earlier`: units that were done before it began.
+    """
 
     title: str
     total: int
     reporter: Reporter
+    budget_s: float | None = None
+    earlier: int = 0
     done: int = 0
     note: str = ""
     rich_task: TaskID | None = None
@@ -42,10 +47,12 @@ class Bar:
         self.reporter.show(self)
 
     def seconds_left(self) -> float | None:
-        """Estimate of the seconds that are left, or None before anything is done."""
-        if not self.done:
-            return None
-        return (time.monotonic() - self.began) / self.done * max(self.total - self.done, 0)
+        """Estimate of the seconds that are left, at most those of the budget; None while nothing is known."""
+        elapsed, counted = time.monotonic() - self.began, self.done - self.earlier
+        limits = [] if self.budget_s is None else [max(self.budget_s - elapsed, 0.0)]
+        if counted > 0:
+            limits.append(elapsed / counted * max(self.total - self.done, 0))
+        return min(limits, default=None)
 
 
 class Reporter:
@@ -57,14 +64,21 @@ class Reporter:
         self._rich: RichProgress | None = None
 
     @contextmanager
-    def bar(self, title: str, total: int) -> Iterator[Bar]:
-        """A bar for `total` units of work, closed at the end of the block."""
-        bar = Bar(title, total, self)
+    def bar(self, title: str, total: int, *, earlier: int = 0, budget_s: float | None = None) -> Iterator[Bar]:
+        """A bar for `total` units of work, closed at the end of the block.
+
+        Args:
+            title: what is being done.
+            total: units of work.
+            earlier: units that are done already, e.g. before a resumption.
+            budget_s: seconds after which the work ends, done or not.
+        """
+        bar = Bar(title, total, self, budget_s=budget_s, earlier=earlier, done=earlier)
         if not self.live:
             yield bar
             return
         with _rich_progress() as self._rich:
-            bar.rich_task = self._rich.add_task(title, total=total, note="")
+            bar.rich_task = self._rich.add_task(title, total=total, completed=earlier, left="", note="")
             try:
                 yield bar
             finally:
@@ -83,15 +97,20 @@ class Reporter:
     def show(self, bar: Bar) -> None:
         """Draw `bar` as it stands now."""
         if self._rich is not None and bar.rich_task is not None:
-            self._rich.update(bar.rich_task, completed=bar.done, total=bar.total, note=bar.note)
+            left = _left(bar)
+            self._rich.update(bar.rich_task, completed=bar.done, total=bar.total, left=left, note=bar.note)
         elif not self.quiet and time.monotonic() - bar.last_line > SECONDS_BETWEEN_LINES:
             bar.last_line = time.monotonic()
-            left = bar.seconds_left()
-            remaining = "" if left is None else f", {duration(left)} left"
-            self.message(f"{bar.title}: {bar.done}/{bar.total}{remaining}  {bar.note}".rstrip())
+            parts = (f"{bar.title}: {bar.done}/{bar.total}", _left(bar))
+            self.message(f"{', '.join(part for part in parts if part)}  {bar.note}".rstrip())
 
 
 QUIET = Reporter(quiet=True)
+
+
+def _left(bar: Bar) -> str:
+    seconds = bar.seconds_left()
+    return "" if seconds is None else f"{duration(seconds)} left"
 
 
 def duration(seconds: float) -> str:
@@ -120,7 +139,6 @@ def _rich_progress() -> RichProgress:
         Progress,
         TextColumn,
         TimeElapsedColumn,
-        TimeRemainingColumn,
     )
 
     columns = (
@@ -128,8 +146,7 @@ def _rich_progress() -> RichProgress:
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
+        TextColumn("{task.fields[left]}"),  # rich's own estimate knows no budget
         TextColumn("{task.fields[note]}"),
     )
     return Progress(*columns, console=Console(stderr=True))

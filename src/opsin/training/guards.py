@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
@@ -12,8 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from opsin.errors import DivergedError
+from opsin.io.gate import printable
 
 PATIENT_SIGNALS = 2
+SHOWN_SAMPLES = 16
 
 
 class StopRequest:
@@ -51,8 +53,17 @@ class StopRequest:
         self._message(f"{signal.Signals(number).name}: stopping after this step, with a checkpoint")
 
 
-def check_finite(loss: float, gradient_norm: float, *, step: int, samples: Tensor) -> None:
+def check_finite(
+    loss: float, gradient_norm: float, *, step: int, samples: Tensor, sample_ids: Sequence[str] = ()
+) -> None:
     """Refuse to go on from a loss or a gradient that is no number.
+
+    Args:
+        loss: of the batch.
+        gradient_norm: of all parameters together.
+        step: number of the step.
+        samples: int64 [B], numbers of the samples in the split.
+        sample_ids: what a person calls each sample of the split; none where that is not known.
 
     Raises:
         DivergedError: naming the step and the samples of the batch.
@@ -60,10 +71,11 @@ def check_finite(loss: float, gradient_norm: float, *, step: int, samples: Tenso
     if math.isfinite(loss) and math.isfinite(gradient_norm):
         return
     what = "the loss" if not math.isfinite(loss) else "a gradient"
-    shown = ", ".join(str(i) for i in samples[:16].tolist()) + (" …" if len(samples) > 16 else "")
+    names = [str(sample_ids[i] if sample_ids else i) for i in samples[:SHOWN_SAMPLES].tolist()]
+    shown = ", ".join(names) + (" …" if len(samples) > SHOWN_SAMPLES else "")
     raise DivergedError(
         f"{what} is not a finite number; the weights before this step were kept",
-        where=f"step {step}, training samples {shown}",
+        where=printable(f"step {step}, training samples {shown}"),
         got=f"loss {loss}, gradient norm {gradient_norm}",
         do="lower --lr, set --clip 1, or look at these samples with `opsin data audit`",
     )

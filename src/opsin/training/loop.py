@@ -102,6 +102,7 @@ class Trainer:
             precision=precision,
             device=device,
             num_classes=len(artifact.classes),
+            sample_ids=self.train_samples.ids,
         )
         self.network, self.optimizer = self.stepper.network, self.stepper.optimizer
         self.average = MovingAverage(self.network, self.settings.ema) if self.settings.ema else None
@@ -147,8 +148,9 @@ class Trainer:
         self.state.stopped = "early" if patience and self.state.stale_epochs >= patience else ""
         if self.state.stopped:
             self.report.message("this run had stopped early; a larger --patience goes on with it")
-        with stop.listening(), self.report.bar("training", self.total_steps) as bar:
-            bar.at(self.state.step)
+        budget_s = None if self.settings.minutes is None else 60 * self.settings.minutes - self.seconds
+        bar_of_steps = self.report.bar("training", self.total_steps, earlier=self.state.step, budget_s=budget_s)
+        with stop.listening(), bar_of_steps as bar:
             while not self._finished():
                 self._train_epoch(stop, bar)
                 self._end_epoch(bar)

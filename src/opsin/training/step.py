@@ -5,7 +5,7 @@ Training, the stop-watch that chooses the precision, the learning-rate finder an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 
@@ -39,6 +39,7 @@ class Stepper:
         precision: how the passes are computed.
         device: where.
         num_classes: for augmentations that mix images.
+        sample_ids: what a person calls each training sample; an error names them.
     """
 
     def __init__(
@@ -51,9 +52,11 @@ class Stepper:
         precision: Precision,
         device: torch.device,
         num_classes: int,
+        sample_ids: Sequence[str] = (),
     ) -> None:
         self.network = precision.place(network, device)
         self.task, self.preprocess, self.num_classes = task, preprocess, num_classes
+        self.sample_ids = sample_ids
         self.config, self.settings = config, config.train
         self.precision, self.device = precision, device
         self.forward = self._forward_function()
@@ -86,7 +89,7 @@ class Stepper:
         if self.settings.l2:
             add_l2(self.network, self.settings.l2)
         norm = guards.gradient_norm(self.network).item()
-        guards.check_finite(losses["loss"], norm, step=step, samples=batch.index)
+        guards.check_finite(losses["loss"], norm, step=step, samples=batch.index, sample_ids=self.sample_ids)
         if self.settings.clip and norm > self.settings.clip:
             gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
             torch._foreach_mul_(gradients, self.settings.clip / norm)
