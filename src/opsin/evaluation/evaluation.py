@@ -30,7 +30,7 @@ from opsin.types import SPLITS, Score, SplitName, scores_to_json
 class Evaluation:
     """What an evaluation found.
 
-    `run`: name of the run. `data`: name of the data set. `split`: which of its splits, or "all" for a set that is not
+    `run`: folder of the run. `data`: name of the data set. `split`: which of its splits, or "all" for a set that is not
     divided. `n`: samples. `scores`: with 95 % intervals, NaN where undefined. `details`: plain JSON for reports.
     `notes`: what was done to the samples, and what a reader of the scores must know. `test_openings`: how often
     anybody has looked at a test split by now.
@@ -115,7 +115,7 @@ def evaluate(
     if chosen.own and split == "test" and settings == opened.config.train:
         record_split(opened, split, found, predictions, targets, chosen.samples.images)
     return Evaluation(
-        run=opened.name,
+        run=str(opened.path),
         data=chosen.data,
         split=chosen.split,
         n=found.n,
