@@ -40,7 +40,7 @@ def models(
     name
         An architecture; without it all are listed.
     """
-    from opsin.models.registry import ENTRIES, get_entry
+    from opsin.models.registry import ENTRIES, SEGMENTERS, get_entry
 
     settings = given(model_options)
     named = settings.pop("model", None)
@@ -53,7 +53,9 @@ def models(
         raise ConfigError("knobs need a network", got=", ".join(settings), do="name one, e.g. `opsin models plain`")
     shape = parse_shape(input) if input else None
     config = ModelConfig(**settings)
-    entries = [get_entry(chosen)] if chosen else list(ENTRIES.values())
+    entries = [get_entry(chosen)] if chosen else [*ENTRIES.values(), *SEGMENTERS.values()]
+    if chosen is None:
+        entries = [entry for entry in entries if is_installed(entry)]
     specs = [specify(entry, shape, config, learned_input) for entry in entries]
     tables = [sizes(spec, classes) for spec in specs]
     found = [summary(*about) for about in zip(entries, specs, tables, strict=True)]
@@ -119,16 +121,20 @@ def show_all(entries: Sequence[ModelEntry], tables: Sequence[LayerTable]) -> Non
         ways = " ".join(way.partition(":")[0].removeprefix("--weights ") for way in entry.weights[:-1])
         work = f"{layers.multiply_adds / 1e6:,.1f} M"
         rows.append((entry.name, shape, f"{layers.parameters:,}", work, ways, entry.description))
+    console = Console()
     table = Table(box=None, pad_edge=False)
+    taken = 0
     for number, heading in enumerate(("name", "input", "parameters", "mult-adds", "weights")):
-        widest = max(len(heading), *(len(row[number]) for row in rows))
         right = heading in ("parameters", "mult-adds")
-        table.add_column(heading, min_width=widest, no_wrap=True, justify="right" if right else "left")
-    table.add_column("description", no_wrap=True, overflow="ellipsis")
+        table.add_column(heading, no_wrap=True, justify="right" if right else "left")
+        taken += max(len(heading), *(len(row[number]) for row in rows)) + 2
+    # rich would take the room for long descriptions from the numbers
+    room = max(16, console.width - taken)
+    table.add_column("description", no_wrap=True, overflow="ellipsis", max_width=room)
     for row in rows:
         table.add_row(*row)
-    Console().print(table)
-    Console().print("Any network of timm too, by its name there: `opsin models timm/convnext_atto`.")
+    console.print(table)
+    console.print("Any network of timm too, by its name there: `opsin models timm/convnext_atto`.")
 
 
 def show_one(entry: ModelEntry, layers: LayerTable, *, quiet: bool) -> None:
