@@ -80,3 +80,10 @@ def test_augmentation_is_off_by_default() -> None:
         value for name, value in to_dict(AugmentConfig()).items()
         if name not in ("shift_fill", "crop_area", "policy", "policy_ops", "policy_strength")
     )  # fmt: skip
+
+
+def test_an_input_size_alone_means_a_square_whatever_width_an_earlier_layer_had() -> None:
+    photos = {"input_size": 112, "input_width": 176}
+    assert resolve(photos, {"input_size": 64}).data.input_width is None
+    assert resolve(photos, {"input_size": 64, "input_width": 96}).data.input_width == 96
+    assert resolve(photos, {"epochs": 2}).data.input_width == 176

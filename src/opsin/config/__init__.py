@@ -68,13 +68,17 @@ class RunConfig:
 def resolve(*layers: Mapping[str, Any]) -> RunConfig:
     """One config from flat layers of settings; a later layer wins over an earlier one.
 
+    A layer with an input size and no input width means a square, whatever width an earlier layer had.
+
     >>> resolve({"epochs": 5}, {"epochs": 7, "flip": 0.5}).train.epochs
     7
 
     Raises:
         ConfigError: a key is unknown (the nearest valid one is named), a type is wrong or a value out of range.
     """
-    given = {key: value for layer in layers for key, value in layer.items()}
+    given: dict[str, Any] = {}
+    for layer in layers:
+        given |= ({"input_width": None} if layer.get("input_size") is not None else {}) | dict(layer)
     values: dict[str, Any] = {name: {} for name in GROUPS}
     for key, value in given.items():
         group = next((name for name, kind in GROUPS.items() if key in field_names(kind)), None)

@@ -399,7 +399,7 @@ def _continued(run: Run, source: str, settings: Mapping[str, Any], recipe: Mappi
     if changed:
         do = f"a resumed run may change {', '.join(CONTINUED)}; start a new run for the rest"
         raise RunError("a resumed run keeps its settings", where=run.path, got=", ".join(changed), do=do)
-    return settings_of.resolve(present, settings)
+    return settings_of.resolve({**present, **settings})
 
 
 def _plain(value: Any) -> Any:
