@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import sys
 
 import pytest
 import torch
 
+from opsin.cli import main
 from opsin.config import ModelConfig
 from opsin.errors import ConfigError
 from opsin.models.layers import seeded
 from opsin.models.reach import reach
-from opsin.models.registry import ModelSpec, build_segmenter, get_entry, resolve_options
+from opsin.models.registry import ModelSpec, build_network, build_segmenter, get_entry, resolve_options
 
 NAMES = ("deeplabv3plus", "fpn")
 
@@ -54,8 +56,29 @@ def test_encoders_are_chosen_by_name_and_others_refused() -> None:
 
 
 def test_they_are_refused_as_classifiers() -> None:
-    with pytest.raises(ConfigError, match="masks"):
-        get_entry("fpn")
+    spec = ModelSpec(name="fpn", channels=3, height=64, width=64, options=get_entry("fpn").options)
+    with pytest.raises(ConfigError, match="masks, not labels"):
+        build_network(spec, {"logits": 4})
+
+
+def test_they_are_listed_with_what_they_need_also_where_it_is_missing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("opsin.models.registry.is_installed", lambda: False)
+    assert main(["models", "--json"]) == 0
+    listed = {one["name"]: one for one in json.loads(capsys.readouterr().out)["models"]}
+    assert [listed[name]["parameters"] for name in NAMES] == [None, None]
+    assert "opsin[segmentation]" in listed["fpn"]["needs"]
+    assert main(["models"]) == 0
+    assert 'fpn needs pip install "opsin[segmentation]"' in capsys.readouterr().out
+
+
+def test_their_layers_can_be_looked_at(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("segmentation_models_pytorch")
+    assert main(["models", "fpn", "--classes", "3", "--json"]) == 0
+    about = json.loads(capsys.readouterr().out)
+    assert about["parameters"] > 11_000_000
+    assert about["layers"]
 
 
 def test_without_the_package_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

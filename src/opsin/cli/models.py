@@ -54,16 +54,14 @@ def models(
     shape = parse_shape(input) if input else None
     config = ModelConfig(**settings)
     entries = [get_entry(chosen)] if chosen else [*ENTRIES.values(), *SEGMENTERS.values()]
-    if chosen is None:
-        entries = [entry for entry in entries if is_installed(entry)]
     specs = [specify(entry, shape, config, learned_input) for entry in entries]
-    tables = [sizes(spec, classes) for spec in specs]
+    tables = [sizes(spec, classes) if chosen or e.is_here else None for e, spec in zip(entries, specs, strict=True)]
     found = [summary(*about) for about in zip(entries, specs, tables, strict=True)]
     if json_ and chosen:
         print(json.dumps(found[0], indent=2))
     elif json_:
         print(json.dumps({"models": [{k: v for k, v in one.items() if k != "layers"} for one in found]}, indent=2))
-    elif chosen:
+    elif chosen and tables[0] is not None:
         show_one(entries[0], tables[0], quiet=quiet)
     else:
         show_all(entries, tables)
@@ -99,28 +97,35 @@ def specify(
 
 
 def sizes(spec: ModelSpec, classes: int) -> LayerTable:
-    """The layers of one network as a classifier, without allocating it."""
+    """The layers of one network as a classifier (of pixels, where it can do nothing else), without allocating it.
+
+    Raises:
+        ConfigError: it needs a package that is not installed.
+    """
     import torch
 
-    from opsin.models.registry import build_network
+    from opsin.models.registry import SEGMENTERS, build_network, build_segmenter
     from opsin.models.table import layer_table
 
     with torch.device("meta"):
-        network = build_network(spec, {"logits": classes})
+        if spec.name in SEGMENTERS:
+            network: torch.nn.Module = build_segmenter(spec, classes)
+        else:
+            network = build_network(spec, {"logits": classes})
     return layer_table(network, spec.channels, spec.height, spec.width)
 
 
-def show_all(entries: Sequence[ModelEntry], tables: Sequence[LayerTable]) -> None:
-    """Print all architectures with their sizes."""
+def show_all(entries: Sequence[ModelEntry], tables: Sequence[LayerTable | None]) -> None:
+    """Print all architectures, with their sizes where all that they need is installed."""
     from rich.console import Console
     from rich.table import Table
 
     rows = []
     for entry, layers in zip(entries, tables, strict=True):
-        shape = "x".join(map(str, layers.input_shape))
+        shape = "x".join(map(str, entry.default_size if layers is None else layers.input_shape))
         ways = " ".join(way.partition(":")[0].removeprefix("--weights ") for way in entry.weights[:-1])
-        work = f"{layers.multiply_adds / 1e6:,.1f} M"
-        rows.append((entry.name, shape, f"{layers.parameters:,}", work, ways, entry.description))
+        counts = ("", "") if layers is None else (f"{layers.parameters:,}", f"{layers.multiply_adds / 1e6:,.1f} M")
+        rows.append((entry.name, shape, *counts, ways, entry.description))
     console = Console()
     table = Table(box=None, pad_edge=False)
     taken = 0
@@ -134,6 +139,9 @@ def show_all(entries: Sequence[ModelEntry], tables: Sequence[LayerTable]) -> Non
     for row in rows:
         table.add_row(*row)
     console.print(table)
+    for entry in entries:
+        if entry.extra:
+            console.print(f"{entry.name} needs {entry.extra}", highlight=False, markup=False)
     console.print("Any network of timm too, by its name there: `opsin models timm/convnext_atto`.")
 
 
@@ -151,7 +159,13 @@ def show_one(entry: ModelEntry, layers: LayerTable, *, quiet: bool) -> None:
     console.print(layers)
 
 
-def summary(entry: ModelEntry, spec: ModelSpec, layers: LayerTable) -> dict[str, Any]:
-    """What `--json` prints of one architecture."""
-    about = {"name": entry.name, "description": entry.description, "source": entry.source, "introduced": entry.family}
-    return about | {"weights": list(entry.weights), "options": dict(spec.options)} | layers.to_dict()
+def summary(entry: ModelEntry, spec: ModelSpec, layers: LayerTable | None) -> dict[str, Any]:
+    """What `--json` prints of one architecture; its sizes are null where a package is not installed."""
+    about: dict[str, Any] = {
+        "name": entry.name,
+        "description": entry.description,
+        "source": entry.source,
+        "introduced": entry.family,
+    }
+    about |= {"weights": list(entry.weights), "needs": entry.extra, "options": dict(spec.options)}
+    return about | (dict.fromkeys(("parameters", "trainable", "multiply_adds")) if layers is None else layers.to_dict())

@@ -21,7 +21,7 @@ from opsin.models.network import Network
 from opsin.models.plain import Plain, PlainOptions
 from opsin.models.resnet import ResNetOptions, resnet18, resnet50, seresnet50
 from opsin.models.small import Small, SmallOptions
-from opsin.models.smp import ARCHITECTURES, SmpOptions, SmpSegmenter
+from opsin.models.smp import ARCHITECTURES, EXTRA, SmpOptions, SmpSegmenter, is_installed
 from opsin.models.tiny import Tiny, TinyOptions
 from opsin.models.unet import DecoderOptions, Segmenter, UNet, UNetOptions
 from opsin.models.xception import Xception, XceptionOptions
@@ -55,7 +55,7 @@ class ModelEntry:
     `default_size` is the (channels, height, width) that its sizes are quoted for. `options` are its knobs with their
     defaults; `knobs` are the settings of `ModelConfig` that steer it. `options_type` is the frozen class of the
     options, and `build` makes the backbone of (channels, height, width, options). `family` is the year of a classic
-    network, and what it introduced.
+    network, and what it introduced. `extra`: what must be installed besides Opsin itself.
     """
 
     name: str
@@ -66,6 +66,7 @@ class ModelEntry:
     build: Callable[[int, int, int, Any], Backbone]
     extra_knobs: tuple[str, ...] = ()
     family: str = ""
+    extra: str = ""
 
     @property
     def weights(self) -> tuple[str, ...]:
@@ -75,9 +76,9 @@ class ModelEntry:
         return weights_to_be_had(self.name)
 
     @property
-    def imports_heads(self) -> bool:
-        """Whether published weights come with the head of the 1,000 ImageNet classes."""
-        return bool(self.weights)
+    def is_here(self) -> bool:
+        """Whether all that it needs is installed."""
+        return not self.extra or is_installed()
 
     @property
     def options(self) -> dict[str, Any]:
@@ -228,25 +229,43 @@ ENTRIES: dict[str, ModelEntry] = {
 }
 
 
+def _only_masks(name: str, channels: int, height: int, width: int, options: Any) -> Backbone:
+    do = "train it on images with masks, or choose another network"
+    raise ConfigError("this network gives masks, not labels or boxes", where="model", got=name, do=do)
+
+
+SEGMENTERS: dict[str, ModelEntry] = {
+    name: ModelEntry(
+        name=name,
+        description=about.description,
+        source=about.source,
+        default_size=(3, 160, 160),
+        options_type=SmpOptions,
+        build=partial(_only_masks, name),
+        extra=EXTRA,
+    )
+    for name, about in ARCHITECTURES.items()
+}
+"""Networks that classify pixels and nothing else: they have no backbone of ours (`opsin.models.smp`)."""
+
+
 def get_entry(name: str) -> ModelEntry:
-    """The architecture of this name: one of ours, else one of timm's, as `timm/NAME` or NAME.
+    """The architecture of this name: one of ours, one of `SEGMENTERS`, else one of timm's, as `timm/NAME` or NAME.
 
     Raises:
         ConfigError: there is none; the nearest name is given.
     """
-    if name in ENTRIES:
-        return ENTRIES[name]
-    if name in ARCHITECTURES:
-        do = "train it on images with masks, or choose another network"
-        raise ConfigError("this network gives masks, not labels or boxes", where="model", got=name, do=do)
+    ours = ENTRIES | SEGMENTERS
+    if name in ours:
+        return ours[name]
     # timm takes seconds to import: it is asked only for names that are not ours
     from opsin.models.timm_networks import PREFIX, TimmBackbone, TimmOptions, timm_facts, timm_name
 
     theirs = timm_name(name)
     if theirs is None:
-        close = nearest(name, ENTRIES)
+        close = nearest(name, ours)
         do = f"did you mean `{close}`?" if close else "`opsin models` lists them"
-        expected = f"{', '.join((*ENTRIES, *ARCHITECTURES))}; or a network of timm"
+        expected = f"{', '.join(ours)}; or a network of timm"
         raise ConfigError("unknown network", where="model", got=name, expected=expected, do=do)
     return ModelEntry(
         name=PREFIX + theirs,
@@ -277,10 +296,8 @@ def resolve_options(
     """
     given = {key: getattr(config, key) for key in field_names(ModelConfig) if key != "model"}
     given = {key: value for key, value in given.items() if value is not None}
-    if name in ARCHITECTURES and decoder:
-        smp = from_dict(SmpOptions, given, where=f"options of {name}")
-        return _plain(smp) | ({LEARNED_INPUT: True} if learned_input else {})
     entry = get_entry(name)
+    decoder = decoder and name not in SEGMENTERS  # they bring their own
     extra = {key: given[key] for key in field_names(DecoderOptions) if decoder and key in given}
     for key in given:
         if key not in entry.knobs and key not in extra:
@@ -342,7 +359,7 @@ def build_segmenter(spec: ModelSpec, num_classes: int) -> Segmenter | SmpSegment
         ConfigError: as `build_backbone`, or the network has no feature maps.
     """
     learned_input = bool(spec.options.get(LEARNED_INPUT, False))
-    if spec.name in ARCHITECTURES:
+    if spec.name in SEGMENTERS:
         knobs = {key: value for key, value in spec.options.items() if key not in ABOVE_THE_BACKBONE}
         chosen = from_dict(SmpOptions, knobs, where=f"options of {spec.name}")
         return SmpSegmenter(spec.name, chosen, num_classes, channels=spec.channels, learned_input=learned_input)

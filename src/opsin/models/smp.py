@@ -2,13 +2,12 @@
 
 They keep the contract of our own `Segmenter`: images of any size are padded to a multiple of the stride and the logits
 are cropped back, so that every pixel has its answer. Weights are random here: nothing is downloaded.
-
-Source: Chen et al. 2018, arXiv 1802.02611 (DeepLabV3+); Kirillov et al. 2019, arXiv 1901.02446 (FPN).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
@@ -18,9 +17,33 @@ from torch import Tensor, nn
 from opsin.errors import ConfigError, nearest
 from opsin.models.unet import fitted
 
-ARCHITECTURES = {"deeplabv3plus": "DeepLabV3Plus", "fpn": "FPN"}
-"""Our names of the architectures, and theirs."""
+EXTRA = 'pip install "opsin[segmentation]"'
+"""What brings the package."""
 STRIDE = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """One architecture; `kind` is its class in segmentation-models-pytorch."""
+
+    kind: str
+    description: str
+    source: str
+
+
+ARCHITECTURES = {
+    "deeplabv3plus": Architecture(
+        kind="DeepLabV3Plus",
+        description="DeepLabV3+: dilated convolutions of several reaches over an encoder. For masks.",
+        source="Chen et al. 2018, arXiv 1802.02611.",
+    ),
+    "fpn": Architecture(
+        kind="FPN",
+        description="FPN: a pyramid of feature maps, added up from coarse to fine. For masks.",
+        source="Kirillov et al. 2019, arXiv 1901.02446.",
+    ),
+}
+"""By our names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +51,11 @@ class SmpOptions:
     """Knobs: the encoder, by the name that segmentation-models-pytorch has for it."""
 
     encoder: str = "resnet18"
+
+
+def is_installed() -> bool:
+    """Whether segmentation-models-pytorch is here; it is not imported, which takes seconds."""
+    return find_spec("segmentation_models_pytorch") is not None
 
 
 def library() -> ModuleType:
@@ -40,7 +68,7 @@ def library() -> ModuleType:
         import segmentation_models_pytorch
     except ImportError as error:
         what, names = "this network needs a package that is not installed", ", ".join(ARCHITECTURES)
-        do = 'pip install "opsin[segmentation]", or choose --model unet'
+        do = f"{EXTRA}, or choose --model unet"
         raise ConfigError(what, got=names, expected="segmentation-models-pytorch", do=do) from error
     module: ModuleType = segmentation_models_pytorch
     return module
@@ -72,7 +100,7 @@ class SmpSegmenter(nn.Module):
             close = nearest(options.encoder, known)
             do = f"did you mean `{close}`?" if close else "resnet18, resnet50 and mobilenet_v2 are among them"
             raise ConfigError("no such encoder", where="encoder", got=options.encoder, do=do)
-        architecture: Any = getattr(package, ARCHITECTURES[name])
+        architecture: Any = getattr(package, ARCHITECTURES[name].kind)
         self.normalize: nn.Module = nn.BatchNorm2d(channels) if learned_input else nn.Identity()
         self.body: nn.Module = architecture(
             encoder_name=options.encoder, encoder_weights=None, in_channels=channels, classes=num_classes
