@@ -142,7 +142,7 @@ def test_progress_reaches_the_total_and_only_asked_splits_are_packed(photos) -> 
 
 def test_boxes_and_masks_follow_their_images(tmp_path: Path) -> None:
     images = np.zeros((20, 16, 32), np.uint8)
-    images[:, 4:12, 8:24] = 255
+    images[:, 4:12, 8:24] = np.arange(200, 220)[:, None, None]
     boxes = np.tile(np.array([8, 4, 24, 12], np.float32), (20, 1))
     arrays = {"images": images, "labels": np.arange(20) % 2, "boxes": boxes, "masks": (images > 0).astype(np.uint8)}
     samples = pack(load(arrays), SizePolicy(height=8, width=16), cache=tmp_path)["train"]
@@ -157,7 +157,7 @@ def test_boxes_and_masks_follow_their_images(tmp_path: Path) -> None:
 
 
 def test_boxes_clipped_by_a_crop_are_counted_and_lost_ones_refused() -> None:
-    images = np.zeros((20, 16, 32), np.uint8)
+    images = np.repeat(np.arange(20, dtype=np.uint8), 16 * 32).reshape(20, 16, 32)
     arrays = {"images": images, "labels": np.arange(20) % 2}
     crop = SizePolicy(height=16, width=16, fit="crop")
     clipped = load(arrays | {"boxes": np.tile(np.array([4, 4, 20, 12], np.float32), (20, 1))})

@@ -97,9 +97,11 @@ def draw(source: Source, fractions: Sequence[float], config: DataConfig, copies:
         part = _draw_samples(strata[drawn], shares, generator)[np.searchsorted(drawn, first)]
     parts = [np.flatnonzero(part == k) for k in range(len(shares))]
     if any(len(indices) == 0 for indices in parts):
+        repeated = 0 if copies is None else int((copies != np.arange(len(source))).sum())
+        equal = f" ({repeated} of them equal to an earlier one, and kept with it)" if repeated else ""
         raise DataError(
             "too few samples to draw the splits from",
-            got=f"{len(source)} samples, drawn as {[len(indices) for indices in parts]}",
+            got=f"{len(source)} samples{equal}, drawn as {[len(indices) for indices in parts]}",
             expected="at least one sample in each split",
             do="add images, or divide them into train/val/test yourself",
         )
