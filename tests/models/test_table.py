@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from opsin.cli import main
 from opsin.cli.models import parse_shape
 from opsin.errors import ConfigError
-from opsin.models.registry import ENTRIES, ModelSpec, build_network
+from opsin.models.registry import ENTRIES, SEGMENTERS, ModelSpec, build_network
 from opsin.models.table import LayerRow, layer_table
 
 
@@ -100,9 +100,10 @@ def test_models_prints_one_document_with_the_promised_keys(capsys: pytest.Captur
 
 def test_models_without_a_name_lists_all(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models", "--json", "--classes", "3", "--input", "3x64x48"]) == 0
-    listed = json.loads(capsys.readouterr().out)["models"]
-    assert [model["name"] for model in listed] == list(ENTRIES)
-    assert all(model["input_shape"] == [3, 64, 48] for model in listed)
+    listed = {model["name"]: model for model in json.loads(capsys.readouterr().out)["models"]}
+    assert list(listed) == [*ENTRIES, *SEGMENTERS]
+    assert listed["small"]["input_shape"] == [3, 64, 48]
+    assert listed["alexnet"]["parameters"] is None  # its strides need sides of 63 pixels
     assert main(["models"]) == 0
     out = capsys.readouterr().out
     assert all(name in out for name in ENTRIES)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from opsin.models.table import LayerTable
 
 LARGEST_SIDE = 4096
+LEAST_DESCRIPTION = 20
+"""Columns of the terminal below which the list leaves descriptions out."""
 
 
 def models(
@@ -55,7 +57,7 @@ def models(
     config = ModelConfig(**settings)
     entries = [get_entry(chosen)] if chosen else [*ENTRIES.values(), *SEGMENTERS.values()]
     specs = [specify(entry, shape, config, learned_input) for entry in entries]
-    tables = [sizes(spec, classes) if chosen or e.is_here else None for e, spec in zip(entries, specs, strict=True)]
+    tables = [sizes(specs[0], classes)] if chosen else sizes_of_all(entries, specs, classes)
     found = [summary(*about) for about in zip(entries, specs, tables, strict=True)]
     if json_ and chosen:
         print(json.dumps(found[0], indent=2))
@@ -115,6 +117,17 @@ def sizes(spec: ModelSpec, classes: int) -> LayerTable:
     return layer_table(network, spec.channels, spec.height, spec.width)
 
 
+def sizes_of_all(entries: Sequence[ModelEntry], specs: Sequence[ModelSpec], classes: int) -> list[LayerTable | None]:
+    """The layers of each network; None where a package is not installed, or the images do not suit the network."""
+    tables: list[LayerTable | None] = []
+    for entry, spec in zip(entries, specs, strict=True):
+        try:
+            tables.append(sizes(spec, classes) if entry.is_here else None)
+        except ConfigError:
+            tables.append(None)
+    return tables
+
+
 def show_all(entries: Sequence[ModelEntry], tables: Sequence[LayerTable | None]) -> None:
     """Print all architectures, with their sizes where all that they need is installed."""
     from rich.console import Console
@@ -133,15 +146,19 @@ def show_all(entries: Sequence[ModelEntry], tables: Sequence[LayerTable | None])
         right = heading in ("parameters", "mult-adds")
         table.add_column(heading, no_wrap=True, justify="right" if right else "left")
         taken += max(len(heading), *(len(row[number]) for row in rows)) + 2
-    # rich would take the room for long descriptions from the numbers
-    room = max(16, console.width - taken)
-    table.add_column("description", no_wrap=True, overflow="ellipsis", max_width=room)
+    room = console.width - taken - 1  # rich would take the room for long descriptions from the numbers
+    described = room >= LEAST_DESCRIPTION
+    if described:
+        table.add_column("description", no_wrap=True, overflow="ellipsis", max_width=room)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*row if described else row[:-1])
     console.print(table)
-    for entry in entries:
+    for entry, layers in zip(entries, tables, strict=True):
         if entry.extra:
             console.print(f"{entry.name} needs {entry.extra}", highlight=False, markup=False)
+        elif layers is None:
+            why = f"`opsin models {entry.name}` with this input says why"
+            console.print(f"{entry.name} does not take such images: {why}", highlight=False, markup=False)
     console.print("Any network of timm too, by its name there: `opsin models timm/convnext_atto`.")
 
 
@@ -160,7 +177,7 @@ def show_one(entry: ModelEntry, layers: LayerTable, *, quiet: bool) -> None:
 
 
 def summary(entry: ModelEntry, spec: ModelSpec, layers: LayerTable | None) -> dict[str, Any]:
-    """What `--json` prints of one architecture; its sizes are null where a package is not installed."""
+    """What `--json` prints of one architecture; its sizes are null where it cannot be built."""
     about: dict[str, Any] = {
         "name": entry.name,
         "description": entry.description,
