@@ -14,7 +14,6 @@ from opsin.types import VOID
 WEIGHTS = torch.tensor([0.5, 1.0, 2.5], dtype=torch.float64)
 LOSSES = {
     "cross-entropy": partial(mask_losses.pixel_cross_entropy, class_weights=WEIGHTS, label_smoothing=0.1),
-    "cross-entropy-dice": mask_losses.cross_entropy_and_dice,
     "focal": partial(mask_losses.focal, class_weights=WEIGHTS),
     **mask_losses.OVERLAP_LOSSES,
 }

@@ -72,7 +72,6 @@ def _without_none(hint: Any) -> Any:
 DataOptions = _optional(DataConfig)
 ModelOptions = _optional(ModelConfig)
 AugmentOptions = _optional(AugmentConfig)
-PictureOptions = _optional(DataConfig, AugmentConfig)
 Settings = _optional(*GROUPS.values())
 NONE_GIVEN = Settings()
 FLAT = Parameter(name="*")

@@ -84,21 +84,6 @@ def size_errors(boxes: Boxes, others: Boxes) -> Boxes:
     return _on_tensors(lambda a, b: (_sides(a) - _sides(b)).abs().mean(dim=-1), boxes, others)
 
 
-def xywh_to_xyxy(boxes: Boxes) -> Boxes:
-    """(left, top, width, height) as (x1, y1, x2, y2)."""
-    return _on_tensors(lambda b: torch.cat([b[..., :2], b[..., :2] + b[..., 2:]], dim=-1), boxes)
-
-
-def xyxy_to_xywh(boxes: Boxes) -> Boxes:
-    """(x1, y1, x2, y2) as (left, top, width, height)."""
-    return _on_tensors(lambda b: torch.cat([b[..., :2], b[..., 2:] - b[..., :2]], dim=-1), boxes)
-
-
-def cxcywh_to_xyxy(boxes: Boxes) -> Boxes:
-    """(centre x, centre y, width, height) as (x1, y1, x2, y2)."""
-    return _on_tensors(lambda b: torch.cat([b[..., :2] - b[..., 2:] / 2, b[..., :2] + b[..., 2:] / 2], dim=-1), boxes)
-
-
 def xyxy_to_cxcywh(boxes: Boxes) -> Boxes:
     """(x1, y1, x2, y2) as (centre x, centre y, width, height)."""
     return _on_tensors(lambda b: torch.cat([(b[..., :2] + b[..., 2:]) / 2, b[..., 2:] - b[..., :2]], dim=-1), boxes)

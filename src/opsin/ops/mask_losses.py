@@ -115,11 +115,6 @@ def _floating(logits: Tensor) -> Tensor:
     return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
 
 
-def cross_entropy_and_dice(logits: Tensor, masks: Tensor, *, class_weights: Tensor | None = None) -> Tensor:
-    """The plain sum of cross-entropy and soft Dice."""
-    return pixel_cross_entropy(logits, masks, class_weights=class_weights) + soft_dice(logits, masks)
-
-
 OVERLAP_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "dice": soft_dice,
     "lovasz": lovasz,

@@ -27,7 +27,6 @@ THRESHOLDS = np.round(np.arange(0.0, 1.0001, 0.05), 2)
 """Thresholds of the curve, float64 [T]."""
 NUM_SHOWN = 16
 """Samples of each kind in the gallery: best, worst, random."""
-SHARES = ("accuracy", "good_boxes", "joint_accuracy")
 RESAMPLED = ("mean_iou", "median_iou", "centre_error_px", "size_error_px")
 
 
