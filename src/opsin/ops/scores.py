@@ -8,6 +8,7 @@ Shapes: N samples, K classes, `...` any leading axes (resamples).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,12 +34,13 @@ class ClassCounts:
     predicted: Floats
 
 
-def check_predictions(probabilities: NDArray[np.floating], labels: Ints) -> None:
+def check_predictions(probabilities: NDArray[np.floating], labels: Ints, classes: Sequence[str] | None = None) -> None:
     """Refuse predictions and labels that cannot be scored.
 
     Args:
         probabilities: floating [N, K], N >= 1.
         labels: int64 [N], 0 to K - 1.
+        classes: K names, where they are known.
 
     Raises:
         DataError: the lengths disagree, there are no samples, a probability is NaN or outside [0, 1], or a label is
@@ -62,6 +64,9 @@ def check_predictions(probabilities: NDArray[np.floating], labels: Ints) -> None
     if outside.any():
         i = int(outside.argmax())
         raise DataError("a label is outside the classes", where=f"sample {i}", got=labels[i], expected=num_classes)
+    if classes is not None and num_classes != len(classes):
+        got, expected = f"{num_classes} columns", f"{len(classes)} classes"
+        raise DataError("the predictions are of other classes", got=got, expected=expected)
 
 
 def confusion_matrix(labels: Ints, predicted: Ints, num_classes: int) -> Ints:
@@ -73,13 +78,6 @@ def confusion_matrix(labels: Ints, predicted: Ints, num_classes: int) -> Ints:
     """
     cells = np.bincount(labels * num_classes + predicted, minlength=num_classes * num_classes)
     return cells.astype(np.int64).reshape(num_classes, num_classes)
-
-
-def counts_of_confusion(confusion: Ints) -> ClassCounts:
-    """Counts of each class from a confusion matrix [..., K, K]."""
-    cells = confusion.astype(np.float64)
-    hits = np.diagonal(cells, axis1=-2, axis2=-1)
-    return ClassCounts(hits=hits, support=cells.sum(axis=-1), predicted=cells.sum(axis=-2))
 
 
 def weighted_counts(weights: Floats, labels: Ints, predicted: Ints, num_classes: int) -> ClassCounts:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.errors import DataError
 from opsin.types import Prediction, Score, SizePolicy, TaskName
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from opsin.models.registry import ModelSpec
 
 Arrays = dict[str, NDArray[Any]]
+NUM_TOP = 5
+"""Classes that a prediction names at the most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,6 +188,27 @@ class Task(Protocol):
 
     def draw_prediction(self, image: NDArray[np.uint8], predictions: Arrays, i: int, classes: Sequence[str]) -> Drawing:
         """Image `i`, uint8 [C, H, W], with what the network says of it."""
+
+
+def batch_labels(batch: Batch) -> Tensor:
+    """Labels of a batch, int64 [B].
+
+    Raises:
+        DataError: it has none.
+    """
+    if batch.labels is None:
+        raise DataError("a batch without labels", expected="int64 [B]", do="give a label for each image")
+    return batch.labels
+
+
+def likeliest(probabilities: NDArray[np.floating], classes: Sequence[str]) -> tuple[tuple[str, float], ...]:
+    """The `NUM_TOP` likeliest of K classes with their probabilities [K]; of equals the first comes first.
+
+    >>> likeliest(np.array([0.2, 0.5, 0.3]), ("a", "b", "c"))
+    (('b', 0.5), ('c', 0.3), ('a', 0.2))
+    """
+    order = np.argsort(-probabilities, kind="stable")[:NUM_TOP]
+    return tuple((str(classes[k]), float(probabilities[k])) for k in order)
 
 
 def rgb(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -24,8 +24,8 @@ from opsin.models.registry import FULLY_CONVOLUTIONAL, ModelSpec, build_network
 from opsin.ops.calibration import fit_temperature
 from opsin.ops.losses import cross_entropy, inverse_frequency_weights
 from opsin.ops.scores import check_predictions
-from opsin.tasks.base import Arrays, Drawing, ScoreKind, Targets, rgb
-from opsin.tasks.classify_scores import NUM_TOP, class_scores, classification_details, classification_scores
+from opsin.tasks.base import Arrays, Drawing, ScoreKind, Targets, batch_labels, likeliest, rgb
+from opsin.tasks.classify_scores import class_scores, classification_details, classification_scores
 from opsin.types import Prediction, Score, SizePolicy, TaskName
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class Classify:
         mixed = batch.mixed
         losses = cross_entropy(
             outputs["logits"],
-            _batch_labels(batch),
+            batch_labels(batch),
             label_smoothing=self.label_smoothing,
             class_weights=self.class_weights,
             partner=None if mixed is None else mixed.labels,
@@ -111,12 +111,12 @@ class Classify:
 
     def losses_per_sample(self, outputs: Mapping[str, Tensor], batch: Batch) -> Tensor:
         """Negative log likelihood of each sample's label: float32 [B]."""
-        return cross_entropy(outputs["logits"], _batch_labels(batch))
+        return cross_entropy(outputs["logits"], batch_labels(batch))
 
     def batch_scores(self, outputs: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         """Accuracy of the batch; a mixed sample is right by the share of the label that was predicted."""
         predicted = outputs["logits"].detach().argmax(dim=1)
-        right = (predicted == _batch_labels(batch)).float()
+        right = (predicted == batch_labels(batch)).float()
         if batch.mixed is not None:
             partner_right = (predicted == batch.mixed.labels).float()
             right = torch.lerp(partner_right, right, batch.mixed.share)
@@ -171,9 +171,7 @@ class Classify:
         notes: tuple[str, ...] = (),
     ) -> Prediction:
         """The likeliest class of image `i`, and at most five classes with their probabilities."""
-        row = predictions["probabilities"][i]
-        best = np.argsort(-row, kind="stable")[:NUM_TOP]
-        top = tuple((str(classes[k]), float(row[k])) for k in best)
+        top = likeliest(predictions["probabilities"][i], classes)
         return Prediction(file=file, label=top[0][0], score=top[0][1], top=top, notes=notes)
 
     def draw_target(self, image: NDArray[np.uint8], targets: Targets, i: int, classes: Sequence[str]) -> Drawing:
@@ -192,21 +190,10 @@ def _labels(targets: Targets) -> NDArray[np.int64]:
     return targets.labels
 
 
-def _batch_labels(batch: Batch) -> Tensor:
-    if batch.labels is None:
-        raise DataError(
-            "a batch without labels", expected="int64 [B]", do="classification needs a label for each image"
-        )
-    return batch.labels
-
-
 def _checked(
     predictions: Arrays, targets: Targets, classes: Sequence[str] | None = None
 ) -> tuple[NDArray[np.floating], NDArray[np.int64]]:
     """Probabilities [N, K] and labels [N], after checking that they can be scored."""
     probabilities, labels = predictions["probabilities"], _labels(targets)
-    check_predictions(probabilities, labels)
-    if classes is not None and probabilities.shape[1] != len(classes):
-        got, expected = f"{probabilities.shape[1]} columns", f"{len(classes)} classes"
-        raise DataError("the predictions are of other classes", got=got, expected=expected)
+    check_predictions(probabilities, labels, classes)
     return probabilities, labels

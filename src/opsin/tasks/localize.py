@@ -28,8 +28,7 @@ from opsin.ops.boxes import area, box_losses, iou, weighted_by_uncertainty
 from opsin.ops.losses import cross_entropy, inverse_frequency_weights
 from opsin.ops.resize import unfit_boxes
 from opsin.ops.scores import check_predictions, log_losses
-from opsin.tasks.base import Arrays, Drawing, ScoreKind, Targets, rgb
-from opsin.tasks.classify_scores import NUM_TOP
+from opsin.tasks.base import Arrays, Drawing, ScoreKind, Targets, batch_labels, likeliest, rgb
 from opsin.tasks.localize_scores import GOOD_IOU, Outcomes, localization_details, localization_scores
 from opsin.types import Prediction, Score, SizePolicy, TaskName
 
@@ -123,7 +122,7 @@ class Localize:
         """
         class_losses = cross_entropy(
             outputs["logits"],
-            _batch_labels(batch),
+            batch_labels(batch),
             label_smoothing=self.label_smoothing,
             class_weights=self.class_weights,
         )
@@ -137,7 +136,7 @@ class Localize:
 
     def losses_per_sample(self, outputs: Mapping[str, Tensor], batch: Batch) -> Tensor:
         """Negative log likelihood and the box's loss of each sample, weighted as by hand: float32 [B]."""
-        class_losses = cross_entropy(outputs["logits"], _batch_labels(batch))
+        class_losses = cross_entropy(outputs["logits"], batch_labels(batch))
         return class_losses + self.box_weight * self._box_losses(outputs["boxes"], batch)
 
     def _box_losses(self, boxes: Tensor, batch: Batch) -> Tensor:
@@ -150,7 +149,7 @@ class Localize:
 
     def batch_scores(self, outputs: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         """Accuracy, mean IoU, good boxes and both of the batch."""
-        right = outputs["logits"].detach().argmax(dim=1) == _batch_labels(batch)
+        right = outputs["logits"].detach().argmax(dim=1) == batch_labels(batch)
         overlap = iou(outputs["boxes"].detach(), _batch_boxes(batch).to(outputs["boxes"]))
         good = overlap >= self.threshold
         return {
@@ -237,9 +236,7 @@ class Localize:
         notes: tuple[str, ...] = (),
     ) -> Prediction:
         """The likeliest class of image `i`, and its box in pixels of the original, cut at its edge."""
-        row = predictions["probabilities"][i]
-        best = np.argsort(-row, kind="stable")[:NUM_TOP]
-        top = tuple((str(classes[k]), float(row[k])) for k in best)
+        top = likeliest(predictions["probabilities"][i], classes)
         box = predictions["boxes"][i]
         if original_size is not None and policy is not None:
             height, width = original_size
@@ -254,10 +251,9 @@ class Localize:
 
     def draw_prediction(self, image: NDArray[np.uint8], predictions: Arrays, i: int, classes: Sequence[str]) -> Drawing:
         """The image with the predicted box, captioned with the likeliest class and its probability."""
-        row = predictions["probabilities"][i]
-        best = int(row.argmax())
+        label, probability = likeliest(predictions["probabilities"][i], classes)[0]
         pixels = draw_box(rgb(image), predictions["boxes"][i], PREDICTED)
-        return Drawing(pixels=pixels, caption=f"{classes[best]} {row[best]:.1%}")
+        return Drawing(pixels=pixels, caption=f"{label} {probability:.1%}")
 
 
 def _known(targets: Targets) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
@@ -265,12 +261,6 @@ def _known(targets: Targets) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         got = "no labels" if targets.labels is None else "no boxes"
         raise DataError("these samples have no label and box each", got=got, expected="one label and one box each")
     return targets.labels, targets.boxes
-
-
-def _batch_labels(batch: Batch) -> Tensor:
-    if batch.labels is None:
-        raise DataError("a batch without labels", expected="int64 [B]", do="localization needs a label for each image")
-    return batch.labels
 
 
 def _batch_boxes(batch: Batch) -> Tensor:
@@ -287,10 +277,7 @@ def _checked(
     """Probabilities [N, K], boxes [N, 4], labels [N] and true boxes [N, 4], after checking that they can be scored."""
     labels, true = _known(targets)
     probabilities, boxes = predictions["probabilities"], predictions["boxes"]
-    check_predictions(probabilities, labels)
-    if probabilities.shape[1] != len(classes):
-        got, expected = f"{probabilities.shape[1]} columns", f"{len(classes)} classes"
-        raise DataError("the predictions are of other classes", got=got, expected=expected)
+    check_predictions(probabilities, labels, classes)
     if boxes.shape != true.shape or not np.isfinite(boxes).all():
         raise DataError("the predicted boxes cannot be scored", got=list(boxes.shape), expected=list(true.shape))
     return probabilities, boxes, labels, true

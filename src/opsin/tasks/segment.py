@@ -26,7 +26,7 @@ from opsin.ops import mask_losses
 from opsin.ops.losses import inverse_frequency_weights
 from opsin.ops.mask_pictures import UNCERTAINTY_STEPS, overlaid
 from opsin.ops.masks import check_masks
-from opsin.tasks.base import Arrays, Drawing, ScoreKind, Targets
+from opsin.tasks.base import NUM_TOP, Arrays, Drawing, ScoreKind, Targets
 from opsin.tasks.segment_scores import segmentation_details, segmentation_pictures, segmentation_scores
 from opsin.types import VOID, Prediction, Score, SizePolicy, TaskName
 
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from opsin.config import TrainConfig
     from opsin.data.samples import Samples
 
-NUM_TOP = 5
 _KINDS = {
     "mean_iou": ScoreKind(title="IoU, mean over classes"),
     "mean_dice": ScoreKind(title="Dice, mean over classes"),
