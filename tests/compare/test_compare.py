@@ -107,9 +107,11 @@ def made_run(
     task: TaskName = "classify",
     seed: int = 0,
     epochs: int = 3,
+    good_iou: float = 0.6,
 ) -> Run:
     """A finished run of an untrained network, with predictions on val."""
-    run = Run.create(RunConfig(source="made", train=TrainConfig(seed=seed, epochs=epochs)), name=name, out=out)
+    settings = TrainConfig(seed=seed, epochs=epochs, good_iou=good_iou)
+    run = Run.create(RunConfig(source="made", train=settings), name=name, out=out)
     run.write("data.json", {"task": task, "classes": ["a", "b"]})
     run.write("summary.json", {"seconds": 10.0 + seed})
     run.write_arrays("predictions.npz", {f"val/{key}": value for key, value in arrays.items()})
@@ -165,6 +167,11 @@ def test_localizers_are_compared_by_class_and_box_together(tmp_path: Path) -> No
     found = outcomes_of(run)
     assert found.score == "joint_accuracy"
     assert found.parts[:, 0].tolist() == [1, 0, 0, 1]
+
+    lenient = made_run(tmp_path, "lenient", dict(run.predictions("val")), task="localize", good_iou=0.03)
+    assert outcomes_of(lenient).parts[:, 0].tolist() == [1, 1, 0, 1]
+    with pytest.raises(DataError, match="good from different IoUs"):
+        compare_runs([run, lenient])
 
 
 def test_segmenters_are_compared_by_the_pooled_mean_iou(tmp_path: Path) -> None:

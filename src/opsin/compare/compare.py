@@ -137,6 +137,14 @@ def compare_runs(runs: Sequence[Run], *, split: SplitName = "val") -> Comparison
 
 def _check_alike(runs: Sequence[Run], outcomes: Sequence[Outcomes]) -> None:
     for run, found in zip(runs, outcomes, strict=True):
+        if found.good_iou != outcomes[0].good_iou:
+            raise DataError(
+                "the runs call a box good from different IoUs on",
+                where=run.path,
+                got=found.good_iou,
+                expected=outcomes[0].good_iou,
+                do="`opsin evaluate RUN --good-iou` scores both at one",
+            )
         if (found.score, found.samples) != (outcomes[0].score, outcomes[0].samples):
             raise DataError(
                 "the runs were not scored on the same samples",

@@ -18,7 +18,6 @@ from opsin.ops import boxes as box_formulas
 from opsin.ops import masks as mask_formulas
 from opsin.runs import Run
 from opsin.tasks import get_task
-from opsin.tasks.localize_scores import GOOD_IOU
 from opsin.types import SplitName
 
 Floats = NDArray[np.float64]
@@ -34,12 +33,14 @@ class Outcomes:
         parts: float64 [N, M], what each sample adds to the sums.
         of_sums: main scores [r] of sums [r, M].
         samples: fingerprint of the samples and their targets: runs with the same one can be paired.
+        good_iou: IoU from which on a box counts as good; None where there are no boxes.
     """
 
     score: str
     parts: Floats
     of_sums: Callable[[Floats], Floats]
     samples: str
+    good_iou: float | None = None
 
     @property
     def value(self) -> float:
@@ -56,29 +57,36 @@ def outcomes_of(run: Run, split: SplitName = "val") -> Outcomes:
     arrays, task = run.predictions(split), str(run.data.get("task"))
     if not arrays or task not in _PARTS:
         raise RunError("the run has no predictions to compare", where=run.path, expected=f"predictions on {split}")
+    good_iou = run.config.train.good_iou
     try:
-        parts, of_sums = _PARTS[task](arrays, len(run.data["classes"]))
+        parts, of_sums = _PARTS[task](arrays, len(run.data["classes"]), good_iou)
     except KeyError as error:
         do = "train it again: it was made by an Opsin that did not keep what is needed"
         raise RunError("the predictions are incomplete", where=run.path, got=f"no {error}", do=do) from error
-    return Outcomes(score=get_task(task).main_score, parts=parts, of_sums=of_sums, samples=_fingerprint(arrays))
+    return Outcomes(
+        score=get_task(task).main_score,
+        parts=parts,
+        of_sums=of_sums,
+        samples=_fingerprint(arrays),
+        good_iou=good_iou if task == "localize" else None,
+    )
 
 
 Parts = tuple[Floats, Callable[[Floats], Floats]]
 
 
-def _classified(arrays: Arrays, num_classes: int) -> Parts:
+def _classified(arrays: Arrays, num_classes: int, good_iou: float) -> Parts:
     right = arrays["probabilities"].argmax(axis=1) == arrays["labels"]
     return _shares(right)
 
 
-def _localized(arrays: Arrays, num_classes: int) -> Parts:
+def _localized(arrays: Arrays, num_classes: int, good_iou: float) -> Parts:
     right = arrays["probabilities"].argmax(axis=1) == arrays["labels"]
     overlap = box_formulas.iou(arrays["boxes"].astype(np.float64), arrays["true_boxes"].astype(np.float64))
-    return _shares(right & (overlap >= GOOD_IOU))
+    return _shares(right & (overlap >= good_iou))
 
 
-def _segmented(arrays: Arrays, num_classes: int) -> Parts:
+def _segmented(arrays: Arrays, num_classes: int, good_iou: float) -> Parts:
     counts = mask_formulas.confusions(arrays["masks"], arrays["true_masks"], num_classes)
 
     def mean_iou(sums: Floats) -> Floats:
@@ -87,7 +95,7 @@ def _segmented(arrays: Arrays, num_classes: int) -> Parts:
     return counts.reshape(len(counts), -1).astype(np.float64), mean_iou
 
 
-_PARTS: Mapping[str, Callable[[Arrays, int], Parts]] = {
+_PARTS: Mapping[str, Callable[[Arrays, int, float], Parts]] = {
     "classify": _classified,
     "localize": _localized,
     "segment": _segmented,
