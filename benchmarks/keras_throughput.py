@@ -68,7 +68,8 @@ def opsin_side(name: str, threads: int) -> tuple[Train, int, str]:
     from opsin.progress import Reporter
     from opsin.runs import Run
     from opsin.training.loop import Trainer
-    from opsin.training.session import choose_precision, prepare
+    from opsin.training.prepared import choose_precision
+    from opsin.training.preparing import prepare
 
     filters, dense = CONFIGURATIONS[name]
     images, labels = make_data()

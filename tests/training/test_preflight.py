@@ -19,7 +19,7 @@ from opsin.io.tensors import read_tensors
 from opsin.models.network import Network
 from opsin.runs import Run
 from opsin.tasks.classify import Classify
-from opsin.training import origin, preflight, preflight_input, session, train
+from opsin.training import origin, preflight, preflight_input, preparing, train
 from opsin.types import Score
 
 Quick = Callable[..., Run]
@@ -95,12 +95,12 @@ def test_a_run_that_was_checked_has_the_bits_of_one_that_was_not(quick_run: Quic
 def test_the_range_of_the_input_is_named_where_it_is_not_what_the_weights_expect(
     tuned: Quick, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = session._contract
+    original = preparing._contract
 
     def unit(*args: Any) -> Preprocess:
         return replace(original(*args), range=(0.0, 1.0))
 
-    monkeypatch.setattr(session, "_contract", unit)
+    monkeypatch.setattr(preparing, "_contract", unit)
     with pytest.raises(PreflightError, match="not mapped as the pretrained weights expect") as caught:
         tuned()
     assert "[0, 1]" in str(caught.value.got)
@@ -133,7 +133,7 @@ def test_images_that_were_divided_by_255_before_are_named(base: Run, tmp_path: P
 
 
 def test_batch_norm_in_training_mode_in_frozen_layers_is_named(tuned: Quick, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "pin_norms", lambda backbone: 0)
+    monkeypatch.setattr(preparing, "pin_norms", lambda backbone: 0)
     with pytest.raises(PreflightError, match="batch norm of 2 frozen or pretrained layers"):
         tuned(finetune="top:1")
 

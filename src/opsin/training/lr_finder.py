@@ -16,7 +16,8 @@ from opsin.config import require
 from opsin.data.samples import Dataset
 from opsin.errors import DivergedError
 from opsin.progress import Reporter
-from opsin.training.session import Prepared, choose_precision, prepare_from
+from opsin.training.prepared import Prepared, choose_precision
+from opsin.training.preparing import prepare_from
 from opsin.training.step import Stepper
 
 LOWEST, HIGHEST = 1e-3, 10.0

@@ -1,0 +1,230 @@
+"""From data and settings to everything that a trainer needs before its first step.
+
+load -> resolve settings -> pack -> contract -> network
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from opsin import config as settings_of
+from opsin.artifact import Artifact
+from opsin.batches.loader import gather
+from opsin.batches.preprocess import Preprocess, measure
+from opsin.config import DataConfig, RunConfig
+from opsin.data.audit import check_leaks
+from opsin.data.load import load, source_name
+from opsin.data.pack import pack, usable_cache
+from opsin.data.samples import Dataset, Samples
+from opsin.errors import ConfigError, DataError
+from opsin.models.heads import HEAD
+from opsin.models.layers import seeded
+from opsin.models.registry import ModelSpec, resolve_options
+from opsin.progress import Reporter
+from opsin.tasks import get_task
+from opsin.training import machine
+from opsin.training.defaults import data_defaults, defaults_for, read_recipe
+from opsin.training.features import augmented_settings, is_cached
+from opsin.training.finetune import check_settings, pin_norms
+from opsin.training.finetune_defaults import finetune_defaults
+from opsin.training.origin import Origin, find_origin
+from opsin.training.prepared import Prepared, notes_of
+from opsin.training.tensorboard import require_tensorboard
+from opsin.types import SizePolicy, SplitName
+
+INIT_SAMPLES = 5000
+"""Training images from which data-dependent weights are set."""
+INIT_BYTES = 1 << 30
+"""Room for these images, of which large ones are taken fewer."""
+APPLIED_AFTER_LOADING = ("input_size", "input_width", "fit", "normalize", "allow_leaks", "skip_unreadable")
+"""Settings of the data that a loaded data set leaves open."""
+
+
+def prepare_from(
+    data: Dataset | str | Path | Mapping[str, Any],
+    *,
+    root: Path | str | None,
+    recipe: str | None,
+    settings: Mapping[str, Any],
+    report: Reporter,
+) -> Prepared:
+    """Load the data, resolve the settings against its defaults, and make everything ready for the first step."""
+    layers = (read_recipe(recipe) if recipe else {}, settings)
+    given = {**layers[0], **layers[1]}
+    if isinstance(data, Dataset):
+        dataset, loaded_with = data, _settings_of_loading(data, given)
+    else:
+        first = settings_of.resolve(data_defaults(source_name(data)), *layers)
+        dataset, loaded_with = load(data, root=root, config=first.data, task=first.task), {}
+    place = {"source": dataset.source, "root": dataset.given_root, "task": dataset.task}
+    if given.get("weights") is None:
+        chosen = defaults_for(dataset, model=given.get("model"), optimizer=given.get("optimizer"))
+        return prepare(dataset, settings_of.resolve(chosen, loaded_with, *layers, place), report)
+    origin = find_origin(settings_of.resolve(*layers))
+    assert origin is not None  # weights are given
+    chosen = finetune_defaults(dataset, origin, given)
+    return prepare(dataset, settings_of.resolve(chosen, loaded_with, *layers, place), report, origin)
+
+
+def _settings_of_loading(dataset: Dataset, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that a loaded data set was loaded with; others of their kind come too late.
+
+    Raises:
+        ConfigError: a setting that decides how data is loaded was given, and differs.
+    """
+    kept = settings_of.to_dict(dataset.config or DataConfig())
+    fixed = {key: value for key, value in kept.items() if key not in APPLIED_AFTER_LOADING}
+    for key in fixed.keys() & given.keys():
+        if plain(given[key]) != fixed[key]:
+            do = f"give {key} to `opsin.load`, or give `opsin.train` the name or path of the data"
+            raise ConfigError("this data set is loaded already", where=key, got=given[key], expected=fixed[key], do=do)
+    return fixed
+
+
+def prepare(dataset: Dataset, config: RunConfig, report: Reporter, origin: Origin | None = None) -> Prepared:
+    """Pack the data, measure the contract and build the network in its starting state.
+
+    Args:
+        dataset: its splits are packed.
+        config: all settings, resolved.
+        report: shows progress and notes.
+        origin: the weights that `config` names; None reads them here, where it names any.
+    """
+    origin = origin or find_origin(config)
+    check_settings(
+        config.finetune,
+        task=dataset.task,
+        augmented=augmented_settings(config.augment),
+        resolutions=config.train.resolutions,
+    )
+    device = machine.prepare(config.train)
+    if config.train.tensorboard:
+        require_tensorboard()
+    policy = size_policy(dataset, config)
+    splits = _packed(dataset, policy, config, report)
+    for note in notes_of(dataset, splits):
+        report.message(f"note: {note}")
+    findings = check_leaks(dataset, allow_leaks=config.data.allow_leaks, samples=splits)
+    for finding in findings:
+        report.message(f"{finding.severity}: {finding.message}")
+    if len(splits["train"].images) < 2:
+        raise DataError("too few training samples", got=len(splits["train"].images), expected="2 or more")
+    height, width = splits["train"].images.shape[2:]
+    size = policy or SizePolicy(height=height, width=width, fit=config.data.fit)
+    contract = _contract(splits["train"], config, size, origin)
+    spec = _spec(dataset, config, contract, origin)
+    task = get_task(dataset.task).for_training(config.train, splits["train"], len(dataset.classes))
+    with seeded(config.train.seed):
+        network = task.build(spec, len(dataset.classes))
+    if origin is None:
+        _init_from_data(network, splits["train"], contract)
+    else:
+        _start_from(origin, network, dataset, config, report)
+    artifact = Artifact(
+        network=network,
+        task=dataset.task,
+        classes=dataset.classes,
+        spec=spec,
+        preprocess=contract,
+        meta={} if origin is None else {"weights": dict(origin.record)},
+    )
+    return Prepared(
+        dataset=dataset,
+        config=config,
+        task=task,
+        splits=splits,
+        findings=findings,
+        artifact=artifact,
+        device=device,
+        origin=origin,
+    )
+
+
+def _contract(samples: Samples, config: RunConfig, size: SizePolicy, origin: Origin | None) -> Preprocess:
+    """What the network's input is: measured, or as pretrained weights expect it.
+
+    Raises:
+        ConfigError: another normalization than the weights' own is asked for.
+    """
+    if origin is None:
+        return measure(samples, config.data.normalize, size)
+    if config.data.normalize != "weights":
+        low, high = origin.preprocess.range
+        raise ConfigError(
+            "pretrained weights bring their own normalization: with another one they train, and stay far below "
+            "what they can do, without a word",
+            where="normalize",
+            got=config.data.normalize,
+            expected=f"range [{low:g}, {high:g}], mean {origin.preprocess.mean}, sd {origin.preprocess.std}",
+            do="leave --normalize out; --weights-range says what a file expects that does not say so itself",
+        )
+    return replace(origin.preprocess, size=size)
+
+
+def _spec(dataset: Dataset, config: RunConfig, contract: Preprocess, origin: Origin | None) -> ModelSpec:
+    """The network that is built: its settings, and over them what belongs to its weights."""
+    model, name = config.model, config.model.model if origin is None else origin.model
+    head: dict[str, Any] = {"hidden": list(config.finetune.head or ())}
+    if model.dropout is not None and (config.finetune.head is not None or is_cached(config, dataset.task)):
+        # the features are the same in every epoch, so what is dropped is dropped above them
+        head, model = head | {"dropout": model.dropout}, replace(model, dropout=None)
+    pixelwise = dataset.task == "segment"
+    options = resolve_options(name, model, learned_input=contract.learned, decoder=pixelwise)
+    options |= {} if origin is None else origin.options
+    options |= {HEAD: head} if any(head.values()) else {}
+    size = contract.size
+    return ModelSpec(name=name, channels=contract.channels, height=size.height, width=size.width, options=options)
+
+
+def _start_from(origin: Origin, network: nn.Module, dataset: Dataset, config: RunConfig, report: Reporter) -> None:
+    """Put pretrained weights into a new network, and keep their batch norms as they are."""
+    notes = origin.load(network, task=dataset.task, classes=dataset.classes)
+    for note in (*origin.notes, *notes):
+        report.message(f"weights: {note}")
+    if not config.finetune.train_norms and isinstance(backbone := getattr(network, "backbone", None), nn.Module):
+        pin_norms(backbone)
+
+
+def _packed(
+    dataset: Dataset, policy: SizePolicy | None, config: RunConfig, report: Reporter
+) -> dict[SplitName, Samples]:
+    with report.bar("packing images", sum(len(source) for source in dataset.splits.values())) as bar:
+        return pack(
+            dataset,
+            policy,
+            cache=usable_cache(),
+            progress=lambda done, _: bar.at(done),
+            skip_unreadable=config.data.skip_unreadable,
+        )
+
+
+def size_policy(dataset: Dataset, config: RunConfig) -> SizePolicy | None:
+    """The size that images are packed at; None keeps the one size that they all have."""
+    side = config.data.input_size
+    if side is not None:
+        return SizePolicy(height=side, width=config.data.input_width or side, fit=config.data.fit)
+    if dataset.size is None:
+        raise DataError("images of several sizes need an input size", where=dataset.root, do="give --input-size 128")
+    return None
+
+
+def _init_from_data(network: nn.Module, samples: Samples, contract: Preprocess) -> None:
+    init = getattr(network, "init_from_data", None)
+    if init is None:
+        return
+    bytes_of_one = 4 * int(np.prod(samples.images.shape[1:]))  # float32
+    count = min(INIT_SAMPLES, max(2, INIT_BYTES // bytes_of_one), len(samples.images))
+    rows = np.linspace(0, len(samples.images) - 1, count).astype(np.int64)
+    init(contract(gather(samples, torch.from_numpy(rows)).images))
+
+
+def plain(value: Any) -> Any:
+    """A setting as JSON has it: tuples as lists."""
+    return list(value) if isinstance(value, tuple) else value
