@@ -159,6 +159,8 @@ def test_every_setting_is_an_option_of_train(command_line: CommandLine) -> None:
         (("evaluate", "no-such-run"), "no-such-run"),
         (("predict", "no-such-run", "digit.png"), "no-such-run"),
         (("predict", "runs/quick", "no-such-image.png"), "no-such-image.png"),
+        (("predict", "runs/quick", "digit.png", "--weights-range", "unit"), "unit"),
+        (("predict", "mobilenet_v2", "digit.png", "--masks", "masks"), "--masks"),
         (("report", "no-such-run"), "no-such-run"),
         (("models", "no-such-model"), "no-such-model"),
         (("data", "show", "no-such-set"), "no-such-set"),

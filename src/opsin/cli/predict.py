@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from opsin.cli.options import WHOLE, JsonFlag, QuietFlag, SeedOption
+
+if TYPE_CHECKING:
+    from opsin.progress import Reporter
+    from opsin.types import Prediction
 
 
 def predict(
@@ -54,41 +58,55 @@ def predict(
         Image files and folders.
     """
     from opsin.errors import RefusedError
-    from opsin.io.gate import printable
-    from opsin.predict import predict_files
     from opsin.progress import Reporter
-    from opsin.runs import Run
 
     if not images:
         raise RefusedError("no image to predict", do="name files or folders after the run")
-    folder = Path(run)
+    report = Reporter(quiet=quiet)
     if weights is not None or _is_published(run, out):
-        return _predict_published(run, images, weights, weights_range, json_=json_, quiet=quiet)
+        _refuse_for_published(masks=masks, boxes=boxes, tile=tile, overlap=overlap)
+        found, line = _by_published(run, images, weights, weights_range, report=report), _top_line
+    else:
+        if weights_range is not None:
+            raise RefusedError("a run knows what its network expects", got=weights_range, do="leave it out")
+        found, line = _by_run(run, images, out=out, masks=masks, tile=tile, overlap=overlap, report=report), _line
+    if boxes is not None:
+        from opsin.predict_pictures import write_pictures
+
+        write_pictures(found, boxes)
+    if json_:
+        print(json.dumps({"predictions": [asdict(prediction) for prediction in found]}, indent=2))
+        return 0
+    for prediction in found:
+        print(line(prediction))
+    return 0
+
+
+def _by_run(
+    run: str,
+    images: tuple[Path, ...],
+    *,
+    out: str,
+    masks: Path | None,
+    tile: int | None,
+    overlap: int | None,
+    report: Reporter,
+) -> list[Prediction]:
+    """What a run, or a model folder, says of the images."""
+    from opsin.errors import RefusedError
+    from opsin.predict import predict_files
+    from opsin.predict_tiles import predict_tiled
+    from opsin.runs import Run
+
+    folder = Path(run)
     model = folder if (folder / "manifest.json").is_file() else Run.open(run, out=out).model_folder
     if tile is None:
         if overlap is not None:
             raise RefusedError("an overlap without tiles", got=overlap, do="add --tile 512")
-        predictions = predict_files(model, images, masks=masks, report=Reporter(quiet=quiet))
-    else:
-        from opsin.predict_tiles import predict_tiled
-
-        if masks is None:
-            raise RefusedError("masks predicted in tiles are written to files", do="add --masks FOLDER")
-        predictions = predict_tiled(
-            model, images, masks=masks, tile=tile, overlap=overlap, report=Reporter(quiet=quiet)
-        )
-    if boxes is not None:
-        from opsin.predict_pictures import write_pictures
-
-        write_pictures(predictions, boxes)
-    if json_:
-        print(json.dumps({"predictions": [asdict(prediction) for prediction in predictions]}, indent=2))
-        return 0
-    for prediction in predictions:
-        notes = f"  ({'; '.join(prediction.notes)})" if prediction.notes else ""
-        box = f" at {', '.join(f'{edge:.1f}' for edge in prediction.box)}" if prediction.box else ""
-        print(f"{printable(prediction.file)}: {printable(prediction.label)} {prediction.score:.1%}{box}{notes}")
-    return 0
+        return predict_files(model, images, masks=masks, report=report)
+    if masks is None:
+        raise RefusedError("masks predicted in tiles are written to files", do="add --masks FOLDER")
+    return predict_tiled(model, images, masks=masks, tile=tile, overlap=overlap, report=report)
 
 
 def _is_published(name: str, out: str) -> bool:
@@ -99,24 +117,43 @@ def _is_published(name: str, out: str) -> bool:
     return not any(place.is_file() for place in places) and (name in ENTRIES or name.startswith("timm/"))
 
 
-def _predict_published(
-    name: str, images: tuple[Path, ...], weights: str | None, weights_range: str | None, *, json_: bool, quiet: bool
-) -> int:
-    """Print the likeliest classes of each image by a published network."""
-    from opsin.io.gate import printable
+def _refuse_for_published(**asked: object) -> None:
+    """Refuse options that a network of ImageNet's classes has no answer to.
+
+    Raises:
+        RefusedError: naming them.
+    """
+    from opsin.errors import RefusedError
+
+    if got := [f"--{name}" for name, value in asked.items() if value is not None]:
+        raise RefusedError("published networks tell classes, not boxes or masks", got=", ".join(got), do="name a run")
+
+
+def _by_published(
+    name: str, images: tuple[Path, ...], weights: str | None, weights_range: str | None, *, report: Reporter
+) -> list[Prediction]:
+    """What a published network says of the images."""
     from opsin.predict import Predictor, image_files
     from opsin.predict_published import published_artifact
-    from opsin.progress import Reporter
 
-    report = Reporter(quiet=quiet)
     artifact, notes = published_artifact(name, weights=weights, weights_range=weights_range)
     for note in notes:
         report.message(f"weights: {note}")
-    predictions = Predictor(artifact).files(image_files(images), report=report)
-    if json_:
-        print(json.dumps({"predictions": [asdict(prediction) for prediction in predictions]}, indent=2))
-        return 0
-    for prediction in predictions:
-        top = ", ".join(f"{printable(label)} {share:.1%}" for label, share in prediction.top)
-        print(f"{printable(prediction.file)}: {top}")
-    return 0
+    return Predictor(artifact).files(image_files(images), report=report)
+
+
+def _line(prediction: Prediction) -> str:
+    """A prediction of a run in a line."""
+    from opsin.io.gate import printable
+
+    notes = f"  ({'; '.join(prediction.notes)})" if prediction.notes else ""
+    box = f" at {', '.join(f'{edge:.1f}' for edge in prediction.box)}" if prediction.box else ""
+    return f"{printable(prediction.file)}: {printable(prediction.label)} {prediction.score:.1%}{box}{notes}"
+
+
+def _top_line(prediction: Prediction) -> str:
+    """A prediction of many classes in a line: the likeliest."""
+    from opsin.io.gate import printable
+
+    top = ", ".join(f"{printable(label)} {share:.1%}" for label, share in prediction.top)
+    return f"{printable(prediction.file)}: {top}"
