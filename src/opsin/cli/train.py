@@ -32,7 +32,8 @@ def train(
     Parameters
     ----------
     data
-        Catalogue name (`opsin data list`), folder of class folders, CSV of paths and labels, or .npz.
+        Catalogue name (`opsin data list`), folder of class folders, CSV of paths and labels, .npz; boxes as VOC XML,
+        COCO JSON, CSV or .npy; masks as VOC, CamVid, COCO, or folders of images and masks.
     """
     from opsin.report import write_report
     from opsin.training import train as run_training
