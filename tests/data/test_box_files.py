@@ -266,3 +266,22 @@ def test_packed_boxes_move_with_their_images(tmp_path: Path) -> None:
     dataset = load(voc(tmp_path))
     packed = pack(dataset, SizePolicy(height=80, width=120, fit="squash"))["train"]
     np.testing.assert_allclose(packed.boxes, np.tile(2 * np.float32(BOX), (len(packed), 1)))
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (["0.png,,5,5,10,10,train"], "no label"),
+        (["0.png,a,5,5,10,10,train", "0.png,a,5,5,12,12,val"], "two splits"),
+    ],
+)
+def test_a_table_of_boxes_that_cannot_be_used_is_refused(tmp_path: Path, rows: list[str], message: str) -> None:
+    file = table(tmp_path, [])
+    file.write_text("\n".join(["path,label,xmin,ymin,xmax,ymax,split", *rows]))
+    with pytest.raises(DataError, match=message):
+        load(file)
+
+
+def test_arrays_without_rows_are_refused_for_what_they_lack() -> None:
+    with pytest.raises(DataError, match="no boxes"):
+        in_pixels(np.zeros((0, 4)), np.zeros((0, 2), np.int64), "auto", where="here")

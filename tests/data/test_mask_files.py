@@ -12,7 +12,7 @@ from opsin.config import DataConfig
 from opsin.data.catalogue import CAMVID_CLASSES, VOC_CLASSES
 from opsin.data.load import load
 from opsin.data.pack import pack
-from opsin.errors import ConfigError, DataError, ImageError
+from opsin.errors import AnnotationError, ConfigError, DataError, ImageError
 from opsin.io.images import encode_mask, read_mask
 from opsin.ops.mask_pictures import palette
 from opsin.types import VOID, SizePolicy
@@ -119,6 +119,35 @@ def test_values_that_name_no_class_are_refused_and_named(tmp_path):
         found.splits["train"].mask(0)
     with pytest.raises(DataError, match="21, 37"):
         pack(found, SizePolicy(height=8, width=8))
+
+
+def test_values_with_large_gaps_are_no_class_numbers_but_may_be_a_foreground(tmp_path):
+    folder = make_pairs(tmp_path / "a", values=(0, 128))
+    with pytest.raises(DataError, match="hardly class numbers") as caught:
+        load(folder)
+    assert "--classes foreground" in str(caught.value)
+    assert load(folder, config=DataConfig(classes="foreground")).classes == ("background", "foreground")
+
+
+@pytest.mark.parametrize(
+    "content", [b"\xff\xfe\x00", b"background\na\na\n", b"\n", b"\n".join(b"%d" % i for i in range(300))]
+)
+def test_a_list_of_classes_that_is_none_is_refused(tmp_path, content):
+    folder = make_pairs(tmp_path)
+    (folder / "classes.txt").write_bytes(content)
+    with pytest.raises(AnnotationError, match=r"classes\.txt"):
+        load(folder)
+
+
+@pytest.mark.parametrize("names", [(), ("0.jpg", "1.jpg")])
+def test_a_folder_of_masks_without_png_is_no_class_of_photos(tmp_path, names):
+    folder = make_pairs(tmp_path)
+    for path in (folder / "masks").iterdir():
+        path.unlink()
+    for name in names:
+        save_image(folder / "masks" / name, np.zeros((12, 10), np.uint8))
+    with pytest.raises(DataError, match="mask"):
+        load(folder)
 
 
 def test_colours_instead_of_indices_are_refused(tmp_path):

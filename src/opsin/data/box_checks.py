@@ -45,6 +45,8 @@ def in_pixels(boxes: NDArray[Any], sizes: Ints, units: str, *, where: str) -> tu
         raise DataError("boxes have the wrong shape", where=where, got=got, expected=expected)
     wide = boxes.astype(np.float64)
     sides = np.concatenate([sizes[:, ::-1], sizes[:, ::-1]], axis=1)
+    if not len(boxes):
+        raise DataError("there are no boxes", where=where, got="0 rows", expected="one box for each image")
     if units == "auto":
         units, said = _detected(wide, where), "detected"
     else:

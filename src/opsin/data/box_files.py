@@ -26,14 +26,15 @@ from numpy.typing import NDArray
 from opsin.config import DataConfig
 from opsin.data.arrays import layout_of, read_arrays, split_and_kind
 from opsin.data.box_checks import checked_boxes, in_pixels, listed, upright
-from opsin.data.folders import SPLIT_NAMES, check_groups, natural_sort
+from opsin.data.coco_masks import check_image_ids
+from opsin.data.folders import SPLIT_NAMES, check_blank, check_groups, natural_sort
 from opsin.data.found import Found
 from opsin.data.samples import FileSource, Source
 from opsin.errors import AnnotationError, DataError
 from opsin.io.arrays import read_npy
 from opsin.io.files import natural_key, read_json
 from opsin.io.images import IMAGE_SUFFIXES
-from opsin.io.tables import read_table, read_xml
+from opsin.io.tables import read_lines, read_table, read_xml
 from opsin.types import SPLITS, SplitName
 
 if TYPE_CHECKING:
@@ -141,6 +142,7 @@ def _read_box_table(path: Path, config: DataConfig) -> Found:
     if wrong:
         expected = "path,label,xmin,ymin,xmax,ymax and perhaps split,group"
         raise DataError("the table has not the columns that it needs", where=path, got=columns, expected=expected)
+    check_blank(table, path)
     rows = [
         Row(
             path=path.parent / line["path"],
@@ -159,6 +161,7 @@ def _read_coco(path: Path, config: DataConfig) -> Found:
     content = read_json(path)
     try:
         names = {c["id"]: str(c["name"]) for c in content["categories"]}
+        check_image_ids(content["images"], path)
         images = {image["id"]: image for image in content["images"]}
         objects = [a for a in content["annotations"] if not a.get("iscrowd") and a["image_id"] in images]
         folder = _coco_folder(path, [str(image["file_name"]) for image in images.values()])
@@ -230,7 +233,7 @@ def _voc_splits(folder: Path) -> dict[str, SplitName]:
     found: dict[str, SplitName] = {}
     for split in SPLITS:
         file = folder / "ImageSets" / "Main" / f"{split}.txt"
-        names = file.read_text(encoding="utf-8").split() if file.is_file() else []
+        names = read_lines(file) if file.is_file() else []
         twice = [name for name in names if name in found]
         if twice:
             raise DataError(f"{len(twice)} images are in two splits", where=file, got=listed(twice))
@@ -299,6 +302,8 @@ def _main_objects(rows: Sequence[Row]) -> tuple[list[Row], int]:
     """The largest object of each image, in the order of the images, and how many images have several."""
     largest: dict[Path, Row] = {}
     for row in rows:
+        if row.path in largest and row.split != largest[row.path].split:
+            raise DataError("an image is in two splits", got=row.id, expected="all objects of an image in one split")
         if row.path not in largest or _area(row) > _area(largest[row.path]):
             largest[row.path] = row
     counts = Counter(row.path for row in rows)

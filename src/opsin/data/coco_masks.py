@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,8 +94,8 @@ def read_coco_masks(path: Path, config: DataConfig) -> Found | None:
             raise AnnotationError("categories differ between files, or are too many", where=path)
         meaning = Meaning.of(classes).of_config(config)
         sources = {split: _source(parts[split], file, numbers, meaning) for split, file in files.items()}
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        expected = "images, annotations and categories, as COCO has them"
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        expected = "images, annotations with segmentation, image_id and category_id, and categories, as COCO has them"
         raise AnnotationError("this is no COCO annotation", where=path, got=repr(error), expected=expected) from error
     note = "smaller objects lie on top of larger ones; crowds are void; the rest is background"
     pool = sources.pop(None, None)
@@ -130,6 +131,9 @@ def _source(part: Any, file: Path, numbers: Mapping[int, int], meaning: Meaning)
         area = float(row.get("area", row["bbox"][2] * row["bbox"][3] if "bbox" in row else 0.0))
         shapes.setdefault(int(row["image_id"]), []).append((area, number, row["segmentation"]))
     images = part["images"]
+    if not any(shape for rows in shapes.values() for _, _, shape in rows):
+        raise DataError("there are no shapes", where=file, expected="polygons or run lengths in `segmentation`")
+    check_image_ids(images, file)
     folder = _image_folder(file, str(images[0]["file_name"]))
     drawn = [
         Drawn(
@@ -144,6 +148,18 @@ def _source(part: Any, file: Path, numbers: Mapping[int, int], meaning: Meaning)
     if missing:
         raise DataError(f"{len(missing)} images are missing", where=f"{folder}: {', '.join(missing[:10])}")
     return MaskSource(paths=paths, drawn=drawn, ids=[one.name for one in drawn], meaning=meaning)
+
+
+def check_image_ids(images: Sequence[Mapping[str, Any]], file: Path) -> None:
+    """Refuse images that share an id: their annotations could not be told apart.
+
+    Raises:
+        AnnotationError: such ids, named.
+    """
+    counts = Counter(image["id"] for image in images)
+    twice = [str(number) for number, count in counts.items() if count > 1]
+    if twice:
+        raise AnnotationError("images share an id", where=file, got=", ".join(twice[:10]), expected="an id for each")
 
 
 def _image_folder(file: Path, first: str) -> Path:

@@ -217,7 +217,16 @@ def _check_columns(rows: Sequence[Mapping[str, str]], path: Path) -> None:
             expected="path,label and perhaps split,group",
             do=f"did you mean `{close}` by `{unknown[0]}`?" if close else _rename_or_remove(missing, unknown),
         )
-    for name in columns:
+    check_blank(rows, path)
+
+
+def check_blank(rows: Sequence[Mapping[str, str]], path: Path) -> None:
+    """Refuse a table with a value missing in a row.
+
+    Raises:
+        DataError: the column and its lines are named.
+    """
+    for name in rows[0]:
         blank = [i + 2 for i, row in enumerate(rows) if not row[name].strip()]
         if blank:
             raise DataError(

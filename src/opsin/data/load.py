@@ -41,7 +41,8 @@ def load(
     1
 
     Args:
-        source: a catalogue name, a folder of class folders, a CSV file, an `.npz` file, or a mapping of arrays.
+        source: a catalogue name; a folder, in any layout that is recognized; a CSV, COCO `.json` or `.npz` file; or a
+            mapping of arrays.
         root: where catalogue sets lie; else the environment variable OPSIN_DATA.
         config: which samples; the defaults of `DataConfig` when None.
         task: refuse a set that is not for this task.
@@ -149,9 +150,11 @@ def _find_custom(path: Path, config: DataConfig, task: str | None) -> Found:
     if (annotated := _annotated(path, config, task)) is not None:
         return annotated
     if path.is_dir():
+        from opsin.data.annotation_files import annotation_file
         from opsin.data.folders import read_folder
 
-        return read_folder(path)
+        listed = annotation_file(path) if task != "classify" else None
+        return read_folder(path) if listed is None else _find_custom(listed, config, task)
     if path.suffix.lower() == ".csv":
         from opsin.data.folders import read_csv
 

@@ -26,9 +26,10 @@ from opsin.config import DataConfig
 from opsin.data.catalogue import CAMVID_CLASSES, VOC_CLASSES
 from opsin.data.found import Found
 from opsin.data.samples import HASHING_THREADS, Bytes, FileSource, Source
-from opsin.errors import ConfigError, DataError, ImageError
+from opsin.errors import AnnotationError, ConfigError, DataError, ImageError
 from opsin.io.files import natural_key, sha256_file
 from opsin.io.images import IMAGE_SUFFIXES, read_mask, turn_upright
+from opsin.io.tables import read_lines
 from opsin.types import SPLITS, VOID, SplitName
 
 CAMVID_VOID = 11
@@ -193,7 +194,7 @@ def read_voc(folder: Path, config: DataConfig, *, name: str, published: bool = F
     splits: dict[SplitName, Source] = {}
     for split in SPLITS:
         listed = folder / "ImageSets" / "Segmentation" / f"{split}.txt"
-        stems = listed.read_text(encoding="utf-8").split() if listed.is_file() else []
+        stems = read_lines(listed) if listed.is_file() else []
         masks = [folder / "SegmentationClass" / f"{stem}.png" for stem in stems]
         if split == "test" and not all(mask.is_file() for mask in masks):
             continue  # the challenge keeps the masks of its test split to itself
@@ -212,7 +213,7 @@ def read_camvid(folder: Path, config: DataConfig, *, name: str, published: bool 
     if not published:
         values = _values([mask for _, masks in pairs.values() for mask in masks])
         if max((v for v in values if v != VOID), default=0) > CAMVID_VOID:
-            whole, notes = _meaning_of_values(values, folder)
+            whole, notes = _meaning_of_values(values, folder, config)
             layout = "CamVid's layout with other classes: train beside trainannot"
     meaning = whole.of_config(config)
     splits = {
@@ -228,7 +229,7 @@ def _read_pairs(root: Path, config: DataConfig) -> Found | None:
     if not pairs:
         return None
     files = {split: _paired(images, masks) for split, (images, masks) in pairs.items()}
-    whole, notes = _meaning_of_values(_values([mask for _, masks in files.values() for mask in masks]), root)
+    whole, notes = _meaning_of_values(_values([mask for _, masks in files.values() for mask in masks]), root, config)
     meaning = whole.of_config(config)
     sources = {
         split: _source(images, masks, [p.relative_to(root).as_posix() for p in images], meaning, root)
@@ -266,7 +267,23 @@ def _one_pair(folder: Path) -> tuple[Path, Path] | None:
     images = [folder / name for name in IMAGE_FOLDERS if (folder / name).is_dir()]
     masks = [folder / name for name in MASK_FOLDERS if (folder / name).is_dir()]
     drawn = [path for path in masks if next(path.rglob("*.png"), None) is not None]
+    if images and not drawn:
+        for place in masks:
+            _refuse_other_masks(place)
     return (images[0], drawn[0]) if images and drawn else None
+
+
+def _refuse_other_masks(folder: Path) -> None:
+    """Masks of other formats, which must not pass for a class of photos; other files may stand there."""
+    others = sorted(p.name for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+    if others or next(folder.iterdir(), None) is None:
+        raise DataError(
+            "masks of another format than PNG" if others else "the folder of masks is empty",
+            where=folder,
+            got=", ".join(others[:NUM_NAMED]) or None,
+            expected="for each image a PNG of class numbers, with the same name",
+            do="save them as 8-bit PNG; JPEG changes the numbers of pixels" if others else None,
+        )
 
 
 def _paired(images: Path, masks: Path) -> tuple[list[Path], list[Path]]:
@@ -301,11 +318,14 @@ def _values(masks: Sequence[Path]) -> set[int]:
     return {int(value) for value in np.flatnonzero(present)}
 
 
-def _meaning_of_values(values: set[int], root: Path) -> tuple[Meaning, tuple[str, ...]]:
+def _meaning_of_values(values: set[int], root: Path, config: DataConfig) -> tuple[Meaning, tuple[str, ...]]:
     """What values mean where the layout does not say: names from `classes.txt`, else numbers; and notes that say so."""
     listed = root / "classes.txt"
     if listed.is_file():
-        names = [line.strip() for line in listed.read_text(encoding="utf-8").splitlines() if line.strip()]
+        names = read_lines(listed)
+        if not 0 < len(set(names)) == len(names) <= VOID:
+            expected = f"a different name in each line, the background first, {VOID} at most"
+            raise AnnotationError("no list of classes", where=listed, got=f"{len(names)} names", expected=expected)
         return Meaning.of(names), (f"class names from {listed.name}; mask value 255 is void",)
     if values == {0, VOID}:
         table = Meaning.of(FOREGROUND_CLASSES).table.copy()
@@ -315,6 +335,15 @@ def _meaning_of_values(values: set[int], root: Path) -> tuple[Meaning, tuple[str
     highest = max((value for value in values if value != VOID), default=0)
     if highest == 1:
         return Meaning.of(FOREGROUND_CLASSES), ("mask values: 0 is background, 1 foreground, 255 void",)
+    if config.classes == "all" and 2 * len(values - {VOID}) <= highest:
+        found = ", ".join(str(value) for value in sorted(values)[:NUM_NAMED])
+        raise DataError(
+            "most numbers up to the largest mask value name nothing, so the values are hardly class numbers",
+            where=root,
+            got=f"values {found}{', …' if len(values) > NUM_NAMED else ''}",
+            expected=f"class numbers from 0, {VOID} for void",
+            do="renumber the masks, list every class in classes.txt, or take all but 0 as one: --classes foreground",
+        )
     names = ["background", *(str(value) for value in range(1, highest + 1))]
     note = f"no classes.txt: classes are the mask values 0 (background) to {highest}; 255 is void"
     return Meaning.of(names), (note,)

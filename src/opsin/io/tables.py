@@ -1,4 +1,4 @@
-"""Labels from outside: CSV tables and XML annotations. JSON is in `files`."""
+"""Labels from outside: CSV tables, lists of names and XML annotations. JSON is in `files`."""
 
 from __future__ import annotations
 
@@ -55,13 +55,23 @@ def read_table(path: PathLike, max_bytes: int = MAX_TABLE_BYTES, max_rows: int =
     return rows
 
 
+def read_lines(path: PathLike, max_bytes: int = MAX_TABLE_BYTES) -> list[str]:
+    """The lines of a list of names (UTF-8), without blank ones and without spaces around them.
+
+    Raises:
+        AnnotationError: no text.
+    """
+    text = _decoded(read_bytes(path, AnnotationError, max_bytes), path)
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
 def _decoded(data: bytes, path: PathLike) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         utf16 = data[:2] in (b"\xff\xfe", b"\xfe\xff")
         raise AnnotationError(
-            "a table in another encoding",
+            "a text in another encoding",
             where=f"{printable(path)}, byte {error.start}",
             got="UTF-16" if utf16 else f"byte 0x{data[error.start]:02x}, which is no UTF-8",
             expected="UTF-8",
