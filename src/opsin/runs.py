@@ -18,15 +18,18 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from opsin.config import RunConfig, from_dict, to_dict
-from opsin.errors import RunError, nearest
+from opsin.errors import DataError, RunError, nearest
 from opsin.io.arrays import read_npz
 from opsin.io.files import atomic_folder, is_temporary, read_json, without_nan, write_atomically, write_json, writing
 from opsin.types import Prediction, Score, SplitName, scores_from_json
+
+if TYPE_CHECKING:
+    from opsin.data.samples import Dataset
 
 if sys.platform != "win32":
     import fcntl
@@ -221,6 +224,25 @@ class Run:
     @property
     def test_openings(self) -> int:
         return sum(event["event"] == "test_opened" for event in self.log)
+
+    def dataset(self, root: Path | str | None = None) -> Dataset:
+        """The data set that the run was trained on, unchanged.
+
+        Args:
+            root: where catalogue sets lie; None takes the run's.
+
+        Raises:
+            DataError: it is not there, or it has changed: its splits may hold other samples now.
+        """
+        from opsin.data.load import load
+
+        config, expected = self.config, self.data.get("fingerprint")
+        found = load(config.source, root=root or config.root, config=config.data, task=self.data["task"])
+        if (got := found.fingerprint()) != expected:
+            what = "the data set has changed since the run was trained on it; its val may hold what was train then"
+            do = "put the data back as it was; `--data` scores a copy as another data set"
+            raise DataError(what, where=found.root or config.source, got=got, expected=expected, do=do)
+        return found
 
     def predict(self, *files: Path | str) -> list[Prediction]:
         """Predictions of this run's network for image files, and for folders of them."""

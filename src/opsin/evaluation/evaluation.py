@@ -182,7 +182,7 @@ def _choose(
 def _dataset(run: Run, data: Dataset | Path | str | None, root: Path | str | None) -> tuple[Dataset, bool]:
     """The data set to score on, and whether it is the run's own."""
     if data is None:
-        return _own_dataset(run, root), True
+        return run.dataset(root), True
     if isinstance(data, Dataset):
         found = data
     else:
@@ -199,18 +199,3 @@ def _same_place(data: Path | str, source: str) -> bool:
     if str(data) in ENTRIES or source in ENTRIES:
         return str(data) == source
     return Path(data).resolve() == Path(source).resolve()
-
-
-def _own_dataset(run: Run, root: Path | str | None) -> Dataset:
-    """The data set that the run was trained on, unchanged.
-
-    Raises:
-        DataError: it is not there, or it has changed: its splits may hold other samples now.
-    """
-    config, expected = run.config, run.data.get("fingerprint")
-    found = load(config.source, root=root or config.root, config=config.data, task=run.data["task"])
-    if (got := found.fingerprint()) != expected:
-        what = "the data set has changed since the run was trained on it; its val may hold what was train then"
-        do = "put the data back as it was; `--data` scores a copy as another data set"
-        raise DataError(what, where=found.root or config.source, got=got, expected=expected, do=do)
-    return found

@@ -42,10 +42,7 @@ def record_split(
     own = {f"{split}/{key}": value for key, value in (predictions | targets.arrays()).items()}
     run.write_arrays("predictions.npz", others | own)
     gallery = {key: value for key, value in run.gallery().items() if key != f"mistakes_{split}"}
-    if numbers := [mistake["index"] for mistake in found.details.get("mistakes", [])]:
-        gallery[f"mistakes_{split}"] = np.stack([_thumbnail(images[i]) for i in numbers])
-    gallery |= split_pictures(task, split, found, predictions, targets, images)
-    run.write_arrays("gallery.npz", gallery)
+    run.write_arrays("gallery.npz", gallery | split_pictures(task, split, found, predictions, targets, images))
     entry: dict[str, Any] = found.to_json()
     if split == "test":
         entry["opened"] = run.test_openings
@@ -62,21 +59,31 @@ def split_pictures(
     targets: Targets,
     images: NDArray[np.uint8],
 ) -> Arrays:
-    """What the task's own sections of the report show of a split; nothing for tasks without such pictures."""
-    if not isinstance(task, Pictured):
-        return {}
-    shown = task.pictures(images, predictions, targets, found.details)
+    """What the report shows of a split: its mistakes, and the pictures of the task's own sections.
+
+    Args:
+        task: whose scores.
+        split: which split was scored.
+        found: its scores.
+        predictions: arrays of N rows.
+        targets: N targets.
+        images: uint8 [N, C, H, W].
+    """
+    shown = dict(task.pictures(images, predictions, targets, found.details)) if isinstance(task, Pictured) else {}
+    if numbers := [mistake["index"] for mistake in found.details.get("mistakes", ())]:
+        shown["mistakes"] = thumbnails(images[numbers])
     return {f"{name}_{split}": array for name, array in shown.items()}
+
+
+def thumbnails(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Images uint8 [n, C, H, W], made smaller where a side is over `THUMBNAIL_PX`."""
+    longest = max(images.shape[2:])
+    if longest <= THUMBNAIL_PX:
+        return np.ascontiguousarray(images)
+    height, width = (max(1, round(side * THUMBNAIL_PX / longest)) for side in images.shape[2:])
+    policy = SizePolicy(height=height, width=width)
+    return np.stack([fit_image(np.asarray(image), policy) for image in images])
 
 
 def _stored(run: Run, split: SplitName) -> list[tuple[str, NDArray[Any]]]:
     return [(f"{split}/{key}", value) for key, value in run.predictions(split).items()]
-
-
-def _thumbnail(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """uint8 [C, H, W], made smaller where a side is over `THUMBNAIL_PX`."""
-    scale = THUMBNAIL_PX / max(image.shape[1:])
-    if scale >= 1:
-        return np.asarray(image)
-    height, width = (max(1, round(side * scale)) for side in image.shape[1:])
-    return fit_image(np.asarray(image), SizePolicy(height=height, width=width))

@@ -243,15 +243,18 @@ def _neurons(run: Run, artifact: Artifact, wanted: Wanted, folder: Path, found: 
 
 
 def _samples(run: Run, artifact: Artifact, wanted: Wanted) -> Samples:
-    """The split of a data set at the network's size."""
-    config = run.config
+    """The split of a data set at the network's size.
+
+    Raises:
+        DataError: the data set is not there, the run's own has changed, or it has no such split.
+    """
     own = wanted.data is None
-    root = wanted.root or config.root
     if own:
-        dataset = load(config.source, root=root, config=config.data, task=artifact.task)
+        dataset = run.dataset(wanted.root)
     else:
-        dataset = load(str(wanted.data), root=root)
+        dataset = load(str(wanted.data), root=wanted.root or run.config.root, task=artifact.task)
     if wanted.split not in dataset.splits:
         raise DataError("no such split", where=dataset.name, got=wanted.split, expected=", ".join(dataset.splits))
-    samples = pack(dataset, artifact.preprocess.size, cache=default_cache(), splits=[wanted.split])[wanted.split]
-    return samples
+    skip = run.config.data.skip_unreadable if own else 0
+    policy = artifact.preprocess.size
+    return pack(dataset, policy, cache=default_cache(), splits=[wanted.split], skip_unreadable=skip)[wanted.split]

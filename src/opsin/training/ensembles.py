@@ -6,7 +6,7 @@ Source: averaged weights ("soups"): Wortsman et al. 2022, arXiv 2203.05482.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,8 +17,6 @@ from torch import Tensor
 
 from opsin import artifact as artifacts
 from opsin.artifact import Artifact
-from opsin.batches.loader import gather
-from opsin.data.load import load
 from opsin.data.pack import pack, usable_cache
 from opsin.data.samples import Samples
 from opsin.errors import ConfigError, DataError, RunError
@@ -30,11 +28,11 @@ from opsin.progress import Reporter
 from opsin.runs import RUNS_FOLDER, Run, free_path, next_name
 from opsin.tasks import get_task
 from opsin.tasks.base import Arrays, Targets
+from opsin.training.finish import golden_images
 from opsin.types import Score
 
 Kind = Literal["auto", "average", "soup"]
 ITERATIONS = 500
-NUM_GOLDEN = 4
 Floats = NDArray[np.float64]
 
 
@@ -83,15 +81,8 @@ def ensemble(
         free_path(name, out)
     each, labels = _val_probabilities(runs)
     weights = mixture_weights(each, labels)
-    candidates = {"average": averaged(members, weights)}
-    if len({str(vars(m.spec)) + str(m.preprocess) for m in members}) == 1:
-        candidates["soup"] = soup(members)
-    elif kind == "soup":
-        got = ", ".join(m.spec.name for m in members)
-        raise ConfigError("weights of different networks cannot be averaged", got=got, do="--kind average")
-    if kind != "auto":
-        candidates = {kind: candidates[kind]}
-    val, golden = _samples(runs[0])
+    candidates = _candidates(members, weights, kind)
+    val = _val_samples(runs[0])
     predictions = {key: Predictor(candidate).samples(val) for key, candidate in candidates.items()}
     right = {key: (found["probabilities"].argmax(1) == val.labels) for key, found in predictions.items()}
     # where both are right as often, the soup costs as much as one member
@@ -108,7 +99,7 @@ def ensemble(
         "gain": {"value": gain.value, "low": gain.low, "high": gain.high},
         "command": command,
     }
-    _write(run, runs[0], candidates[chosen], val, predictions[chosen], golden, about)
+    _write(run, runs[0], candidates[chosen], val, predictions[chosen], about)
     accuracy = float(right[chosen].mean())
     report.message(f"{chosen} of {len(runs)} runs: val accuracy {accuracy:.4f}, gain over the best {gain}")
     return EnsembleResult(
@@ -119,6 +110,24 @@ def ensemble(
         accuracy=accuracy,
         gain=gain,
     )
+
+
+def _candidates(members: Sequence[Artifact], weights: Floats, kind: Kind) -> dict[str, Artifact]:
+    """The combinations of `kind`, by theirs.
+
+    Raises:
+        ConfigError: a soup of different networks is asked for.
+    """
+    alike = len({str(vars(m.spec)) + str(m.preprocess) for m in members}) == 1
+    if kind == "soup" and not alike:
+        got = ", ".join(m.spec.name for m in members)
+        raise ConfigError("weights of different networks cannot be averaged", got=got, do="--kind average")
+    candidates = {}
+    if kind != "soup":
+        candidates["average"] = averaged(members, weights)
+    if kind != "average" and alike:
+        candidates["soup"] = soup(members)
+    return candidates
 
 
 def check_alike(runs: Sequence[Run], members: Sequence[Artifact]) -> None:
@@ -229,26 +238,25 @@ def paired_gain(ours: Floats, theirs: Floats) -> Score:
     return Score(float(difference.mean()), float(low[0]), float(high[0]))
 
 
-def _samples(run: Run) -> tuple[Samples, Tensor]:
-    """The val split as the members see it, and a few of its images."""
-    config = run.config
-    dataset = load(config.source, root=config.root, config=config.data, task=config.task)
-    if dataset.fingerprint() != run.data.get("fingerprint"):
-        raise DataError("the data has changed since this run", where=run.path, do="put the data back as it was")
+def _val_samples(run: Run) -> Samples:
+    """The val split as the members see it.
+
+    Raises:
+        DataError: the data set is not there, or has changed.
+    """
     policy = artifacts.load(run.model_folder).preprocess.size
-    val = pack(dataset, policy, cache=usable_cache(), splits=["val"])["val"]
-    return val, gather(val, torch.arange(min(NUM_GOLDEN, len(val)))).images
+    skip = run.config.data.skip_unreadable
+    packed = pack(run.dataset(), policy, cache=usable_cache(), splits=["val"], skip_unreadable=skip)
+    return packed["val"]
 
 
-def _write(
-    run: Run, first: Run, artifact: Artifact, val: Samples, predictions: Arrays, golden: Tensor, about: dict[str, Any]
-) -> None:
+def _write(run: Run, first: Run, artifact: Artifact, val: Samples, predictions: Arrays, about: dict[str, Any]) -> None:
     """Everything that a finished run holds, the scores last."""
     task, targets = get_task("classify"), Targets.of(val)
     run.write("data.json", first.data)
     run.write("environment.json", first.environment)
-    artifact = Artifact(**{**vars(artifact), "meta": {"ensemble": about}})
-    artifacts.save(run.model_folder, artifact, golden_images=golden)
+    artifact = replace(artifact, meta={"ensemble": about})
+    artifacts.save(run.model_folder, artifact, golden_images=golden_images(val))
     scores = evaluate_predictions(task, predictions, targets, artifact.classes)
     run.write_arrays("predictions.npz", {f"val/{k}": v for k, v in (predictions | targets.arrays()).items()})
     numbers = {"run": str(run.path), "task": "classify", "data": first.data["name"], "model": artifact.spec.name}

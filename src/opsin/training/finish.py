@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from opsin import artifact as artifacts
 from opsin.batches.augment import augment
@@ -14,7 +15,7 @@ from opsin.batches.batch import Batch
 from opsin.batches.loader import gather
 from opsin.config import RunConfig
 from opsin.data.samples import Samples
-from opsin.evaluation.record import split_pictures
+from opsin.evaluation.record import split_pictures, thumbnails
 from opsin.evaluation.scoring import SplitScores, evaluate_predictions
 from opsin.models.table import count_parameters
 from opsin.predict import Predictor
@@ -30,7 +31,6 @@ GOLDEN_PX = 1 << 16
 """Pixels of the golden images at the most: a network that classifies pixels keeps its answer for each."""
 NUM_SHOWN = 12
 NUM_VIEWS = 4
-THUMBNAIL_PX = 96
 
 
 def finish(
@@ -46,14 +46,14 @@ def finish(
     """Write everything that a finished run holds, the scores last."""
     trainer.network.load_state_dict(trainer.final_weights())
     artifact = trainer.artifact_of(trainer.network)
-    size = trainer.artifact.preprocess.size
-    count = max(1, min(NUM_GOLDEN, len(splits["train"].images), GOLDEN_PX // (size.height * size.width)))
-    golden = gather(splits["train"], torch.arange(count)).images
-    artifacts.save(run.model_folder, artifact, golden_images=golden)
+    artifacts.save(run.model_folder, artifact, golden_images=golden_images(splits["train"]))
     kept_test = run.results.get("test") if run.summary.get("step") == trainer.state.step else None
     scored = score_splits(run, trainer, splits, open_test=open_test, command=command)
-    shown = gallery(splits, scored, trainer.config, trainer.task, artifact.classes)
-    run.write_arrays("gallery.npz", shown | task_pictures(run, trainer, splits, scored))
+    shown = data_pictures(splits["train"], trainer.config, trainer.task, artifact.classes)
+    for split, scores in scored.items():
+        samples, predictions = splits[split], run.predictions(split)
+        shown |= split_pictures(trainer.task, split, scores, predictions, Targets.of(samples), samples.images)
+    run.write_arrays("gallery.npz", shown)
     run.write("summary.json", summary(run, trainer, command=command, data_name=data_name))
     entries: dict[str, Any] = {split: scores.to_json() for split, scores in scored.items()}
     if test := entries.get("test") or kept_test:
@@ -64,6 +64,13 @@ def finish(
         name = trainer.task.main_score
         report.message(f"{split}: {name} {scores.scores[name]} on {scores.n:,} samples")
     report.message(f"{duration(trainer.state.seconds)} of training; report: `opsin report {run.path}`")
+
+
+def golden_images(samples: Samples) -> Tensor:
+    """A few images, uint8 [n, C, H, W], whose outputs an artefact keeps as the proof that it is whole."""
+    height, width = samples.images.shape[2:]
+    count = max(1, min(NUM_GOLDEN, len(samples.images), GOLDEN_PX // (height * width)))
+    return gather(samples, torch.arange(count)).images
 
 
 def score_splits(
@@ -89,15 +96,8 @@ def score_splits(
     return found
 
 
-def gallery(
-    splits: Mapping[SplitName, Samples],
-    scored: Mapping[SplitName, SplitScores],
-    config: RunConfig,
-    task: Task,
-    classes: Sequence[str],
-) -> Arrays:
-    """Thumbnails for the report, so that it needs no data set."""
-    train = splits["train"]
+def data_pictures(train: Samples, config: RunConfig, task: Task, classes: Sequence[str]) -> Arrays:
+    """Thumbnails of training samples, as they are and augmented: with them the report needs no data set."""
     count = min(NUM_SHOWN, len(train.images))
     shown = np.linspace(0, len(train.images) - 1, count).astype(np.int64)
     batch = gather(train, torch.from_numpy(shown))
@@ -111,10 +111,6 @@ def gallery(
     if train.labels is not None:
         arrays["samples_labels"] = train.labels[shown]
     arrays["augmented"] = thumbnails(views).reshape(count, NUM_VIEWS, *arrays["samples"].shape[1:])
-    for split, scores in scored.items():
-        mistakes = [mistake["index"] for mistake in scores.details.get("mistakes", ())]
-        if mistakes:
-            arrays[f"mistakes_{split}"] = thumbnails(splits[split].images[mistakes])
     return arrays
 
 
@@ -125,31 +121,6 @@ def pictured(batch: Batch, task: Task, classes: Sequence[str]) -> np.ndarray:
     arrays: dict[str, Any] = {name: None if value is None else value.numpy() for name, value in known.items()}
     targets = Targets(ids=[str(i) for i in batch.index.tolist()], **arrays)
     return np.stack([task.draw_target(image, targets, i, classes).pixels for i, image in enumerate(images)])
-
-
-def task_pictures(
-    run: Run, trainer: Trainer, splits: Mapping[SplitName, Samples], scored: Mapping[SplitName, SplitScores]
-) -> Arrays:
-    """What the task's own sections of the report show."""
-    arrays: Arrays = {}
-    for split, scores in scored.items():
-        samples = splits[split]
-        arrays |= split_pictures(
-            trainer.task, split, scores, run.predictions(split), Targets.of(samples), samples.images
-        )
-    return arrays
-
-
-def thumbnails(images: np.ndarray) -> np.ndarray:
-    """uint8 [n, C, H, W], made smaller where a side is over `THUMBNAIL_PX`."""
-    longest = max(images.shape[2:])
-    if longest <= THUMBNAIL_PX:
-        return np.ascontiguousarray(images)
-    size = [max(1, round(side * THUMBNAIL_PX / longest)) for side in images.shape[2:]]
-    small = torch.nn.functional.interpolate(
-        torch.from_numpy(np.ascontiguousarray(images)), size, mode="bilinear", antialias=True
-    )
-    return small.numpy()
 
 
 def summary(run: Run, trainer: Trainer, *, command: str, data_name: str) -> dict[str, Any]:
