@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from opsin.cli.options import JsonFlag, QuietFlag, SeedOption
+from opsin.cli.options import JsonFlag, OutOption, QuietFlag, SeedOption
 
 if TYPE_CHECKING:
     from opsin.compare.compare import Comparison
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def compare(
     *runs: str,
     split: Annotated[Literal["val", "test"], Parameter(help="Split whose stored predictions are compared.")] = "val",
-    out: Annotated[str, Parameter(help="Folder of runs.")] = "runs",
+    out: OutOption = "runs",
     json_: JsonFlag = False,
     quiet: QuietFlag = False,
     seed: SeedOption = 0,

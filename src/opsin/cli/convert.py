@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from opsin.cli.options import WHOLE, JsonFlag, QuietFlag, SeedOption
+from opsin.cli.options import WHOLE, JsonFlag, OutOption, QuietFlag, SeedOption
 from opsin.errors import ConfigError
 
 
@@ -23,7 +23,7 @@ def convert(
     ] = None,
     figure: Annotated[Path, Parameter(help="Where the heat map is written, a PNG.")] = Path("map.png"),
     name: Annotated[str | None, Parameter(help="Name of the new run.")] = None,
-    out: Annotated[str, Parameter(help="Folder of runs.")] = "runs",
+    out: OutOption = "runs",
     json_: JsonFlag = False,
     quiet: QuietFlag = False,
     seed: SeedOption = 0,

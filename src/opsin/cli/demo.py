@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from opsin.cli.options import JsonFlag, QuietFlag
+from opsin.cli.options import JsonFlag, OutOption, QuietFlag
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "digits": {"epochs": 20},
@@ -22,7 +22,7 @@ TITLE = "Three questions to an image, three networks"
 
 def demo(
     *,
-    out: Annotated[str, Parameter(help="Folder of runs.")] = "runs",
+    out: OutOption = "runs",
     seed: Annotated[int, Parameter(help="Seed of everything random.")] = 0,
     json_: JsonFlag = False,
     quiet: QuietFlag = False,

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from opsin.cli.options import JsonFlag, QuietFlag, SeedOption
+from opsin.cli.options import JsonFlag, OutOption, QuietFlag, SeedOption
 
 
 def ensemble(
@@ -17,7 +17,7 @@ def ensemble(
         Parameter(help="Average probabilities, average weights (soup), or whichever is better on val."),
     ] = "auto",
     name: Annotated[str | None, Parameter(help="Name of the new run.")] = None,
-    out: Annotated[str, Parameter(help="Folder of runs.")] = "runs",
+    out: OutOption = "runs",
     json_: JsonFlag = False,
     quiet: QuietFlag = False,
     seed: SeedOption = 0,

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from opsin.cli.options import WHOLE, JsonFlag, QuietFlag, SeedOption
+from opsin.cli.options import WHOLE, JsonFlag, OutOption, QuietFlag, RootOption, SeedOption
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -30,8 +29,8 @@ def evaluate(
     data: Annotated[
         str | None, Parameter(help="Another data set with the same classes, instead of the run's own.")
     ] = None,
-    root: Annotated[Path | None, Parameter(help="Where catalogue sets lie.")] = None,
-    out: Annotated[Path, Parameter(help="Folder of runs.")] = Path("runs"),
+    root: RootOption = None,
+    out: OutOption = "runs",
     batch_size: Annotated[int, WHOLE, Parameter(help="Images in one forward pass.")] = 256,
     device: Annotated[str, Parameter(help="Where the network runs: cpu, cuda, mps or auto.")] = "cpu",
     good_iou: Annotated[

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from opsin.cli.options import WHOLE, JsonFlag, QuietFlag, SeedOption
+from opsin.cli.options import WHOLE, JsonFlag, OutOption, QuietFlag, RootOption, SeedOption
 
 
 def explain(
@@ -27,9 +27,9 @@ def explain(
     data: Annotated[str | None, Parameter(help="Data set for --neurons; by default the run's own.")] = None,
     split: Annotated[Literal["train", "val"], Parameter(help="Split for --neurons.")] = "val",
     patches: Annotated[int, WHOLE, Parameter(help="Patches for each channel.")] = 8,
-    root: Annotated[str | None, Parameter(help="Folder where catalogue sets lie [env: OPSIN_DATA].")] = None,
+    root: RootOption = None,
     figures: Annotated[Path, Parameter(help="Folder for the figures.")] = Path("explained"),
-    out: Annotated[str, Parameter(help="Folder of runs.")] = "runs",
+    out: OutOption = "runs",
     json_: JsonFlag = False,
     quiet: QuietFlag = False,
     seed: SeedOption = 0,

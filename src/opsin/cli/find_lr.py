@@ -8,7 +8,18 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from opsin.cli.options import FLAT, NONE_GIVEN, WHOLE, JsonFlag, QuietFlag, RootOption, Settings, TaskOption, given
+from opsin.cli.options import (
+    FLAT,
+    NONE_GIVEN,
+    WHOLE,
+    JsonFlag,
+    QuietFlag,
+    RecipeOption,
+    RootOption,
+    Settings,
+    TaskOption,
+    given,
+)
 
 
 def find_lr(
@@ -18,7 +29,7 @@ def find_lr(
     steps: Annotated[int, WHOLE, Parameter(help="Steps of the throw-away run.")] = 100,
     root: RootOption = None,
     task: TaskOption = None,
-    recipe: Annotated[str | None, Parameter(help="Settings from a TOML file, or a recipe of ours by name.")] = None,
+    recipe: RecipeOption = None,
     json_: JsonFlag = False,
     quiet: QuietFlag = False,
     settings: Annotated[Settings, FLAT] = NONE_GIVEN,  # type: ignore[valid-type]

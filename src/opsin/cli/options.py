@@ -91,6 +91,10 @@ QuietFlag = Annotated[bool, Parameter(name="--quiet", negative="", help="No prog
 SeedOption = Annotated[
     int, WHOLE, Parameter(name="--seed", help="Taken by every verb; nothing is drawn at random here.")
 ]
+OutOption = Annotated[str, Parameter(name="--out", help="Folder of runs.")]
+RecipeOption = Annotated[
+    str | None, Parameter(name="--recipe", help="Settings from a TOML file, or a recipe of ours by name.")
+]
 RootOption = Annotated[str | None, Parameter(name="--root", help="Folder where catalogue sets lie [env: OPSIN_DATA].")]
 TaskOption = Annotated[
     Literal["classify", "localize", "segment"] | None,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from opsin.cli.models import parse_shape
-from opsin.cli.options import FLAT, WHOLE, JsonFlag, ModelOptions, QuietFlag, SeedOption, given
+from opsin.cli.options import FLAT, WHOLE, JsonFlag, ModelOptions, OutOption, QuietFlag, SeedOption, given
 from opsin.config import ModelConfig, OptimizerName, PrecisionName
 from opsin.errors import ConfigError
 
@@ -34,7 +34,7 @@ def plan(
     fit: Annotated[bool, Parameter(negative="", help="Change how it is trained until it fits into --memory.")] = False,
     samples: Annotated[int | None, WHOLE, Parameter(help="Images in an epoch, to tell its time.")] = None,
     time: Annotated[bool, Parameter(help="Take a few steps, to tell the time.")] = True,
-    out: Annotated[str, Parameter(help="Folder of runs.")] = "runs",
+    out: OutOption = "runs",
     json_: JsonFlag = False,
     quiet: QuietFlag = False,
     seed: SeedOption = 0,

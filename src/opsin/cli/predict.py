@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from opsin.cli.options import WHOLE, JsonFlag, QuietFlag, SeedOption
+from opsin.cli.options import WHOLE, JsonFlag, OutOption, QuietFlag, SeedOption
 
 if TYPE_CHECKING:
     from opsin.progress import Reporter
@@ -20,7 +20,7 @@ def predict(
     run: str,
     /,
     *images: Path,
-    out: Annotated[str, Parameter(help="Folder of runs.")] = "runs",
+    out: OutOption = "runs",
     masks: Annotated[
         Path | None, Parameter(help="Folder for predicted masks, PNG in the size of each image (segmentation).")
     ] = None,

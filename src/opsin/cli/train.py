@@ -9,7 +9,18 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from opsin.cli.options import FLAT, NONE_GIVEN, JsonFlag, QuietFlag, RootOption, Settings, TaskOption, given
+from opsin.cli.options import (
+    FLAT,
+    NONE_GIVEN,
+    JsonFlag,
+    OutOption,
+    QuietFlag,
+    RecipeOption,
+    RootOption,
+    Settings,
+    TaskOption,
+    given,
+)
 
 
 def train(
@@ -18,9 +29,9 @@ def train(
     *,
     root: RootOption = None,
     task: TaskOption = None,
-    recipe: Annotated[str | None, Parameter(help="Settings from a TOML file, or a recipe of ours by name.")] = None,
+    recipe: RecipeOption = None,
     name: Annotated[str | None, Parameter(help="Name of the run; by default data, network and a number.")] = None,
-    out: Annotated[str, Parameter(help="Folder of runs.")] = "runs",
+    out: OutOption = "runs",
     resume: Annotated[bool, Parameter(negative="", help="Go on with the run --name from its last checkpoint.")] = False,
     open_test: Annotated[bool, Parameter(negative="", help="Score the test split too; this is recorded.")] = False,
     json_: JsonFlag = False,
