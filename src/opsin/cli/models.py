@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from opsin.cli.options import FLAT, WHOLE, JsonFlag, ModelOptions, QuietFlag, SeedOption, given
+from opsin.cli.output import print_json
 from opsin.config import ModelConfig
 from opsin.errors import ConfigError
 
@@ -60,9 +60,9 @@ def models(
     tables = [sizes(specs[0], classes)] if chosen else sizes_of_all(entries, specs, classes)
     found = [summary(*about) for about in zip(entries, specs, tables, strict=True)]
     if json_ and chosen:
-        print(json.dumps(found[0], indent=2))
+        print_json(found[0])
     elif json_:
-        print(json.dumps({"models": [{k: v for k, v in one.items() if k != "layers"} for one in found]}, indent=2))
+        print_json({"models": [{k: v for k, v in one.items() if k != "layers"} for one in found]})
     elif chosen and tables[0] is not None:
         show_one(entries[0], tables[0], quiet=quiet)
     else:
