@@ -208,3 +208,15 @@ def test_the_command_prints_json_with_the_promised_keys(tmp_path: Path, capsys: 
     assert {"a", "b", "difference", "low", "high", "p", "verdict"} <= set(pair)
     assert main(["compare", "one", "two", "--out", str(tmp_path)]) == 0
     assert "two is better" in capsys.readouterr().out
+
+
+def test_the_time_of_a_run_that_was_not_trained_is_null_in_json_and_na_in_the_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made_run(tmp_path, "trained", classified(30))
+    made_run(tmp_path, "averaged", classified(40), epochs=9).write("summary.json", {})
+    assert main(["compare", "trained", "averaged", "--out", str(tmp_path), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert [group["seconds"] for group in document["groups"]] == [10.0, None]
+    assert main(["compare", "trained", "averaged", "--out", str(tmp_path)]) == 0
+    assert "n/a" in capsys.readouterr().out

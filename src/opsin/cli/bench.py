@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,6 +10,7 @@ import cyclopts
 from cyclopts import Parameter
 
 from opsin.cli.options import WHOLE, JsonFlag, QuietFlag, SeedOption
+from opsin.cli.output import print_json
 from opsin.config import require
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def conv(
     bench = bench_conv(repeats=repeats, side=side)
     draw_roofline(bench, out)
     if json_:
-        print(json.dumps(asdict(bench) | {"file": str(out)}, indent=2))
+        print_json(asdict(bench) | {"file": str(out)})
     elif not quiet:
         show(bench)
         print(out)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
+import math
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
 from opsin.cli.options import JsonFlag, OutOption, QuietFlag, SeedOption
+from opsin.cli.output import print_json
 
 if TYPE_CHECKING:
     from opsin.compare.compare import Comparison
@@ -33,7 +34,7 @@ def compare(
 
     found = compare_runs([Run.open(run, out=out) for run in runs], split=split)
     if json_:
-        print(json.dumps(found.to_dict(), indent=2))
+        print_json(found.to_dict())
     elif not quiet:
         show(found)
     return 0
@@ -50,7 +51,8 @@ def show(found: Comparison) -> None:
         groups.add_column(heading, justify="left" if heading in ("runs", "of") else "right", overflow="fold")
     for group in found.groups:
         interval = f"{group.low:.4f} to {group.high:.4f}"
-        costs = (f"{group.parameters:,}", f"{group.flops / 1e6:,.1f}", f"{group.seconds:,.1f}")
+        seconds = "n/a" if math.isnan(group.seconds) else f"{group.seconds:,.1f}"
+        costs = (f"{group.parameters:,}", f"{group.flops / 1e6:,.1f}", seconds)
         groups.add_row(group.name, str(len(group.runs)), f"{group.score:.4f}", interval, group.interval, *costs)
     console.print(groups)
     for pair in found.pairs:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
 from opsin.cli.options import WHOLE, JsonFlag, OutOption, QuietFlag, SeedOption
+from opsin.cli.output import print_json
 from opsin.errors import ConfigError
 
 
@@ -53,7 +53,7 @@ def convert(
         draw_map(made, figure, title=f"{converted.run.name}: {image.name}")
         found |= {"map": made.to_dict(), "file": str(figure)}
     if json_:
-        print(json.dumps(found, indent=2))
+        print_json(found)
     elif not quiet:
         print(f"{found['run']}: largest difference at the training size {converted.max_difference:.3g}")
         if image is not None:

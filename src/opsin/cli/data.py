@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,6 +22,7 @@ from opsin.cli.options import (
     TaskOption,
     given,
 )
+from opsin.cli.output import print_json
 from opsin.errors import ConfigError, DataError, nearest
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def list_sets(*, json_: JsonFlag = False, quiet: QuietFlag = False, seed: SeedOp
             }
             for entry in ENTRIES.values()
         ]
-        print(json.dumps({"sets": about}, indent=2))
+        print_json({"sets": about})
         return 0
     from rich.console import Console
     from rich.table import Table
@@ -111,7 +111,7 @@ def show(
         write_atomically(file, encode_png(pixels))
     about = summary(dataset) | ({"file": str(file)} if file else {})
     if json_:
-        print(json.dumps(about, indent=2))
+        print_json(about)
     else:
         _print_summary(dataset, file, quiet=quiet)
     return 0
@@ -152,7 +152,7 @@ def audit(
 
         found = examine(dataset, near=near, progress=progress)
     if json_:
-        print(json.dumps(summary(dataset) | {"findings": findings(found)}, indent=2))
+        print_json(summary(dataset) | {"findings": findings(found)})
     else:
         _print_findings(found)
     return 0
@@ -197,7 +197,7 @@ def fetch(
         folder = fetch_entry(entry, Path(base or "."), report=report)
     if json_:
         about = {"name": name, "task": entry.task, "classes": list(entry.classes), "splits": entry.splits}
-        print(json.dumps(about | {"folder": str(folder) if folder else None}, indent=2))
+        print_json(about | {"folder": str(folder) if folder else None})
     else:
         print(folder or f"{name} needs no files")
     return 0

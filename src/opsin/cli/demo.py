@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +9,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from opsin.cli.options import JsonFlag, OutOption, QuietFlag
+from opsin.cli.output import print_json
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "digits": {"epochs": 20},
@@ -50,7 +50,7 @@ def demo(
     )
     page = write_overview(runs, folder / "report.html", title=TITLE, words=words)
     if json_:
-        print(json.dumps({"runs": [str(run.path) for run in runs], "report": str(page)}, indent=2))
+        print_json({"runs": [str(run.path) for run in runs], "report": str(page)})
         return 0
     for run in runs:
         name = get_task(run.data["task"]).main_score

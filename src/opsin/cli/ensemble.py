@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
 from opsin.cli.options import JsonFlag, OutOption, QuietFlag, SeedOption
+from opsin.cli.output import print_json
 
 
 def ensemble(
@@ -44,7 +44,7 @@ def ensemble(
         "gain": {"value": found.gain.value, "low": found.gain.low, "high": found.gain.high},
     }
     if json_:
-        print(json.dumps(about, indent=2))
+        print_json(about)
         return 0
     for run, weight, accuracy in zip(runs, found.weights, found.members, strict=True):
         print(f"{run}: weight {weight:.3f}, val accuracy {accuracy:.4f}")

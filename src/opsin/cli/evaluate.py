@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from opsin.cli.options import WHOLE, JsonFlag, OutOption, QuietFlag, RootOption, SeedOption
+from opsin.cli.output import print_json
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -62,7 +62,7 @@ def evaluate(
     if found.split == "test" and (opened.path / "report.html").is_file():
         write_report(opened)  # it tells how often the test split was opened
     if json_:
-        print(json.dumps(found.to_json(), indent=2, ensure_ascii=False, allow_nan=False))
+        print_json(found.to_json())
     else:
         settings = opened.config.train
         _print(found, opened.data["task"], replace(settings, good_iou=good_iou or settings.good_iou))

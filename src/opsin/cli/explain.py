@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from opsin.cli.options import WHOLE, JsonFlag, OutOption, QuietFlag, RootOption, SeedOption
+from opsin.cli.output import print_json
 
 
 def explain(
@@ -52,7 +52,7 @@ def explain(
     report = Reporter(quiet=quiet)
     found = explain_run(Run.open(run, out=out), image_files(images), figures, wanted, report=report)
     if json_:
-        print(json.dumps(found.to_dict(), indent=2, allow_nan=False))
+        print_json(found.to_dict())
     elif not quiet:
         show(found.numbers["receptive_fields"])
         print("\n".join(found.files))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import Annotated
 
@@ -20,6 +19,7 @@ from opsin.cli.options import (
     TaskOption,
     given,
 )
+from opsin.cli.output import print_json
 
 
 def find_lr(
@@ -46,7 +46,7 @@ def find_lr(
     asked = {"task": task} if task else {}
     curve = find(data, steps=steps, root=root, recipe=recipe, quiet=quiet, **asked, **given(settings))
     if json_:
-        print(json.dumps({"data": data, **asdict(curve)}, indent=2))
+        print_json({"data": data, **asdict(curve)})
         return 0
     for rate, loss in list(zip(curve.rates, curve.losses, strict=True))[:: max(1, len(curve.rates) // 20)]:
         print(f"{rate:10.2e}  loss {loss:.4f}")

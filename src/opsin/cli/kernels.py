@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from opsin.cli.options import JsonFlag, QuietFlag, SeedOption
+from opsin.cli.output import print_json
 
 if TYPE_CHECKING:
     from opsin.explain.kernels import Filtered
@@ -47,7 +47,7 @@ def kernels(
     found = result.to_dict()
     found["input"] = {"file": name, "notes": notes} | found["input"]
     if json_:
-        print(json.dumps(found | {"file": str(out)}, indent=2))
+        print_json(found | {"file": str(out)})
     elif not quiet:
         print("\n".join(lines(result)))
         print(out)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import Annotated
 
 from cyclopts import Parameter
 
 from opsin.cli.options import FLAT, NONE_GIVEN, WHOLE, JsonFlag, QuietFlag, RootOption, Settings, given
+from opsin.cli.output import print_json
 
 
 def normalize(
@@ -28,12 +28,11 @@ def normalize(
     data
         As for `opsin train`.
     """
-    from opsin.io.files import without_nan
     from opsin.training.normalization import compare_normalizations
 
     answer = compare_normalizations(data, seeds=seeds, root=root, quiet=quiet, **given(settings))
     if json_:
-        print(json.dumps(without_nan({"data": data, **asdict(answer)}), indent=2, allow_nan=False))
+        print_json({"data": data, **asdict(answer)})
         return 0
     print("normalization  val accuracy      sd  pixels 0 and 255 become, then mean and sd are taken off")
     for result in answer.results:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from opsin.cli.models import parse_shape
 from opsin.cli.options import FLAT, WHOLE, JsonFlag, ModelOptions, OutOption, QuietFlag, SeedOption, given
+from opsin.cli.output import print_json
 from opsin.config import ModelConfig, OptimizerName, PrecisionName
 from opsin.errors import ConfigError
 
@@ -70,7 +70,7 @@ def plan(
     limit = parse_bytes(memory) if memory else None
     made = make_plan(request, limit=limit, make_fit=fit, timed=time, samples=samples)
     if json_:
-        print(json.dumps(made.to_dict(), indent=2))
+        print_json(made.to_dict())
     else:
         show(made, layers=not quiet)
     return 0

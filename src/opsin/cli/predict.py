@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from opsin.cli.options import WHOLE, JsonFlag, OutOption, QuietFlag, SeedOption
+from opsin.cli.output import print_json
 
 if TYPE_CHECKING:
     from opsin.progress import Reporter
@@ -75,7 +75,7 @@ def predict(
 
         write_pictures(found, boxes)
     if json_:
-        print(json.dumps({"predictions": [asdict(prediction) for prediction in found]}, indent=2))
+        print_json({"predictions": [asdict(prediction) for prediction in found]})
         return 0
     for prediction in found:
         print(line(prediction))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from opsin.cli.options import JsonFlag, QuietFlag, SeedOption
+from opsin.cli.output import print_json
 
 
 def report(
@@ -32,7 +32,7 @@ def report(
     opened = Run.open(run)
     file = write_report(opened, out=out)
     if json_:
-        print(json.dumps({"run": str(opened.path), "file": str(file)}, indent=2))
+        print_json({"run": str(opened.path), "file": str(file)})
     elif not quiet:
         print(file)
     return 0

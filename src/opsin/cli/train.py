@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from typing import Annotated, Any
@@ -21,6 +20,7 @@ from opsin.cli.options import (
     TaskOption,
     given,
 )
+from opsin.cli.output import print_json
 
 
 def train(
@@ -64,7 +64,7 @@ def train(
     )
     page = write_report(run)
     if json_:
-        print(json.dumps(result(run), indent=2))
+        print_json(result(run))
     elif not quiet:
         print(page)
     return 0
