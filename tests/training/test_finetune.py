@@ -177,10 +177,11 @@ def test_weights_that_changed_are_refused_when_the_run_goes_on(base: Run, tuned:
     ],
 )
 def test_a_setting_that_would_do_harm_or_nothing_is_refused(
-    tuned: Tuned, settings: dict[str, Any], message: str
+    tuned: Tuned, tmp_path: Path, settings: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         tuned("refused", **settings)
+    assert not (tmp_path / "refused").exists()
 
 
 def network() -> nn.Module:

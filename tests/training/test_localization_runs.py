@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from opsin.cli import main
 from opsin.config import DataConfig
 from opsin.data.load import load
+from opsin.errors import ConfigError
 from opsin.evaluation import evaluate
 from opsin.io.files import write_atomically
 from opsin.io.images import encode_png
@@ -97,3 +99,13 @@ def test_predicted_boxes_are_drawn(run: Run, tmp_path: Path, capsys: pytest.Capt
     (told,) = json.loads(capsys.readouterr().out)["predictions"]
     assert len(told["box"]) == 4
     assert (tmp_path / "drawn" / "scene.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("data", "settings"),
+    [("digit_scenes", SETTINGS | {"mask_loss": "dice"}), ("digits", {"box_loss": "iou", "quiet": True})],
+)
+def test_a_setting_of_another_task_is_refused(tmp_path: Path, data: str, settings: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="for another task"):
+        train(data, name="r", out=tmp_path, **settings)
+    assert not (tmp_path / "r").exists()

@@ -44,22 +44,8 @@ class Stages:
         self.num_sections = max(self.levels.values(), default=0)
         self.parameters = {name: p for name, p in network.named_parameters() if p.requires_grad}
         self._open: int | None = None
-        if config.finetune != "all":
-            self._check(network)
+        check_stages(network, config, epochs=epochs)
         self.enter(epochs - 1)  # all that is ever trained: the optimizer is built for it
-
-    def _check(self, network: nn.Module) -> None:
-        if not isinstance(getattr(network, "backbone", None), Backbone):
-            raise ConfigError("this network has no backbone that could be frozen", got=self.config.finetune)
-        if (self.config.top or 0) > self.num_sections:
-            got, expected = self.config.finetune, f"at most top:{self.num_sections}"
-            raise ConfigError("the network has fewer sections than are to be trained", got=got, expected=expected)
-        if self.config.finetune in ("staged", "gradual") and self.config.head_epochs >= self.epochs:
-            raise ConfigError(
-                f"`--finetune {self.config.finetune}` would train the head alone to the end",
-                got=f"head_epochs {self.config.head_epochs}, epochs {self.epochs}",
-                expected="more epochs than head_epochs",
-            )
 
     def open_sections(self, epoch: int) -> int:
         """Number of upper sections that are trained in `epoch`, beside the head."""
@@ -108,6 +94,29 @@ class Stages:
 
     def _in_later_stage(self, epoch: int) -> bool:
         return self.config.finetune in ("staged", "gradual") and epoch >= self.config.head_epochs
+
+
+def check_stages(network: nn.Module, config: FinetuneConfig, *, epochs: int) -> None:
+    """Refuse a way of fine-tuning that `network` or the number of epochs does not allow.
+
+    Raises:
+        ConfigError: `top:N` asks for more sections than there are, the head alone would be trained to the end, or the
+            network has no backbone to be frozen.
+    """
+    if config.finetune == "all":
+        return
+    if not isinstance(getattr(network, "backbone", None), Backbone):
+        raise ConfigError("this network has no backbone that could be frozen", got=config.finetune)
+    num_sections = max(levels(network).values(), default=0)
+    if (config.top or 0) > num_sections:
+        got, expected = config.finetune, f"at most top:{num_sections}"
+        raise ConfigError("the network has fewer sections than are to be trained", got=got, expected=expected)
+    if config.finetune in ("staged", "gradual") and config.head_epochs >= epochs:
+        raise ConfigError(
+            f"`--finetune {config.finetune}` would train the head alone to the end",
+            got=f"head_epochs {config.head_epochs}, epochs {epochs}",
+            expected="more epochs than head_epochs",
+        )
 
 
 def levels(network: nn.Module) -> dict[str, int]:

@@ -32,7 +32,7 @@ from opsin.tasks import get_task
 from opsin.training import machine
 from opsin.training.defaults import data_defaults, defaults_for, read_recipe
 from opsin.training.features import augmented_settings, is_cached
-from opsin.training.finetune import check_settings, pin_norms
+from opsin.training.finetune import check_settings, check_stages, pin_norms
 from opsin.training.finetune_defaults import finetune_defaults
 from opsin.training.origin import Origin, find_origin
 from opsin.training.prepared import Prepared, notes_of
@@ -43,6 +43,11 @@ INIT_SAMPLES = 5000
 """Training images from which data-dependent weights are set."""
 INIT_BYTES = 1 << 30
 """Room for these images, of which large ones are taken fewer."""
+TASK_SETTINGS = {
+    "localize": ("box_loss", "box_weight", "good_iou", "learn_weights"),
+    "segment": ("mask_loss",),
+}
+"""Settings that one task alone has."""
 APPLIED_AFTER_LOADING = ("input_size", "input_width", "fit", "normalize", "allow_leaks", "skip_unreadable")
 """Settings of the data that a loaded data set leaves open."""
 
@@ -63,6 +68,7 @@ def prepare_from(
     else:
         first = settings_of.resolve(data_defaults(source_name(data)), *layers)
         dataset, loaded_with = load(data, root=root, config=first.data, task=first.task), {}
+    _refuse_other_tasks(settings, dataset.task)
     place = {"source": dataset.source, "root": dataset.given_root, "task": dataset.task}
     if given.get("weights") is None:
         chosen = defaults_for(dataset, model=given.get("model"), optimizer=given.get("optimizer"))
@@ -71,6 +77,18 @@ def prepare_from(
     assert origin is not None  # weights are given
     chosen = finetune_defaults(dataset, origin, given)
     return prepare(dataset, settings_of.resolve(chosen, loaded_with, *layers, place), report, origin)
+
+
+def _refuse_other_tasks(settings: Mapping[str, Any], task: str) -> None:
+    """Refuse settings that would do nothing; a recipe may hold all of them, as the config.json of a run does.
+
+    Raises:
+        ConfigError: a setting of another task was given.
+    """
+    for owner, names in TASK_SETTINGS.items():
+        given = [name for name in names if settings.get(name) is not None]
+        if given and owner != task:
+            raise ConfigError(f"setting `{given[0]}` is for another task", got=task, expected=owner, do="leave it out")
 
 
 def _settings_of_loading(dataset: Dataset, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -123,6 +141,7 @@ def prepare(dataset: Dataset, config: RunConfig, report: Reporter, origin: Origi
     task = get_task(dataset.task).for_training(config.train, splits["train"], len(dataset.classes))
     with seeded(config.train.seed):
         network = task.build(spec, len(dataset.classes))
+    check_stages(network, config.finetune, epochs=config.train.epochs)
     if origin is None:
         _init_from_data(network, splits["train"], contract)
     else:
