@@ -18,12 +18,15 @@ from opsin.artifact import load
 from opsin.config import FinetuneConfig, TrainConfig, resolve
 from opsin.errors import ConfigError, InterruptedRunError, RunError
 from opsin.io.tensors import read_tensors, write_tensors
+from opsin.models.contracts import INPUT_RANGES
 from opsin.models.registry import ModelSpec, build_network
+from opsin.models.weights import Pretrained
 from opsin.runs import Run
 from opsin.training import features, train
 from opsin.training.finetune import Stages, pin_norms
 from opsin.training.loop import Trainer
 from opsin.training.optimizers import build_optimizer
+from opsin.training.origin import find_origin
 
 Tuned = Callable[..., Run]
 COMMON: dict[str, Any] = {
@@ -243,3 +246,20 @@ def test_settings_of_a_fine_tuning_survive_json_and_back() -> None:
     config = resolve({"weights": "x", "finetune": "top:2", "head": [4], "weights_range": "signed"})
     assert config.finetune.top == 2
     assert np.isclose(config.finetune.later_lr, 0.1)
+
+
+def test_weights_of_another_network_are_named_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = Pretrained(
+        model="resnet18",
+        tensors={},
+        head=None,
+        naming="torchvision",
+        contract=INPUT_RANGES["signed"],
+        options={"padding": "same"},
+        notes=(),
+        file="mobilenet.safetensors",
+        sha256="",
+    )
+    monkeypatch.setattr("opsin.training.origin.find_pretrained", lambda *_, **__: found)
+    with pytest.raises(ConfigError, match="of another network"):
+        find_origin(resolve({"model": "resnet18", "weights": "mobilenet.safetensors"}))

@@ -88,7 +88,8 @@ def show(
     Parameters
     ----------
     data
-        A catalogue name, a folder of class folders, a CSV of paths and labels, or an .npz file.
+        A catalogue name, or a path. Classes: class folders, CSV, .npz. Boxes: Pascal VOC, COCO, CSV, the courses' .npy.
+        Masks: VOC 2012, CamVid, COCO, images/ beside masks/.
     split
         Which split is pictured.
     """
@@ -135,7 +136,8 @@ def audit(
     Parameters
     ----------
     data
-        A catalogue name, a folder of class folders, a CSV of paths and labels, or an .npz file.
+        A catalogue name, or a path. Classes: class folders, CSV, .npz. Boxes: Pascal VOC, COCO, CSV, the courses' .npy.
+        Masks: VOC 2012, CamVid, COCO, images/ beside masks/.
     """
     from opsin.config import resolve
     from opsin.data.audit import audit as examine
@@ -296,7 +298,9 @@ def _print_summary(dataset: Dataset, file: Path | None, *, quiet: bool) -> None:
             console.print(escape(f"note: {note}"))
     table = Table("class", *(f"{name}" for name in dataset.splits))
     counts = dataset.counts()
-    for k, name in enumerate(dataset.classes):
+    if not counts:  # masks, which are not all read for this
+        console.print(escape(f"classes of pixels: {', '.join(dataset.classes)}"))
+    for k, name in enumerate(dataset.classes if counts else ()):
         table.add_row(escape(name), *(f"{counts[split][k]:,}" if split in counts else "" for split in dataset.splits))
     table.add_section()
     table.add_row("all", *(f"{len(source):,}" for source in dataset.splits.values()))

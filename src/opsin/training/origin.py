@@ -7,7 +7,7 @@ Whatever it is, it brings what its weights expect of their input, and that is en
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +84,15 @@ def find_origin(config: RunConfig, *, out: Path | str = RUNS_FOLDER) -> Origin |
         return _from_run(run)
     entry = get_entry(config.model.model)
     pretrained = find_pretrained(named, entry.name, input_range=config.finetune.weights_range)
+    known = {f.name for f in fields(entry.options_type)}
+    if not known >= set(pretrained.options):
+        raise ConfigError(
+            "these weights are of another network",
+            where=pretrained.file,
+            got=entry.name,
+            expected=f"a network with {', '.join(sorted(set(pretrained.options) - known))} among its options",
+            do="give --model the network that the weights were trained as",
+        )
     contract = pretrained.contract
     return Origin(
         model=config.model.model,
