@@ -148,8 +148,8 @@ def spread(values: Sequence[float]) -> dict[str, float | None]:
 
 
 def scores_of(options: argparse.Namespace, way: str, runs: Mapping[Any, Run]) -> dict[str, Any]:
-    tables = [runs[way, seed].scores["val"]["scores"] for seed in range(options.seeds)]
-    return {name: spread([table[name]["value"] for table in tables]) for name in SCORES if name in tables[0]}
+    tables = [runs[way, seed].scores["val"] for seed in range(options.seeds)]
+    return {name: spread([table[name].value for table in tables]) for name in SCORES if name in tables[0]}
 
 
 def differences(options: argparse.Namespace, answers: Mapping[Any, Answers], truth: np.ndarray) -> list[dict[str, Any]]:
