@@ -109,6 +109,13 @@ def test_models_without_a_name_lists_all(capsys: pytest.CaptureFixture[str]) -> 
     assert all(name in out for name in ENTRIES)
 
 
+def test_the_unet_is_shown_with_its_way_back_up(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "unet", "--upsample", "transpose", "--json"]) == 0
+    layers = json.loads(capsys.readouterr().out)["layers"]
+    assert sum(layer["kind"] == "ConvTranspose2d" for layer in layers) == 5
+    assert layers[-1]["output_shape"] == [10, 160, 160]
+
+
 def test_models_prints_a_table_and_what_the_knobs_are(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models", "small", "--learned-input"]) == 0
     out = capsys.readouterr().out

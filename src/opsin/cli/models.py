@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from opsin.models.table import LayerTable
 
 LARGEST_SIDE = 4096
+PIXELWISE = "unet"
+"""The one network of `ENTRIES` that is nothing without its decoder."""
 LEAST_DESCRIPTION = 20
 """Columns of the terminal below which the list leaves descriptions out."""
 
@@ -94,7 +96,7 @@ def specify(
     from opsin.models.registry import ModelSpec, resolve_options
 
     channels, height, width = shape or entry.default_size
-    options = resolve_options(entry.name, config, learned_input=learned_input)
+    options = resolve_options(entry.name, config, learned_input=learned_input, decoder=entry.name == PIXELWISE)
     return ModelSpec(name=entry.name, channels=channels, height=height, width=width, options=options)
 
 
@@ -106,11 +108,11 @@ def sizes(spec: ModelSpec, classes: int) -> LayerTable:
     """
     import torch
 
-    from opsin.models.registry import SEGMENTERS, build_network, build_segmenter
+    from opsin.models.registry import DECODER, SEGMENTERS, build_network, build_segmenter
     from opsin.models.table import layer_table
 
     with torch.device("meta"):
-        if spec.name in SEGMENTERS:
+        if spec.name in SEGMENTERS or DECODER in spec.options:
             network: torch.nn.Module = build_segmenter(spec, classes)
         else:
             network = build_network(spec, {"logits": classes})
@@ -166,9 +168,14 @@ def show_one(entry: ModelEntry, layers: LayerTable, *, quiet: bool) -> None:
     """Print the layers of one architecture."""
     from rich.console import Console
 
+    from opsin.config import field_names
+    from opsin.models.unet import DecoderOptions
+
     console = Console()
     if not quiet:
-        console.print(f"{entry.name}: {entry.description}\nsource: {entry.source}\nknobs: {', '.join(entry.knobs)}")
+        decoder = field_names(DecoderOptions) if entry.name == PIXELWISE else ()
+        knobs = ", ".join(dict.fromkeys([*entry.knobs, *decoder]))
+        console.print(f"{entry.name}: {entry.description}\nsource: {entry.source}\nknobs: {knobs}")
         if entry.family:
             console.print(f"introduced {entry.family}")
         for way in entry.weights:
