@@ -80,13 +80,14 @@ def prepare_from(
 
 
 def _refuse_other_tasks(settings: Mapping[str, Any], task: str) -> None:
-    """Refuse settings that would do nothing; a recipe may hold all of them, as the config.json of a run does.
+    """Refuse settings that would do nothing. At their defaults they pass, as in the settings of an earlier run.
 
     Raises:
         ConfigError: a setting of another task was given.
     """
+    defaults = settings_of.flat(RunConfig())
     for owner, names in TASK_SETTINGS.items():
-        given = [name for name in names if settings.get(name) is not None]
+        given = [name for name in names if settings.get(name, defaults[name]) not in (None, defaults[name])]
         if given and owner != task:
             raise ConfigError(f"setting `{given[0]}` is for another task", got=task, expected=owner, do="leave it out")
 
