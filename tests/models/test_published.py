@@ -308,7 +308,7 @@ def test_both_layouts_of_keras_are_read(tmp_path: Path) -> None:
 def test_dense_layers_of_keras_after_flattened_maps_are_put_into_our_order(tmp_path: Path) -> None:
     kernel = torch.arange(7 * 7 * 2 * 3.0).reshape(7 * 7 * 2, 3)  # row, column, map: Keras' order
     weight = keras_weights._dense(kernel, (7, 7))
-    maps = torch.randn(2, 7, 7)
+    maps = torch.randint(-8, 9, (2, 7, 7)).float()  # whole numbers: both sums are exact in any order
     torch.testing.assert_close(weight @ maps.flatten(), maps.permute(1, 2, 0).flatten() @ kernel)
 
 
