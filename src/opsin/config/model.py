@@ -59,6 +59,8 @@ class ModelConfig:
         Stride of the U-Net's first convolution: 1, 2 or 4.
     upsample
         How maps grow again where every pixel is classified: transpose, bilinear or nearest.
+    decoder_width
+        Least number of maps at each level of the decoder over a backbone, where every pixel is classified.
     encoder
         Encoder of deeplabv3plus and fpn, by the name that segmentation-models-pytorch has for it, e.g. resnet18.
     skips
@@ -86,6 +88,7 @@ class ModelConfig:
     stem_stride: int | None = None
     upsample: UpsampleName | None = None
     skips: bool | None = None
+    decoder_width: int | None = None
     encoder: str | None = None
 
     def __post_init__(self) -> None:

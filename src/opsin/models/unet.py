@@ -52,12 +52,20 @@ class UNetOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class DecoderOptions:
-    """Knobs of the way back up: how maps grow, whether they meet the encoder's maps again, and the blocks."""
+    """Knobs of the way back up: how maps grow, whether they meet the encoder's maps again, the blocks, and their width.
+
+    `decoder_width` is the least number of maps at any level. Mobile networks have few at their fine levels (16 and 24),
+    which is enough for their own next layer, and too little to draw outlines with.
+    """
 
     upsample: UpsampleName = "bilinear"
     skips: bool = True
     block: BlockName = "plain"
     batch_norm: bool = True
+    decoder_width: int = 1
+
+    def __post_init__(self) -> None:
+        require(self.decoder_width > 0, "decoder_width", self.decoder_width, "1 or more")
 
 
 def convolution(inputs: int, outputs: int, *, side: int = 3, stride: int = 1, batch_norm: bool = True) -> nn.Conv2d:
@@ -167,6 +175,15 @@ def upsampling(inputs: int, outputs: int, factor: int, mode: UpsampleName) -> nn
     return nn.Sequential(point, nn.Upsample(scale_factor=factor, mode=mode, align_corners=smooth))
 
 
+def decoder_widths(channels: Sequence[int], options: DecoderOptions) -> list[int]:
+    """Number of maps at each level of the way back up, from fine to coarse; the coarsest are the encoder's own.
+
+    >>> decoder_widths([16, 24, 96], DecoderOptions(decoder_width=32))
+    [32, 32, 96]
+    """
+    return [max(fine, options.decoder_width) for fine in channels[:-1]] + [channels[-1]]
+
+
 class Decoder(nn.Module):
     """From the coarsest map of a pyramid back up to the finest.
 
@@ -179,15 +196,18 @@ class Decoder(nn.Module):
     def __init__(self, channels: Sequence[int], factors: Sequence[int], options: DecoderOptions) -> None:
         super().__init__()
         self.skips = options.skips
-        steps = list(zip(pairwise(channels), factors, strict=True))[::-1]
-        self.ups = nn.ModuleList(upsampling(coarse, fine, factor, options.upsample) for (fine, coarse), factor in steps)
+        widths = decoder_widths(channels, options)
+        steps = list(zip(pairwise(widths), channels[:-1], factors, strict=True))[::-1]
+        self.ups = nn.ModuleList(
+            upsampling(coarse, fine, factor, options.upsample) for (fine, coarse), _, factor in steps
+        )
         self.blocks = nn.ModuleList(
-            Block(2 * fine if options.skips else fine, fine, block=options.block, batch_norm=options.batch_norm)
-            for (fine, _), _ in steps
+            Block(fine + skip if options.skips else fine, fine, block=options.block, batch_norm=options.batch_norm)
+            for (fine, _), skip, _ in steps
         )
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        """The pyramid float [B, C_i, H_i, W_i], from fine to coarse, to one map float [B, C_0, H_0, W_0]."""
+        """The pyramid float [B, C_i, H_i, W_i], from fine to coarse, to maps float [B, `decoder_widths`[0], H_0, W_0]."""
         current = maps[-1]
         for up, block, skip in zip(self.ups, self.blocks, maps[-2::-1], strict=True):
             current = fitted(up(current), skip.shape[2], skip.shape[3])
@@ -214,7 +234,8 @@ class Segmenter(Network):
         learned_input: bool = False,
     ) -> None:
         factors = level_factors(backbone, channels)
-        head = upsampling(backbone.pyramid_channels[0], num_classes, factors[0], options.upsample)
+        finest = decoder_widths(backbone.pyramid_channels, options)[0]
+        head = upsampling(finest, num_classes, factors[0], options.upsample)
         super().__init__(
             backbone,
             {"logits": head},
