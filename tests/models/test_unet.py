@@ -60,6 +60,14 @@ def test_without_skips_the_decoder_sees_the_coarsest_maps_alone():
         assert torch.equal(decoder(maps), decoder(changed)) == (not skips)
 
 
+def test_the_decoder_is_as_wide_as_asked_and_its_coarsest_maps_are_the_encoders():
+    network = make_segmenter(height=32, width=32, name="plain", filters=(8, 40, 64), decoder_width=32)
+    ups, blocks = network.decoder.ups, network.decoder.blocks
+    assert [(up[0].in_channels, up[0].out_channels) for up in ups] == [(64, 40), (40, 32)]
+    assert [(block.conv1.in_channels, block.conv2.out_channels) for block in blocks] == [(80, 40), (40, 32)]
+    assert network(torch.randn(1, 3, 32, 32))["logits"].shape == (1, 5, 32, 32)
+
+
 def test_a_transposed_convolution_and_interpolation_have_the_size_they_say():
     for mode in ("transpose", "bilinear", "nearest"):
         assert upsampling(3, 5, 2, mode)(torch.randn(1, 3, 4, 6)).shape == (1, 5, 8, 12)
