@@ -63,8 +63,8 @@ def test_without_skips_the_decoder_sees_the_coarsest_maps_alone():
 def test_the_decoder_is_as_wide_as_asked_and_its_coarsest_maps_are_the_encoders():
     network = make_segmenter(height=32, width=32, name="plain", filters=(8, 40, 64), decoder_width=32)
     ups, blocks = network.decoder.ups, network.decoder.blocks
-    assert [(up[0].in_channels, up[0].out_channels) for up in ups] == [(64, 40), (40, 32)]
-    assert [(block.conv1.in_channels, block.conv2.out_channels) for block in blocks] == [(80, 40), (40, 32)]
+    assert [(up[0].in_channels, up[0].out_channels) for up in ups] == [(64, 64), (64, 40), (40, 32)]
+    assert [(block.conv1.in_channels, block.conv2.out_channels) for block in blocks] == [(128, 64), (80, 40), (40, 32)]
     assert network(torch.randn(1, 3, 32, 32))["logits"].shape == (1, 5, 32, 32)
 
 
