@@ -14,7 +14,8 @@ import pytest
 
 import opsin
 from opsin.cli import VERBS, main
-from opsin.config import AugmentConfig, DataConfig, ModelConfig, TrainConfig, field_names
+from opsin.cli.options import PANELS
+from opsin.config import field_names, setting_names
 from opsin.io.files import write_atomically
 from opsin.io.images import encode_png
 
@@ -133,9 +134,15 @@ def test_a_file_name_cannot_break_a_line_or_steer_the_terminal(command_line: Com
 
 def test_every_setting_is_an_option_of_train(command_line: CommandLine) -> None:
     _, out, _ = command_line("train", "--help")
-    names = [name for kind in (DataConfig, ModelConfig, AugmentConfig, TrainConfig) for name in field_names(kind)]
-    missing = [name for name in names if f"--{name.replace('_', '-')}" not in out]
+    missing = [name for name in setting_names() if f"--{name.replace('_', '-')}" not in out]
     assert missing == []
+
+
+def test_settings_are_listed_under_a_heading_for_each_group(command_line: CommandLine) -> None:
+    _, out, _ = command_line("train", "--help")
+    panels = {part.split(" ─")[0]: part for part in out.split("╭─ ")[1:]}
+    for kind, heading in PANELS.items():
+        assert [name for name in field_names(kind) if f"--{name.replace('_', '-')}" not in panels[heading]] == []
 
 
 @pytest.mark.parametrize(

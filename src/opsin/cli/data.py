@@ -13,6 +13,7 @@ from opsin.cli.options import (
     FLAT,
     WHOLE,
     AugmentOptions,
+    DataArgument,
     DataOptions,
     JsonFlag,
     QuietFlag,
@@ -69,12 +70,12 @@ def list_sets(*, json_: JsonFlag = False, quiet: QuietFlag = False, seed: SeedOp
 
 @app.command
 def show(
-    data: str,
+    data: DataArgument,
     /,
     *,
     root: RootOption = None,
     task: TaskOption = None,
-    split: SplitOption = "train",
+    split: Annotated[SplitOption, Parameter(help="Which split is pictured.")] = "train",
     augment: Annotated[bool, Parameter(negative="", help="Draw what the network sees in training.")] = False,
     out: Annotated[Path | None, Parameter(help="PNG file for the pictures; with --augment NAME-augmented.png.")] = None,
     seed: Annotated[int, WHOLE, Parameter(help="Seed of the augmentation.")] = 0,
@@ -83,16 +84,7 @@ def show(
     data_options: Annotated[DataOptions, FLAT] = NO_DATA_OPTIONS,  # type: ignore[valid-type]
     augment_options: Annotated[AugmentOptions, FLAT] = NO_AUGMENT_OPTIONS,  # type: ignore[valid-type]
 ) -> int:
-    """Show what a data set holds: classes, splits, counts, and pictures as a PNG file.
-
-    Parameters
-    ----------
-    data
-        A catalogue name, or a path. Classes: class folders, CSV, .npz. Boxes: Pascal VOC, COCO, CSV, the courses' .npy.
-        Masks: VOC 2012, CamVid, COCO, images/ beside masks/.
-    split
-        Which split is pictured.
-    """
+    """Show what a data set holds: classes, splits, counts, and pictures as a PNG file."""
     from opsin.config import resolve
     from opsin.data.load import load
     from opsin.io.files import write_atomically
@@ -120,7 +112,7 @@ def show(
 
 @app.command
 def audit(
-    data: str,
+    data: DataArgument,
     /,
     *,
     root: RootOption = None,
@@ -131,14 +123,7 @@ def audit(
     seed: SeedOption = 0,
     data_options: Annotated[DataOptions, FLAT] = NO_DATA_OPTIONS,  # type: ignore[valid-type]
 ) -> int:
-    """Say what is wrong with a data set: unreadable files, duplicates, leaks across splits, balance, sizes.
-
-    Parameters
-    ----------
-    data
-        A catalogue name, or a path. Classes: class folders, CSV, .npz. Boxes: Pascal VOC, COCO, CSV, the courses' .npy.
-        Masks: VOC 2012, CamVid, COCO, images/ beside masks/.
-    """
+    """Say what is wrong with a data set: unreadable files, duplicates, leaks across splits, balance, sizes."""
     from opsin.config import resolve
     from opsin.data.audit import audit as examine
     from opsin.data.load import load

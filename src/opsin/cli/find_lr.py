@@ -11,6 +11,7 @@ from opsin.cli.options import (
     FLAT,
     NONE_GIVEN,
     WHOLE,
+    DataArgument,
     JsonFlag,
     QuietFlag,
     RecipeOption,
@@ -23,7 +24,7 @@ from opsin.cli.output import print_json
 
 
 def find_lr(
-    data: str,
+    data: DataArgument,
     /,
     *,
     steps: Annotated[int, WHOLE, Parameter(help="Steps of the throw-away run.")] = 100,
@@ -34,13 +35,7 @@ def find_lr(
     quiet: QuietFlag = False,
     settings: Annotated[Settings, FLAT] = NONE_GIVEN,  # type: ignore[valid-type]
 ) -> int:
-    """Raise the learning rate over a short throw-away run, and suggest one.
-
-    Parameters
-    ----------
-    data
-        As for `opsin train`.
-    """
+    """Raise the learning rate over a short throw-away run, and suggest one."""
     from opsin.training.lr_finder import find_lr as find
 
     asked = {"task": task} if task else {}

@@ -7,12 +7,12 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from opsin.cli.options import FLAT, NONE_GIVEN, WHOLE, JsonFlag, QuietFlag, RootOption, Settings, given
+from opsin.cli.options import FLAT, NONE_GIVEN, WHOLE, DataArgument, JsonFlag, QuietFlag, RootOption, Settings, given
 from opsin.cli.output import print_json
 
 
 def normalize(
-    data: str,
+    data: DataArgument,
     /,
     *,
     seeds: Annotated[int, WHOLE, Parameter(help="Runs of each normalization.")] = 3,
@@ -21,13 +21,7 @@ def normalize(
     quiet: QuietFlag = False,
     settings: Annotated[Settings, FLAT] = NONE_GIVEN,  # type: ignore[valid-type]
 ) -> int:
-    """Train short runs that differ in the normalization alone, and compare them on val.
-
-    Parameters
-    ----------
-    data
-        As for `opsin train`.
-    """
+    """Train short runs that differ in the normalization alone, and compare them on val."""
     from opsin.training.normalization import compare_normalizations
 
     answer = compare_normalizations(data, seeds=seeds, root=root, quiet=quiet, **given(settings))

@@ -8,14 +8,26 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import re
 import types
 import typing
 from dataclasses import field, make_dataclass
 from typing import Annotated, Any, Literal
 
-from cyclopts import Parameter
+from cyclopts import Group, Parameter
 
-from opsin.config import GROUPS, AugmentConfig, DataConfig, ModelConfig
+from opsin.config import GROUPS, AugmentConfig, DataConfig, FinetuneConfig, ModelConfig, TrainConfig
+
+PANELS: dict[type[Any], str] = {
+    DataConfig: "Data",
+    ModelConfig: "Network",
+    AugmentConfig: "Augmentation",
+    TrainConfig: "Training",
+    FinetuneConfig: "Transfer learning",
+}
+"""Under which heading `--help` lists the options of each group of settings."""
+FIELD = re.compile(r"^(\w+)\n((?:    .+(?:\n|$))+)", re.MULTILINE)
+"""A field and its description, of one line or more, in the documentation of a group of settings."""
 
 
 def _numbers(kind: type, tokens: typing.Sequence[Any]) -> tuple[int, ...]:
@@ -39,22 +51,22 @@ WHOLE = Parameter(n_tokens=1, converter=_one_number)
 
 
 def _optional(*kinds: type[Any]) -> type[Any]:
-    """One class of the fields of all `kinds`, each None unless given."""
-    members = []
-    for kind in kinds:
+    """One class of the fields of all `kinds`, each None unless given; `--help` lists each kind under its heading."""
+    members: list[tuple[str, Any, Any]] = []
+    for order, kind in enumerate(kinds):
+        what, _, fields = inspect.cleandoc(kind.__doc__ or "").partition("\n\nParameters\n----------\n")
+        described = {name: " ".join(text.split()) for name, text in FIELD.findall(fields)}
+        panel = Group(PANELS[kind], help=what, sort_key=order)
         hints = typing.get_type_hints(kind)
-        members += [
-            (f.name, _option_type(f.name, hints[f.name]), field(default=None)) for f in dataclasses.fields(kind)
-        ]
-    rule = "----------\n"
-    documentation = "".join(inspect.cleandoc(kind.__doc__ or "").partition(rule)[2] + "\n" for kind in kinds)
-    namespace = {"__doc__": f"Settings of a run.\n\nParameters\n{rule}{documentation}"}
-    made = make_dataclass("Settings", members, frozen=True, kw_only=True, namespace=namespace)
+        for f in dataclasses.fields(kind):
+            about = Parameter(group=panel, help=described[f.name])
+            members.append((f.name, Annotated[_option_type(hints[f.name]), about], field(default=None)))
+    made = make_dataclass("Settings", members, frozen=True, kw_only=True)
     made.__module__ = __name__  # cyclopts takes a class of the module `types` for a builtin
     return made
 
 
-def _option_type(name: str, hint: Any) -> Any:
+def _option_type(hint: Any) -> Any:
     bare = _without_none(hint)
     if typing.get_origin(bare) is tuple:
         return Annotated[tuple[int, ...] | None, Parameter(n_tokens=1, converter=_numbers)]
@@ -84,6 +96,13 @@ def given(*groups: Any) -> dict[str, Any]:
     return {key: value for group in values for key, value in group.items() if value is not None}
 
 
+DataArgument = Annotated[
+    str,
+    Parameter(
+        help="Catalogue name (`opsin data list`), or path. Classes: class folders, CSV, .npz. Boxes: Pascal VOC, COCO, "
+        "CSV, the courses' .npy. Masks: VOC 2012, CamVid, COCO, images/ beside masks/."
+    ),
+]
 JsonFlag = Annotated[
     bool, Parameter(name="--json", negative="", help="One JSON document on stdout, nothing else there.")
 ]

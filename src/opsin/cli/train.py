@@ -11,6 +11,7 @@ from cyclopts import Parameter
 from opsin.cli.options import (
     FLAT,
     NONE_GIVEN,
+    DataArgument,
     JsonFlag,
     OutOption,
     QuietFlag,
@@ -24,7 +25,7 @@ from opsin.cli.output import print_json
 
 
 def train(
-    data: str,
+    data: DataArgument,
     /,
     *,
     root: RootOption = None,
@@ -38,14 +39,7 @@ def train(
     quiet: QuietFlag = False,
     settings: Annotated[Settings, FLAT] = NONE_GIVEN,  # type: ignore[valid-type]
 ) -> int:
-    """Train one network, score it on val, and leave a run folder with a report.
-
-    Parameters
-    ----------
-    data
-        Catalogue name (`opsin data list`), folder of class folders, CSV of paths and labels, .npz; boxes as VOC XML,
-        COCO JSON, CSV or .npy; masks as VOC, CamVid, COCO, or folders of images and masks.
-    """
+    """Train one network, score it on val, and leave a run folder with a report."""
     from opsin.report import write_report
     from opsin.training import train as run_training
 

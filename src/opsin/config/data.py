@@ -35,7 +35,7 @@ class DataConfig:
     input_width
         Width of the network's input, where it is not square.
     fit
-        How images of other shapes become square: squash, crop or pad.
+        How images of other shapes are brought to the input's: squash, crop or pad.
     normalize
         none [0, 255], unit [0, 1], signed [-1, 1], standard (per-channel mean 0, sd 1 on train), learned, or weights:
         what pretrained weights expect, which is the one choice where there are any.

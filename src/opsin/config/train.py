@@ -75,7 +75,7 @@ class TrainConfig:
     precision
         float32, bfloat16, or auto: timed on this machine with this network.
     channels_last
-        Memory format; None is timed.
+        Memory format: the channels of a pixel side by side or not; by default the faster one is timed.
     compile
         torch.compile: half a minute at the start, and on CPUs seldom faster.
     checkpoint_activations

@@ -67,7 +67,7 @@ def train(
         open_test: score the test split too, once, and write that down.
         quiet: no progress.
         command: what the user typed, kept in the run.
-        settings: any field of the four groups in `opsin.config`.
+        settings: any field of the groups in `opsin.config`.
 
     Raises:
         RefusedError: settings, data or the run's name are refused; nothing was written.
