@@ -54,6 +54,8 @@ class TrainConfig:
         Share of the target spread evenly over all classes.
     class_weights
         Weigh the loss of each class by its inverse frequency.
+    class_weights_power
+        How far the class weights go: 1 gives every class the same pull, 0.5 is the square root of that.
     mask_loss
         Loss of masks: cross-entropy, dice, their sum, focal, lovasz or tversky.
     box_loss
@@ -109,6 +111,7 @@ class TrainConfig:
     ema: float = 0.0
     label_smoothing: float = 0.0
     class_weights: bool = False
+    class_weights_power: float = 1.0
     mask_loss: MaskLossName = "cross-entropy-dice"
     box_loss: BoxLossName = "giou"
     box_weight: float = 1.0
@@ -139,4 +142,5 @@ class TrainConfig:
             value = getattr(self, name)
             require(value is None or value >= 0, name, value, "0 or more")
         require(self.seed < 2**63, "seed", self.seed, "less than 2**63")
+        require(0 < self.class_weights_power <= 1, "class_weights_power", self.class_weights_power, "0 < x <= 1")
         require(0 < self.good_iou <= 1, "good_iou", self.good_iou, "0 < x <= 1")

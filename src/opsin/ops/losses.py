@@ -58,20 +58,23 @@ def cross_entropy(
     return -torch.lerp(mixed, log_probabilities.mean(dim=1), label_smoothing)
 
 
-def inverse_frequency_weights(counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Class weights that give every class the same pull: N / (K · count), with mean 1 over the samples.
+def inverse_frequency_weights(counts: NDArray[np.int64], power: float = 1.0) -> NDArray[np.float64]:
+    """Class weights in proportion to count ** -power, with mean 1 over the samples.
 
     Args:
         counts: int64 [K], samples of each class.
+        power: 1 gives every class the same pull, N / (K · count); 0.5 goes half of that way, 0 not at all.
 
     Returns:
         float64 [K]; 0 for a class without samples, which K then does not count.
 
     >>> inverse_frequency_weights(np.array([1, 3]))
     array([2.        , 0.66666667])
+    >>> inverse_frequency_weights(np.array([100, 400]), power=0.5)
+    array([1.66666667, 0.83333333])
 
-    Source: King and Zeng 2001, "Logistic regression in rare events data"; scikit-learn calls it "balanced".
+    Source: King and Zeng 2001, "Logistic regression in rare events data"; scikit-learn calls power 1 "balanced".
     """
     present = counts > 0
-    weights = counts.sum() / (max(int(present.sum()), 1) * np.where(present, counts, 1))
-    return np.where(present, weights, 0.0)
+    raw = np.where(present, np.where(present, counts, 1.0) ** -power, 0.0)
+    return raw * (counts.sum() / max(float((raw * counts).sum()), np.finfo(float).tiny))

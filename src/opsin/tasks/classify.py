@@ -80,7 +80,7 @@ class Classify:
         weights = None
         if config.class_weights:
             counts = np.bincount(_labels(Targets.of(samples)), minlength=num_classes)
-            weights = torch.from_numpy(inverse_frequency_weights(counts)).float()
+            weights = torch.from_numpy(inverse_frequency_weights(counts, config.class_weights_power)).float()
         return replace(self, label_smoothing=config.label_smoothing, class_weights=weights)
 
     def for_scoring(self, config: TrainConfig) -> Classify:

@@ -90,7 +90,7 @@ class Localize:
         weights = None
         if config.class_weights:
             counts = np.bincount(labels, minlength=num_classes)
-            weights = torch.from_numpy(inverse_frequency_weights(counts)).float()
+            weights = torch.from_numpy(inverse_frequency_weights(counts, config.class_weights_power)).float()
         return replace(
             self,
             box_loss=config.box_loss,

@@ -85,7 +85,8 @@ class Segment:
         masks, weights = _masks(Targets.of(samples)), None
         if config.class_weights:
             counts = sum((np.bincount(m.ravel(), minlength=256) for m in masks), np.zeros(256, np.int64))
-            weights = torch.from_numpy(inverse_frequency_weights(counts[:num_classes])).float()
+            found = inverse_frequency_weights(counts[:num_classes], config.class_weights_power)
+            weights = torch.from_numpy(found).float()
         return replace(self, mask_loss=config.mask_loss, label_smoothing=config.label_smoothing, class_weights=weights)
 
     def for_scoring(self, config: TrainConfig) -> Segment:
