@@ -76,5 +76,6 @@ def inverse_frequency_weights(counts: NDArray[np.int64], power: float = 1.0) -> 
     Source: King and Zeng 2001, "Logistic regression in rare events data"; scikit-learn calls power 1 "balanced".
     """
     present = counts > 0
-    raw = np.where(present, np.where(present, counts, 1.0) ** -power, 0.0)
-    return raw * (counts.sum() / max(float((raw * counts).sum()), np.finfo(float).tiny))
+    raw: NDArray[np.float64] = np.where(present, np.where(present, counts, 1.0) ** -power, 0.0)
+    weights: NDArray[np.float64] = raw * (counts.sum() / max(float((raw * counts).sum()), 1.0))
+    return weights
