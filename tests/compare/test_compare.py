@@ -148,6 +148,15 @@ def test_runs_that_differ_in_their_seed_are_one_group(tmp_path: Path) -> None:
     assert (pair.verdict, pair.differs) == ("many is better", ("train.epochs",))
 
 
+def test_an_ensemble_is_no_further_seed_of_its_members(tmp_path: Path) -> None:
+    members = [made_run(tmp_path, f"member-{seed}", classified(k), seed=seed) for seed, k in ((0, 40), (1, 44))]
+    ensemble = made_run(tmp_path, "together", classified(50))
+    ensemble.write("summary.json", {"kind": "average", "members": [str(run.path) for run in members]})
+    found = compare_runs([*members, ensemble])
+    assert [len(group.runs) for group in found.groups] == [2, 1]
+    assert found.pairs[0].differs == ("ensemble.kind", "ensemble.members")
+
+
 def test_a_difference_that_chance_can_make_is_not_called_one(tmp_path: Path) -> None:
     runs = [made_run(tmp_path, name, classified(k, seed=k), epochs=k) for name, k in (("one", 40), ("two", 42))]
     (pair,) = compare_runs(runs).pairs

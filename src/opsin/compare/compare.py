@@ -169,8 +169,12 @@ def _collected(runs: Sequence[Run], outcomes: Sequence[Outcomes]) -> list[_Colle
 
 
 def flat_settings(run: Run) -> dict[str, Any]:
-    """Settings of a run by dotted names, without those of `NOT_COMPARED`; where its data lie is no setting."""
-    flat: dict[str, Any] = {}
+    """Settings of a run by dotted names, without those of `NOT_COMPARED`; where its data lie is no setting.
+
+    An ensemble has the settings of its first member, and besides them what it is made of.
+    """
+    summary = run.summary
+    flat = {f"ensemble.{key}": summary[key] for key in ("kind", "members") if key in summary}
 
     def walk(prefix: str, values: dict[str, Any]) -> None:
         for key, value in values.items():
