@@ -12,6 +12,7 @@ import pytest
 from opsin.artifact import load_proved
 from opsin.cli import main
 from opsin.errors import ConfigError, DataError
+from opsin.report import write_report
 from opsin.runs import Run
 from opsin.training import train
 from opsin.training.ensembles import ensemble, mixture_weights, paired_gain
@@ -51,6 +52,23 @@ def test_an_ensemble_is_an_artefact_that_answers_with_the_weighted_mean(members:
     assert load_proved(found.run.model_folder).spec.name == "ensemble"
     assert found.run.scores["val"]["accuracy"].value == pytest.approx(found.accuracy)
     assert found.gain.value == pytest.approx(found.accuracy - max(found.members))
+
+
+def test_an_ensemble_tells_its_parameters_and_the_training_time_of_its_members(
+    members: list[Run], tmp_path: Path
+) -> None:
+    found = ensemble(members, kind="average", out=tmp_path, name="three", quiet=True).run.summary
+    assert found["parameters"] == sum(run.summary["parameters"] for run in members)
+    assert found["seconds"] == pytest.approx(sum(run.summary["seconds"] for run in members), abs=0.02)
+
+
+def test_the_report_of_an_ensemble_names_its_members_and_shows_its_mistakes(members: list[Run], tmp_path: Path) -> None:
+    run = ensemble(members, kind="average", out=tmp_path, name="three", quiet=True).run
+    assert len(run.gallery()["mistakes_val"]) == len(run.results["val"]["details"]["mistakes"]) > 0
+    page = write_report(run).read_text()
+    assert all(str(member.path) in page for member in members)
+    assert "no thumbnail" not in page
+    assert "No epoch was finished" not in page
 
 
 def test_a_soup_of_one_network_with_itself_is_that_network(members: list[Run], tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from cyclopts import Parameter
 
 from opsin.cli.options import JsonFlag, OutOption, QuietFlag, SeedOption
 from opsin.cli.output import print_json
+from opsin.types import scores_to_json
 
 
 def ensemble(
@@ -41,7 +42,7 @@ def ensemble(
         "members": dict(zip(runs, found.members, strict=True)),
         "weights": dict(zip(runs, found.weights, strict=True)),
         "accuracy": found.accuracy,
-        "gain": {"value": found.gain.value, "low": found.gain.low, "high": found.gain.high},
+        **scores_to_json({"gain": found.gain}),
     }
     if json_:
         print_json(about)

@@ -19,7 +19,7 @@ from opsin.report.figures import interval_bar, share_bar
 from opsin.report.formats import decimals_for, is_number, number, percent
 from opsin.report.names import score_name
 from opsin.report.render import picture, render
-from opsin.report.view import SplitResult, View, as_float
+from opsin.report.view import SplitResult, View, as_float, to_score
 from opsin.types import SPLITS, Score
 
 FEW_CLASSES = 20
@@ -63,6 +63,8 @@ LOCALIZE_WORDS = {
     "loss": "losses of class and box, as they were weighted in training",
 }
 """Scores of localization that mean another thing than elsewhere."""
+KINDS = {"average": "probabilities averaged", "soup": "weights averaged into one network"}
+"""How an ensemble is made of its members."""
 NOT_SCORED = "No split has been scored: the run did not get that far."
 
 
@@ -158,7 +160,20 @@ def training(view: View) -> Markup | None:
         return None
     events = [e for e in view.events if e["event"] not in ("start", "finish")]
     values = {"panels": learning_panels(view), "events": events, "epochs": view.epochs, "view": view}
-    return render("training.html", values)
+    return render("training.html", values | {"ensemble": _ensemble(view.summary)})
+
+
+def _ensemble(summary: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """What an ensemble is made of: its kind, its members with their weights, and what it gained."""
+    if not summary.get("members"):
+        return None
+    gain = to_score(summary.get("gain"))
+    interval = f" ({100 * gain.low:+.1f} to {100 * gain.high:+.1f})" if is_number(gain.low) else ""
+    return {
+        "kind": KINDS.get(str(summary.get("kind")), "combined"),
+        "members": list(zip(summary["members"], summary.get("weights", ()), strict=False)),
+        "gain": f"{100 * gain.value:+.1f}{interval}" if is_number(gain.value) else "n/a",
+    }
 
 
 def data(view: View) -> Markup | None:

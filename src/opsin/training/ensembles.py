@@ -20,8 +20,10 @@ from opsin.artifact import Artifact
 from opsin.data.pack import pack, usable_cache
 from opsin.data.samples import Samples
 from opsin.errors import ConfigError, DataError, RunError
+from opsin.evaluation.record import split_pictures
 from opsin.evaluation.scoring import evaluate_predictions
 from opsin.models.ensemble import ensemble_spec, pixels
+from opsin.models.table import count_parameters
 from opsin.ops.intervals import bootstrap, percentile_interval
 from opsin.predict import Predictor
 from opsin.progress import Reporter
@@ -29,10 +31,12 @@ from opsin.runs import RUNS_FOLDER, Run, free_path, next_name
 from opsin.tasks import get_task
 from opsin.tasks.base import Arrays, Targets
 from opsin.training.finish import golden_images
-from opsin.types import Score
+from opsin.types import Score, SizePolicy, scores_to_json
 
 Kind = Literal["auto", "average", "soup"]
 ITERATIONS = 500
+COSTS = ("seconds", "cpu_seconds")
+"""What an ensemble costs in training: as much as its members together."""
 Floats = NDArray[np.float64]
 
 
@@ -82,7 +86,7 @@ def ensemble(
     each, labels = _val_probabilities(runs)
     weights = mixture_weights(each, labels)
     candidates = _candidates(members, weights, kind)
-    val = _val_samples(runs[0])
+    val = _val_samples(runs[0], members[0].preprocess.size)
     predictions = {key: Predictor(candidate).samples(val) for key, candidate in candidates.items()}
     right = {key: (found["probabilities"].argmax(1) == val.labels) for key, found in predictions.items()}
     # where both are right as often, the soup costs as much as one member
@@ -96,10 +100,10 @@ def ensemble(
         "kind": chosen,
         "members": [str(member.path) for member in runs],
         "weights": list(shares),
-        "gain": {"value": gain.value, "low": gain.low, "high": gain.high},
+        **scores_to_json({"gain": gain}),
         "command": command,
     }
-    _write(run, runs[0], candidates[chosen], val, predictions[chosen], about)
+    _write(run, runs, candidates[chosen], val, predictions[chosen], about)
     accuracy = float(right[chosen].mean())
     report.message(f"{chosen} of {len(runs)} runs: val accuracy {accuracy:.4f}, gain over the best {gain}")
     return EnsembleResult(
@@ -238,28 +242,49 @@ def paired_gain(ours: Floats, theirs: Floats) -> Score:
     return Score(float(difference.mean()), float(low[0]), float(high[0]))
 
 
-def _val_samples(run: Run) -> Samples:
-    """The val split as the members see it.
+def _val_samples(run: Run, size: SizePolicy) -> Samples:
+    """The val split of a run's data set, at `size`.
 
     Raises:
         DataError: the data set is not there, or has changed.
     """
-    policy = artifacts.load(run.model_folder).preprocess.size
     skip = run.config.data.skip_unreadable
-    packed = pack(run.dataset(), policy, cache=usable_cache(), splits=["val"], skip_unreadable=skip)
+    packed = pack(run.dataset(), size, cache=usable_cache(), splits=["val"], skip_unreadable=skip)
     return packed["val"]
 
 
-def _write(run: Run, first: Run, artifact: Artifact, val: Samples, predictions: Arrays, about: dict[str, Any]) -> None:
-    """Everything that a finished run holds, the scores last."""
-    task, targets = get_task("classify"), Targets.of(val)
+def _write(
+    run: Run, members: Sequence[Run], artifact: Artifact, val: Samples, predictions: Arrays, about: dict[str, Any]
+) -> None:
+    """Everything that a finished run holds, the scores last; data, machine and sample images as in the first member."""
+    first, task, targets = members[0], get_task("classify"), Targets.of(val)
     run.write("data.json", first.data)
     run.write("environment.json", first.environment)
     artifact = replace(artifact, meta={"ensemble": about})
     artifacts.save(run.model_folder, artifact, golden_images=golden_images(val))
     scores = evaluate_predictions(task, predictions, targets, artifact.classes)
     run.write_arrays("predictions.npz", {f"val/{k}": v for k, v in (predictions | targets.arrays()).items()})
-    numbers = {"run": str(run.path), "task": "classify", "data": first.data["name"], "model": artifact.spec.name}
-    run.write("summary.json", numbers | about | {"stopped": "finished"})
+    samples = {key: array for key, array in first.gallery().items() if not key.startswith("mistakes_")}
+    mistakes = split_pictures(task, "val", scores, predictions, targets, val.images)
+    run.write_arrays("gallery.npz", samples | mistakes)
+    run.write("summary.json", _summary(run, members, artifact) | about)
     run.write("scores.json", {"val": scores.to_json()})
-    run.event("ensemble", **about)
+    run.event("ensemble", message=f"{about['kind']} of {', '.join(member.name for member in members)}", **about)
+
+
+def _summary(run: Run, members: Sequence[Run], artifact: Artifact) -> dict[str, Any]:
+    """What came out, in a few numbers; costs that a member does not know are left out."""
+    parameters, trainable = count_parameters(artifact.network)
+    summaries = [member.summary for member in members]
+    known = [key for key in COSTS if all(key in summary for summary in summaries)]
+    return {
+        "run": str(run.path),
+        "task": artifact.task,
+        "data": members[0].data["name"],
+        "model": artifact.spec.name,
+        "parameters": parameters,
+        "trainable": trainable,
+        **{key: round(sum(summary[key] for summary in summaries), 2) for key in known},
+        "stopped": "finished",
+        "test_openings": run.test_openings,
+    }
