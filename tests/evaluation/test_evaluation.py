@@ -143,6 +143,23 @@ def test_the_test_split_of_another_set_is_sealed_too_but_not_kept(world):
     assert "test" not in world.run.results
 
 
+def test_training_images_in_another_set_are_counted(world):
+    arrays = arrays_of(5)
+    arrays["x_val"][:3] = world.arrays["x_train"][[4, 7, 7]]
+    np.savez(world.folder / "other.npz", **arrays)
+    (said,) = [note for note in evaluate(world.run, data=world.folder / "other.npz").notes if "trained on" in note]
+    assert said.startswith("3 of 24 images")
+    np.savez(world.folder / "clean.npz", **arrays_of(6))
+    assert not [note for note in evaluate(world.run, data=world.folder / "clean.npz").notes if "train" in note]
+
+
+def test_it_is_said_when_nobody_can_know_whether_training_images_are_scored(world):
+    np.savez(world.folder / "other.npz", **arrays_of(5))
+    np.savez(world.file, **arrays_of(1))
+    notes = evaluate(world.run, data=world.folder / "other.npz").notes
+    assert any("not known whether training images are among these: the data set has changed" in note for note in notes)
+
+
 def write_photos(folder: Path, classes: tuple[str, ...], size: tuple[int, int]) -> Path:
     generator = np.random.default_rng(9)
     for name in classes:

@@ -17,6 +17,7 @@ from opsin.data.pack import default_cache, pack
 from opsin.data.samples import Dataset, Samples
 from opsin.devices import pick_device
 from opsin.errors import ConfigError, DataError, RunError, nearest
+from opsin.evaluation.copies import copies_note
 from opsin.evaluation.matching import absent_classes, match_classes, size_note
 from opsin.evaluation.record import record_split
 from opsin.evaluation.scoring import evaluate_predictions, fitted_from_json
@@ -164,6 +165,8 @@ def _choose(
     packed = pack(dataset, policy, cache=default_cache(), splits=[name], skip_unreadable=skip)[name]
     samples = match_classes(packed, dataset.classes, artifact.classes)
     notes = [*dataset.notes, *packed.notes, size_note(np.asarray(samples.sizes), policy)]
+    if not own:
+        notes.append(copies_note(run, samples, policy, root))
     if samples.images.shape[1] != artifact.preprocess.channels:
         notes.append(
             "grey images were repeated as RGB" if samples.images.shape[1] == 1 else "RGB images were made grey"
