@@ -8,7 +8,7 @@ from typing import Any
 from opsin.data.samples import Dataset
 from opsin.training.defaults import PHOTO_SIDE_PX, data_defaults
 from opsin.training.mask_defaults import AUGMENTATION as MASK_AUGMENTATION
-from opsin.training.mask_defaults import input_shape
+from opsin.training.mask_defaults import RARE_CLASSES, epochs_for, input_shape
 from opsin.training.origin import Origin
 
 SMALL_IMAGE_SIDE_PX = 96
@@ -30,7 +30,6 @@ WHOLE: dict[str, Any] = {"epochs": 6, "batch_size": 32, "lr": 1e-3, "weight_deca
 WHOLE_PHOTOS: dict[str, Any] = {"flip": 0.5, "crop_area": 0.5}
 SMALL_IMAGES: dict[str, Any] = {"flip": 0.5, "shift": 8}
 MASKS: dict[str, Any] = {
-    "epochs": 40,
     "batch_size": 16,
     "lr": 2e-3,
     "weight_decay": 0.05,
@@ -39,10 +38,13 @@ MASKS: dict[str, Any] = {
     "label_smoothing": 0.0,
     "mask_loss": "cross-entropy-dice",
 }
+DECODER_WIDTH = 32
+"""Mobile networks have 16 maps at their finest level: 32 gave 3 points more mean IoU on drives of CamVid's training
+split that were held out (8 epochs, one seed)."""
 STAGED_LATER_LR = 0.3
 FLIPPED = ("cifar10", "cifar100")
 """Catalogue sets of small images that are the same when they are mirrored."""
-BY_NAME: dict[str, dict[str, Any]] = {}
+BY_NAME: dict[str, dict[str, Any]] = {"camvid": {**RARE_CLASSES, "epochs": 36, "batch_size": 8}}
 """Settings of single catalogue sets, over all others."""
 
 
@@ -59,6 +61,9 @@ def finetune_defaults(dataset: Dataset, origin: Origin, given: Mapping[str, Any]
     if dataset.task == "segment":
         height, width = input_shape(dataset)
         settings |= {"input_size": height, "input_width": width, **MASK_AUGMENTATION, **MASKS}
+        settings["epochs"] = epochs_for(len(dataset.splits["train"]))
+        if origin.pretrained is not None:  # a run of ours brings its decoder
+            settings["decoder_width"] = DECODER_WIDTH
     else:
         settings |= _image_settings(dataset, origin, way, given)
     if way in ("staged", "gradual"):
