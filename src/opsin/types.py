@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -48,10 +48,7 @@ class Score:
 
 def scores_to_json(scores: Mapping[str, Score]) -> dict[str, dict[str, float | None]]:
     """Scores as plain JSON: value, low and high of each; None for undefined."""
-    return {
-        name: {"value": plain_number(score.value), "low": plain_number(score.low), "high": plain_number(score.high)}
-        for name, score in scores.items()
-    }
+    return {name: plain_score(score) for name, score in scores.items()}
 
 
 def scores_from_json(entry: Mapping[str, Mapping[str, float | None]]) -> dict[str, Score]:
@@ -61,9 +58,19 @@ def scores_from_json(entry: Mapping[str, Mapping[str, float | None]]) -> dict[st
     }
 
 
+def plain_score(score: Score) -> dict[str, float | None]:
+    """A score as JSON has it: value, low and high; null for undefined."""
+    return {"value": plain_number(score.value), "low": plain_number(score.low), "high": plain_number(score.high)}
+
+
 def plain_number(value: float) -> float | None:
     """A number as JSON has it: null for NaN."""
     return None if math.isnan(value) else float(value)
+
+
+def plain_numbers(values: Iterable[float]) -> list[float | None]:
+    """Numbers as JSON has them: null for NaN."""
+    return [plain_number(value) for value in values]
 
 
 def number_of(value: float | None) -> float:

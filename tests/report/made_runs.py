@@ -13,7 +13,8 @@ from sklearn.datasets import load_digits
 
 from opsin.config import resolve, to_dict
 from opsin.ops.calibration import fit_temperature
-from opsin.tasks.classify_scores import classification_details, classification_scores, plain_score
+from opsin.tasks.classify_scores import classification_details, classification_scores
+from opsin.types import scores_to_json
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 START = "2026-11-22T07:00:00.000+00:00"
@@ -86,7 +87,7 @@ def result(name: str, probabilities: np.ndarray, labels: np.ndarray, classes: tu
     temperature = fit_temperature(probabilities, labels)
     scores = classification_scores(probabilities, labels)
     details = classification_details(probabilities, labels, classes, ids, temperature=temperature)
-    return {"n": len(labels), "scores": {key: plain_score(s) for key, s in scores.items()}, "details": details}
+    return {"n": len(labels), "scores": scores_to_json(scores), "details": details}
 
 
 def write_run(

@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from opsin.cli.options import JsonFlag, OutOption, QuietFlag, SeedOption
 from opsin.cli.output import print_json
-from opsin.types import scores_to_json
+from opsin.types import plain_score
 
 
 def ensemble(
@@ -42,7 +42,7 @@ def ensemble(
         "members": dict(zip(runs, found.members, strict=True)),
         "weights": dict(zip(runs, found.weights, strict=True)),
         "accuracy": found.accuracy,
-        **scores_to_json({"gain": found.gain}),
+        "gain": plain_score(found.gain),
     }
     if json_:
         print_json(about)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from opsin.ops import calibration
 from opsin.ops import scores as formulas
 from opsin.ops.intervals import Floats, Ints, bootstrap, percentile_interval, reflected_interval, share_interval, wilson
-from opsin.types import Score
+from opsin.types import Score, plain_number, plain_numbers, plain_score
 
 NUM_TOP = 5
 NUM_MISTAKES = 48
@@ -166,21 +166,6 @@ def classification_details(
             for i in formulas.confident_mistakes(probabilities, labels, NUM_MISTAKES)
         ],
     }
-
-
-def plain_number(value: float) -> float | None:
-    """`value` for JSON, which has no NaN: None stands for undefined."""
-    return None if np.isnan(value) else float(value)
-
-
-def plain_numbers(values: Floats) -> list[float | None]:
-    """`values` [n] for JSON; None stands for undefined."""
-    return [plain_number(value) for value in values]
-
-
-def plain_score(score: Score) -> dict[str, float | None]:
-    """A score for JSON: value, low, high; None stands for undefined."""
-    return {"value": plain_number(score.value), "low": plain_number(score.low), "high": plain_number(score.high)}
 
 
 def _share(successes: int, total: int, intervals: bool) -> Score:

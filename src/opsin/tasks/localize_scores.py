@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from opsin.ops import boxes as box_ops
 from opsin.ops import scores as formulas
 from opsin.ops.intervals import Floats, Ints, bootstrap, percentile_interval, wilson
-from opsin.tasks.classify_scores import plain_number, plain_numbers, plain_score
-from opsin.types import Score
+from opsin.types import Score, plain_number, plain_numbers, plain_score
 
 GOOD_IOU = 0.6
 """IoU from which on a box is good, unless another threshold is asked for."""

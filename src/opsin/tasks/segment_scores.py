@@ -5,7 +5,6 @@ Shapes: N images, K classes, H height, W width, r resamples.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,7 +15,7 @@ from opsin.ops import masks as formulas
 from opsin.ops.intervals import bootstrap, percentile_interval
 from opsin.ops.resize import fit_image, fit_mask
 from opsin.tasks.base import Arrays
-from opsin.types import VOID, Score, SizePolicy
+from opsin.types import VOID, Score, SizePolicy, plain_number, plain_score
 
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float64]
@@ -42,7 +41,7 @@ def segmentation_scores(
     """
     names, summary = _summary(masks, truth, classes, with_edges=intervals)
     values = summary(np.ones((1, len(masks))))[0]
-    ends = np.full((2, len(names)), math.nan)
+    ends = np.full((2, len(names)), np.nan)
     if intervals:
         ends = np.stack(percentile_interval(bootstrap(summary, len(masks))))
     return {name: Score(float(v), float(a), float(b)) for name, v, a, b in zip(names, values, *ends, strict=True)}
@@ -103,7 +102,8 @@ def segmentation_details(masks: Bytes, truth: Bytes, classes: Sequence[str], ids
         "empty": _empty(pixels, classes),
         "edge_tolerance": formulas.edge_tolerance(truth.shape[1], truth.shape[2]),
         "shown": [
-            {"index": int(i), "id": str(ids[i]), "kind": kind, "iou": _plain(single[i])} for i, kind in _chosen(single)
+            {"index": int(i), "id": str(ids[i]), "kind": kind, "iou": plain_number(single[i])}
+            for i, kind in _chosen(single)
         ],
     }
 
@@ -122,10 +122,7 @@ def _per_class(pixels: Ints, edges: Ints, classes: Sequence[str]) -> list[dict[s
     true = pixels.sum(2)
     return [
         {"class": str(name), "support": int(true[:, k].sum()), "images": int((true[:, k] > 0).sum())}
-        | {
-            key: dict(zip(("value", "low", "high"), map(_plain, table[:, row, k]), strict=True))
-            for row, key in enumerate(PER_CLASS)
-        }
+        | {key: plain_score(Score(*(float(part) for part in table[:, row, k]))) for row, key in enumerate(PER_CLASS)}
         for k, name in enumerate(classes)
     ]
 
@@ -174,7 +171,3 @@ def segmentation_pictures(
     for name, stack in (("truth", truth), ("masks", predictions["masks"]), ("uncertainty", predictions["uncertainty"])):
         arrays[f"shown_{name}"] = np.stack([fit_mask(np.asarray(stack[i]), policy) for i in shown])
     return arrays
-
-
-def _plain(value: float) -> float | None:
-    return None if math.isnan(value) else float(value)

@@ -31,7 +31,7 @@ from opsin.runs import RUNS_FOLDER, Run, free_path, next_name
 from opsin.tasks import get_task
 from opsin.tasks.base import Arrays, Targets
 from opsin.training.finish import golden_images
-from opsin.types import Score, SizePolicy, scores_to_json
+from opsin.types import Score, SizePolicy, plain_score
 
 Kind = Literal["auto", "average", "soup"]
 ITERATIONS = 500
@@ -100,7 +100,7 @@ def ensemble(
         "kind": chosen,
         "members": [str(member.path) for member in runs],
         "weights": list(shares),
-        **scores_to_json({"gain": gain}),
+        "gain": plain_score(gain),
         "command": command,
     }
     _write(run, runs, candidates[chosen], val, predictions[chosen], about)
