@@ -69,7 +69,7 @@ def _lowest(rows: list[dict[str, Any]]) -> float:
 
 
 def _class_row(row: Mapping[str, Any], low: float, role: str) -> Mapping[str, Any]:
-    cells = [(*score_words(key, row[key]), interval_bar(row[key], low, 1.0, role)) for key in PARTS]
+    cells = [(*score_words(row[key]), interval_bar(row[key], low, 1.0, role)) for key in PARTS]
     order = row["f1"].value if is_number(row["f1"].value) else 2.0
     return {"name": str(row.get("class", "")), "support": row.get("support"), "cells": cells, "order": order}
 
@@ -85,7 +85,7 @@ def calibration(view: View) -> Markup | None:
         after = result.details.get("ece_after_temperature")
         return {
             "figure": reliability_figure(curve),
-            "ece": score_words("ece", ece),
+            "ece": score_words(ece),
             "temperature": result.details.get("temperature"),
             "after": percent(after, 2) if is_number(after) else None,
             "verdict": _verdict(curve),

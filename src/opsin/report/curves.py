@@ -10,9 +10,9 @@ from typing import Any
 from markupsafe import Markup
 
 from opsin.report.formats import is_number, number, percent
-from opsin.report.names import score_name
 from opsin.report.svg import Scale, drawing, element, log_ticks, nice_ticks, path, step_ticks, text
 from opsin.report.view import View
+from opsin.score_kinds import score_kind
 
 WIDTH, HEIGHT = 330, 240
 LEFT, RIGHT, TOP, BOTTOM = 44, 54, 38, 40
@@ -56,7 +56,8 @@ def learning_panels(view: View) -> list[Markup]:
     loss = _both(view.epochs, "loss")
     panels = [Panel(title="Loss", unit="", series=loss, log=_spans(loss, 30))]
     if score:
-        panels.append(Panel(title=score_name(score), unit="%", series=_both(view.epochs, score), share=True))
+        title = score_kind(view.task, score).title
+        panels.append(Panel(title=title, unit="%", series=_both(view.epochs, score), share=True))
     rate = (series_of(view.epochs, "learning rate", "plain", "lr"),)
     panels.append(Panel(title="Learning rate", unit="", series=rate, zero=True))
     return [line_figure(panel, best=view.best_epoch, events=view.events) for panel in panels if panel.values]

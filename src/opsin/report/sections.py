@@ -17,52 +17,14 @@ from opsin.config import AugmentConfig, to_dict
 from opsin.report.curves import cost_panels, learning_panels
 from opsin.report.figures import interval_bar, share_bar
 from opsin.report.formats import decimals_for, is_number, number, percent
-from opsin.report.names import score_name
 from opsin.report.render import picture, render
 from opsin.report.view import SplitResult, View, as_float, to_score
+from opsin.score_kinds import ScoreKind, score_kind
 from opsin.types import SPLITS, Score
 
 FEW_CLASSES = 20
 NUM_SAMPLES, NUM_AUGMENTED = 24, 6
 
-LOWER_IS_BETTER = {
-    "loss": "mean cross-entropy (nats)",
-    "brier": "mean squared error of the probabilities, 0 to 2",
-    "ece": "mean gap of confidence and accuracy, bins of equal width",
-    "adaptive_ece": "the same, bins of equally many samples",
-    "class_loss": "mean cross-entropy of the class (nats)",
-    "box_loss": "mean loss of the box",
-    "centre_error_px": "mean distance of the boxes' centres, in pixels of the network's input",
-    "size_error_px": "mean error of the boxes' width and height, in pixels of the network's input",
-}
-SCORE_WORDS = {
-    "accuracy": "images whose likeliest class is right",
-    "top5": "images whose class is among the five likeliest",
-    "balanced_accuracy": "mean recall over classes: each class counts the same",
-    "macro_f1": "mean F1 over classes",
-    "macro_precision": "mean precision over classes",
-    "macro_recall": "mean recall over classes",
-    "mean_iou": "overlap over union of each class's pixels, mean over classes",
-    "median_iou": "overlap over union of the boxes: half of them lie above",
-    "good_boxes": "boxes whose overlap over union is at least {good_iou:g}",
-    "joint_accuracy": "images with the right class and a good box",
-    "mean_dice": "twice the overlap over the sum of each class's pixels, mean over classes",
-    "foreground_dice": "Dice of all that is not background, as one",
-    "foreground_iou": "IoU of all that is not background, as one",
-    "pixel_accuracy": "pixels whose class is right",
-    "mean_precision": "pixels called a class that are of it, mean over classes",
-    "mean_recall": "pixels of a class that were found, mean over classes",
-    "frequency_weighted_iou": "IoU, each class weighed by its share of the pixels",
-    "boundary_f1": "agreement of the classes' edges, mean over classes",
-    "boundary_precision": "predicted edges that lie near a true one, mean over classes",
-    "boundary_recall": "true edges that lie near a predicted one, mean over classes",
-    **LOWER_IS_BETTER,
-}
-LOCALIZE_WORDS = {
-    "mean_iou": "overlap over union of the true and the predicted box, mean over images",
-    "loss": "losses of class and box, as they were weighted in training",
-}
-"""Scores of localization that mean another thing than elsewhere."""
 KINDS = {"average": "probabilities averaged", "soup": "weights averaged into one network"}
 """How an ensemble is made of its members."""
 NOT_SCORED = "No split has been scored: the run did not get that far."
@@ -78,9 +40,9 @@ class Section:
     empty: str
 
 
-def score_words(key: str, score: Score) -> tuple[str, str]:
+def score_words(score: Score, *, share: bool = True) -> tuple[str, str]:
     """A score and its interval in words: percentages for shares, plain numbers for losses."""
-    if key == "brier" or key.endswith(("loss", "_px")) or not 0 <= score.value <= 1:
+    if not (share and 0 <= score.value <= 1):
         interval = f"{number(score.low)} – {number(score.high)}" if is_number(score.low) else ""
         return number(score.value, 4), interval
     decimals = decimals_for(score)
@@ -92,12 +54,12 @@ def headline(view: View) -> Mapping[str, Any]:
     """What stands at the top: the run, its main score on the split that says most, and the facts in a line."""
     result = view.results[0] if view.results else None
     score = result.scores.get(view.main_score) if result else None
-    value, interval = score_words(view.main_score, score) if score else unscored(view)
+    value, interval = score_words(score) if score else unscored(view)
     bar = interval_bar(score, *_track([score]), role=result.name) if score and result else ""
     return {
         "view": view,
         "result": result,
-        "score_name": score_name(view.main_score),
+        "score_name": score_kind(view.task, view.main_score).title,
         "value": value,
         "interval": interval,
         "bar": bar,
@@ -125,20 +87,22 @@ def scores(view: View) -> Markup | None:
     if not view.results:
         return None
     keys = list(dict.fromkeys(key for result in view.results for key in result.scores))
-    cells = {key: [_cell(key, result, view.results) for result in view.results] for key in keys}
-    explained = SCORE_WORDS | (LOCALIZE_WORDS if view.task == "localize" else {})
+    kinds = {key: score_kind(view.task, key) for key in keys}
+    cells = {key: [_cell(key, result, view.results, kinds) for result in view.results] for key in keys}
     good_iou = view.config["train"]["good_iou"]
-    rows = [(score_name(key), explained.get(key, "").format(good_iou=good_iou), cells[key]) for key in keys]
+    rows = [(kind.title, kind.words.format(good_iou=good_iou), cells[key]) for key, kind in kinds.items()]
     return render("scores.html", {"results": view.results, "rows": rows, "openings": openings(view)})
 
 
-def _cell(key: str, result: SplitResult, results: tuple[SplitResult, ...]) -> Mapping[str, Any] | None:
+def _cell(
+    key: str, result: SplitResult, results: tuple[SplitResult, ...], kinds: Mapping[str, ScoreKind]
+) -> Mapping[str, Any] | None:
     score = result.scores.get(key)
     if score is None:
         return None
-    value, interval = score_words(key, score)
-    is_share = key not in LOWER_IS_BETTER and 0 <= score.value <= 1
-    track = _track([r.scores[k] for r in results for k in r.scores if k not in LOWER_IS_BETTER])
+    value, interval = score_words(score, share=kinds[key].share)
+    is_share = kinds[key].higher_is_better and 0 <= score.value <= 1
+    track = _track([r.scores[k] for r in results for k in r.scores if kinds[k].higher_is_better])
     return {
         "value": value,
         "interval": interval,

@@ -47,13 +47,13 @@ def per_class(view: View) -> Markup | None:
 
 
 def _class_row(row: Mapping[str, Any], k: int, total: int, role: str) -> Mapping[str, Any]:
-    scores = {key: to_score(row.get(key)) for key in PARTS}
+    scores = [to_score(row.get(key)) for key in PARTS]
     return {
         "name": str(row.get("class", "")),
         "swatch": swatch(palette()[k]),
         "share": percent((row.get("support") or 0) / total),
         "images": row.get("images"),
-        "cells": [(*score_words(key, score), interval_bar(score, 0.0, 1.0, role)) for key, score in scores.items()],
+        "cells": [(*score_words(score), interval_bar(score, 0.0, 1.0, role)) for score in scores],
     }
 
 

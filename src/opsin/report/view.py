@@ -12,10 +12,8 @@ import numpy as np
 from opsin.config import to_dict
 from opsin.report.formats import is_number
 from opsin.runs import Run
+from opsin.score_kinds import MAIN_SCORES
 from opsin.types import Score
-
-HEADLINES = {"classify": "accuracy", "localize": "joint_accuracy", "segment": "mean_iou"}
-"""The score that a report of each task opens with."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +56,7 @@ class View:
     @property
     def main_score(self) -> str:
         """Name of the score that the report opens with."""
-        return HEADLINES.get(self.task, "accuracy")
+        return MAIN_SCORES.get(self.task, "accuracy")
 
     @property
     def best_epoch(self) -> int | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from opsin.errors import ConfigError, nearest
-from opsin.tasks.base import Drawing, ScoreKind, Targets, Task
+from opsin.score_kinds import ScoreKind
+from opsin.tasks.base import Drawing, Targets, Task
 from opsin.tasks.classify import Classify
 from opsin.tasks.localize import Localize
 from opsin.tasks.segment import Segment

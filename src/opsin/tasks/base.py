@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.errors import DataError
+from opsin.score_kinds import ScoreKind
 from opsin.types import Prediction, Score, SizePolicy, TaskName
 
 if TYPE_CHECKING:
@@ -78,15 +79,6 @@ class Targets:
             if value is not None:
                 kept[key] = np.asarray(value)
         return kept
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScoreKind:
-    """How a score is read: its title in tables, which way is better, and whether it is a share (0 to 1)."""
-
-    title: str
-    higher_is_better: bool = True
-    share: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)

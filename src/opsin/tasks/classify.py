@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,7 +23,8 @@ from opsin.models.registry import FULLY_CONVOLUTIONAL, ModelSpec, build_network
 from opsin.ops.calibration import fit_temperature
 from opsin.ops.losses import cross_entropy, inverse_frequency_weights
 from opsin.ops.scores import check_predictions
-from opsin.tasks.base import Arrays, Drawing, ScoreKind, Targets, batch_labels, likeliest, rgb
+from opsin.score_kinds import MAIN_SCORES, SCORE_KINDS, ScoreKind
+from opsin.tasks.base import Arrays, Drawing, Targets, batch_labels, likeliest, rgb
 from opsin.tasks.classify_scores import class_scores, classification_details, classification_scores
 from opsin.types import Prediction, Score, SizePolicy, TaskName
 
@@ -34,19 +34,6 @@ if TYPE_CHECKING:
     from opsin.data.samples import Samples
 
 __all__ = ["Classify", "class_scores"]
-
-_KINDS = {
-    "accuracy": ScoreKind(title="accuracy"),
-    "top5": ScoreKind(title="top-5 accuracy"),
-    "balanced_accuracy": ScoreKind(title="balanced accuracy"),
-    "macro_precision": ScoreKind(title="precision, mean over classes"),
-    "macro_recall": ScoreKind(title="recall, mean over classes"),
-    "macro_f1": ScoreKind(title="F1, mean over classes"),
-    "loss": ScoreKind(title="negative log likelihood", higher_is_better=False, share=False),
-    "brier": ScoreKind(title="Brier score", higher_is_better=False, share=False),
-    "ece": ScoreKind(title="calibration error", higher_is_better=False),
-    "adaptive_ece": ScoreKind(title="calibration error, equal-mass bins", higher_is_better=False),
-}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -65,11 +52,11 @@ class Classify:
 
     @property
     def main_score(self) -> str:
-        return "accuracy"
+        return MAIN_SCORES["classify"]
 
     @property
     def score_kinds(self) -> Mapping[str, ScoreKind]:
-        return MappingProxyType(_KINDS)
+        return SCORE_KINDS["classify"]
 
     def for_training(self, config: TrainConfig, samples: Samples, num_classes: int) -> Classify:
         """This task with the smoothing and the class weights of `config`.

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,7 +27,8 @@ from opsin.ops.boxes import area, box_losses, iou, weighted_by_uncertainty
 from opsin.ops.losses import cross_entropy, inverse_frequency_weights
 from opsin.ops.resize import unfit_boxes
 from opsin.ops.scores import check_predictions, log_losses
-from opsin.tasks.base import Arrays, Drawing, ScoreKind, Targets, batch_labels, likeliest, rgb
+from opsin.score_kinds import MAIN_SCORES, SCORE_KINDS, ScoreKind
+from opsin.tasks.base import Arrays, Drawing, Targets, batch_labels, likeliest, rgb
 from opsin.tasks.localize_scores import GOOD_IOU, Outcomes, localization_details, localization_scores
 from opsin.types import Prediction, Score, SizePolicy, TaskName
 
@@ -36,19 +36,6 @@ if TYPE_CHECKING:
     from opsin.batches.batch import Batch
     from opsin.config import TrainConfig
     from opsin.data.samples import Samples
-
-_KINDS = {
-    "accuracy": ScoreKind(title="accuracy of the class"),
-    "mean_iou": ScoreKind(title="mean IoU of the boxes"),
-    "median_iou": ScoreKind(title="median IoU of the boxes"),
-    "good_boxes": ScoreKind(title="good boxes"),
-    "joint_accuracy": ScoreKind(title="class right and box good"),
-    "centre_error_px": ScoreKind(title="mean error of the centre, px", higher_is_better=False, share=False),
-    "size_error_px": ScoreKind(title="mean error of width and height, px", higher_is_better=False, share=False),
-    "loss": ScoreKind(title="loss, weighted sum of the two", higher_is_better=False, share=False),
-    "class_loss": ScoreKind(title="negative log likelihood of the class", higher_is_better=False, share=False),
-    "box_loss": ScoreKind(title="loss of the box", higher_is_better=False, share=False),
-}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -73,12 +60,13 @@ class Localize:
 
     @property
     def main_score(self) -> str:
-        return "joint_accuracy"
+        return MAIN_SCORES["localize"]
 
     @property
     def score_kinds(self) -> Mapping[str, ScoreKind]:
-        good = ScoreKind(title=f"good boxes, IoU at least {self.threshold:g}")
-        return MappingProxyType(_KINDS | {"good_boxes": good})
+        kinds = SCORE_KINDS["localize"]
+        good = replace(kinds["good_boxes"], title=f"Good boxes, IoU at least {self.threshold:g}")
+        return {**kinds, "good_boxes": good}
 
     def for_training(self, config: TrainConfig, samples: Samples, num_classes: int) -> Localize:
         """This task with the losses of `config`.
@@ -179,7 +167,7 @@ class Localize:
         found = localization_scores(
             Outcomes.of(probabilities, boxes, labels, true), threshold=self.threshold, intervals=intervals
         )
-        ordered = {name: found[name] for name in _KINDS if name in found}
+        ordered = {name: found[name] for name in self.score_kinds if name in found}
         return ordered | self._loss_scores(probabilities, boxes, labels, true, targets.image_size)
 
     def _loss_scores(

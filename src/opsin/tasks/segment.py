@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,7 +25,8 @@ from opsin.ops import mask_losses
 from opsin.ops.losses import inverse_frequency_weights
 from opsin.ops.mask_pictures import UNCERTAINTY_STEPS, overlaid
 from opsin.ops.masks import check_masks
-from opsin.tasks.base import NUM_TOP, Arrays, Drawing, ScoreKind, Targets
+from opsin.score_kinds import MAIN_SCORES, SCORE_KINDS, ScoreKind
+from opsin.tasks.base import NUM_TOP, Arrays, Drawing, Targets
 from opsin.tasks.segment_scores import segmentation_details, segmentation_pictures, segmentation_scores
 from opsin.types import VOID, Prediction, Score, SizePolicy, TaskName
 
@@ -34,20 +34,6 @@ if TYPE_CHECKING:
     from opsin.batches.batch import Batch
     from opsin.config import TrainConfig
     from opsin.data.samples import Samples
-
-_KINDS = {
-    "mean_iou": ScoreKind(title="IoU, mean over classes"),
-    "mean_dice": ScoreKind(title="Dice, mean over classes"),
-    "foreground_dice": ScoreKind(title="Dice of all that is not background"),
-    "foreground_iou": ScoreKind(title="IoU of all that is not background"),
-    "pixel_accuracy": ScoreKind(title="pixels that are right"),
-    "mean_precision": ScoreKind(title="precision of pixels, mean over classes"),
-    "mean_recall": ScoreKind(title="recall of pixels, mean over classes"),
-    "frequency_weighted_iou": ScoreKind(title="IoU, classes weighed by their pixels"),
-    "boundary_f1": ScoreKind(title="F1 of the edges, mean over classes"),
-    "boundary_precision": ScoreKind(title="precision of the edges, mean over classes"),
-    "boundary_recall": ScoreKind(title="recall of the edges, mean over classes"),
-}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -68,11 +54,11 @@ class Segment:
 
     @property
     def main_score(self) -> str:
-        return "mean_iou"
+        return MAIN_SCORES["segment"]
 
     @property
     def score_kinds(self) -> Mapping[str, ScoreKind]:
-        return MappingProxyType(_KINDS)
+        return SCORE_KINDS["segment"]
 
     def for_training(self, config: TrainConfig, samples: Samples, num_classes: int) -> Segment:
         """This task with the loss of `config`; class weights are counted in pixels.
