@@ -81,7 +81,8 @@ class Predictor:
             report: shows progress.
 
         Raises:
-            ImageError: listing every file that cannot be read; none is predicted then.
+            ImageError: listing every file that cannot be read; no prediction is given then, but masks of files before
+                them may have been written.
             ConfigError: `masks`, and the network predicts none; two files whose masks would have one name.
         """
         if masks is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from opsin.artifact import Artifact
 from opsin.errors import ConfigError
 from opsin.models.published import imagenet_classes, package_weights, weights_to_be_had
-from opsin.models.registry import ModelSpec, get_entry
+from opsin.models.registry import get_entry
 from opsin.models.weights import Pretrained, find_pretrained, pretrained_network
 
 
@@ -32,21 +32,12 @@ def published_artifact(
             do="; ".join(ways) if ways else "train it: `opsin train DATA --model " + name + "`, and name the run here",
         )
     pretrained = find_pretrained(weights or "package", entry.name, input_range=weights_range)
-    network = pretrained_network(pretrained)
-    contract = pretrained.contract
-    spec = ModelSpec(
-        name=entry.name,
-        channels=3,
-        height=contract.height,
-        width=contract.width,
-        options=dict(pretrained.options),
-    )
     artifact = Artifact(
-        network=network.eval(),
+        network=pretrained_network(pretrained),
         task="classify",
         classes=_classes(pretrained),
-        spec=spec,
-        preprocess=contract.preprocess(),
+        spec=pretrained.spec,
+        preprocess=pretrained.contract.preprocess(),
         meta={"weights": {"file": pretrained.file, "sha256": pretrained.sha256}},
     )
     return artifact, pretrained.notes

@@ -53,6 +53,12 @@ class Pretrained:
     file: str
     sha256: str
 
+    @property
+    def spec(self) -> ModelSpec:
+        """The network that the weights were trained as, at the size that they expect."""
+        size = self.contract
+        return ModelSpec(name=self.model, channels=3, height=size.height, width=size.width, options=dict(self.options))
+
 
 def find_pretrained(weights: str, model: str, *, input_range: str | None = None) -> Pretrained:
     """Weights for `model` by what the user asked for.
@@ -117,11 +123,9 @@ def load_pretrained(backbone: Backbone, pretrained: Pretrained) -> tuple[str, ..
     _check(given, needed, pretrained.file, what=f"the weights do not fit this `{pretrained.model}`")
     backbone.load_state_dict(given, strict=False)
     left_out = sorted(set(pretrained.tensors) - set(own))
-    return (
-        (f"{len(left_out)} tensors of layers that this network lacks are left out: {_listed(left_out)}",)
-        if (left_out)
-        else ()
-    )
+    if not left_out:
+        return ()
+    return (f"{len(left_out)} tensors of layers that this network lacks are left out: {_listed(left_out)}",)
 
 
 def load_head(head: nn.Module, pretrained: Pretrained) -> None:
@@ -143,16 +147,9 @@ def pretrained_network(pretrained: Pretrained) -> Network:
     Raises:
         TensorFileError: the weights have no head.
     """
-    contract = pretrained.contract
     if pretrained.head is None:
         raise TensorFileError("the weights have no head", where=pretrained.file, do="take the file with the top layers")
-    spec = ModelSpec(
-        name=pretrained.model,
-        channels=3,
-        height=contract.height,
-        width=contract.width,
-        options=dict(pretrained.options),
-    )
+    spec = pretrained.spec
     outputs = {"logits": len(pretrained.head["weight"])}
     if pretrained.model in ENTRIES:  # all their numbers come from the weights: random ones would take seconds
         with torch.device("meta"):
