@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -112,8 +113,52 @@ class ConvNorm(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Maps float [B, inputs, H, W] to [B, outputs, ⌈H/s⌉, ⌈W/s⌉]."""
-        output: Tensor = self.activation(self.norm(self.conv(maps)))
+        output: Tensor = self.activation(normed(self.conv, self.norm, maps))
         return output
+
+
+def normed(conv: nn.Conv2d, norm: nn.BatchNorm2d, maps: Tensor) -> Tensor:
+    """`norm(conv(maps))`; a norm in inference mode that is trained through is folded into the convolution.
+
+    Without gradients the two are applied as published, so that a network gives what its reference gives: the roundings
+    of folding, 1e-7 in a layer, grow to 5e-5 through the 40 layers of an Xception.
+    """
+    if norm.training or not torch.is_grad_enabled() or _is_watched(conv) or _is_watched(norm):
+        output: Tensor = norm(conv(maps))
+        return output
+    return folded(conv, norm, maps)
+
+
+def folded(conv: nn.Conv2d, norm: nn.BatchNorm2d, maps: Tensor) -> Tensor:
+    """`norm(conv(maps))` of a norm in inference mode, as one convolution: its scale is put into the filters.
+
+    The norm's pass over the maps is saved, forward and backward, and so is the memory of its input. Gradients reach the
+    filters, and the norm's weight and bias, as without it.
+
+    Args:
+        conv: whose outputs are normed.
+        norm: in inference mode, with weight and bias.
+        maps: float [B, C, H, W].
+
+    Returns:
+        float [B, K, ⌈H/s⌉, ⌈W/s⌉], equal up to rounding.
+
+    Source: Jacob et al. 2018, arXiv 1712.05877, equation 14.
+    """
+    assert norm.running_mean is not None  # batch norm that keeps statistics
+    assert norm.running_var is not None
+    scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+    shift = norm.bias - norm.running_mean * scale
+    bias = shift if conv.bias is None else shift + conv.bias * scale
+    if isinstance(conv, SameConv2d):
+        maps = same_padding(maps, conv.kernel_size[0], conv.stride[0])
+    weight = conv.weight * scale[:, None, None, None]
+    return F.conv2d(maps, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
+
+
+def _is_watched(layer: nn.Module) -> bool:
+    """Somebody wants to see what this very layer gives: a table of layers, feature maps, the input check."""
+    return bool(layer._forward_hooks or layer._forward_pre_hooks)
 
 
 def he_init(module: nn.Module) -> None:
