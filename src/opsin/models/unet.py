@@ -207,7 +207,7 @@ class Decoder(nn.Module):
         )
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        """The pyramid float [B, C_i, H_i, W_i], from fine to coarse, to maps float [B, `decoder_widths`[0], H_0, W_0]."""
+        """The pyramid float [B, C_i, H_i, W_i], from fine to coarse, to maps float [B, D, H_0, W_0]."""
         current = maps[-1]
         for up, block, skip in zip(self.ups, self.blocks, maps[-2::-1], strict=True):
             current = fitted(up(current), skip.shape[2], skip.shape[3])
