@@ -14,6 +14,7 @@ Linux only: the peak is read from /proc.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import os
 import resource
@@ -29,8 +30,10 @@ from opsin.batches.batch import Batch
 from opsin.batches.preprocess import Preprocess
 from opsin.config import ModelConfig, RunConfig, TrainConfig
 from opsin.models.registry import ModelSpec, build_network, resolve_options
-from opsin.plan.memory import Request, memory_of
+from opsin.plan.memory import memory_of
+from opsin.plan.request import Request
 from opsin.tasks import get_task
+from opsin.training.machine import keep_memory_warm
 from opsin.training.precision import Precision
 from opsin.training.step import Stepper
 from opsin.types import SizePolicy
@@ -79,8 +82,10 @@ def forecast(request: Request) -> int:
 
 
 def train(request: Request) -> int:
-    """Bytes by which this process grew at the peak of `STEPS` steps of training."""
+    """Bytes by which this process grew at the peak of `STEPS` steps of training, with the allocator that it has."""
+    keep_memory_warm()
     _steps(replace(request, batch=2))  # torch loads its code, and compiles kernels, when they are first used
+    ctypes.CDLL(None).malloc_trim(0)  # what they left is not ours
     before = _status("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
     _steps(request)

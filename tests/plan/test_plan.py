@@ -11,9 +11,10 @@ from opsin.cli import main
 from opsin.config import ModelConfig
 from opsin.errors import CheckFailedError, ConfigError
 from opsin.models.registry import ModelSpec, build_network, resolve_options
-from opsin.plan.memory import Request, memory_of, optimizer_bytes, table_of
+from opsin.plan.memory import memory_of, optimizer_bytes, table_of
 from opsin.plan.plan import make_plan, parse_bytes
 from opsin.plan.remedies import fit, remedies
+from opsin.plan.request import Request
 
 
 def request(*, side: int = 16, channels: int = 3, batch: int = 8, **settings: object) -> Request:

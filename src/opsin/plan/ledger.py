@@ -1,7 +1,7 @@
 """Memory of a training step without the memory: the step runs on tensors without contents, and a ledger is kept.
 
 Every tensor that the step would allocate is entered with its bytes and struck out when it would be freed. So the peak
-is that of the real step, short of what libraries allocate inside a single operation.
+is that of the real step, short of what libraries allocate inside a single operation and no rule tells (`workspace`).
 """
 
 from __future__ import annotations
@@ -10,12 +10,21 @@ import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+from opsin.plan.heap import Heap
+
+
+class Workspace(NamedTuple):
+    """Bytes that an operation needs besides its result, and whether it writes to them."""
+
+    size: int
+    written: bool = True
 
 
 class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -28,15 +37,21 @@ class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
         live: bytes that are allocated now, by kind.
         at_peak: the same at the moment when most was allocated.
         owners: bytes that are allocated now, by the name of the layer that allocated them; see `watching`.
+        heap: where the tensors lie.
+
+    Args:
+        workspace: what an operation needs besides its result; of the operation, its arguments and its result.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, workspace: Callable[[Any, tuple[Any, ...], Any], Workspace]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self.heap = Heap()
+        self._workspace = workspace
         self.kind = "weights"
         self.live: Counter[str] = Counter()
         self.at_peak: Mapping[str, int] = {}
         self.owners: Counter[str] = Counter()
-        self._entries: dict[int, tuple[int, str, str]] = {}
+        self._entries: dict[int, tuple[int, str, str, int]] = {}
         self._layers: list[str] = []
 
     @property
@@ -57,8 +72,8 @@ class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Count the storage of `tensor` as `kind` from now on."""
         key = id(tensor.untyped_storage())
         if key in self._entries:
-            size, old, owner = self._entries[key]
-            self._entries[key] = (size, kind, owner)
+            size, old, owner, address = self._entries[key]
+            self._entries[key] = (size, kind, owner, address)
             self.live[old] -= size
             self.live[kind] += size
 
@@ -80,9 +95,15 @@ class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         result = func(*args, **(kwargs or {}))
+        workspace = self._workspace(func, args, result)
+        address = self.heap.take(workspace.size, written=workspace.written) if workspace.size else None
         for leaf in tree_leaves(result):
             if isinstance(leaf, Tensor):
                 self._enter(leaf)
+        if address is not None:
+            self.heap.give(address)
+            if workspace.written and self.total + workspace.size > self.peak:
+                self.at_peak = {**self.live, "workspace": self.live["workspace"] + workspace.size}
         return result
 
     def _enter(self, tensor: Tensor) -> None:
@@ -91,7 +112,7 @@ class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if key in self._entries:
             return
         size, owner = storage.nbytes(), self._layers[-1] if self._layers else ""
-        self._entries[key] = (size, self.kind, owner)
+        self._entries[key] = (size, self.kind, owner, self.heap.take(size))
         weakref.finalize(storage, self._strike, key)
         self.live[self.kind] += size
         self.owners[owner] += size
@@ -99,7 +120,8 @@ class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.at_peak = dict(self.live)
 
     def _strike(self, key: int) -> None:
-        size, kind, owner = self._entries.pop(key)
+        size, kind, owner, address = self._entries.pop(key)
+        self.heap.give(address)
         self.live[kind] -= size
         self.owners[owner] -= size
 

@@ -15,8 +15,9 @@ from opsin.config import ModelConfig
 from opsin.errors import ConfigError
 from opsin.models.registry import ENTRIES, ModelSpec, get_entry, resolve_options
 from opsin.models.table import LayerTable
-from opsin.plan.memory import DTYPES, Memory, Request, memory_of, table_of
+from opsin.plan.memory import Memory, memory_of, table_of
 from opsin.plan.remedies import Remedy, fit, remedies
+from opsin.plan.request import DTYPES, Request
 from opsin.plan.timing import Time, calibrate
 from opsin.runs import RUNS_FOLDER, Run
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from opsin.errors import CheckFailedError, ConfigError
-from opsin.plan.memory import Request, memory_of
+from opsin.plan.memory import memory_of
+from opsin.plan.request import Request
 
 PARTS_NOTE = "same gradients; batch norm sees the statistics of the parts"
 BFLOAT16_NOTE = "3 digits in the activations; slow on processors without bfloat16 arithmetic"

@@ -11,7 +11,7 @@ import torch
 
 from opsin.models.layers import seeded
 from opsin.models.table import LayerTable
-from opsin.plan.memory import DTYPES, Request, build, run
+from opsin.plan.request import DTYPES, Request, build, run
 
 REPEATS = 3
 CALIBRATION_WORK = 2_000_000_000

@@ -5,19 +5,18 @@ Training, the stop-watch that chooses the precision, the learning-rate finder an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint as recompute
 
 from opsin.batches.augment import augment
 from opsin.batches.batch import Batch
 from opsin.batches.preprocess import Preprocess
 from opsin.batches.resolution import resize_batch
 from opsin.config import RunConfig
+from opsin.models.recompute import recomputed, recomputing
 from opsin.tasks.base import Task
 from opsin.training import guards
 from opsin.training.finetune import Stages
@@ -131,30 +130,17 @@ class Stepper:
         return self.forward(images)
 
     def _forward_function(self) -> Callable[[Tensor], Mapping[str, Tensor]]:
-        network: Callable[[Tensor], Mapping[str, Tensor]] = self.network
+        keeps = not self.settings.checkpoint_activations
         if self.precision.compile:
-            network = torch.compile(self.network)
-        if not self.settings.checkpoint_activations:
-            return network
+            compiled: Callable[[Tensor], Mapping[str, Tensor]] = torch.compile(self.network)
+            # as a whole: a compiled network would be compiled anew if its sections were changed
+            return compiled if keeps else recomputed(compiled, self.network)
+        if keeps:
+            return self.network
 
         def forward(images: Tensor) -> Mapping[str, Tensor]:
-            contexts = (nullcontext(), frozen_statistics(self.network))
-            outputs: Mapping[str, Tensor] = recompute(network, images, use_reentrant=False, context_fn=lambda: contexts)
-            return outputs
+            with recomputing(self.network):
+                outputs: Mapping[str, Tensor] = self.network(images)
+                return outputs
 
         return forward
-
-
-@contextmanager
-def frozen_statistics(network: nn.Module) -> Iterator[None]:
-    """Batch norms leave their running statistics alone: a recomputed forward pass must not count twice."""
-    norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-    kept = [(norm.momentum, norm.get_buffer("num_batches_tracked").clone()) for norm in norms]
-    for norm in norms:
-        norm.momentum = 0.0
-    try:
-        yield
-    finally:
-        for norm, (momentum, count) in zip(norms, kept, strict=True):
-            norm.momentum = momentum
-            norm.get_buffer("num_batches_tracked").copy_(count)
