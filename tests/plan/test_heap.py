@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -51,6 +53,6 @@ def test_blocks_never_overlap_and_the_heap_holds_them_all(steps: list[tuple[bool
         else:
             blocks[heap.take(number)] = number
         ends = sorted((address, address + size) for address, size in blocks.items())
-        assert all(end <= start for (_, end), (start, _) in zip(ends, ends[1:], strict=False))
+        assert all(end <= start for (_, end), (start, _) in pairwise(ends))
         most = max(most, sum(blocks.values()))
     assert heap.high >= heap.resident >= most
