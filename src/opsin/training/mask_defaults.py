@@ -40,9 +40,13 @@ AUGMENTATION: dict[str, Any] = {
     "saturation": 0.2,
 }
 """Changes that leave the class of each pixel as it is."""
+RARE_CLASSES: dict[str, Any] = {"class_weights": True, "class_weights_power": 0.5}
+"""For sets whose classes differ in size a hundredfold. On held-out drives of CamVid's training split (pretrained, 8
+epochs, one seed) the mean IoU rose from 0.357 to 0.390; to 0.394 with the full inverse frequency, which costs buildings
+and trees more."""
 BY_NAME: dict[str, dict[str, Any]] = {
     "digit_masks": {"epochs": 12, "filters": [16, 32, 64], "flip": 0.0, "crop_area": 1.0},
-    "camvid": {"epochs": 40, "batch_size": 8, "filters": [16, 32, 64, 96, 128]},
+    "camvid": {**RARE_CLASSES, "epochs": 40, "batch_size": 8, "filters": [16, 32, 64, 96, 128]},
 }
 
 
