@@ -107,12 +107,19 @@ class Run:
         Raises:
             RunError: scores.json is damaged.
         """
-        results = self.results
-        try:
-            return {split: scores_from_json(entry["scores"]) for split, entry in results.items()}
-        except (KeyError, TypeError, AttributeError) as error:
-            what, where = "a file of the run is damaged", self.path / "scores.json"
-            raise RunError(what, where=where, got=repr(error), expected="scores with value, low and high") from error
+        return self._scores(self.results)
+
+    @property
+    def without_copies(self) -> dict[str, dict[str, Score]]:
+        """The same without samples that have a copy in train, for splits where copies were looked for.
+
+        `opsin evaluate RUN --copies` looks for them; how many there are is in `results`.
+
+        Raises:
+            RunError: scores.json is damaged.
+        """
+        entries = {split: entry.get("without_copies") for split, entry in self.results.items()}
+        return self._scores({split: entry for split, entry in entries.items() if entry is not None})
 
     @property
     def results(self) -> dict[str, Any]:
@@ -255,6 +262,14 @@ class Run:
         path = self.path / "log.jsonl"
         if path.is_file() and not (content := path.read_bytes()).endswith(b"\n"):
             write_atomically(path, content[: content.rfind(b"\n") + 1])
+
+    def _scores(self, entries: Mapping[str, Any]) -> dict[str, dict[str, Score]]:
+        """The scores in each of `entries` of scores.json."""
+        try:
+            return {split: scores_from_json(entry["scores"]) for split, entry in entries.items()}
+        except (KeyError, TypeError, AttributeError) as error:
+            what, where = "a file of the run is damaged", self.path / "scores.json"
+            raise RunError(what, where=where, got=repr(error), expected="scores with value, low and high") from error
 
     def _json(self, file: str) -> dict[str, Any]:
         path = self.path / file

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from opsin.config import TrainConfig
-    from opsin.evaluation import Evaluation
+    from opsin.evaluation import Evaluation, WithoutCopies
+    from opsin.types import Score
 
 
 def evaluate(
@@ -36,6 +37,10 @@ def evaluate(
     good_iou: Annotated[
         float | None, Parameter(help="IoU from which on a box is good (localization); by default as in the run.")
     ] = None,
+    copies: Annotated[
+        bool,
+        Parameter(negative="", help="Score also without samples that have an exact or near copy in train."),
+    ] = False,
     json_: JsonFlag = False,
     quiet: QuietFlag = False,
     seed: SeedOption = 0,
@@ -44,6 +49,7 @@ def evaluate(
     from opsin.cli.train import typed_command
     from opsin.config import require
     from opsin.evaluation import evaluate as score
+    from opsin.progress import Reporter
     from opsin.report import write_report
     from opsin.runs import Run
 
@@ -57,10 +63,12 @@ def evaluate(
         batch_size=batch_size,
         device=device,
         good_iou=good_iou,
+        copies=copies,
         command=typed_command(),
+        report=Reporter(quiet=quiet),
     )
-    if found.split == "test" and (opened.path / "report.html").is_file():
-        write_report(opened)  # it tells how often the test split was opened
+    if (found.split == "test" or copies) and (opened.path / "report.html").is_file():
+        write_report(opened)  # it tells how often the test split was opened, and the scores without copies
     if json_:
         print_json(found.to_json())
     else:
@@ -86,16 +94,31 @@ def _table(found: Evaluation, titles: dict[str, str]) -> Table:
     from rich.text import Text
 
     heading = f"{found.run} on {found.data}, {found.split}, {found.n:,} samples"
-    table = Table(title=Text(heading), title_justify="left")
+    without = found.without_copies
+    caption = None if without is None else Text(_copies_in_words(without))
+    table = Table(title=Text(heading), title_justify="left", caption=caption, caption_justify="left")
     table.add_column("score")
-    table.add_column("value", justify="right")
-    table.add_column("95 % interval", justify="right")
+    for title in ("value",) if without is None else (f"all\n{found.n:,}", f"without\ncopies\n{without.n:,}"):
+        table.add_column(title, justify="right", no_wrap=True)
+        table.add_column("95 % interval", justify="right", no_wrap=True)
     for name, score in found.scores.items():
-        defined = score.value == score.value
-        value = f"{score.value:.4f}" if defined else "n/a"
-        interval = f"{score.low:.4f} to {score.high:.4f}" if defined and score.low == score.low else "n/a"
-        table.add_row(Text(titles.get(name, name)), value, interval)
+        shown = (score,) if without is None else (score, without.scores[name])
+        table.add_row(Text(titles.get(name, name)), *(cell for one in shown for cell in _cells(one)))
     return table
+
+
+def _cells(score: Score) -> tuple[str, str]:
+    """A score and its interval, each as a cell."""
+    defined = score.value == score.value
+    value = f"{score.value:.4f}" if defined else "n/a"
+    return value, f"{score.low:.4f} to {score.high:.4f}" if defined and score.low == score.low else "n/a"
+
+
+def _copies_in_words(without: WithoutCopies) -> str:
+    """What the columns on the right leave out."""
+    near = "near ones were not searched" if without.near is None else f"{without.near:,} more a near one"
+    verb = "has" if without.exact == 1 else "have"
+    return f"{without.exact:,} {verb} an exact copy among the training images, {near}"
 
 
 def _print_notes(found: Evaluation) -> None:

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from opsin.evaluation.evaluation import Evaluation, evaluate
 from opsin.evaluation.record import record_split
-from opsin.evaluation.scoring import SplitScores, evaluate_predictions
+from opsin.evaluation.scoring import SplitScores, WithoutCopies, evaluate_predictions
 
-__all__ = ["Evaluation", "SplitScores", "evaluate", "evaluate_predictions", "record_split"]
+__all__ = ["Evaluation", "SplitScores", "WithoutCopies", "evaluate", "evaluate_predictions", "record_split"]

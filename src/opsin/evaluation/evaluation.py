@@ -17,14 +17,23 @@ from opsin.data.pack import default_cache, pack
 from opsin.data.samples import Dataset, Samples
 from opsin.devices import pick_device
 from opsin.errors import ConfigError, DataError, RunError, nearest
-from opsin.evaluation.copies import copies_note
+from opsin.evaluation.copies import copies_note, find_copies, required_training_samples
 from opsin.evaluation.matching import absent_classes, match_classes, size_note
-from opsin.evaluation.record import record_split
-from opsin.evaluation.scoring import evaluate_predictions, fitted_from_json
+from opsin.evaluation.record import record_split, record_without_copies
+from opsin.evaluation.scoring import (
+    SplitScores,
+    WithoutCopies,
+    evaluate_predictions,
+    fitted_from_json,
+    scores_without_copies,
+)
 from opsin.predict import BATCH_SIZE, Predictor
+from opsin.progress import QUIET, Reporter
 from opsin.runs import Run
-from opsin.tasks.base import Targets
+from opsin.tasks.base import Arrays, Targets
 from opsin.types import SPLITS, Score, SplitName, scores_to_json
+
+NO_NEAR = "near copies were not searched: drawings of one channel are alike without being copies"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +43,8 @@ class Evaluation:
     `run`: folder of the run. `data`: name of the data set. `split`: which of its splits, or "all" for a set that is not
     divided. `n`: samples. `scores`: with 95 % intervals, NaN where undefined. `details`: plain JSON for reports.
     `notes`: what was done to the samples, and what a reader of the scores must know. `test_openings`: how often
-    anybody has looked at a test split by now.
+    anybody has looked at a test split by now. `without_copies`: the scores without copies of training images; None
+    where they were not looked for.
     """
 
     run: str
@@ -45,21 +55,31 @@ class Evaluation:
     details: Mapping[str, Any]
     notes: tuple[str, ...]
     test_openings: int
+    without_copies: WithoutCopies | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON without the details; None for undefined."""
         plain = {key: getattr(self, key) for key in ("run", "data", "split", "n", "test_openings")}
-        return plain | {"scores": scores_to_json(self.scores), "notes": list(self.notes)}
+        copies = None if self.without_copies is None else self.without_copies.to_json()
+        return plain | {
+            "scores": scores_to_json(self.scores),
+            "without_copies": copies,
+            "notes": list(self.notes),
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Chosen:
-    """The samples to score. `own`: they are a split of the run's own data set."""
+    """The samples to score. `own`: they are a split of the run's own data set.
+
+    `trained`: the samples among which copies are looked for, if they are.
+    """
 
     data: str
     split: str
     own: bool
     samples: Samples
+    trained: Samples | None
     notes: tuple[str, ...]
 
 
@@ -72,12 +92,15 @@ def evaluate(
     batch_size: int = BATCH_SIZE,
     device: str = "cpu",
     good_iou: float | None = None,
+    copies: bool = False,
     command: str | None = None,
+    report: Reporter = QUIET,
 ) -> Evaluation:
     """Score a run's network.
 
     A test split is sealed: looking at one is recorded in the run before the scores exist. Scores of the run's own test
-    split are kept in the run; other scores are returned and kept nowhere.
+    split are kept in the run, and so are scores of its val and test without copies of training images; other scores
+    are returned and kept nowhere.
 
     Args:
         run: the run, its folder or its name.
@@ -88,12 +111,15 @@ def evaluate(
         device: where the network runs; "auto" takes the fastest.
         good_iou: IoU from which on a box is good (localization); None takes the run's. Scores at another one than the
             run's are not kept in the run.
+        copies: also score without the samples that have an exact or near copy among the run's training images.
         command: what the user typed, for the record.
+        report: shows the progress of the search for copies.
 
     Raises:
         RunError: no such run, or it has not finished.
-        ConfigError: no such split, no such device.
-        DataError: the data set has changed since training, lacks the split, or has classes that the run does not know.
+        ConfigError: no such split, no such device; copies of training images among the training images themselves.
+        DataError: the data set has changed since training, lacks the split, or has classes that the run does not know;
+            there are no training images to look for copies among.
     """
     opened = run if isinstance(run, Run) else Run.open(run)
     if split not in SPLITS:
@@ -104,7 +130,7 @@ def evaluate(
     fitted = _fitted_on_val(opened)
     place = pick_device(device)
     predictor = Predictor(load_proved(opened.model_folder, device=place), device=place, batch_size=batch_size)
-    chosen = _choose(predictor, opened, split, data, root)
+    chosen = _choose(predictor, opened, split, data, root, copies=copies, report=report)
     if chosen.split == "test":
         said = f"evaluate(run={opened.name!r}, split='test', data={chosen.data!r})"
         opened.record_test_opening(command or said)
@@ -113,8 +139,14 @@ def evaluate(
     classes = predictor.artifact.classes
     task = predictor.task.for_scoring(settings)
     found = evaluate_predictions(task, predictions, targets, classes, fitted=None if in_sample else fitted)
-    if chosen.own and split == "test" and settings == opened.config.train:
-        record_split(opened, split, found, predictions, targets, chosen.samples.images)
+    notes = list(chosen.notes)
+    if chosen.trained is not None:
+        copied = find_copies(chosen.samples, chosen.trained, report=report)
+        without = scores_without_copies(task, predictions, targets, classes, copied, found.scores)
+        found = replace(found, without_copies=without)
+        notes += [] if copied.near is not None else [NO_NEAR]
+    if chosen.own and settings == opened.config.train:
+        _keep(opened, split, found, predictions, targets, chosen.samples)
     return Evaluation(
         run=str(opened.path),
         data=chosen.data,
@@ -122,9 +154,20 @@ def evaluate(
         n=found.n,
         scores=found.scores,
         details=found.details,
-        notes=chosen.notes,
+        notes=tuple(notes),
         test_openings=opened.test_openings,
+        without_copies=found.without_copies,
     )
+
+
+def _keep(
+    run: Run, split: SplitName, found: SplitScores, predictions: Arrays, targets: Targets, samples: Samples
+) -> None:
+    """What of the scores of a run's own split belongs into its folder: all of test, of val only what is new there."""
+    if split == "test":
+        record_split(run, split, found, predictions, targets, samples.images)
+    elif split == "val" and found.without_copies is not None:
+        record_without_copies(run, split, found.without_copies)
 
 
 def _scoring(run: Run, good_iou: float | None) -> TrainConfig:
@@ -146,9 +189,16 @@ def _fitted_on_val(run: Run) -> dict[str, float]:
 
 
 def _choose(
-    predictor: Predictor, run: Run, split: SplitName, data: Dataset | Path | str | None, root: Path | str | None
+    predictor: Predictor,
+    run: Run,
+    split: SplitName,
+    data: Dataset | Path | str | None,
+    root: Path | str | None,
+    *,
+    copies: bool,
+    report: Reporter,
 ) -> _Chosen:
-    """The samples that are asked for, in the network's classes and size."""
+    """The samples that are asked for, in the network's classes and size; with `copies`, the training images too."""
     artifact = predictor.artifact
     dataset, own = _dataset(run, data, root)
     if dataset.task != artifact.task:
@@ -160,12 +210,17 @@ def _choose(
     if name not in dataset.splits:
         expected = ", ".join(dataset.splits)
         raise DataError(f"the data set has no split `{split}`", where=dataset.name, got=split, expected=expected)
+    if copies and own and name == "train":
+        raise ConfigError("copies of training images are asked for, and these are the training images", got=name)
     policy = artifact.preprocess.size
     skip = run.config.data.skip_unreadable if own else 0
     packed = pack(dataset, policy, cache=default_cache(), splits=[name], skip_unreadable=skip)[name]
     samples = match_classes(packed, dataset.classes, artifact.classes)
     notes = [*dataset.notes, *packed.notes, size_note(np.asarray(samples.sizes), policy)]
-    if not own:
+    trained = None
+    if copies:
+        trained = required_training_samples(run, policy, root, dataset=dataset if own else None, report=report)
+    elif not own:
         notes.append(copies_note(run, samples, policy, root))
     if samples.images.shape[1] != artifact.preprocess.channels:
         notes.append(
@@ -178,6 +233,7 @@ def _choose(
         split="all" if undivided else name,
         own=own,
         samples=samples,
+        trained=trained,
         notes=tuple(note for note in notes if note),
     )
 

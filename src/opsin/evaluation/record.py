@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.evaluation.scoring import SplitScores
+from opsin.evaluation.scoring import SplitScores, WithoutCopies
 from opsin.ops.resize import fit_image
 from opsin.runs import Run
 from opsin.tasks import get_task
@@ -27,7 +27,8 @@ def record_split(
 ) -> None:
     """Write scores.json, predictions.npz and gallery.npz anew with `split` in them; other splits stay as they are.
 
-    The scores come last: a run whose scores name a split has its predictions too.
+    The scores come last: a run whose scores name a split has its predictions too. Scores without copies of training
+    images stay when they were not asked for anew: the network and the data are still the same.
 
     Args:
         run: where.
@@ -43,12 +44,19 @@ def record_split(
     run.write_arrays("predictions.npz", others | own)
     gallery = {key: value for key, value in run.gallery().items() if key != f"mistakes_{split}"}
     run.write_arrays("gallery.npz", gallery | split_pictures(task, split, found, predictions, targets, images))
-    entry: dict[str, Any] = found.to_json()
+    earlier = run.results.get(split, {})
+    entry: dict[str, Any] = {key: earlier[key] for key in ("without_copies",) if key in earlier} | found.to_json()
     if split == "test":
         entry["opened"] = run.test_openings
         if run.summary:
             run.write("summary.json", run.summary | {"test_openings": run.test_openings})
     run.write("scores.json", run.results | {split: entry})
+
+
+def record_without_copies(run: Run, split: SplitName, found: WithoutCopies) -> None:
+    """Write scores.json anew with the scores of `split` without copies of training images; the rest stays as it is."""
+    results = run.results
+    run.write("scores.json", results | {split: results[split] | {"without_copies": found.to_json()}})
 
 
 def split_pictures(

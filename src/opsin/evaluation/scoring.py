@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from opsin.evaluation.copies import Copies
 from opsin.tasks.base import Arrays, Targets, Task
 from opsin.types import Score, number_of, plain_number, scores_to_json
+
+
+@dataclass(frozen=True, kw_only=True)
+class WithoutCopies:
+    """Scores of the samples that have no copy among the training images.
+
+    `n`: those samples. `exact`: how many others have an equal training image. `near`: how many further ones have one
+    that shows the same shot; None where near copies were not searched.
+    """
+
+    n: int
+    exact: int
+    near: int | None
+    scores: Mapping[str, Score]
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON; None for undefined."""
+        return {"n": self.n, "exact": self.exact, "near": self.near, "scores": scores_to_json(self.scores)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,21 +35,24 @@ class SplitScores:
     """Scores of one split.
 
     `n`: samples. `details`: plain JSON for the report. `fitted`: what was fitted on val (NaN: nothing was best).
+    `without_copies`: scores without copies of training images; None where they were not looked for.
     """
 
     n: int
     scores: Mapping[str, Score]
     details: Mapping[str, Any]
     fitted: Mapping[str, float]
+    without_copies: WithoutCopies | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The entry of scores.json; None for undefined."""
-        return {
+        plain = {
             "n": self.n,
             "scores": scores_to_json(self.scores),
             "details": dict(self.details),
             "fitted": {key: plain_number(value) for key, value in self.fitted.items()},
         }
+        return plain if self.without_copies is None else plain | {"without_copies": self.without_copies.to_json()}
 
 
 def evaluate_predictions(
@@ -59,6 +82,38 @@ def evaluate_predictions(
         details=task.details(predictions, targets, classes, fitted=fitted),
         fitted=fitted,
     )
+
+
+def scores_without_copies(
+    task: Task,
+    predictions: Arrays,
+    targets: Targets,
+    classes: Sequence[str],
+    copies: Copies,
+    scores: Mapping[str, Score],
+) -> WithoutCopies:
+    """Score again, without the samples that were trained on.
+
+    Args:
+        task: whose scores.
+        predictions: arrays of N rows.
+        targets: N targets.
+        classes: K names.
+        copies: which of the N samples are copies.
+        scores: those of all N samples; where all are copies, each of them is undefined.
+
+    Raises:
+        DataError: predictions and targets do not match, or are out of range.
+    """
+    rows = copies.others
+    if len(rows) == len(targets):
+        kept = scores
+    elif len(rows):
+        kept = task.scores({key: array[rows] for key, array in predictions.items()}, targets.take(rows), classes)
+    else:
+        kept = dict.fromkeys(scores, Score(math.nan))
+    near = None if copies.near is None else int(copies.near.sum())
+    return WithoutCopies(n=len(rows), exact=int(copies.exact.sum()), near=near, scores=kept)
 
 
 def fitted_from_json(entry: Mapping[str, float | None]) -> dict[str, float]:

@@ -91,7 +91,28 @@ def scores(view: View) -> Markup | None:
     cells = {key: [_cell(key, result, view.results, kinds) for result in view.results] for key in keys}
     good_iou = view.config["train"]["good_iou"]
     rows = [(kind.title, kind.words.format(good_iou=good_iou), cells[key]) for key, kind in kinds.items()]
-    return render("scores.html", {"results": view.results, "rows": rows, "openings": openings(view)})
+    values = {"results": view.results, "rows": rows, "openings": openings(view), "copies": _copies(view, kinds)}
+    return render("scores.html", values)
+
+
+def _copies(view: View, kinds: Mapping[str, ScoreKind]) -> list[Mapping[str, Any]]:
+    """Of each split where copies in train were looked for: its scores on all samples and on those without a copy.
+
+    Each row is a title with two pairs of words, value and interval; the main score comes first.
+    """
+    blocks: list[Mapping[str, Any]] = []
+    for result in view.results:
+        without = result.without_copies
+        if without is None:
+            continue
+        keys = sorted(result.scores, key=lambda key: key != view.main_score)
+        pairs = {key: (result.scores[key], without.scores[key]) for key in keys if key in without.scores}
+        rows = [
+            (kinds[key].title, [score_words(score, share=kinds[key].share) for score in pair])
+            for key, pair in pairs.items()
+        ]
+        blocks.append({"result": result, "without": without, "rows": rows})
+    return blocks
 
 
 def _cell(

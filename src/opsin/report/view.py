@@ -17,11 +17,24 @@ from opsin.types import Score
 
 
 @dataclass(frozen=True, kw_only=True)
+class WithoutCopies:
+    """A split's scores by name over the `num_samples` that have no copy in train.
+
+    `exact` is how many others have an equal image there, `near` how many more one of the same shot; None: not searched.
+    """
+
+    num_samples: int
+    exact: int
+    near: int | None
+    scores: Mapping[str, Score]
+
+
+@dataclass(frozen=True, kw_only=True)
 class SplitResult:
     """The scores of one split.
 
     Fields: `scores` by name, `details` as the task wrote them (plain JSON), `opened` how often a sealed split was
-    looked at, `num_samples` what was scored.
+    looked at, `num_samples` what was scored, `without_copies` where copies in train were looked for.
     """
 
     name: str
@@ -29,6 +42,7 @@ class SplitResult:
     scores: Mapping[str, Score]
     details: Mapping[str, Any]
     opened: int
+    without_copies: WithoutCopies | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +144,19 @@ def _results(scores: Mapping[str, Any]) -> tuple[SplitResult, ...]:
             scores={key: to_score(value) for key, value in scores[name].get("scores", {}).items()},
             details=scores[name].get("details", {}),
             opened=int(scores[name].get("opened", 0)),
+            without_copies=_without_copies(scores[name].get("without_copies")),
         )
         for name in order
+    )
+
+
+def _without_copies(entry: Mapping[str, Any] | None) -> WithoutCopies | None:
+    if entry is None:
+        return None
+    near = entry.get("near")
+    return WithoutCopies(
+        num_samples=int(entry.get("n", 0)),
+        exact=int(entry.get("exact", 0)),
+        near=None if near is None else int(near),
+        scores={key: to_score(value) for key, value in entry.get("scores", {}).items()},
     )

@@ -69,6 +69,16 @@ class Targets:
             image_size=(int(height), int(width)),
         )
 
+    def take(self, rows: NDArray[np.int64]) -> Targets:
+        """The targets of these numbers, in this order."""
+        return Targets(
+            ids=[self.ids[i] for i in rows],
+            labels=None if self.labels is None else self.labels[rows],
+            boxes=None if self.boxes is None else self.boxes[rows],
+            masks=None if self.masks is None else self.masks[rows],
+            image_size=self.image_size,
+        )
+
     def arrays(self) -> Arrays:
         """The targets as predictions.npz keeps them: ids, labels, true_boxes, true_masks.
 
