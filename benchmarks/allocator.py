@@ -1,4 +1,4 @@
-"""What a warm allocator is worth: images/s of training steps with and without `keep_memory_warm`.
+"""What it is worth to keep freed memory: images/s of training steps with `keep_memory` ("warm") and without ("cold").
 
 Each side runs in a process of its own, in turns, so that neither inherits the other's heap. Prints the ratio.
 
@@ -17,9 +17,8 @@ import sys, time, torch
 from opsin.models.layers import seeded
 from opsin.models.registry import ModelSpec, build_network, resolve_options
 from opsin.config import ModelConfig
-from opsin.training.machine import keep_memory_warm
-if sys.argv[1] == "warm":
-    keep_memory_warm()
+from opsin.training.machine import set_allocator
+set_allocator(keep_memory=sys.argv[1] == "warm")
 spec = ModelSpec(name="small", channels=3, height=32, width=32, options=resolve_options("small", ModelConfig()))
 network = build_network(spec, {"logits": 10}, seed=0).to(memory_format=torch.channels_last)
 images = torch.randn(500, 3, 32, 32).contiguous(memory_format=torch.channels_last)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -99,6 +100,14 @@ def test_what_exists_at_the_peak_adds_up_and_grows_with_the_batch() -> None:
     assert large.parts["activations"] == pytest.approx(4 * small.parts["activations"], rel=0.01)
 
 
+def test_without_kept_memory_only_what_lives_is_counted() -> None:
+    kept, back = (memory_of(request(batch=32, keep_memory=keep)) for keep in (True, False))
+    assert (kept.live_bytes, kept.kept_bytes) == (back.live_bytes, back.kept_bytes)
+    assert kept.training_bytes == kept.kept_bytes == kept.live_bytes + kept.parts["fragments"]
+    assert back.training_bytes == back.most_bytes == back.live_bytes == sum(back.at_peak.values())
+    assert back.live_bytes < kept.kept_bytes < kept.most_bytes
+
+
 def test_parts_of_a_batch_and_bfloat16_need_less() -> None:
     whole = memory_of(request(batch=32)).training_bytes
     assert memory_of(request(batch=32, accumulate=4)).training_bytes < whole / 2
@@ -113,7 +122,10 @@ def test_remedies_are_ranked_by_what_they_save() -> None:
     assert saved == sorted(saved, reverse=True)
     assert all(remedy.fits == (remedy.training_bytes <= whole // 3) for remedy in found)
     names = " ".join(remedy.name for remedy in found)
-    assert all(name in names for name in ("parts", "bfloat16", "input of 8x8", "half the filters", "two devices"))
+    assert all(
+        name in names
+        for name in ("--no-keep-memory", "parts", "bfloat16", "input of 8x8", "half the filters", "two devices")
+    )
 
 
 def test_fitting_keeps_the_network_and_the_batch() -> None:
@@ -123,6 +135,22 @@ def test_fitting_keeps_the_network_and_the_batch() -> None:
     assert (fitted.spec, fitted.batch) == (needed.spec, needed.batch)
     assert fitted.accumulate > 1
     assert memory_of(fitted).training_bytes <= limit
+
+
+def test_fitting_gives_freed_memory_back_before_anything_else() -> None:
+    needed = request(batch=64)
+    memory = memory_of(needed)
+    assert fit(needed, memory.live_bytes) == replace(needed, keep_memory=False)
+    assert fit(needed, memory.most_bytes) == needed
+
+
+def test_the_remedy_that_gives_memory_back_leads_to_what_must_exist() -> None:
+    needed = request(batch=64)
+    memory = memory_of(needed)
+    found = remedies(needed, training_bytes=memory.training_bytes, limit=memory.live_bytes)
+    back = next(remedy for remedy in found if remedy.settings == {"keep_memory": False})
+    assert (back.training_bytes, back.fits) == (memory.live_bytes, True)
+    assert back.saves_bytes == memory.parts["fragments"]
 
 
 def test_what_cannot_fit_is_said_so() -> None:
@@ -161,9 +189,15 @@ def test_the_command_prints_the_promised_keys(capsys: pytest.CaptureFixture[str]
     assert {"parameters", "trainable", "flops", "memory", "layers"} <= found.keys()
     assert {"inference_bytes", "training_bytes", "parts"} <= found["memory"].keys()
     assert found["flops"] == 2 * (16 * 16 * 4 * 27 + 8 * 8 * 8 * 36 + 128 * 10)
+    assert found["memory"]["live_bytes"] < found["memory"]["kept_bytes"] == found["memory"]["training_bytes"]
     assert main([*arguments, "--memory", "16GB"]) == 0
     printed = capsys.readouterr().out
-    assert all(word in printed for word in ("gradients", "workspace", "it fits into 16.00 GB"))
+    assert all(
+        word in printed for word in ("gradients", "workspace", "it fits into 16.00 GB", "must exist", "more: at least")
+    )
+    assert main([*arguments, "--no-keep-memory", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["memory"]["training_bytes"] == found["memory"]["live_bytes"]
 
 
 def test_the_command_refuses_what_cannot_be(capsys: pytest.CaptureFixture[str]) -> None:

@@ -166,6 +166,11 @@ def test_recomputed_activations_change_nothing(quick_run: Quick) -> None:
     assert same(weights(quick_run("kept")), weights(quick_run("recomputed", checkpoint_activations=True)))
 
 
+def test_giving_freed_memory_back_changes_no_bit_of_the_weights(quick_run: Quick) -> None:
+    kept, back = (quick_run(f"keep-{keep}", epochs=1, keep_memory=keep) for keep in (True, False))
+    assert same(weights(kept), weights(back))
+
+
 def test_a_budget_in_minutes_ends_the_run_with_the_rate_near_zero(quick_run: Quick) -> None:
     run = quick_run("budget", epochs=10_000, minutes=0.02)
     assert run.summary["stopped"] == "minutes"

@@ -28,6 +28,9 @@ def plan(
     optimizer: OptimizerName | None = None,
     precision: PrecisionName | None = None,
     checkpoint_activations: bool | None = None,
+    keep_memory: Annotated[
+        bool | None, Parameter(help="Whether training lets the C allocator keep freed memory.")
+    ] = None,
     memory: Annotated[
         str | None, Parameter(help="Memory that there is, e.g. 4GB; remedies if it is too little.")
     ] = None,
@@ -65,6 +68,7 @@ def plan(
         optimizer=optimizer,
         precision=precision,
         checkpoint_activations=checkpoint_activations,
+        keep_memory=keep_memory,
         out=out,
     )
     limit = parse_bytes(memory) if memory else None
@@ -114,13 +118,33 @@ def memory_lines(plan: Plan) -> list[str]:
         f"{layers.multiply_adds:,} multiply-adds for one image",
         f"to predict one image {size(memory.inference_bytes)} (weights and two live layers); "
         f"as run, {request.part} at once: {size(memory.inference_as_run_bytes)}",
-        f"to train on {request.batch}{parts} with {request.optimizer}{half}: {size(memory.training_bytes)} at the peak",
+        f"to train on {request.batch}{parts} with {request.optimizer}{half}: "
+        f"{size(memory.live_bytes)} must exist at the peak",
+        *allocator_lines(plan),
     ]
     found += [f"  {part:<12} {size(value):>10}" for part, value in memory.parts.items()]
     if sum(memory.parts.values()) > memory.training_bytes:
         found.append("  (not all of them exist at the same time)")
     counted = size(memory.textbook_bytes)
     return [*found, f"counting activations, inputs and weights alone: {counted}"]
+
+
+def allocator_lines(plan: Plan) -> list[str]:
+    """What the process holds beyond what must exist, in both modes of the C allocator."""
+    from opsin.plan.memory import MOST_KEPT
+
+    memory = plan.memory
+    more = f"at least {size(memory.kept_bytes)} ({size(memory.kept_bytes - memory.live_bytes)} of it fragments)"
+    measured = f"up to {MOST_KEPT} times what must exist was measured"
+    if plan.request.keep_memory:
+        return [
+            f"  by default the process keeps freed memory and holds more: {more}; {measured}",
+            "  with --no-keep-memory, about a tenth slower, it holds what must exist",
+        ]
+    return [
+        "  with --no-keep-memory the process holds that",
+        f"  by default, about a tenth faster, it holds more: {more}; {measured}",
+    ]
 
 
 def time_lines(plan: Plan) -> list[str]:
@@ -145,8 +169,12 @@ def fit_lines(plan: Plan) -> list[str]:
     if plan.fits:
         settings = f"--batch-size {request.batch} --accumulate {request.accumulate} --precision {request.precision}"
         settings += " --checkpoint-activations" if request.checkpoint_activations else ""
-        return [f"it fits into {size(plan.limit)} ({besides}); `opsin train` with {settings}"]
-    found = [f"it does not fit into {size(plan.limit)} ({besides}). What saves most on this network:"]
+        settings += "" if request.keep_memory else " --no-keep-memory"
+        found = [f"it fits into {size(plan.limit)} ({besides}); `opsin train` with {settings}"]
+        doubt = f"that is by the lower bound; to be sure add --no-keep-memory, or have {size(plan.memory.most_bytes)}"
+        return found if plan.fits_surely else [*found, doubt]
+    bounds = " (without --no-keep-memory lower bounds)" if request.keep_memory else ""
+    found = [f"it does not fit into {size(plan.limit)} ({besides}). What saves most on this network{bounds}:"]
     for remedy in plan.remedies:
         enough = "enough" if remedy.fits else "not enough"
         saves, needs = size(remedy.saves_bytes), size(remedy.training_bytes)

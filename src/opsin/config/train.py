@@ -82,6 +82,9 @@ class TrainConfig:
         torch.compile: half a minute at the start, and on CPUs seldom faster.
     checkpoint_activations
         Recompute activations in the backward pass to save memory.
+    keep_memory
+        Let the C allocator keep freed memory (Linux): about a tenth faster, up to half as much memory again. No number
+        of the results depends on it.
     checkpoint_minutes
         Minutes between checkpoints inside an epoch. At the end of an epoch there is one too, if the last is older than
         20 seconds.
@@ -125,6 +128,7 @@ class TrainConfig:
     channels_last: bool | None = None
     compile: bool = False
     checkpoint_activations: bool = False
+    keep_memory: bool = True
     checkpoint_minutes: float = 5.0
     device: str = "auto"
     threads: int = 0

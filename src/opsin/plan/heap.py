@@ -1,7 +1,8 @@
 """The heap under a training: where a C library would lay each block, so that holes nothing fits into are counted.
 
-Training keeps freed memory (`opsin.training.machine.keep_memory_warm`), so the process holds all memory up to the
-highest block that it ever had. That is more than what lives at one time: a hole serves only what is not larger.
+Training keeps freed memory by default (`opsin.training.machine.set_allocator`), so the process holds all memory up to
+the highest block that it ever had. That is more than what lives at one time: a hole serves only what is not larger. A
+real process holds more still, since small blocks lie between the large ones: this is a lower bound.
 """
 
 from __future__ import annotations

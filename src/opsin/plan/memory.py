@@ -19,6 +19,8 @@ BYTES = 4
 """Of one weight, gradient or optimizer state: all are kept in float32."""
 LOADED_BYTES = 1 + 1 + 4
 """Of one number of an image: in the batch that is trained on, in the one that is gathered, in the augmented one."""
+MOST_KEPT = 1.6
+"""Most that a training which keeps freed memory was measured to hold, over what must exist (docs/results.md)."""
 IN_PLACE = ("ReLU", "BatchNorm2d", "BatchNorm1d", "Dropout", "Dropout2d", "Flatten")
 """Layers that the textbook's count lets work in the memory of their input."""
 
@@ -31,10 +33,13 @@ class Memory:
         inference_bytes: to predict one image: the weights, and the inputs and outputs of the one layer where they are
             largest ("two live layers"); activations, norms and dropout work in place.
         inference_as_run_bytes: the same for a whole batch as our code runs it.
-        training_bytes: peak of a training step.
+        live_bytes: what must exist at the peak of a training step; with `keep_memory` off the process holds no more.
+        kept_bytes: what it holds at least with `keep_memory` on: that, and fragments.
+        training_bytes: the one of these two that the request asks for.
+        most_bytes: what it was never measured to exceed: `live_bytes`, or `MOST_KEPT` times that with `keep_memory`.
         parts: sizes of weights, gradients, optimizer, inputs, activations (saved for the backward pass), loader
             (uint8 batches, and the one that was augmented), workspace (temporary, at the peak) and fragments (freed
-            memory in holes that nothing fits into). Not all of them exist at once.
+            memory in holes that nothing fits into; none where it is given back). Not all of them exist at once.
         at_peak: what exists at the peak; adds up to `training_bytes`.
         textbook_bytes: weights, and inputs and outputs of all layers of a batch; layers of `IN_PLACE` in place.
         saved: bytes of activations that each layer leaves for the backward pass.
@@ -42,7 +47,10 @@ class Memory:
 
     inference_bytes: int
     inference_as_run_bytes: int
+    live_bytes: int
+    kept_bytes: int
     training_bytes: int
+    most_bytes: int
     parts: Mapping[str, int]
     at_peak: Mapping[str, int]
     textbook_bytes: int
@@ -53,7 +61,10 @@ class Memory:
         return {
             "inference_bytes": self.inference_bytes,
             "inference_as_run_bytes": self.inference_as_run_bytes,
+            "live_bytes": self.live_bytes,
+            "kept_bytes": self.kept_bytes,
             "training_bytes": self.training_bytes,
+            "most_bytes": self.most_bytes,
             "activations_inputs_weights_bytes": self.textbook_bytes,
             "parts": dict(self.parts),
             "at_peak": dict(self.at_peak),
@@ -77,7 +88,8 @@ def memory_of(request: Request, layers: LayerTable | None = None) -> Memory:
     """
     layers = layers or table_of(request)
     trained = train_twice(request)
-    at_peak = trained.at_peak
+    live = sum(trained.at_peak.values())
+    fragments = trained.fragments if request.keep_memory else 0
     weights = BYTES * layers.parameters
     numbers = request.spec.channels * request.spec.height * request.spec.width
     parts = {
@@ -87,15 +99,18 @@ def memory_of(request: Request, layers: LayerTable | None = None) -> Memory:
         "inputs": trained.inputs,
         "activations": trained.activations,
         "loader": LOADED_BYTES * request.batch * numbers,
-        "workspace": at_peak.get("workspace", 0),
-        "fragments": at_peak["fragments"],
+        "workspace": trained.at_peak.get("workspace", 0),
+        "fragments": fragments,
     }
     return Memory(
         inference_bytes=weights + BYTES * _two_live_layers(layers),
         inference_as_run_bytes=inference_peak(request),
-        training_bytes=sum(at_peak.values()),
+        live_bytes=live,
+        kept_bytes=live + trained.fragments,
+        training_bytes=live + fragments,
+        most_bytes=round(MOST_KEPT * live) if request.keep_memory else live,
         parts=parts,
-        at_peak=at_peak,
+        at_peak={**trained.at_peak, "fragments": fragments} if request.keep_memory else trained.at_peak,
         textbook_bytes=weights + BYTES * request.batch * _layer_numbers(layers),
         saved=trained.saved,
     )

@@ -38,14 +38,16 @@ class Trained:
     """What two training steps allocate, in bytes.
 
     Attributes:
-        at_peak: what lives when most does, by kind, and "fragments": what the process holds beyond that, because
-            freed memory lies in holes that nothing fits into.
+        at_peak: what lives when most does, by kind.
+        fragments: what a process that keeps freed memory holds beyond that at least, because it lies in holes that
+            nothing fits into.
         inputs, activations: of the forward pass, at its end.
         gradients: of all weights.
         saved: activations by the layer that left them.
     """
 
     at_peak: Mapping[str, int]
+    fragments: int
     inputs: int
     activations: int
     gradients: int
@@ -72,8 +74,8 @@ def train_twice(request: Request) -> Trained:
         for _ in range(2):
             training.step()
         at_peak = {kind: size for kind, size in ledger.at_peak.items() if size}
-        at_peak["fragments"] = max(0, ledger.heap.resident - ledger.peak)
-    return Trained(at_peak=at_peak, **training.sizes, saved=training.saved)
+        fragments = max(0, ledger.heap.resident - ledger.peak)
+    return Trained(at_peak=at_peak, fragments=fragments, **training.sizes, saved=training.saved)
 
 
 def optimizer_copies(request: Request) -> tuple[int, int]:

@@ -45,6 +45,11 @@ class Plan:
         """Whether training fits into `limit`; None without a limit."""
         return None if self.limit is None else self.memory.training_bytes + self.process_bytes <= self.limit
 
+    @property
+    def fits_surely(self) -> bool | None:
+        """Whether it fits by all that was measured: `training_bytes` is a lower bound where freed memory is kept."""
+        return None if self.limit is None else self.memory.most_bytes + self.process_bytes <= self.limit
+
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values. `flops` count a multiplication and an addition as two, for one image forward."""
         request, layers = self.request, self.layers
@@ -58,12 +63,14 @@ class Plan:
             "optimizer": request.optimizer,
             "precision": request.precision,
             "checkpoint_activations": request.checkpoint_activations,
+            "keep_memory": request.keep_memory,
             "parameters": layers.parameters,
             "trainable": layers.trainable,
             "multiply_adds": layers.multiply_adds,
             "flops": 2 * layers.multiply_adds,
             "memory": self.memory.to_dict() | {"process_bytes": self.process_bytes, "limit_bytes": self.limit},
             "fits": self.fits,
+            "fits_surely": self.fits_surely,
             "remedies": [asdict(remedy) for remedy in self.remedies],
             "time": time,
             "layers": layer_dicts(self),
@@ -207,4 +214,5 @@ def _request_of_run(run: Run) -> Request:
         momentum=settings.momentum,
         precision="float32" if settings.precision == "auto" else settings.precision,
         checkpoint_activations=settings.checkpoint_activations,
+        keep_memory=settings.keep_memory,
     )

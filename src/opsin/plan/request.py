@@ -19,7 +19,8 @@ class Request:
     """What is planned: a network, and how it is trained.
 
     `num_outputs`: length of the logits; 0 plans the backbone without its head. `batch`: images in a step of the
-    optimizer, in `accumulate` parts. `precision`: of the forward and backward passes.
+    optimizer, in `accumulate` parts. `precision`: of the forward and backward passes. `keep_memory`: whether the C
+    allocator keeps freed memory, as training lets it by default.
     """
 
     spec: ModelSpec
@@ -30,6 +31,7 @@ class Request:
     momentum: float = 0.9
     precision: str = "float32"
     checkpoint_activations: bool = False
+    keep_memory: bool = True
 
     @property
     def part(self) -> int:

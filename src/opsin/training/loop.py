@@ -237,6 +237,8 @@ class Trainer:
                 self.optimizer.zero_grad(set_to_none=True)
                 self.state.accumulate = parts
                 message = f"out of memory: from here on each batch is cut into {parts} parts, gradients added up"
+                if self.settings.keep_memory and self.device.type == "cpu":
+                    message += "; with --no-keep-memory more fits, at the same numbers"
                 self.report.message(message)
                 self.run.event("memory_guard", step=self.state.step, message=message)
             else:

@@ -9,7 +9,6 @@ import resource
 import sys
 import time
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,17 @@ import opsin
 from opsin.config import TrainConfig
 from opsin.devices import pick_device
 
-M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
-TOP_PAD_BYTES = 256 << 20
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -2, -3, -4
+KEEPING = ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1), (M_TOP_PAD, 256 << 20))
+"""All blocks on one heap, which never shrinks and grows in large pieces."""
+GIVING_BACK = (
+    (M_MMAP_MAX, 65_536),
+    (M_MMAP_THRESHOLD, 1 << 20),
+    (M_TRIM_THRESHOLD, 128 << 10),
+    (M_TOP_PAD, 128 << 10),
+)
+"""Blocks from 1 MiB on are mapped by themselves and unmapped when they are freed; the rest as glibc has it at first.
+Set by hand, the threshold stays: glibc would otherwise raise it to the size of the largest block that was freed."""
 
 
 def prepare(config: TrainConfig) -> torch.device:
@@ -33,25 +41,32 @@ def prepare(config: TrainConfig) -> torch.device:
         torch.set_num_threads(config.threads)
     device = pick_device(config.device)
     if device.type == "cpu":
-        keep_memory_warm()
+        set_allocator(keep_memory=config.keep_memory)
     return device
 
 
-@cache
-def keep_memory_warm() -> bool:
-    """Let the C allocator keep freed memory instead of giving it back to the kernel after every step.
+def set_allocator(*, keep_memory: bool) -> bool:
+    """Let the C allocator of this process keep freed memory, or give it back to the kernel at once.
 
-    Large activations are otherwise mapped anew, page by page, at each step: that costs our small network 10 to 16 %
-    of its images per second on two cores (`benchmarks/allocator.py`). True where the allocator took the advice
-    (glibc).
+    Given back, large activations are mapped anew, page by page, at each step, which costs time
+    (`benchmarks/allocator.py`). Kept, they lie on one heap with holes that nothing fits into, so the process holds more
+    than what lives (`benchmarks/memory.py`). Holes that were kept before are used again when the mode changes, so it is
+    to be set before the first training of a process.
+
+    Returns:
+        Whether the allocator took the advice: glibc does; others are as they are.
+
+    Source: mallopt(3), https://man7.org/linux/man-pages/man3/mallopt.3.html
     """
     if not sys.platform.startswith("linux"):
         return False
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is None:
+    library = ctypes.CDLL(None)
+    if not hasattr(library, "mallopt"):
         return False
-    settings = ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1), (M_TOP_PAD, TOP_PAD_BYTES))
-    return all(mallopt(option, value) == 1 for option, value in settings)
+    taken = [library.mallopt(option, value) == 1 for option, value in (KEEPING if keep_memory else GIVING_BACK)]
+    if not keep_memory:
+        library.malloc_trim(0)  # what was kept so far
+    return all(taken)
 
 
 def describe(device: torch.device) -> dict[str, Any]:
