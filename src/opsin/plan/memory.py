@@ -19,7 +19,7 @@ BYTES = 4
 """Of one weight, gradient or optimizer state: all are kept in float32."""
 LOADED_BYTES = 1 + 1 + 4
 """Of one number of an image: in the batch that is trained on, in the one that is gathered, in the augmented one."""
-MOST_KEPT = 1.6
+MOST_KEPT = 2.1
 """Most that a training which keeps freed memory was measured to hold, over what must exist (docs/results.md)."""
 IN_PLACE = ("ReLU", "BatchNorm2d", "BatchNorm1d", "Dropout", "Dropout2d", "Flatten")
 """Layers that the textbook's count lets work in the memory of their input."""
