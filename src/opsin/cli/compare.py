@@ -42,18 +42,24 @@ def compare(
 
 def show(found: Comparison) -> None:
     """Print the groups and the pairs as tables."""
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     console = Console(highlight=False, soft_wrap=True)
-    groups = Table(title=f"{found.score} on {found.samples:,} samples of {found.split}", title_justify="left")
-    for heading in ("runs", "seeds", found.score, "95 % interval", "of", "parameters", "Mflop an image", "seconds"):
-        groups.add_column(heading, justify="left" if heading in ("runs", "of") else "right", overflow="fold")
+    title = f"{found.score} on {found.samples:,} samples of {found.split}"
+    over = " and ".join(sorted({group.interval for group in found.groups}))
+    caption = f"95 % intervals over {over}; Mflop to predict one image"
+    groups = Table(title=title, caption=caption, title_justify="left", caption_justify="left", box=SIMPLE_HEAD)
+    groups.add_column("runs", overflow="fold")
+    for heading in ("seeds", found.score, "parameters", "Mflop", "seconds"):
+        groups.add_column(heading, justify="right", no_wrap=True)
     for group in found.groups:
-        interval = f"{group.low:.4f} to {group.high:.4f}"
+        score = f"{group.score:.4f} [{group.low:.4f}, {group.high:.4f}]"
         seconds = "n/a" if math.isnan(group.seconds) else f"{group.seconds:,.1f}"
-        costs = (f"{group.parameters:,}", f"{group.flops / 1e6:,.1f}", seconds)
-        groups.add_row(group.name, str(len(group.runs)), f"{group.score:.4f}", interval, group.interval, *costs)
+        costs = (f"{group.parameters:,}", f"{group.flops / 1e6:,.2f}", seconds)
+        groups.add_row(escape(group.name), str(len(group.runs)), escape(score), *costs)
     console.print(groups)
     for pair in found.pairs:
         seeds = "" if pair.p_seeds is None else f", over seeds {pair.p_seeds:.2g}"
