@@ -47,14 +47,17 @@ def conv(
 
 def show(bench: ConvBench) -> None:
     """Print the times as a table, then what is to be said about them."""
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("device", "precision", "format", "batch", "ms a call", "quartiles", "images/s", "Gflop/s", "launch")
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for heading in ("", "precision", "channels", "batch", "ms", "quartiles", "images/s", "Gflop/s"):
+        table.add_column(heading, no_wrap=True)
     for row in bench.results:
-        case = (row.device, row.precision, row.memory_format, str(row.batch))
+        case = (row.device, row.precision, row.memory_format.removeprefix("channels "), str(row.batch))
         if row.median_s is None or row.low_s is None or row.high_s is None:
-            table.add_row(row.device, row.precision, "both", str(row.batch), "skipped")
+            table.add_row(row.device, row.precision, "both", str(row.batch), "", "skipped")
             continue
         table.add_row(
             *case,
@@ -62,7 +65,6 @@ def show(bench: ConvBench) -> None:
             f"{1e3 * row.low_s:.3g} to {1e3 * row.high_s:.3g}",
             f"{row.images_per_second:,.0f}",
             f"{(row.flops_per_second or 0) / 1e9:.1f}",
-            f"{100 * (row.launch_share or 0):.2g} %",
         )
     console = Console(highlight=False, soft_wrap=True)
     console.print(table)

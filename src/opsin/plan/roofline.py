@@ -30,7 +30,7 @@ def draw_roofline(bench: ConvBench, path: Path) -> None:
             xlabel="arithmetic intensity (operations for each byte moved)", ylabel="billions of operations per second"
         )
         left.set_title("Roofline: how near each convolution comes to what the device can do")
-        left.legend(loc="lower right", fontsize=8)
+        left.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2, fontsize=8)
         _draw_times(right, timed)
         figure.suptitle("Convolution of 32 filters 7x7x3: speed by batch size, memory format and precision")
 
