@@ -9,11 +9,12 @@ import pytest
 from PIL import Image
 
 from opsin.config import DataConfig
+from opsin.data import samples
 from opsin.data.catalogue import CAMVID_CLASSES, VOC_CLASSES
 from opsin.data.load import load
 from opsin.data.pack import pack
 from opsin.errors import AnnotationError, ConfigError, DataError, ImageError
-from opsin.io.images import encode_mask, read_mask
+from opsin.io.images import encode_mask, read_image, read_mask
 from opsin.ops.mask_pictures import palette
 from opsin.types import VOID, SizePolicy
 
@@ -200,6 +201,14 @@ def test_masks_are_packed_by_nearest_pixel_so_that_no_new_class_appears(tmp_path
     masks = pack(found, SizePolicy(height=5, width=7))["train"].masks
     assert masks.shape == (3, 5, 7)
     assert set(np.unique(masks)) <= {0, 15, VOID}
+
+
+def test_packing_decodes_each_photo_once(tmp_path, monkeypatch):
+    found = load(make_voc(tmp_path, values=(0, 15, VOID)))
+    decoded = []
+    monkeypatch.setattr(samples, "read_image", lambda path: decoded.append(path.name) or read_image(path))
+    pack(found, SizePolicy(height=5, width=7))
+    assert sorted(decoded) == [f"2012_{s}{i}.jpg" for s in range(2) for i in range(3)]
 
 
 def test_the_cache_knows_masks_apart(tmp_path):

@@ -28,7 +28,7 @@ from opsin.data.found import Found
 from opsin.data.samples import HASHING_THREADS, Bytes, FileSource, Source
 from opsin.errors import AnnotationError, ConfigError, DataError, ImageError
 from opsin.io.files import natural_key, sha256_file
-from opsin.io.images import IMAGE_SUFFIXES, read_mask, turn_upright
+from opsin.io.images import IMAGE_SUFFIXES, DecodedImage, read_mask, turn_upright
 from opsin.io.tables import read_lines
 from opsin.types import SPLITS, VOID, SplitName
 
@@ -128,13 +128,13 @@ class MaskSource(FileSource):
                 digest.update(part.encode())
         return digest.hexdigest()
 
-    def mask(self, i: int) -> Bytes:
-        """uint8 `[H, W]` of sample `i`, as upright as its image.
+    def mask(self, i: int, image: DecodedImage | None = None) -> Bytes:
+        """uint8 `[H, W]` of sample `i`, as upright as its image, which is decoded here unless it is given.
 
         Raises:
             ImageError: it cannot be read, has another size than its image, or holds values that name no class.
         """
-        image, drawn = self.read(i), self.drawn[i]
+        image, drawn = image or self.read(i), self.drawn[i]
         height, width = (int(side) for side in image.pixels.shape[1:])
         stored = (width, height) if image.orientation >= 5 else (height, width)
         if isinstance(drawn, Path):

@@ -165,7 +165,8 @@ def _decode(source: Source, policy: SizePolicy, allocate: Callable[..., Any], ad
 
     def decode_one(i: int) -> None:
         try:
-            decoded, mask = source.read(i), source.mask(i)
+            decoded = source.read(i)
+            mask = source.mask(i, decoded)
         except InputError as error:
             failures.append((i, error.what))
             return

@@ -107,8 +107,14 @@ class Source(Protocol):
             InputError: the bytes cannot be decoded.
         """
 
-    def mask(self, i: int) -> Bytes | None:
-        """uint8 `[H, W]` of sample `i`, or None."""
+    def mask(self, i: int, image: DecodedImage | None = None) -> Bytes | None:
+        """uint8 `[H, W]` of sample `i`, or None.
+
+        `image` is what `read(i)` gave, where the caller has it already: it is not decoded again then.
+
+        Raises:
+            InputError: the mask cannot be read, or does not fit its image.
+        """
 
     def take(self, indices: Ints) -> Source:
         """The samples of these numbers, in this order."""
@@ -178,7 +184,7 @@ class ArraySource(Annotated):
         """Sample `i`; nothing is done to it."""
         return DecodedImage(pixels=self.images[i])
 
-    def mask(self, i: int) -> Bytes | None:
+    def mask(self, i: int, image: DecodedImage | None = None) -> Bytes | None:
         """uint8 `[H, W]` of sample `i`, or None."""
         return None if self.masks is None else self.masks[i]
 
@@ -235,7 +241,7 @@ class FileSource(Annotated):
         """
         return read_image(self.paths[i])
 
-    def mask(self, i: int) -> Bytes | None:
+    def mask(self, i: int, image: DecodedImage | None = None) -> Bytes | None:
         """None: files of class folders have no masks."""
         return None
 
