@@ -1,4 +1,4 @@
-"""The preprocessing contract: arithmetic, round trip, refusals, measuring against numpy; resizing of batches."""
+"""The preprocessing contract: arithmetic, round trip, refusals, measuring against numpy."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from torchvision.transforms import v2
 
 from opsin.batches import preprocess
 from opsin.batches.preprocess import Preprocess, measure
-from opsin.batches.resolution import resize_batch
 from opsin.data.samples import Samples
 from opsin.errors import ArtifactError, ConfigError, DataError
 from opsin.types import SizePolicy
@@ -155,22 +154,3 @@ def test_a_constant_channel_is_not_stretched():
 def test_images_that_cannot_be_measured_are_refused(shape):
     with pytest.raises(DataError):
         measure(make_samples(np.zeros(shape, dtype=np.uint8)), "unit", SIZE)
-
-
-@pytest.mark.parametrize("side", [8, 16, 32])
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
-def test_batches_are_resized_as_torchvision_resizes(side, dtype):
-    images = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 255
-    resized = resize_batch(images.to(dtype), side)
-    expected = v2.functional.resize(images.to(dtype).float(), [side, side], antialias=True)
-    assert resized.dtype == dtype
-    assert torch.allclose(resized.float(), expected, atol=1.01 if dtype == torch.uint8 else 1e-3)
-
-
-def test_a_batch_made_half_as_large_by_hand_keeps_flat_areas_and_means():
-    images = torch.tensor([[10.0, 10, 30, 30]] * 4).view(1, 1, 4, 4)
-    half = resize_batch(images, 2)[0, 0]
-    assert torch.allclose(half.mean(), torch.tensor(20.0))
-    assert torch.allclose(half[0], half[1])
-    # Triangles of width 4: weights 3/7, 3/7, 1/7 at the edge.
-    assert float(half[0, 0]) == pytest.approx(10 * 6 / 7 + 30 / 7)

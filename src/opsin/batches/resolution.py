@@ -2,26 +2,51 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from opsin.batches.batch import Batch
 
-def resize_batch(images: Tensor, side: int) -> Tensor:
-    """Images with both sides `side`, by bilinear interpolation that averages when it makes smaller (antialias).
 
-    For progressive resolution in training. Boxes and masks are not moved by it: a step of training scales its boxes.
+def resize_batch(batch: Batch, height: int) -> Batch:
+    """The batch with images `height` pixels high and their width in proportion; boxes and masks go with them.
+
     Image files go through `ops.resize`.
+    """
+    H, W = batch.images.shape[-2:]
+    if height == H:
+        return batch
+    width = max(1, round(W * height / H))
+    boxes, masks = batch.boxes, batch.masks
+    return replace(
+        batch,
+        images=resize_images(batch.images, height, width),
+        boxes=None if boxes is None else boxes * boxes.new_tensor([width / W, height / H] * 2),
+        masks=None if masks is None else resize_masks(masks, height, width),
+    )
+
+
+def resize_images(images: Tensor, height: int, width: int) -> Tensor:
+    """Images by bilinear interpolation that averages when it makes smaller (antialias).
 
     Args:
         images: uint8 or float32 [B, C, H, W]. uint8 is about four times as fast, and is rounded.
-        side: pixels, 1 or more.
+        height: pixels, 1 or more.
+        width: likewise.
 
     Returns:
-        [B, C, side, side] of the same dtype; `images` itself where it has that size already.
+        [B, C, height, width] of the same dtype; `images` itself where it has that size already.
     """
-    if images.shape[-2:] == (side, side):
+    if images.shape[-2:] == (height, width):
         return images
     if images.dtype == torch.uint8 and images.device.type != "cpu":
-        return resize_batch(images.to(torch.float32), side).round_().clamp_(0, 255).to(torch.uint8)
-    return functional.interpolate(images, size=(side, side), mode="bilinear", antialias=True, align_corners=False)
+        return resize_images(images.to(torch.float32), height, width).round_().clamp_(0, 255).to(torch.uint8)
+    return functional.interpolate(images, size=(height, width), mode="bilinear", antialias=True, align_corners=False)
+
+
+def resize_masks(masks: Tensor, height: int, width: int) -> Tensor:
+    """Masks uint8 [B, H, W] as [B, height, width]: each pixel takes the class under its centre, none is mixed."""
+    return functional.interpolate(masks[:, None], size=(height, width), mode="nearest-exact")[:, 0]

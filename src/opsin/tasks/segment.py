@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from opsin.config import MaskLossName, require
+from opsin.config import MaskLossName
 from opsin.errors import DataError
 from opsin.models.registry import ModelSpec, build_segmenter
 from opsin.ops import mask_losses
@@ -65,9 +65,7 @@ class Segment:
 
         Raises:
             DataError: the samples have no masks.
-            ConfigError: several resolutions, at which masks would not match their images.
         """
-        require(not config.resolutions, "resolutions", config.resolutions, "none: masks keep their one size")
         masks, weights = _masks(Targets.of(samples)), None
         if config.class_weights:
             counts = sum((np.bincount(m.ravel(), minlength=256) for m in masks), np.zeros(256, np.int64))

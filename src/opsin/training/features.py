@@ -54,7 +54,7 @@ class Features:
 class HeadStepper(Stepper):
     """A stepper whose batches are features: forward and backward pass through the heads alone."""
 
-    def _seen(self, batch: Batch, *, epoch: int, side: int | None) -> Batch:
+    def _seen(self, batch: Batch, *, epoch: int, height: int | None) -> Batch:
         return batch.to(self.device)
 
     def _outputs(self, images: Tensor) -> Mapping[str, Tensor]:

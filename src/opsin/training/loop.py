@@ -203,7 +203,7 @@ class Trainer:
         return self.state.epoch >= self.settings.epochs
 
     def _train_epoch(self, stop: guards.StopRequest, bar: Bar) -> None:
-        side = self._side()
+        height = self._height()
         epoch = self.state.epoch
         start = self.state.step - self.state.epoch_start
         self.network.train()
@@ -216,7 +216,7 @@ class Trainer:
             start_step=start,
         )
         for batch in stream:
-            self._step_within_memory(batch, epoch=epoch, side=side)
+            self._step_within_memory(batch, epoch=epoch, height=height)
             bar.advance(note=f"epoch {epoch + 1}")
             if stop.made:
                 self._interrupt()
@@ -225,11 +225,11 @@ class Trainer:
             if time.monotonic() - self._checkpointed > 60 * self.settings.checkpoint_minutes:
                 self.save_checkpoint()
 
-    def _step_within_memory(self, batch: Batch, *, epoch: int, side: int | None) -> None:
+    def _step_within_memory(self, batch: Batch, *, epoch: int, height: int | None) -> None:
         """One step; when memory does not suffice, the batch is cut into twice as many parts and tried again."""
         while True:
             try:
-                self._step(batch, epoch=epoch, side=side)
+                self._step(batch, epoch=epoch, height=height)
             except (RuntimeError, MemoryError) as error:
                 parts = self.state.accumulate * 2
                 if not guards.is_out_of_memory(error) or parts > len(batch):
@@ -244,12 +244,12 @@ class Trainer:
             else:
                 return
 
-    def _step(self, batch: Batch, *, epoch: int, side: int | None) -> None:
+    def _step(self, batch: Batch, *, epoch: int, height: int | None) -> None:
         settings, state = self.settings, self.state
         progress = self.stepper.stages.progress(self.progress, epoch)
         factor = schedule_factor(settings.schedule, progress, warmup=settings.warmup) * self.plateau.factor
         losses = self.stepper.step(
-            batch, step=state.step, epoch=epoch, factor=factor, side=side, parts=state.accumulate
+            batch, step=state.step, epoch=epoch, factor=factor, height=height, parts=state.accumulate
         )
         state.lr = settings.lr * factor * self.stepper.stages.rate(epoch)
         state.step += 1
@@ -354,15 +354,14 @@ class Trainer:
         place = [] if out == RUNS_FOLDER else ["--out", str(out)]
         return shlex.join(["opsin", "train", self.config.source, "--name", self.run.name, *place, "--resume"])
 
-    def _side(self) -> int | None:
-        """Side of the images at this point of a run with several resolutions; None for the data's own size."""
-        sides = self.settings.resolutions
-        if not sides:
+    def _height(self) -> int | None:
+        """Height of the images at this point of a run with several resolutions; None for that of the input."""
+        heights = self.settings.resolutions
+        if not heights:
             return None
         epochs_done = self.state.epoch / self.settings.epochs
         progress = epochs_done if self.settings.minutes is None else max(epochs_done, self.progress)
-        side = sides[min(int(progress * len(sides)), len(sides) - 1)]
-        return None if side == self.artifact.preprocess.size.height == self.artifact.preprocess.size.width else side
+        return heights[min(int(progress * len(heights)), len(heights) - 1)]
 
     def _cpu_seconds(self) -> float:
         return self.state.cpu_seconds + self.usage.cpu_seconds()

@@ -6,7 +6,6 @@ Training, the stop-watch that chooses the precision, the learning-rate finder an
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -63,7 +62,7 @@ class Stepper:
         self.optimizer = build_optimizer(self.network, self.settings, self.stages.rates())
 
     def step(
-        self, batch: Batch, *, step: int, epoch: int, factor: float = 1.0, side: int | None = None, parts: int = 1
+        self, batch: Batch, *, step: int, epoch: int, factor: float = 1.0, height: int | None = None, parts: int = 1
     ) -> dict[str, float]:
         """Change the weights by one batch.
 
@@ -72,7 +71,7 @@ class Stepper:
             step: number of the step; seeds dropout.
             epoch: number of the epoch; seeds augmentation.
             factor: share of the peak learning rate.
-            side: side of the images that the network sees; None keeps theirs.
+            height: of the images that the network sees, in pixels; None keeps theirs.
             parts: into how many parts the batch is cut, gradients added up.
 
         Returns:
@@ -84,7 +83,7 @@ class Stepper:
         torch.manual_seed(self.settings.seed * SEED_STRIDE + step)
         self.stages.enter(epoch)
         scale_learning_rate(self.optimizer, factor * self.stages.rate(epoch))
-        losses = self._backward(self._seen(batch, epoch=epoch, side=side), parts)
+        losses = self._backward(self._seen(batch, epoch=epoch, height=height), parts)
         if self.settings.l2:
             add_l2(self.network, self.settings.l2)
         norm = guards.gradient_norm(self.network).item()
@@ -96,17 +95,12 @@ class Stepper:
         self.optimizer.zero_grad(set_to_none=True)
         return losses
 
-    def _seen(self, batch: Batch, *, epoch: int, side: int | None) -> Batch:
+    def _seen(self, batch: Batch, *, epoch: int, height: int | None) -> Batch:
         """What the network sees of `batch`: augmented, at the resolution asked for."""
         batch = batch.to(self.device)
         seed = self.settings.seed
         seen = augment(batch, self.config.augment, seed=seed, epoch=epoch, num_classes=self.num_classes)
-        if side is None:
-            return seen
-        height, width = seen.images.shape[-2:]
-        scale = torch.tensor([side / width, side / height] * 2, device=self.device)
-        boxes = None if seen.boxes is None else seen.boxes * scale
-        return replace(seen, images=resize_batch(seen.images, side), boxes=boxes)
+        return seen if height is None else resize_batch(seen, height)
 
     def _backward(self, batch: Batch, parts: int) -> dict[str, float]:
         """Gradients of the mean loss of `batch`."""
