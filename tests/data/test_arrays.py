@@ -102,6 +102,16 @@ def test_lengths_that_disagree_and_missing_labels_are_refused() -> None:
         load({"labels": LABELS})
 
 
+def test_mask_values_that_name_no_given_class_are_refused_and_named() -> None:
+    masks = np.zeros((40, 8, 6), np.uint8)
+    masks[3, 0, 0], masks[5, 0, 0], masks[7, 0, 0] = 1, 255, 2
+    arrays = {"images": IMAGES, "masks": masks}
+    assert load(arrays | {"classes": np.array(["soil", "crop", "weed"])}).classes == ("soil", "crop", "weed")
+    with pytest.raises(DataError, match="name no class") as caught:
+        load(arrays | {"classes": np.array(["soil", "crop"])})
+    assert (caught.value.got, caught.value.expected) == ("2", "0 to 1, or 255 for void")
+
+
 def test_boxes_and_masks_name_the_task_and_are_checked() -> None:
     boxes = np.tile(np.array([1, 1, 4, 5], np.float32), (40, 1))
     assert load({"images": IMAGES, "labels": LABELS, "boxes": boxes}).task == "localize"

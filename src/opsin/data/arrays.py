@@ -41,7 +41,8 @@ def read_arrays(arrays: Mapping[str, Any], *, name: str, where: str, root: Path 
     """A data set from arrays by name.
 
     Raises:
-        DataError: no images, lengths that disagree, a layout that is ambiguous, values that are no pixels, bad labels.
+        DataError: no images, lengths that disagree, a layout that is ambiguous, values that are no pixels, bad labels,
+            values of masks that name no class.
     """
     parts, left_out = _by_split(arrays, where)
     given = next((np.asarray(arrays[key]) for key in CLASS_KEYS if key in arrays), None)
@@ -53,10 +54,13 @@ def read_arrays(arrays: Mapping[str, Any], *, name: str, where: str, root: Path 
     notes = [f"arrays that were left out: {', '.join(left_out)}"] if left_out else []
     sources = {split: _source(part, split, layout, where, notes) for split, part in parts.items()}
     pool = sources.pop(None, None)
+    every = [*sources.values(), *([pool] if pool else [])]
+    classes = classes or _mask_classes(every, where)
+    _check_mask_values(every, classes, where)
     return Found(
         name=name,
         task=_task(next(iter(parts.values()))),
-        classes=classes or _mask_classes([*sources.values(), *([pool] if pool else [])], where),
+        classes=classes,
         layout=f"arrays, images {layout}" + (", undivided" if pool is not None else ""),
         splits={split: sources[split] for split in SPLITS if split in sources},
         pool=pool,
@@ -244,3 +248,18 @@ def _mask_classes(sources: list[ArraySource], where: str) -> tuple[str, ...]:
     if not masks:
         raise DataError("there are no labels", where=where, expected="labels, or y_train and y_test")
     return tuple(str(k) for k in range(max(int(m[m != VOID].max(initial=0)) for m in masks) + 1))
+
+
+def _check_mask_values(sources: list[ArraySource], classes: tuple[str, ...], where: str) -> None:
+    """Refuse masks with classes that were not given: a network would have no output for them."""
+    for source in sources:
+        masks = np.zeros(0, np.uint8) if source.masks is None else source.masks
+        wrong = np.unique(masks[(masks >= len(classes)) & (masks != VOID)])
+        if len(wrong):
+            raise DataError(
+                "mask values that name no class",
+                where=where,
+                got=", ".join(str(value) for value in wrong[:20]),
+                expected=f"0 to {len(classes) - 1}, or {VOID} for void",
+                do="name every class in `classes`, or make these pixels void",
+            )
