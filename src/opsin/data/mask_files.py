@@ -201,7 +201,11 @@ def read_voc(folder: Path, config: DataConfig, *, name: str, published: bool = F
         if stems:
             images = [folder / "JPEGImages" / f"{stem}.jpg" for stem in stems]
             splits[split] = _source(images, masks, stems, meaning, folder)
-    return as_found(folder, name, meaning, splits, "VOC 2012's layout: palette masks, 255 is void", published=published)
+    there = {path.stem for path in (folder / "SegmentationClass").glob("*.png")}
+    lone = len(there.difference(*(source.ids for source in splits.values())))
+    notes = (f"{lone} masks that no file of ImageSets/Segmentation names were left out",) if lone else ()
+    layout = "VOC 2012's layout: palette masks, 255 is void"
+    return as_found(folder, name, meaning, splits, layout, published=published, notes=notes)
 
 
 def read_camvid(folder: Path, config: DataConfig, *, name: str, published: bool = False) -> Found:
