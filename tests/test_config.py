@@ -87,3 +87,10 @@ def test_an_input_size_alone_means_a_square_whatever_width_an_earlier_layer_had(
     assert resolve(photos, {"input_size": 64}).data.input_width is None
     assert resolve(photos, {"input_size": 64, "input_width": 96}).data.input_width == 96
     assert resolve(photos, {"epochs": 2}).data.input_width == 176
+
+
+def test_the_resolutions_of_an_input_size_go_with_it():
+    photos = {"input_size": 96, "resolutions": (64, 96)}
+    assert resolve(photos, {"input_size": 128}).train.resolutions is None
+    assert resolve(photos, {"input_size": 128, "resolutions": (96, 128)}).train.resolutions == (96, 128)
+    assert resolve(photos, {"epochs": 2}).train.resolutions == (64, 96)

@@ -65,10 +65,15 @@ class RunConfig:
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
 
 
+OF_THE_INPUT_SIZE: dict[str, Any] = {"input_width": None, "resolutions": None}
+"""Settings that were chosen for an input size, and go when another one is given."""
+
+
 def resolve(*layers: Mapping[str, Any]) -> RunConfig:
     """One config from flat layers of settings; a later layer wins over an earlier one.
 
-    A layer with an input size and no input width means a square, whatever width an earlier layer had.
+    A layer with an input size and no input width means a square, and one without resolutions means that size alone,
+    whatever an earlier layer had.
 
     >>> resolve({"epochs": 5}, {"epochs": 7, "flip": 0.5}).train.epochs
     7
@@ -78,7 +83,7 @@ def resolve(*layers: Mapping[str, Any]) -> RunConfig:
     """
     given: dict[str, Any] = {}
     for layer in layers:
-        given |= ({"input_width": None} if layer.get("input_size") is not None else {}) | dict(layer)
+        given |= (OF_THE_INPUT_SIZE if layer.get("input_size") is not None else {}) | dict(layer)
     values: dict[str, Any] = {name: {} for name in GROUPS}
     for key, value in given.items():
         group = next((name for name, kind in GROUPS.items() if key in field_names(kind)), None)
