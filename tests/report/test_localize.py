@@ -26,7 +26,7 @@ def view() -> View:
     ids = tuple(f"val/{i}" for i in range(60))
     targets = Targets(ids=ids, labels=labels, boxes=true, image_size=(75, 75))
     task = get_task("localize")
-    details = task.details(predictions, targets, CLASSES)
+    details = task.assess(predictions, targets, CLASSES).details
     result = SplitResult(
         name="val", num_samples=60, scores=task.scores(predictions, targets, CLASSES), details=details, opened=0
     )

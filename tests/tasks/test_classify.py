@@ -118,7 +118,7 @@ def test_top_five_is_scored_for_more_than_five_classes_only():
 
 def test_details_are_plain_json_and_agree_with_each_other():
     task, (predictions, targets) = get_task("classify"), random_predictions()
-    details = json.loads(json.dumps(task.details(predictions, targets, CLASSES), allow_nan=False))
+    details = json.loads(json.dumps(task.assess(predictions, targets, CLASSES).details, allow_nan=False))
     confusion = np.array(details["confusion"])
     assert confusion.sum() == len(targets)
     assert [row["support"] for row in details["per_class"]] == confusion.sum(axis=1).tolist()
@@ -136,19 +136,19 @@ def test_details_are_plain_json_and_agree_with_each_other():
 
 def test_the_temperature_of_val_is_used_where_it_is_given():
     task, (predictions, targets) = get_task("classify"), random_predictions()
-    own = task.details(predictions, targets, CLASSES)
-    given = task.details(predictions, targets, CLASSES, fitted={"temperature": 2.5})
+    own = task.assess(predictions, targets, CLASSES).details
+    given = task.assess(predictions, targets, CLASSES, fitted={"temperature": 2.5}).details
     assert own["temperature"] == task.fit(predictions, targets)["temperature"]
     assert given["temperature"] == 2.5
     assert given["ece_after_temperature"] != own["ece_after_temperature"]
-    undefined = task.details(predictions, targets, CLASSES, fitted={"temperature": math.nan})
+    undefined = task.assess(predictions, targets, CLASSES, fitted={"temperature": math.nan}).details
     assert undefined["temperature"] is None
     assert undefined["ece_after_temperature"] is None
 
 
 def test_a_class_absent_from_the_split_is_undefined_everywhere():
     task, (predictions, targets) = get_task("classify"), random_predictions(absent=(2,))
-    details = task.details(predictions, targets, CLASSES)
+    details = task.assess(predictions, targets, CLASSES).details
     assert details["absent_classes"] == ["eel"]
     for score in ("precision", "recall", "f1"):
         assert details["per_class"][2][score] == {"value": None, "low": None, "high": None}

@@ -110,7 +110,7 @@ def test_perfect_predictions_have_perfect_scores_and_a_flat_curve() -> None:
     found = task.scores(perfect, targets, CLASSES, intervals=False)
     assert [found[k].value for k in ("accuracy", "mean_iou", "good_boxes", "joint_accuracy")] == [1, 1, 1, 1]
     assert found["centre_error_px"].value == 0
-    assert task.details(perfect, targets, CLASSES)["curve"]["good_boxes"] == [1.0] * len(THRESHOLDS)
+    assert task.assess(perfect, targets, CLASSES).details["curve"]["good_boxes"] == [1.0] * len(THRESHOLDS)
 
 
 def test_an_error_of_three_and_four_pixels_is_five_from_centre_to_centre() -> None:
@@ -123,7 +123,7 @@ def test_an_error_of_three_and_four_pixels_is_five_from_centre_to_centre() -> No
     found = get_task("localize").scores(moved, targets, CLASSES, intervals=False)
     assert found["centre_error_px"].value == pytest.approx(5, abs=1e-5)
     assert found["size_error_px"].value == pytest.approx(0, abs=1e-5)
-    bias = get_task("localize").details(moved, targets, CLASSES)["bias"]
+    bias = get_task("localize").assess(moved, targets, CLASSES).details["bias"]
     assert [round(bias[k], 4) for k in ("right", "down", "wider", "higher")] == [3, 4, 0, 0]
 
 
@@ -136,7 +136,7 @@ def test_the_weighted_median_is_the_median_of_repeated_samples() -> None:
 
 
 def test_details_count_every_sample_once_and_show_each_at_most_once() -> None:
-    details = get_task("localize").details(*split(), CLASSES)
+    details = get_task("localize").assess(*split(), CLASSES).details
     assert sum(details["outcomes"].values()) == details["good"] + details["bad"] == NUM
     shown = [(sample["kind"], sample["index"]) for sample in details["mistakes"]]
     assert len({index for _, index in shown}) == len(shown) == 48
@@ -243,7 +243,7 @@ def test_the_iou_that_makes_a_box_good_is_a_setting_and_is_told() -> None:
         task = get_task("localize").for_scoring(TrainConfig(good_iou=good_iou))
         shares[good_iou] = task.scores(predictions, targets, ("x", "y"))["good_boxes"].value
         assert f"{good_iou:g}" in task.score_kinds["good_boxes"].title
-        assert task.details(predictions, targets, ("x", "y"))["threshold"] == good_iou
+        assert task.assess(predictions, targets, ("x", "y")).details["threshold"] == good_iou
     assert shares == pytest.approx({0.6: 2 / 3, 0.75: 1 / 3, 0.5: 1.0})
     for wrong in (0.0, 1.5):
         with pytest.raises(ConfigError, match="good_iou"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from opsin.ops import mask_losses
 from opsin.ops.mask_pictures import difference, overlaid, palette
 from opsin.predict import Predictor
 from opsin.runs import Run
-from opsin.tasks import Targets, get_task
+from opsin.tasks import Targets, get_task, segment
 from opsin.training import train
 from opsin.types import VOID, SizePolicy
 
@@ -99,9 +100,19 @@ def test_the_scores_of_issue_4_have_their_names_and_intervals_hold_their_values(
     assert "foreground_dice" not in get_task("segment").scores(predictions, targets, ("sky", "road", "tree"))
 
 
+def test_an_assessment_has_the_scores_of_a_split_that_is_counted_once(monkeypatch):
+    predictions, targets = random_split()
+    scores = get_task("segment").scores(predictions, targets, CLASSES)
+    counters = {name: Mock(wraps=getattr(segment, name)) for name in ("confusions", "edge_counts")}
+    for name, counter in counters.items():
+        monkeypatch.setattr(segment, name, counter)
+    assert get_task("segment").assess(predictions, targets, CLASSES).scores == scores
+    assert [counter.call_count for counter in counters.values()] == [1, 1]
+
+
 def test_details_are_plain_json_and_say_what_is_undefined():
     predictions, targets = random_split(num=30)
-    details = get_task("segment").details(predictions, targets, (*CLASSES, "absent"))
+    details = get_task("segment").assess(predictions, targets, (*CLASSES, "absent")).details
     assert json.loads(json.dumps(details, allow_nan=False)) == details
     assert details["per_class"][3]["iou"] == {"value": None, "low": None, "high": None}
     assert np.sum(details["confusion"]) == (targets.masks != VOID).sum()
@@ -114,7 +125,7 @@ def test_images_without_foreground_are_counted():
     masks = truth.copy()
     truth[0, 0, 0] = masks[0, 0, 0] = masks[1, 0, 0] = 1
     targets = Targets(ids=("a", "b", "c"), masks=truth)
-    details = get_task("segment").details({"masks": masks, "uncertainty": masks}, targets, CLASSES[:2])
+    details = get_task("segment").assess({"masks": masks, "uncertainty": masks}, targets, CLASSES[:2]).details
     assert details["empty"] == {"true": 2, "predicted": 1, "both": 1}
 
 

@@ -76,12 +76,8 @@ def evaluate_predictions(
         DataError: predictions and targets do not match, or are out of range.
     """
     fitted = dict(task.fit(predictions, targets) if fitted is None else fitted)
-    return SplitScores(
-        n=len(targets),
-        scores=task.scores(predictions, targets, classes),
-        details=task.details(predictions, targets, classes, fitted=fitted),
-        fitted=fitted,
-    )
+    found = task.assess(predictions, targets, classes, fitted=fitted)
+    return SplitScores(n=len(targets), scores=found.scores, details=found.details, fitted=fitted)
 
 
 def scores_without_copies(

@@ -1,7 +1,7 @@
 """What a task is: the one interface that classification, localization and segmentation share.
 
     samples ──> network ──> outputs ──┬─ loss ──────────> training
-                                      └─ decode ──> predictions ──> scores, details, pictures
+                                      └─ decode ──> predictions ──> scores, assessment, pictures
 
 A task says what the target is, which heads the network has, what the loss is, how outputs become predictions, what the
 scores are, and how a target is drawn. Every other room works through this interface and names no task.
@@ -92,6 +92,18 @@ class Targets:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Assessment:
+    """All that is said of a split's predictions.
+
+    `scores`: with 95 % intervals, NaN where undefined. `details`: what the report shows beside them, as plain JSON,
+    None for undefined.
+    """
+
+    scores: Mapping[str, Score]
+    details: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Drawing:
     """A picture for a person: `pixels` uint8 [3, h, w] with whatever is drawn into them, and a caption."""
 
@@ -153,15 +165,15 @@ class Task(Protocol):
     ) -> dict[str, Score]:
         """Scores of a split, with 95 % intervals if asked; NaN where a score is undefined."""
 
-    def details(
+    def assess(
         self,
         predictions: Arrays,
         targets: Targets,
         classes: Sequence[str],
         *,
         fitted: Mapping[str, float] | None = None,
-    ) -> dict[str, Any]:
-        """What the report shows beside the scores, as plain JSON (None for undefined).
+    ) -> Assessment:
+        """Scores of a split with intervals, and their details, from one count of what is right.
 
         Args:
             fitted: what `fit` gave on val; None fits it to these very predictions, which is right on val alone.

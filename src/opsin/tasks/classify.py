@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -24,16 +24,14 @@ from opsin.ops.calibration import fit_temperature
 from opsin.ops.losses import cross_entropy, inverse_frequency_weights
 from opsin.ops.scores import check_predictions
 from opsin.score_kinds import MAIN_SCORES, SCORE_KINDS, ScoreKind
-from opsin.tasks.base import Arrays, Drawing, Targets, batch_labels, likeliest, rgb
-from opsin.tasks.classify_scores import class_scores, classification_details, classification_scores
+from opsin.tasks.base import Arrays, Assessment, Drawing, Targets, batch_labels, likeliest, rgb
+from opsin.tasks.classify_scores import classification_details, classification_scores
 from opsin.types import Prediction, Score, SizePolicy, TaskName
 
 if TYPE_CHECKING:
     from opsin.batches.batch import Batch
     from opsin.config import TrainConfig
     from opsin.data.samples import Samples
-
-__all__ = ["Classify", "class_scores"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -129,22 +127,25 @@ class Classify:
         probabilities, labels = _checked(predictions, targets, classes)
         return classification_scores(probabilities, labels, intervals=intervals)
 
-    def details(
+    def assess(
         self,
         predictions: Arrays,
         targets: Targets,
         classes: Sequence[str],
         *,
         fitted: Mapping[str, float] | None = None,
-    ) -> dict[str, Any]:
-        """Confusion matrix, each class's scores, reliability curve, temperature, most confident mistakes.
+    ) -> Assessment:
+        """All scores; confusion matrix, each class's scores, reliability curve, temperature, most confident mistakes.
 
         Raises:
             DataError: predictions and labels do not match, or are out of range.
         """
         probabilities, labels = _checked(predictions, targets, classes)
         temperature = (self.fit(predictions, targets) if fitted is None else fitted)["temperature"]
-        return classification_details(probabilities, labels, classes, targets.ids, temperature=temperature)
+        return Assessment(
+            scores=classification_scores(probabilities, labels),
+            details=classification_details(probabilities, labels, classes, targets.ids, temperature=temperature),
+        )
 
     def describe(
         self,

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -26,9 +26,9 @@ from opsin.ops.box_pictures import PREDICTED, TRUE, draw_box
 from opsin.ops.boxes import area, box_losses, iou, weighted_by_uncertainty
 from opsin.ops.losses import cross_entropy, inverse_frequency_weights
 from opsin.ops.resize import unfit_boxes
-from opsin.ops.scores import check_predictions, log_losses
+from opsin.ops.scores import check_predictions
 from opsin.score_kinds import MAIN_SCORES, SCORE_KINDS, ScoreKind
-from opsin.tasks.base import Arrays, Drawing, Targets, batch_labels, likeliest, rgb
+from opsin.tasks.base import Arrays, Assessment, Drawing, Targets, batch_labels, likeliest, rgb
 from opsin.tasks.localize_scores import GOOD_IOU, Outcomes, localization_details, localization_scores
 from opsin.types import Prediction, Score, SizePolicy, TaskName
 
@@ -163,54 +163,44 @@ class Localize:
         Raises:
             DataError: predictions and targets do not match, or are out of range.
         """
-        probabilities, boxes, labels, true = _checked(predictions, targets, classes)
-        found = localization_scores(
-            Outcomes.of(probabilities, boxes, labels, true), threshold=self.threshold, intervals=intervals
-        )
-        ordered = {name: found[name] for name in self.score_kinds if name in found}
-        return ordered | self._loss_scores(probabilities, boxes, labels, true, targets.image_size)
+        return self._scores(_outcomes(predictions, targets, classes), targets.image_size, intervals=intervals)
 
-    def _loss_scores(
-        self,
-        probabilities: NDArray[np.floating],
-        boxes: NDArray[np.floating],
-        labels: NDArray[np.int64],
-        true: NDArray[np.floating],
-        image_size: tuple[int, int] | None,
+    def _scores(
+        self, outcomes: Outcomes, image_size: tuple[int, int] | None, *, intervals: bool = True
     ) -> dict[str, Score]:
+        found = localization_scores(outcomes, threshold=self.threshold, intervals=intervals)
+        ordered = {name: found[name] for name in self.score_kinds if name in found}
+        return ordered | self._loss_scores(outcomes, image_size)
+
+    def _loss_scores(self, outcomes: Outcomes, image_size: tuple[int, int] | None) -> dict[str, Score]:
         """The losses that training descends, without smoothing and class weights; none where they are not known."""
         if self.box_loss is None or image_size is None:
             return {}
         sides = torch.tensor([*image_size[::-1], *image_size[::-1]], dtype=torch.float64)
-        pair = (torch.from_numpy(np.asarray(b, np.float64)) / sides for b in (boxes, true))
-        class_loss = float(log_losses(probabilities, labels).mean())
+        pair = (torch.from_numpy(np.asarray(b, np.float64)) / sides for b in (outcomes.boxes, outcomes.true_boxes))
+        class_loss = float(outcomes.log_losses.mean())
         box_loss = float(box_losses(self.box_loss, *pair).mean())
         parts = {"class_loss": Score(class_loss), "box_loss": Score(box_loss)}
         return parts if self.learn_weights else {"loss": Score(class_loss + self.box_weight * box_loss), **parts}
 
-    def details(
+    def assess(
         self,
         predictions: Arrays,
         targets: Targets,
         classes: Sequence[str],
         *,
         fitted: Mapping[str, float] | None = None,
-    ) -> dict[str, Any]:
-        """Good and bad boxes, the curve over thresholds, errors, each class, and the samples of the gallery.
+    ) -> Assessment:
+        """All scores; good and bad boxes, the curve over thresholds, errors, each class, the samples of the gallery.
 
         Raises:
             DataError: predictions and targets do not match, or are out of range.
         """
-        probabilities, boxes, labels, true = _checked(predictions, targets, classes)
-        return localization_details(
-            Outcomes.of(probabilities, boxes, labels, true),
-            boxes,
-            true,
-            classes,
-            targets.ids,
-            threshold=self.threshold,
-            image_size=targets.image_size,
+        outcomes = _outcomes(predictions, targets, classes)
+        details = localization_details(
+            outcomes, classes, targets.ids, threshold=self.threshold, image_size=targets.image_size
         )
+        return Assessment(scores=self._scores(outcomes, targets.image_size), details=details)
 
     def describe(
         self,
@@ -259,13 +249,11 @@ def _batch_boxes(batch: Batch) -> Tensor:
     return batch.boxes
 
 
-def _checked(
-    predictions: Arrays, targets: Targets, classes: Sequence[str]
-) -> tuple[NDArray[np.floating], NDArray[np.floating], NDArray[np.int64], NDArray[np.float32]]:
-    """Probabilities [N, K], boxes [N, 4], labels [N] and true boxes [N, 4], after checking that they can be scored."""
+def _outcomes(predictions: Arrays, targets: Targets, classes: Sequence[str]) -> Outcomes:
+    """What the scores are made of, after checking that predictions can be scored."""
     labels, true = _known(targets)
     probabilities, boxes = predictions["probabilities"], predictions["boxes"]
     check_predictions(probabilities, labels, classes)
     if boxes.shape != true.shape or not np.isfinite(boxes).all():
         raise DataError("the predicted boxes cannot be scored", got=list(boxes.shape), expected=list(true.shape))
-    return probabilities, boxes, labels, true
+    return Outcomes.of(probabilities, boxes, labels, true)

@@ -31,11 +31,18 @@ RESAMPLED = ("mean_iou", "median_iou", "centre_error_px", "size_error_px")
 
 @dataclass(frozen=True, kw_only=True)
 class Outcomes:
-    """What the scores are made of; all [N]. `centre_errors` and `size_errors` are in pixels of the packed images."""
+    """What the scores and their details are made of.
+
+    `boxes`, `true_boxes`: [N, 4], xyxy in pixels of the packed images. All others are [N]: `log_losses` in nats,
+    `centre_errors` and `size_errors` in those pixels.
+    """
 
     labels: Ints
     predicted: Ints
     confidences: NDArray[np.floating]
+    log_losses: Floats
+    boxes: NDArray[np.floating]
+    true_boxes: NDArray[np.floating]
     iou: Floats
     centre_errors: Floats
     size_errors: Floats
@@ -46,14 +53,17 @@ class Outcomes:
         probabilities: NDArray[np.floating],
         boxes: NDArray[np.floating],
         labels: Ints,
-        targets: NDArray[np.floating],
+        true_boxes: NDArray[np.floating],
     ) -> Outcomes:
         """Outcomes of probabilities [N, K] and boxes [N, 4] against labels [N] and true boxes [N, 4]."""
-        wide, true = boxes.astype(np.float64), targets.astype(np.float64)
+        wide, true = boxes.astype(np.float64), true_boxes.astype(np.float64)
         return cls(
             labels=labels,
             predicted=probabilities.argmax(axis=1).astype(np.int64),
             confidences=probabilities.max(axis=1),
+            log_losses=formulas.log_losses(probabilities, labels),
+            boxes=boxes,
+            true_boxes=true_boxes,
             iou=box_ops.iou(wide, true),
             centre_errors=box_ops.centre_errors(wide, true),
             size_errors=box_ops.size_errors(wide, true),
@@ -95,8 +105,6 @@ def localization_scores(outcomes: Outcomes, *, threshold: float = GOOD_IOU, inte
 
 def localization_details(
     outcomes: Outcomes,
-    boxes: NDArray[np.floating],
-    targets: NDArray[np.floating],
     classes: Sequence[str],
     ids: Sequence[str],
     *,
@@ -122,10 +130,10 @@ def localization_details(
         },
         "curve": threshold_curve(outcomes),
         "errors": error_table(outcomes),
-        "bias": _bias(boxes.astype(np.float64), targets.astype(np.float64)),
+        "bias": _bias(outcomes),
         "confusion": formulas.confusion_matrix(outcomes.labels, outcomes.predicted, len(classes)).tolist(),
         "per_class": class_rows(outcomes, classes, threshold),
-        "mistakes": _shown(outcomes, boxes, targets, classes, ids),
+        "mistakes": _shown(outcomes, classes, ids),
     }
 
 
@@ -181,19 +189,14 @@ def weighted_median(values: Floats, weights: Floats) -> Floats:
     return np.asarray((ordered[np.minimum(lower, last)] + ordered[np.minimum(upper, last)]) / 2)
 
 
-def _bias(boxes: Floats, targets: Floats) -> dict[str, float]:
+def _bias(outcomes: Outcomes) -> dict[str, float]:
     """Mean signed errors in pixels: whether boxes lie too far right or down, or are too wide or high."""
-    difference = box_ops.xyxy_to_cxcywh(boxes) - box_ops.xyxy_to_cxcywh(targets)
+    predicted, true = (boxes.astype(np.float64) for boxes in (outcomes.boxes, outcomes.true_boxes))
+    difference = box_ops.xyxy_to_cxcywh(predicted) - box_ops.xyxy_to_cxcywh(true)
     return dict(zip(("right", "down", "wider", "higher"), difference.mean(axis=0).tolist(), strict=True))
 
 
-def _shown(
-    outcomes: Outcomes,
-    boxes: NDArray[np.floating],
-    targets: NDArray[np.floating],
-    classes: Sequence[str],
-    ids: Sequence[str],
-) -> list[dict[str, Any]]:
+def _shown(outcomes: Outcomes, classes: Sequence[str], ids: Sequence[str]) -> list[dict[str, Any]]:
     """The best, the worst and random samples by IoU, each sample once."""
     worst_first = np.argsort(outcomes.iou, kind="stable")
     count = min(NUM_SHOWN, len(worst_first) // 3) or min(1, len(worst_first))
@@ -209,8 +212,8 @@ def _shown(
             "predicted": str(classes[outcomes.predicted[i]]),
             "confidence": float(outcomes.confidences[i]),
             "iou": float(outcomes.iou[i]),
-            "box": [float(x) for x in boxes[i]],
-            "true_box": [float(x) for x in targets[i]],
+            "box": [float(x) for x in outcomes.boxes[i]],
+            "true_box": [float(x) for x in outcomes.true_boxes[i]],
         }
         for kind, numbers in chosen.items()
         for i in numbers

@@ -24,10 +24,10 @@ from opsin.models.registry import ModelSpec, build_segmenter
 from opsin.ops import mask_losses
 from opsin.ops.losses import inverse_frequency_weights
 from opsin.ops.mask_pictures import UNCERTAINTY_STEPS, overlaid
-from opsin.ops.masks import check_masks
+from opsin.ops.masks import check_masks, confusions
 from opsin.score_kinds import MAIN_SCORES, SCORE_KINDS, ScoreKind
-from opsin.tasks.base import NUM_TOP, Arrays, Drawing, Targets
-from opsin.tasks.segment_scores import segmentation_details, segmentation_pictures, segmentation_scores
+from opsin.tasks.base import NUM_TOP, Arrays, Assessment, Drawing, Targets
+from opsin.tasks.segment_scores import edge_counts, segmentation_details, segmentation_pictures, segmentation_scores
 from opsin.types import VOID, Prediction, Score, SizePolicy, TaskName
 
 if TYPE_CHECKING:
@@ -127,27 +127,35 @@ class Segment:
     ) -> dict[str, Score]:
         """Scores over the split's pixels as one, with intervals over its images.
 
+        Without intervals the scores of edges are left out: each epoch is scored so, and edges would take as long as all
+        the rest.
+
         Raises:
             DataError: predictions and masks do not match, or are out of range.
         """
         masks, truth = _checked(predictions, targets, classes)
-        return segmentation_scores(masks, truth, classes, intervals=intervals)
+        edges = edge_counts(masks, truth, len(classes)) if intervals else None
+        return segmentation_scores(confusions(masks, truth, len(classes)), edges, classes, intervals=intervals)
 
-    def details(
+    def assess(
         self,
         predictions: Arrays,
         targets: Targets,
         classes: Sequence[str],
         *,
         fitted: Mapping[str, float] | None = None,
-    ) -> dict[str, Any]:
-        """Confusion of pixels, each class's scores, scores of single images, which images to show.
+    ) -> Assessment:
+        """All scores; confusion of pixels, each class's scores, scores of single images, which images to show.
 
         Raises:
             DataError: predictions and masks do not match, or are out of range.
         """
         masks, truth = _checked(predictions, targets, classes)
-        return segmentation_details(masks, truth, classes, targets.ids)
+        pixels, edges = confusions(masks, truth, len(classes)), edge_counts(masks, truth, len(classes))
+        return Assessment(
+            scores=segmentation_scores(pixels, edges, classes),
+            details=segmentation_details(pixels, edges, truth, classes, targets.ids),
+        )
 
     def pictures(
         self, images: NDArray[np.uint8], predictions: Arrays, targets: Targets, details: Mapping[str, Any]

@@ -12,14 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.ops import masks as formulas
-from opsin.ops.intervals import bootstrap, percentile_interval
+from opsin.ops.intervals import Floats, Ints, Statistic, bootstrap, percentile_interval
 from opsin.ops.resize import fit_image, fit_mask
 from opsin.tasks.base import Arrays
 from opsin.types import VOID, Score, SizePolicy, plain_number, plain_score
 
 Bytes = NDArray[np.uint8]
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 NUM_SHOWN = 4
 """Images shown of each kind: worst, middling, best."""
 PICTURE_PX = 192
@@ -27,61 +25,74 @@ NUM_BINS = 20
 PER_CLASS = ("iou", "dice", "precision", "recall", "boundary_f1")
 
 
-def segmentation_scores(
-    masks: Bytes, truth: Bytes, classes: Sequence[str], *, intervals: bool = True
-) -> dict[str, Score]:
-    """Every score of a split; intervals are the bootstrap's, over images.
-
-    Without intervals the scores of edges are left out: each epoch is scored so, and edges would take as long as all
-    the rest.
+def edge_counts(masks: Bytes, truth: Bytes, num_classes: int) -> Ints:
+    """What the scores of edges are made of, as `ops.masks` counts it, at the tolerance of the images' size.
 
     Args:
         masks: predicted, uint8 [N, H, W].
         truth: uint8 [N, H, W], 255 = void.
+        num_classes: K.
+
+    Returns:
+        int64 [N, K, 4].
     """
-    names, summary = _summary(masks, truth, classes, with_edges=intervals)
-    values = summary(np.ones((1, len(masks))))[0]
+    return formulas.edge_counts(masks, truth, num_classes, tolerance=formulas.edge_tolerance(*truth.shape[1:]))
+
+
+def segmentation_scores(
+    pixels: Ints, edges: Ints | None, classes: Sequence[str], *, intervals: bool = True
+) -> dict[str, Score]:
+    """Every score of a split that its counts give; intervals are the bootstrap's, over images.
+
+    Args:
+        pixels: confusions, int64 [N, K, K].
+        edges: int64 [N, K, 4]; None leaves out the scores of edges.
+        classes: K names; scores of the foreground need the first to be `background`.
+        intervals: without them they are NaN.
+    """
+    names, summary = _summary(pixels, edges, classes)
+    values = summary(np.ones((1, len(pixels))))[0]
     ends = np.full((2, len(names)), np.nan)
     if intervals:
-        ends = np.stack(percentile_interval(bootstrap(summary, len(masks))))
+        ends = np.stack(percentile_interval(bootstrap(summary, len(pixels))))
     return {name: Score(float(v), float(a), float(b)) for name, v, a, b in zip(names, values, *ends, strict=True)}
 
 
-def _summary(masks: Bytes, truth: Bytes, classes: Sequence[str], *, with_edges: bool) -> tuple[list[str], Any]:
+def _summary(pixels: Ints, edges: Ints | None, classes: Sequence[str]) -> tuple[list[str], Statistic]:
     """Names of the scores, and the function from weights of images [r, N] to scores [r, M]."""
-    pixels = formulas.confusions(masks, truth, len(classes))
-    edges = _edges(masks, truth, len(classes)) if with_edges else np.zeros((len(masks), 1, 4), np.int64)
-    with_background = classes[0] == "background"
     names = ["mean_iou", "mean_dice"]
-    names += ["foreground_dice", "foreground_iou"] if with_background else []
+    names += ["foreground_dice", "foreground_iou"] if classes[0] == "background" else []
     names += ["pixel_accuracy", "mean_precision", "mean_recall", "frequency_weighted_iou"]
-    names += ["boundary_f1", "boundary_precision", "boundary_recall"] if with_edges else []
+    names += ["boundary_f1", "boundary_precision", "boundary_recall"] if edges is not None else []
 
     def summary(weights: Floats) -> Floats:
-        confusion, edge = _weighted(weights, pixels), _weighted(weights, edges)
-        mean, front = formulas.class_mean, formulas.foreground(confusion)
-        exact, whole, f1 = formulas.boundary_scores(edge)
-        columns = {
-            "mean_iou": mean(formulas.iou(confusion)),
-            "mean_dice": mean(formulas.dice(confusion)),
-            "foreground_dice": formulas.dice(front)[..., 1],
-            "foreground_iou": formulas.iou(front)[..., 1],
-            "pixel_accuracy": formulas.pixel_accuracy(confusion),
-            "mean_precision": mean(formulas.precision(confusion)),
-            "mean_recall": mean(formulas.recall(confusion)),
-            "frequency_weighted_iou": formulas.frequency_weighted_iou(confusion),
-            "boundary_f1": mean(f1),
-            "boundary_precision": mean(exact),
-            "boundary_recall": mean(whole),
-        }
+        columns = _pixel_scores(_weighted(weights, pixels))
+        if edges is not None:
+            columns |= _edge_scores(_weighted(weights, edges))
         return np.stack([columns[name] for name in names], axis=1)
 
     return names, summary
 
 
-def _edges(masks: Bytes, truth: Bytes, num_classes: int) -> Ints:
-    height, width = truth.shape[1:]
-    return formulas.edge_counts(masks, truth, num_classes, tolerance=formulas.edge_tolerance(height, width))
+def _pixel_scores(confusion: Floats) -> dict[str, Floats]:
+    """Scores of regions, each float64 [r], of confusions float64 [r, K, K]."""
+    front = formulas.foreground(confusion)
+    return {
+        "mean_iou": formulas.class_mean(formulas.iou(confusion)),
+        "mean_dice": formulas.class_mean(formulas.dice(confusion)),
+        "foreground_dice": formulas.dice(front)[..., 1],
+        "foreground_iou": formulas.iou(front)[..., 1],
+        "pixel_accuracy": formulas.pixel_accuracy(confusion),
+        "mean_precision": formulas.class_mean(formulas.precision(confusion)),
+        "mean_recall": formulas.class_mean(formulas.recall(confusion)),
+        "frequency_weighted_iou": formulas.frequency_weighted_iou(confusion),
+    }
+
+
+def _edge_scores(counts: Floats) -> dict[str, Floats]:
+    """Scores of edges, each float64 [r], of counts float64 [r, K, 4]."""
+    means = [formulas.class_mean(scores) for scores in formulas.boundary_scores(counts)]
+    return dict(zip(("boundary_precision", "boundary_recall", "boundary_f1"), means, strict=True))
 
 
 def _weighted(weights: Floats, counts: Ints) -> Floats:
@@ -90,9 +101,18 @@ def _weighted(weights: Floats, counts: Ints) -> Floats:
     return sums.reshape(len(weights), *counts.shape[1:])
 
 
-def segmentation_details(masks: Bytes, truth: Bytes, classes: Sequence[str], ids: Sequence[str]) -> dict[str, Any]:
-    """What the report shows beside the scores, as plain JSON."""
-    pixels, edges = formulas.confusions(masks, truth, len(classes)), _edges(masks, truth, len(classes))
+def segmentation_details(
+    pixels: Ints, edges: Ints, truth: Bytes, classes: Sequence[str], ids: Sequence[str]
+) -> dict[str, Any]:
+    """What the report shows beside the scores, as plain JSON.
+
+    Args:
+        pixels: confusions, int64 [N, K, K].
+        edges: int64 [N, K, 4].
+        truth: uint8 [N, H, W], 255 = void.
+        classes: K names.
+        ids: N names.
+    """
     single = formulas.class_mean(formulas.iou(pixels))
     return {
         "confusion": pixels.sum(0).tolist(),
@@ -100,7 +120,7 @@ def segmentation_details(masks: Bytes, truth: Bytes, classes: Sequence[str], ids
         "images": _distribution(single),
         "void_share": float((truth == VOID).mean()),
         "empty": _empty(pixels, classes),
-        "edge_tolerance": formulas.edge_tolerance(truth.shape[1], truth.shape[2]),
+        "edge_tolerance": formulas.edge_tolerance(*truth.shape[1:]),
         "shown": [
             {"index": int(i), "id": str(ids[i]), "kind": kind, "iou": plain_number(single[i])}
             for i, kind in _chosen(single)
