@@ -31,8 +31,12 @@ class Backbone(nn.Module):
         return tuple(self.children())
 
     def forward(self, images: Tensor) -> Tensor:
-        """Features float [B, num_features] of preprocessed images float [B, C, H, W]."""
-        raise NotImplementedError
+        """Features float [B, num_features] of preprocessed images float [B, C, H, W]: by default those of its maps.
+
+        Raises:
+            ConfigError: the network has no feature maps, and does not say how it works without.
+        """
+        return self.vector(self.pyramid(images))
 
     def pyramid(self, images: Tensor) -> list[Tensor]:
         """Feature maps float [B, C_i, H_i, W_i] of images float [B, C, H, W], from fine to coarse.

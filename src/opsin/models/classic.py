@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from opsin.config import StemName
 from opsin.models.backbone import Backbone
-from opsin.models.convolutions import check_common, he_init, pooled, scaled
-from opsin.models.layers import check_min_side, check_widths
+from opsin.models.convolutions import check_multiplier, he_init, pooled, scaled
+from opsin.models.layers import check_dropout, check_min_side, check_widths
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,8 @@ class ClassicOptions:
     dropout: float = 0.5
 
     def __post_init__(self) -> None:
-        check_common(width=self.width, dropout=self.dropout)
+        check_multiplier(self.width)
+        check_dropout(dropout=self.dropout)
         check_widths("dense", self.dense)
 
 
@@ -50,7 +51,7 @@ class LeNetOptions:
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        check_common(width=1.0, dropout=self.dropout)
+        check_dropout(dropout=self.dropout)
         check_widths("dense", self.dense)
 
 
@@ -128,10 +129,6 @@ class Staged(Backbone):
         """Features float [B, num_features]."""
         features: Tensor = self.last(levels[-1])
         return features
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Features float [B, num_features] of images float [B, C, H, W]."""
-        return self.vector(self.pyramid(images))
 
 
 def _relus(*convolutions: nn.Module) -> nn.Sequential:

@@ -6,19 +6,39 @@ Shapes: B images, C channels, H height, W width.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from opsin.config import require
+from opsin.config import StemName, require
+from opsin.models.layers import check_dropout
 
 PaddingName = Literal["torch", "same"]
 """How a layer of stride 2 pads: `torch` alike on all sides; `same` as TensorFlow, more at the bottom and the right."""
 TORCH_EPSILON = 1e-5
 KERAS_EPSILON = 1e-3
 """Default epsilon of batch norm in Keras and TensorFlow, 100 times torch's: with small variances it is seen."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NormedOptions:
+    """Knobs of every published network with batch norm.
+
+    Width multiplier, stem for small images, dropout before the logits; and the norms' epsilon, which weights need.
+    """
+
+    width: float = 1.0
+    stem: StemName = "full"
+    dropout: float = 0.0
+    epsilon: float = TORCH_EPSILON
+
+    def __post_init__(self) -> None:
+        check_multiplier(self.width)
+        check_dropout(dropout=self.dropout)
+        require(0 < self.epsilon < 1, "epsilon", self.epsilon, "0 < x < 1")
 
 
 def same_padding(maps: Tensor, side: int, stride: int, value: float = 0.0) -> Tensor:
@@ -194,12 +214,10 @@ def pooled(maps: Tensor) -> Tensor:
     return maps.mean((2, 3))
 
 
-def check_common(*, width: float, dropout: float, epsilon: float = TORCH_EPSILON) -> None:
-    """Refuse options that no network can have.
+def check_multiplier(width: float) -> None:
+    """Refuse a width multiplier that no network can have.
 
     Raises:
-        ConfigError: one is out of range.
+        ConfigError: it is outside 0 < x <= 8.
     """
     require(0 < width <= 8, "width", width, "0 < x <= 8")
-    require(0 <= dropout < 1, "dropout", dropout, "0 <= x < 1")
-    require(0 < epsilon < 1, "epsilon", epsilon, "0 < x < 1")

@@ -11,25 +11,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from opsin.config import StemName
 from opsin.models.backbone import Backbone
-from opsin.models.convolutions import ConvNorm, check_common, he_init, pooled, scaled
+from opsin.models.convolutions import KERAS_EPSILON, ConvNorm, NormedOptions, he_init, pooled, scaled
 from opsin.models.layers import check_min_side
-
-EPSILON = 1e-3
 
 
 @dataclass(frozen=True, kw_only=True)
-class GoogLeNetOptions:
-    """Knobs: width multiplier, stem for small images, dropout before the logits, epsilon of the norms."""
+class GoogLeNetOptions(NormedOptions):
+    """The knobs of networks with norms, as torchvision's weights need them."""
 
-    width: float = 1.0
-    stem: StemName = "full"
     dropout: float = 0.2
-    epsilon: float = EPSILON
-
-    def __post_init__(self) -> None:
-        check_common(width=self.width, dropout=self.dropout, epsilon=self.epsilon)
+    epsilon: float = KERAS_EPSILON
 
 
 @dataclass(frozen=True)
@@ -141,7 +133,3 @@ class GoogLeNet(Backbone):
         """Features float [B, num_features]: the means of the coarsest maps."""
         features: Tensor = self.dropout(pooled(levels[-1]))
         return features
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Features float [B, num_features] of images float [B, C, H, W]."""
-        return self.vector(self.pyramid(images))

@@ -14,14 +14,12 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from opsin.config import StemName
 from opsin.models.backbone import Backbone
 from opsin.models.convolutions import (
     KERAS_EPSILON,
-    TORCH_EPSILON,
     ConvNorm,
+    NormedOptions,
     PaddingName,
-    check_common,
     he_init,
     pooled,
     scaled,
@@ -29,25 +27,23 @@ from opsin.models.convolutions import (
 
 
 @dataclass(frozen=True, kw_only=True)
-class MobileNetV2Options:
-    """Knobs: width multiplier, stem for small images, dropout before the logits, padding and epsilon of the weights."""
+class MobileNetV2Options(NormedOptions):
+    """The knobs of networks with norms, and the padding of the weights."""
 
-    width: float = 1.0
-    stem: StemName = "full"
     dropout: float = 0.2
     padding: PaddingName = "torch"
-    epsilon: float = TORCH_EPSILON
-
-    def __post_init__(self) -> None:
-        check_common(width=self.width, dropout=self.dropout, epsilon=self.epsilon)
 
 
 @dataclass(frozen=True, kw_only=True)
-class EfficientNetLiteOptions(MobileNetV2Options):
+class EfficientNetLiteOptions(NormedOptions):
     """The knobs of MobileNetV2, with TensorFlow's padding and epsilon, which its published weights need."""
 
+    dropout: float = 0.2
     padding: PaddingName = "same"
     epsilon: float = KERAS_EPSILON
+
+
+MobileOptions = MobileNetV2Options | EfficientNetLiteOptions
 
 
 @dataclass(frozen=True)
@@ -86,7 +82,7 @@ EFFICIENTNET_LITE0 = (
 class InvertedResidual(nn.Module):
     """[1x1 convolution that widens] - depthwise convolution - 1x1 convolution that narrows; plus the input."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int, stage: Stage, options: MobileNetV2Options) -> None:
+    def __init__(self, inputs: int, outputs: int, stride: int, stage: Stage, options: MobileOptions) -> None:
         super().__init__()
         inner, epsilon = inputs * stage.expand, options.epsilon
         self.expand: nn.Module = nn.Identity()
@@ -118,7 +114,7 @@ class Mobile(Backbone):
     of which the first two share a size, so that the first is left out).
 
     Args:
-        channels, height, width: shape of the images; any size is accepted.
+        channels: of the images.
         stages: the blocks.
         options: the knobs.
         fixed_stem: whether the stem keeps its 32 filters at every width.
@@ -126,9 +122,7 @@ class Mobile(Backbone):
 
     any_size = True
 
-    def __init__(
-        self, channels: int, stages: tuple[Stage, ...], options: MobileNetV2Options, *, fixed_stem: bool
-    ) -> None:
+    def __init__(self, channels: int, stages: tuple[Stage, ...], options: MobileOptions, *, fixed_stem: bool) -> None:
         super().__init__()
         small = options.stem == "small"
         outputs = 32 if fixed_stem else scaled(32, options.width)
@@ -175,10 +169,6 @@ class Mobile(Backbone):
         """Features float [B, num_features]: the means of the maps of the last convolution."""
         features: Tensor = self.dropout(pooled(self.top(levels[-1])))
         return features
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Features float [B, num_features] of images float [B, C, H, W]."""
-        return self.vector(self.pyramid(images))
 
 
 def mobilenet_v2(channels: int, height: int, width: int, options: MobileNetV2Options) -> Mobile:

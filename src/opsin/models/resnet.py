@@ -13,30 +13,22 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from opsin.config import StemName
 from opsin.models.backbone import Backbone
-from opsin.models.convolutions import TORCH_EPSILON, ConvNorm, check_common, he_init, max_pool, pooled, scaled
+from opsin.models.convolutions import ConvNorm, NormedOptions, he_init, max_pool, pooled, scaled
 
 StrideInName = Literal["first", "middle"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ResNetOptions:
-    """Knobs: width multiplier, stem for small images, dropout before the logits; and what the weights need.
+class ResNetOptions(NormedOptions):
+    """The knobs of networks with norms, and what the weights need.
 
     `stride_in`: which convolution of a bottleneck halves the maps: the `first`, as in the paper and Keras, or the
     `middle` one, as in torchvision. `biases`: convolutions have biases before their norms, as in Keras.
     """
 
-    width: float = 1.0
-    stem: StemName = "full"
-    dropout: float = 0.0
     stride_in: StrideInName = "middle"
     biases: bool = False
-    epsilon: float = TORCH_EPSILON
-
-    def __post_init__(self) -> None:
-        check_common(width=self.width, dropout=self.dropout, epsilon=self.epsilon)
 
 
 class SqueezeExcite(nn.Module):
@@ -176,10 +168,6 @@ class ResNet(Backbone):
         """Features float [B, num_features]: the means of the coarsest maps."""
         features: Tensor = self.dropout(pooled(levels[-1]))
         return features
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Features float [B, num_features] of images float [B, C, H, W]."""
-        return self.vector(self.pyramid(images))
 
 
 def resnet18(channels: int, height: int, width: int, options: ResNetOptions) -> ResNet:

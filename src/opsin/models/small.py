@@ -105,10 +105,6 @@ class Small(Backbone):
             levels.append(stage(levels[-1]))
         return levels
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Features float [B, num_features] of images float [B, C, H, W]."""
-        return self.vector(self.pyramid(images))
-
     def vector(self, levels: list[Tensor]) -> Tensor:
         """Features float [B, num_features]: the scaled maximum of each of the coarsest maps."""
         features: Tensor = self.dropout(levels[-1].amax((2, 3)) * self.feature_scale)

@@ -15,8 +15,7 @@ from torch import Tensor, nn
 
 from opsin.errors import ConfigError
 from opsin.models.backbone import Backbone
-from opsin.models.convolutions import check_common
-from opsin.models.layers import check_min_side
+from opsin.models.layers import check_dropout, check_min_side
 
 PREFIX = "timm/"
 MIN_SIDE = 32
@@ -30,7 +29,7 @@ class TimmOptions:
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        check_common(width=1.0, dropout=self.dropout)
+        check_dropout(dropout=self.dropout)
 
 
 def timm_name(name: str) -> str | None:

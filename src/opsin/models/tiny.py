@@ -67,10 +67,6 @@ class Tiny(Backbone):
         maps[-1] = maps[-1] + self.residual(maps[-1])
         return maps
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Features float [B, num_features] of images float [B, C, H, W]."""
-        return self.vector(self.pyramid(images))
-
     def vector(self, levels: list[Tensor]) -> Tensor:
         """Features float [B, num_features]: the scaled maximum of each of the coarsest maps."""
         features: Tensor = self.dropout(levels[-1].amax((2, 3)) * self.feature_scale)

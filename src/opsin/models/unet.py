@@ -150,10 +150,6 @@ class UNet(Backbone):
         """Means of the coarsest maps: float [B, num_features]."""
         return levels[-1].mean((2, 3))
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Features float [B, num_features] of images float [B, C, H, W]."""
-        return self.vector(self.pyramid(images))
-
 
 def upsampling(inputs: int, outputs: int, factor: int, mode: UpsampleName) -> nn.Module:
     """Maps `factor` times as large, with `outputs` channels.

@@ -9,13 +9,11 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from opsin.config import StemName
 from opsin.models.backbone import Backbone
 from opsin.models.convolutions import (
-    TORCH_EPSILON,
     ConvNorm,
+    NormedOptions,
     PaddingName,
-    check_common,
     convolution,
     he_init,
     max_pool,
@@ -29,17 +27,10 @@ MIDDLE = 8
 
 
 @dataclass(frozen=True, kw_only=True)
-class XceptionOptions:
-    """Knobs: width multiplier, stem for small images, dropout before the logits, padding and epsilon of the weights."""
+class XceptionOptions(NormedOptions):
+    """The knobs of networks with norms, and the padding of the weights."""
 
-    width: float = 1.0
-    stem: StemName = "full"
-    dropout: float = 0.0
     padding: PaddingName = "torch"
-    epsilon: float = TORCH_EPSILON
-
-    def __post_init__(self) -> None:
-        check_common(width=self.width, dropout=self.dropout, epsilon=self.epsilon)
 
 
 class Separable(nn.Module):
@@ -158,10 +149,6 @@ class Xception(Backbone):
         """Features float [B, num_features]: the means of the maps of the last convolution."""
         features: Tensor = self.dropout(pooled(self.top(levels[-1])))
         return features
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Features float [B, num_features] of images float [B, C, H, W]."""
-        return self.vector(self.pyramid(images))
 
 
 def _stem_conv(inputs: int, outputs: int, options: XceptionOptions, *, stride: int, padding: int) -> ConvNorm:
