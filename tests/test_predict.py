@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,13 @@ from opsin.artifact import load
 from opsin.config import DataConfig
 from opsin.data.load import load as load_data
 from opsin.data.pack import pack
-from opsin.errors import ImageError, InputError, RefusedError
+from opsin.errors import ConfigError, ImageError, InputError, RefusedError
 from opsin.io.images import encode_png
-from opsin.predict import Predictor, image_files, predict_files
+from opsin.predict import Predictor, image_files, picture_paths, predict_files
+from opsin.predict_pictures import write_pictures
 from opsin.runs import Run
 from opsin.training import train
+from opsin.types import Prediction
 
 
 @pytest.fixture(scope="module")
@@ -99,3 +102,37 @@ def test_a_pipe_is_refused_as_what_it_is(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.jpg")
     with pytest.raises(InputError, match="a pipe"):
         image_files([tmp_path / "pipe.jpg"])
+
+
+def test_pictures_of_files_are_named_after_them(tmp_path: Path) -> None:
+    files = [tmp_path / "a.jpg", tmp_path / "deep" / "b.png"]
+    assert picture_paths(files, tmp_path / "out") == [tmp_path / "out" / "a.png", tmp_path / "out" / "b.png"]
+
+
+def test_files_of_one_name_are_refused_because_one_picture_would_overwrite_the_other(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="one name") as caught:
+        picture_paths([tmp_path / "a" / "1.jpg", tmp_path / "b" / "1.png", tmp_path / "2.png"], tmp_path / "out")
+    assert caught.value.got == "1.png"
+
+
+def test_an_image_is_never_overwritten_by_its_own_picture(photos: Path) -> None:
+    before = (photos / "0.png").read_bytes()
+    found = [Prediction(file=str(photos / "0.png"), label="a", score=1.0, box=(0, 0, 2, 2))]
+    with pytest.raises(ConfigError, match="overwrite the images") as caught:
+        write_pictures(found, photos / ".." / photos.name)
+    assert "0.png" in str(caught.value.got)
+    assert (photos / "0.png").read_bytes() == before
+
+
+def test_large_photos_are_let_go_of_one_by_one(run: Run, tmp_path: Path) -> None:
+    """A network of small inputs takes many images at once; the photos that they were made of need not fit in memory."""
+    side, count = 1500, 12
+    noise = np.random.default_rng(0).integers(0, 255, (3, 20, 20), dtype=np.uint8)
+    for i in range(count):
+        (tmp_path / f"{i}.png").write_bytes(encode_png(np.tile(noise, (1, side // 20, side // 20))))
+    predictor, files = Predictor(load(run.model_folder)), image_files([tmp_path])
+    tracemalloc.start()
+    predictor.files(files)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 4 * 3 * side * side

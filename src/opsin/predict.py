@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,11 +23,24 @@ from opsin.ops.mask_pictures import palette
 from opsin.ops.resize import unfit_mask
 from opsin.progress import QUIET, Reporter
 from opsin.tasks import get_task
-from opsin.types import Prediction
+from opsin.types import Prediction, SizePolicy
 
 BATCH_SIZE = 256
 PIXELS_AT_ONCE = 1 << 19
 """Pixels of one forward pass: what a network keeps of each pixel in its first layers bounds its memory."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Fitted:
+    """An image file at the network's size.
+
+    `pixels`: uint8 [C, H, W]. `original`: its own height and width. `notes`: what was done to it.
+    """
+
+    file: Path
+    pixels: np.ndarray
+    original: tuple[int, int]
+    notes: tuple[str, ...]
 
 
 class Predictor:
@@ -83,7 +96,7 @@ class Predictor:
         Raises:
             ImageError: listing every file that cannot be read; no prediction is given then, but masks of files before
                 them may have been written.
-            ConfigError: `masks`, and the network predicts none; two files whose masks would have one name.
+            ConfigError: `masks`, and the network predicts none; or as `picture_paths`.
         """
         if masks is not None:
             self._check_masks(files, masks)
@@ -92,9 +105,9 @@ class Predictor:
         with report.bar("predicting", len(files)) as bar:
             for start in range(0, len(files), self.batch_size):
                 chunk = files[start : start + self.batch_size]
-                decoded = list(_decoded(chunk, refused))
+                fitted = list(self._fitted(chunk, refused))
                 if not refused:
-                    found.extend(self._chunk(chunk, decoded, masks))
+                    found.extend(self._chunk(fitted, masks))
                 bar.advance(len(chunk))
         _refuse(refused)
         return found
@@ -102,40 +115,47 @@ class Predictor:
     def _check_masks(self, files: Sequence[Path], masks: Path) -> None:
         if self.artifact.task != "segment":
             raise ConfigError("this network predicts no masks", got=self.artifact.task, expected="segment")
-        check_names(files)
+        picture_paths(files, masks)  # refused before any image is read
         masks.mkdir(parents=True, exist_ok=True)
 
-    def _chunk(
-        self, files: Sequence[Path], decoded: Sequence[tuple[np.ndarray, tuple[str, ...]]], masks: Path | None
-    ) -> list[Prediction]:
-        fitted = [self.artifact.preprocess.fit_image(pixels) for pixels, _ in decoded]
-        predictions = self.run(torch.from_numpy(np.stack(fitted)))
+    def _fitted(self, files: Sequence[Path], refused: list[ImageError]) -> Iterator[_Fitted]:
+        """The files that can be read, at the network's size; the others are added to `refused`.
+
+        Each is fitted as soon as it is decoded: a batch of photos at their own sizes may not fit into memory.
+        """
+        contract = self.artifact.preprocess
+        for file in files:
+            try:
+                image = read_image(file)
+            except ImageError as error:
+                refused.append(error)
+                continue
+            height, width = image.pixels.shape[1:]
+            notes = (*image.notes, *_size_notes(height, width, contract.size))
+            yield _Fitted(file=file, pixels=contract.fit_image(image.pixels), original=(height, width), notes=notes)
+
+    def _chunk(self, images: Sequence[_Fitted], masks: Path | None) -> list[Prediction]:
+        """Predictions of one batch, with their masks written where a folder for them is given."""
+        size = self.artifact.preprocess.size
+        predictions = self.run(torch.from_numpy(np.stack([image.pixels for image in images])))
         found = [
             self.task.describe(
                 predictions,
                 i,
                 self.artifact.classes,
-                str(file),
-                original_size=pixels.shape[1:],
-                policy=self.artifact.preprocess.size,
-                notes=(*notes, *self._size_notes(pixels.shape)),
+                str(image.file),
+                original_size=image.original,
+                policy=size,
+                notes=image.notes,
             )
-            for i, (file, (pixels, notes)) in enumerate(zip(files, decoded, strict=True))
+            for i, image in enumerate(images)
         ]
         if masks is None:
             return found
-        written = [masks / f"{file.stem}.png" for file in files]
-        for path, mask, (pixels, _) in zip(written, predictions["masks"], decoded, strict=True):
-            height, width = pixels.shape[1:]
-            whole = unfit_mask(mask, height, width, self.artifact.preprocess.size)
-            write_atomically(path, encode_mask(whole, palette()))
+        written = picture_paths([image.file for image in images], masks)
+        for path, mask, image in zip(written, predictions["masks"], images, strict=True):
+            write_atomically(path, encode_mask(unfit_mask(mask, *image.original, size), palette()))
         return [replace(prediction, mask=str(path)) for prediction, path in zip(found, written, strict=True)]
-
-    def _size_notes(self, shape: tuple[int, ...]) -> tuple[str, ...]:
-        size = self.artifact.preprocess.size
-        if shape[1:] == (size.height, size.width):
-            return ()
-        return (f"{shape[2]}x{shape[1]} px fitted to {size.width}x{size.height} px by {size.fit}",)
 
 
 def predict_files(
@@ -145,16 +165,23 @@ def predict_files(
     return Predictor(load_proved(model_folder)).files(image_files(files), masks=masks, report=report)
 
 
-def check_names(files: Sequence[Path]) -> None:
-    """Refuse files of one name: the mask of one would overwrite that of the other.
+def picture_paths(files: Sequence[Path], folder: Path) -> list[Path]:
+    """Where the picture that is made of each image goes: the images' names with `.png`, in `folder`, in order.
 
     Raises:
-        ConfigError: naming them.
+        ConfigError: two images have one name; or a picture would lie where an image lies, and overwrite it.
     """
-    twice = [name for name, count in Counter(file.stem for file in files).items() if count > 1]
+    pictures = [folder / f"{file.stem}.png" for file in files]
+    twice = [path.name for path, count in Counter(pictures).items() if count > 1]
     if twice:
-        do = "predict them one folder at a time"
-        raise ConfigError("files of one name: one mask would overwrite the other", got=", ".join(twice[:10]), do=do)
+        what, do = "files of one name: one picture would overwrite the other", "predict them one folder at a time"
+        raise ConfigError(what, got=", ".join(twice[:10]), do=do)
+    images = {file.resolve() for file in files}
+    lost = [str(path) for path in pictures if path.resolve() in images]
+    if lost:
+        do = "name a folder in which no image lies"
+        raise ConfigError("the pictures would overwrite the images", where=folder, got=", ".join(lost[:10]), do=do)
+    return pictures
 
 
 def image_files(paths: Iterable[Path]) -> list[Path]:
@@ -180,15 +207,11 @@ def image_files(paths: Iterable[Path]) -> list[Path]:
     return found
 
 
-def _decoded(files: Sequence[Path], refused: list[ImageError]) -> Iterator[tuple[np.ndarray, tuple[str, ...]]]:
-    """Pixels and notes of the files that can be read; the others are added to `refused`."""
-    for file in files:
-        try:
-            image = read_image(file)
-        except ImageError as error:
-            refused.append(error)
-            continue
-        yield image.pixels, image.notes
+def _size_notes(height: int, width: int, size: SizePolicy) -> tuple[str, ...]:
+    """How an image was brought to the network's size, if it had another."""
+    if (height, width) == (size.height, size.width):
+        return ()
+    return (f"{width}x{height} px fitted to {size.width}x{size.height} px by {size.fit}",)
 
 
 def _refuse(refused: Sequence[ImageError]) -> None:

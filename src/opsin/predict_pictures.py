@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from opsin.errors import ConfigError
 from opsin.io.files import write_atomically
 from opsin.io.images import encode_png, read_image
 from opsin.ops.box_pictures import PREDICTED, draw_box
+from opsin.predict import picture_paths
 from opsin.types import Prediction
 
 
@@ -24,19 +24,15 @@ def write_pictures(predictions: Sequence[Prediction], folder: Path) -> list[Path
         The files written, in order: the images' names with `.png`.
 
     Raises:
-        ConfigError: the network predicts no boxes, or two images have the same name.
+        ConfigError: the network predicts no boxes; or as `picture_paths`.
         ImageError: an image cannot be read any more.
     """
     if any(prediction.box is None for prediction in predictions):
         raise ConfigError("this network predicts no boxes, so there is nothing to draw", expected="a localization run")
-    names = [Path(prediction.file).stem + ".png" for prediction in predictions]
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice:
-        do = "predict them one folder at a time"
-        raise ConfigError("files of one name: one picture would overwrite the other", got=", ".join(twice[:10]), do=do)
+    pictures = picture_paths([Path(prediction.file) for prediction in predictions], folder)
     folder.mkdir(parents=True, exist_ok=True)
-    for name, prediction in zip(names, predictions, strict=True):
+    for picture, prediction in zip(pictures, predictions, strict=True):
         assert prediction.box is not None  # checked above
         drawn = draw_box(read_image(prediction.file).pixels, prediction.box, PREDICTED)
-        write_atomically(folder / name, encode_png(drawn))
-    return [folder / name for name in names]
+        write_atomically(picture, encode_png(drawn))
+    return pictures

@@ -31,7 +31,7 @@ from opsin.errors import ConfigError
 from opsin.io.large import mask_writer, open_pixels
 from opsin.models.reach import reach
 from opsin.ops.mask_pictures import palette
-from opsin.predict import Predictor, check_names, image_files
+from opsin.predict import Predictor, image_files, picture_paths
 from opsin.progress import QUIET, Reporter
 from opsin.tasks.segment import Segment
 from opsin.types import Prediction, SizePolicy
@@ -171,13 +171,13 @@ def predict_tiled(
     """Masks of photos of any size in the folder `masks`, as palette PNGs; a prediction for each photo.
 
     Raises:
-        ConfigError: as `TiledPredictor`; two photos whose masks would have one name.
+        ConfigError: as `TiledPredictor`, or as `picture_paths`.
         ImageError: a photo cannot be read; the masks of those before it are written.
     """
     tiled = TiledPredictor(Predictor(load_proved(model_folder)), tile=tile, overlap=overlap)
     photos = image_files(files)
-    check_names(photos)
-    return [tiled.file(photo, masks / f"{photo.stem}.png", report=report) for photo in photos]
+    pictures = picture_paths(photos, masks)
+    return [tiled.file(photo, mask, report=report) for photo, mask in zip(photos, pictures, strict=True)]
 
 
 def _tiling(predictor: Predictor, tile: int, overlap: int | None) -> Tiling:
