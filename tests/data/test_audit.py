@@ -63,7 +63,8 @@ def test_leaks_are_refused_in_a_users_data_unless_allowed_and_reported_in_publis
     for samples in (None, pack(data, None)):
         with pytest.raises(DataError, match="--allow-leaks"):
             check_leaks(data, samples=samples)
-        assert [f.kind for f in check_leaks(data, allow_leaks=True, samples=samples)] == ["leak"]
+        allowed = check_leaks(data, allow_leaks=True, samples=samples)
+        assert [(f.kind, f.severity) for f in allowed] == [("leak", "warning")]
     published = Dataset(**{**vars(data), "published": True})
     assert check_leaks(published)[0].severity == "warning"
     assert check_leaks(load("digits")) == ()

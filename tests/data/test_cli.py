@@ -54,6 +54,27 @@ def test_audit_lists_findings_and_keeps_stdout_clean(capsys: pytest.CaptureFixtu
     assert "balance" in capsys.readouterr().out
 
 
+def test_audit_exits_with_3_where_training_would_refuse_and_with_0_where_it_was_told_to_go_on(
+    capsys: pytest.CaptureFixture[str], photos, tmp_path: Path
+) -> None:
+    root = photos({"train/a": 9, "train/b": 9, "val/a": 2, "val/b": 2})
+    command = ["data", "audit", str(root), "--json"]
+    assert main(command) == 0
+    (root / "train/a/3.png").write_bytes(b"not an image")
+    (root / "val/a/copy.png").write_bytes((root / "train/a/5.png").read_bytes())
+    capsys.readouterr()
+    assert main(command) == 3
+    captured = capsys.readouterr()
+    errors = {f["kind"] for f in json.loads(captured.out)["findings"] if f["severity"] == "error"}
+    assert errors == {"unreadable", "leak"}
+    assert "training would refuse this data set" in captured.err
+    assert "1 sample of train cannot be read; 1 image lies in more than one split" in captured.err
+    assert main([*command, "--skip-unreadable", "1"]) == 3
+    assert main([*command, "--skip-unreadable", "1", "--allow-leaks"]) == 0
+    (root / "val/b/0.png").write_bytes(b"not an image")
+    assert main([*command, "--skip-unreadable", "2", "--allow-leaks"]) == 3
+
+
 def test_fetch_of_a_built_in_set_needs_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     assert document(capsys, "fetch", "digits")["folder"] is None
 

@@ -24,7 +24,7 @@ from opsin.cli.options import (
     given,
 )
 from opsin.cli.output import print_json
-from opsin.errors import ConfigError, DataError, nearest
+from opsin.errors import CheckFailedError, ConfigError, DataError, nearest
 
 if TYPE_CHECKING:
     from opsin.batches.batch import Batch
@@ -123,7 +123,16 @@ def audit(
     seed: SeedOption = 0,
     data_options: Annotated[DataOptions, FLAT] = NO_DATA_OPTIONS,  # type: ignore[valid-type]
 ) -> int:
-    """Say what is wrong with a data set: unreadable files, duplicates, leaks across splits, balance, sizes."""
+    """Say what is wrong with a data set: unreadable files, duplicates, leaks, balance, sizes, masks, boxes.
+
+    Of masks: pixels and images of each class, void, masks with nothing in them. Of boxes: how large they are.
+
+    Exit status 0: training would take the set, even if there are warnings.
+
+    Exit status 3: training would refuse what is marked `error`; --skip-unreadable and --allow-leaks let that pass.
+
+    Exit status 2: the set could not be read at all.
+    """
     from opsin.config import resolve
     from opsin.data.audit import audit as examine
     from opsin.data.load import load
@@ -139,10 +148,28 @@ def audit(
 
         found = examine(dataset, near=near, progress=progress)
     if json_:
-        print_json(summary(dataset) | {"findings": findings(found)})
+        masks = {name: counts.about(dataset.classes) for name, counts in found.masks.items()}
+        print_json(summary(dataset) | {"findings": findings(found)} | ({"masks": masks} if masks else {}))
     else:
         _print_findings(found)
+        _print_masks(dataset, found)
+    _refuse_errors(found)
     return 0
+
+
+def _refuse_errors(found: Audit) -> None:
+    """Let a script know that training would refuse the set.
+
+    Raises:
+        CheckFailedError: there are findings of severity `error`.
+    """
+    errors = [finding for finding in found.findings if finding.severity == "error"]
+    if errors:
+        raise CheckFailedError(
+            "training would refuse this data set",
+            got="; ".join(finding.message for finding in errors),
+            do="mend what is marked `error`, or let it pass: --skip-unreadable N for files of train, --allow-leaks",
+        )
 
 
 @app.command
@@ -307,3 +334,25 @@ def _print_findings(found: Audit) -> None:
         text = escape("\n".join([finding.message, *shown, *more]))
         table.add_row(f"[{colours[finding.severity]}]{finding.severity}[/]", finding.kind, text)
     Console().print(table)
+
+
+def _print_masks(dataset: Dataset, found: Audit) -> None:
+    """A table of the classes: their share of the labelled pixels of each split, and how many masks hold them."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from opsin.data.findings import percent
+
+    if not found.masks:
+        return
+    table = Table("class", *found.masks)
+    shares = {split: counts.shares(len(dataset.classes)) for split, counts in found.masks.items()}
+    for k, name in enumerate(dataset.classes):
+        cells = ((shares[split][k], counts.images[k]) for split, counts in found.masks.items())
+        table.add_row(escape(name), *(f"{percent(share)} in {images:,}" if images else "–" for share, images in cells))
+    table.add_section()
+    table.add_row("all", *(f"{counts.num_masks:,} masks" for counts in found.masks.values()))
+    console = Console()
+    console.print("share of each class in the labelled pixels, and in how many masks it is:")
+    console.print(table)

@@ -1,4 +1,4 @@
-"""What is wrong with a data set: unreadable files, duplicates and leaks, balance, sizes.
+"""What is wrong with a data set: unreadable files, duplicates and leaks, balance, sizes, masks and boxes.
 
 An image of val or test that is also in train makes the score too good. Exact copies (equal decoded pixels) across
 splits are refused in a user's own data and reported in published sets; near copies are reported.
@@ -10,36 +10,24 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.data.audit_boxes import box_findings
+from opsin.data.audit_masks import MaskCounts, mask_findings
+from opsin.data.findings import IMBALANCE, NUM_NAMED, Severity
+from opsin.data.findings import Finding as Finding  # training names it as the audit's
 from opsin.data.near import THUMB, near_pairs
 from opsin.data.pack import counted
 from opsin.data.parallel import for_each
 from opsin.data.samples import Bytes, Dataset, Ints, Samples, Source
 from opsin.errors import DataError, InputError
-from opsin.io.images import is_gray
+from opsin.io.images import DecodedImage, is_gray
 from opsin.ops.resize import fit_image
 from opsin.types import SizePolicy, SplitName
 
-Severity = Literal["error", "warning", "info"]
 THUMB_POLICY = SizePolicy(height=THUMB, width=THUMB)
-NUM_NAMED = 20
-IMBALANCE = 10
-"""Ratio of the largest to the smallest class from which balance is worth a warning."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finding:
-    """One thing that was found; `samples` names what is concerned, at most NUM_NAMED, `count` counts it all."""
-
-    kind: str
-    severity: Severity
-    message: str
-    count: int = 0
-    samples: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -49,11 +37,13 @@ class Audit:
     Attributes:
         exact_in_train: by split, the numbers of val and test samples whose exact copy is in train.
         near_in_train: by split, those with a near copy in train, exact ones included.
+        masks: by split, what the masks hold; empty for a data set without masks.
     """
 
     findings: tuple[Finding, ...]
     exact_in_train: Mapping[SplitName, Ints] = field(default_factory=dict)
     near_in_train: Mapping[SplitName, Ints] = field(default_factory=dict)
+    masks: Mapping[SplitName, MaskCounts] = field(default_factory=dict)
 
     @property
     def worst(self) -> Severity:
@@ -75,7 +65,7 @@ class Scan:
 
 
 def audit(dataset: Dataset, *, near: bool = True, progress: Callable[[int, int], None] | None = None) -> Audit:
-    """Decode every image once and say what is wrong.
+    """Decode every image and its mask once, one after the other, and say what is wrong.
 
     Args:
         near: also search near duplicates; never in sets of one channel, where drawn digits are alike without being
@@ -90,12 +80,16 @@ def audit(dataset: Dataset, *, near: bool = True, progress: Callable[[int, int],
             progress(min(done + num_images, total), total)
 
     scans: dict[SplitName, Scan] = {}
+    masks = {name: MaskCounts(source) for name, source in dataset.splits.items() if dataset.task == "segment"}
     for name, source in dataset.splits.items():
-        scans[name] = scan(source, thumbs=near and dataset.channels == 3, advance=advance)
+        also = masks[name].add if name in masks else None
+        scans[name] = scan(source, thumbs=near and dataset.channels == 3, advance=advance, also=also)
         done += len(source)
     findings = [finding for name in scans for finding in _readability(dataset, name, scans[name])]
     digests = {name: scan.digests for name, scan in scans.items()}
-    findings += exact_duplicates(dataset, digests)
+    findings += exact_duplicates(
+        dataset, digests, allow_leaks=dataset.config is not None and dataset.config.allow_leaks
+    )
     exact = copies_in_train(digests)
     near_in_train: dict[SplitName, Ints] = {}
     if near and dataset.channels == 3:
@@ -104,14 +98,28 @@ def audit(dataset: Dataset, *, near: bool = True, progress: Callable[[int, int],
     elif near:
         message = "near duplicates were not searched: drawings of one channel are alike without being copies"
         findings.append(Finding(kind="near-duplicates", severity="info", message=message))
-    findings += [*_balance(dataset), *_sizes(scans)]
+    findings += [*_balance(dataset), *_sizes(scans), *mask_findings(dataset, masks)]
+    findings += box_findings(dataset, {name: scan.sizes for name, scan in scans.items()})
     notes = [*dataset.notes, *(f"{name}: {note}" for name, scan in scans.items() for note in scan.notes)]
     findings += [Finding(kind="note", severity="info", message=note) for note in notes]
-    return Audit(findings=tuple(findings), exact_in_train=exact, near_in_train=near_in_train)
+    return Audit(findings=tuple(findings), exact_in_train=exact, near_in_train=near_in_train, masks=masks)
 
 
-def scan(source: Source, *, thumbs: bool, advance: Callable[[int], None] | None = None) -> Scan:
-    """Decode each image of a split once, in parallel: digest, size, thumbnail; unreadable ones with their reasons."""
+def scan(
+    source: Source,
+    *,
+    thumbs: bool,
+    advance: Callable[[int], None] | None = None,
+    also: Callable[[int, DecodedImage], None] | None = None,
+) -> Scan:
+    """Decode each image of a split once, in parallel: digest, size, thumbnail; unreadable ones with their reasons.
+
+    Args:
+        thumbs: make thumbnails.
+        advance: called now and then with the number of images that are done.
+        also: called from several threads with each image and its number; a sample that it refuses by an `InputError`
+            is unreadable too.
+    """
     num_samples = len(source)
     digests: list[bytes | None] = [None] * num_samples
     pictures = np.zeros((num_samples, 3, THUMB, THUMB), np.uint8) if thumbs else None
@@ -123,14 +131,15 @@ def scan(source: Source, *, thumbs: bool, advance: Callable[[int], None] | None 
     def look(i: int) -> None:
         try:
             decoded = source.read(i)
+            pixels = decoded.pixels
+            notes.extend(decoded.notes)
+            digests[i], sizes[i], grey[i] = digest(pixels), pixels.shape[1:], is_gray(pixels)
+            if pictures is not None:
+                pictures[i] = fit_image(pixels, THUMB_POLICY)
+            if also is not None:
+                also(i, decoded)
         except InputError as error:
-            failures.append((i, error.what))
-            return
-        pixels = decoded.pixels
-        notes.extend(decoded.notes)
-        digests[i], sizes[i], grey[i] = digest(pixels), pixels.shape[1:], is_gray(pixels)
-        if pictures is not None:
-            pictures[i] = fit_image(pixels, THUMB_POLICY)
+            failures.append((i, _reason(error)))
 
     for_each(look, num_samples, advance)
     return Scan(
@@ -141,6 +150,13 @@ def scan(source: Source, *, thumbs: bool, advance: Callable[[int], None] | None 
         failures=sorted(failures),
         notes=counted(notes),
     )
+
+
+def _reason(error: InputError) -> str:
+    """What is wrong, and what stands in place of what, where that is not said yet."""
+    if error.got is None or error.expected is None or str(error.got) in error.what:
+        return error.what
+    return f"{error.what}: {error.got} instead of {error.expected}"
 
 
 def digest(pixels: Bytes) -> bytes:
@@ -168,7 +184,7 @@ def check_leaks(
         digests = {
             name: [digest(source.image(i)) for i in range(len(source))] for name, source in dataset.splits.items()
         }
-    leaks = [f for f in exact_duplicates(dataset, digests, samples) if f.kind == "leak"]
+    leaks = [f for f in exact_duplicates(dataset, digests, samples, allow_leaks=allow_leaks) if f.kind == "leak"]
     if leaks and not (allow_leaks or dataset.published):
         raise DataError(
             leaks[0].message,
@@ -195,11 +211,14 @@ def exact_duplicates(
     dataset: Dataset,
     digests: Mapping[SplitName, list[bytes | None]] | Mapping[SplitName, list[bytes]],
     samples: Mapping[SplitName, Samples] | None = None,
+    *,
+    allow_leaks: bool = False,
 ) -> list[Finding]:
     """Findings on equal images: across splits (`leak`), within a split, and copies whose labels differ.
 
     Args:
         samples: what the digests are of, if not the data set itself: packed splits may lack unreadable samples.
+        allow_leaks: copies across splits of a user's own data are no error.
     """
     rows: Mapping[SplitName, Samples | Source] = samples or dataset.splits
     places: dict[bytes, list[tuple[SplitName, int]]] = defaultdict(list)
@@ -211,7 +230,7 @@ def exact_duplicates(
     across = [c for c in copies if len({name for name, _ in c}) > 1]
     within = [c for c in copies if len({name for name, _ in c}) < len(c)]
     conflicts = [c for c in copies if len({_label(rows, *place) for place in c}) > 1]
-    leak_severity: Severity = "warning" if dataset.published else "error"
+    leak_severity: Severity = "warning" if dataset.published or allow_leaks else "error"
     kinds: tuple[tuple[str, Severity, list[list[tuple[SplitName, int]]], str, str], ...] = (
         ("leak", leak_severity, across, "image lies in", "more than one split, pixel for pixel"),
         ("duplicates", "warning", within, "image lies in", "one split more than once, pixel for pixel"),
@@ -232,7 +251,7 @@ def exact_duplicates(
 
 def _counted(count: int, one: str) -> str:
     """A number with its noun and verb, as `1 image lies in` or `2 images lie in`."""
-    many = {"image lies in": "images lie in", "image has": "images have", "image of": "images of"}
+    many = {"image lies in": "images lie in", "image has": "images have", "sample of": "samples of"}
     return f"{count:,} {one if count == 1 else many[one]}"
 
 
@@ -250,11 +269,12 @@ def _readability(dataset: Dataset, name: SplitName, scan: Scan) -> list[Finding]
     if not scan.failures:
         return []
     ids = dataset.splits[name].ids
+    allowed = dataset.config.skip_unreadable if dataset.config is not None and name == "train" else 0
     return [
         Finding(
             kind="unreadable",
-            severity="error",
-            message=f"{_counted(len(scan.failures), 'image of')} {name} cannot be read",
+            severity="warning" if len(scan.failures) <= allowed else "error",
+            message=f"{_counted(len(scan.failures), 'sample of')} {name} cannot be read",
             count=len(scan.failures),
             samples=tuple(f"{ids[i]}: {reason}" for i, reason in scan.failures),
         )
