@@ -166,7 +166,7 @@ def check_settings(config: FinetuneConfig, *, task: str, augmented: Mapping[str,
         config: the settings.
         task: name of the task.
         augmented: settings of augmentation that are not at their zero.
-        resolutions: input sides over the course of training, if several.
+        resolutions: heights of the input over the course of training, if several.
 
     Raises:
         ConfigError: naming the setting and what it needs.
