@@ -80,6 +80,17 @@ def test_the_next_name_is_the_first_free_number(run: Run) -> None:
     assert set(list_runs(out)) == {"one", "digits-small-1"}
 
 
+@pytest.mark.parametrize("stem", ["_photos-small", "+x", "x" * 300, "...", "фото-small", "-_-"])
+def test_whatever_data_are_called_a_run_of_them_can_be_made(tmp_path: Path, stem: str) -> None:
+    name = next_name(stem, tmp_path)
+    assert Run.create(resolve(), name=name, out=tmp_path).name == name
+
+
+def test_a_run_whose_making_was_interrupted_is_not_listed(run: Run) -> None:
+    write_json(run.path.parent / ".two.a1b2.tmp" / "config.json", {})
+    assert list_runs(run.path.parent) == ["one"]
+
+
 @pytest.mark.parametrize("line", ["garbage", "3", "[]", "{}", '{"event": 3}', '{"event": "epoch"}', "\udcff"])
 def test_a_log_with_a_line_that_is_no_event_is_refused_with_the_line(run: Run, line: str) -> None:
     run.event("start")

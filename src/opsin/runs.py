@@ -35,6 +35,8 @@ if sys.platform != "win32":
     import fcntl
 
 RUNS_FOLDER = Path("runs")
+LONGEST_STEM = 90
+"""Characters of a stem, so that its number fits into the 100 of a name."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 
 
@@ -169,9 +171,8 @@ class Run:
 
     def predictions(self, split: SplitName) -> dict[str, np.ndarray]:
         """Per-sample outputs on `split`; empty when that split has not been scored."""
-        return {
-            key.removeprefix(f"{split}/"): v for key, v in self._npz("predictions.npz").items() if key.startswith(split)
-        }
+        prefix, arrays = f"{split}/", self._npz("predictions.npz")
+        return {key.removeprefix(prefix): array for key, array in arrays.items() if key.startswith(prefix)}
 
     def gallery(self) -> dict[str, np.ndarray]:
         """Thumbnails: samples, augmented samples, mistakes."""
@@ -307,8 +308,8 @@ def free_path(name: str, out: Path | str = RUNS_FOLDER) -> Path:
 
 
 def next_name(stem: str, out: Path | str = RUNS_FOLDER) -> str:
-    """`stem-1`, or the first number that is free in `out`."""
-    clean = re.sub(r"[^A-Za-z0-9._+-]+", "-", stem).strip("-.") or "run"
+    """`stem-1`, or the first number that is free in `out`; the stem is made into what a run may be called."""
+    clean = re.sub(r"[^A-Za-z0-9._+-]+", "-", stem).strip("-._+")[:LONGEST_STEM] or "run"
     number = 1
     while (Path(out) / f"{clean}-{number}").exists():
         number += 1
@@ -316,8 +317,8 @@ def next_name(stem: str, out: Path | str = RUNS_FOLDER) -> str:
 
 
 def list_runs(out: Path | str = RUNS_FOLDER) -> list[str]:
-    """Names of the runs in `out`, oldest first."""
-    folders = [p.parent for p in Path(out).glob("*/config.json")]
+    """Names of the runs in `out`, oldest first; one whose making was interrupted is none."""
+    folders = [p.parent for p in Path(out).glob("*/config.json") if not is_temporary(p.parent)]
     return [p.name for p in sorted(folders, key=lambda p: (p / "config.json").stat().st_mtime)]
 
 
