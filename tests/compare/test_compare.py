@@ -148,6 +148,51 @@ def test_runs_that_differ_in_their_seed_are_one_group(tmp_path: Path) -> None:
     assert (pair.verdict, pair.differs) == ("many is better", ("train.epochs",))
 
 
+def test_a_run_that_was_repeated_with_its_seed_is_no_further_seed(tmp_path: Path) -> None:
+    """Two copies of one run would otherwise show an interval over seeds of width 0."""
+    runs = [made_run(tmp_path, name, classified(40), seed=3) for name in ("before", "after")]
+    found = compare_runs(runs)
+    assert [(g.name, g.seeds, g.interval) for g in found.groups] == [
+        ("before", (3,), "samples"),
+        ("after", (3,), "samples"),
+    ]
+    assert found.groups[0].low < 40 / N < found.groups[0].high
+    assert (found.pairs[0].differs, found.pairs[0].verdict) == ((), "no difference shown")
+
+
+def test_no_two_groups_have_one_name(tmp_path: Path) -> None:
+    seeds = [made_run(tmp_path, f"net-{i}", classified(40), seed=i) for i in range(2)]
+    alone = made_run(tmp_path, "net", classified(40), epochs=4)
+    elsewhere = made_run(tmp_path / "old", "net", classified(40), epochs=5)
+    assert [g.name for g in compare_runs([*seeds, alone]).groups] == ["net-0", "net"]
+    paths = [str(run.path) for run in (alone, elsewhere)]
+    assert [g.name for g in compare_runs([*seeds, alone, elsewhere]).groups] == ["net-0", *paths]
+
+
+def test_a_run_without_a_mistake_is_not_called_certain(tmp_path: Path) -> None:
+    runs = [made_run(tmp_path, name, classified(k), epochs=k) for name, k in (("all", N), ("most", N - 3))]
+    group = compare_runs(runs).groups[0]
+    assert (group.score, group.high) == (1.0, 1.0)
+    assert group.low == pytest.approx(stats.binomtest(N, N).proportion_ci(method="wilson").low)
+
+
+def test_an_undefined_score_is_called_better_by_nobody(tmp_path: Path) -> None:
+    runs = []
+    for name, epochs in (("one", 3), ("two", 4)):
+        targets = Targets(ids=["a"], masks=np.full((1, 8, 8), 255, np.uint8))
+        run = made_run(tmp_path, name, {"masks": np.zeros((1, 8, 8), np.uint8)} | targets.arrays(), epochs=epochs)
+        run.write("data.json", {"task": "segment", "classes": ["a", "b"]})
+        runs.append(run)
+    assert compare_runs(runs).pairs[0].verdict == "no difference shown"
+
+
+def test_predictions_that_do_not_name_their_samples_are_refused(tmp_path: Path) -> None:
+    arrays = classified(40)
+    del arrays["ids"]
+    with pytest.raises(RunError, match="incomplete"):
+        outcomes_of(made_run(tmp_path, "old", arrays))
+
+
 def test_an_ensemble_is_no_further_seed_of_its_members(tmp_path: Path) -> None:
     members = [made_run(tmp_path, f"member-{seed}", classified(k), seed=seed) for seed, k in ((0, 40), (1, 44))]
     ensemble = made_run(tmp_path, "together", classified(50))

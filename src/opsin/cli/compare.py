@@ -66,4 +66,4 @@ def show(found: Comparison) -> None:
         interval = f"{pair.difference:+.4f} [{pair.low:+.4f}, {pair.high:+.4f}]"
         tests = f"p {pair.p:.2g}, for all pairs {pair.p_adjusted:.2g}{seeds}"
         console.print(f"{pair.b} less {pair.a}: {interval}, {tests}: {pair.verdict}", markup=False)
-        console.print(f"  they differ in {', '.join(pair.differs)}", markup=False)
+        console.print(f"  they differ in {', '.join(pair.differs) or 'no setting'}", markup=False)

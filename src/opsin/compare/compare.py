@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations, takewhile
 from typing import Any
@@ -23,7 +23,7 @@ from opsin.compare.paired import (
 from opsin.config import to_dict
 from opsin.errors import ConfigError, DataError
 from opsin.models.table import layer_table
-from opsin.ops.intervals import percentile_interval
+from opsin.ops.intervals import share_interval
 from opsin.runs import Run
 from opsin.types import SplitName
 
@@ -34,7 +34,7 @@ NOT_COMPARED = ("train.seed", "train.threads", "train.device")
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """Runs that differ in their seed alone.
+    """Runs that differ in their seed alone; a second run of the same seed is in a group of its own.
 
     `score`: mean of the main score over seeds. `low`, `high`: 95 % interval, `interval` says of what: over `seeds`
     (Student) or, for one run, over `samples` (bootstrap). `parameters`: stored numbers of the network. `flops`: of one
@@ -103,12 +103,16 @@ class _Collected:
     def parts(self) -> list[Any]:
         return [found.parts for found in self.outcomes]
 
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        return tuple(run.config.train.seed for run in self.runs)
+
 
 def compare_runs(runs: Sequence[Run], *, split: SplitName = "val") -> Comparison:
     """Compare finished runs of one task on the same samples.
 
     Args:
-        runs: two or more; those that differ in their seed alone count as one.
+        runs: two or more; those that differ in their seed alone, and do differ in it, count as one.
         split: of which predictions are kept in the runs.
 
     Raises:
@@ -155,11 +159,16 @@ def _check_alike(runs: Sequence[Run], outcomes: Sequence[Outcomes]) -> None:
 
 
 def _collected(runs: Sequence[Run], outcomes: Sequence[Outcomes]) -> list[_Collected]:
-    """The groups, in the order of their first runs."""
+    """The groups, in the order of their first runs.
+
+    Runs of one seed and one setting are no independent draws: as seeds of one group they would make its interval too
+    narrow. So the second one opens another group, and is compared with the first.
+    """
     groups: list[_Collected] = []
     for run, found in zip(runs, outcomes, strict=True):
-        settings = flat_settings(run)
-        same = next((group for group in groups if group.settings == settings), None)
+        settings, seed = flat_settings(run), run.config.train.seed
+        alike = (group for group in groups if group.settings == settings)
+        same = next((group for group in alike if seed not in group.seeds), None)
         if same is None:
             groups.append(_Collected(runs=[run], outcomes=[found], settings=settings))
         else:
@@ -189,14 +198,28 @@ def flat_settings(run: Run) -> dict[str, Any]:
 
 
 def _names(groups: Sequence[_Collected]) -> list[str]:
-    """What the runs of a group have in common in their names; the first run's name where that says nothing."""
-    names = []
-    for group in groups:
-        runs = [run.name for run in group.runs]
-        alike = takewhile(lambda letters: len(set(letters)) == 1, zip(*runs, strict=False))
-        common = "".join(letters[0] for letters in alike).rstrip("-_.") if len(runs) > 1 else runs[0]
-        names.append(common if common and common not in names else runs[0])
+    """What the runs of a group have in common in their names.
+
+    Where that is nothing, or another group is called so too: the name of its first run, then the path of that.
+    """
+    ways: tuple[Callable[[_Collected], str], ...] = (
+        _common_name,
+        lambda group: group.runs[0].name,
+        lambda group: str(group.runs[0].path),
+    )
+    names = [""] * len(groups)
+    for way in ways:
+        found = [name or way(group) for name, group in zip(names, groups, strict=True)]
+        names = [name if found.count(name) == 1 else "" for name in found]
     return names
+
+
+def _common_name(group: _Collected) -> str:
+    names = [run.name for run in group.runs]
+    if len(names) == 1:
+        return names[0]
+    alike = takewhile(lambda letters: len(set(letters)) == 1, zip(*names, strict=False))
+    return "".join(letters[0] for letters in alike).rstrip("-_.")
 
 
 def _group(found: _Collected, name: str) -> Group:
@@ -205,14 +228,15 @@ def _group(found: _Collected, name: str) -> Group:
         low, high = seeds_interval(scores)
     else:
         resampled = resampled_scores(found.parts, found.outcomes[0].of_sums)
-        low, high = (float(end[0]) for end in percentile_interval(resampled[:, None], level=LEVEL))
+        ends = share_interval(resampled[:, None], len(found.parts[0]), level=LEVEL)
+        low, high = (float(end[0]) for end in ends)
     artifact = load_artifact(found.runs[0].model_folder)
     spec = artifact.spec
     table = layer_table(artifact.network, spec.channels, spec.height, spec.width)
     return Group(
         name=name,
         runs=tuple(str(run.path) for run in found.runs),
-        seeds=tuple(run.config.train.seed for run in found.runs),
+        seeds=found.seeds,
         scores=tuple(scores),
         score=float(np.mean(scores)),
         low=low,
@@ -227,8 +251,8 @@ def _group(found: _Collected, name: str) -> Group:
 def _pair(first: tuple[Group, _Collected], second: tuple[Group, _Collected], p: float, p_adjusted: float) -> Pair:
     (a, found_a), (b, found_b) = first, second
     low, high = difference_interval(found_a.parts, found_b.parts, found_a.outcomes[0].of_sums)
-    clear = p_adjusted < 1 - LEVEL and not low <= 0 <= high
-    better = b.name if b.score > a.score else a.name
+    clear = p_adjusted < 1 - LEVEL and (low > 0 or high < 0)  # an undefined interval is not clear
+    better = b.name if low > 0 else a.name
     keys = dict.fromkeys((*found_a.settings, *found_b.settings))
     return Pair(
         a=a.name,

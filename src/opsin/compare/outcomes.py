@@ -60,6 +60,7 @@ def outcomes_of(run: Run, split: SplitName = "val") -> Outcomes:
     good_iou = run.config.train.good_iou
     try:
         parts, of_sums = _PARTS[task](arrays, len(run.data["classes"]), good_iou)
+        samples = _fingerprint(arrays)
     except KeyError as error:
         do = "train it again: it was made by an Opsin that did not keep what is needed"
         raise RunError("the predictions are incomplete", where=run.path, got=f"no {error}", do=do) from error
@@ -67,7 +68,7 @@ def outcomes_of(run: Run, split: SplitName = "val") -> Outcomes:
         score=get_task(task).main_score,
         parts=parts,
         of_sums=of_sums,
-        samples=_fingerprint(arrays),
+        samples=samples,
         good_iou=good_iou if task == "localize" else None,
     )
 
