@@ -129,6 +129,30 @@ def test_sealed_test_is_said_to_be_sealed(hundred_run: Path, tmp_path: Path) -> 
     assert "opened once" not in words
 
 
+def test_a_test_split_that_does_not_exist_is_not_said_to_be_sealed(
+    hundred_run: Path, tmp_path: Path, made_runs: ModuleType
+) -> None:
+    run = shutil.copytree(hundred_run, tmp_path / "undivided")
+    data = Run(run).data
+    made_runs.write_json(run / "data.json", data | {"splits": {k: v for k, v in data["splits"].items() if k != "test"}})
+    words = Outline(report_of(run, tmp_path)).words
+    assert "no test split" in words
+    assert "sealed" not in words
+    assert "--split test" not in words
+
+
+def test_a_converted_run_says_what_it_was_made_of(interrupted_run: Path, tmp_path: Path, made_runs: ModuleType) -> None:
+    (interrupted_run / "log.jsonl").write_text('{"event": "convert"}\n')
+    made_runs.write_json(
+        interrupted_run / "summary.json", {"converted_from": "runs/first", "epochs": 6, "best_epoch": 5}
+    )
+    words = Outline(report_of(interrupted_run, tmp_path)).words
+    assert "Converted from runs/first" in words
+    assert "6 (best: 5)" in words
+    assert "No epoch was finished" not in words
+    assert "The run ended" not in words
+
+
 def test_every_opening_is_counted(digits_run: Path, tmp_path: Path) -> None:
     run = shutil.copytree(digits_run, tmp_path / "twice")
     Run(run).record_test_opening("opsin evaluate twice --split test")

@@ -65,6 +65,7 @@ def headline(view: View) -> Mapping[str, Any]:
         "bar": bar,
         "ends": [percent(end, 0) for end in _track([score])] if score else [],
         "openings": openings(view),
+        "seal": seal(view),
     }
 
 
@@ -82,6 +83,13 @@ def openings(view: View) -> int:
     return max([view.test_openings, *opened, recorded if isinstance(recorded, int) else 0])
 
 
+def seal(view: View) -> str:
+    """What became of the test split, in words."""
+    if not (count := openings(view)):
+        return "test is sealed" if view.has_test else "no test split"
+    return "test opened once" if count == 1 else f"test opened {count} times"
+
+
 def scores(view: View) -> Markup | None:
     """Every score of every split, with its interval."""
     if not view.results:
@@ -91,8 +99,8 @@ def scores(view: View) -> Markup | None:
     cells = {key: [_cell(key, result, view.results, kinds) for result in view.results] for key in keys}
     good_iou = view.config["train"]["good_iou"]
     rows = [(kind.title, kind.words.format(good_iou=good_iou), cells[key]) for key, kind in kinds.items()]
-    values = {"results": view.results, "rows": rows, "openings": openings(view), "copies": _copies(view, kinds)}
-    return render("scores.html", values)
+    values = {"view": view, "results": view.results, "rows": rows, "copies": _copies(view, kinds)}
+    return render("scores.html", values | {"openings": openings(view)})
 
 
 def _copies(view: View, kinds: Mapping[str, ScoreKind]) -> list[Mapping[str, Any]]:
@@ -144,8 +152,9 @@ def training(view: View) -> Markup | None:
     if not view.epochs and not view.events:
         return None
     events = [e for e in view.events if e["event"] not in ("start", "finish")]
-    values = {"panels": learning_panels(view), "events": events, "epochs": view.epochs, "view": view}
-    return render("training.html", values | {"ensemble": _ensemble(view.summary)})
+    values = {"panels": learning_panels(view), "events": events, "epochs": view.epochs}
+    origin = {"ensemble": _ensemble(view.summary), "converted_from": view.summary.get("converted_from")}
+    return render("training.html", values | origin)
 
 
 def _ensemble(summary: Mapping[str, Any]) -> Mapping[str, Any] | None:

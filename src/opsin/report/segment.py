@@ -79,7 +79,8 @@ def confused(view: View) -> Markup | None:
             }
             for i, j in pairs
         ]
-        return {"rows": rows, "wrong": percent(wrong.sum() / counts.sum())}
+        told = sum(wrong[pair] for pair in pairs) / max(1, wrong.sum())
+        return {"rows": rows, "wrong": percent(wrong.sum() / counts.sum()), "told": percent(told)}
 
     return per_split(view, "mask_confusion.html", show, {})
 

@@ -131,7 +131,7 @@ def log_ticks(low: float, high: float) -> list[float]:
 
 
 def step_ticks(low: int, high: int, count: int = 6) -> list[int]:
-    """Round whole numbers inside [low, high], its ends included where they do not crowd.
+    """Round whole numbers inside [low, high]; `low` too where it does not crowd the first of them.
 
     >>> step_ticks(1, 10), step_ticks(1, 3)
     ([1, 2, 4, 6, 8, 10], [1, 2, 3])

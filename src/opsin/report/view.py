@@ -73,8 +73,16 @@ class View:
         return MAIN_SCORES.get(self.task, "accuracy")
 
     @property
+    def has_test(self) -> bool:
+        """Whether the data has a test split; a run that does not describe its data may have one."""
+        return "test" in self.data.get("splits", {"test": None})
+
+    @property
     def best_epoch(self) -> int | None:
-        """The epoch whose weights were kept: as the summary says, else the last that was the best so far."""
+        """The epoch with the best main score on val: as the summary says, else the last that was the best so far.
+
+        Its weights are those of the run where it restored the best ones.
+        """
         if is_number(self.summary.get("best_epoch")):
             return int(self.summary["best_epoch"])
         return next((int(e["epoch"]) for e in reversed(self.epochs) if e.get("best")), None)
