@@ -37,8 +37,9 @@ class Group:
     """Runs that differ in their seed alone; a second run of the same seed is in a group of its own.
 
     `score`: mean of the main score over seeds. `low`, `high`: 95 % interval, `interval` says of what: over `seeds`
-    (Student) or, for one run, over `samples` (bootstrap). `parameters`: stored numbers of the network. `flops`: of one
-    image forward, a multiplication and an addition counting as two. `seconds`: of training, mean over seeds.
+    (Student) or, for one run, over `samples` (bootstrap; Wilson's where no resample has a mistake, or none is right).
+    `parameters`: stored numbers of the network. `flops`: of one image forward, a multiplication and an addition
+    counting as two. `seconds`: of training, mean over seeds.
     """
 
     name: str

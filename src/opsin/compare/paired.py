@@ -46,7 +46,15 @@ def resampled_scores(parts: Sequence[Floats], of_sums: OfSums, *, seed: int = 0,
 
 
 def difference_interval(a: Sequence[Floats], b: Sequence[Floats], of_sums: OfSums) -> tuple[float, float]:
-    """The middle 95 % of the difference of mean scores, b less a, over resampled samples and seeds."""
+    """The middle 95 % of the difference of mean scores, b less a, over resampled samples and seeds.
+
+    Args:
+        a, b: for each seed what each of the same N samples adds to the sums, float64 [N, M].
+        of_sums: scores [r] of sums [r, M].
+
+    Returns:
+        Lower and upper end; NaN where the score is undefined.
+    """
     differences = resampled_scores(b, of_sums, stream=1) - resampled_scores(a, of_sums, stream=2)
     low, high = percentile_interval(differences[:, None], level=LEVEL)
     return float(low[0]), float(high[0])
@@ -56,6 +64,14 @@ def swap_test(a: Sequence[Floats], b: Sequence[Floats], of_sums: OfSums, *, seed
     """Two-sided p that a and b are alike: how often swapping them in random samples gives as large a difference.
 
     With several seeds, what a sample adds is their mean. It tests on these samples, and says nothing of other seeds.
+
+    Args:
+        a, b: for each seed what each of the same N samples adds to the sums, float64 [N, M].
+        of_sums: scores [r] of sums [r, M].
+        seed: of the swaps.
+
+    Returns:
+        1 / (1 + `NUM_SWAPS`) to 1.
 
     Source: Noreen 1989, "Computer-intensive methods for testing hypotheses", chapter 2 (approximate randomization).
     For one seed and scores that are shares it is McNemar's exact test, but for the random draws.
