@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from opsin.data.samples import Samples
 from opsin.errors import DataError, nearest
@@ -52,7 +53,7 @@ def absent_classes(samples: Samples, run_classes: Sequence[str]) -> list[str]:
     return [str(run_classes[k]) for k in np.setdiff1d(np.arange(len(run_classes)), samples.labels)]
 
 
-def size_note(sizes: np.ndarray, policy: SizePolicy) -> str | None:
+def size_note(sizes: NDArray[np.int32], policy: SizePolicy) -> str | None:
     """What was done to images of these sizes, in words; None if nothing was.
 
     Args:

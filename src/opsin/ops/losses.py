@@ -58,6 +58,11 @@ def cross_entropy(
     return -torch.lerp(mixed, log_probabilities.mean(dim=1), label_smoothing)
 
 
+def balancing_weights(counts: NDArray[np.int64], power: float) -> Tensor:
+    """`inverse_frequency_weights` as the losses take them: float32 [K]."""
+    return torch.from_numpy(inverse_frequency_weights(counts, power)).float()
+
+
 def inverse_frequency_weights(counts: NDArray[np.int64], power: float = 1.0) -> NDArray[np.float64]:
     """Class weights in proportion to count ** -power, with mean 1 over the samples.
 

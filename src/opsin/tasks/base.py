@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.errors import DataError
+from opsin.ops.intervals import wilson
 from opsin.score_kinds import ScoreKind
 from opsin.types import Prediction, Score, SizePolicy, TaskName
 
@@ -223,6 +224,20 @@ def likeliest(probabilities: NDArray[np.floating], classes: Sequence[str]) -> tu
     """
     order = np.argsort(-probabilities, kind="stable")[:NUM_TOP]
     return tuple((str(classes[k]), float(probabilities[k])) for k in order)
+
+
+def share_score(hits: int, total: int, *, intervals: bool = True) -> Score:
+    """The score `hits / total`, with Wilson's 95 % interval if asked; undefined where there is nothing.
+
+    >>> print(share_score(8, 10))
+    0.8000 [0.4902, 0.9433]
+    """
+    if total == 0:
+        return Score(np.nan)
+    if not intervals:
+        return Score(hits / total)
+    low, high = wilson(hits, total)
+    return Score(hits / total, float(low), float(high))
 
 
 def rgb(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -21,7 +21,7 @@ from opsin.errors import DataError
 from opsin.models.convert import fully_convolutional
 from opsin.models.registry import FULLY_CONVOLUTIONAL, ModelSpec, build_network
 from opsin.ops.calibration import fit_temperature
-from opsin.ops.losses import cross_entropy, inverse_frequency_weights
+from opsin.ops.losses import balancing_weights, cross_entropy
 from opsin.ops.scores import check_predictions
 from opsin.score_kinds import MAIN_SCORES, SCORE_KINDS, ScoreKind
 from opsin.tasks.base import Arrays, Assessment, Drawing, Targets, batch_labels, likeliest, rgb
@@ -65,7 +65,7 @@ class Classify:
         weights = None
         if config.class_weights:
             counts = np.bincount(_labels(Targets.of(samples)), minlength=num_classes)
-            weights = torch.from_numpy(inverse_frequency_weights(counts, config.class_weights_power)).float()
+            weights = balancing_weights(counts, config.class_weights_power)
         return replace(self, label_smoothing=config.label_smoothing, class_weights=weights)
 
     def for_scoring(self, config: TrainConfig) -> Classify:

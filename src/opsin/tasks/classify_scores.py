@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from opsin.ops import calibration
 from opsin.ops import scores as formulas
 from opsin.ops.intervals import Floats, Ints, bootstrap, percentile_interval, reflected_interval, share_interval, wilson
+from opsin.tasks.base import share_score
 from opsin.types import Score, plain_number, plain_numbers, plain_score
 
 NUM_TOP = 5
@@ -83,10 +84,10 @@ def classification_scores(
     """
     outcomes = _Outcomes.of(probabilities, labels)
     num_samples, num_classes = probabilities.shape
-    found = {"accuracy": _share((outcomes.predicted == labels).sum(), num_samples, intervals)}
+    found = {"accuracy": share_score(int((outcomes.predicted == labels).sum()), num_samples, intervals=intervals)}
     if num_classes > NUM_TOP:
         inside = formulas.true_class_rank(probabilities, labels) < NUM_TOP
-        found["top5"] = _share(inside.sum(), num_samples, intervals)
+        found["top5"] = share_score(int(inside.sum()), num_samples, intervals=intervals)
     names = (*_MEANS, *_ERRORS, *_CALIBRATION)
     values = outcomes.summary(np.ones((1, num_samples)))[0]
     if not intervals:
@@ -136,22 +137,12 @@ def classification_details(
         temperature: fitted on val; NaN where none is best.
     """
     predicted, confidences = probabilities.argmax(axis=1), probabilities.max(axis=1)
-    curve = calibration.reliability(confidences, predicted == labels, calibration.equal_width_edges())
-    hits = np.rint(np.nan_to_num(curve.accuracy) * curve.count)
-    low, high = wilson(hits, curve.count)
     own = probabilities[np.arange(len(labels)), labels]
     return {
         "confusion": formulas.confusion_matrix(labels, predicted, len(classes)).tolist(),
         "per_class": class_scores(probabilities, labels, classes),
         "absent_classes": [str(classes[k]) for k in np.setdiff1d(np.arange(len(classes)), labels)],
-        "reliability": {
-            "edges": curve.edges.tolist(),
-            "confidence": plain_numbers(curve.confidence),
-            "accuracy": plain_numbers(curve.accuracy),
-            "low": plain_numbers(low),
-            "high": plain_numbers(high),
-            "count": curve.count.tolist(),
-        },
+        "reliability": _reliability(confidences, predicted == labels),
         "temperature": plain_number(temperature),
         "ece_after_temperature": plain_number(_ece_after(probabilities, labels, temperature)),
         "losses_floored": int((own < formulas.SMALLEST_PROBABILITY).sum()),
@@ -168,12 +159,18 @@ def classification_details(
     }
 
 
-def _share(successes: int, total: int, intervals: bool) -> Score:
-    value = float(successes / total)
-    if not intervals:
-        return Score(value)
-    low, high = wilson(successes, total)
-    return Score(value, float(low), float(high))
+def _reliability(confidences: NDArray[np.floating], correct: NDArray[np.bool_]) -> dict[str, Any]:
+    """The reliability curve as plain JSON, with 95 % intervals of the accuracy in each bin."""
+    curve = calibration.reliability(confidences, correct, calibration.equal_width_edges())
+    low, high = wilson(np.rint(np.nan_to_num(curve.accuracy) * curve.count), curve.count)
+    return {
+        "edges": curve.edges.tolist(),
+        "confidence": plain_numbers(curve.confidence),
+        "accuracy": plain_numbers(curve.accuracy),
+        "low": plain_numbers(low),
+        "high": plain_numbers(high),
+        "count": curve.count.tolist(),
+    }
 
 
 def _ece_after(probabilities: NDArray[np.floating], labels: Ints, temperature: float) -> float:

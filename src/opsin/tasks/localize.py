@@ -24,7 +24,7 @@ from opsin.models.localizer import build_localizer
 from opsin.models.registry import ModelSpec
 from opsin.ops.box_pictures import PREDICTED, TRUE, draw_box
 from opsin.ops.boxes import area, box_losses, iou, weighted_by_uncertainty
-from opsin.ops.losses import cross_entropy, inverse_frequency_weights
+from opsin.ops.losses import balancing_weights, cross_entropy
 from opsin.ops.resize import unfit_boxes
 from opsin.ops.scores import check_predictions
 from opsin.score_kinds import MAIN_SCORES, SCORE_KINDS, ScoreKind
@@ -78,7 +78,7 @@ class Localize:
         weights = None
         if config.class_weights:
             counts = np.bincount(labels, minlength=num_classes)
-            weights = torch.from_numpy(inverse_frequency_weights(counts, config.class_weights_power)).float()
+            weights = balancing_weights(counts, config.class_weights_power)
         return replace(
             self,
             box_loss=config.box_loss,

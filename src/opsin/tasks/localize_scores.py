@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from opsin.ops import boxes as box_ops
 from opsin.ops import scores as formulas
 from opsin.ops.intervals import Floats, Ints, bootstrap, percentile_interval, wilson
+from opsin.tasks.base import share_score
 from opsin.types import Score, plain_number, plain_numbers, plain_score
 
 GOOD_IOU = 0.6
@@ -95,7 +96,7 @@ def localization_scores(outcomes: Outcomes, *, threshold: float = GOOD_IOU, inte
         "good_boxes": good,
         "joint_accuracy": outcomes.right & good,
     }
-    found = {name: _share(int(hits.sum()), count, intervals) for name, hits in shares.items()}
+    found = {name: share_score(int(hits.sum()), count, intervals=intervals) for name, hits in shares.items()}
     values = outcomes.resampled(np.ones((1, count)))[0]
     if not intervals:
         return found | {name: Score(float(value)) for name, value in zip(RESAMPLED, values, strict=True)}
@@ -169,7 +170,7 @@ def class_rows(outcomes: Outcomes, classes: Sequence[str], threshold: float) -> 
         own = outcomes.labels == k
         right, good, count = outcomes.right[own], outcomes.iou[own] >= threshold, int(own.sum())
         shares = {"accuracy": right, "good_boxes": good, "joint_accuracy": right & good}
-        row = {key: plain_score(_share(int(hits.sum()), count, True)) for key, hits in shares.items()}
+        row = {key: plain_score(share_score(int(hits.sum()), count)) for key, hits in shares.items()}
         mean = plain_number(float(outcomes.iou[own].mean()) if count else np.nan)
         rows.append({"class": str(name), **row, "mean_iou": mean, "support": count})
     return rows
@@ -218,12 +219,3 @@ def _shown(outcomes: Outcomes, classes: Sequence[str], ids: Sequence[str]) -> li
         for kind, numbers in chosen.items()
         for i in numbers
     ]
-
-
-def _share(successes: int, total: int, intervals: bool) -> Score:
-    if total == 0:
-        return Score(np.nan)
-    if not intervals:
-        return Score(successes / total)
-    low, high = wilson(successes, total)
-    return Score(successes / total, float(low), float(high))

@@ -22,7 +22,7 @@ from opsin.config import MaskLossName
 from opsin.errors import DataError
 from opsin.models.registry import ModelSpec, build_segmenter
 from opsin.ops import mask_losses
-from opsin.ops.losses import inverse_frequency_weights
+from opsin.ops.losses import balancing_weights
 from opsin.ops.mask_pictures import UNCERTAINTY_STEPS, overlaid
 from opsin.ops.masks import check_masks, confusions
 from opsin.score_kinds import MAIN_SCORES, SCORE_KINDS, ScoreKind
@@ -69,8 +69,7 @@ class Segment:
         masks, weights = _masks(Targets.of(samples)), None
         if config.class_weights:
             counts = sum((np.bincount(m.ravel(), minlength=256) for m in masks), np.zeros(256, np.int64))
-            found = inverse_frequency_weights(counts[:num_classes], config.class_weights_power)
-            weights = torch.from_numpy(found).float()
+            weights = balancing_weights(counts[:num_classes], config.class_weights_power)
         return replace(self, mask_loss=config.mask_loss, label_smoothing=config.label_smoothing, class_weights=weights)
 
     def for_scoring(self, config: TrainConfig) -> Segment:
