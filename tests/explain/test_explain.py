@@ -71,6 +71,7 @@ def test_a_patch_beyond_the_border_is_filled_with_grey() -> None:
 
 def test_figures_of_photos_with_one_name_do_not_overwrite_each_other() -> None:
     assert unique_stems([Path("a/x.png"), Path("b/x.jpg"), Path("y.png")]) == ["x-1", "x-2", "y"]
+    assert len(set(unique_stems([Path("a/x.png"), Path("b/x.jpg"), Path("x-2.png")]))) == 3
 
 
 def test_the_first_filters_of_a_dense_network_are_images() -> None:

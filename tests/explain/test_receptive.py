@@ -45,6 +45,22 @@ def test_hand_worked_sizes(network: nn.Module, expected: list[int]) -> None:
     assert sizes(network) == expected
 
 
+def test_a_layer_of_tokens_is_refused_because_it_has_no_channels() -> None:
+    network = nn.Sequential(conv(3), nn.Flatten(2), nn.Linear(36, 5))
+    layers = layers_of(network, 1, 8, 8)
+    assert find_layer(layers, "0").shape == (1, 6, 6)
+    with pytest.raises(ConfigError, match="no channels") as caught:
+        find_layer(layers, "2")
+    assert "[1, 5]" in str(caught.value.got)
+
+
+def test_bilinear_maps_whose_corners_meet_lie_closer_than_their_sizes_say() -> None:
+    """24 places 2 pixels apart span 46 pixels; 47 places over the same span are 1 pixel apart."""
+    network = nn.Sequential(nn.MaxPool2d(2), nn.UpsamplingBilinear2d(size=(47, 47)))
+    found = receptive_fields(network, layers_of(network, 1, SIDE, SIDE), torch.zeros(1, 1, SIDE, SIDE))
+    assert [field.stride for field in found] == [(2, 2), (1, 1)]
+
+
 def test_the_plain_network_sees_3_4_8_10_18_22_pixels() -> None:
     network = build_network(ModelSpec(name="plain", channels=1, height=SIDE, width=SIDE), {"logits": 2}, seed=0).eval()
     layers = layers_of(network, 1, SIDE, SIDE)

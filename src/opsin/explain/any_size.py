@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from opsin import artifact as artifacts
 from opsin.artifact import Artifact
 from opsin.batches.preprocess import Preprocess
 from opsin.errors import CheckFailedError, ConfigError
+from opsin.explain.axes import pale, show_photo
 from opsin.figures import figure_to
 from opsin.io.images import read_image
 from opsin.io.tensors import read_tensors
@@ -31,8 +33,6 @@ TOLERANCE = 1e-5
 NUM_RANDOM = 16
 DEFAULT_ENLARGEMENT = 4
 MAX_LISTED = 6
-FAINTNESS = 0.4
-"""Contrast that is left of a photo under a map."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,13 +66,15 @@ def convert_run(run: Run, *, name: str | None = None, out: Path | str = RUNS_FOL
     if not difference <= TOLERANCE * max(1.0, largest):
         raise CheckFailedError("the converted network answers otherwise", got=difference, expected=TOLERANCE)
     spec = replace(artifact.spec, options={**artifact.spec.options, FULLY_CONVOLUTIONAL: True})
-    meta = {**artifact.meta, "converted_from": str(run.path), "max_difference": difference}
+    about = {"converted_from": str(run.path), "max_difference": difference}
+    meta = {**artifact.meta, **about}
     made = replace(artifact, network=network, spec=spec, meta=meta)
     new = Run.create(run.config, name=name or next_name(f"{run.name}-any-size", out), out=out)
     for file, values in (("environment.json", run.environment), ("data.json", run.data)):
         new.write(file, values)
     artifacts.save(new.model_folder, made, golden_images=golden)
-    new.write("summary.json", run.summary | {"converted_from": str(run.path), "max_difference": difference})
+    command = shlex.join(["opsin", "convert", str(run.path), "--fully-convolutional", "--name", new.name])
+    new.write("summary.json", run.summary | about | {"run": str(new.path), "command": command})
     new.event("convert", source=str(run.path), max_difference=difference)
     return Converted(run=new, artifact=made, max_difference=difference, largest_output=largest)
 
@@ -172,9 +174,9 @@ def draw_map(found: PredictionMap, path: Path, *, title: str) -> None:
     best = found.top[0]
     with figure_to(path, 13, 13 / 3 * ratio + 1.1) as figure:
         photo, heat, classes = figure.subplots(1, 3)
-        _draw_photo(photo, found.pixels)
+        show_photo(photo, found.pixels)
         for axis in (heat, classes):
-            _draw_photo(axis, _pale(found.pixels))
+            show_photo(axis, pale(found.pixels))
         _draw_window(photo, found)
         shares = np.clip(found.probabilities[best], 0, 1)
         shown = heat.imshow(shares, extent=_extent(found), cmap="magma", vmin=0, vmax=1, alpha=0.65)
@@ -183,20 +185,6 @@ def draw_map(found: PredictionMap, path: Path, *, title: str) -> None:
         heat.set_title(f"probability of {found.classes[best]} at {rows} x {columns} places")
         _draw_classes(classes, found)
         figure.suptitle(title)
-
-
-def _pale(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A photo as a pale grey picture, on which colours can still be read: uint8 [1, H, W]."""
-    pale: NDArray[np.uint8] = (255 - FAINTNESS * (255 - pixels.mean(axis=0, keepdims=True))).astype(np.uint8)
-    return pale
-
-
-def _draw_photo(axis: Axes, pixels: NDArray[np.uint8]) -> None:
-    """A photo that fills its axis, whatever is laid over it later."""
-    axis.imshow(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0), cmap="gray", vmin=0, vmax=255)
-    axis.autoscale(False)
-    axis.set_xticks([])
-    axis.set_yticks([])
 
 
 def _draw_window(axis: Axes, found: PredictionMap) -> None:

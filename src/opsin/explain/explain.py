@@ -112,9 +112,18 @@ def explain_run(
 
 
 def unique_stems(paths: Sequence[Path]) -> list[str]:
-    """Names for the figures of each photo: its own without suffix, numbered where two are alike."""
+    """Names for the figures of each photo: its own without suffix, numbered where two are alike.
+
+    >>> unique_stems([Path("a/x.png"), Path("b/x.png"), Path("x-1.png")])
+    ['x-4', 'x-2', 'x-1']
+    """
     stems = [path.stem for path in paths]
-    return [stem if stems.count(stem) == 1 else f"{stem}-{i + 1}" for i, stem in enumerate(stems)]
+    names = []
+    for number, stem in enumerate(stems, 1):
+        while stems.count(stem) > 1 and f"{stem}-{number}" in stems:  # another photo is called so
+            number += len(stems)
+        names.append(stem if stems.count(stem) == 1 else f"{stem}-{number}")
+    return names
 
 
 def first_filters(network: nn.Module, shape: tuple[int, int, int]) -> tuple[str, NDArray[np.float32]]:

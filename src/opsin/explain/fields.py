@@ -232,9 +232,10 @@ def _bilinear(field: Field, call: _Call, output: Tensor) -> Field | None:
     for axis, n in zip(field, output.shape[-2:], strict=True):
         size = len(axis.low)
         corners = call.values.get("align_corners") and n > 1
-        source = np.arange(n) * (size - 1) / (n - 1) if corners else (np.arange(n) + 0.5) * size / n - 0.5
+        ratio = (size - 1) / (n - 1) if corners else size / n
+        source = np.arange(n) * ratio if corners else (np.arange(n) + 0.5) * ratio - 0.5
         source = np.clip(source, 0, size - 1)
-        found.append(axis.at(np.floor(source).astype(int), np.ceil(source).astype(int), axis.step * size / n))
+        found.append(axis.at(np.floor(source).astype(int), np.ceil(source).astype(int), axis.step * ratio))
     return found[0], found[1]
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.explain.axes import bare
 from opsin.explain.kernels import Filtered, Kernel
 from opsin.figures import figure_to
 from opsin.ops.convolution import MODES, Mode
@@ -64,7 +65,7 @@ def _draw_output(
     """One output inside the extent of `full`, with the outline of the input."""
     if mode not in outputs:
         axis.text(0.5, 0.5, f"{name}, {mode}: none\n(the kernel is larger than the image)", ha="center", va="center")
-        _bare(axis)
+        bare(axis)
         return
     maps = outputs[mode]
     if scale is None:
@@ -73,7 +74,7 @@ def _draw_output(
         axis.imshow(maps.mean(axis=0), cmap="RdBu_r", vmin=-scale, vmax=scale)
     _frame(axis, result, maps.shape[1:])
     axis.set_title(f"{name}, {mode}: {maps.shape[1]} x {maps.shape[2]}")
-    _bare(axis)
+    bare(axis)
 
 
 def _caption(result: Filtered, title: str) -> str:
@@ -90,7 +91,7 @@ def _draw_input(axis: Axes, result: Filtered) -> None:
     _picture(axis, result.image)
     channels, height, width = result.image.shape
     axis.set_title(f"input, {'grey' if channels == 1 else 'colour'}: {height} x {width}")
-    _bare(axis)
+    bare(axis)
 
 
 def _draw_kernel(axis: Axes, kernel: Kernel) -> None:
@@ -102,7 +103,7 @@ def _draw_kernel(axis: Axes, kernel: Kernel) -> None:
             dark = abs(value) > 0.6 * reach
             axis.text(j, i, f"{value:.3g}", ha="center", va="center", color="white" if dark else "black")
     axis.set_title(f"kernel as written, sum {kernel.values.sum():.4g}, largest {np.abs(kernel.values).max():.3g}")
-    _bare(axis)
+    bare(axis)
 
 
 def _frame(axis: Axes, result: Filtered, size: tuple[int, ...]) -> None:
@@ -125,10 +126,3 @@ def _picture(axis: Axes, maps: NDArray[np.float64]) -> None:
         axis.imshow(pixels[0], cmap="gray", vmin=0, vmax=255)
     else:
         axis.imshow(pixels.transpose(1, 2, 0))
-
-
-def _bare(axis: Axes) -> None:
-    axis.set_xticks([])
-    axis.set_yticks([])
-    for spine in axis.spines.values():
-        spine.set_visible(False)

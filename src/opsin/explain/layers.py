@@ -107,10 +107,11 @@ def outputs_of(network: nn.Module, images: Tensor, names: Sequence[str]) -> dict
 
 
 def find_layer(layers: Sequence[Layer], name: str) -> Layer:
-    """The layer of this name, with or without `backbone.`.
+    """The layer of this name, with or without `backbone.`, whose channels can be looked at.
 
     Raises:
-        ConfigError: there is none; the nearest name is given.
+        ConfigError: there is none, and the nearest name is given; or it gives something else than channels, such as
+            the tokens of a transformer.
     """
     by_name = {layer.name: layer for layer in layers}
     bare = name.removeprefix("backbone.")
@@ -120,7 +121,11 @@ def find_layer(layers: Sequence[Layer], name: str) -> Layer:
         raise ConfigError(
             "the network has no such layer", where="--layer", got=name, expected=", ".join(by_name), do=do
         )
-    return by_name[bare]
+    found = by_name[bare]
+    if len(found.shape) not in (1, 3):
+        got, expected = f"{found.kind} of shape {list(found.shape)}", "maps [C, h, w], or channels [C]"
+        raise ConfigError("the layer gives no channels", where=f"--layer {name}", got=got, expected=expected)
+    return found
 
 
 def shown_layers(layers: Sequence[Layer]) -> list[Layer]:

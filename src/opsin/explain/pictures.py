@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.explain.attribution import METHODS, Attribution
+from opsin.explain.axes import bare, pale, show_photo
 from opsin.explain.neurons import Favourites
 from opsin.explain.receptive import ReceptiveField
 from opsin.figures import figure_to
@@ -18,7 +20,6 @@ from opsin.figures import figure_to
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
-    from matplotlib.image import AxesImage
 
 FULL_COLOUR = 0.995
 """Quantile that is drawn in full colour, so that one pixel does not make all others pale."""
@@ -26,7 +27,6 @@ MAX_TILES = 64
 MAX_CHANNELS = 12
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 SIGNED = ("integrated gradients", "occlusion")
-FAINTNESS = 0.35
 MEANINGS = {
     "saliency": "saliency: size of the gradient",
     "grad-cam": "Grad-CAM",
@@ -43,7 +43,7 @@ def draw_filters(weights: NDArray[np.float32], path: Path, *, title: str) -> Non
     colour = weights.shape[1] == 3
     tiles = weights if colour else weights.reshape(-1, 1, *weights.shape[2:])
     shown = tiles[:MAX_TILES]
-    with _Tiled(path, len(shown), 1.0, title=_counted(title, len(shown), len(tiles), "filters")) as (figure, axes):
+    with _tiled(path, len(shown), 1.0, title=_counted(title, len(shown), len(tiles), "filters")) as (figure, axes):
         for number, (axis, tile) in enumerate(zip(axes, shown, strict=True)):
             reach = float(np.abs(tile).max()) or 1.0
             if colour:
@@ -62,7 +62,7 @@ def draw_maps(maps: NDArray[np.float32], path: Path, *, title: str) -> None:
     shown = maps[:MAX_TILES]
     signed, reach = bool(shown.min() < 0), _reach(shown)
     ratio = _ratio(shown.shape[1], shown.shape[2])
-    with _Tiled(path, len(shown), ratio, title=_counted(title, len(shown), len(maps), "channels")) as (figure, axes):
+    with _tiled(path, len(shown), ratio, title=_counted(title, len(shown), len(maps), "channels")) as (figure, axes):
         for number, (axis, found) in enumerate(zip(axes, shown, strict=True)):
             cmap, low = ("RdBu_r", -reach) if signed else ("magma", 0.0)
             drawn = axis.imshow(found, cmap=cmap, vmin=low, vmax=reach, interpolation="nearest")
@@ -90,7 +90,7 @@ def draw_attributions(
         for row, attribution in zip(rows, found, strict=True):
             axes = row.subplots(1, 1 + len(METHODS))
             row.suptitle(f"{attribution.quantity.name}: {attribution.quantity.value:.4g}", fontsize=10.5)
-            _photo(axes[0], drawn)
+            show_photo(axes[0], drawn)
             axes[0].set_title("photo with the prediction")
             for axis, method in zip(axes[1:], METHODS, strict=True):
                 _draw_method(row, axis, pixels, attribution, method)
@@ -102,16 +102,16 @@ def _draw_method(
     axis.set_title(MEANINGS[method])
     if method not in attribution.maps:
         axis.text(0.5, 0.5, attribution.missing[method], ha="center", va="center", transform=axis.transAxes)
-        _bare(axis)
+        bare(axis)
         return
     found = attribution.maps[method]
     reach = _reach(found)
     if method in SIGNED:
         shown = axis.imshow(found, cmap="RdBu_r", vmin=-reach, vmax=reach)
     else:
-        _photo(axis, _pale(pixels))
+        show_photo(axis, pale(pixels))
         shown = axis.imshow(found, cmap="magma", vmin=0, vmax=reach, alpha=0.75)
-    _bare(axis)
+    bare(axis)
     figure.colorbar(shown, ax=axis, shrink=0.78, extend="both" if method in SIGNED else "max")
 
 
@@ -128,13 +128,13 @@ def draw_receptive_fields(
     count = 1 + len(fields)
     with figure_to(path, 3.4 * count, 3.2 * ratio + 1.5) as figure:
         axes = figure.subplots(1, count)
-        _photo(axes[0], pixels)
+        show_photo(axes[0], pixels)
         axes[0].set_title("can see (of the centre unit)")
         for number, field in enumerate(fields):
             _outline(axes[0], field, COLOURS[number % len(COLOURS)], label=f"{field.layer.name}: {_size_of(field)}")
         axes[0].legend(loc="upper center", bbox_to_anchor=(0.5, -0.02), fontsize=8, ncols=1)
         for number, (axis, field) in enumerate(zip(axes[1:], fields, strict=True)):
-            _photo(axis, _pale(pixels))
+            show_photo(axis, pale(pixels))
             gradient = gradients[field.layer.name]
             shown = axis.imshow(gradient / (gradient.max() or 1.0), cmap="magma", vmin=0, vmax=1, alpha=0.7)
             _outline(axis, field, COLOURS[number % len(COLOURS)])
@@ -155,32 +155,25 @@ def draw_favourites(found: Favourites, path: Path, *, title: str) -> None:
         axes = np.asarray(figure.subplots(len(rows), columns, squeeze=False))
         for k, channel in enumerate(rows):
             for j in range(columns):
-                _photo(axes[k][j], found.patches[k][j])
+                show_photo(axes[k][j], found.patches[k][j])
                 axes[k][j].set_title(f"{found.values[k, j]:.3g}", pad=2, fontsize=8)
             axes[k][0].set_ylabel(f"channel {channel}", rotation=0, ha="right", va="center")
         figure.suptitle(_counted(title, len(rows), len(found.channels), "channels"))
 
 
-class _Tiled:
-    """A figure of `count` square-ish tiles: gives it with its axes; unused places are left white."""
-
-    def __init__(self, path: Path, count: int, ratio: float, *, title: str) -> None:
-        self.columns = min(count, 8 if count <= 32 else 12)
-        self.rows, self.count, self.title = ceil(count / self.columns), count, title
-        self._context = figure_to(path, 1.1 * self.columns + 1.6, (1.1 * ratio + 0.25) * self.rows + 1.0)
-
-    def __enter__(self) -> tuple[Figure, list[Axes]]:
-        figure = self._context.__enter__()
-        grid = np.asarray(figure.subplots(self.rows, self.columns, squeeze=False)).ravel()
+@contextmanager
+def _tiled(path: Path, count: int, ratio: float, *, title: str) -> Iterator[tuple[Figure, list[Axes]]]:
+    """A figure of `count` tiles of that height over width, with their axes; unused places are left white."""
+    columns = min(count, 8 if count <= 32 else 12)
+    rows = ceil(count / columns)
+    with figure_to(path, 1.1 * columns + 1.6, (1.1 * ratio + 0.25) * rows + 1.0) as figure:
+        grid = np.asarray(figure.subplots(rows, columns, squeeze=False)).ravel()
         for axis in grid:
-            _bare(axis)
-        for axis in grid[self.count :]:
+            bare(axis)
+        for axis in grid[count:]:
             axis.set_visible(False)
-        figure.suptitle(self.title)
-        return figure, list(grid[: self.count])
-
-    def __exit__(self, *error: Any) -> None:
-        self._context.__exit__(*error)
+        figure.suptitle(title)
+        yield figure, list(grid[:count])
 
 
 def _counted(title: str, shown: int, total: int, things: str) -> str:
@@ -211,24 +204,3 @@ def _outline(axis: Axes, field: ReceptiveField, colour: str, *, label: str | Non
     x_end, y_end = axis.get_xlim()[1], axis.get_ylim()[0]
     x1, y1, x2, y2 = max(left - 0.5, -0.5), max(top - 0.5, -0.5), min(right - 0.5, x_end), min(bottom - 0.5, y_end)
     axis.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=colour, linewidth=2, label=label))
-
-
-def _pale(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A photo as a pale grey picture: uint8 [1, H, W]."""
-    pale: NDArray[np.uint8] = (255 - FAINTNESS * (255 - pixels.mean(axis=0, keepdims=True))).astype(np.uint8)
-    return pale
-
-
-def _photo(axis: Axes, pixels: NDArray[np.uint8]) -> AxesImage:
-    """uint8 [C, H, W] as it is."""
-    shown = axis.imshow(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0), cmap="gray", vmin=0, vmax=255)
-    axis.autoscale(False)
-    _bare(axis)
-    return shown
-
-
-def _bare(axis: Axes) -> None:
-    axis.set_xticks([])
-    axis.set_yticks([])
-    for spine in axis.spines.values():
-        spine.set_visible(False)
