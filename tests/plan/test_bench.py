@@ -13,7 +13,7 @@ from PIL import Image
 from opsin.cli import main
 from opsin.models.table import layer_table
 from opsin.plan import bench
-from opsin.plan.bench import Convolution, bench_conv
+from opsin.plan.bench import Convolution, Roof, _timing, bench_conv, explain
 from opsin.plan.roofline import draw_roofline
 
 
@@ -50,6 +50,15 @@ def test_a_precision_that_is_too_slow_is_left_out_with_its_reason(monkeypatch: p
     assert len(left_out) == 2 * len(bench.devices())
     assert all(row.skipped == "slow" and row.median_s is None for row in left_out)
     assert any("left out" in note for note in made.notes)
+
+
+@pytest.mark.parametrize(("side", "words"), [(100, "is nearly the same"), (7, "differs, 10.4 and 0.9")])
+def test_what_is_said_of_the_intensity_is_true_of_it(side: int, words: str) -> None:
+    """Filters as large as the images weigh as much as two images: then the small batch has far less work per byte."""
+    roof = Roof(device="cpu", precision="float32", flops_per_second=1e9, bytes_per_second=1e9, launch_s=1e-6)
+    cases = [Convolution(batch=batch, side=side) for batch in (100, 2)]
+    (note,) = explain([_timing(roof, case, "channels last", (1.0, 1.0, 1.0), 2) for case in cases])
+    assert f"The arithmetic intensity {words}" in note
 
 
 def test_the_figure_and_the_command(

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
+from opsin import artifact as artifacts
+from opsin.artifact import Artifact
+from opsin.batches.preprocess import Preprocess
 from opsin.cli import main
-from opsin.config import ModelConfig
+from opsin.config import ModelConfig, resolve
 from opsin.errors import CheckFailedError, ConfigError
 from opsin.models.registry import ModelSpec, build_network, resolve_options
 from opsin.plan.memory import memory_of, optimizer_bytes, table_of
-from opsin.plan.plan import make_plan, parse_bytes
+from opsin.plan.plan import make_plan, parse_bytes, request_of
 from opsin.plan.remedies import fit, remedies
 from opsin.plan.request import Request
+from opsin.runs import Run
+from opsin.types import SizePolicy
 
 
 def request(*, side: int = 16, channels: int = 3, batch: int = 8, **settings: object) -> Request:
@@ -89,7 +95,7 @@ def test_the_state_of_an_optimizer_is_what_torch_keeps(optimizer: str) -> None:
     made.step()
     kept = [value for state in made.state.values() for value in state.values() if torch.is_tensor(value)]
     expected = sum(value.numel() * 4 for value in kept if value.ndim > 0)
-    assert optimizer_bytes(needed, table_of(needed))[0] == expected
+    assert optimizer_bytes(needed, table_of(needed)) == expected
 
 
 def test_what_exists_at_the_peak_adds_up_and_grows_with_the_batch() -> None:
@@ -180,6 +186,18 @@ def test_time_is_measured_per_image_and_epoch() -> None:
     assert time is not None
     assert time.seconds_per_image_training > 0
     assert time.seconds_per_epoch == pytest.approx(100 * time.seconds_per_image_training)
+
+
+def test_precision_auto_counts_as_float32_whatever_a_run_was_trained_in(tmp_path: Path) -> None:
+    spec = request().spec
+    size = SizePolicy(height=spec.height, width=spec.width)
+    contract = Preprocess(size=size, color="rgb", range=(0.0, 1.0), mean=(0.0,) * 3, std=(1.0,) * 3)
+    network = build_network(spec, {"logits": 2}, seed=0)
+    made = Artifact(network=network, task="classify", classes=("a", "b"), spec=spec, preprocess=contract, meta={})
+    run = Run.create(resolve({"precision": "bfloat16"}), name="half", out=tmp_path)
+    artifacts.save(run.model_folder, made, golden_images=torch.zeros(1, 3, 16, 16, dtype=torch.uint8))
+    found = [request_of("half", ModelConfig(), out=tmp_path, precision=asked).precision for asked in (None, "auto")]
+    assert found == ["bfloat16", "float32"]
 
 
 def test_the_command_prints_the_promised_keys(capsys: pytest.CaptureFixture[str]) -> None:

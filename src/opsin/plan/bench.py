@@ -26,6 +26,8 @@ FORMATS: dict[FormatName, torch.memory_format] = {
 }
 SLOWEST_SHARE = 8
 """A precision is left out where a probe of it is this many times slower than float32."""
+ALIKE = 0.1
+"""Intensities that differ by this share of the larger batch's are called nearly the same."""
 WARM_UP = 2
 COPY_BYTES = 64 * 2**20
 PRODUCT_SIDE = 768
@@ -192,12 +194,13 @@ def explain(results: Sequence[Timing]) -> Iterator[str]:
 def _comparison(small: Timing, large: Timing) -> str:
     rates = [timing.images_per_second or 0.0 for timing in (large, small)]
     launches = [100 * (timing.launch_share or 0.0) for timing in (large, small)]
+    alike = abs(large.intensity - small.intensity) <= ALIKE * large.intensity
     return (
         f"{large.device}, {large.precision}: {rates[0]:,.0f} images/s in batches of {large.batch}, {rates[1]:,.0f} in "
-        f"batches of {small.batch}. The arithmetic intensity is nearly the same, {large.intensity:.1f} and "
-        f"{small.intensity:.1f} operations for each byte; the call by itself costs {launches[0]:.2g} % of the time of "
-        f"the large batch, {launches[1]:.2g} % of that of the small one; {large.bound_by} bounds the large batch, "
-        f"{small.bound_by} the small one"
+        f"batches of {small.batch}. The arithmetic intensity {'is nearly the same' if alike else 'differs'}, "
+        f"{large.intensity:.1f} and {small.intensity:.1f} operations for each byte; the call by itself costs "
+        f"{launches[0]:.2g} % of the time of the large batch, {launches[1]:.2g} % of that of the small one; "
+        f"{large.bound_by} bounds the large batch, {small.bound_by} the small one"
     )
 
 

@@ -95,7 +95,7 @@ def memory_of(request: Request, layers: LayerTable | None = None) -> Memory:
     parts = {
         "weights": weights,
         "gradients": trained.gradients,
-        "optimizer": optimizer_bytes(request, layers)[0],
+        "optimizer": optimizer_bytes(request, layers),
         "inputs": trained.inputs,
         "activations": trained.activations,
         "loader": LOADED_BYTES * request.batch * numbers,
@@ -116,11 +116,10 @@ def memory_of(request: Request, layers: LayerTable | None = None) -> Memory:
     )
 
 
-def optimizer_bytes(request: Request, layers: LayerTable) -> tuple[int, int]:
-    """Bytes of the optimizer's state, and of what one of its steps needs for a moment."""
-    trainable = BYTES * layers.trainable
-    copies, temporary = optimizer_copies(request)
-    return copies * trainable, temporary * trainable
+def optimizer_bytes(request: Request, layers: LayerTable) -> int:
+    """Bytes of the optimizer's state."""
+    kept, _ = optimizer_copies(request)
+    return kept * BYTES * layers.trainable
 
 
 def _layer_numbers(layers: LayerTable) -> int:

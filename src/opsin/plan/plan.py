@@ -170,7 +170,7 @@ def request_of(
     spec = base.spec
     if shape is not None:
         spec = replace(spec, channels=shape[0], height=shape[1], width=shape[2])
-    chosen = training | {"precision": None if precision == "auto" else precision}
+    chosen = training | {"precision": "float32" if precision == "auto" else precision}
     return replace(base, spec=spec, **{key: value for key, value in chosen.items() if value is not None})
 
 

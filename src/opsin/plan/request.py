@@ -53,5 +53,6 @@ def run(network: Network, images: Tensor) -> dict[str, Tensor]:
 
 def autocast(precision: str) -> torch.autocast:
     """The context of a forward pass in `precision`."""
-    dtype = DTYPES[precision]
-    return torch.autocast("cpu", dtype=None if precision == "float32" else dtype, enabled=precision != "float32")
+    if precision == "float32":
+        return torch.autocast("cpu", enabled=False)
+    return torch.autocast("cpu", dtype=DTYPES[precision])

@@ -11,7 +11,7 @@ import torch
 
 from opsin.models.layers import seeded
 from opsin.models.table import LayerTable
-from opsin.plan.request import DTYPES, Request, build, run
+from opsin.plan.request import Request, autocast, build, run
 
 REPEATS = 3
 CALIBRATION_WORK = 2_000_000_000
@@ -45,8 +45,7 @@ def calibrate(request: Request, layers: LayerTable, *, samples: int | None = Non
     images = images.contiguous(memory_format=torch.channels_last)
 
     def forward() -> torch.Tensor:
-        half = request.precision != "float32"
-        with torch.autocast("cpu", dtype=DTYPES[request.precision] if half else None, enabled=half):
+        with autocast(request.precision):
             return torch.stack([output.float().mean() for output in run(network, images).values()]).sum()
 
     def predict() -> None:
@@ -57,8 +56,10 @@ def calibrate(request: Request, layers: LayerTable, *, samples: int | None = Non
         forward().backward()  # type: ignore[no-untyped-call]
         network.zero_grad(set_to_none=True)
 
-    inference = _median_seconds(network.eval() and predict)
-    training = _median_seconds(network.train() and train)
+    network.eval()
+    inference = _median_seconds(predict)
+    network.train()
+    training = _median_seconds(train)
     return Time(
         seconds_per_image_inference=inference / batch,
         seconds_per_image_training=training / batch,
@@ -70,7 +71,7 @@ def calibrate(request: Request, layers: LayerTable, *, samples: int | None = Non
 
 
 def _median_seconds(step: Callable[[], None]) -> float:
-    step()
+    step()  # the first one also allocates
     seconds = []
     for _ in range(REPEATS):
         began = time.perf_counter()
