@@ -61,10 +61,13 @@ def explain(
 
 def show(fields: list[dict[str, Any]]) -> None:
     """Print the receptive field of every layer as a table."""
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("layer", "kind", "output", "can see, px", "stride, px", "does see, px")
+    table = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    for heading in ("layer", "kind", "output", "can see, px", "stride, px", "does see, px"):
+        table.add_column(heading, overflow="fold")
     for field in fields:
         size = "x".join(map(str, field["output_shape"]))
         reach = "unknown" if field["theoretical"] is None else "{} x {}".format(*field["theoretical"])

@@ -25,9 +25,15 @@ def plan(
     accumulate: Annotated[int | None, WHOLE, Parameter(help="Parts into which a batch is cut.")] = None,
     classes: Annotated[int | None, WHOLE, Parameter(help="Number of classes; 10, or as in the run.")] = None,
     headless: Annotated[bool, Parameter(negative="", help="Without the head that gives the logits.")] = False,
-    optimizer: OptimizerName | None = None,
-    precision: PrecisionName | None = None,
-    checkpoint_activations: bool | None = None,
+    optimizer: Annotated[
+        OptimizerName | None, Parameter(help="Its state takes memory beside the weights; adamw, or as in the run.")
+    ] = None,
+    precision: Annotated[
+        PrecisionName | None, Parameter(help="Of activations; auto counts as float32; float32, or as in the run.")
+    ] = None,
+    checkpoint_activations: Annotated[
+        bool | None, Parameter(help="Recompute activations in the backward pass; by default not, or as in the run.")
+    ] = None,
     keep_memory: Annotated[
         bool | None, Parameter(help="Whether training lets the C allocator keep freed memory.")
     ] = None,
@@ -93,13 +99,17 @@ def show(plan: Plan, *, layers: bool) -> None:
 
 def layer_rows(plan: Plan) -> object:
     """The layers as a table of rich."""
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     from opsin.plan.plan import layer_dicts
 
-    table = Table(title=f"{plan.request.spec.name}, input {'x'.join(map(str, plan.layers.input_shape))}")
-    for number, heading in enumerate(("layer", "kind", "output", "parameters", "mult-adds", "output", "saved, batch")):
-        table.add_column(heading, justify="left" if number < 2 else "right", overflow="fold")
+    title = f"{plan.request.spec.name}, input {'x'.join(map(str, plan.layers.input_shape))}"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, show_edge=False, padding=0)
+    table.add_column("layer", overflow="fold")
+    table.add_column("kind", no_wrap=True)
+    for heading in ("output", "parameters", "mult-adds", "output", "saved,\nbatch"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for row in layer_dicts(plan):
         shape = "x".join(map(str, row["output_shape"]))
         counts = (f"{row['parameters']:,}", f"{row['multiply_adds']:,}")
@@ -154,7 +164,8 @@ def time_lines(plan: Plan) -> list[str]:
         return []
     seconds = (1e3 * s for s in (time.seconds_per_image_inference, time.seconds_per_image_training))
     predict, train = (f"{s:.3g} ms" for s in seconds)
-    how = f"median of {time.repeats} steps of {time.batch}, {time.threads} threads"
+    plural = "s" if time.threads > 1 else ""
+    how = f"median of {time.repeats} steps of {time.batch}, {time.threads} thread{plural}"
     line = f"on this machine: {predict} to predict an image, {train} to train on it ({how})"
     epoch = time.seconds_per_epoch
     return [line] if epoch is None else [line, f"an epoch of {time.samples:,} images: {epoch:.3g} s"]
