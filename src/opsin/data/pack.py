@@ -195,9 +195,9 @@ def counted(notes: Sequence[str]) -> tuple[str, ...]:
     """Notes once each, with the number of images that they hold for.
 
     >>> counted(["mode CMYK converted", "first of 12 frames", "mode CMYK converted"])
-    ('2 images: mode CMYK converted', '1 images: first of 12 frames')
+    ('2 images: mode CMYK converted', '1 image: first of 12 frames')
     """
-    return tuple(f"{count:,} images: {note}" for note, count in Counter(notes).most_common())
+    return tuple(f"{count:,} image{'s' * (count > 1)}: {note}" for note, count in Counter(notes).most_common())
 
 
 def _has_masks(source: Source) -> bool:

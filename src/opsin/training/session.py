@@ -166,7 +166,9 @@ def _announce(prepared: Prepared, trainer: Trainer, run: Run, report: Reporter) 
     )
     chosen = trainer.stepper.precision
     memory_format = "channels last" if chosen.channels_last else "channels first"
-    report.message(f"{prepared.device}, {torch.get_num_threads()} threads, {chosen.dtype}, {memory_format}")
+    threads = torch.get_num_threads()
+    plural = "s" if threads > 1 else ""
+    report.message(f"{prepared.device}, {threads} thread{plural}, {chosen.dtype}, {memory_format}")
     run.event(
         "start",
         parameters=total,
