@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from opsin.artifact import load_proved
+from opsin.artifact import Artifact, load_proved
 from opsin.config import TrainConfig
 from opsin.data.catalogue import ENTRIES
 from opsin.data.load import load
@@ -31,7 +31,7 @@ from opsin.predict import BATCH_SIZE, Predictor
 from opsin.progress import QUIET, Reporter
 from opsin.runs import Run
 from opsin.tasks.base import Arrays, Targets
-from opsin.types import SPLITS, Score, SplitName, scores_to_json
+from opsin.types import SPLITS, Score, SplitName, TaskName, scores_to_json
 
 NO_NEAR = "near copies were not searched: drawings of one channel are alike without being copies"
 
@@ -70,17 +70,17 @@ class Evaluation:
 
 @dataclass(frozen=True, kw_only=True)
 class _Chosen:
-    """The samples to score. `own`: they are a split of the run's own data set.
+    """A split to score. `own`: it is one of the run's own data set. `undivided`: it is all of a set without splits."""
 
-    `trained`: the samples among which copies are looked for, if they are.
-    """
-
-    data: str
-    split: str
+    dataset: Dataset
+    split: SplitName
     own: bool
-    samples: Samples
-    trained: Samples | None
-    notes: tuple[str, ...]
+    undivided: bool
+
+    @property
+    def title(self) -> str:
+        """What the split is called in results."""
+        return "all" if self.undivided else self.split
 
 
 def evaluate(
@@ -122,42 +122,50 @@ def evaluate(
             there are no training images to look for copies among.
     """
     opened = run if isinstance(run, Run) else Run.open(run)
+    _check_split(split)
+    settings, fitted = _scoring(opened, good_iou), _fitted_on_val(opened)
+    place = pick_device(device)
+    predictor = Predictor(load_proved(opened.model_folder, device=place), device=place, batch_size=batch_size)
+    artifact, task = predictor.artifact, predictor.task.for_scoring(settings)
+    chosen = _choose(opened, split, data, root, task=artifact.task)
+    if copies and chosen.own and chosen.split == "train":
+        raise ConfigError("copies of training images are asked for, and these are the training images", got=split)
+    samples = _samples(chosen, opened, artifact)
+    policy, own = artifact.preprocess.size, chosen.dataset if chosen.own else None
+    trained = required_training_samples(opened, policy, root, dataset=own, report=report) if copies else None
+    copied = copies_note(opened, samples, policy, root) if own is None and trained is None else None
+    notes = _notes(chosen.dataset, samples, artifact, copied)
+    if chosen.title == "test":
+        said = f"evaluate(run={opened.name!r}, split='test', data={chosen.dataset.name!r})"
+        opened.record_test_opening(command or said)
+    predictions, targets = predictor.samples(samples), Targets.of(samples)
+    fits_itself = chosen.own and split == "val"
+    found = evaluate_predictions(task, predictions, targets, artifact.classes, fitted=None if fits_itself else fitted)
+    if trained is not None:
+        known = find_copies(samples, trained, report=report)
+        without = scores_without_copies(task, predictions, targets, artifact.classes, known, found.scores)
+        found = replace(found, without_copies=without)
+        notes += (NO_NEAR,) if known.near is None else ()
+    if chosen.own and settings == opened.config.train:
+        _keep(opened, split, found, predictions, targets, samples)
+    return Evaluation(
+        run=str(opened.path),
+        data=chosen.dataset.name,
+        split=chosen.title,
+        n=found.n,
+        scores=found.scores,
+        details=found.details,
+        notes=notes,
+        test_openings=opened.test_openings,
+        without_copies=found.without_copies,
+    )
+
+
+def _check_split(split: str) -> None:
     if split not in SPLITS:
         close = nearest(split, SPLITS)
         do = f"did you mean `{close}`?" if close else None
         raise ConfigError("no such split", got=split, expected=", ".join(SPLITS), do=do)
-    settings = _scoring(opened, good_iou)
-    fitted = _fitted_on_val(opened)
-    place = pick_device(device)
-    predictor = Predictor(load_proved(opened.model_folder, device=place), device=place, batch_size=batch_size)
-    chosen = _choose(predictor, opened, split, data, root, copies=copies, report=report)
-    if chosen.split == "test":
-        said = f"evaluate(run={opened.name!r}, split='test', data={chosen.data!r})"
-        opened.record_test_opening(command or said)
-    predictions, targets = predictor.samples(chosen.samples), Targets.of(chosen.samples)
-    in_sample = chosen.own and split == "val"
-    classes = predictor.artifact.classes
-    task = predictor.task.for_scoring(settings)
-    found = evaluate_predictions(task, predictions, targets, classes, fitted=None if in_sample else fitted)
-    notes = list(chosen.notes)
-    if chosen.trained is not None:
-        copied = find_copies(chosen.samples, chosen.trained, report=report)
-        without = scores_without_copies(task, predictions, targets, classes, copied, found.scores)
-        found = replace(found, without_copies=without)
-        notes += [] if copied.near is not None else [NO_NEAR]
-    if chosen.own and settings == opened.config.train:
-        _keep(opened, split, found, predictions, targets, chosen.samples)
-    return Evaluation(
-        run=str(opened.path),
-        data=chosen.data,
-        split=chosen.split,
-        n=found.n,
-        scores=found.scores,
-        details=found.details,
-        notes=tuple(notes),
-        test_openings=opened.test_openings,
-        without_copies=found.without_copies,
-    )
 
 
 def _keep(
@@ -189,53 +197,37 @@ def _fitted_on_val(run: Run) -> dict[str, float]:
 
 
 def _choose(
-    predictor: Predictor,
-    run: Run,
-    split: SplitName,
-    data: Dataset | Path | str | None,
-    root: Path | str | None,
-    *,
-    copies: bool,
-    report: Reporter,
+    run: Run, split: SplitName, data: Dataset | Path | str | None, root: Path | str | None, *, task: TaskName
 ) -> _Chosen:
-    """The samples that are asked for, in the network's classes and size; with `copies`, the training images too."""
-    artifact = predictor.artifact
+    """The split that is asked for, of a data set for the network's task."""
     dataset, own = _dataset(run, data, root)
-    if dataset.task != artifact.task:
-        raise DataError(
-            "the data set is for another task", where=dataset.name, got=dataset.task, expected=artifact.task
-        )
+    if dataset.task != task:
+        raise DataError("the data set is for another task", where=dataset.name, got=dataset.task, expected=task)
     undivided = not own and tuple(dataset.splits) == ("test",) and not dataset.published
     name: SplitName = "test" if undivided else split
     if name not in dataset.splits:
         expected = ", ".join(dataset.splits)
         raise DataError(f"the data set has no split `{split}`", where=dataset.name, got=split, expected=expected)
-    if copies and own and name == "train":
-        raise ConfigError("copies of training images are asked for, and these are the training images", got=name)
-    policy = artifact.preprocess.size
-    skip = run.config.data.skip_unreadable if own else 0
-    packed = pack(dataset, policy, cache=default_cache(), splits=[name], skip_unreadable=skip)[name]
-    samples = match_classes(packed, dataset.classes, artifact.classes)
-    notes = [*dataset.notes, *packed.notes, size_note(np.asarray(samples.sizes), policy)]
-    trained = None
-    if copies:
-        trained = required_training_samples(run, policy, root, dataset=dataset if own else None, report=report)
-    elif not own:
-        notes.append(copies_note(run, samples, policy, root))
-    if samples.images.shape[1] != artifact.preprocess.channels:
-        notes.append(
-            "grey images were repeated as RGB" if samples.images.shape[1] == 1 else "RGB images were made grey"
-        )
+    return _Chosen(dataset=dataset, split=name, own=own, undivided=undivided)
+
+
+def _samples(chosen: _Chosen, run: Run, artifact: Artifact) -> Samples:
+    """The samples of a split in the network's classes and size."""
+    skip = run.config.data.skip_unreadable if chosen.own else 0
+    size = artifact.preprocess.size
+    packed = pack(chosen.dataset, size, cache=default_cache(), splits=[chosen.split], skip_unreadable=skip)
+    return match_classes(packed[chosen.split], chosen.dataset.classes, artifact.classes)
+
+
+def _notes(dataset: Dataset, samples: Samples, artifact: Artifact, copied: str | None) -> tuple[str, ...]:
+    """What was done to the samples, and what a reader of the scores must know; `copied` is the note on copies."""
+    notes = [*dataset.notes, *samples.notes, size_note(np.asarray(samples.sizes), artifact.preprocess.size), copied]
+    channels = samples.images.shape[1]
+    if channels != artifact.preprocess.channels:
+        notes.append("grey images were repeated as RGB" if channels == 1 else "RGB images were made grey")
     if absent := absent_classes(samples, artifact.classes):
         notes.append(f"no samples of {len(absent)} classes, whose scores are n/a: {', '.join(absent)}")
-    return _Chosen(
-        data=dataset.name,
-        split="all" if undivided else name,
-        own=own,
-        samples=samples,
-        trained=trained,
-        notes=tuple(note for note in notes if note),
-    )
+    return tuple(note for note in notes if note)
 
 
 def _dataset(run: Run, data: Dataset | Path | str | None, root: Path | str | None) -> tuple[Dataset, bool]:
