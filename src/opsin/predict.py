@@ -17,7 +17,7 @@ from torch import Tensor
 from opsin.artifact import Artifact, load_proved
 from opsin.data.samples import Samples
 from opsin.errors import ConfigError, ImageError, InputError
-from opsin.io.files import walk_files, write_atomically
+from opsin.io.files import walk_files, write_atomically, writing
 from opsin.io.images import IMAGE_SUFFIXES, encode_mask, read_image
 from opsin.ops.mask_pictures import palette
 from opsin.ops.resize import unfit_mask
@@ -97,6 +97,7 @@ class Predictor:
             ImageError: listing every file that cannot be read; no prediction is given then, but masks of files before
                 them may have been written.
             ConfigError: `masks`, and the network predicts none; or as `picture_paths`.
+            WriteError: the folder of masks cannot be made, or a mask cannot be written.
         """
         if masks is not None:
             self._check_masks(files, masks)
@@ -116,7 +117,8 @@ class Predictor:
         if self.artifact.task != "segment":
             raise ConfigError("this network predicts no masks", got=self.artifact.task, expected="segment")
         picture_paths(files, masks)  # refused before any image is read
-        masks.mkdir(parents=True, exist_ok=True)
+        with writing(masks):
+            masks.mkdir(parents=True, exist_ok=True)
 
     def _fitted(self, files: Sequence[Path], refused: list[ImageError]) -> Iterator[_Fitted]:
         """The files that can be read, at the network's size; the others are added to `refused`.

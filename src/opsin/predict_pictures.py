@@ -5,12 +5,44 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from opsin.artifact import load_proved
 from opsin.errors import ConfigError
-from opsin.io.files import write_atomically
+from opsin.io.files import write_atomically, writing
 from opsin.io.images import encode_png, read_image
 from opsin.ops.box_pictures import PREDICTED, draw_box
-from opsin.predict import picture_paths
+from opsin.predict import Predictor, image_files, picture_paths
+from opsin.progress import QUIET, Reporter
 from opsin.types import Prediction
+
+
+def predict_pictured(
+    model_folder: Path, files: Sequence[Path], *, boxes: Path, report: Reporter = QUIET
+) -> list[Prediction]:
+    """Predictions of a saved network for image files and folders of them, and a picture of each with its box.
+
+    Args:
+        model_folder: the network.
+        files: image files and folders of them.
+        boxes: folder for the pictures, as `write_pictures` makes them.
+        report: shows progress.
+
+    Raises:
+        ConfigError: the network predicts no boxes; or as `picture_paths`. No image is read then.
+        WriteError: the folder cannot be made, or a picture cannot be written.
+        ImageError: listing every file that cannot be read; nothing is drawn then.
+    """
+    artifact = load_proved(model_folder)
+    if artifact.task != "localize":
+        raise ConfigError(
+            "this network predicts no boxes", got=artifact.task, expected="localize", do="leave --boxes out"
+        )
+    photos = image_files(files)
+    picture_paths(photos, boxes)  # refused before any image is read
+    with writing(boxes):
+        boxes.mkdir(parents=True, exist_ok=True)
+    found = Predictor(artifact).files(photos, report=report)
+    write_pictures(found, boxes)
+    return found
 
 
 def write_pictures(predictions: Sequence[Prediction], folder: Path) -> list[Path]:

@@ -69,11 +69,10 @@ def predict(
     else:
         if weights_range is not None:
             raise RefusedError("a run knows what its network expects", got=weights_range, do="leave it out")
-        found, line = _by_run(run, images, out=out, masks=masks, tile=tile, overlap=overlap, report=report), _line
-    if boxes is not None:
-        from opsin.predict_pictures import write_pictures
-
-        write_pictures(found, boxes)
+        _refuse_combinations(masks=masks, boxes=boxes, tile=tile, overlap=overlap)
+        model = _model_folder(run, out)
+        found = _by_run(model, images, masks=masks, boxes=boxes, tile=tile, overlap=overlap, report=report)
+        line = _line
     if json_:
         print_json({"predictions": [asdict(prediction) for prediction in found]})
         return 0
@@ -82,31 +81,51 @@ def predict(
     return 0
 
 
+def _refuse_combinations(*, masks: Path | None, boxes: Path | None, tile: int | None, overlap: int | None) -> None:
+    """Refuse options to which no network has an answer together.
+
+    Raises:
+        RefusedError: naming them.
+    """
+    from opsin.errors import RefusedError
+
+    if boxes is not None and (masks is not None or tile is not None):
+        got = "--boxes with " + ("--masks" if masks is not None else "--tile")
+        raise RefusedError("a network predicts boxes or masks, not both", got=got, do="leave one of them out")
+    if overlap is not None and tile is None:
+        raise RefusedError("an overlap without tiles", got=overlap, do="add --tile 512")
+    if tile is not None and masks is None:
+        raise RefusedError("masks predicted in tiles are written to files", do="add --masks FOLDER")
+
+
+def _model_folder(run: str, out: str) -> Path:
+    """The model of a run, or the folder itself where it is one."""
+    from opsin.runs import Run
+
+    folder = Path(run)
+    return folder if (folder / "manifest.json").is_file() else Run.open(run, out=out).model_folder
+
+
 def _by_run(
-    run: str,
+    model: Path,
     images: tuple[Path, ...],
     *,
-    out: str,
     masks: Path | None,
+    boxes: Path | None,
     tile: int | None,
     overlap: int | None,
     report: Reporter,
 ) -> list[Prediction]:
-    """What a run, or a model folder, says of the images."""
-    from opsin.errors import RefusedError
+    """What the network of a model folder says of the images."""
     from opsin.predict import predict_files
+    from opsin.predict_pictures import predict_pictured
     from opsin.predict_tiles import predict_tiled
-    from opsin.runs import Run
 
-    folder = Path(run)
-    model = folder if (folder / "manifest.json").is_file() else Run.open(run, out=out).model_folder
-    if tile is None:
-        if overlap is not None:
-            raise RefusedError("an overlap without tiles", got=overlap, do="add --tile 512")
-        return predict_files(model, images, masks=masks, report=report)
-    if masks is None:
-        raise RefusedError("masks predicted in tiles are written to files", do="add --masks FOLDER")
-    return predict_tiled(model, images, masks=masks, tile=tile, overlap=overlap, report=report)
+    if tile is not None and masks is not None:
+        return predict_tiled(model, images, masks=masks, tile=tile, overlap=overlap, report=report)
+    if boxes is not None:
+        return predict_pictured(model, images, boxes=boxes, report=report)
+    return predict_files(model, images, masks=masks, report=report)
 
 
 def _is_published(name: str, out: str) -> bool:
