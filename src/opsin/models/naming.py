@@ -7,14 +7,24 @@ which is the head of the 1,000 classes. Torchvision's and timm's names end where
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
+from torch import Tensor
+
+from opsin.errors import ConfigError
 from opsin.models.mobile import EFFICIENTNET_LITE0, MOBILENET_V2, Stage
+from opsin.models.registry import ENTRIES
 from opsin.models.xception import MIDDLE
 
 NamingName = Literal["torchvision", "timm", "package", "keras", "opsin"]
 HEAD = "head"
+OWN_BACKBONE = "backbone."
+"""How names begin in the files of our own artefacts."""
+NO_LAYER = "unused."
+"""How names begin of tensors that no network of ours has a layer for."""
+STEP_COUNTER = "num_batches_tracked"
+"""A tensor of batch norm that only a learning rate of its own would use; files have it or not."""
 Pairs = Iterator[tuple[str, str]]
 
 
@@ -180,8 +190,6 @@ NAMES: dict[str, dict[NamingName, Callable[[], Pairs]]] = {
     "seresnet50": {"timm": lambda: _resnet_torch((3, 4, 6, 3), 3, squeeze=True)},
 }
 """The namings known for each network; where two share their names, the first one stands for both."""
-
-
 UNUSED = {"googlenet": ("aux1.", "aux2.")}
 """Beginnings of names of tensors that served training only: extra classifiers half way up."""
 BY_NAMING: dict[tuple[str, NamingName], dict[str, Any]] = {
@@ -193,3 +201,64 @@ BY_NAMING: dict[tuple[str, NamingName], dict[str, Any]] = {
 def namings(model: str) -> dict[NamingName, dict[str, str]]:
     """For each naming known for `model`, their layers by ours."""
     return {naming: dict(pairs()) for naming, pairs in NAMES.get(model, {}).items()}
+
+
+def in_our_names(tensors: Mapping[str, Tensor], model: str, file: str) -> tuple[NamingName, dict[str, Tensor]]:
+    """The naming of a file's tensors, recognized by what they are called, and all of them under our names.
+
+    Tensors whose layer is not known keep their names; the step counters of batch norm are left out.
+
+    Args:
+        tensors: of a torch or safetensors file.
+        model: the network that they are for.
+        file: where they come from, for the message.
+
+    Raises:
+        ConfigError: no naming is known for the network.
+    """
+    counted = {name: tensor for name, tensor in tensors.items() if not name.endswith(STEP_COUNTER)}
+    if any(name.startswith(OWN_BACKBONE) for name in counted):
+        return "opsin", _of_artifact(counted)
+    if model not in ENTRIES:
+        return "timm", _of_timm(counted, model)
+    known = {naming: {theirs: ours for ours, theirs in names.items()} for naming, names in namings(model).items()}
+    if not known:
+        raise ConfigError(f"no published weights are known for network `{model}`", where=file, got=model)
+    layers = {name.rpartition(".")[0] for name in counted}
+    naming = max(known, key=lambda name: len(layers & set(known[name])))
+    renamed = {}
+    for name, tensor in counted.items():
+        layer, _, kind = name.rpartition(".")
+        renamed[f"{known[naming].get(layer, layer)}.{kind}"] = tensor
+    return naming, renamed
+
+
+def _of_artifact(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Our own names, as an artefact has them: those of the backbone and of the head of its classes."""
+    named = {}
+    for name, tensor in tensors.items():
+        if name.startswith(OWN_BACKBONE):
+            named[name.removeprefix(OWN_BACKBONE)] = tensor
+        elif name.startswith("heads.logits."):
+            named[f"{HEAD}.{name.rpartition('.')[2]}"] = tensor
+    return named
+
+
+def _of_timm(tensors: Mapping[str, Tensor], model: str) -> dict[str, Tensor]:
+    """Timm's own names for a network of timm: all under `model`, but for the classifier.
+
+    A classifier of several layers is no head of ours: it is put under `NO_LAYER`.
+    """
+    from opsin.models.timm_networks import timm_facts, timm_name
+
+    classifier = timm_facts(timm_name(model) or model)["classifier"]
+    renamed = {}
+    for name, tensor in tensors.items():
+        layer, _, kind = name.rpartition(".")
+        if layer == classifier:
+            renamed[f"{HEAD}.{kind}"] = tensor.flatten(1) if tensor.ndim == 4 else tensor
+        elif not isinstance(classifier, str) and layer.partition(".")[0] in {c.partition(".")[0] for c in classifier}:
+            renamed[f"{NO_LAYER}{name}"] = tensor
+        else:
+            renamed[f"model.{name}"] = tensor
+    return renamed

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +24,12 @@ from opsin.models import published
 from opsin.models.backbone import Backbone
 from opsin.models.contracts import INPUT_RANGES, InputContract, named_contract
 from opsin.models.keras_weights import from_keras
-from opsin.models.naming import BY_NAMING, HEAD, UNUSED, NamingName, namings
+from opsin.models.naming import BY_NAMING, HEAD, NO_LAYER, STEP_COUNTER, UNUSED, NamingName, in_our_names
 from opsin.models.network import Network
 from opsin.models.registry import ENTRIES, ModelSpec, build_backbone, build_network, get_entry
 
 CONTRACT_KEY = "opsin.input"
 """Where the header of a safetensors file may hold an `InputContract`, as JSON."""
-STEP_COUNTER = "num_batches_tracked"
-"""A tensor of batch norm that only a learning rate of its own would use; files have it or not."""
 MAX_LISTED = 6
 
 
@@ -56,8 +54,31 @@ class Pretrained:
     @property
     def spec(self) -> ModelSpec:
         """The network that the weights were trained as, at the size that they expect."""
-        size = self.contract
-        return ModelSpec(name=self.model, channels=3, height=size.height, width=size.width, options=dict(self.options))
+        return _spec(self.model, self.contract, self.options)
+
+    @property
+    def published_head(self) -> Mapping[str, Tensor]:
+        """The head of the published classes.
+
+        Raises:
+            TensorFileError: the weights have none.
+        """
+        if self.head is None:
+            do = "take the file with the top layers, or train a head"
+            raise TensorFileError("the weights have no head", where=self.file, do=do)
+        return self.head
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Origin:
+    """What is known of weights before their tensors are looked at; fields as in `Pretrained`."""
+
+    model: str
+    contract: InputContract
+    file: str
+    sha256: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def find_pretrained(weights: str, model: str, *, input_range: str | None = None) -> Pretrained:
@@ -82,7 +103,8 @@ def find_pretrained(weights: str, model: str, *, input_range: str | None = None)
         load = published.from_timm if weights == "timm" else published.from_torchvision
         tensors, contract, address = load(model)
         contract = named_contract(input_range) if input_range else contract
-        return _converted(tensors, model, contract, file=address, sha256="", options={}, notes=())
+        origin = _Origin(model=model, contract=contract, file=address)
+        return _pretrained(*in_our_names(tensors, model, address), origin)
     return read_pretrained(weights, model, input_range=input_range)
 
 
@@ -98,17 +120,16 @@ def read_pretrained(path: PathLike, model: str, *, input_range: str | None = Non
     known = published.recognize(path, sha256, model)
     keras = first_bytes(path, TensorFileError).startswith(HDF5_MAGIC)
     tensors, metadata = ({}, {}) if keras else _read(path)
-    notes = (f"recognized as {known.title}",) if known else ()
     contract = _contract(path, metadata, known, input_range)
-    options = dict(known.options) if known else {}
     if contract is None:
         raise _unknown_input(path, published.KERAS_CONTRACTS.get(model) if keras else None)
-    if keras:
-        named, needed = from_keras(read_keras_layers(path), model, printable(path))
-        return _finished(
-            "keras", named, model, contract, file=printable(path), sha256=sha256, options=needed | options, notes=notes
-        )
-    return _converted(tensors, model, contract, file=printable(path), sha256=sha256, options=options, notes=notes)
+    origin = _Origin(model=model, contract=contract, file=printable(path), sha256=sha256)
+    if known:
+        origin = replace(origin, options=known.options, notes=(f"recognized as {known.title}",))
+    if not keras:
+        return _pretrained(*in_our_names(tensors, model, origin.file), origin)
+    named, options = from_keras(read_keras_layers(path), model, origin.file)
+    return _pretrained("keras", named, replace(origin, options=options | dict(origin.options)))
 
 
 def load_pretrained(backbone: Backbone, pretrained: Pretrained) -> tuple[str, ...]:
@@ -119,8 +140,7 @@ def load_pretrained(backbone: Backbone, pretrained: Pretrained) -> tuple[str, ..
     """
     own = backbone.state_dict()
     given = {name: tensor for name, tensor in pretrained.tensors.items() if name in own}
-    needed = {name: tensor for name, tensor in own.items() if not name.endswith(STEP_COUNTER)}
-    _check(given, needed, pretrained.file, what=f"the weights do not fit this `{pretrained.model}`")
+    _check(given, _needed(backbone), pretrained.file, what=f"the weights do not fit this `{pretrained.model}`")
     backbone.load_state_dict(given, strict=False)
     left_out = sorted(set(pretrained.tensors) - set(own))
     if not left_out:
@@ -134,11 +154,9 @@ def load_head(head: nn.Module, pretrained: Pretrained) -> None:
     Raises:
         TensorFileError: the weights have no head, or one of another shape.
     """
-    if pretrained.head is None:
-        do = "take the file with the top layers, or train a head"
-        raise TensorFileError("the weights have no head", where=pretrained.file, do=do)
-    _check(pretrained.head, head.state_dict(), pretrained.file, what="the head does not fit")
-    head.load_state_dict(dict(pretrained.head))
+    given = pretrained.published_head
+    _check(given, head.state_dict(), pretrained.file, what="the head does not fit")
+    head.load_state_dict(dict(given))
 
 
 def pretrained_network(pretrained: Pretrained) -> Network:
@@ -147,10 +165,8 @@ def pretrained_network(pretrained: Pretrained) -> Network:
     Raises:
         TensorFileError: the weights have no head.
     """
-    if pretrained.head is None:
-        raise TensorFileError("the weights have no head", where=pretrained.file, do="take the file with the top layers")
     spec = pretrained.spec
-    outputs = {"logits": len(pretrained.head["weight"])}
+    outputs = {"logits": len(pretrained.published_head["weight"])}
     if pretrained.model in ENTRIES:  # all their numbers come from the weights: random ones would take seconds
         with torch.device("meta"):
             network = build_network(spec, outputs)
@@ -168,6 +184,7 @@ def pretrained_network(pretrained: Pretrained) -> Network:
 def _read(path: PathLike) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors and metadata of a file, by its first bytes."""
     start = first_bytes(path, TensorFileError)
+    # torch writes ZIP or pickle; a safetensors file may begin with the same byte, of its length, but then comes JSON
     if start.startswith((b"PK", b"\x80")) and start[8:9] != b"{":
         return read_torch_weights(path), {}
     return read_tensors(path)
@@ -203,116 +220,53 @@ def _artifact_contract(path: Path) -> InputContract | None:
 
 
 def _unknown_input(path: PathLike, usual: str | None) -> ConfigError:
+    ranges = "; ".join(f"{name} ({contract})" for name, contract in INPUT_RANGES.items())
     hint = f"; Keras feeds this network `{usual}`" if usual else ""
     return ConfigError(
         "the preprocessing that these weights need is not known",
         where=printable(path),
         expected=f"a file that is known by its hash, or metadata `{CONTRACT_KEY}`",
-        do="say how their network was fed: --weights-range "
-        + "; ".join(f"{name} ({contract})" for name, contract in INPUT_RANGES.items())
-        + hint,
+        do=f"say how their network was fed: --weights-range {ranges}{hint}",
     )
 
 
-def _converted(
-    tensors: Mapping[str, Tensor],
-    model: str,
-    contract: InputContract,
-    *,
-    file: str,
-    sha256: str,
-    options: dict[str, Any],
-    notes: tuple[str, ...],
-) -> Pretrained:
-    """The tensors under our names, checked against the network."""
-    naming, renamed = _renamed(tensors, model, file)
-    return _finished(naming, renamed, model, contract, file=file, sha256=sha256, options=options, notes=notes)
-
-
-def _finished(
-    naming: NamingName,
-    renamed: dict[str, Tensor],
-    model: str,
-    contract: InputContract,
-    *,
-    file: str,
-    sha256: str,
-    options: dict[str, Any],
-    notes: tuple[str, ...],
-) -> Pretrained:
+def _pretrained(naming: NamingName, named: Mapping[str, Tensor], origin: _Origin) -> Pretrained:
     """Tensors under our names, apart from those of training and of the head, checked against the network."""
-    options = BY_NAMING.get((model, naming), {}) | options
-    unused = [name for name in renamed if name.startswith(UNUSED.get(model, ("unused.",)))]
-    renamed = {name: tensor for name, tensor in renamed.items() if name not in unused}
-    if unused:
-        notes = (*notes, f"{len(unused)} tensors of further classifiers are left out")
-    head = {name.removeprefix(f"{HEAD}."): renamed.pop(name) for name in list(renamed) if name.startswith(f"{HEAD}.")}
-    spec = ModelSpec(name=model, channels=3, height=contract.height, width=contract.width, options=options)
+    options = BY_NAMING.get((origin.model, naming), {}) | dict(origin.options)
+    head = {name.removeprefix(f"{HEAD}."): tensor for name, tensor in named.items() if name.startswith(f"{HEAD}.")}
+    unused = UNUSED.get(origin.model, (NO_LAYER,))
+    num_unused = sum(name.startswith(unused) for name in named)
+    body = {name: tensor for name, tensor in named.items() if not name.startswith((f"{HEAD}.", *unused))}
     with torch.device("meta"):
-        needed = build_backbone(spec).state_dict()
-    needed = {name: tensor for name, tensor in needed.items() if not name.endswith(STEP_COUNTER)}
-    for name, tensor in renamed.items():
-        if name in needed and needed[name].ndim == 2 and tensor.ndim == 4:  # timm's VGG: dense layers as convolutions
-            renamed[name] = tensor.flatten(1)
-    _check(renamed, needed, file, what=f"the weights do not fit network `{model}`")
-    notes = (*notes, f"{naming} names", f"input {contract}")
+        needed = _needed(build_backbone(_spec(origin.model, origin.contract, options)))
+    body = {name: _as_dense(tensor, needed.get(name)) for name, tensor in body.items()}
+    _check(body, needed, origin.file, what=f"the weights do not fit network `{origin.model}`")
+    left_out = (f"{num_unused} tensors of further classifiers are left out",) if num_unused else ()
     return Pretrained(
-        model=model,
-        tensors=renamed,
+        model=origin.model,
+        tensors=body,
         head=head or None,
         naming=naming,
-        contract=contract,
+        contract=origin.contract,
         options=options,
-        notes=notes,
-        file=file,
-        sha256=sha256,
+        notes=(*origin.notes, *left_out, f"{naming} names", f"input {origin.contract}"),
+        file=origin.file,
+        sha256=origin.sha256,
     )
 
 
-def _renamed(tensors: Mapping[str, Tensor], model: str, file: str) -> tuple[NamingName, dict[str, Tensor]]:
-    """The naming that knows most of the tensors, and all tensors under our names; unknown ones keep theirs."""
-    tensors = {name: tensor for name, tensor in tensors.items() if not name.endswith(STEP_COUNTER)}
-    if any(name.startswith("backbone.") for name in tensors):
-        mine = {
-            name.removeprefix("backbone."): tensor for name, tensor in tensors.items() if name.startswith("backbone.")
-        }
-        return "opsin", mine | {
-            f"{HEAD}.{name.rpartition('.')[2]}": tensor
-            for name, tensor in tensors.items()
-            if name.startswith("heads.logits.")
-        }
-    if model not in ENTRIES:
-        return "timm", _of_timm(tensors, model)
-    known = {naming: {theirs: ours for ours, theirs in names.items()} for naming, names in namings(model).items()}
-    if not known:
-        raise ConfigError(f"no published weights are known for network `{model}`", where=printable(file), got=model)
-    layers = {name.rpartition(".")[0] for name in tensors}
-    naming = max(known, key=lambda name: len(layers & set(known[name])))
-    renamed = {}
-    for name, tensor in tensors.items():
-        layer, _, kind = name.rpartition(".")
-        renamed[f"{known[naming].get(layer, layer)}.{kind}"] = tensor
-    return naming, renamed
+def _spec(model: str, contract: InputContract, options: Mapping[str, Any]) -> ModelSpec:
+    return ModelSpec(name=model, channels=3, height=contract.height, width=contract.width, options=dict(options))
 
 
-def _of_timm(tensors: Mapping[str, Tensor], model: str) -> dict[str, Tensor]:
-    """Timm's own names for a network of timm: all under `model`, but for the classifier.
+def _needed(backbone: Backbone) -> dict[str, Tensor]:
+    """The tensors that weights must bring for a backbone."""
+    return {name: tensor for name, tensor in backbone.state_dict().items() if not name.endswith(STEP_COUNTER)}
 
-    A classifier of several layers is no head of ours: it is put under `unused`.
-    """
-    from opsin.models.timm_networks import timm_facts, timm_name
 
-    classifier = timm_facts(timm_name(model) or model)["classifier"]
-    renamed = {}
-    for name, tensor in tensors.items():
-        layer, _, kind = name.rpartition(".")
-        if layer == classifier:
-            renamed[f"{HEAD}.{kind}"] = tensor.flatten(1) if tensor.ndim == 4 else tensor
-        elif not isinstance(classifier, str) and layer.partition(".")[0] in {c.partition(".")[0] for c in classifier}:
-            renamed[f"unused.{name}"] = tensor
-        else:
-            renamed[f"model.{name}"] = tensor
-    return renamed
+def _as_dense(tensor: Tensor, needed: Tensor | None) -> Tensor:
+    """Timm's VGG has its dense layers as convolutions: their filters [out, C, h, w] become weights [out, C h w]."""
+    return tensor.flatten(1) if needed is not None and needed.ndim == 2 and tensor.ndim == 4 else tensor
 
 
 def _check(given: Mapping[str, Tensor], needed: Mapping[str, Tensor], file: str, *, what: str) -> None:
