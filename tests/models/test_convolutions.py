@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from unittest.mock import Mock
+
 import pytest
 import torch
 
+from opsin.models import convolutions
 from opsin.models.convolutions import ConvNorm
+from opsin.models.xception import Separable
 
 
 def make_layer(**options):
     """A layer in float64 whose norm has seen other data than zeros."""
-    layer = ConvNorm(6, 8, **options).double()
+    return settled(ConvNorm(6, 8, **options))
+
+
+def settled(layer):
+    layer = layer.double()
     torch.nn.init.normal_(layer.norm.running_mean)
     torch.nn.init.uniform_(layer.norm.running_var, 0.5, 2.0)
     torch.nn.init.normal_(layer.norm.weight)
@@ -35,6 +43,17 @@ def test_a_norm_in_inference_mode_is_folded_into_the_filters_and_nothing_changes
     maps = torch.randn(2, 6, 7, 9, dtype=torch.float64)
     ours = gradients(layer, maps, layer)
     theirs = gradients(layer, maps, lambda x: layer.norm(layer.conv(x)))
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_the_norm_of_a_separable_convolution_is_folded_too(monkeypatch):
+    layer, maps = settled(Separable(6, 8, 1e-3)), torch.randn(2, 6, 7, 9, dtype=torch.float64)
+    theirs = gradients(layer, maps, lambda x: layer.norm(layer.pointwise(layer.depthwise(x))))
+    folded = Mock(wraps=convolutions.folded)
+    monkeypatch.setattr(convolutions, "folded", folded)
+    ours = gradients(layer, maps, layer)
+    assert folded.call_count == 1
     for one, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(one, other)
 

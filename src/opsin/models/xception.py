@@ -17,6 +17,7 @@ from opsin.models.convolutions import (
     convolution,
     he_init,
     max_pool,
+    normed,
     pooled,
     scaled,
 )
@@ -44,8 +45,7 @@ class Separable(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Maps float [B, outputs, H, W]."""
-        output: Tensor = self.norm(self.pointwise(self.depthwise(maps)))
-        return output
+        return normed(self.pointwise, self.norm, self.depthwise(maps))
 
 
 class Block(nn.Module):
