@@ -76,15 +76,14 @@ def fully_convolutional(network: Network) -> FullyConvolutional:
     backbone, size = network.backbone, (network.channels, network.height, network.width)
     body, layers = _body_and_layers(backbone)
     maps = _maps_of(body, network.normalize, size)
-    tail, converted = nn.Sequential(), maps
+    tail, seen = nn.Sequential(), maps
     for name, layer in layers.items():
-        tail.add_module(name, _converted(layer, converted))
+        tail.add_module(name, _converted(layer, seen))
         if isinstance(layer, nn.Linear):
-            converted = (layer.out_features, 1, 1)
+            seen = (layer.out_features, 1, 1)
         elif isinstance(layer, WindowMaximum):
-            converted = (maps[0], 1, 1)
-            tail[-1] = WindowMaximum((maps[1], maps[2]), layer.scale)
-    heads = {name: _converted(head, converted) for name, head in network.heads.items()}
+            seen = (maps[0], 1, 1)
+    heads = {name: _converted(head, seen) for name, head in network.heads.items()}
     return FullyConvolutional(network.normalize, body, tail, heads, size)
 
 
@@ -128,7 +127,7 @@ class _LastMaps(nn.Module):
 
 
 def _body_and_layers(backbone: Backbone) -> tuple[nn.Module, dict[str, nn.Module]]:
-    """What gives the maps, and the layers from there to the features, by name."""
+    """What gives the maps, and the layers from there to the features, by name; a maximum is over one pixel as yet."""
     if isinstance(backbone, Plain) and backbone.any_size:
         do = "use it as it is: global pooling takes images of any size"
         raise ConfigError("this network needs no conversion", got="plain with global_pool", do=do)
@@ -171,6 +170,8 @@ def _converted(layer: nn.Module, size: Size) -> nn.Module:
         norm = nn.BatchNorm2d(layer.num_features, eps=layer.eps, momentum=layer.momentum)
         norm.load_state_dict(layer.state_dict())
         return norm.train(layer.training)
-    if isinstance(layer, nn.ReLU | nn.Dropout | nn.Identity | WindowMaximum):
+    if isinstance(layer, WindowMaximum):
+        return WindowMaximum(size[1:], layer.scale)
+    if isinstance(layer, nn.ReLU | nn.Dropout | nn.Identity):
         return layer
     raise ConfigError("this layer cannot be made convolutional", got=type(layer).__name__)

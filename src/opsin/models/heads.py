@@ -43,7 +43,6 @@ def class_head(backbone: Backbone, num_outputs: int, options: Mapping[str, Any])
     if not chosen.hidden and not chosen.dropout:
         return backbone.head(num_outputs)
     stack = keras_init(dense_stack(backbone.num_features, chosen.hidden, batch_norm=False, dropout=chosen.dropout))
-    assert isinstance(stack, nn.Sequential)
     if chosen.dropout:
         stack.add_module("dropout", nn.Dropout(chosen.dropout))
     last = nn.Linear(chosen.hidden[-1], num_outputs) if chosen.hidden else backbone.head(num_outputs)

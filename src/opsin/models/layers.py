@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -12,6 +13,7 @@ from torch import nn
 from opsin.config import require
 from opsin.errors import ConfigError
 
+AnyModule = TypeVar("AnyModule", bound=nn.Module)
 LARGEST_WIDTH = 65_536
 """Most filters or nodes of one layer."""
 
@@ -27,7 +29,7 @@ def seeded(seed: int) -> Iterator[None]:
         yield
 
 
-def keras_init(module: nn.Module) -> nn.Module:
+def keras_init(module: AnyModule) -> AnyModule:
     """Start every convolution and dense layer inside `module` as Keras does: Glorot uniform weights, zero biases.
 
     Weights are uniform in ±sqrt(6 / (fan_in + fan_out)), fans counted over the whole filter.

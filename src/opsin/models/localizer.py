@@ -27,7 +27,9 @@ from opsin.models.network import Network
 from opsin.models.registry import LEARNED_INPUT, ModelSpec, build_backbone
 
 HIDDEN = 64
+"""Channels F between the backbone's maps and the votes."""
 NUM_LOSSES = 2
+"""Of the class and of the box."""
 
 
 class Surroundings(nn.Module):

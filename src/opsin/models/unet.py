@@ -160,15 +160,18 @@ def upsampling(inputs: int, outputs: int, factor: int, mode: UpsampleName) -> nn
     if factor == 1:
         return convolution(inputs, outputs, side=1, batch_norm=False)
     if mode == "transpose":
-        layer = nn.ConvTranspose2d(inputs, outputs, factor, stride=factor)
-        nn.init.normal_(layer.weight, std=inputs**-0.5)
-        nn.init.zeros_(layer.bias) if layer.bias is not None else None
-        return layer
+        return _unit_gain(nn.ConvTranspose2d(inputs, outputs, factor, stride=factor))
     smooth = None if mode == "nearest" else False
-    point = nn.Conv2d(inputs, outputs, 1)
-    nn.init.normal_(point.weight, std=inputs**-0.5)
-    nn.init.zeros_(point.bias) if point.bias is not None else None
+    point = _unit_gain(nn.Conv2d(inputs, outputs, 1))
     return nn.Sequential(point, nn.Upsample(scale_factor=factor, mode=mode, align_corners=smooth))
+
+
+def _unit_gain(layer: nn.Conv2d | nn.ConvTranspose2d) -> nn.Module:
+    """The layer with normal weights that keep the size of what it sees, where each output sees one pixel; biases 0."""
+    nn.init.normal_(layer.weight, std=layer.in_channels**-0.5)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer
 
 
 def decoder_widths(channels: Sequence[int], options: DecoderOptions) -> list[int]:
