@@ -42,6 +42,14 @@ def test_a_run_opens_by_name_and_by_path(run: Run) -> None:
     assert Run.open(run.path).path == run.path
 
 
+def test_a_path_without_a_run_is_named_as_it_was_typed_beside_the_runs_there(run: Run) -> None:
+    typed = run.path.parent / "onne"
+    with pytest.raises(RunError) as caught:
+        Run.open(typed, out=run.path.parent)
+    assert caught.value.where == typed
+    assert "`one`" in str(caught.value.do)
+
+
 def test_a_line_that_a_crash_cut_off_is_not_part_of_the_log(run: Run) -> None:
     run.event("start", epochs=3)
     with (run.path / "log.jsonl").open("ab") as log:

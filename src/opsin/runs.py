@@ -63,8 +63,9 @@ class Run:
         path, inside = Path(name), Path(out) / name
         if (path / "config.json").is_file():
             return cls(path)
-        # what is not there is looked for among the runs, what is there but no run is named as it was typed
-        return cls(path if path.exists() and not inside.exists() else inside)
+        # a bare name that is not there is looked for among the runs; a path is named as it was typed
+        typed = path.exists() or (path.parent.name != "" and path.parent.is_dir())
+        return cls(path if typed and not inside.exists() else inside)
 
     @classmethod
     def create(cls, config: RunConfig, *, name: str, out: Path | str = RUNS_FOLDER) -> Run:

@@ -222,3 +222,10 @@ def test_the_command_refuses_what_cannot_be(capsys: pytest.CaptureFixture[str]) 
     for wrong in (["no-such"], ["plain", "--batch", "0"], ["plain", "--fit"], ["plain", "--memory", "much"]):
         assert main(["plan", *wrong, "--no-time"]) == 2
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_mistyped_run_is_found_among_the_runs(tmp_path):
+    Run.create(resolve({"source": "digits"}), name="roses-small-1", out=tmp_path)
+    with pytest.raises(ConfigError, match="no such network or run") as caught:
+        request_of("roses-smal-1", ModelConfig(), out=tmp_path)
+    assert "`roses-small-1`" in str(caught.value.do)

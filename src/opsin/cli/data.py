@@ -84,7 +84,7 @@ def show(
     data_options: Annotated[DataOptions, FLAT] = NO_DATA_OPTIONS,  # type: ignore[valid-type]
     augment_options: Annotated[AugmentOptions, FLAT] = NO_AUGMENT_OPTIONS,  # type: ignore[valid-type]
 ) -> int:
-    """Show what a data set holds: classes, splits, counts, and pictures as a PNG file."""
+    """Show what a data set holds: classes, splits, counts, and with --out or --augment pictures as a PNG file."""
     from opsin.config import resolve
     from opsin.data.load import load
     from opsin.io.files import write_atomically

@@ -12,14 +12,14 @@ from typing import Any
 
 from opsin.artifact import load
 from opsin.config import ModelConfig
-from opsin.errors import ConfigError
-from opsin.models.registry import ENTRIES, ModelSpec, get_entry, resolve_options
+from opsin.errors import ConfigError, nearest
+from opsin.models.registry import ENTRIES, ModelEntry, ModelSpec, get_entry, resolve_options
 from opsin.models.table import LayerTable
 from opsin.plan.memory import Memory, memory_of, table_of
 from opsin.plan.remedies import Remedy, fit, remedies
 from opsin.plan.request import DTYPES, Request
 from opsin.plan.timing import Time, calibrate
-from opsin.runs import RUNS_FOLDER, Run
+from opsin.runs import RUNS_FOLDER, Run, list_runs
 
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
 
@@ -163,7 +163,7 @@ def request_of(
             raise ConfigError("a trained network has no knobs", where=model, do="plan its architecture by name")
         base = _request_of_run(Run.open(model, out=out))
     else:
-        entry = get_entry(model)
+        entry = _entry(model, out)
         channels, height, width = entry.default_size
         options = resolve_options(model, config)
         base = Request(spec=ModelSpec(name=model, channels=channels, height=height, width=width, options=options))
@@ -172,6 +172,16 @@ def request_of(
         spec = replace(spec, channels=shape[0], height=shape[1], width=shape[2])
     chosen = training | {"precision": "float32" if precision == "auto" else precision}
     return replace(base, spec=spec, **{key: value for key, value in chosen.items() if value is not None})
+
+
+def _entry(model: str, out: Path | str) -> ModelEntry:
+    """The architecture of this name, where it is no run's."""
+    try:
+        return get_entry(model)
+    except ConfigError as error:
+        close = nearest(model, [*ENTRIES, *list_runs(out)])
+        do = f"did you mean `{close}`?" if close else f"`opsin models` lists networks; runs are looked for in {out}/"
+        raise ConfigError("no such network or run", got=model, expected=error.expected, do=do) from error
 
 
 def parse_bytes(text: str) -> int:

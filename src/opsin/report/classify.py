@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -88,21 +89,28 @@ def calibration(view: View) -> Markup | None:
             "ece": score_words(ece),
             "temperature": result.details.get("temperature"),
             "after": percent(after, 2) if is_number(after) else None,
-            "verdict": _verdict(curve),
+            "verdict": calibration_verdict(curve),
             "whiskers": "low" in curve,
         }
 
     return per_split(view, "calibration.html", show, {})
 
 
-def _verdict(curve: Mapping[str, Any]) -> str:
-    """Whether the network is too sure of itself, not sure enough, or neither, by the mean gap over all samples."""
+def calibration_verdict(curve: Mapping[str, Any]) -> str:
+    """Whether the network is too sure of itself, not sure enough, or neither, by the mean gap over all samples.
+
+    A gap counts only beyond twice its standard error, which takes each prediction for a draw with its bin's confidence.
+    """
     bins = [(c, a, n) for c, a, n in zip(curve["confidence"], curve["accuracy"], curve["count"], strict=True) if n]
-    gap = sum((c - a) * n for c, a, n in bins) / sum(n for _, _, n in bins)
+    num_samples = sum(n for _, _, n in bins)
+    gap = sum((c - a) * n for c, a, n in bins) / num_samples
     if abs(gap) < 0.01:
         return "On average its confidence matches its accuracy to within one percentage point."
+    differ = f"confidence and accuracy differ by {abs(100 * gap):.1f} percentage points"
+    if abs(gap) < 2 * math.sqrt(sum(c * (1 - c) * n for c, _, n in bins)) / num_samples:
+        return f"On average {differ}: no more than chance explains on {num_samples:,} samples."
     words = "surer than it should be" if gap > 0 else "less sure than it could be"
-    return f"On average it is {words}: confidence and accuracy differ by {abs(100 * gap):.1f} percentage points."
+    return f"On average it is {words}: {differ}."
 
 
 def mistakes(view: View) -> Markup | None:
