@@ -167,6 +167,6 @@ def legend(view: View) -> Mapping[str, Any]:
 
 SEGMENT = (
     Section(key="classes", title="Class by class", show=per_class, empty=NOT_SCORED),
-    Section(key="confusion", title="Which classes are mistaken for which", show=confused, empty=NOT_SCORED),
+    Section(key="confusion", title="Confusion", show=confused, empty=NOT_SCORED),
     Section(key="images", title="Image by image", show=images, empty=NOT_SCORED),
 )
