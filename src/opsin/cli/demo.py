@@ -53,9 +53,9 @@ def demo(
         print_json({"runs": [str(run.path) for run in runs], "report": str(page)})
         return 0
     for run in runs:
-        name = get_task(run.data["task"]).main_score
-        score = run.scores["test"][name]
+        task = get_task(run.data["task"])
+        score = run.scores["test"][task.main_score]
         share = f"{score.value:.2%} (95 % interval {score.low:.2%} to {score.high:.2%})"
-        print(f"{run.path}: {name.replace('_', ' ')} {share} on test")
+        print(f"{run.path}: {task.score_kinds[task.main_score].title} {share} on test")
     print(f"report: {page.resolve()}")
     return 0
