@@ -146,8 +146,9 @@ class TrainConfig:
         for name in ("weight_decay", "l2", "clip", "patience", "threads", "seed", "box_weight"):
             value = getattr(self, name)
             require(value is None or value >= 0, name, value, "0 or more")
-        heights = (1,) if self.resolutions is None else self.resolutions
-        require(bool(heights) and min(heights) > 0, "resolutions", self.resolutions, "one height or more, each above 0")
+        heights = self.resolutions
+        valid = heights is None or (len(heights) > 0 and min(heights) > 0)
+        require(valid, "resolutions", heights, "one height or more, each above 0")
         require(self.seed < 2**63, "seed", self.seed, "less than 2**63")
         require(0 < self.class_weights_power <= 1, "class_weights_power", self.class_weights_power, "0 < x <= 1")
         require(0 < self.good_iou <= 1, "good_iou", self.good_iou, "0 < x <= 1")

@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 
 from opsin.data.audit_boxes import box_findings
 from opsin.data.audit_masks import MaskCounts, mask_findings
-from opsin.data.findings import IMBALANCE, NUM_NAMED, Severity
-from opsin.data.findings import Finding as Finding  # training names it as the audit's
+from opsin.data.findings import IMBALANCE, NUM_NAMED, Finding, Severity
 from opsin.data.near import THUMB, near_pairs
 from opsin.data.pack import counted
 from opsin.data.parallel import for_each

@@ -13,7 +13,7 @@ import torch
 from opsin.artifact import Artifact
 from opsin.batches.loader import gather
 from opsin.config import RunConfig
-from opsin.data.audit import Finding
+from opsin.data.findings import Finding
 from opsin.data.pack import usable_cache
 from opsin.data.samples import Dataset, Samples
 from opsin.ops.masks import images_with_class
