@@ -27,6 +27,8 @@ MAX_TILES = 64
 MAX_CHANNELS = 12
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 SIGNED = ("integrated gradients", "occlusion")
+KEY_LINE_INCHES = 0.25
+"""Height of a line in the key below a photo."""
 MEANINGS = {
     "saliency": "saliency: size of the gradient",
     "grad-cam": "Grad-CAM",
@@ -126,7 +128,7 @@ def draw_receptive_fields(
     """Write what the centre units of a few layers see, on the photo uint8 [C, H, W], as a PNG."""
     ratio = _ratio(*pixels.shape[1:])
     count = 1 + len(fields)
-    with figure_to(path, 3.4 * count, 3.2 * ratio + 1.5) as figure:
+    with figure_to(path, 3.4 * count, 3.2 * ratio + 1.4 + KEY_LINE_INCHES * len(fields)) as figure:
         axes = figure.subplots(1, count)
         show_photo(axes[0], pixels)
         axes[0].set_title("can see (of the centre unit)")
