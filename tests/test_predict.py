@@ -12,7 +12,7 @@ from opsin.config import DataConfig
 from opsin.data.load import load as load_data
 from opsin.data.pack import pack
 from opsin.errors import ConfigError, ImageError, InputError, RefusedError
-from opsin.io.images import encode_png
+from opsin.io.images import encode_png, read_image
 from opsin.predict import Predictor, image_files, picture_paths, predict_files
 from opsin.predict_pictures import write_pictures
 from opsin.runs import Run
@@ -140,3 +140,15 @@ def test_large_photos_are_let_go_of_one_by_one(run: Run, tmp_path: Path) -> None
         return most
 
     assert peak(8) < peak(1) + 2 * 3 * side * side
+
+
+def test_views_of_a_photo_are_averaged(run: Run, photos: Path) -> None:
+    model, file = load(run.model_folder), photos / "3.png"
+    flipped = photos.parent / "flipped.png"
+    flipped.write_bytes(encode_png(np.ascontiguousarray(read_image(file).pixels[:, :, ::-1])))
+    one, other = (Predictor(model).files([f])[0] for f in (file, flipped))
+    each = [dict(said.top) for said in (one, other)]
+    both = predict_files(run.model_folder, [file], views=("flip",))[0]
+    for label, share in both.top:
+        if all(label in said for said in each):
+            assert share == pytest.approx(sum(said[label] for said in each) / 2, abs=1e-5)

@@ -19,6 +19,7 @@ from opsin.data.samples import Samples
 from opsin.errors import ConfigError, ImageError, InputError
 from opsin.io.files import walk_files, write_atomically, writing
 from opsin.io.images import IMAGE_SUFFIXES, encode_mask, read_image
+from opsin.models.views import ViewName, Views
 from opsin.ops.mask_pictures import palette
 from opsin.ops.resize import unfit_mask
 from opsin.progress import QUIET, Reporter
@@ -51,15 +52,27 @@ class Predictor:
         device: where it runs.
         batch_size: images in one forward pass, fewer where they are large; changes speed and memory, never the answers
             beyond rounding.
+        views: further views of each image whose answers are averaged with its own: test-time augmentation.
+
+    Raises:
+        ConfigError: as `Views`.
     """
 
-    def __init__(self, artifact: Artifact, *, device: torch.device | str = "cpu", batch_size: int = BATCH_SIZE) -> None:
+    def __init__(
+        self,
+        artifact: Artifact,
+        *,
+        device: torch.device | str = "cpu",
+        batch_size: int = BATCH_SIZE,
+        views: Sequence[ViewName] = (),
+    ) -> None:
         self.artifact = artifact
         self.device = torch.device(device)
         size = artifact.preprocess.size
         self.batch_size = min(batch_size, max(1, PIXELS_AT_ONCE // (size.height * size.width)))
         self.task = get_task(artifact.task)
-        self.network = artifact.network.to(self.device).eval()
+        network = artifact.network.to(self.device).eval()
+        self.network = Views(network, views).eval() if views else network
 
     @torch.inference_mode()
     def run(self, images: Tensor) -> dict[str, np.ndarray]:
@@ -161,10 +174,18 @@ class Predictor:
 
 
 def predict_files(
-    model_folder: Path, files: Sequence[Path], *, masks: Path | None = None, report: Reporter = QUIET
+    model_folder: Path,
+    files: Sequence[Path],
+    *,
+    masks: Path | None = None,
+    views: Sequence[ViewName] = (),
+    report: Reporter = QUIET,
 ) -> list[Prediction]:
-    """Predictions of a saved network for image files and folders of them; `masks` as in `Predictor.files`."""
-    return Predictor(load_proved(model_folder)).files(image_files(files), masks=masks, report=report)
+    """Predictions of a saved network for image files and folders of them.
+
+    `masks` as in `Predictor.files`; `views` as in `Predictor`.
+    """
+    return Predictor(load_proved(model_folder), views=views).files(image_files(files), masks=masks, report=report)
 
 
 def picture_paths(files: Sequence[Path], folder: Path) -> list[Path]:

@@ -9,6 +9,7 @@ from opsin.artifact import load_proved
 from opsin.errors import ConfigError
 from opsin.io.files import write_atomically, writing
 from opsin.io.images import encode_png, read_image
+from opsin.models.views import ViewName
 from opsin.ops.box_pictures import PREDICTED, draw_box
 from opsin.predict import Predictor, image_files, picture_paths
 from opsin.progress import QUIET, Reporter
@@ -16,7 +17,12 @@ from opsin.types import Prediction
 
 
 def predict_pictured(
-    model_folder: Path, files: Sequence[Path], *, boxes: Path, report: Reporter = QUIET
+    model_folder: Path,
+    files: Sequence[Path],
+    *,
+    boxes: Path,
+    views: Sequence[ViewName] = (),
+    report: Reporter = QUIET,
 ) -> list[Prediction]:
     """Predictions of a saved network for image files and folders of them, and a picture of each with its box.
 
@@ -24,6 +30,7 @@ def predict_pictured(
         model_folder: the network.
         files: image files and folders of them.
         boxes: folder for the pictures, as `write_pictures` makes them.
+        views: as in `Predictor`.
         report: shows progress.
 
     Raises:
@@ -40,7 +47,7 @@ def predict_pictured(
     picture_paths(photos, boxes)  # refused before any image is read
     with writing(boxes):
         boxes.mkdir(parents=True, exist_ok=True)
-    found = Predictor(artifact).files(photos, report=report)
+    found = Predictor(artifact, views=views).files(photos, report=report)
     write_pictures(found, boxes)
     return found
 

@@ -14,7 +14,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,6 +30,7 @@ from opsin.types import Prediction, Score, SplitName, scores_from_json
 
 if TYPE_CHECKING:
     from opsin.data.samples import Dataset
+    from opsin.models.views import ViewName
 
 if sys.platform != "win32":
     import fcntl
@@ -253,11 +254,11 @@ class Run:
             raise DataError(what, where=found.root or config.source, got=got, expected=expected, do=do)
         return found
 
-    def predict(self, *files: Path | str) -> list[Prediction]:
-        """Predictions of this run's network for image files, and for folders of them."""
+    def predict(self, *files: Path | str, views: Sequence[ViewName] = ()) -> list[Prediction]:
+        """Predictions of this run's network for image files, and for folders of them; `views` as in `Predictor`."""
         from opsin.predict import predict_files  # here, because reading a run should not import torch
 
-        return predict_files(self.model_folder, [Path(file) for file in files])
+        return predict_files(self.model_folder, [Path(file) for file in files], views=views)
 
     def _drop_torn_line(self) -> None:
         """Remove a last line that a crash cut off, before another is put behind it."""

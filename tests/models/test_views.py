@@ -1,0 +1,97 @@
+"""Test-time augmentation against views made by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from opsin.batches.resolution import resize_images
+from opsin.errors import ConfigError
+from opsin.models.registry import ModelSpec
+from opsin.models.views import SCALES, Views, check_views
+from opsin.tasks import get_task
+
+K, H, W = 3, 32, 48
+
+
+def network_of(task: str, name: str = "small", **options: object) -> nn.Module:
+    torch.manual_seed(0)
+    spec = ModelSpec(name=name, channels=3, height=H, width=W, options=options)
+    return get_task(task).build(spec, K).eval()
+
+
+@pytest.fixture
+def images() -> Tensor:
+    return torch.rand(4, 3, H, W, generator=torch.Generator().manual_seed(1))
+
+
+@torch.no_grad()
+def test_no_view_is_the_network_itself(images: Tensor) -> None:
+    network = network_of("classify")
+    found = Views(network, ())(images)["logits"].softmax(1)
+    assert torch.allclose(found, network(images)["logits"].softmax(1), atol=1e-6)
+
+
+@torch.no_grad()
+def test_mirrored_images_are_answered_alike(images: Tensor) -> None:
+    seen = Views(network_of("classify"), ("flip",))
+    assert torch.allclose(seen(images)["logits"], seen(images.flip(-1))["logits"], atol=1e-5)
+
+
+@torch.no_grad()
+def test_classes_are_the_mean_of_the_views_probabilities(images: Tensor) -> None:
+    network = network_of("classify")
+    each = [
+        network(view)["logits"].softmax(1)
+        for factor in SCALES
+        for scaled in [resize_images(images, round(H * factor), round(W * factor))]
+        for view in (scaled, scaled.flip(-1))
+    ]
+    found = Views(network, ("flip", "scale"))(images)["logits"].softmax(1)
+    assert torch.allclose(found, torch.stack(each).mean(0), atol=1e-6)
+
+
+@torch.no_grad()
+def test_masks_come_back_mirrored_and_in_the_size_of_the_images(images: Tensor) -> None:
+    network = network_of("segment", "unet", filters=[8, 16])
+    mirrored = network(images.flip(-1))["logits"].softmax(1).flip(-1)
+    expected = (network(images)["logits"].softmax(1) + mirrored) / 2
+    assert torch.allclose(Views(network, ("flip",))(images)["logits"].softmax(1), expected, atol=1e-6)
+    assert Views(network, ("scale", "flip"))(images)["logits"].shape == (4, K, H, W)
+
+
+class Finder(nn.Module):
+    """A network that is sure of the rectangle of ones in its images."""
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        boxes = []
+        for image in images[:, 0] > 0.5:
+            y, x = image.nonzero().unbind(1)
+            boxes.append(torch.stack([x.min(), y.min(), x.max() + 1, y.max() + 1]).float())
+        return {"logits": torch.zeros(len(images), K), "boxes": torch.stack(boxes)}
+
+
+@pytest.mark.parametrize("names", [("flip",), ("scale",), ("flip", "scale")])
+def test_boxes_come_back_to_where_the_object_is(names: tuple) -> None:
+    images = torch.zeros(1, 1, 64, 96)
+    images[:, :, 8:32, 16:56] = 1
+    found = Views(Finder(), names)(images)["boxes"]
+    assert torch.allclose(found, torch.tensor([[16.0, 8.0, 56.0, 32.0]]), atol=0.5)
+
+
+def test_a_network_of_one_size_is_shown_no_other() -> None:
+    network = network_of("classify", "dense")
+    Views(network, ("flip",))
+    with pytest.raises(ConfigError, match="one size"):
+        Views(network, ("scale",))
+
+
+@pytest.mark.parametrize(("names", "match"), [(("flop",), "no such view"), (("flip", "flip"), "twice"), (("",), "no")])
+def test_views_that_are_not_there_are_refused(names: tuple, match: str) -> None:
+    with pytest.raises(ConfigError, match=match):
+        check_views(names)
+
+
+def test_views_stand_in_our_order() -> None:
+    assert check_views(("scale", "flip")) == ("flip", "scale")
