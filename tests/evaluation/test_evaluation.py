@@ -241,3 +241,34 @@ def test_the_table_shows_each_score_with_its_interval(world, capsys):
 def test_a_missing_run_exits_with_two(world, capsys):
     assert main(["evaluate", "tri", "--out", str(world.folder / "runs")]) == 2
     assert "did you mean `try`" in capsys.readouterr().err
+
+
+def test_views_are_scored_beside_the_images_as_they_are(world):
+    plain = evaluate(world.run)
+    found = evaluate(world.run, tta=("flip",))
+    assert found.scores == plain.scores
+    assert found.tta.views == ("flip",)
+    assert found.tta.scores.keys() == plain.scores.keys()
+    assert world.run.results["val"]["tta"] == found.tta.to_json()
+
+
+def test_one_look_at_test_scores_both(world, capsys):
+    assert main(["evaluate", str(world.run.path), "--split", "test", "--tta", "flip"]) == 0
+    captured = capsys.readouterr()
+    assert "one view" in captured.out
+    assert "with flip" in captured.out
+    assert world.run.test_openings == 1
+    kept = world.run.results["test"]
+    assert kept["tta"]["views"] == ["flip"]
+    evaluate(world.run, split="test")
+    assert world.run.results["test"]["tta"] == kept["tta"], "stays when it is not asked for anew"
+
+
+def test_views_that_the_network_was_never_trained_on_are_told(world):
+    assert any("never saw mirrored" in note for note in evaluate(world.run, tta=("flip",)).notes)
+
+
+def test_an_unknown_view_does_not_open_test(world, capsys):
+    assert main(["evaluate", str(world.run.path), "--split", "test", "--tta", "flop"]) == 2
+    assert "did you mean `flip`?" in capsys.readouterr().err
+    assert world.run.test_openings == 0

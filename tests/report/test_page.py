@@ -184,6 +184,18 @@ def test_page_shows_each_mistake_with_its_picture(digits_page: str, digits_run: 
         assert f"true {mistake['truth']}, predicted {mistake['predicted']}" in outline.values("alt")
 
 
+def test_scores_over_views_stand_beside_those_of_images_as_they_are(digits_run: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(digits_run, tmp_path / "seen-twice")
+    scores = json.loads((run / "scores.json").read_text())
+    better = {"value": 0.9876, "low": 0.97, "high": 0.99}
+    scores["val"]["tta"] = {"views": ["flip"], "scores": scores["val"]["scores"] | {"accuracy": better}}
+    (run / "scores.json").write_text(json.dumps(scores))
+    words = Outline(report_of(run, tmp_path)).words
+    for wanted in ("With test-time augmentation", "as it is, and mirrored", "98.8 %"):
+        assert wanted in words
+    assert "With test-time augmentation" not in Outline(report_of(digits_run, tmp_path)).words
+
+
 def test_hostile_names_are_shown_not_run(hostile_run: Path, tmp_path: Path) -> None:
     outline = Outline(report_of(hostile_run, tmp_path))
     assert "<script>document.title='run'</script>" in outline.words

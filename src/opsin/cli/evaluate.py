@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from opsin.cli.options import WHOLE, JsonFlag, OutOption, QuietFlag, RootOption, SeedOption
+from opsin.cli.options import WHOLE, JsonFlag, OutOption, QuietFlag, RootOption, SeedOption, TtaOption, views_of
 from opsin.cli.output import print_json
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def evaluate(
         bool,
         Parameter(negative="", help="Score also without samples that have an exact or near copy in train."),
     ] = False,
+    tta: TtaOption = None,
     json_: JsonFlag = False,
     quiet: QuietFlag = False,
     seed: SeedOption = 0,
@@ -64,11 +66,12 @@ def evaluate(
         device=device,
         good_iou=good_iou,
         copies=copies,
+        tta=views_of(tta),
         command=typed_command(),
         report=Reporter(quiet=quiet),
     )
-    if (found.split == "test" or copies) and (opened.path / "report.html").is_file():
-        write_report(opened)  # it tells how often the test split was opened, and the scores without copies
+    if (found.split == "test" or copies or tta) and (opened.path / "report.html").is_file():
+        write_report(opened)  # it tells how often the test split was opened, and what else was scored
     if json_:
         print_json(found.to_json())
     else:
@@ -98,13 +101,27 @@ def _table(found: Evaluation, titles: dict[str, str]) -> Table:
     caption = None if without is None else Text(_copies_in_words(without))
     table = Table(title=Text(heading), title_justify="left", caption=caption, caption_justify="left")
     table.add_column("score")
-    for title in ("value",) if without is None else (f"all\n{found.n:,}", f"without\ncopies\n{without.n:,}"):
+    columns = _columns(found)
+    for title, _ in columns:
         table.add_column(title, justify="right", no_wrap=True)
         table.add_column("95 % interval", justify="right", no_wrap=True)
-    for name, score in found.scores.items():
-        shown = (score,) if without is None else (score, without.scores[name])
-        table.add_row(Text(titles.get(name, name)), *(cell for one in shown for cell in _cells(one)))
+    for name in found.scores:
+        shown = [cell for _, scores in columns for cell in _cells(scores[name])]
+        table.add_row(Text(titles.get(name, name)), *shown)
     return table
+
+
+def _columns(found: Evaluation) -> list[tuple[str, Mapping[str, Score]]]:
+    """The scores that stand side by side, each with its heading."""
+    without, tta = found.without_copies, found.tta
+    if without is None and tta is None:
+        return [("value", found.scores)]
+    columns: list[tuple[str, Mapping[str, Score]]] = [(f"all\n{found.n:,}" if without else "one view", found.scores)]
+    if without is not None:
+        columns.append((f"without\ncopies\n{without.n:,}", without.scores))
+    if tta is not None:
+        columns.append((f"with {', '.join(tta.views)}", tta.scores))
+    return columns
 
 
 def _cells(score: Score) -> tuple[str, str]:

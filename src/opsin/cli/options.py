@@ -12,11 +12,14 @@ import re
 import types
 import typing
 from dataclasses import field, make_dataclass
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
 from opsin.config import GROUPS, AugmentConfig, DataConfig, FinetuneConfig, ModelConfig, TrainConfig
+
+if TYPE_CHECKING:
+    from opsin.models.views import ViewName
 
 PANELS: dict[type[Any], str] = {
     DataConfig: "Data",
@@ -119,4 +122,23 @@ TaskOption = Annotated[
     Literal["classify", "localize", "segment"] | None,
     Parameter(name="--task", help="What the data is used for, where it fits several tasks."),
 ]
+TtaOption = Annotated[
+    str | None,
+    Parameter(
+        name="--tta",
+        help="Test-time augmentation: the mean of the answers to several views of each image. flip, scale, or both: "
+        "flip,scale.",
+    ),
+]
 SplitOption = Literal["train", "val", "test"]
+
+
+def views_of(typed: str | None) -> tuple[ViewName, ...]:
+    """The views that `--tta` names; none where it was left out.
+
+    Raises:
+        ConfigError: no such view, or one twice.
+    """
+    from opsin.models.views import check_views
+
+    return () if typed is None else check_views([name.strip() for name in typed.split(",")])

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from opsin.cli.options import WHOLE, JsonFlag, OutOption, QuietFlag, SeedOption
+from opsin.cli.options import WHOLE, JsonFlag, OutOption, QuietFlag, SeedOption, TtaOption, views_of
 from opsin.cli.output import print_json
 
 if TYPE_CHECKING:
+    from opsin.models.views import ViewName
     from opsin.progress import Reporter
     from opsin.types import Prediction
 
@@ -37,6 +39,7 @@ def predict(
         WHOLE,
         Parameter(help="With --tile: margin around each tile in px; by default all that a pixel looks at."),
     ] = None,
+    tta: TtaOption = None,
     weights: Annotated[
         str | None,
         Parameter(help="For a published network: a file, `package`, or `timm` or `torchvision`, which download."),
@@ -62,16 +65,16 @@ def predict(
 
     if not images:
         raise RefusedError("no image to predict", do="name files or folders after the run")
-    report = Reporter(quiet=quiet)
+    report, views = Reporter(quiet=quiet), views_of(tta)
     if weights is not None or _is_published(run, out):
         _refuse_for_published(masks=masks, boxes=boxes, tile=tile, overlap=overlap)
-        found, line = _by_published(run, images, weights, weights_range, report=report), _top_line
+        found, line = _by_published(run, images, weights, weights_range, views=views, report=report), _top_line
     else:
         if weights_range is not None:
             raise RefusedError("a run knows what its network expects", got=weights_range, do="leave it out")
-        _refuse_combinations(masks=masks, boxes=boxes, tile=tile, overlap=overlap)
+        _refuse_combinations(masks=masks, boxes=boxes, tile=tile, overlap=overlap, tta=tta)
         model = _model_folder(run, out)
-        found = _by_run(model, images, masks=masks, boxes=boxes, tile=tile, overlap=overlap, report=report)
+        found = _by_run(model, images, masks=masks, boxes=boxes, tile=tile, overlap=overlap, views=views, report=report)
         line = _line
     if json_:
         print_json({"predictions": [asdict(prediction) for prediction in found]})
@@ -81,7 +84,9 @@ def predict(
     return 0
 
 
-def _refuse_combinations(*, masks: Path | None, boxes: Path | None, tile: int | None, overlap: int | None) -> None:
+def _refuse_combinations(
+    *, masks: Path | None, boxes: Path | None, tile: int | None, overlap: int | None, tta: str | None
+) -> None:
     """Refuse options to which no network has an answer together.
 
     Raises:
@@ -96,6 +101,10 @@ def _refuse_combinations(*, masks: Path | None, boxes: Path | None, tile: int | 
         raise RefusedError("an overlap without tiles", got=overlap, do="add --tile 512")
     if tile is not None and masks is None:
         raise RefusedError("masks predicted in tiles are written to files", do="add --masks FOLDER")
+    if tile is not None and tta is not None:
+        raise RefusedError(
+            "windows are seen once each, as they are", got="--tta with --tile", do="leave one of them out"
+        )
 
 
 def _model_folder(run: str, out: str) -> Path:
@@ -114,6 +123,7 @@ def _by_run(
     boxes: Path | None,
     tile: int | None,
     overlap: int | None,
+    views: Sequence[ViewName],
     report: Reporter,
 ) -> list[Prediction]:
     """What the network of a model folder says of the images."""
@@ -124,8 +134,8 @@ def _by_run(
     if tile is not None and masks is not None:
         return predict_tiled(model, images, masks=masks, tile=tile, overlap=overlap, report=report)
     if boxes is not None:
-        return predict_pictured(model, images, boxes=boxes, report=report)
-    return predict_files(model, images, masks=masks, report=report)
+        return predict_pictured(model, images, boxes=boxes, views=views, report=report)
+    return predict_files(model, images, masks=masks, views=views, report=report)
 
 
 def _is_published(name: str, out: str) -> bool:
@@ -149,7 +159,13 @@ def _refuse_for_published(**asked: object) -> None:
 
 
 def _by_published(
-    name: str, images: tuple[Path, ...], weights: str | None, weights_range: str | None, *, report: Reporter
+    name: str,
+    images: tuple[Path, ...],
+    weights: str | None,
+    weights_range: str | None,
+    *,
+    views: Sequence[ViewName],
+    report: Reporter,
 ) -> list[Prediction]:
     """What a published network says of the images."""
     from opsin.predict import Predictor, image_files
@@ -158,7 +174,7 @@ def _by_published(
     artifact, notes = published_artifact(name, weights=weights, weights_range=weights_range)
     for note in notes:
         report.message(f"weights: {note}")
-    return Predictor(artifact).files(image_files(images), report=report)
+    return Predictor(artifact, views=views).files(image_files(images), report=report)
 
 
 def _line(prediction: Prediction) -> str:

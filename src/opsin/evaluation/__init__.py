@@ -4,6 +4,14 @@ from __future__ import annotations
 
 from opsin.evaluation.evaluation import Evaluation, evaluate
 from opsin.evaluation.record import record_split
-from opsin.evaluation.scoring import SplitScores, WithoutCopies, evaluate_predictions
+from opsin.evaluation.scoring import AugmentedScores, SplitScores, WithoutCopies, evaluate_predictions
 
-__all__ = ["Evaluation", "SplitScores", "WithoutCopies", "evaluate", "evaluate_predictions", "record_split"]
+__all__ = [
+    "AugmentedScores",
+    "Evaluation",
+    "SplitScores",
+    "WithoutCopies",
+    "evaluate",
+    "evaluate_predictions",
+    "record_split",
+]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,20 +19,23 @@ from opsin.devices import pick_device
 from opsin.errors import ConfigError, DataError, RunError, nearest
 from opsin.evaluation.copies import copies_note, find_copies, required_training_samples
 from opsin.evaluation.matching import absent_classes, match_classes, size_note
-from opsin.evaluation.record import record_split, record_without_copies
+from opsin.evaluation.record import record_extras, record_split
 from opsin.evaluation.scoring import (
+    AugmentedScores,
     SplitScores,
     WithoutCopies,
     evaluate_predictions,
     fitted_from_json,
     scores_without_copies,
 )
+from opsin.models.views import ViewName, check_views
 from opsin.predict import BATCH_SIZE, Predictor
 from opsin.progress import QUIET, Reporter
 from opsin.runs import Run
 from opsin.tasks.base import Arrays, Targets
 from opsin.types import SPLITS, Score, SplitName, TaskName, scores_to_json
 
+NEVER_MIRRORED = "views: the network never saw mirrored images in training (`--flip 0`)"
 NO_NEAR = "near copies were not searched: drawings of one channel are alike without being copies"
 
 
@@ -44,7 +47,7 @@ class Evaluation:
     divided. `n`: samples. `scores`: with 95 % intervals, NaN where undefined. `details`: plain JSON for reports.
     `notes`: what was done to the samples, and what a reader of the scores must know. `test_openings`: how often
     anybody has looked at a test split by now. `without_copies`: the scores without copies of training images; None
-    where they were not looked for.
+    where they were not looked for. `tta`: the scores with test-time augmentation; None where it was not asked for.
     """
 
     run: str
@@ -56,6 +59,7 @@ class Evaluation:
     notes: tuple[str, ...]
     test_openings: int
     without_copies: WithoutCopies | None = None
+    tta: AugmentedScores | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON without the details; None for undefined."""
@@ -64,6 +68,7 @@ class Evaluation:
         return plain | {
             "scores": scores_to_json(self.scores),
             "without_copies": copies,
+            "tta": None if self.tta is None else self.tta.to_json(),
             "notes": list(self.notes),
         }
 
@@ -93,14 +98,15 @@ def evaluate(
     device: str = "cpu",
     good_iou: float | None = None,
     copies: bool = False,
+    tta: Sequence[ViewName] = (),
     command: str | None = None,
     report: Reporter = QUIET,
 ) -> Evaluation:
     """Score a run's network.
 
     A test split is sealed: looking at one is recorded in the run before the scores exist. Scores of the run's own test
-    split are kept in the run, and so are scores of its val and test without copies of training images; other scores
-    are returned and kept nowhere.
+    split are kept in the run, and so are scores of its val and test without copies of training images and with
+    test-time augmentation; other scores are returned and kept nowhere.
 
     Args:
         run: the run, its folder or its name.
@@ -112,12 +118,13 @@ def evaluate(
         good_iou: IoU from which on a box is good (localization); None takes the run's. Scores at another one than the
             run's are not kept in the run.
         copies: also score without the samples that have an exact or near copy among the run's training images.
+        tta: also score with the answers to these views of each image averaged with its own (`opsin.models.views`).
         command: what the user typed, for the record.
         report: shows the progress of the search for copies.
 
     Raises:
         RunError: no such run, or it has not finished.
-        ConfigError: no such split, no such device; copies of training images among the training images themselves.
+        ConfigError: no such split, device or view; copies of training images among the training images themselves.
         DataError: the data set has changed since training, lacks the split, or has classes that the run does not know;
             there are no training images to look for copies among.
     """
@@ -127,6 +134,7 @@ def evaluate(
     place = pick_device(device)
     predictor = Predictor(load_proved(opened.model_folder, device=place), device=place, batch_size=batch_size)
     artifact, task = predictor.artifact, predictor.task.for_scoring(settings)
+    averaged = Predictor(artifact, device=place, batch_size=batch_size, views=check_views(tta)) if tta else None
     chosen = _choose(opened, split, data, root, task=artifact.task)
     if copies and chosen.own and chosen.split == "train":
         raise ConfigError("copies of training images are asked for, and these are the training images", got=split)
@@ -146,6 +154,10 @@ def evaluate(
         without = scores_without_copies(task, predictions, targets, artifact.classes, known, found.scores)
         found = replace(found, without_copies=without)
         notes += (NO_NEAR,) if known.near is None else ()
+    if averaged is not None:
+        scores = task.scores(averaged.samples(samples), targets, artifact.classes)
+        found = replace(found, tta=AugmentedScores(views=tuple(tta), scores=scores))
+        notes += (NEVER_MIRRORED,) if "flip" in tta and not opened.config.augment.flip else ()
     if chosen.own and settings == opened.config.train:
         _keep(opened, split, found, predictions, targets, samples)
     return Evaluation(
@@ -158,6 +170,7 @@ def evaluate(
         notes=notes,
         test_openings=opened.test_openings,
         without_copies=found.without_copies,
+        tta=found.tta,
     )
 
 
@@ -174,8 +187,8 @@ def _keep(
     """What of the scores of a run's own split belongs into its folder: all of test, of val only what is new there."""
     if split == "test":
         record_split(run, split, found, predictions, targets, samples.images)
-    elif split == "val" and found.without_copies is not None:
-        record_without_copies(run, split, found.without_copies)
+    elif split == "val":
+        record_extras(run, split, found)
 
 
 def _scoring(run: Run, good_iou: float | None) -> TrainConfig:

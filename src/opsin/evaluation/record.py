@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.evaluation.scoring import SplitScores, WithoutCopies
+from opsin.evaluation.scoring import SplitScores
 from opsin.ops.resize import fit_image
 from opsin.runs import Run
 from opsin.tasks import get_task
@@ -15,6 +15,8 @@ from opsin.tasks.base import Arrays, Pictured, Targets, Task
 from opsin.types import SizePolicy, SplitName
 
 THUMBNAIL_PX = 96
+EXTRAS = ("without_copies", "tta")
+"""Entries of a split's scores that an evaluation adds when it is asked to."""
 
 
 def record_split(
@@ -28,7 +30,8 @@ def record_split(
     """Write scores.json, predictions.npz and gallery.npz anew with `split` in them; other splits stay as they are.
 
     The scores come last: a run whose scores name a split has its predictions too. Scores without copies of training
-    images stay when they were not asked for anew: the network and the data are still the same.
+    images, and with test-time augmentation, stay when they were not asked for anew: the network and the data are still
+    the same.
 
     Args:
         run: where.
@@ -45,7 +48,7 @@ def record_split(
     gallery = {key: value for key, value in run.gallery().items() if key != f"mistakes_{split}"}
     run.write_arrays("gallery.npz", gallery | split_pictures(task, split, found, predictions, targets, images))
     earlier = run.results.get(split, {})
-    entry: dict[str, Any] = {key: earlier[key] for key in ("without_copies",) if key in earlier} | found.to_json()
+    entry: dict[str, Any] = {key: earlier[key] for key in EXTRAS if key in earlier} | found.to_json()
     if split == "test":
         entry["opened"] = run.test_openings
         if run.summary:
@@ -53,10 +56,11 @@ def record_split(
     run.write("scores.json", run.results | {split: entry})
 
 
-def record_without_copies(run: Run, split: SplitName, found: WithoutCopies) -> None:
-    """Write scores.json anew with the scores of `split` without copies of training images; the rest stays as it is."""
-    results = run.results
-    run.write("scores.json", results | {split: results[split] | {"without_copies": found.to_json()}})
+def record_extras(run: Run, split: SplitName, found: SplitScores) -> None:
+    """Write scores.json anew with what was asked for beside the scores of `split`; the rest stays as it is."""
+    if extras := found.extras_to_json():
+        results = run.results
+        run.write("scores.json", results | {split: results[split] | extras})
 
 
 def split_pictures(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from opsin.evaluation.copies import Copies
+from opsin.models.views import ViewName
 from opsin.tasks.base import Arrays, Targets, Task
 from opsin.types import Score, number_of, plain_number, scores_to_json
 
@@ -31,11 +32,24 @@ class WithoutCopies:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AugmentedScores:
+    """Scores with test-time augmentation: `views` are the kinds of views that were averaged with the image's own."""
+
+    views: tuple[ViewName, ...]
+    scores: Mapping[str, Score]
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON; None for undefined."""
+        return {"views": list(self.views), "scores": scores_to_json(self.scores)}
+
+
+@dataclass(frozen=True, kw_only=True)
 class SplitScores:
     """Scores of one split.
 
     `n`: samples. `details`: plain JSON for the report. `fitted`: what was fitted on val (NaN: nothing was best).
-    `without_copies`: scores without copies of training images; None where they were not looked for.
+    `without_copies`: scores without copies of training images; None where they were not looked for. `tta`: scores
+    with test-time augmentation; None where it was not asked for.
     """
 
     n: int
@@ -43,6 +57,7 @@ class SplitScores:
     details: Mapping[str, Any]
     fitted: Mapping[str, float]
     without_copies: WithoutCopies | None = None
+    tta: AugmentedScores | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The entry of scores.json; None for undefined."""
@@ -52,7 +67,12 @@ class SplitScores:
             "details": dict(self.details),
             "fitted": {key: plain_number(value) for key, value in self.fitted.items()},
         }
-        return plain if self.without_copies is None else plain | {"without_copies": self.without_copies.to_json()}
+        return plain | self.extras_to_json()
+
+    def extras_to_json(self) -> dict[str, Any]:
+        """What was asked for beside the scores, as the entry of scores.json has it."""
+        extras = {"without_copies": self.without_copies, "tta": self.tta}
+        return {name: found.to_json() for name, found in extras.items() if found is not None}
 
 
 def evaluate_predictions(

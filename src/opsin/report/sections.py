@@ -27,6 +27,8 @@ NUM_SAMPLES, NUM_AUGMENTED = 24, 6
 
 KINDS = {"average": "probabilities averaged", "soup": "weights averaged into one network"}
 """How an ensemble is made of its members."""
+VIEWS = {"flip": "mirrored", "scale": "made smaller and larger"}
+"""Views of test-time augmentation in words."""
 NOT_SCORED = "No split has been scored: the run did not get that far."
 
 
@@ -100,7 +102,7 @@ def scores(view: View) -> Markup | None:
     good_iou = view.config["train"]["good_iou"]
     rows = [(kind.title, kind.words.format(good_iou=good_iou), cells[key]) for key, kind in kinds.items()]
     values = {"view": view, "results": view.results, "rows": rows, "copies": _copies(view, kinds)}
-    return render("scores.html", values | {"openings": openings(view)})
+    return render("scores.html", values | {"augmented": _augmented(view, kinds), "openings": openings(view)})
 
 
 def _copies(view: View, kinds: Mapping[str, ScoreKind]) -> list[Mapping[str, Any]]:
@@ -113,14 +115,30 @@ def _copies(view: View, kinds: Mapping[str, ScoreKind]) -> list[Mapping[str, Any
         without = result.without_copies
         if without is None:
             continue
-        keys = sorted(result.scores, key=lambda key: key != view.main_score)
-        pairs = {key: (result.scores[key], without.scores[key]) for key in keys if key in without.scores}
-        rows = [
-            (kinds[key].title, [score_words(score, share=kinds[key].share) for score in pair])
-            for key, pair in pairs.items()
-        ]
+        rows = _side_by_side(view, kinds, result.scores, without.scores)
         blocks.append({"result": result, "without": without, "rows": rows})
     return blocks
+
+
+def _augmented(view: View, kinds: Mapping[str, ScoreKind]) -> list[Mapping[str, Any]]:
+    """Of each split that was scored with test-time augmentation: its scores without it and with it, as `_copies`."""
+    return [
+        {"result": result, "views": " and ".join(VIEWS.get(name, name) for name in result.tta.views), "rows": rows}
+        for result in view.results
+        if result.tta is not None
+        for rows in (_side_by_side(view, kinds, result.scores, result.tta.scores),)
+    ]
+
+
+def _side_by_side(
+    view: View, kinds: Mapping[str, ScoreKind], left: Mapping[str, Score], right: Mapping[str, Score]
+) -> list[tuple[str, list[tuple[str, str]]]]:
+    """The titles of the scores, the main one first, each with two pairs of words: value and interval."""
+    keys = sorted((key for key in left if key in right), key=lambda key: key != view.main_score)
+    return [
+        (kinds[key].title, [score_words(scores[key], share=kinds[key].share) for scores in (left, right)])
+        for key in keys
+    ]
 
 
 def _cell(

@@ -30,11 +30,20 @@ class WithoutCopies:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AugmentedScores:
+    """Scores with test-time augmentation, and which views of each image were averaged with the image as it is."""
+
+    views: tuple[str, ...]
+    scores: Mapping[str, Score]
+
+
+@dataclass(frozen=True, kw_only=True)
 class SplitResult:
     """The scores of one split.
 
     Fields: `scores` by name, `details` as the task wrote them (plain JSON), `opened` how often a sealed split was
-    looked at, `num_samples` what was scored, `without_copies` where copies in train were looked for.
+    looked at, `num_samples` what was scored, `without_copies` where copies in train were looked for,
+    `tta` where it was also scored with test-time augmentation.
     """
 
     name: str
@@ -43,6 +52,7 @@ class SplitResult:
     details: Mapping[str, Any]
     opened: int
     without_copies: WithoutCopies | None = None
+    tta: AugmentedScores | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,10 +159,11 @@ def _results(scores: Mapping[str, Any]) -> tuple[SplitResult, ...]:
         SplitResult(
             name=name,
             num_samples=int(scores[name].get("n", 0)),
-            scores={key: to_score(value) for key, value in scores[name].get("scores", {}).items()},
+            scores=_scores(scores[name]),
             details=scores[name].get("details", {}),
             opened=int(scores[name].get("opened", 0)),
             without_copies=_without_copies(scores[name].get("without_copies")),
+            tta=_augmented(scores[name].get("tta")),
         )
         for name in order
     )
@@ -166,5 +177,13 @@ def _without_copies(entry: Mapping[str, Any] | None) -> WithoutCopies | None:
         num_samples=int(entry.get("n", 0)),
         exact=int(entry.get("exact", 0)),
         near=None if near is None else int(near),
-        scores={key: to_score(value) for key, value in entry.get("scores", {}).items()},
+        scores=_scores(entry),
     )
+
+
+def _augmented(entry: Mapping[str, Any] | None) -> AugmentedScores | None:
+    return None if entry is None else AugmentedScores(views=tuple(entry.get("views", ())), scores=_scores(entry))
+
+
+def _scores(entry: Mapping[str, Any]) -> dict[str, Score]:
+    return {key: to_score(value) for key, value in entry.get("scores", {}).items()}
