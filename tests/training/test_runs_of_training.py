@@ -157,9 +157,17 @@ def test_gradients_added_up_over_parts_equal_those_of_the_whole_batch_without_ba
 def test_early_stopping_restores_the_best_weights(quick_run: Quick) -> None:
     run = quick_run("early", optimizer="sgd", lr=1e-9, schedule="constant", patience=2, epochs=9)
     assert run.summary["stopped"] == "early"
-    assert run.summary["epochs"] == run.summary["best_epoch"] + 2
     accuracies = [epoch["val"]["accuracy"] for epoch in run.epochs]
+    assert run.summary["epochs"] == accuracies.index(max(accuracies)) + 1 + 2
     assert run.results["val"]["scores"]["accuracy"]["value"] == max(accuracies)
+
+
+def test_of_equal_epochs_the_later_is_kept_and_none_counts_as_progress(
+    quick_run: Quick, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Trainer, "_score_val", lambda _: {"accuracy": 0.5, "loss": 1.0})
+    assert quick_run("equal", epochs=3).summary["best_epoch"] == 3
+    assert quick_run("patient", epochs=9, patience=2).summary["epochs"] == 3
 
 
 def test_recomputed_activations_change_nothing(quick_run: Quick) -> None:

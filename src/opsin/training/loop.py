@@ -324,13 +324,14 @@ class Trainer:
         return replace(self.artifact, network=network)
 
     def _keep_if_best(self, val: Mapping[str, float]) -> bool:
-        score = val.get(self.task.main_score)
+        """Keep the weights if none before were better; of equals the later, whose rate had fallen further."""
+        score, best = val.get(self.task.main_score), self.state.best_score
         if score is None or math.isnan(score):
             return False
-        if self.state.best_score is not None and not score > self.state.best_score:
-            self.state.stale_epochs += 1
+        self.state.stale_epochs = 0 if best is None or score > best else self.state.stale_epochs + 1
+        if best is not None and score < best:
             return False
-        self.state.best_score, self.state.best_epoch, self.state.stale_epochs = score, self.state.epoch, 0
+        self.state.best_score, self.state.best_epoch = score, self.state.epoch
         source = self.average.tensors if self.average else self.network.state_dict()
         self.best = {key: value.detach().clone() for key, value in source.items()}
         return True
