@@ -191,8 +191,11 @@ def test_scores_over_views_stand_beside_those_of_images_as_they_are(digits_run: 
     scores["val"]["tta"] = {"views": ["flip"], "scores": scores["val"]["scores"] | {"accuracy": better}}
     (run / "scores.json").write_text(json.dumps(scores))
     words = Outline(report_of(run, tmp_path)).words
-    for wanted in ("With test-time augmentation", "as it is, and mirrored", "98.8 %"):
+    for wanted in ("With test-time augmentation", "as it is, mirrored", "98.8 %", "never saw mirrored images"):
         assert wanted in words
+    scores["val"]["tta"]["views"] = ["flip", "scale"]
+    (run / "scores.json").write_text(json.dumps(scores))
+    assert "made smaller and larger, each also mirrored" in Outline(report_of(run, tmp_path)).words
     assert "With test-time augmentation" not in Outline(report_of(digits_run, tmp_path)).words
 
 

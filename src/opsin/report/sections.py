@@ -27,7 +27,11 @@ NUM_SAMPLES, NUM_AUGMENTED = 24, 6
 
 KINDS = {"average": "probabilities averaged", "soup": "weights averaged into one network"}
 """How an ensemble is made of its members."""
-VIEWS = {"flip": "mirrored", "scale": "made smaller and larger"}
+VIEWS: Mapping[tuple[str, ...], str] = {
+    ("flip",): "mirrored",
+    ("scale",): "made smaller and larger",
+    ("flip", "scale"): "made smaller and larger, each also mirrored",
+}
 """Views of test-time augmentation in words."""
 NOT_SCORED = "No split has been scored: the run did not get that far."
 
@@ -102,7 +106,8 @@ def scores(view: View) -> Markup | None:
     good_iou = view.config["train"]["good_iou"]
     rows = [(kind.title, kind.words.format(good_iou=good_iou), cells[key]) for key, kind in kinds.items()]
     values = {"view": view, "results": view.results, "rows": rows, "copies": _copies(view, kinds)}
-    return render("scores.html", values | {"augmented": _augmented(view, kinds), "openings": openings(view)})
+    values |= {"augmented": _augmented(view, kinds), "never_mirrored": _never_mirrored(view)}
+    return render("scores.html", values | {"openings": openings(view)})
 
 
 def _copies(view: View, kinds: Mapping[str, ScoreKind]) -> list[Mapping[str, Any]]:
@@ -123,11 +128,17 @@ def _copies(view: View, kinds: Mapping[str, ScoreKind]) -> list[Mapping[str, Any
 def _augmented(view: View, kinds: Mapping[str, ScoreKind]) -> list[Mapping[str, Any]]:
     """Of each split that was scored with test-time augmentation: its scores without it and with it, as `_copies`."""
     return [
-        {"result": result, "views": " and ".join(VIEWS.get(name, name) for name in result.tta.views), "rows": rows}
+        {"result": result, "views": VIEWS.get(result.tta.views, ", ".join(result.tta.views)), "rows": rows}
         for result in view.results
         if result.tta is not None
         for rows in (_side_by_side(view, kinds, result.scores, result.tta.scores),)
     ]
+
+
+def _never_mirrored(view: View) -> bool:
+    """Whether mirrored images were scored with a network that saw none in training."""
+    scored = any(result.tta is not None and "flip" in result.tta.views for result in view.results)
+    return scored and not view.config["augment"]["flip"]
 
 
 def _side_by_side(
