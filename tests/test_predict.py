@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import tracemalloc
 from pathlib import Path
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from opsin.artifact import load
+from opsin.cli import main
 from opsin.config import DataConfig
 from opsin.data.load import load as load_data
 from opsin.data.pack import pack
@@ -140,6 +142,18 @@ def test_large_photos_are_let_go_of_one_by_one(run: Run, tmp_path: Path) -> None
         return most
 
     assert peak(8) < peak(1) + 2 * 3 * side * side
+
+
+def test_the_command_line_averages_views_and_refuses_them_for_tiles(
+    run: Run, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = ["predict", str(run.path), str(photos / "3.png"), "--tta", "flip"]
+    assert main([*line, "--json"]) == 0
+    (said,) = json.loads(capsys.readouterr().out)["predictions"]
+    (expected,) = run.predict(photos / "3.png", views=("flip",))
+    assert said["score"] == pytest.approx(expected.score, abs=1e-6)
+    assert main([*line, "--tile", "64", "--masks", str(tmp_path)]) == 2
+    assert "--tta with --tile" in capsys.readouterr().err
 
 
 def test_views_of_a_photo_are_averaged(run: Run, photos: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from opsin.artifact import Artifact, load_proved
 from opsin.data.samples import Samples
@@ -55,7 +55,7 @@ class Predictor:
         views: further views of each image whose answers are averaged with its own: test-time augmentation.
 
     Raises:
-        ConfigError: as `Views`.
+        ConfigError: as `Views`; or the network does not take the sizes of these views.
     """
 
     def __init__(
@@ -71,8 +71,11 @@ class Predictor:
         size = artifact.preprocess.size
         self.batch_size = min(batch_size, max(1, PIXELS_AT_ONCE // (size.height * size.width)))
         self.task = get_task(artifact.task)
-        network = artifact.network.to(self.device).eval()
-        self.network = Views(network, views).eval() if views else network
+        self.network: nn.Module = artifact.network.to(self.device).eval()
+        if views:
+            seen = Views(self.network, views).eval()
+            seen.check_sizes(torch.zeros(1, artifact.preprocess.channels, size.height, size.width, device=self.device))
+            self.network = seen
 
     @torch.inference_mode()
     def run(self, images: Tensor) -> dict[str, np.ndarray]:

@@ -30,6 +30,7 @@ from opsin.config import require
 from opsin.errors import ConfigError
 from opsin.io.large import mask_writer, open_pixels
 from opsin.models.reach import reach
+from opsin.models.views import Views
 from opsin.ops.mask_pictures import palette
 from opsin.predict import Predictor, image_files, picture_paths
 from opsin.progress import QUIET, Reporter
@@ -68,12 +69,14 @@ class TiledPredictor:
 
     Raises:
         ConfigError: the network predicts no masks; it looks at everything and no overlap is given; sizes that do not
-            fit together.
+            fit together; further views, for which no margin is known to be enough.
     """
 
     def __init__(self, predictor: Predictor, *, tile: int, overlap: int | None = None) -> None:
         if not isinstance(predictor.task, Segment):
             raise ConfigError("only masks are predicted in tiles", got=predictor.artifact.task, expected="segment")
+        if isinstance(predictor.network, Views):
+            raise ConfigError("windows are seen once each, as they are", got="views", do="leave them out")
         require(tile >= SMALLEST_TILE, "tile", tile, f"{SMALLEST_TILE} or more")
         require(overlap is None or overlap >= 0, "overlap", overlap, "0 or more")
         self.predictor, self.task = predictor, predictor.task

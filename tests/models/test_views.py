@@ -6,11 +6,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from opsin.artifact import Artifact
+from opsin.batches.preprocess import Preprocess
 from opsin.batches.resolution import resize_images
 from opsin.errors import ConfigError
-from opsin.models.registry import ModelSpec
+from opsin.models.registry import FULLY_CONVOLUTIONAL, ModelSpec
 from opsin.models.views import SCALES, Views, check_views
+from opsin.predict import Predictor
 from opsin.tasks import get_task
+from opsin.types import SizePolicy
 
 K, H, W = 3, 32, 48
 
@@ -87,7 +91,41 @@ def test_a_network_of_one_size_is_shown_no_other() -> None:
         Views(network, ("scale",))
 
 
-@pytest.mark.parametrize(("names", "match"), [(("flop",), "no such view"), (("flip", "flip"), "twice"), (("",), "no")])
+@pytest.mark.parametrize(
+    ("name", "options", "smallest"), [("small", {"filters": [8] * 4}, 17), ("plain", {FULLY_CONVOLUTIONAL: True}, 20)]
+)
+def test_sizes_that_a_network_does_not_take_are_refused_before_any_image(
+    name: str, options: dict, smallest: int
+) -> None:
+    torch.manual_seed(0)
+    spec = ModelSpec(name=name, channels=3, height=20, width=20, options=options)
+    contract = Preprocess(
+        size=SizePolicy(height=20, width=20), color="rgb", range=(0.0, 1.0), mean=(0.0,) * 3, std=(1.0,) * 3
+    )
+    artifact = Artifact(
+        network=get_task("classify").build(spec, K),
+        task="classify",
+        classes=("a", "b", "c"),
+        spec=spec,
+        preprocess=contract,
+        meta={},
+    )
+    Predictor(artifact, views=("flip",))
+    with pytest.raises(ConfigError, match="does not take images of the sizes") as caught:
+        Predictor(artifact, views=("scale",))
+    assert caught.value.got == "15x15, which is 0.75 of 20x20"
+    assert str(smallest) in str(caught.value.expected)
+
+
+@pytest.mark.parametrize(
+    ("names", "match"),
+    [
+        (("flop",), r"(?s)no such view.*did you mean `flip`"),
+        (("FLIP",), r"(?s)no such view.*FLIP.*did you mean `flip`"),
+        (("flip", "flip"), r"(?s)twice.*name each view once"),
+        (("flip", ""), "an empty name"),
+    ],
+)
 def test_views_that_are_not_there_are_refused(names: tuple, match: str) -> None:
     with pytest.raises(ConfigError, match=match):
         check_views(names)

@@ -139,6 +139,8 @@ def views_of(typed: str | None) -> tuple[ViewName, ...]:
     Raises:
         ConfigError: no such view, or one twice.
     """
-    from opsin.models.views import check_views
+    if typed is None:
+        return ()
+    from opsin.models.views import check_views  # here, because a command without views should not wait for torch
 
-    return () if typed is None else check_views([name.strip() for name in typed.split(",")])
+    return check_views([name.strip() for name in typed.split(",")])

@@ -4,7 +4,12 @@
             ├─ mirrored ────────── network ─ mirrored back ──────┤
             └─ smaller, larger ─── network ─ to their own size ──┴─ mean of probabilities ─ logarithm = logits
 
-It costs as many passes as there are views, and nothing of the training. Shapes: B images, K classes.
+It costs as many passes as there are views, and nothing of the training.
+
+Shapes: B images, C channels, H height, W width, K classes.
+
+Source: probabilities averaged over mirrored views: Krizhevsky et al. 2012, "ImageNet classification with deep
+convolutional neural networks", section 4.1; over sizes too: Chen et al. 2017, arXiv 1706.05587, section 4.
 """
 
 from __future__ import annotations
@@ -56,12 +61,33 @@ class Views(nn.Module):
         means = {key: total / len(self.views) for key, total in totals.items()}
         return means | {"logits": means["logits"].clamp_min(SMALLEST).log()}
 
+    @torch.no_grad()
+    def check_sizes(self, images: Tensor) -> None:
+        """Have the network answer at every size at which it will be shown images; nobody looks at the answers.
+
+        Args:
+            images: float [1, C, H, W] of the size of those to come, whatever is on them.
+
+        Raises:
+            ConfigError: it does not take one of these sizes; better now than when a test split is open.
+        """
+        for factor in sorted({factor for factor, _ in self.views} - {1.0}):
+            seen = _resized(images, factor)
+            try:
+                self.network(seen)
+            except (ConfigError, RuntimeError, AssertionError, ValueError) as error:
+                height, width = seen.shape[-2:]
+                got = f"{height}x{width}, which is {factor:g} of {images.shape[-2]}x{images.shape[-1]}"
+                expected = error.expected if isinstance(error, ConfigError) else error
+                what = "this network does not take images of the sizes at which `scale` shows them"
+                raise ConfigError(what, got=got, expected=expected, do="leave `scale` out") from error
+
     def _answers(self, images: Tensor) -> Iterator[dict[str, Tensor]]:
         """For each view, probabilities under `logits` and boxes, both in the frame of the image as it is."""
         H, W = images.shape[-2:]
         for factor, mirrored in self.views:
-            height, width = round(H * factor), round(W * factor)
-            seen = resize_images(images, height, width)
+            seen = _resized(images, factor)
+            height, width = seen.shape[-2:]
             outputs: Mapping[str, Tensor] = self.network(seen.flip(-1) if mirrored else seen)
             answer = {"logits": _unseen(outputs["logits"].float().softmax(1), H, W, mirrored=mirrored)}
             if "boxes" in outputs:
@@ -77,10 +103,11 @@ def check_views(names: Sequence[str]) -> tuple[ViewName, ...]:
     """
     for name in names:
         if name not in VIEWS or list(names).count(name) > 1:
-            close = nearest(name, VIEWS)
-            what = "a view that is asked for twice" if name in VIEWS else "no such view"
-            do = f"did you mean `{close}`?" if close and close != name else None
-            raise ConfigError(what, got=name, expected=" or ".join(VIEWS), do=do)
+            if name in VIEWS:
+                raise ConfigError("a view that is asked for twice", got=name, do="name each view once")
+            close = nearest(name.lower(), VIEWS)
+            do = f"did you mean `{close}`?" if close else None
+            raise ConfigError("no such view", got=name or "an empty name", expected=" or ".join(VIEWS), do=do)
     return tuple(view for view in VIEWS if view in names)
 
 
@@ -90,6 +117,12 @@ def _check(network: nn.Module, names: Sequence[str]) -> None:
     if "scale" in wanted and isinstance(backbone, Backbone) and not backbone.any_size:
         what = "this network takes images of one size, so that it cannot be shown them smaller and larger"
         raise ConfigError(what, got="scale", do="leave `scale` out")
+
+
+def _resized(images: Tensor, factor: float) -> Tensor:
+    """Images float [B, C, H, W] with both sides times `factor`, rounded."""
+    H, W = images.shape[-2:]
+    return resize_images(images, round(H * factor), round(W * factor))
 
 
 def _unseen(probabilities: Tensor, height: int, width: int, *, mirrored: bool) -> Tensor:
