@@ -268,7 +268,43 @@ def test_views_that_the_network_was_never_trained_on_are_told(world):
     assert any("never saw mirrored" in note for note in evaluate(world.run, tta=("flip",)).notes)
 
 
-def test_an_unknown_view_does_not_open_test(world, capsys):
-    assert main(["evaluate", str(world.run.path), "--split", "test", "--tta", "flop"]) == 2
-    assert "did you mean `flip`?" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("views", "said"), [("flop", "did you mean `flip`?"), ("flip,", "an empty name"), ("scale", "leave `scale` out")]
+)
+def test_a_view_that_is_refused_does_not_open_test(world, capsys, views, said):
+    assert main(["evaluate", str(world.run.path), "--split", "test", "--tta", views]) == 2
+    assert said in capsys.readouterr().err
     assert world.run.test_openings == 0
+
+
+def test_views_leave_the_scores_of_images_as_they_are_in_the_run(world):
+    before = world.run.results["val"]
+    evaluate(world.run, tta=("flip",))
+    after = world.run.results["val"]
+    assert after.pop("tta")["views"] == ["flip"]
+    assert after == before
+    assert "tta" not in json.dumps(before)
+
+
+def test_views_of_another_set_are_scored_and_kept_nowhere(world):
+    np.savez(world.folder / "other.npz", **arrays_of(5))
+    before = world.run.results
+    assert evaluate(world.run, data=world.folder / "other.npz", tta=("flip",)).tta.views == ("flip",)
+    assert evaluate(world.run, split="train", tta=("flip",)).tta.views == ("flip",)
+    assert world.run.results == before
+
+
+def test_json_tells_the_scores_over_views(world, capsys):
+    assert main(["evaluate", str(world.run.path), "--json", "--tta", "flip"]) == 0
+    assert json.loads(capsys.readouterr().out)["tta"] == world.run.results["val"]["tta"]
+    assert evaluate(world.run).to_json()["tta"] is None
+
+
+def test_copies_and_views_together_fit_a_terminal_of_80_characters(world, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["evaluate", str(world.run.path), "--copies", "--tta", "flip"]) == 0
+    out = capsys.readouterr().out
+    assert "…" not in out
+    kept = world.run.results["val"]
+    for scores in (kept["scores"], kept["without_copies"]["scores"], kept["tta"]["scores"]):
+        assert f"{scores['accuracy']['low']:.4f} to {scores['accuracy']['high']:.4f}" in out

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from opsin.config import TrainConfig
     from opsin.evaluation import Evaluation, WithoutCopies
     from opsin.types import Score
+
+    Columns = Sequence[tuple[str, Mapping[str, Score]]]
+    """Headings, each with the scores under it."""
 
 
 def evaluate(
@@ -88,20 +91,21 @@ def _print(found: Evaluation, task_name: str, settings: TrainConfig) -> None:
     from opsin.tasks import get_task
 
     kinds = get_task(task_name).for_scoring(settings).score_kinds
-    Console().print(_table(found, {name: kind.title for name, kind in kinds.items()}))
+    titles = {name: kind.title for name, kind in kinds.items()}
+    console = Console()
+    for columns, caption in _columns(found):
+        console.print(_table(found, titles, columns, caption))
 
 
-def _table(found: Evaluation, titles: dict[str, str]) -> Table:
+def _table(found: Evaluation, titles: dict[str, str], columns: Columns, caption: str | None) -> Table:
     """The scores as people read them: one a row, with its interval."""
     from rich.table import Table
     from rich.text import Text
 
-    heading = f"{found.run} on {found.data}, {found.split}, {found.n:,} samples"
-    without = found.without_copies
-    caption = None if without is None else Text(_copies_in_words(without))
-    table = Table(title=Text(heading), title_justify="left", caption=caption, caption_justify="left")
+    heading = Text(f"{found.run} on {found.data}, {found.split}, {found.n:,} samples")
+    below = None if caption is None else Text(caption)
+    table = Table(title=heading, title_justify="left", caption=below, caption_justify="left")
     table.add_column("score")
-    columns = _columns(found)
     for title, _ in columns:
         table.add_column(title, justify="right", no_wrap=True)
         table.add_column("95 % interval", justify="right", no_wrap=True)
@@ -111,17 +115,16 @@ def _table(found: Evaluation, titles: dict[str, str]) -> Table:
     return table
 
 
-def _columns(found: Evaluation) -> list[tuple[str, Mapping[str, Score]]]:
-    """The scores that stand side by side, each with its heading."""
+def _columns(found: Evaluation) -> list[tuple[Columns, str | None]]:
+    """Of each table the scores side by side, and its caption: a terminal of 80 characters has no room for three."""
     without, tta = found.without_copies, found.tta
-    if without is None and tta is None:
-        return [("value", found.scores)]
-    columns: list[tuple[str, Mapping[str, Score]]] = [(f"all\n{found.n:,}" if without else "one view", found.scores)]
+    tables: list[tuple[Columns, str | None]] = []
     if without is not None:
-        columns.append((f"without\ncopies\n{without.n:,}", without.scores))
+        columns = [(f"all\n{found.n:,}", found.scores), (f"without\ncopies\n{without.n:,}", without.scores)]
+        tables.append((columns, _copies_in_words(without)))
     if tta is not None:
-        columns.append((f"with {', '.join(tta.views)}", tta.scores))
-    return columns
+        tables.append(([("one view", found.scores), ("with " + ",\n".join(tta.views), tta.scores)], None))
+    return tables or [([("value", found.scores)], None)]
 
 
 def _cells(score: Score) -> tuple[str, str]:

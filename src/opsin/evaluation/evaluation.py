@@ -134,7 +134,8 @@ def evaluate(
     place = pick_device(device)
     predictor = Predictor(load_proved(opened.model_folder, device=place), device=place, batch_size=batch_size)
     artifact, task = predictor.artifact, predictor.task.for_scoring(settings)
-    averaged = Predictor(artifact, device=place, batch_size=batch_size, views=check_views(tta)) if tta else None
+    views = check_views(tta)
+    averaged = Predictor(artifact, device=place, batch_size=batch_size, views=views) if views else None
     chosen = _choose(opened, split, data, root, task=artifact.task)
     if copies and chosen.own and chosen.split == "train":
         raise ConfigError("copies of training images are asked for, and these are the training images", got=split)
@@ -156,8 +157,8 @@ def evaluate(
         notes += (NO_NEAR,) if known.near is None else ()
     if averaged is not None:
         scores = task.scores(averaged.samples(samples), targets, artifact.classes)
-        found = replace(found, tta=AugmentedScores(views=tuple(tta), scores=scores))
-        notes += (NEVER_MIRRORED,) if "flip" in tta and not opened.config.augment.flip else ()
+        found = replace(found, tta=AugmentedScores(views=views, scores=scores))
+        notes += (NEVER_MIRRORED,) if "flip" in views and not opened.config.augment.flip else ()
     if chosen.own and settings == opened.config.train:
         _keep(opened, split, found, predictions, targets, samples)
     return Evaluation(
