@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from opsin.models.layers import seeded
-from opsin.models.localizer import CellBoxes, Localizer, build_localizer, cell_centres
+from opsin.models.localizer import CellBoxes, Localizer, build_localizer, likely_stride
 from opsin.models.registry import ENTRIES, ModelSpec, build_backbone
 from opsin.models.table import layer_table
 from opsin.tasks import Localize
@@ -77,9 +77,20 @@ def test_any_size_is_accepted_where_the_backbone_accepts_it() -> None:
     assert (boxes <= torch.tensor([90.0, 61, 90, 61])).all()
 
 
-def test_cells_of_75_pixels_are_four_apart() -> None:
-    assert cell_centres(18, 75)[:3].tolist() == [2, 6, 10]
-    assert cell_centres(9, 75)[:3].tolist() == [4, 12, 20]
+def test_cells_of_75_pixels_are_four_or_eight_apart() -> None:
+    assert [likely_stride(18, 75), likely_stride(9, 75)] == [4, 8]
+
+
+@pytest.mark.parametrize("side", [75, 33, 24, 17])
+def test_a_few_cells_are_as_far_apart_as_many(side: int) -> None:
+    spec = ModelSpec(name="small", channels=1, height=32, width=32)
+    made = build_localizer(spec, 3).eval()
+    votes = made.heads["boxes"].votes
+    with torch.no_grad():
+        votes.bias.copy_(torch.tensor([0.0, -9.0, -9.0, -9.0, -9.0]))  # each cell is sure that its box is its centre
+        x1, y1, x2, y2 = made(torch.randn(1, 1, side, side))["boxes"][0].tolist()
+    cells = made.backbone.pyramid(torch.randn(1, 1, side, side))[-1].shape[-1]
+    assert [x1, y1, x2, y2] == pytest.approx([cells * 8 / 2] * 4, abs=0.1)
 
 
 def test_boxes_are_computed_in_full_precision_under_autocast() -> None:

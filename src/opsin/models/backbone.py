@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+from itertools import pairwise
+
+import torch
 from torch import Tensor, nn
 
 from opsin.errors import ConfigError
+
+PROBE_SIDE = 256
+"""Side of the image whose maps say by how much each level of a backbone is smaller than the one above."""
 
 
 class Backbone(nn.Module):
@@ -64,3 +71,22 @@ class Backbone(nn.Module):
     def head(self, num_outputs: int) -> nn.Module:
         """A linear head on the features, initialised as suits this network: float [B, F] to float [B, num_outputs]."""
         return nn.Linear(self.num_features, num_outputs)
+
+
+def level_factors(backbone: Backbone, channels: int) -> list[int]:
+    """By how much the finest map is smaller than the image, then each map than the one before.
+
+    Raises:
+        ConfigError: the backbone has no feature maps.
+    """
+    if not backbone.pyramid_channels:
+        raise ConfigError(
+            "this network has no feature maps, so it cannot say where things are",
+            got=type(backbone).__name__,
+            do="choose a convolutional network: --model unet",
+        )
+    probe = deepcopy(backbone).to("meta").eval()
+    with torch.no_grad():
+        maps = probe.pyramid(torch.empty(1, channels, PROBE_SIDE, PROBE_SIDE, device="meta"))
+    sides = [PROBE_SIDE, *(level.shape[2] for level in maps)]
+    return [max(1, round(larger / smaller)) for larger, smaller in pairwise(sides)]

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from opsin.models.backbone import Backbone
+from opsin.models.backbone import Backbone, level_factors
 from opsin.models.heads import class_head
 from opsin.models.layers import frozen_scale_norm
 from opsin.models.network import Network
@@ -61,11 +61,12 @@ class CellBoxes(nn.Module):
     Args:
         height, width: sides in pixels of the images that the network is built for; at the start, each cell says that
             the edges are a quarter of the shorter one away.
+        stride: pixels from cell to cell; None lets the images' sides tell, which one or two cells do badly.
     """
 
-    def __init__(self, height: int, width: int) -> None:
+    def __init__(self, height: int, width: int, stride: int | None = None) -> None:
         super().__init__()
-        self.reach = min(height, width) / 4
+        self.reach, self.stride = min(height, width) / 4, stride
         self.votes = nn.Conv2d(HIDDEN, 5, 1)
         nn.init.zeros_(self.votes.weight)
         nn.init.zeros_(self.votes.bias)  # type: ignore[arg-type]
@@ -81,11 +82,16 @@ class CellBoxes(nn.Module):
     def _edges(self, distances: Tensor, height: int, width: int) -> Tensor:
         """The edges that each cell proposes, float32 [B, 4, h, w], of the logits of their distances."""
         rows, columns = distances.shape[-2:]
-        x = cell_centres(columns, width, distances.device)[None, :].expand(rows, columns)
-        y = cell_centres(rows, height, distances.device)[:, None].expand(rows, columns)
+        x = self._centres(columns, width, distances.device)[None, :].expand(rows, columns)
+        y = self._centres(rows, height, distances.device)[:, None].expand(rows, columns)
         # softplus(0.54) = 1: the distances start at the reach, and are never negative.
         left, up, right, down = (functional.softplus(distances + 0.5413) * self.reach).unbind(dim=1)
         return torch.stack([x - left, y - up, x + right, y + down], dim=1)
+
+    def _centres(self, cells: int, side: int, device: torch.device) -> Tensor:
+        """Centres in pixels of the cells along a side, float32 [cells]."""
+        stride = likely_stride(cells, side) if self.stride is None else self.stride
+        return (torch.arange(cells, dtype=torch.float32, device=device) + 0.5) * stride
 
 
 class VectorBoxes(nn.Module):
@@ -131,7 +137,8 @@ class Localizer(Network):
 
     def __init__(self, backbone: Backbone, spec: ModelSpec, num_classes: int) -> None:
         has_maps = bool(backbone.pyramid_channels)
-        boxes = CellBoxes(spec.height, spec.width) if has_maps else VectorBoxes(backbone.num_features)
+        stride = math.prod(level_factors(backbone, spec.channels)) if has_maps and backbone.any_size else None
+        boxes = CellBoxes(spec.height, spec.width, stride) if has_maps else VectorBoxes(backbone.num_features)
         super().__init__(
             backbone,
             {"logits": class_head(backbone, num_classes, spec.options), "boxes": boxes},
@@ -176,14 +183,13 @@ def build_localizer(spec: ModelSpec, num_classes: int) -> Localizer:
     return Localizer(build_backbone(spec), spec, num_classes)
 
 
-def cell_centres(cells: int, side: int, device: torch.device | str = "cpu") -> Tensor:
-    """Centres in pixels of the cells along a side, float32 [cells].
+def likely_stride(cells: int, side: int) -> float:
+    """Pixels from cell to cell along a side.
 
-    Our networks halve their maps, so the distance of neighbouring cells is a power of two even where the side is none:
-    18 cells of 75 pixels are 4 pixels apart, and the last 3 pixels have no cell of their own.
+    Our networks halve their maps, so it is a power of two even where the side is none: 18 cells of 75 pixels are 4
+    pixels apart, and the last 3 pixels have no cell of their own.
 
-    >>> cell_centres(3, 13).tolist()
-    [2.0, 6.0, 10.0]
+    >>> likely_stride(18, 75)
+    4.0
     """
-    stride = 2.0 ** round(math.log2(side / cells))
-    return (torch.arange(cells, dtype=torch.float32, device=device) + 0.5) * stride
+    return 2.0 ** round(math.log2(side / cells))

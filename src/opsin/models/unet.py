@@ -14,7 +14,6 @@ Source: Ronneberger et al. 2015, arXiv 1505.04597, figure 1; here with padded co
 from __future__ import annotations
 
 from collections.abc import Sequence
-from copy import deepcopy
 from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
@@ -24,13 +23,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from opsin.config import BlockName, UpsampleName, require
-from opsin.errors import ConfigError
-from opsin.models.backbone import Backbone
+from opsin.models.backbone import Backbone, level_factors
 from opsin.models.layers import check_dropout, check_widths
 from opsin.models.network import Network
-
-PROBE_SIDE = 256
-"""Side of the image whose maps say by how much each level of a backbone is smaller than the one above."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,25 +252,6 @@ class Segmenter(Network):
         whole = fitted(images, -(-H // self.stride) * self.stride, -(-W // self.stride) * self.stride)
         maps = self.decoder(self.backbone.pyramid(self.normalize(whole)))
         return {"logits": fitted(self.heads["logits"](maps), H, W)}
-
-
-def level_factors(backbone: Backbone, channels: int) -> list[int]:
-    """By how much the finest map is smaller than the image, then each map than the one before.
-
-    Raises:
-        ConfigError: the backbone has no feature maps.
-    """
-    if not backbone.pyramid_channels:
-        raise ConfigError(
-            "this network has no feature maps, so it cannot say where things are",
-            got=type(backbone).__name__,
-            do="choose a convolutional network: --model unet",
-        )
-    probe = deepcopy(backbone).to("meta").eval()
-    with torch.no_grad():
-        maps = probe.pyramid(torch.empty(1, channels, PROBE_SIDE, PROBE_SIDE, device="meta"))
-    sides = [PROBE_SIDE, *(level.shape[2] for level in maps)]
-    return [max(1, round(larger / smaller)) for larger, smaller in pairwise(sides)]
 
 
 def fitted(maps: Tensor, height: int, width: int) -> Tensor:
