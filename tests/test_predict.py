@@ -163,6 +163,7 @@ def test_views_of_a_photo_are_averaged(run: Run, photos: Path) -> None:
     one, other = (Predictor(model).files([f])[0] for f in (file, flipped))
     each = [dict(said.top) for said in (one, other)]
     both = predict_files(run.model_folder, [file], views=("flip",))[0]
+    assert both.notes == (*one.notes, "the mean over 2 views")
     for label, share in both.top:
         if all(label in said for said in each):
             assert share == pytest.approx(sum(said[label] for said in each) / 2, abs=1e-5)

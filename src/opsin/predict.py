@@ -72,10 +72,12 @@ class Predictor:
         self.batch_size = min(batch_size, max(1, PIXELS_AT_ONCE // (size.height * size.width)))
         self.task = get_task(artifact.task)
         self.network: nn.Module = artifact.network.to(self.device).eval()
+        self.notes: tuple[str, ...] = ()
+        """What is said of every prediction."""
         if views:
             seen = Views(self.network, views).eval()
             seen.check_sizes(torch.zeros(1, artifact.preprocess.channels, size.height, size.width, device=self.device))
-            self.network = seen
+            self.network, self.notes = seen, (f"the mean over {len(seen.views)} views",)
 
     @torch.inference_mode()
     def run(self, images: Tensor) -> dict[str, np.ndarray]:
@@ -149,7 +151,7 @@ class Predictor:
                 refused.append(error)
                 continue
             height, width = image.pixels.shape[1:]
-            notes = (*image.notes, *_size_notes(height, width, contract.size))
+            notes = (*image.notes, *_size_notes(height, width, contract.size), *self.notes)
             yield _Fitted(file=file, pixels=contract.fit_image(image.pixels), original=(height, width), notes=notes)
 
     def _chunk(self, images: Sequence[_Fitted], masks: Path | None) -> list[Prediction]:
