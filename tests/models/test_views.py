@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from opsin.artifact import Artifact
 from opsin.batches.preprocess import Preprocess
 from opsin.batches.resolution import resize_images
 from opsin.errors import ConfigError
 from opsin.models.registry import FULLY_CONVOLUTIONAL, ModelSpec
-from opsin.models.views import SCALES, Views, check_views
+from opsin.models.views import SCALES, VIEWS, Views, check_views
 from opsin.predict import Predictor
 from opsin.tasks import get_task
 from opsin.types import SizePolicy
@@ -57,6 +58,32 @@ def test_classes_are_the_mean_of_the_views_probabilities(images: Tensor) -> None
 
 
 @torch.no_grad()
+def test_moved_images_are_cut_from_the_image_with_its_edges_repeated(images: Tensor) -> None:
+    network = network_of("classify")
+    padded = functional.pad(images, (2, 2, 1, 1), mode="replicate")  # 1/32 of 32 rows and, rounded, of 48 columns
+    cuts = [(1, 2), (2, 4), (2, 0), (0, 4), (0, 0)]
+    each = [network(padded[:, :, y : y + H, x : x + W])["logits"].softmax(1) for y, x in cuts]
+    found = Views(network, ("shift",))(images)["logits"].softmax(1)
+    assert torch.allclose(found, torch.stack(each).mean(0), atol=1e-6)
+
+
+class Echo(nn.Module):
+    """A network whose mask is its image."""
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        return {"logits": torch.cat([images, -images], dim=1)}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("names", [("shift",), ("flip", "shift")])
+def test_masks_come_back_to_where_they_were(names: tuple) -> None:
+    images = torch.zeros(1, 1, 64, 96)
+    images[:, :, 8:32, 16:56] = 3
+    found = Views(Echo(), names)(images)["logits"].softmax(1)
+    assert torch.allclose(found, Echo()(images)["logits"].softmax(1), atol=1e-6)
+
+
+@torch.no_grad()
 def test_masks_come_back_mirrored_and_in_the_size_of_the_images(images: Tensor) -> None:
     network = network_of("segment", "unet", filters=[8, 16])
     mirrored = network(images.flip(-1))["logits"].softmax(1).flip(-1)
@@ -76,7 +103,7 @@ class Finder(nn.Module):
         return {"logits": torch.zeros(len(images), K), "boxes": torch.stack(boxes)}
 
 
-@pytest.mark.parametrize("names", [("flip",), ("scale",), ("flip", "scale")])
+@pytest.mark.parametrize("names", [("flip",), ("scale",), ("shift",), ("flip", "scale"), VIEWS])
 def test_boxes_come_back_to_where_the_object_is(names: tuple) -> None:
     images = torch.zeros(1, 1, 64, 96)
     images[:, :, 8:32, 16:56] = 1
@@ -132,4 +159,4 @@ def test_views_that_are_not_there_are_refused(names: tuple, match: str) -> None:
 
 
 def test_views_stand_in_our_order() -> None:
-    assert check_views(("scale", "flip")) == ("flip", "scale")
+    assert check_views(("scale", "shift", "flip")) == ("flip", "shift", "scale")

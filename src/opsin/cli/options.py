@@ -126,8 +126,8 @@ TtaOption = Annotated[
     str | None,
     Parameter(
         name="--tta",
-        help="Test-time augmentation: the mean of the answers to several views of each image. flip, scale, or both: "
-        "flip,scale.",
+        help="Test-time augmentation: the mean of the answers to several views of each image: flip, shift, scale, or "
+        "several of them, as in flip,scale.",
     ),
 ]
 SplitOption = Literal["train", "val", "test"]

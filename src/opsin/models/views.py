@@ -2,19 +2,22 @@
 
     images ─┬─ as they are ─────── network ──────────────────────┐
             ├─ mirrored ────────── network ─ mirrored back ──────┤
+            ├─ moved a little ──── network ─ moved back ─────────┤
             └─ smaller, larger ─── network ─ to their own size ──┴─ mean of probabilities ─ logarithm = logits
 
 It costs as many passes as there are views, and nothing of the training.
 
 Shapes: B images, C channels, H height, W width, K classes.
 
-Source: probabilities averaged over mirrored views: Krizhevsky et al. 2012, "ImageNet classification with deep
-convolutional neural networks", section 4.1; over sizes too: Chen et al. 2017, arXiv 1706.05587, section 4.
+Source: probabilities averaged over mirrored views and over crops from the corners: Krizhevsky et al. 2012, "ImageNet
+classification with deep convolutional neural networks", section 4.1; over sizes: Chen et al. 2017, arXiv 1706.05587,
+section 4.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import product
 from typing import Literal, get_args
 
@@ -27,10 +30,61 @@ from opsin.errors import ConfigError, nearest
 from opsin.models.backbone import Backbone
 from opsin.models.ensemble import SMALLEST
 
-ViewName = Literal["flip", "scale"]
+ViewName = Literal["flip", "shift", "scale"]
 VIEWS: tuple[ViewName, ...] = get_args(ViewName)
 SCALES = (0.75, 1.0, 1.25)
 """Sizes at which `scale` shows an image, as factors of its own."""
+SHIFT = 1 / 32
+"""How far `shift` moves an image, as a share of its sides; a pixel at least."""
+CORNERS = ((0, 0), (-1, -1), (-1, 1), (1, -1), (1, 1))
+"""Where `shift` shows an image: (down, right) in steps of `SHIFT`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """One way to show an image: resized by `factor`, moved by (down, right) steps, then mirrored."""
+
+    factor: float
+    steps: tuple[int, int]
+    mirrored: bool
+
+    def size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width in pixels at which images of these sides are shown."""
+        return round(height * self.factor), round(width * self.factor)
+
+    def moved(self, height: int, width: int) -> tuple[int, int]:
+        """Pixels down and to the right by which images that are shown at these sides are moved."""
+        down, right = self.steps
+        return down * max(1, round(height * SHIFT)), right * max(1, round(width * SHIFT))
+
+    def of(self, images: Tensor) -> Tensor:
+        """Images float [B, C, H, W] as they are shown."""
+        seen = resize_images(images, *self.size(*images.shape[-2:]))
+        seen = _moved(seen, *self.moved(*seen.shape[-2:]))
+        return seen.flip(-1) if self.mirrored else seen
+
+    def undone(self, probabilities: Tensor, height: int, width: int) -> Tensor:
+        """Probabilities [B, K] as they are; those of pixels [B, K, h, w] in the frame of the image as it was."""
+        if probabilities.ndim == 2:
+            return probabilities
+        found = probabilities.flip(-1) if self.mirrored else probabilities
+        down, right = self.moved(*found.shape[-2:])
+        found = _moved(found, -down, -right)
+        if found.shape[-2:] == (height, width):
+            return found
+        return functional.interpolate(found, (height, width), mode="bilinear", align_corners=False)
+
+    def undone_boxes(self, boxes: Tensor, height: int, width: int) -> Tensor:
+        """Boxes [B, 4] found in what was shown, in pixels of the image as it was."""
+        x1, y1, x2, y2 = boxes.unbind(1)
+        shown_height, shown_width = self.size(height, width)
+        if self.mirrored:
+            x1, x2 = shown_width - x2, shown_width - x1
+        down, right = self.moved(shown_height, shown_width)
+        across, along = width / shown_width, height / shown_height
+        return torch.stack(
+            [(x1 - right) * across, (y1 - down) * along, (x2 - right) * across, (y2 - down) * along], dim=1
+        )
 
 
 class Views(nn.Module):
@@ -38,8 +92,9 @@ class Views(nn.Module):
 
     Args:
         network: outputs `logits` float [B, K] or [B, K, H, W], and perhaps `boxes` float [B, 4], xyxy in pixels.
-        names: `flip` adds the mirrored image; `scale` adds the image made smaller and larger; with both, each size is
-            mirrored too.
+        names: `flip` adds the mirrored image; `shift` adds the image moved a little towards each of its corners;
+            `scale` adds the image made smaller and larger. Several are combined: each size is moved, each of these
+            mirrored.
 
     Raises:
         ConfigError: no such view, or one twice; `scale` for a network that takes one size alone.
@@ -49,8 +104,14 @@ class Views(nn.Module):
         super().__init__()
         self.network = network
         _check(network, names)
-        mirrors = (False, True) if "flip" in names else (False,)
-        self.views = tuple(product(SCALES if "scale" in names else (1.0,), mirrors))
+        self.views = tuple(
+            View(factor=factor, steps=steps, mirrored=mirrored)
+            for factor, steps, mirrored in product(
+                SCALES if "scale" in names else (1.0,),
+                CORNERS if "shift" in names else CORNERS[:1],
+                (False, True) if "flip" in names else (False,),
+            )
+        )
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """The mean answer to all views of preprocessed images float [B, C, H, W]."""
@@ -71,8 +132,8 @@ class Views(nn.Module):
         Raises:
             ConfigError: it does not take one of these sizes; better now than when a test split is open.
         """
-        for factor in sorted({factor for factor, _ in self.views} - {1.0}):
-            seen = _resized(images, factor)
+        for factor in sorted({view.factor for view in self.views} - {1.0}):
+            seen = View(factor=factor, steps=(0, 0), mirrored=False).of(images)
             try:
                 self.network(seen)
             except (ConfigError, RuntimeError, AssertionError, ValueError) as error:
@@ -85,13 +146,11 @@ class Views(nn.Module):
     def _answers(self, images: Tensor) -> Iterator[dict[str, Tensor]]:
         """For each view, probabilities under `logits` and boxes, both in the frame of the image as it is."""
         H, W = images.shape[-2:]
-        for factor, mirrored in self.views:
-            seen = _resized(images, factor)
-            height, width = seen.shape[-2:]
-            outputs: Mapping[str, Tensor] = self.network(seen.flip(-1) if mirrored else seen)
-            answer = {"logits": _unseen(outputs["logits"].float().softmax(1), H, W, mirrored=mirrored)}
+        for view in self.views:
+            outputs: Mapping[str, Tensor] = self.network(view.of(images))
+            answer = {"logits": view.undone(outputs["logits"].float().softmax(1), H, W)}
             if "boxes" in outputs:
-                answer["boxes"] = _unseen_boxes(outputs["boxes"].float(), (height, width), (H, W), mirrored=mirrored)
+                answer["boxes"] = view.undone_boxes(outputs["boxes"].float(), H, W)
             yield answer
 
 
@@ -107,7 +166,7 @@ def check_views(names: Sequence[str]) -> tuple[ViewName, ...]:
                 raise ConfigError("a view that is asked for twice", got=name, do="name each view once")
             close = nearest(name.lower(), VIEWS)
             do = f"did you mean `{close}`?" if close else None
-            raise ConfigError("no such view", got=name or "an empty name", expected=" or ".join(VIEWS), do=do)
+            raise ConfigError("no such view", got=name or "an empty name", expected=", ".join(VIEWS), do=do)
     return tuple(view for view in VIEWS if view in names)
 
 
@@ -119,25 +178,10 @@ def _check(network: nn.Module, names: Sequence[str]) -> None:
         raise ConfigError(what, got="scale", do="leave `scale` out")
 
 
-def _resized(images: Tensor, factor: float) -> Tensor:
-    """Images float [B, C, H, W] with both sides times `factor`, rounded."""
-    H, W = images.shape[-2:]
-    return resize_images(images, round(H * factor), round(W * factor))
-
-
-def _unseen(probabilities: Tensor, height: int, width: int, *, mirrored: bool) -> Tensor:
-    """Probabilities of a view in the frame of the image: those of pixels [B, K, h, w] are brought to its size."""
-    if probabilities.ndim == 2:
-        return probabilities
-    if probabilities.shape[-2:] != (height, width):
-        probabilities = functional.interpolate(probabilities, (height, width), mode="bilinear", align_corners=False)
-    return probabilities.flip(-1) if mirrored else probabilities
-
-
-def _unseen_boxes(boxes: Tensor, seen: tuple[int, int], size: tuple[int, int], *, mirrored: bool) -> Tensor:
-    """Boxes [B, 4] of a view of (height, width) `seen`, in pixels of the image of `size`."""
-    x1, y1, x2, y2 = boxes.unbind(1)
-    if mirrored:
-        x1, x2 = seen[1] - x2, seen[1] - x1
-    across, down = size[1] / seen[1], size[0] / seen[0]
-    return torch.stack([x1 * across, y1 * down, x2 * across, y2 * down], dim=1)
+def _moved(maps: Tensor, down: int, right: int) -> Tensor:
+    """Maps float [B, C, H, W] moved by whole pixels; those on the edge are repeated where nothing moves in."""
+    for dim, pixels in ((-2, down), (-1, right)):
+        if pixels:
+            side = maps.shape[dim]
+            maps = maps.index_select(dim, (torch.arange(side, device=maps.device) - pixels).clamp_(0, side - 1))
+    return maps

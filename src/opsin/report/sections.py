@@ -27,12 +27,8 @@ NUM_SAMPLES, NUM_AUGMENTED = 24, 6
 
 KINDS = {"average": "probabilities averaged", "soup": "weights averaged into one network"}
 """How an ensemble is made of its members."""
-VIEWS: Mapping[tuple[str, ...], str] = {
-    ("flip",): "mirrored",
-    ("scale",): "made smaller and larger",
-    ("flip", "scale"): "made smaller and larger, each also mirrored",
-}
-"""Views of test-time augmentation in words."""
+VIEWS = {"scale": "made smaller and larger", "shift": "moved a little towards each corner", "flip": "mirrored"}
+"""Views of test-time augmentation in words, in the order in which they are combined."""
 NOT_SCORED = "No split has been scored: the run did not get that far."
 
 
@@ -128,11 +124,15 @@ def _copies(view: View, kinds: Mapping[str, ScoreKind]) -> list[Mapping[str, Any
 def _augmented(view: View, kinds: Mapping[str, ScoreKind]) -> list[Mapping[str, Any]]:
     """Of each split that was scored with test-time augmentation: its scores without it and with it, as `_copies`."""
     return [
-        {"result": result, "views": VIEWS.get(result.tta.views, ", ".join(result.tta.views)), "rows": rows}
+        {"result": result, "views": _in_words(result.tta.views), "rows": rows}
         for result in view.results
         if result.tta is not None
         for rows in (_side_by_side(view, kinds, result.scores, result.tta.scores),)
     ]
+
+
+def _in_words(views: tuple[str, ...]) -> str:
+    return ", each also ".join(words for name, words in VIEWS.items() if name in views)
 
 
 def _never_mirrored(view: View) -> bool:
