@@ -58,7 +58,7 @@ BY_NAME: dict[str, dict[str, Any]] = {
     "digits": {"filters": [32, 64], "epochs": 30, "batch_size": 64, "label_smoothing": 0.1},
     "mnist": {"model": "tiny", "epochs": 7, "batch_size": 250, "label_smoothing": 0.05, "lr": 0.06, "warmup": 0.03},
     "fashion-mnist": {"epochs": 10},
-    "cifar10": {"filters": [48, 128, 256], "epochs": 20, "resolutions": [20, 24, 32]},
+    "cifar10": {"filters": [48, 128, 256], "epochs": 26, "resolutions": [20, 24, 32]},
     "cifar100": {"filters": [48, 128, 256], "epochs": 24, "resolutions": [20, 24, 32]},
 }
 """Which network of ours a set gets, how long it is trained, and what else it needs."""
