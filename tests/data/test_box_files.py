@@ -163,9 +163,20 @@ def test_coco_boxes_are_corner_and_size(tmp_path: Path) -> None:
     names = [{"id": 3, "name": "cat"}, {"id": 7, "name": "dog"}]
     file = tmp_path / "set.json"
     file.write_text(json.dumps({"images": images, "annotations": annotations, "categories": names}))
+    photo(tmp_path / "images" / "late.png")
     dataset = load(file)
     assert dataset.classes == ("cat", "dog")
+    assert "1 images that the annotations do not list were left out" in dataset.notes
     np.testing.assert_array_equal(dataset.splits["train"].boxes, drawn_boxes(dataset))
+
+
+def test_photos_that_no_annotation_lists_are_left_out_and_counted(tmp_path: Path) -> None:
+    folder = voc(tmp_path / "voc")
+    assert not any("do not list" in note for note in load(folder).notes)
+    photo(folder / "JPEGImages" / "late.png")
+    found = load(folder)
+    assert sum(len(source) for source in found.splits.values()) == 12
+    assert "1 images that the annotations do not list were left out" in found.notes
 
 
 def test_json_that_is_no_coco_is_refused(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from opsin.config import DataConfig
 from opsin.data.arrays import layout_of, read_arrays, split_and_kind
 from opsin.data.box_checks import checked_boxes, in_pixels, listed, upright
 from opsin.data.coco_masks import check_image_ids
-from opsin.data.folders import SPLIT_NAMES, check_blank, check_groups, natural_sort
+from opsin.data.folders import SPLIT_NAMES, check_blank, check_groups, natural_sort, unlisted_note
 from opsin.data.found import Found
 from opsin.data.samples import FileSource, Source
 from opsin.errors import AnnotationError, DataError
@@ -182,6 +182,7 @@ def _read_coco(path: Path, config: DataConfig) -> Found:
     notes = [f"{crowds} annotations of crowds or of unknown images were left out"] if crowds else []
     empty = len(images) - len({row.id for row in rows})
     notes += [f"{empty} images without an object were left out"] if empty else []
+    notes += unlisted_note(folder / str(image["file_name"]) for image in images.values())
     layout, unit = f"COCO, {len(rows)} objects", "boxes x, y, width, height in pixels"
     return _found(rows, config, name=path.stem, root=path, layout=layout, unit=unit, notes=notes)
 
@@ -208,12 +209,11 @@ def _voc_folder(path: Path) -> Path | None:
 def _read_voc(folder: Path, config: DataConfig) -> Found:
     files = sorted((folder / "Annotations").glob("*.xml"), key=lambda file: natural_key(file.name))
     splits = _voc_splits(folder)
-    rows, empty = [], 0
-    for file in files:
-        found = _voc_rows(file, folder, splits.get(file.stem))
-        rows += found
-        empty += not found
+    each = [_voc_rows(file, folder, splits.get(file.stem)) for file in files]
+    rows = [row for _, found in each for row in found]
+    empty = sum(not found for _, found in each)
     notes = [f"{empty} images without an object were left out"] if empty else []
+    notes += unlisted_note(image for image, _ in each)
     from_zero = any(row.box[0] == 0 or row.box[1] == 0 for row in rows)
     if not from_zero:
         rows = [replace(row, box=(row.box[0] - 1, row.box[1] - 1, *row.box[2:])) for row in rows]
@@ -241,8 +241,8 @@ def _voc_splits(folder: Path) -> dict[str, SplitName]:
     return found
 
 
-def _voc_rows(file: Path, folder: Path, split: SplitName | None) -> list[Row]:
-    """The objects of one XML file."""
+def _voc_rows(file: Path, folder: Path, split: SplitName | None) -> tuple[Path, list[Row]]:
+    """The image of one XML file, and the objects in it."""
     root = read_xml(file)
     size = root.find("size")
     stated = None if size is None else _stated(_text(size, "height"), _text(size, "width"))
@@ -255,7 +255,7 @@ def _voc_rows(file: Path, folder: Path, split: SplitName | None) -> list[Row]:
             raise AnnotationError("an object without name or bndbox", where=file)
         edges = _four([_text(box, name) for name in EDGES], str(file))
         rows.append(Row(path=image, id=image.name, label=label, box=edges, size=stated, split=split))
-    return rows
+    return image, rows
 
 
 def _voc_image(folder: Path, stem: str, named: str | None) -> Path:

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.config import DataConfig
+from opsin.data.folders import unlisted_note
 from opsin.data.found import Found
 from opsin.data.mask_files import SPLIT_FOLDERS, MaskSource, Meaning, as_found
 from opsin.errors import AnnotationError, DataError, ImageError
@@ -97,10 +98,11 @@ def read_coco_masks(path: Path, config: DataConfig) -> Found | None:
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         expected = "images, annotations with segmentation, image_id and category_id, and categories, as COCO has them"
         raise AnnotationError("this is no COCO annotation", where=path, got=repr(error), expected=expected) from error
-    note = "smaller objects lie on top of larger ones; crowds are void; the rest is background"
+    notes = ["smaller objects lie on top of larger ones; crowds are void; the rest is background"]
+    notes += unlisted_note(image for source in sources.values() for image in source.paths)
     pool = sources.pop(None, None)
     splits = {split: sources[split] for split in SPLITS if split in sources}
-    return as_found(path, path.resolve().stem, meaning, splits, "COCO: shapes drawn as masks", pool, notes=(note,))
+    return as_found(path, path.resolve().stem, meaning, splits, "COCO: shapes drawn as masks", pool, notes=tuple(notes))
 
 
 def holds_polygons(path: Path) -> bool:
