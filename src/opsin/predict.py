@@ -69,15 +69,17 @@ class Predictor:
         self.artifact = artifact
         self.device = torch.device(device)
         size = artifact.preprocess.size
-        self.batch_size = min(batch_size, max(1, PIXELS_AT_ONCE // (size.height * size.width)))
         self.task = get_task(artifact.task)
         self.network: nn.Module = artifact.network.to(self.device).eval()
         self.notes: tuple[str, ...] = ()
         """What is said of every prediction."""
+        shown = float(size.height * size.width)
         if views:
             seen = Views(self.network, views).eval()
+            shown *= seen.largest**2
             seen.check_sizes(torch.zeros(1, artifact.preprocess.channels, size.height, size.width, device=self.device))
             self.network, self.notes = seen, (f"the mean over {len(seen.views)} views",)
+        self.batch_size = min(batch_size, max(1, int(PIXELS_AT_ONCE // shown)))
 
     @torch.inference_mode()
     def run(self, images: Tensor) -> dict[str, np.ndarray]:

@@ -122,8 +122,18 @@ class Run:
         Raises:
             RunError: scores.json is damaged.
         """
-        entries = {split: entry.get("without_copies") for split, entry in self.results.items()}
-        return self._scores({split: entry for split, entry in entries.items() if entry is not None})
+        return self._scores(self._parts("without_copies"))
+
+    @property
+    def tta(self) -> dict[str, dict[str, Score]]:
+        """The same over several views of each image, for splits that were scored so.
+
+        `opsin evaluate RUN --tta flip` scores so; which views they were is in `results`.
+
+        Raises:
+            RunError: scores.json is damaged.
+        """
+        return self._scores(self._parts("tta"))
 
     @property
     def results(self) -> dict[str, Any]:
@@ -265,6 +275,11 @@ class Run:
         path = self.path / "log.jsonl"
         if path.is_file() and not (content := path.read_bytes()).endswith(b"\n"):
             write_atomically(path, content[: content.rfind(b"\n") + 1])
+
+    def _parts(self, key: str) -> dict[str, Any]:
+        """What scores.json holds under `key` of each split, where it holds it."""
+        parts = {split: entry.get(key) for split, entry in self.results.items()}
+        return {split: part for split, part in parts.items() if part is not None}
 
     def _scores(self, entries: Mapping[str, Any]) -> dict[str, dict[str, Score]]:
         """The scores in each of `entries` of scores.json."""

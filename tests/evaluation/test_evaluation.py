@@ -250,6 +250,7 @@ def test_views_are_scored_beside_the_images_as_they_are(world):
     assert found.tta.views == ("flip",)
     assert found.tta.scores.keys() == plain.scores.keys()
     assert world.run.results["val"]["tta"] == found.tta.to_json()
+    assert world.run.tta == {"val": found.tta.scores}
 
 
 def test_one_look_at_test_scores_both(world, capsys):

@@ -12,6 +12,7 @@ import pytest
 from opsin.artifact import load_proved
 from opsin.cli import main
 from opsin.errors import ConfigError, DataError
+from opsin.evaluation import evaluate
 from opsin.report import write_report
 from opsin.runs import Run
 from opsin.training import train
@@ -52,6 +53,15 @@ def test_an_ensemble_is_an_artefact_that_answers_with_the_weighted_mean(members:
     assert load_proved(found.run.model_folder).spec.name == "ensemble"
     assert found.run.scores["val"]["accuracy"].value == pytest.approx(found.accuracy)
     assert found.gain.value == pytest.approx(found.accuracy - max(found.members))
+
+
+def test_an_ensemble_is_shown_other_sizes_where_every_member_takes_them(members: list[Run], tmp_path: Path) -> None:
+    pair = ensemble(members[:2], kind="average", out=tmp_path, name="pair", quiet=True).run
+    found = evaluate(pair, tta=("scale",))
+    assert pair.tta["val"]["accuracy"] == found.tta.scores["accuracy"]
+    three = ensemble(members, kind="average", out=tmp_path, name="three", quiet=True).run
+    with pytest.raises(ConfigError, match="one size"):
+        evaluate(three, tta=("scale",))
 
 
 def test_an_ensemble_tells_its_parameters_and_the_training_time_of_its_members(

@@ -41,6 +41,10 @@ class Ensemble(Backbone):
         self.preprocess = tuple(preprocess)
         self.weights = tuple(weights)
         self.num_features = num_classes
+        backbones = [getattr(network, "backbone", None) for network in members]
+        sized = [backbone for backbone in backbones if isinstance(backbone, Backbone) and backbone.any_size]
+        self.any_size = len(sized) == len(members)
+        self.min_side = max((backbone.min_side for backbone in sized), default=1)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logarithms of probabilities float [B, K] of pixels float [B, C, H, W] in [0, 255]."""

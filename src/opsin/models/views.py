@@ -113,6 +113,11 @@ class Views(nn.Module):
             )
         )
 
+    @property
+    def largest(self) -> float:
+        """The largest factor by which an image's sides are shown."""
+        return max(view.factor for view in self.views)
+
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """The mean answer to all views of preprocessed images float [B, C, H, W]."""
         totals: dict[str, Tensor] = {}
