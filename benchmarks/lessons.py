@@ -4,7 +4,7 @@ Each lesson trains both networks with every seed, then compares them as `opsin c
 a few pixels is measured where it is what the lesson is about. All runs take the same steps in float32.
 
     python benchmarks/lessons.py                                   digits of 8x8 pixels, which need no download
-    python benchmarks/lessons.py --data cifar10 --root DATA --subset train=10000 --epochs 10
+    python benchmarks/lessons.py --data cifar10 --root DATA --subset train=15000 --val-fraction 0.333333 --epochs 8
     python benchmarks/lessons.py --only separable --json lessons.json
 
 Runs that are there already (`--out`) are not trained again, so that an interrupted measurement goes on.
@@ -86,7 +86,8 @@ def trained(lesson: Lesson, network: str, seed: int, arguments: argparse.Namespa
     if (out / name / "scores.json").is_file():
         return Run.open(name, out=out)
     settings: dict[str, Any] = {**COMMON, **lesson.common, **lesson.networks[network], "seed": seed}
-    settings |= {"epochs": arguments.epochs, "batch_size": arguments.batch_size, "subset": arguments.subset}
+    settings |= {"epochs": arguments.epochs, "batch_size": arguments.batch_size}
+    settings |= {"subset": arguments.subset, "val_fraction": arguments.val_fraction}
     given = {key: value for key, value in settings.items() if value is not None}
     print(f"training {name}", file=sys.stderr, flush=True)
     return opsin.train(arguments.data, root=arguments.root, name=name, out=out, quiet=True, **given)
@@ -128,6 +129,7 @@ def main() -> int:
     parser.add_argument("--data", default="digits")
     parser.add_argument("--root")
     parser.add_argument("--subset")
+    parser.add_argument("--val-fraction", type=float, help="share of train that the networks are compared on")
     parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--seeds", type=int, default=3)

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from kill_and_resume import WEIGHTS, broken, draw_moments, finish, start, unbroken
+from kill_and_resume import WEIGHTS, Unbroken, broken, draw_moments, finish, start, unbroken
 
 from opsin.cli import main
 from opsin.io.files import is_temporary
@@ -23,15 +23,15 @@ ENDLESS = "100000"
 
 
 @pytest.fixture(scope="module")
-def reference(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, float]:
-    """Weights and seconds of the unbroken run."""
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Unbroken:
+    """The unbroken run."""
     return unbroken(tmp_path_factory.mktemp("reference"), QUICK)
 
 
-def test_sigkill_at_random_moments_changes_no_bit_of_the_result(tmp_path: Path, reference: tuple[bytes, float]) -> None:
-    weights, seconds = reference
-    trial = broken(tmp_path, "broken", QUICK, draw_moments(random.Random(1), 3, seconds))
-    assert trial.weights == weights
+def test_sigkill_at_random_moments_changes_no_bit_of_the_result(tmp_path: Path, reference: Unbroken) -> None:
+    moments = draw_moments(random.Random(1), 3, reference, tmp_path / "broken")
+    trial = broken(tmp_path, "broken", QUICK, moments)
+    assert trial.weights == reference.weights
     assert trial.epochs == [1, 2, 3, 4]
 
 
@@ -63,7 +63,7 @@ def wait_for(holds: object, seconds: float = 400) -> None:
 def test_a_full_disk_is_refused_and_the_run_goes_on_when_there_is_space(
     number: int,
     tmp_path: Path,
-    reference: tuple[bytes, float],
+    reference: Unbroken,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -76,7 +76,7 @@ def test_a_full_disk_is_refused_and_the_run_goes_on_when_there_is_space(
     assert [str(path) for path in tmp_path.rglob("*") if is_temporary(path)] == []
     resume = ["--resume"] if (tmp_path / "full").exists() else []
     assert main([*command, *QUICK, *resume]) == 0
-    assert (tmp_path / "full" / WEIGHTS).read_bytes() == reference[0]
+    assert (tmp_path / "full" / WEIGHTS).read_bytes() == reference.weights
     assert [row["epoch"] for row in Run(tmp_path / "full").log if row["event"] == "epoch"] == [1, 2, 3, 4]
 
 
