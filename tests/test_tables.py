@@ -29,3 +29,9 @@ def test_the_layers_of_an_explanation_can_be_told_apart_and_copied(capsys: pytes
     printed = capsys.readouterr().out
     assert set(names) <= set(printed.split())
     assert max(map(len, printed.splitlines())) <= WIDTH
+
+
+def test_tables_in_a_pipe_are_not_cut(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.delenv("COLUMNS")
+    assert main(["models"]) == 0
+    assert "…" not in capsys.readouterr().out

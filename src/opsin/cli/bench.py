@@ -10,7 +10,7 @@ import cyclopts
 from cyclopts import Parameter
 
 from opsin.cli.options import WHOLE, JsonFlag, QuietFlag, SeedOption
-from opsin.cli.output import print_json
+from opsin.cli.output import print_json, stdout_console
 from opsin.config import require
 
 if TYPE_CHECKING:
@@ -48,7 +48,6 @@ def conv(
 def show(bench: ConvBench) -> None:
     """Print the times as a table, then what is to be said about them."""
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
@@ -66,7 +65,7 @@ def show(bench: ConvBench) -> None:
             f"{row.images_per_second:,.0f}",
             f"{(row.flops_per_second or 0) / 1e9:.1f}",
         )
-    console = Console(highlight=False, soft_wrap=True)
+    console = stdout_console(highlight=False, soft_wrap=True)
     console.print(table)
     for note in bench.notes:
         console.print(f"{note}.", markup=False)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from opsin.cli.options import JsonFlag, OutOption, QuietFlag, SeedOption
-from opsin.cli.output import print_json
+from opsin.cli.output import print_json, stdout_console
 
 if TYPE_CHECKING:
     from opsin.compare.compare import Comparison
@@ -43,11 +43,10 @@ def compare(
 def show(found: Comparison) -> None:
     """Print the groups and the pairs as tables."""
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = stdout_console(highlight=False, soft_wrap=True)
     title = f"{found.score} on {found.samples:,} samples of {found.split}"
     over = " and ".join(sorted({group.interval for group in found.groups}))
     caption = f"95 % intervals over {over}; Mflop to predict one image"

@@ -23,7 +23,7 @@ from opsin.cli.options import (
     TaskOption,
     given,
 )
-from opsin.cli.output import print_json
+from opsin.cli.output import print_json, stdout_console
 from opsin.errors import CheckFailedError, ConfigError, DataError, nearest
 
 if TYPE_CHECKING:
@@ -58,13 +58,12 @@ def list_sets(*, json_: JsonFlag = False, quiet: QuietFlag = False, seed: SeedOp
         ]
         print_json({"sets": about})
         return 0
-    from rich.console import Console
     from rich.table import Table
 
     table = Table("name", "classes", "description", "splits", "lies in ROOT/")
     for entry in ENTRIES.values():
         table.add_row(entry.name, str(len(entry.classes)), entry.description, entry.splits, entry.folder or "built in")
-    Console().print(table)
+    stdout_console().print(table)
     return 0
 
 
@@ -297,11 +296,10 @@ def _sheet(dataset: Dataset, split: SplitName) -> Bytes:
 
 
 def _print_summary(dataset: Dataset, file: Path | None, *, quiet: bool) -> None:
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    console = Console()
+    console = stdout_console()
     if not quiet:
         size = "of many sizes" if dataset.size is None else f"{dataset.size[0]}x{dataset.size[1]}"
         about = f"{dataset.name}: {dataset.task}, {dataset.layout}; images {size}, {dataset.channels} channels"
@@ -322,7 +320,6 @@ def _print_summary(dataset: Dataset, file: Path | None, *, quiet: bool) -> None:
 
 
 def _print_findings(found: Audit) -> None:
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
@@ -333,12 +330,11 @@ def _print_findings(found: Audit) -> None:
         more = [f"  … {len(finding.samples) - 5} more"] if len(finding.samples) > 5 else []
         text = escape("\n".join([finding.message, *shown, *more]))
         table.add_row(f"[{colours[finding.severity]}]{finding.severity}[/]", finding.kind, text)
-    Console().print(table)
+    stdout_console().print(table)
 
 
 def _print_masks(dataset: Dataset, found: Audit) -> None:
     """A table of the classes: their share of the labelled pixels of each split, and how many masks hold them."""
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
@@ -353,6 +349,6 @@ def _print_masks(dataset: Dataset, found: Audit) -> None:
         table.add_row(escape(name), *(f"{percent(share)} in {images:,}" if images else "–" for share, images in cells))
     table.add_section()
     table.add_row("all", *(f"{counts.num_masks:,} masks" for counts in found.masks.values()))
-    console = Console()
+    console = stdout_console()
     console.print("share of each class in the labelled pixels, and in how many masks it is:")
     console.print(table)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from opsin.cli.options import WHOLE, JsonFlag, OutOption, QuietFlag, RootOption, SeedOption, TtaOption, views_of
-from opsin.cli.output import print_json
+from opsin.cli.output import print_json, stdout_console
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -86,13 +86,12 @@ def evaluate(
 
 
 def _print(found: Evaluation, task_name: str, settings: TrainConfig) -> None:
-    from rich.console import Console
 
     from opsin.tasks import get_task
 
     kinds = get_task(task_name).for_scoring(settings).score_kinds
     titles = {name: kind.title for name, kind in kinds.items()}
-    console = Console()
+    console = stdout_console()
     for columns, caption in _columns(found):
         console.print(_table(found, titles, columns, caption))
 

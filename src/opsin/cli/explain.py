@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from opsin.cli.options import WHOLE, JsonFlag, OutOption, QuietFlag, RootOption, SeedOption
-from opsin.cli.output import print_json
+from opsin.cli.output import print_json, stdout_console
 
 
 def explain(
@@ -62,7 +62,6 @@ def explain(
 def show(fields: list[dict[str, Any]]) -> None:
     """Print the receptive field of every layer as a table."""
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
@@ -74,4 +73,4 @@ def show(fields: list[dict[str, Any]]) -> None:
         stride = "unknown" if field["stride"] is None else f"{field['stride'][0]:g}"
         effective = "n/a" if field["effective_px"] is None else f"{field['effective_px']:.1f}"
         table.add_row(field["layer"], field["kind"], size, reach, stride, effective)
-    Console(highlight=False, soft_wrap=True).print(table)
+    stdout_console(highlight=False, soft_wrap=True).print(table)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from opsin.cli.options import FLAT, WHOLE, JsonFlag, ModelOptions, QuietFlag, SeedOption, given
-from opsin.cli.output import print_json
+from opsin.cli.output import print_json, stdout_console
 from opsin.config import ModelConfig
 from opsin.errors import ConfigError
 
@@ -132,7 +132,6 @@ def sizes_of_all(entries: Sequence[ModelEntry], specs: Sequence[ModelSpec], clas
 
 def show_all(entries: Sequence[ModelEntry], tables: Sequence[LayerTable | None]) -> None:
     """Print all architectures, with their sizes where all that they need is installed."""
-    from rich.console import Console
     from rich.table import Table
 
     rows = []
@@ -141,7 +140,7 @@ def show_all(entries: Sequence[ModelEntry], tables: Sequence[LayerTable | None])
         ways = " ".join(way.partition(":")[0].removeprefix("--weights ") for way in entry.weights[:-1])
         counts = ("", "") if layers is None else (f"{layers.parameters:,}", f"{layers.multiply_adds / 1e6:,.1f} M")
         rows.append((entry.name, shape, *counts, ways, entry.description))
-    console = Console()
+    console = stdout_console()
     table = Table(box=None, pad_edge=False)
     taken = 0
     for number, heading in enumerate(("name", "input", "parameters", "mult-adds", "weights")):
@@ -166,12 +165,11 @@ def show_all(entries: Sequence[ModelEntry], tables: Sequence[LayerTable | None])
 
 def show_one(entry: ModelEntry, layers: LayerTable, *, quiet: bool) -> None:
     """Print the layers of one architecture."""
-    from rich.console import Console
 
     from opsin.config import field_names
     from opsin.models.unet import DecoderOptions
 
-    console = Console()
+    console = stdout_console()
     if not quiet:
         decoder = field_names(DecoderOptions) if entry.name == PIXELWISE else ()
         knobs = ", ".join(dict.fromkeys([*entry.knobs, *decoder]))

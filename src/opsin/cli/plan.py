@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from opsin.cli.models import parse_shape
 from opsin.cli.options import FLAT, WHOLE, JsonFlag, ModelOptions, OutOption, QuietFlag, SeedOption, given
-from opsin.cli.output import print_json
+from opsin.cli.output import print_json, stdout_console
 from opsin.config import ModelConfig, OptimizerName, PrecisionName
 from opsin.errors import ConfigError
 
@@ -88,9 +88,8 @@ def plan(
 
 def show(plan: Plan, *, layers: bool) -> None:
     """Print a plan: the layers, the totals, memory part by part, time, remedies."""
-    from rich.console import Console
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = stdout_console(highlight=False, soft_wrap=True)
     if layers:
         console.print(layer_rows(plan))
     for line in (*memory_lines(plan), *time_lines(plan), *fit_lines(plan)):
