@@ -84,8 +84,8 @@ class TrainConfig:
     checkpoint_activations
         Recompute activations in the backward pass to save memory.
     keep_memory
-        Let the C allocator keep freed memory (Linux): about a tenth faster, up to twice the memory. No number of the
-        results depends on it.
+        Let the C allocator keep freed memory (Linux): a tenth to two fifths faster, up to twice the memory. No number
+        of the results depends on it.
     checkpoint_minutes
         Minutes between checkpoints inside an epoch. At the end of an epoch there is one too, if the last is older than
         20 seconds.
