@@ -148,11 +148,11 @@ def allocator_lines(plan: Plan) -> list[str]:
     if plan.request.keep_memory:
         return [
             f"  by default the process keeps freed memory and holds more: {more}; {measured}",
-            "  with --no-keep-memory, about a tenth slower, it holds what must exist",
+            "  with --no-keep-memory, a tenth to two fifths slower, it holds what must exist",
         ]
     return [
         "  with --no-keep-memory the process holds that",
-        f"  by default, about a tenth faster, it holds more: {more}; {measured}",
+        f"  by default, faster, it holds more: {more}; {measured}",
     ]
 
 

@@ -11,7 +11,7 @@ from opsin.plan.memory import memory_of
 from opsin.plan.request import Request
 
 PARTS_NOTE = "same gradients; batch norm sees the statistics of the parts"
-GIVEN_BACK_NOTE = "about a tenth of the speed; the same weights. It saves this at least"
+GIVEN_BACK_NOTE = "a tenth to two fifths more time; the same weights. It saves this at least"
 BFLOAT16_NOTE = "3 digits in the activations; slow on processors without bfloat16 arithmetic"
 
 
