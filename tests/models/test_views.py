@@ -12,7 +12,7 @@ from opsin.batches.preprocess import Preprocess
 from opsin.batches.resolution import resize_images
 from opsin.errors import ConfigError
 from opsin.models.registry import FULLY_CONVOLUTIONAL, ModelSpec
-from opsin.models.views import SCALES, VIEWS, Views, check_views
+from opsin.models.views import SCALES, VIEWS, View, Views, check_views
 from opsin.predict import Predictor
 from opsin.tasks import get_task
 from opsin.types import SizePolicy
@@ -109,6 +109,14 @@ def test_boxes_come_back_to_where_the_object_is(names: tuple) -> None:
     images[:, :, 8:32, 16:56] = 1
     found = Views(Finder(), names)(images)["boxes"]
     assert torch.allclose(found, torch.tensor([[16.0, 8.0, 56.0, 32.0]]), atol=0.5)
+
+
+@pytest.mark.parametrize("view", Views(Finder(), VIEWS).views, ids=str)
+def test_boxes_of_each_view_come_back_by_themselves(view: View) -> None:
+    images = torch.zeros(1, 1, 64, 96)
+    images[:, :, 8:32, 16:56] = 1
+    found = view.undone_boxes(Finder()(view.of(images))["boxes"], 64, 96)
+    assert torch.allclose(found, torch.tensor([[16.0, 8.0, 56.0, 32.0]]), atol=0.7)
 
 
 def test_a_network_of_one_size_is_shown_no_other() -> None:

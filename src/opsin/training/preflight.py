@@ -89,8 +89,9 @@ def preflight(prepared: Prepared, precision: Precision, report: Reporter) -> dic
         torch.default_generator.manual_seed(0)
         found = _checked(prepared, precision)
     seconds = round(time.perf_counter() - began, 2)
-    report.message(f"preflight: {len(found)} checks in {seconds:.1f} s")
-    return {"seconds": seconds, "checks": found}
+    message = f"{len(found)} checks in {seconds:.1f} s"
+    report.message(f"preflight: {message}")
+    return {"seconds": seconds, "message": message, "checks": found}
 
 
 def _checked(prepared: Prepared, precision: Precision) -> dict[str, Any]:
