@@ -158,7 +158,8 @@ def test_coco_boxes_are_corner_and_size(tmp_path: Path) -> None:
     images, annotations = [], []
     for i in range(12):
         photo(tmp_path / "images" / f"{i}.png")
-        images.append({"id": i, "file_name": f"{i}.png", "width": WIDTH, "height": HEIGHT})
+        name = f"{i}.png" if i % 3 else f"../images/{i}.png"  # one folder, spelled in two ways
+        images.append({"id": i, "file_name": name, "width": WIDTH, "height": HEIGHT})
         annotations.append({"id": i, "image_id": i, "category_id": 3 + 4 * (i % 2), "bbox": [10, 5, 20, 20]})
     names = [{"id": 3, "name": "cat"}, {"id": 7, "name": "dog"}]
     file = tmp_path / "set.json"
@@ -166,7 +167,7 @@ def test_coco_boxes_are_corner_and_size(tmp_path: Path) -> None:
     photo(tmp_path / "images" / "late.png")
     dataset = load(file)
     assert dataset.classes == ("cat", "dog")
-    assert "1 images that the annotations do not list were left out" in dataset.notes
+    assert "1 images beside them that these annotations do not list were left out" in dataset.notes
     np.testing.assert_array_equal(dataset.splits["train"].boxes, drawn_boxes(dataset))
 
 
@@ -176,7 +177,7 @@ def test_photos_that_no_annotation_lists_are_left_out_and_counted(tmp_path: Path
     photo(folder / "JPEGImages" / "late.png")
     found = load(folder)
     assert sum(len(source) for source in found.splits.values()) == 12
-    assert "1 images that the annotations do not list were left out" in found.notes
+    assert "1 images beside them that these annotations do not list were left out" in found.notes
 
 
 def test_json_that_is_no_coco_is_refused(tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def test_images_that_no_file_lists_are_left_out_and_counted(tmp_path):
     path = make_coco(tmp_path / "all", (9, SQUARE, 4, 0), num=30)
     for name in ("late.png", "later.jpg", ".hidden.png", "notes.txt"):
         (path.parent / name).write_bytes(b"")
-    assert "2 images that the annotations do not list were left out" in load(path, task="segment").notes
+    assert "2 images beside them that these annotations do not list were left out" in load(path, task="segment").notes
 
 
 def test_damaged_annotations_are_refused(tmp_path):

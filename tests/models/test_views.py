@@ -111,6 +111,35 @@ def test_boxes_come_back_to_where_the_object_is(names: tuple) -> None:
     assert torch.allclose(found, torch.tensor([[16.0, 8.0, 56.0, 32.0]]), atol=0.5)
 
 
+@torch.no_grad()
+def test_pixels_on_the_edge_are_answered_by_the_views_that_show_them() -> None:
+    images = torch.zeros(1, 1, 64, 96)
+    images[:, :, -1] = images[:, :, :, 0] = 5
+    found = Views(Echo(), ("shift",))(images)["logits"].softmax(1)
+    assert torch.allclose(found, Echo()(images)["logits"].softmax(1), atol=1e-6)
+
+
+@torch.no_grad()
+def test_what_is_shown_of_an_image_is_what_comes_back() -> None:
+    view = View(factor=1.25, steps=(-1, 1), mirrored=True)
+    assert view.moved(*view.size(64, 96)) == (-2, 4), "1/32 of 80 rows, and of 120 columns, rounded"
+    shown = view.shown(64, 96)
+    assert (~shown).nonzero().amin(0).tolist() == [0, 0]
+    assert shown[2:, :92].all()
+    assert not shown[0].any()
+    assert not shown[:, 94:].any()
+
+
+def test_small_images_are_moved_by_a_pixel() -> None:
+    assert View(factor=1.0, steps=(1, -1), mirrored=False).moved(8, 8) == (1, -1)
+
+
+def test_boxes_of_sides_that_are_rounded_come_back_whole() -> None:
+    view = View(factor=0.75, steps=(0, 0), mirrored=True)
+    assert view.size(33, 47) == (25, 35)
+    assert torch.allclose(view.undone_boxes(torch.tensor([[0.0, 0, 35, 25]]), 33, 47), torch.tensor([[0.0, 0, 47, 33]]))
+
+
 @pytest.mark.parametrize("view", Views(Finder(), VIEWS).views, ids=str)
 def test_boxes_of_each_view_come_back_by_themselves(view: View) -> None:
     images = torch.zeros(1, 1, 64, 96)

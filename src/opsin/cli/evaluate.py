@@ -86,7 +86,6 @@ def evaluate(
 
 
 def _print(found: Evaluation, task_name: str, settings: TrainConfig) -> None:
-
     from opsin.tasks import get_task
 
     kinds = get_task(task_name).for_scoring(settings).score_kinds

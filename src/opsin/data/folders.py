@@ -171,11 +171,11 @@ def _left_out_notes(files: Sequence[Path], images: Sequence[Path], root: Path, d
 
 def unlisted_note(listed: Iterable[Path]) -> list[str]:
     """A note on how many images lie beside the `listed` ones and are not annotated; no note where none do."""
-    known = set(listed)
+    known = {path.parent.resolve() / path.name for path in listed}
     folders = {path.parent for path in known if path.is_file()}
     beside = [file for folder in folders for file in folder.iterdir() if file not in known and file.is_file()]
     unlisted = sum(file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".") for file in beside)
-    return [f"{unlisted} images that the annotations do not list were left out"] if unlisted else []
+    return [f"{unlisted} images beside them that these annotations do not list were left out"] if unlisted else []
 
 
 def read_csv(path: Path) -> Found:

@@ -74,6 +74,15 @@ class View:
             return found
         return functional.interpolate(found, (height, width), mode="bilinear", align_corners=False)
 
+    def shown(self, height: int, width: int) -> Tensor:
+        """Bool [height, width]: the pixels of an image of these sides that are not moved out of the picture."""
+        sides = (height, width), self.size(height, width)
+        inside = []
+        for side, shown, moved in zip(*sides, self.moved(*sides[1]), strict=True):
+            places = (torch.arange(side) + 0.5) * shown / side + moved
+            inside.append((places >= 0) & (places < shown))
+        return inside[0][:, None] & inside[1]
+
     def undone_boxes(self, boxes: Tensor, height: int, width: int) -> Tensor:
         """Boxes [B, 4] found in what was shown, in pixels of the image as it was."""
         x1, y1, x2, y2 = boxes.unbind(1)
@@ -119,12 +128,15 @@ class Views(nn.Module):
         return max(view.factor for view in self.views)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """The mean answer to all views of preprocessed images float [B, C, H, W]."""
+        """The mean answer to all views of preprocessed images float [B, C, H, W]: of a pixel, to those that show it."""
         totals: dict[str, Tensor] = {}
-        for outputs in self._answers(images):
-            for key, answer in outputs.items():
-                totals[key] = totals[key].add_(answer) if key in totals else answer
-        means = {key: total / len(self.views) for key, total in totals.items()}
+        counts: dict[str, Tensor] = {}
+        for view, answers in self._answers(images):
+            for key, answer in answers.items():
+                weight = (view.shown(*answer.shape[-2:]) if answer.ndim > 2 else torch.ones(())).to(answer)
+                totals[key] = totals.get(key, 0) + answer * weight
+                counts[key] = counts.get(key, 0) + weight
+        means = {key: total / counts[key] for key, total in totals.items()}
         return means | {"logits": means["logits"].clamp_min(SMALLEST).log()}
 
     @torch.no_grad()
@@ -148,15 +160,15 @@ class Views(nn.Module):
                 what = "this network does not take images of the sizes at which `scale` shows them"
                 raise ConfigError(what, got=got, expected=expected, do="leave `scale` out") from error
 
-    def _answers(self, images: Tensor) -> Iterator[dict[str, Tensor]]:
-        """For each view, probabilities under `logits` and boxes, both in the frame of the image as it is."""
+    def _answers(self, images: Tensor) -> Iterator[tuple[View, dict[str, Tensor]]]:
+        """Each view with probabilities under `logits` and boxes, both in the frame of the image as it is."""
         H, W = images.shape[-2:]
         for view in self.views:
             outputs: Mapping[str, Tensor] = self.network(view.of(images))
             answer = {"logits": view.undone(outputs["logits"].float().softmax(1), H, W)}
             if "boxes" in outputs:
                 answer["boxes"] = view.undone_boxes(outputs["boxes"].float(), H, W)
-            yield answer
+            yield view, answer
 
 
 def check_views(names: Sequence[str]) -> tuple[ViewName, ...]:
