@@ -150,7 +150,7 @@ def test_the_command_line_averages_views_and_refuses_them_for_tiles(
     line = ["predict", str(run.path), str(photos / "3.png"), "--tta", "flip"]
     assert main([*line, "--json"]) == 0
     (said,) = json.loads(capsys.readouterr().out)["predictions"]
-    (expected,) = run.predict(photos / "3.png", views=("flip",))
+    (expected,) = run.predict([photos / "3.png"], views=("flip",))
     assert said["score"] == pytest.approx(expected.score, abs=1e-6)
     assert main([*line, "--tile", "64", "--masks", str(tmp_path)]) == 2
     assert "--tta with --tile" in capsys.readouterr().err

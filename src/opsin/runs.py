@@ -14,7 +14,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -264,11 +264,15 @@ class Run:
             raise DataError(what, where=found.root or config.source, got=got, expected=expected, do=do)
         return found
 
-    def predict(self, *files: Path | str, views: Sequence[ViewName] = ()) -> list[Prediction]:
-        """Predictions of this run's network for image files, and for folders of them; `views` as in `Predictor`."""
+    def predict(self, *files: Path | str | Iterable[Path | str], views: Sequence[ViewName] = ()) -> list[Prediction]:
+        """Predictions of this run's network for image files, folders of them, and lists of both, in order.
+
+        `views` as in `Predictor`.
+        """
         from opsin.predict import predict_files  # here, because reading a run should not import torch
 
-        return predict_files(self.model_folder, [Path(file) for file in files], views=views)
+        each = [[file] if isinstance(file, str | Path) else file for file in files]
+        return predict_files(self.model_folder, [Path(file) for part in each for file in part], views=views)
 
     def _drop_torn_line(self) -> None:
         """Remove a last line that a crash cut off, before another is put behind it."""
