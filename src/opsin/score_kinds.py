@@ -33,7 +33,9 @@ SCORE_KINDS: Mapping[str, Mapping[str, ScoreKind]] = {
         "balanced_accuracy": ScoreKind(
             title="Balanced accuracy", words="mean recall over classes: each class counts the same"
         ),
-        "macro_precision": ScoreKind(title="Macro precision", words="mean precision over classes"),
+        "macro_precision": ScoreKind(
+            title="Macro precision", words="mean precision over classes; 0 for one never predicted"
+        ),
         "macro_recall": ScoreKind(title="Macro recall", words="mean recall over classes"),
         "macro_f1": ScoreKind(title="Macro F1", words="mean F1 over classes"),
         "loss": _loss("Loss", "mean cross-entropy (nats)"),
@@ -76,7 +78,8 @@ SCORE_KINDS: Mapping[str, Mapping[str, ScoreKind]] = {
         "foreground_iou": ScoreKind(title="Foreground IoU", words="IoU of all that is not background, as one"),
         "pixel_accuracy": ScoreKind(title="Pixel accuracy", words="pixels whose class is right"),
         "mean_precision": ScoreKind(
-            title="Mean precision", words="pixels called a class that are of it, mean over classes"
+            title="Mean precision",
+            words="pixels called a class that are of it, mean over classes; 0 for one never predicted",
         ),
         "mean_recall": ScoreKind(title="Mean recall", words="pixels of a class that were found, mean over classes"),
         "frequency_weighted_iou": ScoreKind(

@@ -87,6 +87,12 @@ def test_a_thousand_random_cases_equal_torchmetrics():
         assert formulas.pixel_accuracy(confusion) == pytest.approx(right.item(), rel=1e-5)
 
 
+def test_a_class_that_is_never_predicted_has_no_precision_and_counts_0_in_the_mean():
+    confusion = np.array([[6, 0, 0], [4, 0, 0], [0, 0, 0]])
+    assert np.isnan(formulas.precision(confusion)[1:]).all()
+    assert formulas.mean_precision(confusion) == pytest.approx((0.6 + 0) / 2)
+
+
 def test_the_foreground_is_all_but_class_0():
     masks, truth = random_case(np.random.default_rng(2))
     merged = formulas.confusions(np.minimum(masks, 1), np.where(truth == VOID, VOID, np.minimum(truth, 1)), 2)

@@ -109,6 +109,15 @@ def precision(confusion: NDArray[np.number]) -> Floats:
     return _ratio(_right(confusion), confusion.sum(-2))
 
 
+def mean_precision(confusion: NDArray[np.number]) -> Floats:
+    """Mean precision over the classes: float64 [...] of counts [..., K, K].
+
+    A class that occurs and was never predicted counts 0; one that neither occurs nor was predicted is left out.
+    """
+    values = precision(confusion)
+    return class_mean(np.where(confusion.sum(-1) > 0, np.nan_to_num(values), values))
+
+
 def recall(confusion: NDArray[np.number]) -> Floats:
     """Share of the pixels of a class that are predicted as it: float64 [..., K]."""
     return _ratio(_right(confusion), confusion.sum(-1))

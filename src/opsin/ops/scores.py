@@ -1,7 +1,8 @@
 """Scores of classification: counts first, then formulas of counts. numpy, float64.
 
 An undefined score is NaN: the recall of a class that does not occur, the precision of one that was never predicted.
-Averages over classes leave out what is undefined. Formulas take leading axes, so a bootstrap is one call.
+Averages over classes leave out what is undefined, but for precision: what occurs and was never predicted counts 0.
+Formulas take leading axes, so a bootstrap is one call.
 
 Shapes: N samples, K classes, `...` any leading axes (resamples).
 """
@@ -139,6 +140,14 @@ def class_mean(values: Floats) -> Floats:
 def balanced_accuracy(counts: ClassCounts) -> Floats:
     """Mean recall over the classes that occur, [...]."""
     return class_mean(recall(counts))
+
+
+def macro_precision(counts: ClassCounts) -> Floats:
+    """Mean precision over the classes that occur, [...]; one that was never predicted counts 0.
+
+    Left out, it would make a network that names one class alone look better than one that tries them all.
+    """
+    return class_mean(np.where(counts.support > 0, np.nan_to_num(precision(counts)), np.nan))
 
 
 def true_class_rank(probabilities: NDArray[np.floating], labels: Ints) -> Ints:

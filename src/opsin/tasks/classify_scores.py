@@ -61,7 +61,7 @@ class _Outcomes:
         recall = formulas.balanced_accuracy(counts)
         means = (
             recall,
-            formulas.class_mean(formulas.precision(counts)),
+            formulas.macro_precision(counts),
             recall,
             formulas.class_mean(formulas.f1(counts)),
         )

@@ -83,7 +83,7 @@ def _pixel_scores(confusion: Floats) -> dict[str, Floats]:
         "foreground_dice": formulas.dice(front)[..., 1],
         "foreground_iou": formulas.iou(front)[..., 1],
         "pixel_accuracy": formulas.pixel_accuracy(confusion),
-        "mean_precision": formulas.class_mean(formulas.precision(confusion)),
+        "mean_precision": formulas.mean_precision(confusion),
         "mean_recall": formulas.class_mean(formulas.recall(confusion)),
         "frequency_weighted_iou": formulas.frequency_weighted_iou(confusion),
     }
