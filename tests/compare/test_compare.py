@@ -160,6 +160,13 @@ def test_a_run_that_was_repeated_with_its_seed_is_no_further_seed(tmp_path: Path
     assert (found.pairs[0].differs, found.pairs[0].verdict) == ((), "no difference shown")
 
 
+def test_the_interval_of_one_run_is_that_of_its_evaluation(tmp_path: Path) -> None:
+    runs = [made_run(tmp_path, name, classified(k), epochs=k) for name, k in (("a", N - 1), ("b", 40))]
+    for group, hits_of_run in zip(compare_runs(runs).groups, (N - 1, 40), strict=True):
+        exact = stats.binomtest(hits_of_run, N).proportion_ci(method="wilson")
+        assert (group.low, group.high) == pytest.approx((exact.low, exact.high))
+
+
 def test_no_two_groups_have_one_name(tmp_path: Path) -> None:
     seeds = [made_run(tmp_path, f"net-{i}", classified(40), seed=i) for i in range(2)]
     alone = made_run(tmp_path, "net", classified(40), epochs=4)

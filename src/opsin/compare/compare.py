@@ -23,7 +23,7 @@ from opsin.compare.paired import (
 from opsin.config import to_dict
 from opsin.errors import ConfigError, DataError
 from opsin.models.table import layer_table
-from opsin.ops.intervals import share_interval
+from opsin.ops.intervals import share_interval, wilson
 from opsin.runs import Run
 from opsin.types import SplitName
 
@@ -37,7 +37,7 @@ class Group:
     """Runs that differ in their seed alone; a second run of the same seed is in a group of its own.
 
     `score`: mean of the main score over seeds. `low`, `high`: 95 % interval, `interval` says of what: over `seeds`
-    (Student) or, for one run, over `samples` (bootstrap; Wilson's where no resample has a mistake, or none is right).
+    (Student) or, for one run, over `samples`, as its evaluation has it (Wilson's of shares, else the bootstrap's).
     `parameters`: stored numbers of the network. `flops`: of one image forward, a multiplication and an addition
     counting as two. `seconds`: of training, mean over seeds.
     """
@@ -223,14 +223,19 @@ def _common_name(group: _Collected) -> str:
     return "".join(letters[0] for letters in alike).rstrip("-_.")
 
 
+def _samples_interval(outcome: Outcomes) -> tuple[float, float]:
+    """The interval of one run's score over samples."""
+    if outcome.is_share:
+        low, high = wilson(outcome.value * len(outcome.parts), len(outcome.parts))
+        return float(low), float(high)
+    resampled = resampled_scores([outcome.parts], outcome.of_sums)
+    ends = share_interval(resampled[:, None], len(outcome.parts), level=LEVEL)
+    return float(ends[0][0]), float(ends[1][0])
+
+
 def _group(found: _Collected, name: str) -> Group:
     scores = [outcome.value for outcome in found.outcomes]
-    if len(scores) > 1:
-        low, high = seeds_interval(scores)
-    else:
-        resampled = resampled_scores(found.parts, found.outcomes[0].of_sums)
-        ends = share_interval(resampled[:, None], len(found.parts[0]), level=LEVEL)
-        low, high = (float(end[0]) for end in ends)
+    low, high = seeds_interval(scores) if len(scores) > 1 else _samples_interval(found.outcomes[0])
     artifact = load_artifact(found.runs[0].model_folder)
     spec = artifact.spec
     table = layer_table(artifact.network, spec.channels, spec.height, spec.width)

@@ -32,6 +32,7 @@ class Outcomes:
         score: name of the task's main score.
         parts: float64 [N, M], what each sample adds to the sums.
         of_sums: main scores [r] of sums [r, M].
+        is_share: whether the score is the share of samples that are right.
         samples: fingerprint of the samples and their targets: runs with the same one can be paired.
         good_iou: IoU from which on a box counts as good; None where there are no boxes.
     """
@@ -39,6 +40,7 @@ class Outcomes:
     score: str
     parts: Floats
     of_sums: Callable[[Floats], Floats]
+    is_share: bool
     samples: str
     good_iou: float | None = None
 
@@ -68,6 +70,7 @@ def outcomes_of(run: Run, split: SplitName = "val") -> Outcomes:
         score=get_task(task).main_score,
         parts=parts,
         of_sums=of_sums,
+        is_share=task != "segment",
         samples=samples,
         good_iou=good_iou if task == "localize" else None,
     )
