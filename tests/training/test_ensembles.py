@@ -11,6 +11,7 @@ import pytest
 
 from opsin.artifact import load_proved
 from opsin.cli import main
+from opsin.cli.ensemble import unheard_note
 from opsin.errors import ConfigError, DataError
 from opsin.evaluation import evaluate
 from opsin.report import write_report
@@ -122,6 +123,13 @@ def test_the_gain_of_a_score_over_itself_is_nothing() -> None:
     better = paired_gain(np.ones(4), hits)
     assert better.value == 0.25
     assert 0.0 <= better.low <= 0.25 <= better.high
+
+
+def test_members_that_are_not_heard_are_told() -> None:
+    assert unheard_note(["a", "b", "c"], [0.4, 0.0, 0.6]) == (
+        "the answers are those of a and c: the other runs add nothing on val"
+    )
+    assert unheard_note(["a", "b"], [0.4, 0.6]) is None
 
 
 def test_the_command_line_tells_weights_and_gain(

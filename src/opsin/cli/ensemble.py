@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
@@ -9,6 +11,9 @@ from cyclopts import Parameter
 from opsin.cli.options import JsonFlag, OutOption, QuietFlag, SeedOption
 from opsin.cli.output import print_json
 from opsin.types import plain_score
+
+UNHEARD = 0.0005
+"""Weight that is printed as 0."""
 
 
 def ensemble(
@@ -47,7 +52,21 @@ def ensemble(
     if json_:
         print_json(about)
         return 0
+    if note := unheard_note(runs, found.weights):
+        print(f"note: {note}", file=sys.stderr)
     for run, weight, accuracy in zip(runs, found.weights, found.members, strict=True):
         print(f"{run}: weight {weight:.3f}, val accuracy {accuracy:.4f}")
     print(f"{found.run.path} ({found.kind}): val accuracy {found.accuracy:.4f}, gain over the best {found.gain}")
     return 0
+
+
+def unheard_note(runs: Sequence[str], weights: Sequence[float]) -> str | None:
+    """What to say of members whose weight is 0; None where there are none.
+
+    >>> unheard_note(["a", "b"], [0.0, 1.0])
+    'the answers are those of b: the other runs add nothing on val'
+    """
+    heard = [run for run, weight in zip(runs, weights, strict=True) if weight >= UNHEARD]
+    if len(heard) == len(runs):
+        return None
+    return f"the answers are those of {' and '.join(heard)}: the other runs add nothing on val"
