@@ -98,6 +98,19 @@ def test_flat_images_are_no_near_duplicates() -> None:
     assert len(near_pairs(np.zeros((0, 3, 32, 32), np.uint8))) == 0
 
 
+def test_images_without_a_candidate_are_no_near_copies_with_any_build_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse_empty(images: torch.Tensor, *args: object, **kwargs: object) -> torch.Tensor:
+        assert len(images), "MKL refuses an empty batch"
+        return transform(images, *args, **kwargs)
+
+    transform = torch.fft.rfft2
+    monkeypatch.setattr(torch.fft, "rfft2", refuse_empty)
+    empty = torch.zeros(0, 3, 32, 32, dtype=torch.uint8)
+    assert detail_correlation(empty, empty).shape == (0,)
+    first, second = (np.full((1, 3, 32, 32), value, np.uint8) for value in (0, 255))
+    assert len(near_pairs(first, second)) == 0
+
+
 def test_detail_correlation_equals_numpys_over_all_shifts() -> None:
     first, second = (torch.from_numpy(scenes(4, 32)) for _ in range(2))
     a, b = detail(first).double().numpy(), detail(second).double().numpy()

@@ -126,6 +126,8 @@ def detail_correlation(first: Tensor, second: Tensor) -> Tensor:
     Returns:
         float32 `[B]` in [-1, 1]; 0 where there is no detail.
     """
+    if not len(first):  # MKL refuses the Fourier transform of an empty batch: pytorch issue 174984
+        return torch.zeros(0)
     core, side = detail(first)[:, MAX_SHIFT:-MAX_SHIFT, MAX_SHIFT:-MAX_SHIFT], THUMB - 2 * MAX_SHIFT
     core = core - core.mean((1, 2), keepdim=True)
     other = detail(second)
