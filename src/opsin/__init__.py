@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from opsin.openmp import set_waiting
+
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ __all__ = ["Run", "compare_normalizations", "evaluate", "find_lr", "load", "trai
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'opsin' has no attribute '{name}'")
+    set_waiting()  # the modules import torch, which asks once
     return getattr(import_module(_HOME[name]), name)
 
 

@@ -9,7 +9,9 @@ from collections.abc import Sequence
 import cyclopts
 
 import opsin
+from opsin import interrupts
 from opsin.errors import OpsinError
+from opsin.openmp import set_waiting
 
 VERBS = {
     "demo": "opsin.cli.demo:demo",
@@ -46,12 +48,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     0 done; 1 a fault of ours; 2 wrong usage or refused input; 3 a check that did not hold; 130 interrupted.
     """
+    set_waiting()
     asked = list(sys.argv[1:] if arguments is None else arguments)
     if not asked or asked[0] in app.help_flags:
         for verb in VERBS:
             app[verb]  # imports its file: what it says of itself stands in the overview
     try:
-        result = app(asked, exit_on_error=False, print_error=False, result_action="return_value")
+        with interrupts.raised():
+            result = app(asked, exit_on_error=False, print_error=False, result_action="return_value")
     except cyclopts.CycloptsError as error:
         verb = f"{asked[0]} " if asked and asked[0] in VERBS else ""
         print(f"opsin: {error}\n  do:       `opsin {verb}--help` shows what there is", file=sys.stderr)
@@ -59,8 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OpsinError as error:
         print(f"opsin: {error}", file=sys.stderr)
         return error.exit_code
-    except KeyboardInterrupt:
-        print("opsin: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        print(f"opsin: interrupted by {str(interrupt) or 'Ctrl-C'}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         # the reader of our output went away; nothing is left to tell it

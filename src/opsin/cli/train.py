@@ -23,6 +23,11 @@ from opsin.cli.options import (
 )
 from opsin.cli.output import print_json
 
+RESUME_HELP = (
+    "Go on with the run --name from its last checkpoint: bit for bit as unbroken, with the same number of threads, "
+    "which it keeps unless --threads says otherwise."
+)
+
 
 def train(
     data: DataArgument,
@@ -33,7 +38,7 @@ def train(
     recipe: RecipeOption = None,
     name: Annotated[str | None, Parameter(help="Name of the run; by default data, network and a number.")] = None,
     out: OutOption = "runs",
-    resume: Annotated[bool, Parameter(negative="", help="Go on with the run --name from its last checkpoint.")] = False,
+    resume: Annotated[bool, Parameter(negative="", help=RESUME_HELP)] = False,
     open_test: Annotated[bool, Parameter(negative="", help="Score the test split too; this is recorded.")] = False,
     json_: JsonFlag = False,
     quiet: QuietFlag = False,

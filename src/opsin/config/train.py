@@ -12,6 +12,9 @@ ScheduleName = Literal["constant", "step", "cosine", "one-cycle", "linear", "pla
 PrecisionName = Literal["auto", "float32", "bfloat16"]
 MaskLossName = Literal["cross-entropy", "dice", "cross-entropy-dice", "focal", "lovasz", "tversky"]
 BoxLossName = Literal["mse", "smooth_l1", "iou", "giou", "diou", "ciou"]
+MAX_EPOCHS = 1_000_000
+MAX_THREADS = 1024
+"""Of any machine; what the one at hand takes is checked when a run is prepared, since settings outlive machines."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +95,8 @@ class TrainConfig:
     device
         cpu, cuda, mps or auto.
     threads
-        CPU threads; 0 takes all.
+        CPU threads; 0 takes all cores, or fewer where other work keeps them busy, which is said. Their number changes
+        the last bits of the weights: a resumed run keeps it unless it is given.
     preflight
         Check the network, its input and its gradients before the first step.
     tensorboard
@@ -146,6 +150,8 @@ class TrainConfig:
         for name in ("weight_decay", "l2", "clip", "patience", "threads", "seed", "box_weight"):
             value = getattr(self, name)
             require(value is None or value >= 0, name, value, "0 or more")
+        require(self.epochs <= MAX_EPOCHS, "epochs", self.epochs, f"at most {MAX_EPOCHS:,}")
+        require(self.threads <= MAX_THREADS, "threads", self.threads, f"at most {MAX_THREADS:,}")
         heights = self.resolutions
         valid = heights is None or (len(heights) > 0 and min(heights) > 0)
         require(valid, "resolutions", heights, "one height or more, each above 0")

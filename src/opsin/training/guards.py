@@ -11,6 +11,7 @@ from types import FrameType
 import torch
 from torch import Tensor, nn
 
+from opsin import interrupts
 from opsin.errors import DivergedError
 from opsin.io.gate import printable
 
@@ -19,7 +20,7 @@ SHOWN_SAMPLES = 16
 
 
 class StopRequest:
-    """Ctrl-C or SIGTERM, remembered until the step at hand is done.
+    """Ctrl-C, SIGTERM or SIGHUP, remembered until the step at hand is done.
 
     The second signal is taken note of too; the third ends the process at once.
     """
@@ -35,21 +36,13 @@ class StopRequest:
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Take the signals inside the block; only in the main thread, where Python allows it."""
-        try:
-            before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
-        except ValueError:  # not the main thread: its owner takes the signals
+        with interrupts.handled_by(self._note):
             yield
-            return
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.count += 1
         if self.count > PATIENT_SIGNALS:
-            raise KeyboardInterrupt
+            raise interrupts.Interrupted(signal.Signals(number).name)
         self._message(f"{signal.Signals(number).name}: stopping after this step, with a checkpoint")
 
 

@@ -35,6 +35,7 @@ from opsin.training.precision import Precision
 from opsin.training.schedules import Plateau, schedule_factor
 from opsin.training.step import Stepper
 from opsin.training.tensorboard import log_epoch
+from opsin.training.threads import ThreadWatch
 from opsin.types import SplitName
 
 
@@ -56,6 +57,7 @@ class State:
     best_epoch: int = 0
     stale_epochs: int = 0
     accumulate: int = 1
+    threads: int = 0
     stopped: str = ""
     sums: dict[str, float] = field(default_factory=dict)
     plateau: dict[str, Any] = field(default_factory=dict)
@@ -112,6 +114,7 @@ class Trainer:
         self.steps_per_epoch = steps_per_epoch(len(self.train_samples.images), self.settings.batch_size, training=True)
         self.total_steps = self.steps_per_epoch * self.settings.epochs
         self.usage = machine.Usage()
+        self.thread_watch: ThreadWatch | None = None
         self._checkpointed = time.monotonic()
 
     @property
@@ -131,7 +134,7 @@ class Trainer:
         """Train to the end, from wherever the state stands.
 
         Raises:
-            InterruptedRunError: after Ctrl-C or SIGTERM; a checkpoint was written.
+            InterruptedRunError: after Ctrl-C, SIGTERM or SIGHUP; a checkpoint was written.
             DivergedError: the loss, a gradient or a weight is not finite.
         """
         try:
@@ -155,6 +158,8 @@ class Trainer:
                 self._train_epoch(stop, bar)
                 self._end_epoch(bar)
                 self._checkpoint_if_due()
+        if stop.made:  # while the last epoch was scored
+            self._interrupt()
         self.save_checkpoint()
         self.state.seconds, self.state.cpu_seconds = self.seconds, self._cpu_seconds()
         self.usage.reset()
@@ -181,6 +186,7 @@ class Trainer:
         guards.check_weights(self.network, step=self.state.step)
         tensors, plain = checkpoints.optimizer_tensors(self.optimizer)
         self.state.optimizer, self.state.plateau = plain, vars(self.plateau)
+        self.state.threads = torch.get_num_threads()
         average = self.average.tensors if self.average else {}
         parts = {"network": self.network.state_dict(), "best": self.best, "average": average, "optimizer": tensors}
         named = {f"{part}.{key}": value for part, values in parts.items() for key, value in values.items()}
@@ -215,8 +221,12 @@ class Trainer:
             training=True,
             start_step=start,
         )
+        if self.thread_watch:
+            self.thread_watch.begin()
         for batch in stream:
             self._step_within_memory(batch, epoch=epoch, height=height)
+            if self.thread_watch:
+                self.thread_watch.stepped()
             bar.advance(note=f"epoch {epoch + 1}")
             if stop.made:
                 self._interrupt()
@@ -347,13 +357,8 @@ class Trainer:
         raise InterruptedRunError(
             f"stopped at step {self.state.step} of {self.total_steps}; a checkpoint was left",
             where=self.run.path,
-            do=f"`{self._command_to_resume()}` goes on from there",
+            do=f"`{command_to_resume(self.run, self.config)}` goes on from there",
         )
-
-    def _command_to_resume(self) -> str:
-        out = self.run.path.parent
-        place = [] if out == RUNS_FOLDER else ["--out", str(out)]
-        return shlex.join(["opsin", "train", self.config.source, "--name", self.run.name, *place, "--resume"])
 
     def _height(self) -> int | None:
         """Height of the images at this point of a run with several resolutions; None for that of the input."""
@@ -375,3 +380,10 @@ class Trainer:
         if self.state.best_score is not None:
             shown += f"  best {self.state.best_score:.4f}"
         return shown
+
+
+def command_to_resume(run: Run, config: RunConfig) -> str:
+    """What the user types to go on with `run`."""
+    out = run.path.parent
+    place = [] if out == RUNS_FOLDER else ["--out", str(out)]
+    return shlex.join(["opsin", "train", config.source, "--name", run.name, *place, "--resume"])

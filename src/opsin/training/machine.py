@@ -5,9 +5,10 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
-import resource
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,12 @@ import torch
 import opsin
 from opsin.config import TrainConfig
 from opsin.devices import pick_device
+from opsin.errors import ConfigError
 
+if sys.platform != "win32":
+    import resource
+
+THREADS_A_CORE, FEW_THREADS = 4, 16
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -2, -3, -4
 KEEPING = ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1), (M_TOP_PAD, 256 << 20))
 """All blocks on one heap, which never shrinks and grows in large pieces."""
@@ -35,14 +41,42 @@ def prepare(config: TrainConfig) -> torch.device:
     """Set threads and allocator for training, and return the device.
 
     Raises:
-        ConfigError: the device that the user named is not here.
+        ConfigError: the device that the user named is not here, or the threads are far more than the cores.
     """
+    check_threads(config.threads)
     if config.threads:
         torch.set_num_threads(config.threads)
     device = pick_device(config.device)
     if device.type == "cpu":
         set_allocator(keep_memory=config.keep_memory)
     return device
+
+
+def check_threads(threads: int) -> None:
+    """Refuse a number of threads that this machine cannot serve: far too many hang or crash PyTorch.
+
+    Raises:
+        ConfigError: more than four times the cores, and more than 16.
+    """
+    if threads > most_threads():
+        do = "leave --threads out: all cores are taken then"
+        expected = f"at most {most_threads()} on this machine of {os.cpu_count()} cores"
+        raise ConfigError("setting `threads` is out of range", got=threads, expected=expected, do=do)
+
+
+def most_threads() -> int:
+    """Threads that this machine can serve, if slowly."""
+    return max(FEW_THREADS, THREADS_A_CORE * (os.cpu_count() or 1))
+
+
+@contextmanager
+def threads_restored() -> Iterator[None]:
+    """Give the process back the number of threads that it had before the block."""
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def set_allocator(*, keep_memory: bool) -> bool:
@@ -109,7 +143,9 @@ def memory_bytes() -> int | None:
 
 
 def peak_memory_bytes() -> int:
-    """Largest resident memory of this process so far."""
+    """Largest resident memory of this process so far; 0 on Windows, which is not asked."""
+    if sys.platform == "win32":
+        return 0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 

@@ -24,6 +24,7 @@ from opsin.training.features import Features
 from opsin.training.origin import Origin
 from opsin.training.precision import Choice, Precision
 from opsin.training.step import Stepper
+from opsin.training.threads import ThreadChoice
 from opsin.types import SplitName
 
 
@@ -91,15 +92,15 @@ def choose_precision(prepared: Prepared) -> Choice:
     return precision.choose(
         config.train,
         prepared.device,
-        timer=lambda candidate: _timed_step(prepared, candidate, size),
+        timer=lambda candidate: timed_step(prepared, candidate, size),
         batch=size,
         key=key,
         cache=usable_cache(),
     )
 
 
-def _timed_step(prepared: Prepared, candidate: Precision, size: int) -> Callable[[], object]:
-    """A training step on a copy of the network, for the stop-watch."""
+def timed_step(prepared: Prepared, candidate: Precision, size: int) -> Callable[[], object]:
+    """A training step on a copy of the network as it stands, for the stop-watch."""
     stepper = Stepper(
         copy.deepcopy(prepared.artifact.network).train(),
         task=prepared.task,
@@ -122,8 +123,10 @@ def recorded_choice(run: Run) -> Choice | None:
     return Choice(chosen, tuple(found["timings"]))
 
 
-def write_environment(run: Run, device: torch.device, choice: Choice) -> None:
-    """Write environment.json: versions, processor, precision and the timings behind it."""
+def write_environment(
+    run: Run, device: torch.device, choice: Choice, thread_choice: ThreadChoice | None = None
+) -> None:
+    """Write environment.json: versions, processor, precision and threads, and the timings behind both."""
     chosen = choice.precision
     values = {
         "precision": chosen.dtype,
@@ -131,4 +134,5 @@ def write_environment(run: Run, device: torch.device, choice: Choice) -> None:
         "compiled": chosen.compile,
         "timings": list(choice.timings),
     }
-    run.write("environment.json", machine.describe(device) | values)
+    threads = thread_choice.record() if thread_choice else {}
+    run.write("environment.json", machine.describe(device) | values | threads)

@@ -5,7 +5,8 @@ prepared (`preparing.py`) -> precision -> Trainer -> artefact, scores, gallery
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,19 +14,20 @@ from typing import Any
 import torch
 
 from opsin import config as settings_of
+from opsin import interrupts
 from opsin.config import RunConfig
 from opsin.data.load import load, source_name
 from opsin.data.pack import usable_cache
 from opsin.data.samples import Dataset
-from opsin.errors import RunError
+from opsin.errors import InterruptedRunError, RunError
 from opsin.models.table import count_parameters
 from opsin.progress import Reporter
 from opsin.runs import RUNS_FOLDER, Run, free_path, next_name
-from opsin.training import checkpoints
+from opsin.training import checkpoints, machine
 from opsin.training.defaults import read_recipe
 from opsin.training.features import compute_features, is_cached
 from opsin.training.finish import finish
-from opsin.training.loop import Trainer
+from opsin.training.loop import Trainer, command_to_resume
 from opsin.training.origin import absolute, check_same_weights
 from opsin.training.preflight import preflight
 from opsin.training.prepared import (
@@ -36,6 +38,8 @@ from opsin.training.prepared import (
     write_environment,
 )
 from opsin.training.preparing import plain, prepare, prepare_from
+from opsin.training.run_threads import Cores, choose_threads, go_on_with_threads, keep_threads, watch_threads
+from opsin.training.threads import counted
 
 CONTINUED = ("epochs", "minutes", "patience", "checkpoint_minutes", "threads")
 """Settings that a resumed run may change."""
@@ -63,7 +67,8 @@ def train(
         name: of the run; by default the data set's and the network's, with a number.
         out: folder of run folders.
         resume: go on with the run `name` from its last checkpoint; with larger `epochs` or `minutes`, also after it has
-            finished. It keeps its settings: others, also in `recipe`, are refused.
+            finished. It keeps its settings: others, also in `recipe`, are refused. It keeps the number of threads too,
+            unless `threads` is given: bit for bit the result is that of an unbroken run with the same number only.
         open_test: score the test split too, once, and write that down.
         quiet: no progress.
         command: what the user typed, kept in the run.
@@ -71,11 +76,38 @@ def train(
 
     Raises:
         RefusedError: settings, data or the run's name are refused; nothing was written.
-        InterruptedRunError: stopped by the user; `resume` goes on.
+        InterruptedRunError: stopped by Ctrl-C, SIGTERM or SIGHUP once there was a run; `resume` goes on.
         DivergedError: the loss or a gradient is not finite.
     """
-    report = Reporter(quiet=quiet)
-    settings = absolute(settings, out)
+    with interrupts.raised(), machine.threads_restored():
+        return _train(
+            data,
+            root=root,
+            recipe=recipe,
+            name=name,
+            out=out,
+            resume=resume,
+            open_test=open_test,
+            report=Reporter(quiet=quiet),
+            command=command,
+            settings=absolute(settings, out),
+        )
+
+
+def _train(
+    data: Dataset | str | Path | Mapping[str, Any],
+    *,
+    root: Path | str | None,
+    recipe: str | None,
+    name: str | None,
+    out: Path | str,
+    resume: bool,
+    open_test: bool,
+    report: Reporter,
+    command: str,
+    settings: Mapping[str, Any],
+) -> Run:
+    cores = Cores()
     if resume:
         run = _existing(name, out)
         with run.locked():  # refused here, before the data is read, and held from the first step on
@@ -83,6 +115,7 @@ def train(
         source = data.source if isinstance(data, Dataset) else source_name(data)
         config = _continued(run, source, settings, read_recipe(recipe) if recipe else {})
         dataset = _loaded(data, root or config.root, config)
+        keep_threads(run, config)
         prepared = prepare(dataset, config, report)
         if run.data:
             _check_same_data(run, dataset)
@@ -99,16 +132,40 @@ def train(
         run.write("data.json", describe_data(prepared))
         if prepared.origin is not None:
             run.write("weights.json", prepared.origin.record)
-    with run.locked():
-        return _fit(prepared, run, report, resume=resume, open_test=open_test, command=command)
+    with run.locked(), _told_how_to_go_on(run, prepared.config):
+        return _fit(prepared, run, report, resume=resume, open_test=open_test, command=command, cores=cores)
 
 
-def _fit(prepared: Prepared, run: Run, report: Reporter, *, resume: bool, open_test: bool, command: str) -> Run:
+@contextmanager
+def _told_how_to_go_on(run: Run, config: RunConfig) -> Iterator[None]:
+    """What ends the process outside the training loop, which tells its own."""
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        raise InterruptedRunError(
+            f"stopped by {str(interrupt) or 'Ctrl-C'}",
+            where=run.path,
+            do=f"`{command_to_resume(run, config)}` goes on",
+        ) from interrupt
+
+
+def _fit(
+    prepared: Prepared,
+    run: Run,
+    report: Reporter,
+    *,
+    resume: bool,
+    open_test: bool,
+    command: str,
+    cores: Cores,
+) -> Run:
     prepared = _with_features(prepared, report)
     choice = recorded_choice(run) if resume else None
     choice = choice or choose_precision(prepared)
-    write_environment(run, prepared.device, choice)
-    if prepared.config.train.preflight and not resume:
+    earlier_threads = run.environment.get("threads") if resume else None
+    thread_choice = choose_threads(prepared, choice, cores, report, resume=resume)
+    write_environment(run, prepared.device, choice, thread_choice)
+    if prepared.config.train.preflight and not any(event["event"] == "preflight" for event in run.log):
         run.event("preflight", **preflight(prepared, choice.precision, report))
     trainer = Trainer(
         task=prepared.task,
@@ -121,6 +178,8 @@ def _fit(prepared: Prepared, run: Run, report: Reporter, *, resume: bool, open_t
         report=report,
         features=prepared.features,
     )
+    if thread_choice:
+        trainer.thread_watch = watch_threads(trainer, prepared, choice, cores, thread_choice)
     _announce(prepared, trainer, run, report)
     if resume:
         checkpoint = checkpoints.load(run.checkpoints_folder, report=report)
@@ -130,6 +189,7 @@ def _fit(prepared: Prepared, run: Run, report: Reporter, *, resume: bool, open_t
             run.rewind(0)
         run.event("resume", step=trainer.state.step, message=f"resumed at step {trainer.state.step}")
         report.message(f"resumed at step {trainer.state.step} of {trainer.total_steps}")
+        go_on_with_threads(trainer, earlier_threads)
     trainer.fit()
     finish(
         run=run,
@@ -166,9 +226,8 @@ def _announce(prepared: Prepared, trainer: Trainer, run: Run, report: Reporter) 
     )
     chosen = trainer.stepper.precision
     memory_format = "channels last" if chosen.channels_last else "channels first"
-    threads = torch.get_num_threads()
-    plural = "s" if threads > 1 else ""
-    report.message(f"{prepared.device}, {threads} thread{plural}, {chosen.dtype}, {memory_format}")
+    threads = counted(torch.get_num_threads())
+    report.message(f"{prepared.device}, {threads}, {chosen.dtype}, {memory_format}")
     run.event(
         "start",
         parameters=total,

@@ -1,0 +1,80 @@
+"""Signals that end a process: taken alike, so that each leaves a message, an exit code and nothing half done.
+
+Ctrl-C (SIGINT), SIGTERM (`kill`, a batch system, a container that is stopped) and SIGHUP (the terminal or the
+connection is gone) all ask for an end. Outside the training loop they raise `Interrupted`; inside it they are
+remembered until the step at hand is done (`training/guards.py`).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
+"""SIGHUP is there on Unix only, SIGBREAK on Windows only."""
+OUTPUTS = (1, 2)
+
+Handler = Callable[[int, FrameType | None], object]
+
+
+class Interrupted(KeyboardInterrupt):
+    """The process was asked to end; its text is the name of the signal."""
+
+
+def numbers() -> list[int]:
+    """The signals that are taken: those of this system, but not a SIGHUP that `nohup` has the process ignore."""
+    here = [int(getattr(signal, name)) for name in NAMES if hasattr(signal, name)]
+    hangup = getattr(signal, "SIGHUP", None)
+    return [number for number in here if number != hangup or signal.getsignal(number) is not signal.SIG_IGN]
+
+
+@contextmanager
+def handled_by(handler: Handler) -> Iterator[None]:
+    """Give the signals to `handler` inside the block; only in the main thread, where Python allows it.
+
+    When the terminal is gone, what is written to it is dropped from then on: a message that cannot be shown must not
+    end the work before a checkpoint is written.
+    """
+    terminals = [output for output in OUTPUTS if os.isatty(output)]
+
+    def taken(number: int, frame: FrameType | None) -> None:
+        _drop_lost(terminals)
+        handler(number, frame)
+
+    before: dict[int, Any] = {}
+    try:
+        for number in numbers():
+            before[number] = signal.signal(number, taken)
+    except ValueError:  # not the main thread: its owner takes the signals
+        yield
+        return
+    try:
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
+
+
+@contextmanager
+def raised() -> Iterator[None]:
+    """Raise `Interrupted` for each of the signals inside the block."""
+    with handled_by(_raise):
+        yield
+
+
+def _raise(number: int, frame: FrameType | None) -> None:
+    raise Interrupted(signal.Signals(number).name)
+
+
+def _drop_lost(terminals: list[int]) -> None:
+    """Send the outputs whose terminal is gone to the null device."""
+    lost = [output for output in terminals if not os.isatty(output)]
+    if lost:
+        null = os.open(os.devnull, os.O_WRONLY)
+        for output in lost:
+            os.dup2(null, output)
+        os.close(null)
