@@ -38,6 +38,7 @@ app = cyclopts.App(
     help=opsin.__doc__.splitlines()[0] if opsin.__doc__ else "",
     version=opsin.__version__,
     help_format="plaintext",
+    suppress_keyboard_interrupt=False,  # `main` says what ended the command
 )
 for _number, (_verb, _place) in enumerate(VERBS.items()):
     app.command(_place, name=_verb, sort_key=_number)

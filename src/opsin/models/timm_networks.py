@@ -40,9 +40,8 @@ def timm_name(name: str) -> str | None:
 
 def timm_facts(name: str) -> dict[str, Any]:
     """What timm says of a network: input size, mean, standard deviation, name of the classifier."""
-    with torch.device("meta"):
-        network: Any = timm.create_model(name)
-    return dict(network.default_cfg)
+    config: Any = timm.models.get_pretrained_cfg(name) or timm.models.PretrainedCfg()
+    return dict(config.to_dict())
 
 
 class TimmBackbone(Backbone):

@@ -156,8 +156,8 @@ class ThreadWatch:
     pause: float = FIRST_PAUSE_S
     _steps: int = 0
     _seconds: float = 0.0
-    _last: float = field(default_factory=time.monotonic)
-    _chosen_at: float = field(default_factory=time.monotonic)
+    _last: float = field(default_factory=lambda: time.monotonic())
+    _chosen_at: float = field(default_factory=lambda: time.monotonic())
 
     def begin(self) -> None:
         """Steps follow each other from here on: what came before, e.g. scores, counts as no step."""
