@@ -19,7 +19,8 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="owners cannot b
 
 def left_by_another(folder: Path) -> Path:
     """The temporary name of a process that has ended."""
-    code = f"from pathlib import Path; from opsin.io.temporary import temporary_beside as t; print(t(Path({str(folder / 'a')!r})))"
+    name = repr(str(folder / "a"))
+    code = f"from pathlib import Path; from opsin.io.temporary import *; print(temporary_beside(Path({name})))"
     return Path(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip())
 
 
@@ -54,10 +55,15 @@ def test_files_of_earlier_versions_are_removed_after_a_day(tmp_path: Path) -> No
 
 def test_a_name_that_another_process_takes_meanwhile_is_refused_as_taken(tmp_path: Path) -> None:
     target = tmp_path / "entry"
-    with pytest.raises(NameTakenError), atomic_folder(target) as new:
-        (new / "mine").touch()
-        target.mkdir()
-        (target / "theirs").touch()
+
+    def write() -> None:
+        with atomic_folder(target) as new:
+            (new / "mine").touch()
+            target.mkdir()
+            (target / "theirs").touch()
+
+    with pytest.raises(NameTakenError):
+        write()
     assert [path.name for path in tmp_path.rglob("*")] == ["entry", "theirs"]
 
 

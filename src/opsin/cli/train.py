@@ -40,8 +40,7 @@ def train(
     settings: Annotated[Settings, FLAT] = NONE_GIVEN,  # type: ignore[valid-type]
 ) -> int:
     """Train one network, score it on val, and leave a run folder with a report."""
-    from opsin.report import write_report
-    from opsin.training import train as run_training
+    from opsin.api import train as run_training
 
     run = run_training(
         data,
@@ -56,11 +55,10 @@ def train(
         **({"task": task} if task else {}),
         **given(settings),
     )
-    page = write_report(run)
     if json_:
         print_json(result(run))
     elif not quiet:
-        print(page)
+        print(run.path / "report.html")
     return 0
 
 

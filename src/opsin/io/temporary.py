@@ -94,7 +94,7 @@ def _host() -> str:
     """Eight hexadecimal digits for this machine and its space of process numbers."""
     space = ""
     with suppress(OSError):
-        space = os.readlink("/proc/self/ns/pid")
+        space = str(Path("/proc/self/ns/pid").readlink())
     return hashlib.sha256(f"{socket.gethostname()} {space}".encode()).hexdigest()[:8]
 
 
