@@ -290,8 +290,7 @@ class Run:
     @property
     def test_openings(self) -> int:
         """How often anybody has looked at the test split, in this run or in the one that it was made from."""
-        log = self.log
-        return sum(e["event"] == "test_opened" for e in log) + sum(_count(e.get("test_openings")) for e in log)
+        return sum(int(e["event"] == "test_opened") + _count(e.get("test_openings")) for e in self.log)
 
     def dataset(self, root: Path | str | None = None) -> Dataset:
         """The data set that the run was trained on, unchanged.
@@ -381,8 +380,8 @@ def _no_scores(run: Run, split: str, known: Iterable[str]) -> SealedSplitError:
     if split == "test" and has_test and known:
         do = f"{evaluation} opens it, once, and the run keeps the scores and the count of openings"
         return SealedSplitError("the test split is sealed: it has not been scored", where=run.path, do=do)
-    do = evaluation if split == "train" and known else None
-    return SealedSplitError("no scores of this split", where=run.path, got=split, expected=expected, do=do)
+    scorable = evaluation if split == "train" and known else None
+    return SealedSplitError("no scores of this split", where=run.path, got=split, expected=expected, do=scorable)
 
 
 def free_path(name: str, out: Path | str = RUNS_FOLDER) -> Path:

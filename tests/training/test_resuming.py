@@ -151,7 +151,7 @@ def test_the_command_that_goes_on_names_the_folder_of_runs(
     monkeypatch.setattr(Trainer, "_step", step)
     with pytest.raises(InterruptedRunError) as caught:
         quick_run("stopped")
-    assert f"opsin train digits --name stopped --out {tmp_path} --resume" in str(caught.value.do)
+    assert f"opsin train digits --name stopped --runs {tmp_path} --resume" in str(caught.value.do)
 
 
 def test_the_newest_checkpoint_is_told_by_its_number_beyond_a_million_steps(tmp_path: Path) -> None:

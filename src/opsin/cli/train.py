@@ -42,6 +42,7 @@ def train(
     """Train one network, score it on val, and leave a run folder with a report."""
     from opsin.api import train as run_training
 
+    layer: dict[str, Any] = ({"task": task} if task else {}) | given(settings)
     run = run_training(
         data,
         root=root,
@@ -52,8 +53,7 @@ def train(
         open_test=open_test,
         quiet=quiet,
         command=typed_command(),
-        **({"task": task} if task else {}),
-        **given(settings),
+        **layer,
     )
     if json_:
         print_json(result(run))

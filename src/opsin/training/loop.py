@@ -336,7 +336,7 @@ class Trainer:
 
     def _command_to_resume(self) -> str:
         out = self.run.path.parent
-        place = [] if out == RUNS_FOLDER else ["--out", str(out)]
+        place = [] if out == RUNS_FOLDER else ["--runs", str(out)]
         return shlex.join(["opsin", "train", self.config.source, "--name", self.run.name, *place, "--resume"])
 
     def _height(self) -> int | None:
