@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from opsin.config import resolve
-from opsin.errors import RunError
+from opsin.errors import RunError, SealedSplitError
 from opsin.io.files import write_json
 from opsin.runs import Run, list_runs, next_name
 
@@ -166,3 +167,21 @@ def test_what_a_killed_process_left_half_written_is_removed_when_the_run_goes_on
         "checkpoints/step-000002",
         "config.json",
     ]
+
+
+def test_scores_of_a_sealed_test_split_are_refused_with_the_way_to_open_it(run: Run) -> None:
+    write_json(run.path / "data.json", {"splits": {"val": 1, "test": 1}})
+    write_json(run.path / "scores.json", {"val": {"scores": {}}})
+    with pytest.raises(SealedSplitError, match=r"(?s)the test split is sealed.*evaluate .* --split test"):
+        run.scores["test"]
+    with pytest.raises(KeyError):
+        run.scores["nothing"]
+    assert run.scores.get("test") is None
+
+
+def test_abandoned_folders_of_runs_are_removed_when_the_next_is_made(run: Run) -> None:
+    left = run.path.parent / ".two.77-ab12cd34.tmp"
+    left.mkdir()
+    os.utime(left, (1, 1))
+    Run.create(run.config, name="three", out=run.path.parent)
+    assert not left.exists()

@@ -13,11 +13,11 @@ from opsin.openmp import set_waiting
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from opsin.api import train as train
     from opsin.data.load import load as load
     from opsin.evaluation import evaluate as evaluate
     from opsin.report import write_report as write_report
     from opsin.runs import Run as Run
-    from opsin.training import train as train
     from opsin.training.lr_finder import find_lr as find_lr
     from opsin.training.normalization import compare_normalizations as compare_normalizations
 
@@ -27,7 +27,7 @@ _HOME = {
     "evaluate": "opsin.evaluation",
     "find_lr": "opsin.training.lr_finder",
     "load": "opsin.data.load",
-    "train": "opsin.training",
+    "train": "opsin.api",
     "write_report": "opsin.report",
 }
 """Where each public name lives."""

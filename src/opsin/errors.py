@@ -13,7 +13,9 @@
     │   ├── DataError                 a data set: labels, splits, leaks, empty classes
     │   ├── ArtifactError             a model folder: altered, incomplete, of a newer format
     │   ├── RunError                  a run folder or checkpoint: missing, taken, corrupt
-    │   └── WriteError                an output: full disk, no permission, name taken
+    │   │   └── SealedSplitError          scores of a split that has none (yet); a KeyError too
+    │   └── WriteError                an output: full disk, no permission
+    │       └── NameTakenError            a folder of this name is there
     ├── CheckFailedError          3   a check that did not hold
     │   ├── DivergedError             NaN or Inf in loss, gradient or weights
     │   └── PreflightError            a run that would go wrong, stopped before its first step
@@ -106,8 +108,18 @@ class RunError(RefusedError):
     """A run folder or a checkpoint that is missing, taken or corrupt."""
 
 
+class SealedSplitError(RunError, KeyError):
+    """Scores of a split that has none: the test split before it was opened, or one that is not there."""
+
+    __str__ = Exception.__str__  # a KeyError would show the message quoted, on one line
+
+
 class WriteError(RefusedError):
     """An output that cannot be written: full disk, no permission, name taken."""
+
+
+class NameTakenError(WriteError):
+    """A folder that is not to be replaced has the name of a new one."""
 
 
 class CheckFailedError(OpsinError):

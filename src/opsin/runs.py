@@ -23,9 +23,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from opsin.config import RunConfig, from_dict, to_dict
-from opsin.errors import DataError, RunError, nearest
+from opsin.errors import DataError, NameTakenError, OpsinError, RunError, SealedSplitError, nearest
 from opsin.io.arrays import read_npz
-from opsin.io.files import atomic_folder, is_temporary, read_json, without_nan, write_atomically, write_json, writing
+from opsin.io.files import atomic_folder, read_json, without_nan, write_atomically, write_json, writing
+from opsin.io.temporary import is_temporary, owner_lives, remove_abandoned
 from opsin.types import Prediction, Score, SplitName, scores_from_json
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ if sys.platform != "win32":
 RUNS_FOLDER = Path("runs")
 LONGEST_STEM = 90
 """Characters of a stem, so that its number fits into the 100 of a name."""
+REMADE = ("scores.json", "summary.json", "predictions.npz")
+"""Files that the end of a training writes anew, and reads before that."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 
 
@@ -76,8 +79,13 @@ class Run:
             RunError: the name is taken, or is no plain file name.
         """
         path = free_path(name, out)
-        with atomic_folder(path) as folder:
-            write_json(folder / "config.json", to_dict(config))
+        remove_abandoned(Path(out))
+        try:
+            with atomic_folder(path) as folder:
+                write_json(folder / "config.json", to_dict(config))
+        except NameTakenError:  # by another process, since it was looked
+            free_path(name, out)
+            raise
         return cls(path)
 
     @property
@@ -110,8 +118,9 @@ class Run:
 
         Raises:
             RunError: scores.json is damaged.
+            SealedSplitError: from `run.scores["test"]`, while the test split is sealed.
         """
-        return self._scores(self.results)
+        return SplitScoresByName(self._scores(self.results), run=self)
 
     @property
     def without_copies(self) -> dict[str, dict[str, Score]]:
@@ -226,10 +235,47 @@ class Run:
             with suppress(OSError):  # a file system without locks; a lock that is taken is told apart below
                 _lock(handle, self.path)
             for left in [path for path in self.path.rglob(".*.tmp") if is_temporary(path)]:
-                _remove(left)
+                if not owner_lives(left):  # an evaluation may write here meanwhile
+                    _remove(left)
             yield
         finally:
             os.close(handle)
+
+    def repair(self) -> list[str]:
+        """Drop damaged lines of the log and damaged results, all of which a run that goes on makes anew.
+
+        An opening of the test split that a damaged line tells of still counts.
+
+        Returns:
+            What was dropped, a sentence each.
+        """
+        said = self._repair_log()
+        for file in REMADE:
+            try:
+                _check_readable(self, file)
+            except OpsinError as error:
+                _remove(self.path / file)
+                said.append(f"{file} is damaged ({error.what}); it was removed, and is made anew")
+        for message in said:
+            self.event("repair", message=message)
+        return said
+
+    def _repair_log(self) -> list[str]:
+        path = self.path / "log.jsonl"
+        lines = path.read_bytes().split(b"\n")[:-1] if path.is_file() else []
+        damaged = [line for line in lines if line and not _is_event(line)]
+        if not damaged:
+            return []
+        kept = [line for line in lines if line and _is_event(line)]
+        write_atomically(path, b"".join(line + b"\n" for line in kept))
+        openings = sum(b"test_opened" in line for line in damaged)
+        if openings:
+            message = "openings of the test split, told by damaged lines of the log"
+            self.event("earlier_openings", test_openings=openings, message=message)
+        plural = "s" if len(damaged) > 1 else ""
+        return [
+            f"{len(damaged)} damaged line{plural} of log.jsonl dropped: epochs or events that the log no longer tells"
+        ]
 
     def rewind(self, epoch: int) -> None:
         """Drop what the log says of epochs after number `epoch`, because they are about to end again."""
@@ -243,7 +289,8 @@ class Run:
 
     @property
     def test_openings(self) -> int:
-        return sum(event["event"] == "test_opened" for event in self.log)
+        """How often anybody has looked at the test split, in this run or in the one that it was made from."""
+        return sum(int(e["event"] == "test_opened") + _count(e.get("test_openings")) for e in self.log)
 
     def dataset(self, root: Path | str | None = None) -> Dataset:
         """The data set that the run was trained on, unchanged.
@@ -313,6 +360,30 @@ class Run:
         return run_html(self)
 
 
+class SplitScoresByName(dict[str, dict[str, Score]]):
+    """Scores by split; a split without scores is refused with the way to get them, as a `KeyError` too."""
+
+    def __init__(self, scores: Mapping[str, dict[str, Score]], *, run: Run) -> None:
+        super().__init__(scores)
+        self._run = run
+
+    def __missing__(self, split: str) -> dict[str, Score]:
+        raise _no_scores(self._run, split, self)
+
+
+def _no_scores(run: Run, split: str, known: Iterable[str]) -> SealedSplitError:
+    """Why there are no scores of a split, and what to do about it."""
+    known = list(known)
+    has_test = "test" in run.data.get("splits", {})
+    evaluation = f"`opsin evaluate {run.path} --split {split}`, or opsin.evaluate(run, split={split!r})"
+    expected = ", ".join(known) or "scores, which a finished run has"
+    if split == "test" and has_test and known:
+        do = f"{evaluation} opens it, once, and the run keeps the scores and the count of openings"
+        return SealedSplitError("the test split is sealed: it has not been scored", where=run.path, do=do)
+    scorable = evaluation if split == "train" and known else None
+    return SealedSplitError("no scores of this split", where=run.path, got=split, expected=expected, do=scorable)
+
+
 def free_path(name: str, out: Path | str = RUNS_FOLDER) -> Path:
     """Where a new run of that name will lie.
 
@@ -341,6 +412,33 @@ def list_runs(out: Path | str = RUNS_FOLDER) -> list[str]:
     """Names of the runs in `out`, oldest first; one whose making was interrupted is none."""
     folders = [p.parent for p in Path(out).glob("*/config.json") if not is_temporary(p.parent)]
     return [p.name for p in sorted(folders, key=lambda p: (p / "config.json").stat().st_mtime)]
+
+
+def _check_readable(run: Run, file: str) -> None:
+    """Read a file of results.
+
+    Raises:
+        OpsinError: it is damaged.
+    """
+    if file == "scores.json":
+        _ = run.scores, run.without_copies, run.tta
+    elif file.endswith(".npz"):
+        run._npz(file)
+    else:
+        run._json(file)
+
+
+def _is_event(line: bytes) -> bool:
+    try:
+        _event(line, "")
+    except RunError:
+        return False
+    return True
+
+
+def _count(value: Any) -> int:
+    """A number of openings, as an event of a log tells it."""
+    return value if isinstance(value, int) and value > 0 else 0
 
 
 def _event(line: bytes, where: str) -> dict[str, Any]:

@@ -309,3 +309,34 @@ def test_copies_and_views_together_fit_a_terminal_of_80_characters(world, capsys
     kept = world.run.results["val"]
     for scores in (kept["scores"], kept["without_copies"]["scores"], kept["tta"]["scores"]):
         assert f"{scores['accuracy']['low']:.4f} to {scores['accuracy']['high']:.4f}" in out
+
+
+def test_another_data_set_gets_confusion_classes_and_every_wrong_sample(world, tmp_path, capsys):
+    arrays = arrays_of(5)
+    np.savez(world.folder / "more.npz", **arrays)
+    options = ["--data", str(world.folder / "more.npz"), "--split", "val", "--folder", str(tmp_path / "found")]
+    assert main(["evaluate", str(world.run.path), *options, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    confusion = np.array(found["confusion"])
+    assert confusion.sum() == found["n"] == 24
+    assert len(found["wrong"]) == found["n"] - np.trace(confusion) > 0
+    assert [row["class"] for row in found["per_class"]] == found["classes"] == list(CLASSES)
+    assert [entry["score"] for entry in found["wrong"]] == sorted((e["score"] for e in found["wrong"]), reverse=True)
+    assert all(entry["label"] != entry["predicted"] for entry in found["wrong"])
+    assert json.loads((tmp_path / "found" / "evaluation.json").read_text()) == found
+    assert len(list((tmp_path / "found" / "wrong").iterdir())) == len(found["wrong"])
+    assert (tmp_path / "found" / "wrong.csv").read_text().startswith("index,id,label,predicted,score\n")
+
+
+def test_the_terminal_names_the_worst_classes_and_the_way_to_more(world, capsys):
+    assert main(["evaluate", str(world.run.path)]) == 0
+    out = capsys.readouterr().out
+    assert "worst classes: " in out
+    assert "--folder DIR" in out
+
+
+def test_a_split_of_data_that_are_not_divided_is_refused(world):
+    photos = write_photos(world.folder / "whole", CLASSES, (SIDE, SIDE))
+    with pytest.raises(ConfigError, match=r"(?s)not divided.*leave --split out"):
+        evaluate(world.run, data=photos, split="val")
+    assert evaluate(world.run, data=photos).n == 12

@@ -13,7 +13,7 @@ import pytest
 from kill_and_resume import WEIGHTS, Unbroken, broken, draw_moments, finish, start, unbroken
 
 from opsin.cli import main
-from opsin.io.files import is_temporary
+from opsin.io.temporary import is_temporary
 from opsin.runs import Run
 
 NETWORK = ("--model", "plain", "--filters", "8", "--optimizer", "adam", "--schedule", "cosine")

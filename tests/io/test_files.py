@@ -15,7 +15,6 @@ import pytest
 from opsin.errors import AnnotationError, InputError, WriteError
 from opsin.io.files import (
     atomic_folder,
-    is_temporary,
     natural_key,
     read_json,
     sha256_file,
@@ -23,6 +22,7 @@ from opsin.io.files import (
     write_atomically,
     write_json,
 )
+from opsin.io.temporary import is_temporary
 
 
 def failing(call: Callable[..., object], at: int, code: int) -> Callable[..., object]:

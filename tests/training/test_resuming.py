@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from opsin.errors import DivergedError, InterruptedRunError, RunError
+import opsin
+from opsin.errors import ConfigError, DivergedError, InterruptedRunError, RunError
+from opsin.explain.any_size import convert_run
 from opsin.io.tensors import read_tensors
 from opsin.progress import Reporter
 from opsin.runs import Run
@@ -149,7 +151,7 @@ def test_the_command_that_goes_on_names_the_folder_of_runs(
     monkeypatch.setattr(Trainer, "_step", step)
     with pytest.raises(InterruptedRunError) as caught:
         quick_run("stopped")
-    assert f"opsin train digits --name stopped --out {tmp_path} --resume" in str(caught.value.do)
+    assert f"opsin train digits --name stopped --runs {tmp_path} --resume" in str(caught.value.do)
 
 
 def test_the_newest_checkpoint_is_told_by_its_number_beyond_a_million_steps(tmp_path: Path) -> None:
@@ -166,3 +168,35 @@ def test_a_recipe_with_other_settings_is_refused_when_a_run_is_resumed(quick_run
     with pytest.raises(RunError, match="keeps its settings") as caught:
         quick_run("fixed", resume=True, recipe=str(recipe))
     assert caught.value.got == "lr"
+
+
+def test_training_from_python_leaves_a_report_unless_told_otherwise(
+    quick_settings: dict[str, object], tmp_path: Path
+) -> None:
+    run = opsin.train("digits", name="told", out=tmp_path, **quick_settings)  # type: ignore[arg-type]
+    assert (run.path / "report.html").is_file()
+    bare = opsin.train("digits", name="bare", out=tmp_path, report=False, **quick_settings)  # type: ignore[arg-type]
+    assert not (bare.path / "report.html").exists()
+
+
+def test_a_run_that_goes_on_scores_val_over_its_views_again(quick_run: Quick) -> None:
+    run = quick_run("views", epochs=2)
+    opsin.evaluate(run, tta=("shift",), copies=True)
+    assert "val" in quick_run("views", epochs=2, resume=True).without_copies
+    again = quick_run("views", epochs=3, resume=True)
+    assert again.results["val"]["tta"]["views"] == ["shift"]
+    assert "val" not in again.without_copies  # other weights: those scores are of the network as it was
+
+
+def test_batches_of_one_image_are_refused_before_training_where_a_norm_is_over_the_batch(quick_run: Quick) -> None:
+    with pytest.raises(ConfigError, match=r"(?s)one image has no variance.*--batch-size 2"):
+        quick_run("one", model="dense", filters=None, dense=(8,), batch_norm=True, batch_size=1)
+
+
+def test_a_converted_run_is_evaluated_and_keeps_the_count_of_openings(quick_run: Quick, tmp_path: Path) -> None:
+    run = quick_run("dense", model="dense", filters=None, dense=(8,), open_test=True)
+    converted = convert_run(run, out=tmp_path).run
+    assert converted.test_openings == 1
+    found = opsin.evaluate(converted)
+    assert found.scores["accuracy"].value == run.scores["val"]["accuracy"].value
+    assert opsin.evaluate(converted, split="test").test_openings == 2

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from opsin.data.samples import Bytes, Dataset
     from opsin.types import SplitName
 
-app = cyclopts.App(name="data", help="List, show, audit and fetch data sets.")
+app = cyclopts.App(name="data", help="List, show, audit and fetch data sets; the cache of decoded images.")
+app.command("opsin.cli.cache:app", name="cache")
 NO_DATA_OPTIONS, NO_AUGMENT_OPTIONS = DataOptions(), AugmentOptions()
 GRID = 8
 """Rows and columns of the grid of augmented images."""

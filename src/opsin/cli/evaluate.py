@@ -5,12 +5,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from opsin.cli.options import WHOLE, JsonFlag, OutOption, QuietFlag, RootOption, SeedOption, TtaOption, views_of
 from opsin.cli.output import print_json, stdout_console
+from opsin.io.gate import printable
+
+NUM_WORST = 5
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -24,13 +28,16 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    run: Annotated[str, Parameter(help="Name of the run in `--out`, or its folder.")],
+    run: Annotated[str, Parameter(help="Name of the run in `--runs`, or its folder.")],
     /,
     *,
     split: Annotated[
-        Literal["train", "val", "test"],
-        Parameter(help="Which split. `test` is sealed: each look at it is recorded in the run."),
-    ] = "val",
+        Literal["train", "val", "test"] | None,
+        Parameter(
+            help="Which split; by default val, or all of another set that is not divided. `test` is sealed: each look "
+            "at it is recorded in the run."
+        ),
+    ] = None,
     data: Annotated[
         str | None, Parameter(help="Another data set with the same classes, instead of the run's own.")
     ] = None,
@@ -46,6 +53,10 @@ def evaluate(
         Parameter(negative="", help="Score also without samples that have an exact or near copy in train."),
     ] = False,
     tta: TtaOption = None,
+    folder: Annotated[
+        Path | None,
+        Parameter(help="New folder for scores (JSON), confusion matrix and wrong samples (CSV) and their pictures."),
+    ] = None,
     json_: JsonFlag = False,
     quiet: QuietFlag = False,
     seed: SeedOption = 0,
@@ -70,6 +81,7 @@ def evaluate(
         good_iou=good_iou,
         copies=copies,
         tta=views_of(tta),
+        folder=folder,
         command=typed_command(),
         report=Reporter(quiet=quiet),
     )
@@ -80,6 +92,7 @@ def evaluate(
     else:
         settings = opened.config.train
         _print(found, opened.data["task"], replace(settings, good_iou=good_iou or settings.good_iou))
+        _print_classes(found, folder)
     if not quiet:
         _print_notes(found)
     return 0
@@ -137,6 +150,27 @@ def _copies_in_words(without: WithoutCopies) -> str:
     near = "near ones were not searched" if without.near is None else f"{without.near:,} more a near one"
     verb = "has" if without.exact == 1 else "have"
     return f"{without.exact:,} {verb} an exact copy among the training images, {near}"
+
+
+def _print_classes(found: Evaluation, folder: Path | None) -> None:
+    """The classes of which most is missed, and where the wrong samples are told."""
+    rows = [row for row in found.details.get("per_class") or () if row["support"] and _share(row) is not None]
+    worst = sorted(rows, key=lambda row: _share(row) or 0.0)[:NUM_WORST]
+    if len(rows) > 1:
+        print("worst classes: " + ", ".join(f"{printable(row['class'])} {_share(row):.3f}" for row in worst))
+    if folder is not None:
+        print(f"{folder}: evaluation.json, confusion.csv, wrong.csv, wrong/")
+    elif found.details.get("confusion"):
+        misses = [entry for entry in found.wrong if "predicted" in entry]
+        told = f"{len(misses):,} of {found.n:,} of the wrong class; " if "label" in (found.wrong or [{}])[0] else ""
+        print(f"{told}confusion matrix, classes and samples: --json, or --folder DIR")
+
+
+def _share(row: Mapping[str, Any]) -> float | None:
+    """What is found of a class: recall, IoU of masks, or samples with class and box right."""
+    value = next((row[key] for key in ("iou", "joint_accuracy", "recall") if key in row), None)
+    share = value["value"] if isinstance(value, Mapping) else value
+    return None if share is None else float(share)
 
 
 def _print_notes(found: Evaluation) -> None:

@@ -113,7 +113,8 @@ QuietFlag = Annotated[bool, Parameter(name="--quiet", negative="", help="No prog
 SeedOption = Annotated[
     int, WHOLE, Parameter(name="--seed", help="Taken by every verb; nothing is drawn at random here.")
 ]
-OutOption = Annotated[str, Parameter(name="--out", help="Folder of runs.")]
+OutOption = Annotated[str, Parameter(name=("--runs", "--out"), help="Folder of runs; --out is its older spelling.")]
+"""Verbs that write a file take `--out FILE`; those that read or make runs take `--runs DIR`."""
 RecipeOption = Annotated[
     str | None, Parameter(name="--recipe", help="Settings from a TOML file, or a recipe of ours by name.")
 ]

@@ -45,9 +45,9 @@ def train(
     settings: Annotated[Settings, FLAT] = NONE_GIVEN,  # type: ignore[valid-type]
 ) -> int:
     """Train one network, score it on val, and leave a run folder with a report."""
-    from opsin.report import write_report
-    from opsin.training import train as run_training
+    from opsin.api import train as run_training
 
+    layer: dict[str, Any] = ({"task": task} if task else {}) | given(settings)
     run = run_training(
         data,
         root=root,
@@ -58,14 +58,12 @@ def train(
         open_test=open_test,
         quiet=quiet,
         command=typed_command(),
-        **({"task": task} if task else {}),
-        **given(settings),
+        **layer,
     )
-    page = write_report(run)
     if json_:
         print_json(result(run))
     elif not quiet:
-        print(page)
+        print(run.path / "report.html")
     return 0
 
 

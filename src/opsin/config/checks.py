@@ -64,6 +64,10 @@ def _checked(hint: Any, value: Any, where: str) -> Any:
         return value
     if origin is tuple and isinstance(value, list | tuple):
         return tuple(_checked(arguments[0], item, where) for item in value)
+    if hint is Any:
+        return value
+    if origin is dict and isinstance(value, Mapping):
+        return {key: _checked(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if isinstance(hint, type) and isinstance(value, hint) and (hint is bool) == isinstance(value, bool):

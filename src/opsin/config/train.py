@@ -43,8 +43,8 @@ class TrainConfig:
     momentum
         Momentum of sgd, muon and rmsprop; beta1 of the Adam family.
     weight_decay
-        Weight decay of weights, never of biases and norms: decoupled for adamw, nadam and muon, added to the gradient
-        for sgd, adam and rmsprop.
+        Weight decay of weights, never of biases and norms: decoupled for adamw and nadam, added to the gradient for
+        sgd, adam and rmsprop. With muon that of the head alone, decoupled: filters keep a fixed norm instead.
     l2
         L2 penalty added to the loss, as in the courses.
     schedule

@@ -12,6 +12,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,9 @@ from numpy.typing import NDArray
 
 from opsin.data.parallel import for_each
 from opsin.data.samples import Boxes, Bytes, Dataset, Ints, Samples, Source
-from opsin.errors import DataError, InputError, WriteError
-from opsin.io.files import atomic_folder, read_json, sha256_file, write_json
+from opsin.errors import DataError, InputError, NameTakenError, WriteError
+from opsin.io.files import atomic_folder, read_json, remove_folder, sha256_file, write_json
+from opsin.io.temporary import remove_abandoned
 from opsin.ops.resize import fit_boxes, fit_image, fit_mask
 from opsin.types import SizePolicy, SplitName
 
@@ -46,7 +48,7 @@ def default_cache() -> Path:
 
 
 def usable_cache() -> Path:
-    """The cache folder, made if it is not there.
+    """The cache folder, made if it is not there; what killed processes left half written in it is removed.
 
     Raises:
         WriteError: it cannot be written.
@@ -59,6 +61,7 @@ def usable_cache() -> Path:
         raise WriteError("the cache cannot be made", where=folder, got=got, do=_OTHER_CACHE) from error
     if not os.access(folder, os.W_OK | os.X_OK):
         raise WriteError("the cache cannot be written", where=folder, got="no permission", do=_OTHER_CACHE)
+    remove_abandoned(folder, ("*", "*/*"))
     return folder
 
 
@@ -90,7 +93,7 @@ def pack(
     for name, source in chosen.items():
         advance = _offset(progress, done, total)
         policy = size or _own_size(source, f"{dataset.name}/{name}")
-        rows = _rows(source, policy, cache, advance)
+        rows = _rows(source, policy, cache, advance, about=f"{dataset.name}, {name}")
         packed[name] = _samples(source, policy, rows, name, skip_unreadable if name == "train" else 0)
         advance(len(source))
         done += len(source)
@@ -130,7 +133,9 @@ class _Rows:
     notes: tuple[str, ...] = ()
 
 
-def _rows(source: Source, policy: SizePolicy, cache: Path | None, advance: Callable[[int], None]) -> _Rows:
+def _rows(
+    source: Source, policy: SizePolicy, cache: Path | None, advance: Callable[[int], None], *, about: str
+) -> _Rows:
     """Rows as they lie in memory, from the cache, or decoded now."""
     images = getattr(source, "images", None)
     if images is not None and source.size == (policy.height, policy.width) and policy.crop_share == 1:
@@ -142,7 +147,11 @@ def _rows(source: Source, policy: SizePolicy, cache: Path | None, advance: Calla
     cached, note = _open(folder)
     if cached is not None:
         return cached
-    _write(folder, source, policy, advance)
+    if note:
+        remove_folder(folder)
+    # another process may pack the same content meanwhile: the first whole entry stays, and is as good as ours
+    with suppress(NameTakenError):
+        _write(folder, source, policy, advance, about)
     written, problem = _open(folder)
     if written is None:
         raise DataError("packed samples cannot be read back", where=folder, got=problem, do="check the disk")
@@ -204,10 +213,10 @@ def _has_masks(source: Source) -> bool:
     return getattr(source, "masks", None) is not None or getattr(source, "has_masks", False)
 
 
-def _write(folder: Path, source: Source, policy: SizePolicy, advance: Callable[[int], None]) -> None:
+def _write(folder: Path, source: Source, policy: SizePolicy, advance: Callable[[int], None], about: str) -> None:
     """Decode into a new cache folder, which appears whole or not at all."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_folder(folder, replace=True) as new:
+    with atomic_folder(folder) as new:
         names = iter(("images.bin", "masks.bin"))
 
         def mapped(shape: tuple[int, ...], dtype: type[np.uint8]) -> Any:
@@ -224,9 +233,8 @@ def _write(folder: Path, source: Source, policy: SizePolicy, advance: Callable[[
                     array.flush()
                 os.truncate(new / name, array.nbytes)
                 files[name] = {"shape": list(array.shape), "bytes": array.nbytes, "sha256": sha256_file(new / name)}
-        write_json(
-            new / "manifest.json", {"format": FORMAT, "files": files, "failures": rows.failures, "notes": rows.notes}
-        )
+        manifest = {"format": FORMAT, "about": about, "files": files, "failures": rows.failures, "notes": rows.notes}
+        write_json(new / "manifest.json", manifest)
 
 
 def _reserved(path: Path, shape: tuple[int, ...], dtype: type[np.uint8]) -> Any:

@@ -16,7 +16,7 @@ from opsin.data.load import load
 from opsin.data.pack import default_cache, pack
 from opsin.data.samples import Dataset, Samples
 from opsin.devices import pick_device
-from opsin.errors import ConfigError, DataError, RunError, nearest
+from opsin.errors import ConfigError, DataError, NameTakenError, RunError, nearest
 from opsin.evaluation.copies import copies_note, find_copies, required_training_samples
 from opsin.evaluation.matching import absent_classes, match_classes, size_note
 from opsin.evaluation.record import record_extras, record_split
@@ -28,6 +28,7 @@ from opsin.evaluation.scoring import (
     fitted_from_json,
     scores_without_copies,
 )
+from opsin.evaluation.wrong import write_evaluation, wrong_samples
 from opsin.models.views import ViewName, check_views
 from opsin.predict import BATCH_SIZE, Predictor
 from opsin.progress import QUIET, Reporter
@@ -46,7 +47,9 @@ class Evaluation:
     `run`: folder of the run. `data`: name of the data set. `split`: which of its splits, or "all" for a set that is not
     divided. `n`: samples. `scores`: with 95 % intervals, NaN where undefined. `details`: plain JSON for reports.
     `notes`: what was done to the samples, and what a reader of the scores must know. `test_openings`: how often
-    anybody has looked at a test split by now. `without_copies`: the scores without copies of training images; None
+    anybody has looked at a test split by now. `classes`: names of the rows of `details["confusion"]`. `wrong`: every
+    sample of a wrong class, the most confident first (`wrong_samples`).
+    `without_copies`: the scores without copies of training images; None
     where they were not looked for. `tta`: the scores with test-time augmentation; None where it was not asked for.
     """
 
@@ -58,15 +61,21 @@ class Evaluation:
     details: Mapping[str, Any]
     notes: tuple[str, ...]
     test_openings: int
+    classes: tuple[str, ...] = ()
+    wrong: tuple[Mapping[str, Any], ...] = ()
     without_copies: WithoutCopies | None = None
     tta: AugmentedScores | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON without the details; None for undefined."""
+        """As plain JSON; of the details the confusion matrix and the scores of each class; None for undefined."""
         plain = {key: getattr(self, key) for key in ("run", "data", "split", "n", "test_openings")}
         copies = None if self.without_copies is None else self.without_copies.to_json()
         return plain | {
             "scores": scores_to_json(self.scores),
+            "classes": list(self.classes),
+            "confusion": self.details.get("confusion"),
+            "per_class": self.details.get("per_class"),
+            "wrong": [dict(entry) for entry in self.wrong],
             "without_copies": copies,
             "tta": None if self.tta is None else self.tta.to_json(),
             "notes": list(self.notes),
@@ -91,7 +100,7 @@ class _Chosen:
 def evaluate(
     run: Run | Path | str,
     *,
-    split: SplitName = "val",
+    split: SplitName | None = None,
     data: Dataset | Path | str | None = None,
     root: Path | str | None = None,
     batch_size: int = BATCH_SIZE,
@@ -99,6 +108,7 @@ def evaluate(
     good_iou: float | None = None,
     copies: bool = False,
     tta: Sequence[ViewName] = (),
+    folder: Path | str | None = None,
     command: str | None = None,
     report: Reporter = QUIET,
 ) -> Evaluation:
@@ -110,7 +120,7 @@ def evaluate(
 
     Args:
         run: the run, its folder or its name.
-        split: which split; of another data set that is not divided, every sample is scored whatever is given here.
+        split: which split; None is val, and every sample of another data set that is not divided.
         data: another data set with the run's classes (matched by name), or None for the run's own.
         root: where catalogue sets lie; None takes the run's.
         batch_size: images in one forward pass.
@@ -119,17 +129,23 @@ def evaluate(
             run's are not kept in the run.
         copies: also score without the samples that have an exact or near copy among the run's training images.
         tta: also score with the answers to these views of each image averaged with its own (`opsin.models.views`).
+        folder: a new folder for the evaluation as files: JSON, confusion matrix and wrong samples as CSV, pictures.
         command: what the user typed, for the record.
         report: shows the progress of the search for copies.
 
     Raises:
         RunError: no such run, or it has not finished.
-        ConfigError: no such split, device or view; copies of training images among the training images themselves.
+        NameTakenError: `folder` exists.
+        ConfigError: no such split, device or view; a split of data that are not divided;
+            copies of training images among the training images themselves.
         DataError: the data set has changed since training, lacks the split, or has classes that the run does not know;
             there are no training images to look for copies among.
     """
     opened = run if isinstance(run, Run) else Run.open(run)
-    _check_split(split)
+    if split is not None:
+        _check_split(split)
+    if folder is not None and Path(folder).exists():
+        raise NameTakenError("the folder exists already", where=folder, do="choose another name or remove it")
     settings, fitted = _scoring(opened, good_iou), _fitted_on_val(opened)
     place = pick_device(device)
     predictor = Predictor(load_proved(opened.model_folder, device=place), device=place, batch_size=batch_size)
@@ -139,6 +155,7 @@ def evaluate(
     chosen = _choose(opened, split, data, root, task=artifact.task)
     if copies and chosen.own and chosen.split == "train":
         raise ConfigError("copies of training images are asked for, and these are the training images", got=split)
+    split = chosen.split
     samples = _samples(chosen, opened, artifact)
     policy, own = artifact.preprocess.size, chosen.dataset if chosen.own else None
     trained = required_training_samples(opened, policy, root, dataset=own, report=report) if copies else None
@@ -161,7 +178,7 @@ def evaluate(
         notes += (NEVER_MIRRORED,) if "flip" in views and not opened.config.augment.flip else ()
     if chosen.own and settings == opened.config.train:
         _keep(opened, split, found, predictions, targets, samples)
-    return Evaluation(
+    result = Evaluation(
         run=str(opened.path),
         data=chosen.dataset.name,
         split=chosen.title,
@@ -170,9 +187,14 @@ def evaluate(
         details=found.details,
         notes=notes,
         test_openings=opened.test_openings,
+        classes=artifact.classes,
+        wrong=tuple(wrong_samples(predictions, targets, artifact.classes, found.details)),
         without_copies=found.without_copies,
         tta=found.tta,
     )
+    if folder is not None:
+        write_evaluation(result, samples.images, Path(folder))
+    return result
 
 
 def _check_split(split: str) -> None:
@@ -211,17 +233,20 @@ def _fitted_on_val(run: Run) -> dict[str, float]:
 
 
 def _choose(
-    run: Run, split: SplitName, data: Dataset | Path | str | None, root: Path | str | None, *, task: TaskName
+    run: Run, split: SplitName | None, data: Dataset | Path | str | None, root: Path | str | None, *, task: TaskName
 ) -> _Chosen:
     """The split that is asked for, of a data set for the network's task."""
     dataset, own = _dataset(run, data, root)
     if dataset.task != task:
         raise DataError("the data set is for another task", where=dataset.name, got=dataset.task, expected=task)
     undivided = not own and tuple(dataset.splits) == ("test",) and not dataset.published
-    name: SplitName = "test" if undivided else split
+    if undivided and split is not None:
+        do = "leave --split out: every sample is scored"
+        raise ConfigError("this data set is not divided", where=dataset.name, got=f"split {split}", do=do)
+    name: SplitName = "test" if undivided else split or "val"
     if name not in dataset.splits:
         expected = ", ".join(dataset.splits)
-        raise DataError(f"the data set has no split `{split}`", where=dataset.name, got=split, expected=expected)
+        raise DataError(f"the data set has no split `{name}`", where=dataset.name, got=name, expected=expected)
     return _Chosen(dataset=dataset, split=name, own=own, undivided=undivided)
 
 

@@ -18,6 +18,7 @@ from opsin.batches.preprocess import Preprocess
 from opsin.errors import CheckFailedError, ConfigError
 from opsin.explain.axes import pale, show_photo
 from opsin.figures import figure_to
+from opsin.io.files import write_atomically
 from opsin.io.images import read_image
 from opsin.io.tensors import read_tensors
 from opsin.models.convert import FullyConvolutional, fully_convolutional
@@ -75,7 +76,11 @@ def convert_run(run: Run, *, name: str | None = None, out: Path | str = RUNS_FOL
     artifacts.save(new.model_folder, made, golden_images=golden)
     command = shlex.join(["opsin", "convert", str(run.path), "--fully-convolutional", "--name", new.name])
     new.write("summary.json", run.summary | about | {"run": str(new.path), "command": command})
-    new.event("convert", source=str(run.path), max_difference=difference)
+    # the answers are the same, so are scores and predictions, and what was fitted on val
+    for file in ("predictions.npz", "gallery.npz", "scores.json"):
+        if (run.path / file).is_file():
+            write_atomically(new.path / file, (run.path / file).read_bytes())
+    new.event("convert", source=str(run.path), max_difference=difference, test_openings=run.test_openings)
     return Converted(run=new, artifact=made, max_difference=difference, largest_output=largest)
 
 

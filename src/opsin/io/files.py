@@ -1,27 +1,28 @@
 """Files and folders as a whole: written entirely or not at all, walked in natural order, hashed; and JSON.
 
 Everything is written under a temporary name in the same folder (`.NAME.….tmp`), fsynced, renamed, and the parent
-folder is fsynced. After an error or a full disk no temporary file is left; after SIGKILL one may be, and `is_temporary`
-tells it.
+folder is fsynced. After an error or a full disk no temporary file is left; after SIGKILL one may be, and its name tells
+whose it was (`temporary.py`).
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
 import math
 import os
 import re
-import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from opsin.errors import AnnotationError, InputError, WriteError
+from opsin.errors import AnnotationError, InputError, NameTakenError, WriteError
 from opsin.io.gate import MEBIBYTE, open_regular, printable, read_bytes, refusing
+from opsin.io.temporary import temporary_beside
 
 PathLike = str | os.PathLike[str]
 
@@ -29,6 +30,10 @@ MAX_JSON_BYTES = 256 * MEBIBYTE
 MAX_JSON_DEPTH = 64
 MAX_FILES = 10_000_000
 MANY_FILES = 200
+MAX_RENAMES = 16
+"""Attempts to give a folder a name that other processes give away at the same time."""
+TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
+"""Errors of a rename onto a name that is taken."""
 
 
 def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
@@ -52,12 +57,6 @@ def sha256_file(path: PathLike) -> str:
         return hashlib.file_digest(cast("io.BufferedReader", file), "sha256").hexdigest()
 
 
-def is_temporary(path: PathLike) -> bool:
-    """Whether a name is one that an interrupted write may have left."""
-    name = Path(path).name
-    return name.startswith(".") and name.endswith(".tmp")
-
-
 @contextmanager
 def writing(path: PathLike) -> Iterator[None]:
     """Turn an `OSError` inside the block into a `WriteError` that names what was to be written.
@@ -70,10 +69,6 @@ def writing(path: PathLike) -> Iterator[None]:
     except OSError as error:
         do = "free some space or choose another folder; what was there before is unchanged"
         raise WriteError("cannot write", where=printable(path), got=printable(error), do=do) from error
-
-
-def _temporary(path: Path) -> Path:
-    return path.parent / f".{path.name[:80]}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
 
 
 def _sync_folder(folder: Path) -> None:
@@ -97,7 +92,7 @@ def write_atomically(path: PathLike, data: bytes) -> None:
         WriteError: the disk is full, faulty or forbids it. The previous file is unchanged, no stray file is left.
     """
     target = Path(path)
-    temporary = _temporary(target)
+    temporary = temporary_beside(target)
     with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -118,7 +113,7 @@ def writing_file(path: PathLike) -> Iterator[BinaryIO]:
         WriteError: as `write_atomically`.
     """
     target = Path(path)
-    temporary = _temporary(target)
+    temporary = temporary_beside(target)
     with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -153,23 +148,29 @@ def atomic_folder(path: PathLike, *, replace: bool = False) -> Iterator[Path]:
     last; a kill between the two renames leaves the old one under a temporary name.
 
     Raises:
-        WriteError: the name is taken (without `replace`), or the disk is full, faulty or forbids it.
+        NameTakenError: the name is taken (without `replace`), before the block or, by another process, by its end.
+        WriteError: the disk is full, faulty or forbids it.
     """
     target = Path(path)
     if os.path.lexists(target) and not replace:
-        raise WriteError("the folder exists already", where=printable(target), do="choose another name or remove it")
-    temporary = _temporary(target)
+        raise _taken(target)
+    temporary = temporary_beside(target)
     with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             temporary.mkdir()
             yield temporary
             _sync_tree(temporary)
-            _rename_folder(temporary, target)
+            _rename_folder(temporary, target, replace=replace)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
         _sync_folder(target.parent)
+
+
+def _taken(target: Path) -> NameTakenError:
+    do = "choose another name or remove it"
+    return NameTakenError("the folder exists already", where=printable(target), do=do)
 
 
 def _sync_tree(folder: Path) -> None:
@@ -185,22 +186,62 @@ def _sync_tree(folder: Path) -> None:
             _sync(path)
 
 
-def _rename_folder(temporary: Path, target: Path) -> None:
-    """Give `temporary` its name; an existing `target` is moved aside and comes back if the rename fails."""
-    if not os.path.lexists(target):
-        temporary.replace(target)
-        return
-    aside = _temporary(target)
-    target.replace(aside)
+def _rename_folder(temporary: Path, target: Path, *, replace: bool) -> None:
+    """Give `temporary` its name; with `replace`, an existing `target` is moved aside, and comes back if that fails.
+
+    Another process may do the same at any moment: what counts is what the renames themselves find.
+
+    Raises:
+        NameTakenError: the name is taken, and not to be replaced.
+    """
+    for _ in range(MAX_RENAMES):
+        if not os.path.lexists(target) and _renamed(temporary, target, unless=TAKEN):
+            return
+        if not replace:
+            raise _taken(target)
+        aside = temporary_beside(target)
+        if not _renamed(target, aside, unless=(errno.ENOENT,)):
+            continue  # another process has moved it aside
+        try:
+            done = _renamed(temporary, target, unless=TAKEN)
+        except BaseException:
+            aside.rename(target)
+            raise
+        _delete(aside)
+        if done:
+            return
+    raise _taken(target)
+
+
+def _renamed(source: Path, target: Path, *, unless: tuple[int, ...]) -> bool:
+    """Rename; false where the system refuses with one of the error numbers `unless`."""
     try:
-        temporary.replace(target)
-    except BaseException:
-        aside.rename(target)
-        raise
-    if aside.is_dir() and not aside.is_symlink():
-        shutil.rmtree(aside, ignore_errors=True)
+        source.replace(target)
+    except OSError as error:
+        if error.errno not in unless:
+            raise
+        return False
+    return True
+
+
+def remove_folder(path: PathLike) -> None:
+    """Remove a folder: at once under its name, then its content; nothing happens where there is none.
+
+    Raises:
+        WriteError: it cannot be removed.
+    """
+    target = Path(path)
+    with writing(target):
+        aside = temporary_beside(target)
+        if _renamed(target, aside, unless=(errno.ENOENT,)):
+            _delete(aside)
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
     else:
-        aside.unlink()
+        path.unlink()
 
 
 def write_json(path: PathLike, value: Any) -> None:

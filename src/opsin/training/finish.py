@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,9 @@ from opsin.batches.loader import gather
 from opsin.config import RunConfig
 from opsin.data.samples import Samples
 from opsin.evaluation.record import split_pictures, thumbnails
-from opsin.evaluation.scoring import SplitScores, evaluate_predictions
+from opsin.evaluation.scoring import AugmentedScores, SplitScores, evaluate_predictions
 from opsin.models.table import count_parameters
+from opsin.models.views import check_views
 from opsin.predict import Predictor
 from opsin.progress import Reporter, duration
 from opsin.runs import Run
@@ -47,8 +49,11 @@ def finish(
     trainer.network.load_state_dict(trainer.final_weights())
     artifact = trainer.artifact_of(trainer.network)
     artifacts.save(run.model_folder, artifact, golden_images=golden_images(splits["train"]))
-    kept_test = run.results.get("test") if run.summary.get("step") == trainer.state.step else None
+    unchanged = run.summary.get("step") == trainer.state.step
+    kept_test = run.results.get("test") if unchanged else None
+    earlier = dict(run.results.get("val", {}))
     scored = score_splits(run, trainer, splits, open_test=open_test, command=command)
+    scored |= _with_views(trainer, splits, scored, earlier)
     shown = data_pictures(splits["train"], trainer.config, trainer.task, artifact.classes)
     for split, scores in scored.items():
         samples, predictions = splits[split], run.predictions(split)
@@ -56,6 +61,10 @@ def finish(
     run.write_arrays("gallery.npz", shown)
     run.write("summary.json", summary(run, trainer, command=command, data_name=data_name))
     entries: dict[str, Any] = {split: scores.to_json() for split, scores in scored.items()}
+    if (copies := earlier.get("without_copies")) and unchanged:
+        entries["val"]["without_copies"] = copies
+    elif copies:
+        report.message(f"val without copies was scored before the last steps: `opsin evaluate {run.path} --copies`")
     if test := entries.get("test") or kept_test:
         entries |= {"test": test | {"opened": run.test_openings}}
     run.write("scores.json", entries)
@@ -64,6 +73,19 @@ def finish(
         name = trainer.task.main_score
         report.message(f"{split}: {name} {scores.scores[name]} on {scores.n:,} samples")
     report.message(f"{duration(trainer.state.seconds)} of training; report: `opsin report {run.path}`")
+
+
+def _with_views(
+    trainer: Trainer, splits: Mapping[SplitName, Samples], scored: Mapping[SplitName, SplitScores], earlier: Any
+) -> dict[SplitName, SplitScores]:
+    """Val, scored over the views that it was scored over before the run went on; empty where it was not."""
+    views = check_views((earlier.get("tta") or {}).get("views", ()))
+    if not views or "val" not in scored:
+        return {}
+    predictor = Predictor(trainer.artifact_of(trainer.network), device=trainer.device, views=views)
+    samples = splits["val"]
+    scores = trainer.task.scores(predictor.samples(samples), Targets.of(samples), trainer.artifact.classes)
+    return {"val": replace(scored["val"], tta=AugmentedScores(views=views, scores=scores))}
 
 
 def golden_images(samples: Samples) -> Tensor:

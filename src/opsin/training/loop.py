@@ -11,8 +11,7 @@ import math
 import shlex
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +21,7 @@ from opsin.batches.batch import Batch
 from opsin.batches.loader import batches, steps_per_epoch
 from opsin.config import RunConfig
 from opsin.data.samples import Samples
-from opsin.errors import DivergedError, InterruptedRunError
+from opsin.errors import DivergedError, InterruptedRunError, RunError
 from opsin.predict import Predictor
 from opsin.progress import Bar, Reporter
 from opsin.runs import RUNS_FOLDER, Run
@@ -33,35 +32,11 @@ from opsin.training.ema import MovingAverage
 from opsin.training.features import Features, HeadStepper, head_predictions
 from opsin.training.precision import Precision
 from opsin.training.schedules import Plateau, schedule_factor
+from opsin.training.state import State, state_of
 from opsin.training.step import Stepper
 from opsin.training.tensorboard import log_epoch
 from opsin.training.threads import ThreadWatch
 from opsin.types import SplitName
-
-
-@dataclass
-class State:
-    """The plain values that a checkpoint holds beside its tensors.
-
-    `epoch`: epochs that have ended. `epoch_start`: step at which the present one began; an epoch that a budget in
-    minutes cut off was shorter than the others.
-    """
-
-    step: int = 0
-    epoch: int = 0
-    epoch_start: int = 0
-    lr: float = 0.0
-    seconds: float = 0.0
-    cpu_seconds: float = 0.0
-    best_score: float | None = None
-    best_epoch: int = 0
-    stale_epochs: int = 0
-    accumulate: int = 1
-    threads: int = 0
-    stopped: str = ""
-    sums: dict[str, float] = field(default_factory=dict)
-    plateau: dict[str, Any] = field(default_factory=dict)
-    optimizer: dict[str, Any] = field(default_factory=dict)
 
 
 class Trainer:
@@ -166,15 +141,23 @@ class Trainer:
         return self.state
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Continue from a checkpoint."""
-        self.network.load_state_dict(checkpoint.part("network"))
-        self.best = checkpoint.part("best")
-        if self.average:
-            self.average.load(checkpoint.part("average"))
-        values = {key: value for key, value in checkpoint.state.items() if key in State.__dataclass_fields__}
-        self.state = State(**values)
-        checkpoints.load_optimizer(self.optimizer, checkpoint.part("optimizer"), self.state.optimizer)
-        self.plateau = Plateau(**self.state.plateau)
+        """Continue from a checkpoint.
+
+        Raises:
+            RunError: its tensors are those of another network or optimizer.
+        """
+        try:
+            self.network.load_state_dict(checkpoint.part("network"))
+            self.best = checkpoint.part("best")
+            if self.average:
+                self.average.load(checkpoint.part("average"))
+            self.state = state_of(checkpoint.state, where="state.json")
+            checkpoints.load_optimizer(self.optimizer, checkpoint.part("optimizer"), self.state.optimizer)
+            self.plateau = Plateau(**self.state.plateau)
+        except (RuntimeError, LookupError, TypeError, ValueError) as error:
+            what, got = "a checkpoint does not fit this run", str(error).splitlines()[0]
+            do = "put back the checkpoints that this run has written"
+            raise RunError(what, where=self.run.checkpoints_folder, got=got, do=do) from error
         self.run.rewind(self.state.epoch)
 
     def save_checkpoint(self) -> None:
@@ -385,5 +368,5 @@ class Trainer:
 def command_to_resume(run: Run, config: RunConfig) -> str:
     """What the user types to go on with `run`."""
     out = run.path.parent
-    place = [] if out == RUNS_FOLDER else ["--out", str(out)]
+    place = [] if out == RUNS_FOLDER else ["--runs", str(out)]
     return shlex.join(["opsin", "train", config.source, "--name", run.name, *place, "--resume"])

@@ -26,7 +26,8 @@ RMSPROP_ALPHA = 0.9
 def build_optimizer(network: nn.Module, config: TrainConfig, rates: Mapping[str, float] | None = None) -> Optimizer:
     """The optimizer that `config` names, for the trainable parameters of `network`.
 
-    Weight decay is applied to weights of two or more dimensions, never to biases and norms.
+    Weight decay is applied to weights of two or more dimensions, never to biases and norms, and not to the filters
+    that Muon steps: their norm is fixed.
 
     Args:
         network: whose parameters.

@@ -6,6 +6,7 @@ load -> resolve settings -> pack -> contract -> network
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -143,6 +144,7 @@ def prepare(dataset: Dataset, config: RunConfig, report: Reporter, origin: Origi
     with seeded(config.train.seed):
         network = task.build(spec, len(dataset.classes))
     check_stages(network, config.finetune, epochs=config.train.epochs)
+    _check_batch_of_one(network, splits["train"], contract, config)
     if origin is None:
         _init_from_data(network, splits["train"], contract)
     else:
@@ -233,6 +235,24 @@ def size_policy(dataset: Dataset, config: RunConfig) -> SizePolicy | None:
     if dataset.size is None:
         raise DataError("images of several sizes need an input size", where=dataset.root, do="give --input-size 128")
     return None
+
+
+def _check_batch_of_one(network: nn.Module, samples: Samples, contract: Preprocess, config: RunConfig) -> None:
+    """Refuse batches of one image for a network with a batch norm over vectors: one vector has no variance."""
+    parts = config.train.accumulate
+    if config.train.batch_size > parts or is_cached(config, "classify"):
+        return
+    image = contract(gather(samples, torch.zeros(1, dtype=torch.int64)).images)
+    try:
+        with torch.no_grad(), seeded(config.train.seed):
+            deepcopy(network).train()(image)
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        got = f"batch_size {config.train.batch_size} in {parts} part{'s' * (parts > 1)}"
+        what = "this network normalizes over the batch, and one image has no variance to normalize by"
+        do = f"give --batch-size {2 * parts} or more, or --no-batch-norm where the network takes it"
+        raise ConfigError(what, where="batch_size", got=got, expected="2 or more images a part", do=do) from error
 
 
 def _init_from_data(network: nn.Module, samples: Samples, contract: Preprocess) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,8 @@ def _train(
     if resume:
         run = _existing(name, out)
         with run.locked():  # refused here, before the data is read, and held from the first step on
-            pass
+            for message in run.repair():
+                report.message(message)
         source = data.source if isinstance(data, Dataset) else source_name(data)
         config = _continued(run, source, settings, read_recipe(recipe) if recipe else {})
         dataset = _loaded(data, root or config.root, config)
@@ -182,7 +184,8 @@ def _fit(
         trainer.thread_watch = watch_threads(trainer, prepared, choice, cores, thread_choice)
     _announce(prepared, trainer, run, report)
     if resume:
-        checkpoint = checkpoints.load(run.checkpoints_folder, report=report)
+        say = partial(_log_fallback, run)
+        checkpoint = checkpoints.load(run.checkpoints_folder, report=report, say=say)
         if checkpoint is not None:
             trainer.restore(checkpoint)
         else:
@@ -201,6 +204,10 @@ def _fit(
         report=report,
     )
     return run
+
+
+def _log_fallback(run: Run, message: str) -> None:
+    run.event("checkpoint_fallback", message=message)
 
 
 def _with_features(prepared: Prepared, report: Reporter) -> Prepared:

@@ -1,0 +1,66 @@
+"""Verbs that need several rooms: training with its report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from opsin.report import write_report
+from opsin.runs import RUNS_FOLDER, Run
+from opsin.training import train as run_training
+
+if TYPE_CHECKING:
+    from opsin.data.samples import Dataset
+
+
+def train(
+    data: Dataset | str | Path | Mapping[str, Any],
+    *,
+    report: bool = True,
+    root: Path | str | None = None,
+    recipe: str | None = None,
+    name: str | None = None,
+    out: Path | str = RUNS_FOLDER,
+    resume: bool = False,
+    open_test: bool = False,
+    quiet: bool = False,
+    command: str = "opsin.train(...)",
+    **settings: Any,
+) -> Run:
+    """Train one network, score it on val, and leave a run folder with a report, as `opsin train` does.
+
+    Args:
+        data: catalogue name, path, arrays, or a loaded data set.
+        report: write `report.html` into the run's folder.
+        root: where catalogue sets lie.
+        recipe: a TOML file of settings, or the name of one of ours.
+        name: of the run; by default the data set's and the network's, with a number.
+        out: folder of run folders.
+        resume: go on with the run `name` from its last checkpoint; with larger `epochs` or `minutes`, also after it has
+            finished. It keeps its settings: others, also in `recipe`, are refused.
+        open_test: score the test split too, once, and write that down.
+        quiet: no progress.
+        command: what the user typed, kept in the run.
+        settings: any field of the groups in `opsin.config`.
+
+    Raises:
+        RefusedError: settings, data or the run's name are refused; nothing was written.
+        InterruptedRunError: stopped by the user; `resume` goes on.
+        DivergedError: the loss or a gradient is not finite.
+    """
+    run = run_training(
+        data,
+        root=root,
+        recipe=recipe,
+        name=name,
+        out=out,
+        resume=resume,
+        open_test=open_test,
+        quiet=quiet,
+        command=command,
+        **settings,
+    )
+    if report:
+        write_report(run)
+    return run

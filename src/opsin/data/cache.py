@@ -1,0 +1,100 @@
+"""What lies in the cache, how old it is, and how to get its space back.
+
+    packed/KEY/             decoded images of a split at one size
+    features/KEY/           frozen features of such images
+    precision-….json        the precision chosen for a network on this machine
+
+All of it is made anew when it is needed and missing.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from opsin.data.pack import default_cache
+from opsin.errors import InputError
+from opsin.io.files import read_json, remove_folder
+from opsin.io.temporary import abandoned, is_temporary, owner_lives, remove_abandoned
+
+KINDS = ("packed", "features")
+DAY_S = 24 * 3600
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheEntry:
+    """One entry of the cache.
+
+    `kind`: packed, features or unfinished. `about`: the data set and split, or what is known of it. `size_bytes`: on
+    the disk. `age_days`: since it was last written.
+    """
+
+    path: Path
+    kind: str
+    about: str
+    size_bytes: int
+    age_days: float
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON."""
+        plain = {"kind": self.kind, "about": self.about, "bytes": self.size_bytes, "age_days": round(self.age_days, 2)}
+        return {"path": str(self.path), **plain}
+
+
+def cache_entries(cache: Path | None = None) -> list[CacheEntry]:
+    """What the cache holds, the largest first; empty where there is no cache.
+
+    Args:
+        cache: its folder; None is `default_cache()`.
+    """
+    folder = default_cache() if cache is None else cache
+    paths = [path for kind in KINDS for path in (folder / kind).glob("*") if path.is_dir()]
+    return sorted((_entry(path) for path in paths), key=lambda entry: -entry.size_bytes)
+
+
+def prune_cache(cache: Path | None = None, *, older_than_days: float = 0.0) -> list[CacheEntry]:
+    """Remove entries, and what killed processes left half written; returns what was removed.
+
+    What another process is writing stays. A run that has mapped an entry keeps it until its end.
+
+    Args:
+        cache: its folder; None is `default_cache()`.
+        older_than_days: entries written before that many days; 0 is all.
+
+    Raises:
+        WriteError: an entry cannot be removed.
+    """
+    folder = default_cache() if cache is None else cache
+    gone = {path: _entry(path) for path in abandoned(folder, ("*", "*/*"))}
+    remove_abandoned(folder, ("*", "*/*"))
+    removed = [entry for path, entry in gone.items() if not os.path.lexists(path)]
+    for entry in cache_entries(folder):
+        if entry.age_days >= older_than_days and not is_temporary(entry.path):
+            remove_folder(entry.path)
+            removed.append(entry)
+    return removed
+
+
+def _entry(path: Path) -> CacheEntry:
+    files = [path, *path.rglob("*")] if path.is_dir() else [path]
+    stats = [file.stat() for file in files if file.exists()]
+    newest = max((stat.st_mtime for stat in stats), default=time.time())
+    size = sum(stat.st_size for stat, file in zip(stats, files, strict=False) if not file.is_dir())
+    age = max(0.0, time.time() - newest) / DAY_S
+    kind = "unfinished" if is_temporary(path) else path.parent.name
+    return CacheEntry(path=path, kind=kind, about=_about(path), size_bytes=size, age_days=age)
+
+
+def _about(path: Path) -> str:
+    """What an entry says of itself: the data, and the shape of the images."""
+    if is_temporary(path):
+        return "left by a process that has ended" if owner_lives(path) is False else "being written"
+    try:
+        manifest = read_json(path / "manifest.json")
+        shape = manifest["files"]["images.bin"]["shape"] if "files" in manifest else manifest["shape"]
+        return f"{manifest.get('about', 'data not recorded')}, {' x '.join(map(str, shape))}"
+    except (InputError, KeyError, TypeError):
+        return "damaged: it is made anew when it is needed"

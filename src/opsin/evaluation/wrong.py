@@ -1,0 +1,84 @@
+"""Which samples a network gets wrong: by class for classes and boxes, by overlap for masks; and a folder of them."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opsin.io.files import atomic_folder, write_atomically, write_json
+from opsin.io.images import encode_png
+
+if TYPE_CHECKING:
+    from opsin.evaluation.evaluation import Evaluation
+    from opsin.tasks.base import Arrays, Targets
+
+MAX_PICTURES = 100
+
+
+def wrong_samples(
+    predictions: Arrays, targets: Targets, classes: tuple[str, ...], details: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Every sample whose class is wrong, the most confident first: index, id, label, predicted, score (probability).
+
+    For masks there is no wrong sample: those that the report shows (best, median, worst), each with its mean IoU.
+
+    Args:
+        predictions: arrays of N rows.
+        targets: N targets.
+        classes: K names.
+        details: of the scores of these predictions.
+    """
+    if targets.labels is None or "probabilities" not in predictions:
+        return [dict(entry) for entry in details.get("shown", ())]
+    probabilities = predictions["probabilities"]
+    predicted, scores = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    rows = np.flatnonzero(predicted != targets.labels)
+    return [
+        {
+            "index": int(i),
+            "id": str(targets.ids[i]),
+            "label": classes[targets.labels[i]],
+            "predicted": classes[predicted[i]],
+            "score": float(scores[i]),
+        }
+        for i in rows[np.argsort(-scores[rows], kind="stable")]
+    ]
+
+
+def write_evaluation(found: Evaluation, images: NDArray[np.uint8], folder: Path) -> None:
+    """Leave an evaluation as files: evaluation.json, confusion.csv, wrong.csv, and pictures of wrong samples.
+
+    Args:
+        found: what to write.
+        images: uint8 [N, C, H, W], the samples as the network sees them; the first `MAX_PICTURES` wrong ones are drawn.
+        folder: a new folder.
+
+    Raises:
+        NameTakenError: it exists.
+        WriteError: it cannot be written.
+    """
+    with atomic_folder(folder) as new:
+        write_json(new / "evaluation.json", found.to_json())
+        if confusion := found.details.get("confusion"):
+            rows = [["true \\ predicted", *found.classes]]
+            rows += [[name, *map(str, row)] for name, row in zip(found.classes, confusion, strict=True)]
+            _write_csv(new / "confusion.csv", rows)
+        if found.wrong:
+            keys = list(found.wrong[0])
+            _write_csv(new / "wrong.csv", [keys, *([str(entry[key]) for key in keys] for entry in found.wrong)])
+        (new / "wrong").mkdir()
+        for number, entry in enumerate(found.wrong[:MAX_PICTURES], 1):
+            image = np.asarray(images[entry["index"]])
+            write_atomically(new / "wrong" / f"{number:03d}.png", encode_png(image))
+
+
+def _write_csv(path: Path, rows: list[list[str]]) -> None:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    write_atomically(path, text.getvalue().encode("utf-8", errors="backslashreplace"))

@@ -1,0 +1,56 @@
+"""The plain values of a training in progress, which a checkpoint holds beside its tensors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from opsin.config.checks import from_dict
+from opsin.errors import RunError
+
+COUNTERS = ("step", "epoch", "epoch_start", "best_epoch", "stale_epochs", "threads", "seconds", "cpu_seconds", "lr")
+"""Values that are 0 or more."""
+
+
+@dataclass
+class State:
+    """Where a training stands.
+
+    `epoch`: epochs that have ended. `epoch_start`: step at which the present one began; an epoch that a budget in
+    minutes cut off was shorter than the others.
+    """
+
+    step: int = 0
+    epoch: int = 0
+    epoch_start: int = 0
+    lr: float = 0.0
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    best_score: float | None = None
+    best_epoch: int = 0
+    stale_epochs: int = 0
+    accumulate: int = 1
+    threads: int = 0
+    stopped: str = ""
+    sums: dict[str, float] = field(default_factory=dict)
+    plateau: dict[str, Any] = field(default_factory=dict)
+    optimizer: dict[str, Any] = field(default_factory=dict)
+
+
+def state_of(values: Any, *, where: str) -> State:
+    """The state in a checkpoint's plain values.
+
+    Raises:
+        RunError: they are no object, or an impossible one.
+        ConfigError: a key is unknown or a value of the wrong type.
+    """
+    if not isinstance(values, Mapping):
+        raise RunError("a state is no object", where=where, got=type(values).__name__, expected="an object")
+    state = from_dict(State, values, where=where)
+    negative = [name for name in COUNTERS if not 0 <= getattr(state, name) < math.inf]
+    if negative or state.accumulate < 1 or state.epoch_start > state.step or state.best_epoch > state.epoch:
+        got = {f.name: getattr(state, f.name) for f in fields(state) if f.name in (*COUNTERS, "accumulate")}
+        raise RunError("a state holds numbers that no training reaches", where=where, got=got)
+    return state
