@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from opsin.cli.options import WHOLE, JsonFlag, OutOption, QuietFlag, RootOption, SeedOption, TtaOption, views_of
-from opsin.cli.output import print_json, stdout_console
+from opsin.cli.output import print_json, print_note, stdout_console
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -141,7 +140,7 @@ def _copies_in_words(without: WithoutCopies) -> str:
 
 def _print_notes(found: Evaluation) -> None:
     for note in found.notes:
-        print(f"note: {note}", file=sys.stderr)
+        print_note(f"note: {note}")
     if found.split == "test":
         times = "once" if found.test_openings == 1 else f"{found.test_openings} times"
-        print(f"the test split has been opened {times} in this run", file=sys.stderr)
+        print_note(f"the test split has been opened {times} in this run")

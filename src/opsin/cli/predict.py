@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from opsin.cli.options import WHOLE, JsonFlag, OutOption, QuietFlag, SeedOption, TtaOption, views_of
-from opsin.cli.output import print_json
+from opsin.cli.output import print_json, print_line
 
 if TYPE_CHECKING:
     from opsin.models.views import ViewName
@@ -80,7 +80,7 @@ def predict(
         print_json({"predictions": [asdict(prediction) for prediction in found]})
         return 0
     for prediction in found:
-        print(line(prediction))
+        print_line(line(prediction))
     return 0
 
 

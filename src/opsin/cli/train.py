@@ -21,7 +21,7 @@ from opsin.cli.options import (
     TaskOption,
     given,
 )
-from opsin.cli.output import print_json
+from opsin.cli.output import print_json, print_line
 
 
 def train(
@@ -60,7 +60,7 @@ def train(
     if json_:
         print_json(result(run))
     elif not quiet:
-        print(page)
+        print_line(page)
     return 0
 
 
