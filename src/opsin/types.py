@@ -79,6 +79,14 @@ def number_of(value: float | None) -> float:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Skipped:
+    """A file that was not predicted, and why."""
+
+    file: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Prediction:
     """What a network says of one image.
 

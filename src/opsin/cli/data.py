@@ -167,7 +167,7 @@ def _refuse_errors(found: Audit) -> None:
         raise CheckFailedError(
             "training would refuse this data set",
             got="; ".join(finding.message for finding in errors),
-            do="mend what is marked `error`, or let it pass: --skip-unreadable N for files of train, --allow-leaks",
+            do="mend what is marked `error`, or let it pass: --skip-unreadable N for files, --allow-leaks",
         )
 
 

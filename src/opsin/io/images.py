@@ -29,6 +29,7 @@ from PIL import WebPImagePlugin as WebPPlugin
 from opsin.errors import ImageError
 from opsin.io.containers import Container, FormatName, exif_orientation, open_container
 from opsin.io.files import PathLike
+from opsin.io.foreign import foreign_format
 from opsin.io.gate import MEBIBYTE, check_size, printable, read_bytes, refusing
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".pbm", ".pnm"})
@@ -169,6 +170,10 @@ def read_mask(path: PathLike, limits: Limits = LIMITS) -> DecodedMask:
 def _checked_container(data: bytes, name: str, limits: Limits) -> Container:
     """The structure of the file, within the limits; no decoder has run yet."""
     check_size(len(data), limits.max_bytes, name, ImageError)
+    if (foreign := foreign_format(data)) is not None:
+        kind, do = foreign
+        expected = "JPEG, PNG, WEBP, BMP, GIF, PPM or PGM"
+        raise ImageError(f"{kind}: Opsin does not read these", where=printable(name), expected=expected, do=do)
     with refusing(ImageError, name, "not a whole image file of an allowed format"):
         container = open_container(data, limits.max_text_bytes)
     pixels = container.width * container.height
