@@ -412,3 +412,25 @@ def test_pixels_that_are_taken_out_in_strips_are_those_of_the_image(monkeypatch:
     whole = decode_image(SEEDS["png"], "a.png").pixels
     monkeypatch.setattr(images, "STRIP_PIXELS", 50)
     np.testing.assert_array_equal(decode_image(SEEDS["png"], "a.png").pixels, whole)
+
+
+def damaged_jpeg(seed: int) -> bytes:
+    data = bytearray(encoded(photo(240, 160), "JPEG", quality=90))
+    place = len(data) // 2 + seed
+    data[place : place + 40] = bytes(40)
+    return bytes(data)
+
+
+def test_a_damaged_jpeg_is_noted_where_its_codes_do_not_end_with_its_data() -> None:
+    notes = [decode_image(damaged_jpeg(seed), "a.jpg").notes for seed in range(0, 600, 20)]
+    assert sum("damaged" in " ".join(note) for note in notes) >= 5
+
+
+@pytest.mark.parametrize("quality", [5, 50, 95, 100])
+@pytest.mark.parametrize("size", [(1, 1), (17, 9), (240, 160)])
+@pytest.mark.parametrize("options", [{}, {"subsampling": 0}, {"optimize": True}, {"progressive": True}])
+def test_a_whole_jpeg_is_never_called_damaged(quality: int, size: tuple[int, int], options: dict[str, object]) -> None:
+    data = encoded(photo(*size), "JPEG", quality=quality, **options)
+    found = decode_image(data, "a.jpg")
+    assert found.notes == ()
+    np.testing.assert_array_equal(found.pixels, chw(Image.open(io.BytesIO(data))))

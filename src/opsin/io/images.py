@@ -12,6 +12,10 @@ What is done to an image that is not 8-bit RGB, each time with a note but for pl
 | EXIF orientation 2 to 8 | turned upright; a broken or unknown orientation is ignored |
 | several frames | the first |
 
+What damage inside of the pixel data shows: PNG has checksums, and is refused. Of a JPEG whose codes do not end where
+its data end, a note says that it is damaged (`jpeg`, with what is not found). GIF, WEBP, BMP and PPM have no checksum,
+and any byte is a pixel or a code: zeroed bytes in the middle of them cannot be told from a picture.
+
 A limit that Python cannot keep: a decoder that hangs or crashes inside its C library takes the process with it. What is
 done against it: only six formats, whole files, no metadata, and a bound on pixels and on passes over them.
 """
@@ -31,6 +35,7 @@ from opsin.io.containers import Container, FormatName, exif_orientation, open_co
 from opsin.io.files import PathLike
 from opsin.io.foreign import foreign_format
 from opsin.io.gate import MEBIBYTE, check_size, printable, read_bytes, refusing
+from opsin.io.jpeg import Pieces
 from opsin.io.memory import available_memory
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".pbm", ".pnm"})
@@ -236,12 +241,15 @@ def _check_memory(pixels: int, name: str) -> None:
 
 def _load(container: Container) -> tuple[Image.Image, list[str]]:
     """The decoded image as stored, and the notes so far."""
-    image: Image.Image = OPENERS[container.format](io.BytesIO(container.data))
+    file = Pieces(container.data) if container.one_chain else io.BytesIO(container.data)
+    image: Image.Image = OPENERS[container.format](file)
     if image.size != (container.width, container.height):
         raise ValueError(f"two sizes: {image.size} and {(container.width, container.height)}")
     image.load()
-    frames = container.frames
-    return image, [f"first of {frames} frames"] if frames > 1 else []
+    notes = [f"first of {container.frames} frames"] if container.frames > 1 else []
+    if isinstance(file, Pieces) and file.damage is not None:
+        notes.append(file.damage)
+    return image, notes
 
 
 def _turn_upright(image: Image.Image, container: Container, notes: list[str]) -> tuple[Image.Image, int]:
