@@ -134,3 +134,34 @@ def test_a_run_that_has_no_network_yet_says_how_it_goes_on(tmp_path: Path) -> No
     with pytest.raises(ArtifactError) as caught:
         load(tmp_path / "model")
     assert "--resume" in str(caught.value.do)
+
+
+@pytest.mark.parametrize("side", ["channels", "height", "width"])
+@pytest.mark.parametrize("value", [10**8, 0, -1, 2.5, "3", None, True])
+def test_an_artefact_whose_network_would_take_any_memory_is_refused(folder: Path, side: str, value: object) -> None:
+    spec = json.loads((folder / "model.json").read_text())["spec"]
+    change(folder, spec=spec | {side: value})
+    with pytest.raises(ArtifactError, match=f"`{side}` of the network is out of range"):
+        load(folder)
+
+
+def test_an_artefact_that_asks_for_large_layers_is_refused_before_they_are_made(folder: Path) -> None:
+    spec = json.loads((folder / "model.json").read_text())["spec"]
+    change(folder, spec=spec | {"options": spec["options"] | {"filters": [10**6, 10**6]}})
+    with pytest.raises(OpsinError, match=r"do not fit|out of range"):
+        load(folder)
+
+
+@pytest.mark.parametrize(
+    "classes", [{"a": 1, "b": 2, "c": 3}, ["a", "a", "b"], ["a", "b", 3], [], "abc", None, ["a", "b", ["c"]]]
+)
+def test_class_names_that_are_no_list_of_different_texts_are_refused(folder: Path, classes: object) -> None:
+    change(folder, classes=classes)
+    with pytest.raises(ArtifactError, match="no class names"):
+        load(folder)
+
+
+def test_unknown_fields_of_an_artefact_are_refused(folder: Path) -> None:
+    change(folder, postprocess="os.system", zzz=1)
+    with pytest.raises(ArtifactError, match=r"unknown fields[\s\S]*postprocess"):
+        load(folder)

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
 from opsin.config import AugmentConfig, RunConfig, TrainConfig, flat, from_dict, resolve, setting_names, to_dict
 from opsin.errors import ConfigError
+from opsin.training.defaults import read_recipe
 
 
 def test_a_later_layer_wins_over_an_earlier_one() -> None:
@@ -94,3 +96,23 @@ def test_the_resolutions_of_an_input_size_go_with_it():
     assert resolve(photos, {"input_size": 128}).train.resolutions is None
     assert resolve(photos, {"input_size": 128, "resolutions": (96, 128)}).train.resolutions == (96, 128)
     assert resolve(photos, {"epochs": 2}).train.resolutions == (64, 96)
+
+
+@pytest.mark.parametrize(
+    "text", ["epochs = " + "[" * 5000 + "]" * 5000, "[epochs" + ".a" * 5000 + "]\nx = 1", "a.a" * 9]
+)
+def test_a_recipe_that_is_nested_deep_is_refused(text: str, tmp_path: Path) -> None:
+    recipe = tmp_path / "deep.toml"
+    recipe.write_text(text)
+    with pytest.raises(ConfigError) as refused:
+        resolve(read_recipe(str(recipe)))
+    assert len(str(refused.value)) < 2000
+
+
+def test_a_nested_value_is_refused_for_every_kind_of_setting() -> None:
+    deep: list[object] = []
+    for _ in range(5000):
+        deep = [deep]
+    for name in ("epochs", "optimizer", "filters", "model", "flip"):
+        with pytest.raises(ConfigError):
+            resolve({name: deep})

@@ -167,3 +167,57 @@ def test_views_of_a_photo_are_averaged(run: Run, photos: Path) -> None:
     for label, share in both.top:
         if all(label in said for said in each):
             assert share == pytest.approx(sum(said[label] for said in each) / 2, abs=1e-5)
+
+
+HEIC = (36).to_bytes(4, "big") + b"ftypheic\0\0\0\0mif1heicmiafMiHB" + bytes(100)
+AVIF = (28).to_bytes(4, "big") + b"ftypavif\0\0\0\0avifmif1" + bytes(100)
+
+
+@pytest.fixture
+def mixed(photos: Path, tmp_path: Path) -> Path:
+    """Two digits, and beside them pictures of other formats, a broken one and a note."""
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    for i in range(2):
+        (folder / f"{i}.png").write_bytes((photos / f"{i}.png").read_bytes())
+    (folder / "a.heic").write_bytes(HEIC)
+    (folder / "b.AVIF").write_bytes(AVIF)
+    (folder / "c.tif").write_bytes(b"II*\0" + bytes(100))
+    (folder / "d.jpg").write_bytes(HEIC)
+    (folder / "e.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    (folder / "notes.txt").write_text("none")
+    return folder
+
+
+def test_what_cannot_be_read_is_left_out_named_and_counted(
+    run: Run, mixed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["predict", str(run.path), str(mixed), "--json"]) == 3
+    captured = capsys.readouterr()
+    document = json.loads(captured.out)
+    assert [Path(p["file"]).name for p in document["predictions"]] == ["0.png", "1.png"]
+    reasons = {Path(entry["file"]).name: entry["reason"] for entry in document["skipped"]}
+    assert set(reasons) == {"a.heic", "b.AVIF", "c.tif", "d.jpg", "e.png"}
+    assert all("HEIC" in reasons[name] and "heif-convert" in reasons[name] for name in ("a.heic", "d.jpg"))
+    assert "AVIF" in reasons["b.AVIF"]
+    assert "TIFF" in reasons["c.tif"]
+    assert "files that were left out: 5" in captured.err
+
+
+def test_strict_gives_no_prediction_if_a_file_cannot_be_read(
+    run: Run, mixed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["predict", str(run.path), str(mixed), "--strict", "--json"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "a.heic" in captured.err
+    with pytest.raises(InputError, match="formats that are not read"):
+        run.predict(mixed)
+
+
+def test_a_folder_of_heic_alone_says_what_it_holds(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.heic").write_bytes(HEIC)
+    assert main(["predict", str(run.path), str(tmp_path)]) == 3
+    assert "a HEIC photo" in capsys.readouterr().err

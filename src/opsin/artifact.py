@@ -11,6 +11,7 @@ Loading refuses a folder of which any byte has changed, and tensors that do not 
 from __future__ import annotations
 
 import json
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,11 +26,16 @@ from opsin.io.files import atomic_folder, read_json, sha256_file, write_json
 from opsin.io.tensors import read_tensors, write_tensors
 from opsin.models.registry import ModelSpec
 from opsin.tasks import get_task
+from opsin.text import is_text
 from opsin.types import TaskName
 
 FORMAT = 1
 PARTS = ("weights.safetensors", "model.json", "golden.safetensors")
 GOLDEN_TOLERANCE = 1e-3
+FIELDS = {"format", "task", "classes", "spec", "preprocess", "meta"}
+"""What model.json holds."""
+MAX_SIDE = 65_536
+"""Of the images that a network is built for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,14 +92,17 @@ def load(folder: Path, *, device: torch.device | str = "cpu") -> Artifact:
         if description.get("format") != FORMAT:
             got, do = description.get("format"), "install a newer Opsin"
             raise ArtifactError("unknown format of artefact", where=folder, got=got, expected=FORMAT, do=do)
-        spec = ModelSpec(**description["spec"])
-        classes = tuple(description["classes"])
-        network = get_task(description["task"]).build(spec, len(classes))
+        if unknown := sorted(map(str, description.keys() - FIELDS)):
+            got, expected = reprlib.repr(unknown), ", ".join(sorted(FIELDS))
+            raise ArtifactError(
+                "model.json has unknown fields", where=folder / "model.json", got=got, expected=expected
+            )
+        spec, classes = _spec(description["spec"], folder), _classes(description["classes"], folder)
         preprocess = Preprocess.from_dict(description["preprocess"])
+        weights, _ = read_tensors(folder / "weights.safetensors")
+        network = _network(description["task"], spec, len(classes), weights, folder)
     except (KeyError, TypeError, AttributeError) as error:
         raise ArtifactError("model.json is incomplete", where=folder / "model.json", got=repr(error)) from error
-    weights, _ = read_tensors(folder / "weights.safetensors")
-    load_weights(network, weights, where=folder)
     return Artifact(
         network=network.to(device).eval(),
         task=cast("TaskName", description["task"]),
@@ -102,6 +111,50 @@ def load(folder: Path, *, device: torch.device | str = "cpu") -> Artifact:
         preprocess=preprocess,
         meta=description.get("meta", {}),
     )
+
+
+def _spec(values: Mapping[str, Any], folder: Path) -> ModelSpec:
+    """The architecture, its numbers in range.
+
+    Raises:
+        ArtifactError: they are not.
+        TypeError: a field is missing, unknown or no number.
+    """
+    spec = ModelSpec(**values)
+    for name, most in (("channels", 3), ("height", MAX_SIDE), ("width", MAX_SIDE)):
+        value = getattr(spec, name)
+        if type(value) is not int or not 1 <= value <= most:
+            where, got, expected = folder / "model.json", reprlib.repr(value), f"a whole number, 1 to {most:,}"
+            raise ArtifactError(f"`{name}` of the network is out of range", where=where, got=got, expected=expected)
+    if not isinstance(spec.options, Mapping):
+        raise TypeError("options are no object")
+    return spec
+
+
+def _classes(values: Any, folder: Path) -> tuple[str, ...]:
+    """The class names.
+
+    Raises:
+        ArtifactError: they are no list of different texts.
+    """
+    texts = isinstance(values, list) and values and all(isinstance(name, str) and is_text(name) for name in values)
+    if not texts or len(set(values)) < len(values):
+        where, got = folder / "model.json", reprlib.repr(values)
+        raise ArtifactError("no class names", where=where, got=got, expected="a list of different texts")
+    return tuple(values)
+
+
+def _network(task: Any, spec: ModelSpec, num_classes: int, weights: Mapping[str, Tensor], folder: Path) -> nn.Module:
+    """The network with its weights. It is first built without memory: an altered artefact may ask for any amount.
+
+    Raises:
+        ArtifactError: the tensors do not fit the architecture.
+    """
+    with torch.device("meta"):
+        _check_fit(get_task(task).build(spec, num_classes), weights, where=folder)
+    network = get_task(task).build(spec, num_classes)
+    load_weights(network, weights, where=folder)
+    return network
 
 
 def verify(folder: Path) -> None:
@@ -140,6 +193,11 @@ def load_weights(network: nn.Module, weights: Mapping[str, Tensor], *, where: ob
     Raises:
         ArtifactError: listing the tensors that are missing, extra or of another shape.
     """
+    _check_fit(network, weights, where=where)
+    network.load_state_dict(dict(weights))
+
+
+def _check_fit(network: nn.Module, weights: Mapping[str, Tensor], *, where: object) -> None:
     wanted = network.state_dict()
     missing = sorted(wanted.keys() - weights.keys())
     extra = sorted(weights.keys() - wanted.keys())
@@ -152,7 +210,6 @@ def load_weights(network: nn.Module, weights: Mapping[str, Tensor], *, where: ob
     if missing or extra or misshaped:
         got = f"missing {missing[:8]}, extra {extra[:8]}, misshaped {misshaped[:8]}"
         raise ArtifactError("tensors do not fit the architecture", where=where, got=got)
-    network.load_state_dict(dict(weights))
 
 
 @torch.no_grad()

@@ -16,17 +16,21 @@ from torch import Tensor, nn
 
 from opsin.artifact import Artifact, load_proved
 from opsin.data.samples import Samples
-from opsin.errors import ConfigError, ImageError, InputError
+from opsin.errors import ConfigError, ImageError, InputError, OpsinError
 from opsin.io.files import walk_files, write_atomically, writing
+from opsin.io.foreign import CONVERT, FOREIGN_SUFFIXES, foreign_format
+from opsin.io.gate import first_bytes
 from opsin.io.images import IMAGE_SUFFIXES, encode_mask, read_image
 from opsin.models.views import ViewName, Views
 from opsin.ops.mask_pictures import palette
 from opsin.ops.resize import unfit_mask
 from opsin.progress import QUIET, Reporter
 from opsin.tasks import get_task
-from opsin.types import Prediction, SizePolicy
+from opsin.types import Prediction, SizePolicy, Skipped
 
 BATCH_SIZE = 256
+NUM_MAGIC = 128
+NUM_NAMED = 20
 PIXELS_AT_ONCE = 1 << 19
 """Pixels of one forward pass: what a network keeps of each pixel in its first layers bounds its memory."""
 
@@ -105,32 +109,43 @@ class Predictor:
         rows = (np.array(samples.images[start : start + self.batch_size]) for start in starts)
         return _concatenated(self.run(torch.from_numpy(images)) for images in rows)
 
-    def files(self, files: Sequence[Path], *, masks: Path | None = None, report: Reporter = QUIET) -> list[Prediction]:
+    def files(
+        self,
+        files: Sequence[Path],
+        *,
+        masks: Path | None = None,
+        skipped: list[Skipped] | None = None,
+        report: Reporter = QUIET,
+    ) -> list[Prediction]:
         """A prediction for each image file, in order.
 
         Args:
             files: image files.
             masks: folder for predicted masks, as PNG in the size of each image; made if it is not there.
+            skipped: where files that cannot be read are added; they get no prediction then.
             report: shows progress.
 
         Raises:
-            ImageError: listing every file that cannot be read; no prediction is given then, but masks of files before
-                them may have been written.
+            ImageError: without `skipped`, listing every file that cannot be read; no prediction is given then, but
+                masks of files before them may have been written.
             ConfigError: `masks`, and the network predicts none; or as `picture_paths`.
             WriteError: the folder of masks cannot be made, or a mask cannot be written.
         """
         if masks is not None:
             self._check_masks(files, masks)
         found: list[Prediction] = []
-        refused: list[ImageError] = []
+        refused: list[tuple[Path, ImageError]] = []
         with report.bar("predicting", len(files)) as bar:
             for start in range(0, len(files), self.batch_size):
                 chunk = files[start : start + self.batch_size]
                 fitted = list(self._fitted(chunk, refused))
-                if not refused:
+                if fitted and (skipped is not None or not refused):
                     found.extend(self._chunk(fitted, masks))
                 bar.advance(len(chunk))
-        _refuse(refused)
+        if skipped is None:
+            _refuse([error for _, error in refused])
+        else:
+            skipped.extend(skipped_file(file, error) for file, error in refused)
         return found
 
     def _check_masks(self, files: Sequence[Path], masks: Path) -> None:
@@ -140,7 +155,7 @@ class Predictor:
         with writing(masks):
             masks.mkdir(parents=True, exist_ok=True)
 
-    def _fitted(self, files: Sequence[Path], refused: list[ImageError]) -> Iterator[_Fitted]:
+    def _fitted(self, files: Sequence[Path], refused: list[tuple[Path, ImageError]]) -> Iterator[_Fitted]:
         """The files that can be read, at the network's size; the others are added to `refused`.
 
         Each is fitted as soon as it is decoded: a batch of photos at their own sizes may not fit into memory.
@@ -150,7 +165,7 @@ class Predictor:
             try:
                 image = read_image(file)
             except ImageError as error:
-                refused.append(error)
+                refused.append((file, error))
                 continue
             height, width = image.pixels.shape[1:]
             notes = (*image.notes, *_size_notes(height, width, contract.size), *self.notes)
@@ -186,13 +201,15 @@ def predict_files(
     *,
     masks: Path | None = None,
     views: Sequence[ViewName] = (),
+    skipped: list[Skipped] | None = None,
     report: Reporter = QUIET,
 ) -> list[Prediction]:
     """Predictions of a saved network for image files and folders of them.
 
-    `masks` as in `Predictor.files`; `views` as in `Predictor`.
+    `masks` and `skipped` as in `Predictor.files` and `image_files`; `views` as in `Predictor`.
     """
-    return Predictor(load_proved(model_folder), views=views).files(image_files(files), masks=masks, report=report)
+    photos = image_files(files, skipped)
+    return Predictor(load_proved(model_folder), views=views).files(photos, masks=masks, skipped=skipped, report=report)
 
 
 def picture_paths(files: Sequence[Path], folder: Path) -> list[Path]:
@@ -214,19 +231,32 @@ def picture_paths(files: Sequence[Path], folder: Path) -> list[Path]:
     return pictures
 
 
-def image_files(paths: Iterable[Path]) -> list[Path]:
+def skipped_file(file: Path, error: OpsinError) -> Skipped:
+    """A file that is left out for an error."""
+    reason = f"{error.what}; {error.do}" if error.do else error.what
+    return Skipped(file=str(file), reason=reason)
+
+
+def image_files(paths: Iterable[Path], skipped: list[Skipped] | None = None) -> list[Path]:
     """The files named, and the image files in the folders named, in natural order.
 
+    Args:
+        paths: files and folders.
+        skipped: where pictures in folders are added whose formats are not read (HEIC, AVIF, TIFF, …).
+
     Raises:
-        InputError: a path does not exist, or a folder holds no image.
+        InputError: a path does not exist, or a folder holds no image; or, without `skipped`, one of such a format.
     """
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            inside = [file for file in walk_files(path) if file.suffix.lower() in IMAGE_SUFFIXES]
-            if not inside:
+            inside = walk_files(path)
+            images = [file for file in inside if file.suffix.lower() in IMAGE_SUFFIXES]
+            foreign = [file for file in inside if file.suffix.lower() in FOREIGN_SUFFIXES]
+            if not images and not foreign:
                 raise InputError("a folder without images", where=path, expected=", ".join(sorted(IMAGE_SUFFIXES)))
-            found.extend(inside)
+            _skip_foreign(foreign, skipped)
+            found.extend(images)
         elif path.is_file():
             found.append(path)
         else:
@@ -235,6 +265,17 @@ def image_files(paths: Iterable[Path]) -> list[Path]:
                 "no image file or folder", where=path, got=got, expected="a file or a folder that is there"
             )
     return found
+
+
+def _skip_foreign(files: Sequence[Path], skipped: list[Skipped] | None) -> None:
+    """Write down pictures of formats that are not read, with what their bytes say; refuse them without a list."""
+    told = [(file, foreign_format(first_bytes(file, InputError, NUM_MAGIC))) for file in files]
+    lost = [Skipped(file=str(file), reason="; ".join(known or ("an unknown format", CONVERT))) for file, known in told]
+    if skipped is not None:
+        skipped.extend(lost)
+    elif lost:
+        got = "; ".join(f"{entry.file}: {entry.reason}" for entry in lost[:NUM_NAMED])
+        raise InputError(f"{len(lost)} pictures are of formats that are not read", got=got, do="convert or remove them")
 
 
 def _size_notes(height: int, width: int, size: SizePolicy) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from opsin.models.views import ViewName
 from opsin.ops.box_pictures import PREDICTED, draw_box
 from opsin.predict import Predictor, image_files, picture_paths
 from opsin.progress import QUIET, Reporter
-from opsin.types import Prediction
+from opsin.types import Prediction, Skipped
 
 
 def predict_pictured(
@@ -22,6 +22,7 @@ def predict_pictured(
     *,
     boxes: Path,
     views: Sequence[ViewName] = (),
+    skipped: list[Skipped] | None = None,
     report: Reporter = QUIET,
 ) -> list[Prediction]:
     """Predictions of a saved network for image files and folders of them, and a picture of each with its box.
@@ -31,23 +32,24 @@ def predict_pictured(
         files: image files and folders of them.
         boxes: folder for the pictures, as `write_pictures` makes them.
         views: as in `Predictor`.
+        skipped: as in `predict_files`.
         report: shows progress.
 
     Raises:
         ConfigError: the network predicts no boxes; or as `picture_paths`. No image is read then.
         WriteError: the folder cannot be made, or a picture cannot be written.
-        ImageError: listing every file that cannot be read; nothing is drawn then.
+        ImageError: without `skipped`, listing every file that cannot be read; nothing is drawn then.
     """
     artifact = load_proved(model_folder)
     if artifact.task != "localize":
         raise ConfigError(
             "this network predicts no boxes", got=artifact.task, expected="localize", do="leave --boxes out"
         )
-    photos = image_files(files)
+    photos = image_files(files, skipped)
     picture_paths(photos, boxes)  # refused before any image is read
     with writing(boxes):
         boxes.mkdir(parents=True, exist_ok=True)
-    found = Predictor(artifact, views=views).files(photos, report=report)
+    found = Predictor(artifact, views=views).files(photos, skipped=skipped, report=report)
     write_pictures(found, boxes)
     return found
 

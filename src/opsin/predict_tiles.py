@@ -27,15 +27,15 @@ from torch import Tensor
 
 from opsin.artifact import load_proved
 from opsin.config import require
-from opsin.errors import ConfigError
+from opsin.errors import ConfigError, InputError
 from opsin.io.large import mask_writer, open_pixels
 from opsin.models.reach import reach
 from opsin.models.views import Views
 from opsin.ops.mask_pictures import palette
-from opsin.predict import Predictor, image_files, picture_paths
+from opsin.predict import Predictor, image_files, picture_paths, skipped_file
 from opsin.progress import QUIET, Reporter
 from opsin.tasks.segment import Segment
-from opsin.types import Prediction, SizePolicy
+from opsin.types import Prediction, SizePolicy, Skipped
 
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
@@ -169,18 +169,27 @@ def predict_tiled(
     masks: Path,
     tile: int,
     overlap: int | None = None,
+    skipped: list[Skipped] | None = None,
     report: Reporter = QUIET,
 ) -> list[Prediction]:
     """Masks of photos of any size in the folder `masks`, as palette PNGs; a prediction for each photo.
 
     Raises:
         ConfigError: as `TiledPredictor`, or as `picture_paths`.
-        ImageError: a photo cannot be read; the masks of those before it are written.
+        ImageError: without `skipped`, a photo cannot be read; the masks of those before it are written.
     """
     tiled = TiledPredictor(Predictor(load_proved(model_folder)), tile=tile, overlap=overlap)
-    photos = image_files(files)
+    photos = image_files(files, skipped)
     pictures = picture_paths(photos, masks)
-    return [tiled.file(photo, mask, report=report) for photo, mask in zip(photos, pictures, strict=True)]
+    found: list[Prediction] = []
+    for photo, mask in zip(photos, pictures, strict=True):
+        try:
+            found.append(tiled.file(photo, mask, report=report))
+        except InputError as error:
+            if skipped is None:
+                raise
+            skipped.append(skipped_file(photo, error))
+    return found
 
 
 def _tiling(predictor: Predictor, tile: int, overlap: int | None) -> Tiling:

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from opsin.text import printable_lines
+
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
@@ -86,9 +88,10 @@ class Reporter:
         self._rich = None
 
     def message(self, text: str) -> None:
-        """One line for the user."""
+        """One line for the user; names in it cannot steer the terminal."""
         if self.quiet:
             return
+        text = printable_lines(text)
         if self._rich is not None:
             self._rich.console.print(text, markup=False, highlight=False)
         else:
@@ -132,7 +135,6 @@ def duration(seconds: float) -> str:
 
 
 def _rich_progress() -> RichProgress:
-    from rich.console import Console
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -141,15 +143,17 @@ def _rich_progress() -> RichProgress:
         TimeElapsedColumn,
     )
 
+    from opsin.console import SafeConsole
+
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn("{task.fields[left]}"),  # rich's own estimate knows no budget
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
     )
-    return Progress(*columns, console=Console(stderr=True))
+    return Progress(*columns, console=SafeConsole(stderr=True))
 
 
 def _in_notebook() -> bool:

@@ -25,7 +25,7 @@ import numpy as np
 from opsin.config import RunConfig, from_dict, to_dict
 from opsin.errors import DataError, NameTakenError, OpsinError, RunError, SealedSplitError, nearest
 from opsin.io.arrays import read_npz
-from opsin.io.files import atomic_folder, read_json, without_nan, write_atomically, write_json, writing
+from opsin.io.files import as_json, atomic_folder, read_json, write_atomically, write_json, writing
 from opsin.io.temporary import is_temporary, owner_lives, remove_abandoned
 from opsin.types import Prediction, Score, SplitName, scores_from_json
 
@@ -212,7 +212,7 @@ class Run:
     def event(self, event: str, **values: Any) -> None:
         """Append one event to the log; NaN (undefined) becomes null."""
         stamp = datetime.now(UTC).isoformat(timespec="milliseconds")
-        line = json.dumps(without_nan({"event": event, "time": stamp, **values})) + "\n"
+        line = json.dumps(as_json({"event": event, "time": stamp, **values})) + "\n"
         self._drop_torn_line()
         path = self.path / "log.jsonl"
         with writing(path), path.open("ab") as log:

@@ -79,11 +79,20 @@ def number_of(value: float | None) -> float:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Skipped:
+    """A file that was not predicted, and why."""
+
+    file: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Prediction:
     """What a network says of one image.
 
-    `top` holds the (label, probability) pairs of the likeliest classes, best first. `box` is xyxy in pixels of the
-    original image. `mask` is where a mask was written, if one was. `notes` says what was done to the image.
+    `file` is its path; JSON holds that as `text.text_of` writes it. `top` holds the (label, probability) pairs of the
+    likeliest classes, best first. `box` is xyxy in pixels of the original image. `mask` is where a mask was written, if
+    one was. `notes` says what was done to the image.
     """
 
     file: str

@@ -117,11 +117,15 @@ def test_unreadable_files_are_all_listed_or_skipped_up_to_a_number(photos, tmp_p
         np.testing.assert_array_equal(train.images[1], fit_image(read_image(root / "train/a/2.png").pixels, POLICY))
 
 
-def test_an_unreadable_val_file_is_never_skipped(photos) -> None:
+def test_unreadable_files_of_val_are_skipped_on_request_and_counted(photos) -> None:
     root = photos({"train/a": 3, "train/b": 3, "val/a": 2, "val/b": 2})
     (root / "val/a/0.png").write_bytes(b"")
     with pytest.raises(DataError, match="split `val`"):
-        pack(load(root), POLICY, skip_unreadable=5)
+        pack(load(root), POLICY)
+    val = pack(load(root), POLICY, skip_unreadable=1)["val"]
+    assert len(val) == 3
+    assert val.skipped == ("val/a/0.png",)
+    assert "1 unreadable samples were left out" in val.notes
 
 
 def test_many_sizes_without_a_policy_are_refused(photos) -> None:

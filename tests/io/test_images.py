@@ -1,5 +1,6 @@
 """Images: what is read, how each mode becomes RGB, and what is refused."""
 
+import io
 import struct
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from fuzzing import encoded, exif_block, image_seeds, photo
 from PIL import Image
 
 from opsin.errors import ImageError
+from opsin.io import images
 from opsin.io.images import (
     UPRIGHT,
     Limits,
@@ -84,7 +86,7 @@ def test_the_format_is_told_by_content_not_by_suffix(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["TIFF", "ICO", "PCX", "TGA", "EPS", "PDF", "SGI", "DDS"])
 def test_formats_outside_the_list_are_refused_under_any_name(kind: str) -> None:
-    with pytest.raises(ImageError, match="not a JPEG, PNG, WEBP, BMP, GIF or PPM"):
+    with pytest.raises(ImageError, match=r"not a JPEG, PNG, WEBP, BMP, GIF or PPM|Opsin does not read these"):
         decode_image(encoded(photo(), kind), "renamed.png")
 
 
@@ -371,3 +373,64 @@ def test_masks_turn_with_their_orientation(tmp_path: Path) -> None:
 def test_what_holds_no_indices_is_refused_as_a_mask(name: str, tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="not a mask"):
         read_mask(mask_file(tmp_path, SEEDS[name]))
+
+
+@pytest.fixture(scope="module")
+def photo_of_48_megapixels() -> bytes:
+    rows = np.random.default_rng(0).integers(0, 256, (8, 8000), dtype=np.uint8).repeat(750, 0)
+    buffer = io.BytesIO()
+    Image.fromarray(rows).save(buffer, "JPEG", quality=30)
+    return buffer.getvalue()
+
+
+def test_a_phones_photo_of_48_megapixels_is_read(
+    photo_of_48_megapixels: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images, "available_memory", lambda: 2 << 30)
+    assert decode_image(photo_of_48_megapixels, "a.jpg").pixels.shape == (3, 6000, 8000)
+
+
+def test_a_photo_that_does_not_fit_into_the_free_memory_is_refused_before_it_is_decoded(
+    photo_of_48_megapixels: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images, "available_memory", lambda: 1 << 30)
+    with pytest.raises(ImageError, match=r"memory that is free[\s\S]*48,000,000 pixels"):
+        decode_image(photo_of_48_megapixels, "a.jpg")
+
+
+@pytest.mark.parametrize("side", [6_000, 22_000, 100_000, 2**31 - 1])
+def test_a_small_file_that_claims_many_pixels_is_refused(side: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "available_memory", lambda: 1 << 60)
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    chunks = png_chunk(b"IHDR", header) + png_chunk(b"IDAT", bytes(30_000)) + png_chunk(b"IEND", b"")
+    data = b"\x89PNG\r\n\x1a\n" + chunks
+    with pytest.raises(ImageError, match="too many pixels"):
+        decode_image(data, "bomb.png")
+
+
+def test_pixels_that_are_taken_out_in_strips_are_those_of_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = decode_image(SEEDS["png"], "a.png").pixels
+    monkeypatch.setattr(images, "STRIP_PIXELS", 50)
+    np.testing.assert_array_equal(decode_image(SEEDS["png"], "a.png").pixels, whole)
+
+
+def damaged_jpeg(seed: int) -> bytes:
+    data = bytearray(encoded(photo(240, 160), "JPEG", quality=90))
+    place = len(data) // 2 + seed
+    data[place : place + 40] = bytes(40)
+    return bytes(data)
+
+
+def test_a_damaged_jpeg_is_noted_where_its_codes_do_not_end_with_its_data() -> None:
+    notes = [decode_image(damaged_jpeg(seed), "a.jpg").notes for seed in range(0, 600, 20)]
+    assert sum("damaged" in " ".join(note) for note in notes) >= 5
+
+
+@pytest.mark.parametrize("quality", [5, 50, 95, 100])
+@pytest.mark.parametrize("size", [(1, 1), (17, 9), (240, 160)])
+@pytest.mark.parametrize("options", [{}, {"subsampling": 0}, {"optimize": True}, {"progressive": True}])
+def test_a_whole_jpeg_is_never_called_damaged(quality: int, size: tuple[int, int], options: dict[str, object]) -> None:
+    data = encoded(photo(*size), "JPEG", quality=quality, **options)
+    found = decode_image(data, "a.jpg")
+    assert found.notes == ()
+    np.testing.assert_array_equal(found.pixels, chw(Image.open(io.BytesIO(data))))

@@ -238,3 +238,12 @@ def test_a_run_counts_parameters_as_the_layer_table_does(quick_run: Quick) -> No
     statistics = sum(b.numel() for name, b in network.named_buffers() if "running" in name)
     assert counts[1] == sum(p.numel() for p in network.parameters() if p.requires_grad)
     assert counts[0] == sum(p.numel() for p in network.parameters()) + statistics
+
+
+def test_a_loss_that_ends_above_guessing_is_warned_of(quick_run: Quick) -> None:
+    lost = quick_run("lost", optimizer="sgd", lr=1e3, epochs=2)
+    warned = [event for event in lost.log if event["event"] == "no_better_than_guessing"]
+    assert len(warned) == 1
+    assert "lower --lr" in warned[0]["message"]
+    learned = quick_run("learned", epochs=4)
+    assert "no_better_than_guessing" not in [event["event"] for event in learned.log]

@@ -10,6 +10,7 @@ import cyclopts
 
 import opsin
 from opsin import interrupts
+from opsin.cli.output import print_note
 from opsin.errors import OpsinError
 from opsin.openmp import set_waiting
 
@@ -59,13 +60,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             result = app(asked, exit_on_error=False, print_error=False, result_action="return_value")
     except cyclopts.CycloptsError as error:
         verb = f"{asked[0]} " if asked and asked[0] in VERBS else ""
-        print(f"opsin: {error}\n  do:       `opsin {verb}--help` shows what there is", file=sys.stderr)
+        print_note(f"opsin: {error}\n  do:       `opsin {verb}--help` shows what there is")
         return 2
     except OpsinError as error:
-        print(f"opsin: {error}", file=sys.stderr)
+        print_note(f"opsin: {error}")
         return error.exit_code
     except KeyboardInterrupt as interrupt:
-        print(f"opsin: interrupted by {str(interrupt) or 'Ctrl-C'}", file=sys.stderr)
+        print_note(f"opsin: interrupted by {str(interrupt) or 'Ctrl-C'}")
         return 130
     except BrokenPipeError:
         # the reader of our output went away; nothing is left to tell it

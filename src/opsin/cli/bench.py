@@ -10,7 +10,7 @@ import cyclopts
 from cyclopts import Parameter
 
 from opsin.cli.options import WHOLE, JsonFlag, QuietFlag, SeedOption
-from opsin.cli.output import print_json, stdout_console
+from opsin.cli.output import print_json, print_line, stdout_console
 from opsin.config import require
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def conv(
         print_json(asdict(bench) | {"file": str(out)})
     elif not quiet:
         show(bench)
-        print(out)
+        print_line(out)
     return 0
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from opsin.cli.options import WHOLE, JsonFlag, OutOption, QuietFlag, SeedOption
-from opsin.cli.output import print_json
+from opsin.cli.output import print_json, print_line
 from opsin.errors import ConfigError
 
 
@@ -55,7 +55,7 @@ def convert(
     if json_:
         print_json(found)
     elif not quiet:
-        print(f"{found['run']}: largest difference at the training size {converted.max_difference:.3g}")
+        print_line(f"{found['run']}: largest difference at the training size {converted.max_difference:.3g}")
         if image is not None:
-            print(figure)
+            print_line(figure)
     return 0

@@ -23,7 +23,7 @@ from opsin.cli.options import (
     TaskOption,
     given,
 )
-from opsin.cli.output import print_json, stdout_console
+from opsin.cli.output import print_json, print_line, stdout_console
 from opsin.errors import CheckFailedError, ConfigError, DataError, nearest
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ def _refuse_errors(found: Audit) -> None:
         raise CheckFailedError(
             "training would refuse this data set",
             got="; ".join(finding.message for finding in errors),
-            do="mend what is marked `error`, or let it pass: --skip-unreadable N for files of train, --allow-leaks",
+            do="mend what is marked `error`, or let it pass: --skip-unreadable N for files, --allow-leaks",
         )
 
 
@@ -213,7 +213,7 @@ def fetch(
         about = {"name": name, "task": entry.task, "classes": list(entry.classes), "splits": entry.splits}
         print_json(about | {"folder": str(folder) if folder else None})
     else:
-        print(folder or f"{name} needs no files")
+        print_line(folder or f"{name} needs no files")
     return 0
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from opsin.cli.options import JsonFlag, OutOption, QuietFlag
-from opsin.cli.output import print_json
+from opsin.cli.output import print_json, print_line
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "digits": {"epochs": 20},
@@ -56,6 +56,6 @@ def demo(
         task = get_task(run.data["task"])
         score = run.scores["test"][task.main_score]
         share = f"{score.value:.2%} (95 % interval {score.low:.2%} to {score.high:.2%})"
-        print(f"{run.path}: {task.score_kinds[task.main_score].title} {share} on test")
-    print(f"report: {page.resolve()}")
+        print_line(f"{run.path}: {task.score_kinds[task.main_score].title} {share} on test")
+    print_line(f"report: {page.resolve()}")
     return 0

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
 from opsin.cli.options import JsonFlag, OutOption, QuietFlag, SeedOption
-from opsin.cli.output import print_json
+from opsin.cli.output import print_json, print_line, print_note
 from opsin.types import plain_score
 
 UNHEARD = 0.0005
@@ -53,10 +52,10 @@ def ensemble(
         print_json(about)
         return 0
     if note := unheard_note(runs, found.weights):
-        print(f"note: {note}", file=sys.stderr)
+        print_note(f"note: {note}")
     for run, weight, accuracy in zip(runs, found.weights, found.members, strict=True):
-        print(f"{run}: weight {weight:.3f}, val accuracy {accuracy:.4f}")
-    print(f"{found.run.path} ({found.kind}): val accuracy {found.accuracy:.4f}, gain over the best {found.gain}")
+        print_line(f"{run}: weight {weight:.3f}, val accuracy {accuracy:.4f}")
+    print_line(f"{found.run.path} ({found.kind}): val accuracy {found.accuracy:.4f}, gain over the best {found.gain}")
     return 0
 
 

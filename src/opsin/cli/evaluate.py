@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from opsin.cli.options import WHOLE, JsonFlag, OutOption, QuietFlag, RootOption, SeedOption, TtaOption, views_of
-from opsin.cli.output import print_json, stdout_console
-from opsin.io.gate import printable
+from opsin.cli.output import print_json, print_line, print_note, stdout_console
 
 NUM_WORST = 5
 
@@ -157,13 +155,13 @@ def _print_classes(found: Evaluation, folder: Path | None) -> None:
     rows = [row for row in found.details.get("per_class") or () if row["support"] and _share(row) is not None]
     worst = sorted(rows, key=lambda row: _share(row) or 0.0)[:NUM_WORST]
     if len(rows) > 1:
-        print("worst classes: " + ", ".join(f"{printable(row['class'])} {_share(row):.3f}" for row in worst))
+        print_line("worst classes: " + ", ".join(f"{row['class']} {_share(row):.3f}" for row in worst))
     if folder is not None:
-        print(f"{folder}: evaluation.json, confusion.csv, wrong.csv, wrong/")
+        print_line(f"{folder}: evaluation.json, confusion.csv, wrong.csv, wrong/")
     elif found.details.get("confusion"):
         misses = [entry for entry in found.wrong if "predicted" in entry]
         told = f"{len(misses):,} of {found.n:,} of the wrong class; " if "label" in (found.wrong or [{}])[0] else ""
-        print(f"{told}confusion matrix, classes and samples: --json, or --folder DIR")
+        print_line(f"{told}confusion matrix, classes and samples: --json, or --folder DIR")
 
 
 def _share(row: Mapping[str, Any]) -> float | None:
@@ -175,7 +173,7 @@ def _share(row: Mapping[str, Any]) -> float | None:
 
 def _print_notes(found: Evaluation) -> None:
     for note in found.notes:
-        print(f"note: {note}", file=sys.stderr)
+        print_note(f"note: {note}")
     if found.split == "test":
         times = "once" if found.test_openings == 1 else f"{found.test_openings} times"
-        print(f"the test split has been opened {times} in this run", file=sys.stderr)
+        print_note(f"the test split has been opened {times} in this run")

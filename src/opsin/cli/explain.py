@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from opsin.cli.options import WHOLE, JsonFlag, OutOption, QuietFlag, RootOption, SeedOption
-from opsin.cli.output import print_json, stdout_console
+from opsin.cli.output import print_json, print_line, stdout_console
 
 
 def explain(
@@ -55,7 +55,7 @@ def explain(
         print_json(found.to_dict())
     elif not quiet:
         show(found.numbers["receptive_fields"])
-        print("\n".join(found.files))
+        print_line("\n".join(found.files))
     return 0
 
 

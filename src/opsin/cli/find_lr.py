@@ -20,7 +20,7 @@ from opsin.cli.options import (
     TaskOption,
     given,
 )
-from opsin.cli.output import print_json
+from opsin.cli.output import print_json, print_line
 
 
 def find_lr(
@@ -44,6 +44,6 @@ def find_lr(
         print_json({"data": data, **asdict(curve)})
         return 0
     for rate, loss in list(zip(curve.rates, curve.losses, strict=True))[:: max(1, len(curve.rates) // 20)]:
-        print(f"{rate:10.2e}  loss {loss:.4f}")
-    print(f"suggestion: --lr {curve.suggestion:g}")
+        print_line(f"{rate:10.2e}  loss {loss:.4f}")
+    print_line(f"suggestion: --lr {curve.suggestion:g}")
     return 0

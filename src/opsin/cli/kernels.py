@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from opsin.cli.options import JsonFlag, QuietFlag, SeedOption
-from opsin.cli.output import print_json
+from opsin.cli.output import print_json, print_line
 
 if TYPE_CHECKING:
     from opsin.explain.kernels import Filtered
@@ -49,8 +49,8 @@ def kernels(
     if json_:
         print_json(found | {"file": str(out)})
     elif not quiet:
-        print("\n".join(lines(result)))
-        print(out)
+        print_line("\n".join(lines(result)))
+        print_line(out)
     return 0
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from opsin.cli.options import FLAT, NONE_GIVEN, WHOLE, DataArgument, JsonFlag, QuietFlag, RootOption, Settings, given
-from opsin.cli.output import print_json
+from opsin.cli.output import print_json, print_line
 
 
 def normalize(
@@ -28,10 +28,12 @@ def normalize(
     if json_:
         print_json({"data": data, **asdict(answer)})
         return 0
-    print("normalization  val accuracy      sd  pixels 0 and 255 become, then mean and sd are taken off")
+    print_line("normalization  val accuracy      sd  pixels 0 and 255 become, then mean and sd are taken off")
     for result in answer.results:
         mean, std = (" ".join(f"{x:.3f}" for x in values) for values in (result.channel_mean, result.channel_std))
         low, high = result.range
-        print(f"{result.normalize:<14} {result.mean:12.4f}  {result.sd:.4f}  {low:g}, {high:g}; mean {mean}; sd {std}")
-    print(answer.verdict)
+        print_line(
+            f"{result.normalize:<14} {result.mean:12.4f}  {result.sd:.4f}  {low:g}, {high:g}; mean {mean}; sd {std}"
+        )
+    print_line(answer.verdict)
     return 0

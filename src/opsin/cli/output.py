@@ -1,11 +1,18 @@
-"""Where results go: tables on stdout, or the one document of `--json`."""
+"""Where results go: tables and lines on stdout, or the one document of `--json`; notes and errors on stderr.
+
+Nothing else in the command line prints: names in data and models come from outside, and what could steer a terminal in
+them is escaped here.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
+
+from opsin.text import printable_lines
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,16 +28,26 @@ def stdout_console(*, highlight: bool = True, soft_wrap: bool = False) -> Consol
         highlight: colour numbers and names.
         soft_wrap: let the terminal break long lines.
     """
-    from rich.console import Console  # here, because `--help` should not wait for it
+    from opsin.console import SafeConsole  # here, because `--help` should not wait for it
 
-    console = Console(highlight=highlight, soft_wrap=soft_wrap)
+    console = SafeConsole(highlight=highlight, soft_wrap=soft_wrap)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = PIPED_COLUMNS
     return console
 
 
+def print_line(text: object) -> None:
+    """Print a line of a command's result on stdout."""
+    print(printable_lines(str(text)))
+
+
+def print_note(text: object) -> None:
+    """Print a line beside the result, on stderr."""
+    print(printable_lines(str(text)), file=sys.stderr, flush=True)
+
+
 def print_json(document: Mapping[str, Any]) -> None:
     """Print one JSON document on stdout; what is undefined (NaN) is null there, which every reader of JSON knows."""
-    from opsin.io.files import without_nan
+    from opsin.io.files import as_json
 
-    print(json.dumps(without_nan(dict(document)), indent=2, allow_nan=False))
+    print(json.dumps(as_json(dict(document)), indent=2, allow_nan=False))

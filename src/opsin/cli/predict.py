@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from opsin.cli.options import WHOLE, JsonFlag, OutOption, QuietFlag, SeedOption, TtaOption, views_of
-from opsin.cli.output import print_json
+from opsin.cli.output import print_json, print_line, print_note
 
 if TYPE_CHECKING:
     from opsin.models.views import ViewName
     from opsin.progress import Reporter
-    from opsin.types import Prediction
+    from opsin.types import Prediction, Skipped
 
 
 def predict(
@@ -47,11 +47,16 @@ def predict(
     weights_range: Annotated[
         str | None, Parameter(help="What these weights expect, if they do not say: unit, signed, imagenet, caffe …")
     ] = None,
+    strict: Annotated[
+        bool, Parameter(negative="", help="Give no prediction at all if a file cannot be read (exit status 2).")
+    ] = False,
     json_: JsonFlag = False,
     quiet: QuietFlag = False,
     seed: SeedOption = 0,
 ) -> int:
     """Predict images: files, or folders of them.
+
+    Exit status 3: files that cannot be read were left out; they are named, under `skipped` in JSON.
 
     Parameters
     ----------
@@ -66,22 +71,48 @@ def predict(
     if not images:
         raise RefusedError("no image to predict", do="name files or folders after the run")
     report, views = Reporter(quiet=quiet), views_of(tta)
+    skipped: list[Skipped] | None = None if strict else []
     if weights is not None or _is_published(run, out):
         _refuse_for_published(masks=masks, boxes=boxes, tile=tile, overlap=overlap)
-        found, line = _by_published(run, images, weights, weights_range, views=views, report=report), _top_line
+        found, line = (
+            _by_published(run, images, weights, weights_range, views=views, skipped=skipped, report=report),
+            _top_line,
+        )
     else:
         if weights_range is not None:
             raise RefusedError("a run knows what its network expects", got=weights_range, do="leave it out")
         _refuse_combinations(masks=masks, boxes=boxes, tile=tile, overlap=overlap, tta=tta)
         model = _model_folder(run, out)
-        found = _by_run(model, images, masks=masks, boxes=boxes, tile=tile, overlap=overlap, views=views, report=report)
+        found = _by_run(
+            model,
+            images,
+            masks=masks,
+            boxes=boxes,
+            tile=tile,
+            overlap=overlap,
+            views=views,
+            skipped=skipped,
+            report=report,
+        )
         line = _line
     if json_:
-        print_json({"predictions": [asdict(prediction) for prediction in found]})
-        return 0
-    for prediction in found:
-        print(line(prediction))
-    return 0
+        lost = [asdict(file) for file in skipped or ()]
+        print_json({"predictions": [asdict(prediction) for prediction in found], "skipped": lost})
+    else:
+        for prediction in found:
+            print_line(line(prediction))
+    return _tell_skipped(skipped or ())
+
+
+def _tell_skipped(skipped: Sequence[Skipped]) -> int:
+    """Name the files that were left out, on stderr; returns the exit status."""
+    from opsin.io.gate import printable
+
+    for file in skipped:
+        print_note(f"left out: {printable(file.file)}: {file.reason}")
+    if skipped:
+        print_note(f"files that were left out: {len(skipped):,}")
+    return 3 if skipped else 0
 
 
 def _refuse_combinations(
@@ -124,6 +155,7 @@ def _by_run(
     tile: int | None,
     overlap: int | None,
     views: Sequence[ViewName],
+    skipped: list[Skipped] | None,
     report: Reporter,
 ) -> list[Prediction]:
     """What the network of a model folder says of the images."""
@@ -132,10 +164,10 @@ def _by_run(
     from opsin.predict_tiles import predict_tiled
 
     if tile is not None and masks is not None:
-        return predict_tiled(model, images, masks=masks, tile=tile, overlap=overlap, report=report)
+        return predict_tiled(model, images, masks=masks, tile=tile, overlap=overlap, skipped=skipped, report=report)
     if boxes is not None:
-        return predict_pictured(model, images, boxes=boxes, views=views, report=report)
-    return predict_files(model, images, masks=masks, views=views, report=report)
+        return predict_pictured(model, images, boxes=boxes, views=views, skipped=skipped, report=report)
+    return predict_files(model, images, masks=masks, views=views, skipped=skipped, report=report)
 
 
 def _is_published(name: str, out: str) -> bool:
@@ -165,6 +197,7 @@ def _by_published(
     weights_range: str | None,
     *,
     views: Sequence[ViewName],
+    skipped: list[Skipped] | None,
     report: Reporter,
 ) -> list[Prediction]:
     """What a published network says of the images."""
@@ -174,7 +207,7 @@ def _by_published(
     artifact, notes = published_artifact(name, weights=weights, weights_range=weights_range)
     for note in notes:
         report.message(f"weights: {note}")
-    return Predictor(artifact, views=views).files(image_files(images), report=report)
+    return Predictor(artifact, views=views).files(image_files(images, skipped), skipped=skipped, report=report)
 
 
 def _line(prediction: Prediction) -> str:

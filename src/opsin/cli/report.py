@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from opsin.cli.options import JsonFlag, QuietFlag, SeedOption
-from opsin.cli.output import print_json
+from opsin.cli.output import print_json, print_line
 
 
 def report(
@@ -34,5 +34,5 @@ def report(
     if json_:
         print_json({"run": str(opened.path), "file": str(file)})
     elif not quiet:
-        print(file)
+        print_line(file)
     return 0

@@ -21,7 +21,7 @@ from opsin.cli.options import (
     TaskOption,
     given,
 )
-from opsin.cli.output import print_json
+from opsin.cli.output import print_json, print_line
 
 RESUME_HELP = (
     "Go on with the run --name from its last checkpoint: bit for bit as unbroken, with the same number of threads, "
@@ -63,7 +63,7 @@ def train(
     if json_:
         print_json(result(run))
     elif not quiet:
-        print(run.path / "report.html")
+        print_line(run.path / "report.html")
     return 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import reprlib
 import types
 import typing
 from collections.abc import Mapping
@@ -58,9 +59,10 @@ def _checked(hint: Any, value: Any, where: str) -> Any:
         return _checked(next(a for a in arguments if a is not type(None)), value, where)
     if origin is Literal:
         if value not in arguments:
-            close = nearest(str(value), [str(a) for a in arguments])
+            close = nearest(value, [str(a) for a in arguments]) if isinstance(value, str) else None
             do = f"did you mean `{close}`?" if close else None
-            raise ConfigError("setting has no such choice", where=where, got=value, expected=arguments, do=do)
+            got = value if isinstance(value, str) else reprlib.repr(value)
+            raise ConfigError("setting has no such choice", where=where, got=got, expected=arguments, do=do)
         return value
     if origin is tuple and isinstance(value, list | tuple):
         return tuple(_checked(arguments[0], item, where) for item in value)
@@ -73,7 +75,7 @@ def _checked(hint: Any, value: Any, where: str) -> Any:
     if isinstance(hint, type) and isinstance(value, hint) and (hint is bool) == isinstance(value, bool):
         return value
     expected = getattr(hint, "__name__", hint)
-    raise ConfigError("setting has the wrong type", where=where, got=repr(value), expected=expected)
+    raise ConfigError("setting has the wrong type", where=where, got=reprlib.repr(value), expected=expected)
 
 
 def field_names(kind: type[Any]) -> list[str]:

@@ -42,7 +42,7 @@ class DataConfig:
     allow_leaks
         Go on although images are shared between splits.
     skip_unreadable
-        Go on when at most this many training samples are unreadable; each is named.
+        Go on when at most this many samples of each split are unreadable; each is named and counted.
     box_units
         Unit of the boxes of arrays and tables: pixels, normalized (shares of the sides), or auto: detected and said.
     box_frame

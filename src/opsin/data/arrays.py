@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from opsin.data.folders import SPLIT_NAMES
 from opsin.data.found import Found
-from opsin.data.labels import whole_labels
+from opsin.data.labels import NUM_NAMED, whole_labels
 from opsin.data.samples import ArraySource, Bytes, Ints, numbered_ids
 from opsin.errors import DataError
 from opsin.types import SPLITS, VOID, SplitName, TaskName
@@ -34,6 +34,8 @@ KINDS = {
 }
 CLASS_KEYS = ("classes", "class_names")
 CHANNELS = (1, 3)
+MAX_UNNAMED_CLASSES = 65_536
+"""Classes that are counted from the highest label, unless there are more samples than that."""
 Arrays = dict[str, NDArray[Any]]
 
 
@@ -138,6 +140,23 @@ def _channels_first(images: NDArray[Any], layout: str) -> NDArray[Any]:
     return images.transpose(0, 3, 1, 2) if layout == "[N, H, W, C]" else images
 
 
+def _check_finite(part: Arrays, where: str) -> None:
+    """Refuse images with NaN or infinity in them; the samples are named."""
+    images, ids = part["images"], part.get("ids")
+    if images.dtype.kind != "f" or images.size == 0 or np.isfinite([images.min(), images.max()]).all():
+        return
+    wrong = [i for i in range(len(images)) if not np.isfinite(images[i]).all()]
+    if wrong:
+        named = ids is not None and len(ids) == len(images)
+        shown = ", ".join(f"{i} ({ids[i]})" if named and ids is not None else str(i) for i in wrong[:NUM_NAMED])
+        raise DataError(
+            f"{len(wrong):,} of {len(images):,} images hold NaN or infinity",
+            where=f"{where}, samples {shown}" + (", …" if len(wrong) > NUM_NAMED else ""),
+            expected="whole numbers 0 to 255, or fractions 0 to 1",
+            do="mend or remove these samples: keep = np.isfinite(images).all(axis=(1, 2, 3))",
+        )
+
+
 def _bytes(images: NDArray[Any], where: str, notes: list[str]) -> Bytes:
     """Pixel values as uint8: whole numbers 0 to 255 as they are, fractions 0 to 1 times 255."""
     if images.dtype == np.uint8:
@@ -181,12 +200,28 @@ def _numbered_labels(
     else:
         numbered = {split: whole_labels(values, where=where) for split, values in labels.items()}
         highest = max((int(values.max()) for values in numbered.values() if len(values)), default=-1)
+        if not names:
+            _check_highest(highest, sum(map(len, numbered.values())), where)
         names = names or tuple(str(k) for k in range(highest + 1))
     return names, {split: part | {"labels": numbered[split]} if labels else dict(part) for split, part in parts.items()}
 
 
+def _check_highest(highest: int, num_samples: int, where: str) -> None:
+    """Refuse a label that would make classes by the million: a measurement, an identity, a damaged value."""
+    allowed = max(num_samples, MAX_UNNAMED_CLASSES)
+    if highest >= allowed:
+        raise DataError(
+            "a label is too high for a class number",
+            where=where,
+            got=f"{highest} in {num_samples:,} samples",
+            expected=f"class numbers from 0 without gaps, below {allowed:,}",
+            do="number the classes anew: labels = np.unique(labels, return_inverse=True)[1]; or correct this label",
+        )
+
+
 def _source(part: Arrays, split: str | None, layout: str, where: str, notes: list[str]) -> ArraySource:
     where = f"{where}, {split}" if split else where
+    _check_finite(part, where)
     images = _bytes(_channels_first(part["images"], layout), where, notes)
     for kind, array in part.items():
         if len(array) != len(images):

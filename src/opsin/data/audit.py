@@ -268,7 +268,7 @@ def _readability(dataset: Dataset, name: SplitName, scan: Scan) -> list[Finding]
     if not scan.failures:
         return []
     ids = dataset.splits[name].ids
-    allowed = dataset.config.skip_unreadable if dataset.config is not None and name == "train" else 0
+    allowed = dataset.config.skip_unreadable if dataset.config is not None else 0
     return [
         Finding(
             kind="unreadable",

@@ -12,6 +12,7 @@ from opsin.data.found import Found
 from opsin.data.samples import FileSource, Source
 from opsin.errors import DataError, nearest
 from opsin.io.files import natural_key, walk_files
+from opsin.io.foreign import CONVERT_ALL, FOREIGN_SUFFIXES
 from opsin.io.images import IMAGE_SUFFIXES
 from opsin.io.tables import read_table
 from opsin.types import SPLITS, SplitName
@@ -164,6 +165,10 @@ def _left_out_notes(files: Sequence[Path], images: Sequence[Path], root: Path, d
     if suffixes:
         kinds = ", ".join(f"{count} {suffix}" for suffix, count in suffixes.most_common(5))
         notes.append(f"{sum(suffixes.values())} files that are no images of a known format were left out: {kinds}")
+    foreign = sum(count for suffix, count in suffixes.items() if suffix in FOREIGN_SUFFIXES)
+    if foreign:
+        kinds = ", ".join(suffix for suffix in suffixes if suffix in FOREIGN_SUFFIXES)
+        notes.append(f"{foreign} of them are pictures in formats that are not read ({kinds}): {CONVERT_ALL}")
     if loose:
         notes.append(f"{loose} images outside of any class folder were left out")
     return notes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from opsin.data.samples import Ints, Source
 from opsin.errors import DataError
+from opsin.text import is_text, printable
 from opsin.types import SplitName
 
 NUM_NAMED = 10
@@ -45,6 +47,31 @@ def whole_labels(values: NDArray[Any], *, where: str) -> Ints:
             expected="whole numbers from 0",
         )
     return values.astype(np.int64)
+
+
+def check_class_names(classes: Sequence[str], *, where: object) -> None:
+    """Refuse class names that cannot be stored: a run would fail when it writes them, after its training.
+
+    Raises:
+        DataError: a name that is not Unicode, or is given twice.
+    """
+    wrong = [name for name in classes if not is_text(name)]
+    if wrong:
+        raise DataError(
+            "class names that are not UTF-8",
+            where=printable(where),
+            got=", ".join(printable(name) for name in wrong[:NUM_NAMED]),
+            expected="names in UTF-8, since they are stored with the network and shown with its answers",
+            do="rename the class folders: `convmv -f latin1 -t utf8 -r FOLDER` shows what it would do",
+        )
+    twice = [name for name, count in Counter(classes).items() if count > 1]
+    if twice:
+        raise DataError(
+            "class names that are given twice",
+            where=printable(where),
+            got=", ".join(printable(name) for name in twice[:NUM_NAMED]),
+            expected="a name for each class",
+        )
 
 
 def check_labels(splits: Mapping[SplitName, Source], classes: Sequence[str], *, where: object) -> None:

@@ -14,10 +14,11 @@ from opsin.config import DataConfig
 from opsin.data.catalogue import ENTRIES, Entry
 from opsin.data.copies import first_copies
 from opsin.data.found import Found
-from opsin.data.labels import check_labels
+from opsin.data.labels import check_class_names, check_labels
 from opsin.data.samples import Dataset, Ints, Source
 from opsin.data.splits import divide, first_samples, hold_out, parse_subset
 from opsin.errors import ConfigError, DataError, nearest
+from opsin.text import path_of
 from opsin.types import SPLITS, SplitName
 
 ROOT_VARIABLE = "OPSIN_DATA"
@@ -59,8 +60,9 @@ def load(
         raise ConfigError(f"`{found.name}` is for another task", got=task, expected=found.task)
     if config.classes != "all" and found.task != "segment":
         raise ConfigError("setting `classes` is for data sets with masks", got=config.classes, expected="all")
-    splits, notes = _splits(found, config, drawn=drawn)
     where = found.root or found.name
+    check_class_names(found.classes, where=where)
+    splits, notes = _splits(found, config, drawn=drawn)
     check_labels(splits, found.classes, where=where)
     return Dataset(
         name=found.name,
@@ -144,8 +146,10 @@ def _from_arrays(
 
 
 def _find_custom(path: Path, config: DataConfig, task: str | None) -> Found:
-    """A user's own data at `path`."""
+    """A user's own data at `path`, which a run may have stored as text."""
     if not path.exists():
+        if path_of(str(path)).exists():
+            return _find_custom(path_of(str(path)), config, task)
         raise _nothing_at(path)
     if (annotated := _annotated(path, config, task)) is not None:
         return annotated

@@ -80,7 +80,7 @@ def pack(
         size: the frame into which images are fitted; None keeps a size that all images share.
         cache: folder for packed files (see `default_cache`); None packs into memory.
         progress: called now and then with (samples done, samples in all).
-        skip_unreadable: go on when at most this many samples of `train` cannot be read; each is named in `skipped`.
+        skip_unreadable: go on when at most this many samples of each split cannot be read; they are named in `skipped`.
         splits: which splits; None is all.
 
     Raises:
@@ -94,7 +94,7 @@ def pack(
         advance = _offset(progress, done, total)
         policy = size or _own_size(source, f"{dataset.name}/{name}")
         rows = _rows(source, policy, cache, advance, about=f"{dataset.name}, {name}")
-        packed[name] = _samples(source, policy, rows, name, skip_unreadable if name == "train" else 0)
+        packed[name] = _samples(source, policy, rows, name, skip_unreadable)
         advance(len(source))
         done += len(source)
     return packed
@@ -314,9 +314,7 @@ def _unreadable(source: Source, failures: list[tuple[int, str]], split: str, all
         f"{len(failures)} of {len(source)} images of split `{split}` cannot be read",
         where="\n    " + "\n    ".join(lines),
         expected=f"at most {allowed} unreadable",
-        do=f"remove or repair them, or go on without them: --skip-unreadable {len(failures)}"
-        if split == "train"
-        else "remove or repair them: scores over fewer samples than the split has would not be comparable",
+        do=f"remove or repair them, or go on without them: --skip-unreadable {len(failures)}",
     )
 
 

@@ -21,6 +21,7 @@ from opsin.config import DataConfig
 from opsin.errors import ImageError
 from opsin.io.files import sha256_file
 from opsin.io.images import DecodedImage, read_image, read_size
+from opsin.text import is_text, text_of
 from opsin.types import SplitName, TaskName
 
 Ints = NDArray[np.int64]
@@ -122,12 +123,21 @@ class Source(Protocol):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Annotated:
-    """What both kinds of source know of their samples besides pixels."""
+    """What both kinds of source know of their samples besides pixels.
+
+    Ids and groups are text: file names that are not UTF-8 are written as `text_of` does.
+    """
 
     ids: Sequence[str]
     labels: Ints | None = None
     boxes: Boxes | None = None
     groups: Sequence[str] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("ids", "groups"):
+            names = getattr(self, name)
+            if names is not None and not all(map(is_text, names)):
+                object.__setattr__(self, name, [text_of(value) for value in names])
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -24,6 +24,7 @@ PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 PNG_PIXEL_CHUNKS = (b"IHDR", b"PLTE", b"IDAT", b"tRNS", b"IEND")
 PNG_TEXT_CHUNKS = (b"tEXt", b"zTXt", b"iTXt")
 JPEG_SIZE_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+JPEG_SEQUENTIAL = (0xC0, 0xC1)
 JPEG_METADATA_MARKERS = (frozenset(range(0xE1, 0xF0)) - {0xEE}) | {0xFE}
 """APP1 to APP15 and comments, but APP14: Adobe's colour transform is part of the pixels."""
 JPEG_NEXT_MARKER = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")
@@ -44,6 +45,7 @@ class Container:
         text_bytes: length of all text after unpacking, counted up to the limit.
         bits: of one sample of one channel.
         scans: passes over the pixels (progressive JPEG has several).
+        one_chain: JPEG pixel data that are one chain of codes, of which damage may show at the end (`jpeg`).
     """
 
     format: FormatName
@@ -55,6 +57,7 @@ class Container:
     text_bytes: int = 0
     bits: int = 8
     scans: int = 1
+    one_chain: bool = False
 
 
 def open_container(data: bytes, max_text_bytes: int) -> Container:
@@ -124,7 +127,7 @@ def _unpacked_length(kind: bytes, body: bytes, limit: int) -> int:
 
 
 def _read_jpeg(data: bytes, _: int) -> Container:
-    kept, size, exif, scans = [b"\xff\xd8"], None, None, 0
+    kept, size, exif, scans, one_chain = [b"\xff\xd8"], None, None, 0, False
     position = 2
     while True:
         _whole(position + 2 <= len(data) and data[position] == 0xFF, "the file is cut off or damaged")
@@ -141,7 +144,9 @@ def _read_jpeg(data: bytes, _: int) -> Container:
             exif = data[position + 10 : end]
         if marker in JPEG_SIZE_MARKERS:
             _whole(size is None, "two frame headers")
-            size = struct.unpack_from(">BHH", data, position + 4)
+            size, one_chain = struct.unpack_from(">BHH", data, position + 4), marker in JPEG_SEQUENTIAL
+        if marker == 0xDD:
+            one_chain = False
         if marker == 0xDA:
             scans += 1
             found = JPEG_NEXT_MARKER.search(data, end)
@@ -154,7 +159,16 @@ def _read_jpeg(data: bytes, _: int) -> Container:
         raise ValueError("no pixels")
     bits, height, width = size
     kept.append(b"\xff\xd9")
-    return Container(format="JPEG", data=b"".join(kept), width=width, height=height, bits=bits, exif=exif, scans=scans)
+    return Container(
+        format="JPEG",
+        data=b"".join(kept),
+        width=width,
+        height=height,
+        bits=bits,
+        exif=exif,
+        scans=scans,
+        one_chain=one_chain and scans == 1,
+    )
 
 
 def _read_gif(data: bytes, _: int) -> Container:

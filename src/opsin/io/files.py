@@ -23,6 +23,7 @@ from typing import Any, BinaryIO, cast
 from opsin.errors import AnnotationError, InputError, NameTakenError, WriteError
 from opsin.io.gate import MEBIBYTE, open_regular, printable, read_bytes, refusing
 from opsin.io.temporary import temporary_beside
+from opsin.text import text_of
 
 PathLike = str | os.PathLike[str]
 
@@ -245,27 +246,30 @@ def _delete(path: Path) -> None:
 
 
 def write_json(path: PathLike, value: Any) -> None:
-    """Write a JSON file atomically: UTF-8, indented by 2, a newline at the end. NaN (undefined) becomes null.
+    """Write a JSON file atomically: UTF-8, indented by 2, a newline at the end. NaN (undefined) becomes null,
+    and a name that is no Unicode is escaped.
 
     Raises:
         WriteError: the value holds what JSON has no word for (infinity, sets, arrays), or the disk is full or faulty.
     """
     try:
-        text = json.dumps(without_nan(value), indent=2, ensure_ascii=False, allow_nan=False)
+        text = json.dumps(as_json(value), indent=2, ensure_ascii=False, allow_nan=False)
         data = text.encode("utf-8") + b"\n"
     except (TypeError, ValueError) as error:
         raise WriteError("not a JSON value", where=printable(path), got=error) from error
     write_atomically(path, data)
 
 
-def without_nan(value: Any) -> Any:
-    """A JSON value in which NaN is null, at any depth."""
+def as_json(value: Any) -> Any:
+    """A value as every reader of JSON knows it: NaN is null, and names are text (`text_of`), at any depth."""
     if isinstance(value, float):
         return None if math.isnan(value) else value
+    if isinstance(value, str):
+        return text_of(value)
     if isinstance(value, dict):
-        return {key: without_nan(item) for key, item in value.items()}
+        return {as_json(key): as_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [without_nan(item) for item in value]
+        return [as_json(item) for item in value]
     return value
 
 

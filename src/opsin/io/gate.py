@@ -13,17 +13,9 @@ from contextlib import contextmanager
 from typing import BinaryIO
 
 from opsin.errors import InputError, OpsinError
+from opsin.text import printable as printable
 
 MEBIBYTE = 2**20
-
-
-def printable(name: object) -> str:
-    r"""A file name that is safe to print: control characters and undecodable bytes are written as escapes.
-
-    >>> printable("a\nb.png")
-    'a\\nb.png'
-    """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(name))
 
 
 @contextmanager
@@ -65,13 +57,16 @@ def read_bytes(path: str | os.PathLike[str], kind: type[InputError], max_bytes: 
     """The whole file, if it is not empty and at most `max_bytes` long.
 
     Raises:
-        InputError: as `kind`, if the file is missing, special, empty or too long.
+        InputError: as `kind`, if the file is missing, special, empty or too long, or changes while it is read.
     """
     with open_regular(path, kind) as (file, size):
         check_size(size, max_bytes, path, kind)
         with refusing(kind, path):
-            data = file.read(max_bytes + 1)
-    check_size(len(data), max_bytes, path, kind)
+            # one byte more, to see a file grow; not `max_bytes`: that much memory would be asked for
+            data = file.read(size + 1)
+    if len(data) != size:
+        got, expected = f"{len(data)} bytes or more", f"{size} bytes"
+        raise kind("the file changed while it was read", where=printable(path), got=got, expected=expected)
     return data
 
 

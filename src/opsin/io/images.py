@@ -12,6 +12,10 @@ What is done to an image that is not 8-bit RGB, each time with a note but for pl
 | EXIF orientation 2 to 8 | turned upright; a broken or unknown orientation is ignored |
 | several frames | the first |
 
+What damage inside of the pixel data shows: PNG has checksums, and is refused. Of a JPEG whose codes do not end where
+its data end, a note says that it is damaged (`jpeg`, with what is not found). GIF, WEBP, BMP and PPM have no checksum,
+and any byte is a pixel or a code: zeroed bytes in the middle of them cannot be told from a picture.
+
 A limit that Python cannot keep: a decoder that hangs or crashes inside its C library takes the process with it. What is
 done against it: only six formats, whole files, no metadata, and a bound on pixels and on passes over them.
 """
@@ -29,7 +33,10 @@ from PIL import WebPImagePlugin as WebPPlugin
 from opsin.errors import ImageError
 from opsin.io.containers import Container, FormatName, exif_orientation, open_container
 from opsin.io.files import PathLike
+from opsin.io.foreign import foreign_format
 from opsin.io.gate import MEBIBYTE, check_size, printable, read_bytes, refusing
+from opsin.io.jpeg import Pieces
+from opsin.io.memory import available_memory
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".pbm", ".pnm"})
 """Suffixes by which folders are searched. Decoding never looks at them."""
@@ -37,7 +44,12 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".
 MAX_FRAMES = 10_000
 MAX_SCANS = 100
 MAX_SCANNED_SHARE = 20
-"""Progressive JPEG: passes * pixels stay under this many times `max_pixels`, which bounds the time."""
+"""Progressive JPEG: more passes than this only for images of less than `free_pixels`, which bounds the time."""
+DECODING_BYTES = 12
+"""Memory that decoding takes for each pixel: the decoder's copy, a turned or converted one, and the result."""
+SHARE_OF_MEMORY = 0.5
+"""Of the free memory, for one image: others may be decoded at the same time."""
+STRIP_PIXELS = 1 << 20
 
 OPENERS: dict[FormatName, Callable[[io.BytesIO], ImageFile.ImageFile]] = {
     "JPEG": JpegImagePlugin.JpegImageFile,
@@ -66,13 +78,18 @@ class Limits:
     """What is refused before any decoder runs.
 
     Attributes:
-        max_pixels: width times height.
+        max_pixels: width times height, whatever the memory.
+        free_pixels: up to this number neither memory nor the length of the file is looked at; a photo with more must
+            fit into half of the memory that is free.
+        max_pixels_per_byte: of files with more than `free_pixels`; photos have up to 20, flat drawings some hundred.
         max_bytes: length of the file.
         max_text_bytes: all text chunks of a PNG together, unpacked.
     """
 
-    max_pixels: int = 25_000_000
-    max_bytes: int = 64 * MEBIBYTE
+    max_pixels: int = 500_000_000
+    free_pixels: int = 25_000_000
+    max_pixels_per_byte: int = 300
+    max_bytes: int = 256 * MEBIBYTE
     max_text_bytes: int = 4 * MEBIBYTE
 
 
@@ -128,7 +145,7 @@ def decode_image(data: bytes, name: str, limits: Limits = LIMITS) -> DecodedImag
         image, orientation = _turn_upright(image, container, notes)
         rgb = _to_rgb(image, container, notes)
         del image
-        pixels = np.ascontiguousarray(np.asarray(rgb).transpose(2, 0, 1))
+        pixels = _channels_first(rgb)
     return DecodedImage(pixels=pixels, notes=tuple(notes), orientation=orientation)
 
 
@@ -169,20 +186,30 @@ def read_mask(path: PathLike, limits: Limits = LIMITS) -> DecodedMask:
 def _checked_container(data: bytes, name: str, limits: Limits) -> Container:
     """The structure of the file, within the limits; no decoder has run yet."""
     check_size(len(data), limits.max_bytes, name, ImageError)
+    if (foreign := foreign_format(data)) is not None:
+        kind, do = foreign
+        expected = "JPEG, PNG, WEBP, BMP, GIF, PPM or PGM"
+        raise ImageError(f"{kind}: Opsin does not read these", where=printable(name), expected=expected, do=do)
     with refusing(ImageError, name, "not a whole image file of an allowed format"):
         container = open_container(data, limits.max_text_bytes)
     pixels = container.width * container.height
     checks = (
         ("an image without pixels", pixels, pixels > 0, "at least 1 x 1"),
-        ("too many pixels", pixels, pixels <= limits.max_pixels, f"at most {limits.max_pixels}"),
+        ("too many pixels", pixels, pixels <= limits.max_pixels, f"at most {limits.max_pixels:,}"),
+        (
+            "too many pixels for so short a file",
+            f"{pixels:,} pixels in {len(data):,} bytes",
+            pixels <= max(limits.free_pixels, limits.max_pixels_per_byte * len(data)),
+            f"at most {limits.max_pixels_per_byte} a byte",
+        ),
         ("too many frames", container.frames, container.frames <= MAX_FRAMES, f"at most {MAX_FRAMES}"),
         ("too much text", "more", container.text_bytes <= limits.max_text_bytes, f"{limits.max_text_bytes} bytes"),
         ("too many passes", container.scans, container.scans <= MAX_SCANS, f"at most {MAX_SCANS}"),
         (
             "too many passes for its size",
             container.scans,
-            container.scans * pixels <= MAX_SCANNED_SHARE * limits.max_pixels,
-            f"{MAX_SCANNED_SHARE * limits.max_pixels} pixels in all",
+            container.scans * pixels <= MAX_SCANNED_SHARE * max(pixels, limits.free_pixels),
+            f"at most {MAX_SCANNED_SHARE}",
         ),
     )
     for what, got, holds, expected in checks:
@@ -190,17 +217,39 @@ def _checked_container(data: bytes, name: str, limits: Limits) -> Container:
             raise ImageError(
                 what, where=printable(name), got=got, expected=expected, do="make it smaller, or leave it out"
             )
+    if pixels > limits.free_pixels:
+        _check_memory(pixels, name)
     return container
+
+
+def _check_memory(pixels: int, name: str) -> None:
+    """Refuse a large image that does not fit into the memory that is free now.
+
+    Raises:
+        ImageError: it does not.
+    """
+    free, needed = available_memory(), pixels * DECODING_BYTES
+    if free is not None and needed > SHARE_OF_MEMORY * free:
+        raise ImageError(
+            "too many pixels for the memory that is free",
+            where=printable(name),
+            got=f"{pixels:,} pixels, which take {needed / MEBIBYTE:,.0f} MiB",
+            expected=f"at most half of the {free / MEBIBYTE:,.0f} MiB that are free",
+            do="close other programs, or make the image smaller",
+        )
 
 
 def _load(container: Container) -> tuple[Image.Image, list[str]]:
     """The decoded image as stored, and the notes so far."""
-    image: Image.Image = OPENERS[container.format](io.BytesIO(container.data))
+    file = Pieces(container.data) if container.one_chain else io.BytesIO(container.data)
+    image: Image.Image = OPENERS[container.format](file)
     if image.size != (container.width, container.height):
         raise ValueError(f"two sizes: {image.size} and {(container.width, container.height)}")
     image.load()
-    frames = container.frames
-    return image, [f"first of {frames} frames"] if frames > 1 else []
+    notes = [f"first of {container.frames} frames"] if container.frames > 1 else []
+    if isinstance(file, Pieces) and file.damage is not None:
+        notes.append(file.damage)
+    return image, notes
 
 
 def _turn_upright(image: Image.Image, container: Container, notes: list[str]) -> tuple[Image.Image, int]:
@@ -243,7 +292,19 @@ def _to_rgb(image: Image.Image, container: Container, notes: list[str]) -> Image
         return _on_white(image, notes)
     if image.mode not in ("L", "RGB"):
         notes.append(f"mode {image.mode} converted")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _channels_first(rgb: Image.Image) -> np.ndarray:
+    """The pixels of an RGB image, uint8 [3, H, W], taken out a strip at a time: a whole copy may not fit."""
+    width, height = rgb.size
+    pixels = np.empty((3, height, width), np.uint8)
+    rows = max(1, STRIP_PIXELS // width)
+    for top in range(0, height, rows):
+        bottom = min(top + rows, height)
+        strip = rgb if rows >= height else rgb.crop((0, top, width, bottom))
+        pixels[:, top:bottom] = np.asarray(strip).transpose(2, 0, 1)
+    return pixels
 
 
 def _from_16_bits(values: np.ndarray) -> np.ndarray:

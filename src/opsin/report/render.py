@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from opsin.io.images import encode_jpeg, encode_png
 from opsin.report import formats
+from opsin.text import printable_lines
 
 SHARP_BELOW = 64
 """Thumbnails with a shorter side than this are drawn with hard pixels, and kept without loss."""
@@ -37,12 +38,18 @@ def environment() -> jinja2.Environment:
         loader=jinja2.PackageLoader("opsin.report"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
+        finalize=_shown,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     helpers = (formats.number, formats.percent, formats.duration, formats.size, formats.plain, formats.shorten)
     made.filters.update({helper.__name__: helper for helper in helpers})
     return made
+
+
+def _shown(value: object) -> object:
+    """What a template prints: text that every encoding holds and that turns no writing around; markup as it is."""
+    return printable_lines(value) if type(value) is str else value
 
 
 def render(template: str, values: Mapping[str, Any]) -> Markup:

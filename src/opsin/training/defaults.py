@@ -148,6 +148,9 @@ def read_recipe(name: str) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8") if path.suffix == ".toml" else _shipped(name))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError("a recipe that is not TOML", where=name, got=str(error)) from error
+    except RecursionError as error:
+        expected = "settings: names with numbers, texts or lists of them"
+        raise ConfigError("a recipe that is nested too deep", where=name, expected=expected) from error
 
 
 def recipe_names() -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -68,6 +69,9 @@ def finish(
     if test := entries.get("test") or kept_test:
         entries |= {"test": test | {"opened": run.test_openings}}
     run.write("scores.json", entries)
+    if (warning := no_better_than_guessing(run, trainer)) is not None:
+        run.event("no_better_than_guessing", step=trainer.state.step, message=warning)
+        report.message(f"warning: {warning}")
     run.event("finish", step=trainer.state.step, message=trainer.state.stopped or "finished")
     for split, scores in scored.items():
         name = trainer.task.main_score
@@ -86,6 +90,23 @@ def _with_views(
     samples = splits["val"]
     scores = trainer.task.scores(predictor.samples(samples), Targets.of(samples), trainer.artifact.classes)
     return {"val": replace(scored["val"], tta=AugmentedScores(views=views, scores=scores))}
+
+
+def no_better_than_guessing(run: Run, trainer: Trainer) -> str | None:
+    """A warning if the training loss ended above that of a network that finds all classes equally likely: ln K.
+
+    Losses of overlap are none of likelihood, and are not looked at.
+    """
+    last: Mapping[str, float] = run.epochs[-1]["train"] if run.epochs else {}
+    name = next((key for key in ("class_loss", "cross_entropy", "loss") if last.get(key) is not None), None)
+    likelihood = trainer.task.name != "segment" or trainer.settings.mask_loss == "cross-entropy"
+    chance = math.log(max(len(trainer.artifact.classes), 1))
+    if name is None or (name == "loss" and not likelihood) or chance == 0 or last[name] <= chance:
+        return None
+    return (
+        f"the training loss ended at {last[name]:.3g}, above the {chance:.3g} of guessing (ln of the classes): "
+        f"the network has learned nothing; try a lower --lr (it was {trainer.settings.lr:g}), and look at the labels"
+    )
 
 
 def golden_images(samples: Samples) -> Tensor:
