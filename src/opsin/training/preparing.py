@@ -24,6 +24,7 @@ from opsin.data.load import load, source_name
 from opsin.data.pack import pack, usable_cache
 from opsin.data.samples import Dataset, Samples
 from opsin.errors import ConfigError, DataError
+from opsin.models.freezing import pin_norms
 from opsin.models.heads import HEAD
 from opsin.models.layers import seeded
 from opsin.models.registry import ModelSpec, resolve_options
@@ -32,7 +33,7 @@ from opsin.tasks import get_task
 from opsin.training import machine
 from opsin.training.defaults import data_defaults, defaults_for, read_recipe
 from opsin.training.features import augmented_settings, is_cached
-from opsin.training.finetune import check_settings, check_stages, pin_norms
+from opsin.training.finetune import check_settings, check_stages
 from opsin.training.finetune_defaults import finetune_defaults
 from opsin.training.origin import Origin, find_origin
 from opsin.training.prepared import Prepared, notes_of
