@@ -18,8 +18,8 @@ from opsin.artifact import load
 from opsin.config import FinetuneConfig, TrainConfig, resolve
 from opsin.errors import ConfigError, InterruptedRunError, RunError
 from opsin.io.tensors import read_tensors, write_tensors
-from opsin.models.freezing import pin_norms
 from opsin.models.contracts import INPUT_RANGES
+from opsin.models.freezing import pin_norms
 from opsin.models.registry import ModelSpec, build_network
 from opsin.models.weights import Pretrained
 from opsin.runs import Run

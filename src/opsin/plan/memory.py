@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from opsin.models.network import Network
 from opsin.models.table import LayerTable, layer_table
 from opsin.plan.passes import inference_peak, optimizer_copies, train_twice
-from opsin.plan.request import MASKS, Request, build
+from opsin.plan.request import MASKS, Request, build_meta
 
 BYTES = 4
 """Of one weight, gradient or optimizer state: all are kept in float32."""
@@ -74,8 +73,7 @@ class Memory:
 def table_of(request: Request) -> LayerTable:
     """Layers, parameters and work of the network of a request, without allocating it."""
     spec = request.spec
-    with torch.device("meta"):
-        network = build(request)
+    network = build_meta(request)
     with_head = _Headless(network) if isinstance(network, Network) and not network.heads else network
     return layer_table(with_head, spec.channels, spec.height, spec.width)
 

@@ -13,14 +13,14 @@ from math import prod
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from opsin.batches.batch import Batch
 from opsin.models.network import Network
 from opsin.models.recompute import recomputing
-from opsin.plan.ledger import Ledger, Workspace, to_channels_last
-from opsin.plan.request import Request, autocast, batch_of, build, feature_length, head_outputs, loss_of, run
+from opsin.plan.ledger import Ledger, Workspace, allocate
+from opsin.plan.request import Request, autocast, batch_of, build_meta, feature_length, head_outputs, loss_of, run
 
 SIMULATED_PARTS = 2
 """Parts of a batch that are passed; those that follow find what the second one found."""
@@ -60,8 +60,9 @@ class Trained:
 
 def inference_peak(request: Request) -> int:
     """Peak of a forward pass over one part of the batch, without gradients."""
+    network = build_meta(request)
     with FakeTensorMode(), Ledger(workspace_of) as ledger, torch.no_grad():
-        network = build(request).eval()
+        allocate(network).eval()
         ledger.kind = "activations"
         ledger.forget_peak()
         images = _images(request, request.part, torch.float32).contiguous(memory_format=torch.channels_last)
@@ -73,8 +74,9 @@ def inference_peak(request: Request) -> int:
 
 def train_twice(request: Request) -> Trained:
     """Two training steps from the start of a run."""
+    network = build_meta(request)
     with FakeTensorMode(), Ledger(workspace_of) as ledger:
-        training = _Training(request, ledger)
+        training = _Training(request, ledger, network)
         for _ in range(2):
             training.step()
         at_peak = {kind: size for kind, size in ledger.at_peak.items() if size}
@@ -126,10 +128,9 @@ def _columns_bytes(images: Tensor, weight: Tensor, outputs: Tensor, how: Sequenc
 class _Training:
     """A run without contents. `sizes` and `saved` are those of the first forward pass and the last gradients."""
 
-    def __init__(self, request: Request, ledger: Ledger) -> None:
+    def __init__(self, request: Request, ledger: Ledger, network: nn.Module) -> None:
         self.request, self.ledger = request, ledger
-        self.network = build(request).train()
-        to_channels_last(self.network)
+        self.network = allocate(network).train()
         self.weights = [p for p in self.network.parameters() if p.requires_grad]
         for parameter in self.weights:
             parameter.register_post_accumulate_grad_hook(  # type: ignore[no-untyped-call]
@@ -189,7 +190,8 @@ class _Training:
         self.ledger.kind = "activations"
         again = self.request.checkpoint_activations
         recompute = recomputing(self.network, keep_random_state=False) if again else nullcontext()
-        with self.ledger.watching(self.network), recompute, autocast(self.request.precision):
+        watching = self.ledger.watching(self.network, folds=self.request.pinned)
+        with watching, recompute, autocast(self.request.precision):
             return (head_outputs if self.request.cached else run)(self.network, images)
 
     def _change_weights(self) -> None:

@@ -113,6 +113,12 @@ def build(request: Request) -> nn.Module:
     return network
 
 
+def build_meta(request: Request) -> nn.Module:
+    """The same on the meta device: shapes without memory."""
+    with torch.device("meta"):
+        return build(request)
+
+
 def run(network: nn.Module, images: Tensor) -> Mapping[str, Tensor]:
     """Outputs of `network`, or its features where it has no heads."""
     if isinstance(network, Network) and not network.heads:
