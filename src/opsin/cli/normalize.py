@@ -21,13 +21,17 @@ def normalize(
     quiet: QuietFlag = False,
     settings: Annotated[Settings, FLAT] = NONE_GIVEN,  # type: ignore[valid-type]
 ) -> int:
-    """Train short runs that differ in the normalization alone, and compare them on val."""
+    """Train short runs that differ in the normalization alone, and compare them on val.
+
+    The network is a plain CNN without batch norm, trained for 2 epochs, unless --model and --epochs say otherwise.
+    """
     from opsin.training.normalization import compare_normalizations
 
     answer = compare_normalizations(data, seeds=seeds, root=root, quiet=quiet, **given(settings))
     if json_:
         print_json({"data": data, **asdict(answer)})
         return 0
+    print(answer.network)
     print("normalization  val accuracy      sd  pixels 0 and 255 become, then mean and sd are taken off")
     for result in answer.results:
         mean, std = (" ".join(f"{x:.3f}" for x in values) for values in (result.channel_mean, result.channel_std))

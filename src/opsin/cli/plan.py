@@ -255,7 +255,9 @@ def memory_lines(plan: Plan) -> list[str]:
         *allocator_lines(plan),
     ]
     found += [f"  {part:<12} {bytes_text(value):>10}" for part, value in memory.parts.items()]
-    if sum(memory.parts.values()) > memory.training_bytes:
+    if request.cached and "gradients" not in memory.at_peak:
+        found.append(f"  (the peak is earlier, where features are computed, {request.feature_batch} images at once)")
+    elif sum(memory.parts.values()) > memory.training_bytes:
         found.append("  (not all of them exist at the same time)")
     counted = bytes_text(memory.textbook_bytes)
     return [*found, f"counting activations, inputs and weights alone: {counted}", *process_lines(plan)]
@@ -275,7 +277,10 @@ def process_lines(plan: Plan) -> list[str]:
     least, most = plan.process_forecast
     forecast = bytes_text(least) if least == most else f"{bytes_text(least)} to {bytes_text(most)}"
     line = f"the whole process, Python and torch ({bytes_text(plan.process_bytes)}) included: {forecast} forecast"
-    return [line if plan.measured_bytes is None else f"{line}, {bytes_text(plan.measured_bytes)} measured in this run"]
+    if plan.measured_bytes is None:
+        return [line]
+    measured = bytes_text(plan.measured_bytes)
+    return [line, f"  {measured} measured in this run, with its data, its scoring and the packages that these need"]
 
 
 def allocator_lines(plan: Plan) -> list[str]:
