@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from typing import Annotated
 
@@ -32,10 +33,15 @@ def normalize(
         print_json({"data": data, **asdict(answer)})
         return 0
     print(answer.network)
-    print("normalization  val accuracy      sd  pixels 0 and 255 become, then mean and sd are taken off")
+    print("normalization     val score      sd  pixels 0 and 255 become, then mean and sd are taken off")
     for result in answer.results:
         mean, std = (" ".join(f"{x:.3f}" for x in values) for values in (result.channel_mean, result.channel_std))
         low, high = result.range
-        print(f"{result.normalize:<14} {result.mean:12.4f}  {result.sd:.4f}  {low:g}, {high:g}; mean {mean}; sd {std}")
+        mean_score, spread = _score(result.mean), _score(result.sd)
+        print(f"{result.normalize:<14} {mean_score:>12}  {spread:>6}  {low:g}, {high:g}; mean {mean}; sd {std}")
     print(answer.verdict)
     return 0
+
+
+def _score(value: float) -> str:
+    return "n/a" if math.isnan(value) else f"{value:.4f}"
