@@ -1,6 +1,7 @@
 """Peak memory of training: what `opsin plan` forecasts against what the process really takes.
 
-Ten networks, three batch sizes, float32 and bfloat16; and three networks as they are by default, in float32 alone.
+Ten networks, three batch sizes, float32 and bfloat16; three networks as they are by default, in float32 alone; U-Nets
+and networks with a class and a box head, one of them frozen below its heads.
 Each case trains two steps of our own `Stepper` in a process of its own, on one thread; measured is the growth of its
 resident memory at the peak (VmHWM) after a first step on two images, so what Python and torch take by themselves is
 left out. Freed memory is given back (`--no-keep-memory`): what lives is forecast, and the process holds nothing else.
@@ -35,23 +36,27 @@ import torch
 from opsin.batches.batch import Batch
 from opsin.batches.preprocess import Preprocess
 from opsin.config import ModelConfig, RunConfig, TrainConfig
-from opsin.models.registry import ModelSpec, build_network, resolve_options
+from opsin.models.layers import seeded
+from opsin.models.registry import ModelSpec, resolve_options
 from opsin.plan.memory import memory_of
-from opsin.plan.request import Request
-from opsin.tasks import get_task
+from opsin.plan.request import Request, batch_of, build, task_settings
 from opsin.training.machine import set_allocator
 from opsin.training.precision import Precision
 from opsin.training.step import Stepper
-from opsin.types import SizePolicy
+from opsin.types import SizePolicy, TaskName
 
 TOLERANCE = 0.15
+TRAINING = TrainConfig(mask_loss="cross-entropy-dice")
 CPU_SECONDS_PER_CASE = 120
 STEPS = 2
 
 
 @dataclass(frozen=True)
 class Case:
-    """One network: its name in the table, knobs, and batch sizes by precision; no sizes leave a precision out."""
+    """One network: its name in the table, knobs, and batch sizes by precision; no sizes leave a precision out.
+
+    `frozen`: a pretrained network of which the heads alone are trained, on images.
+    """
 
     title: str
     config: ModelConfig
@@ -59,6 +64,8 @@ class Case:
     bfloat16: tuple[int, ...] = ()
     channels: int = 3
     side: int = 48
+    task: TaskName = "classify"
+    frozen: bool = False
 
 
 CASES = (
@@ -85,14 +92,23 @@ CASES = (
     Case("plain, default", ModelConfig(), (64, 128, 256)),
     Case("small, default", ModelConfig(model="small"), (64, 128, 256)),
     Case("tiny, default", ModelConfig(model="tiny"), (128, 256, 512), channels=1),
+    Case("unet, masks", ModelConfig(model="unet"), (8, 16, 32), side=96, task="segment"),
+    Case("unet 8,16, masks", ModelConfig(model="unet", filters=(8, 16)), (16, 32, 64), (16, 32), 3, 96, "segment"),
+    Case("mobilenet_v2, masks", ModelConfig(model="mobilenet_v2"), (8, 16, 32), side=96, task="segment"),
+    Case("small, boxes", ModelConfig(model="small"), (64, 128), task="localize"),
+    Case("plain 8,16, boxes", ModelConfig(filters=(8, 16)), (128, 256), (128, 256), task="localize"),
+    Case("mobilenet_v2, boxes", ModelConfig(model="mobilenet_v2"), (16, 32), side=96, task="localize"),
+    Case("mobilenet_v2, frozen", ModelConfig(model="mobilenet_v2"), (64, 128), (), 3, 96, "localize", frozen=True),
 )
 
 
 def request_of(case: Case, batch: int, precision: str, *, keep_memory: bool) -> Request:
     """The case as `opsin plan` takes it."""
-    options = resolve_options(case.config.model, case.config)
+    options = resolve_options(case.config.model, case.config, decoder=case.task == "segment")
     spec = ModelSpec(name=case.config.model, channels=case.channels, height=case.side, width=case.side, options=options)
-    return Request(spec=spec, batch=batch, precision=precision, keep_memory=keep_memory)
+    task = task_settings(case.task, TRAINING)
+    frozen = {"sections": 0, "pinned": True} if case.frozen else {}
+    return Request(spec=spec, task=task, batch=batch, precision=precision, keep_memory=keep_memory, **frozen)
 
 
 def forecast(request: Request) -> int:
@@ -116,7 +132,8 @@ def train(request: Request) -> int:
 def _steps(request: Request) -> None:
     """Train a new network for `STEPS` steps, as our training does."""
     spec = request.spec
-    network = build_network(spec, {"logits": request.num_outputs}, seed=0)
+    with seeded(0):
+        network = build(request)
     preprocess = Preprocess(
         size=SizePolicy(height=spec.height, width=spec.width),
         color="gray" if spec.channels == 1 else "rgb",
@@ -126,7 +143,7 @@ def _steps(request: Request) -> None:
     )
     stepper = Stepper(
         network,
-        task=get_task("classify"),
+        task=request.task,
         preprocess=preprocess,
         config=RunConfig(train=TrainConfig(optimizer=request.optimizer, batch_size=request.batch)),
         precision=Precision(dtype=request.precision, channels_last=True),
@@ -233,11 +250,13 @@ def _batch(request: Request, number: int) -> Batch:
     spec = request.spec
     generator = torch.Generator().manual_seed(number)
     size = (request.batch, spec.channels, spec.height, spec.width)
-    return Batch(
-        images=torch.randint(0, 256, size, dtype=torch.uint8, generator=generator),
-        index=torch.arange(request.batch),
-        labels=torch.randint(0, request.num_outputs, (request.batch,), generator=generator),
-    )
+    images = torch.randint(0, 256, size, dtype=torch.uint8, generator=generator)
+    batch = batch_of(request, images)
+    masks = batch.masks
+    if masks is not None:
+        masks = torch.randint(0, request.num_outputs, masks.shape, dtype=torch.uint8, generator=generator)
+    labels = torch.randint(0, request.num_outputs, (request.batch,), generator=generator)
+    return replace(batch, index=torch.arange(request.batch), labels=labels, masks=masks)
 
 
 def _status(field: str) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,14 +14,18 @@ from opsin import artifact as artifacts
 from opsin.artifact import Artifact
 from opsin.batches.preprocess import Preprocess
 from opsin.cli import main
-from opsin.config import ModelConfig, resolve
+from opsin.cli.plan import process_lines
+from opsin.config import FinetuneConfig, MaskLossName, ModelConfig, TrainConfig, resolve
+from opsin.data.load import load
 from opsin.errors import CheckFailedError, ConfigError
-from opsin.models.registry import ModelSpec, build_network, resolve_options
+from opsin.models.registry import ModelSpec, build_network, build_segmenter, resolve_options
+from opsin.models.table import count_parameters
 from opsin.plan.memory import memory_of, optimizer_bytes, table_of
-from opsin.plan.plan import make_plan, parse_bytes, request_of
+from opsin.plan.plan import layer_dicts, make_plan, measured_peak, parse_bytes, request_of, section_dicts
 from opsin.plan.remedies import fit, remedies
-from opsin.plan.request import Request
+from opsin.plan.request import Request, task_settings, trained_parts
 from opsin.runs import Run
+from opsin.training.defaults import defaults_for
 from opsin.types import SizePolicy
 
 
@@ -229,3 +234,100 @@ def test_a_mistyped_run_is_found_among_the_runs(tmp_path):
     with pytest.raises(ConfigError, match="no such network or run") as caught:
         request_of("roses-smal-1", ModelConfig(), out=tmp_path)
     assert "`roses-small-1`" in str(caught.value.do)
+
+
+def planned(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    assert main(["plan", *arguments, "--no-time", "--json"]) == 0
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return found
+
+
+def test_a_unet_is_planned_with_its_decoder(capsys: pytest.CaptureFixture[str]) -> None:
+    found = planned(capsys, "unet", "--input", "3x96x96", "--batch", "2")
+    config = ModelConfig(model="unet")
+    spec = ModelSpec(
+        name="unet", channels=3, height=96, width=96, options=resolve_options("unet", config, decoder=True)
+    )
+    trained = build_segmenter(spec, 10)
+    assert (found["task"], found["parameters"]) == ("segment", count_parameters(trained)[0])
+    assert found["layers"][-1]["output_shape"] == [10, 96, 96]
+
+
+def test_networks_that_give_masks_alone_are_planned(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("segmentation_models_pytorch")
+    found = planned(capsys, "fpn", "--input", "3x32x32", "--batch", "2")
+    assert found["task"] == "segment"
+    assert main(["plan", "fpn", "--task", "classify", "--no-time"]) == 2
+
+
+def test_two_heads_are_planned_for_boxes(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ("plain", "--filters", "4,8", "--input", "3x16x16", "--batch", "4")
+    one, two = planned(capsys, *arguments), planned(capsys, *arguments, "--task", "localize")
+    assert {row["name"].split(".")[1] for row in two["layers"] if row["name"].startswith("heads.")} >= {"logits"}
+    assert two["parameters"] > one["parameters"]
+
+
+@pytest.mark.parametrize("loss", ["cross-entropy", "dice", "lovasz", "focal", "tversky"])
+def test_every_loss_of_masks_has_its_memory(loss: MaskLossName) -> None:
+    options = resolve_options("unet", ModelConfig(filters=(4, 8)), decoder=True)
+    spec = ModelSpec(name="unet", channels=3, height=16, width=16, options=options)
+    task = task_settings("segment", TrainConfig(mask_loss=loss))
+    assert memory_of(Request(spec=spec, task=task, num_outputs=3, batch=2)).training_bytes > 0
+
+
+def test_a_head_on_frozen_features_trains_the_head_alone() -> None:
+    whole = request(side=32, model="mobilenet_v2", pinned=True)
+    head = replace(whole, sections=0, cached=True)
+    layers = table_of(head)
+    assert layers.trainable == 1280 * 10 + 10
+    assert memory_of(head).parts["gradients"] == 4 * layers.trainable
+    assert "gradients" not in memory_of(head).at_peak  # most is held before, where the features are computed
+    assert memory_of(head).parts["loader"] == 8 * 2 * 4 * 1280
+    assert make_plan(head, timed=False).training_multiply_adds == 2 * 1280 * 10
+
+
+def test_frozen_sections_have_neither_gradients_nor_optimizer_state() -> None:
+    whole = request(side=32, model="mobilenet_v2", pinned=True)
+    upper = replace(whole, sections=2)
+    memories = [memory_of(needed) for needed in (upper, whole)]
+    assert memories[0].parts["gradients"] == 4 * table_of(upper).trainable < memories[1].parts["gradients"]
+    assert memories[0].parts["activations"] < memories[1].parts["activations"]
+    assert make_plan(upper, timed=False).training_multiply_adds < make_plan(whole, timed=False).training_multiply_adds
+
+
+def test_ways_of_fine_tuning_are_planned_in_the_epochs_that_train_most() -> None:
+    ways = {"all": None, "staged": None, "head": 0, "top:2": 2, "gradual": 7}
+    for way, sections in ways.items():
+        parts = trained_parts(FinetuneConfig(finetune=way), task="localize", epochs=10, pretrained=True)
+        assert parts == {"sections": sections, "cached": False, "pinned": True}
+
+
+def test_data_is_planned_as_training_would_choose(capsys: pytest.CaptureFixture[str]) -> None:
+    found = planned(capsys, "digits")
+    config = resolve(defaults_for(load("digits")))
+    assert (found["model"], found["input"], found["outputs"]) == (config.model.model, [1, 8, 8], 10)
+    assert (found["batch"], found["optimizer"]) == (config.train.batch_size, config.train.optimizer)
+
+
+def test_totals_stand_before_layers_and_many_layers_are_summed_up(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["plan", "mobilenet_v2", "--input", "3x32x32", "--batch", "2", "--no-time"]
+    assert main(arguments) == 0
+    short = capsys.readouterr().out
+    assert main([*arguments, "--layers"]) == 0
+    long = capsys.readouterr().out
+    assert short.index("trainable") < short.index("mult-adds")
+    assert len(short.splitlines()) < 60 < len(long.splitlines())
+    rows = layer_dicts(make_plan(request(model="mobilenet_v2", side=32), timed=False))
+    summed = section_dicts(rows)
+    assert len(summed) <= 30
+    assert sum(row["parameters"] for row in summed) == sum(row["parameters"] for row in rows)
+
+
+def test_the_measured_peak_of_a_run_stands_beside_its_forecast(tmp_path: Path) -> None:
+    run = Run.create(resolve({}), name="run", out=tmp_path)
+    assert measured_peak(run) is None
+    run.event("epoch", epoch=1, peak_memory_bytes=2_340_000_000)
+    run.write("summary.json", {"peak_memory_bytes": 2_200_000_000})
+    assert measured_peak(run) == 2_340_000_000
+    made = make_plan(request(), timed=False, measured_bytes=measured_peak(run))
+    assert "2.34 GB measured in this run" in " ".join(process_lines(made))

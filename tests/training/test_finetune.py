@@ -19,11 +19,12 @@ from opsin.config import FinetuneConfig, TrainConfig, resolve
 from opsin.errors import ConfigError, InterruptedRunError, RunError
 from opsin.io.tensors import read_tensors, write_tensors
 from opsin.models.contracts import INPUT_RANGES
+from opsin.models.freezing import pin_norms
 from opsin.models.registry import ModelSpec, build_network
 from opsin.models.weights import Pretrained
 from opsin.runs import Run
 from opsin.training import features, train
-from opsin.training.finetune import Stages, pin_norms
+from opsin.training.finetune import Stages
 from opsin.training.loop import Trainer
 from opsin.training.optimizers import build_optimizer
 from opsin.training.origin import find_origin

@@ -222,3 +222,8 @@ def test_the_misfit_of_equal_statistics_is_that_of_the_sampling_alone() -> None:
     assert preflight_input.divergence(images, norm) == pytest.approx(0, abs=1e-3)
     # by hand: KL(N(1, 4) || N(0, 1)) = (4 + 1 - 1 - ln 4) / 2
     assert preflight_input.divergence(2 * images + 1, norm) == pytest.approx((4 - np.log(4)) / 2, abs=0.05)
+
+
+def test_ranges_that_fit_equally_well_are_both_named() -> None:
+    assert preflight_input.alike_fits({"used": 0.9, "lite": 0.102, "signed": 0.105, "unit": 0.6}) == ["lite", "signed"]
+    assert preflight_input.alike_fits({"used": 0.9, "lite": 0.4, "unit": 0.1}) == ["unit"]

@@ -83,3 +83,9 @@ def test_every_normalization_is_measured_and_the_verdict_names_the_best(quick_se
     assert all(len(result.scores) == 2 for result in answer.results)
     assert answer.results[0].mean == max(result.mean for result in answer.results)
     assert f"`{answer.results[0].normalize}`" in answer.verdict
+
+
+def test_normalizations_are_compared_on_a_network_without_a_knob_for_batch_norm(quick_settings: dict[str, Any]) -> None:
+    settings = quick_settings | {"epochs": 1, "model": "tiny", "filters": (4, 8)}
+    answer = compare_normalizations("digits", seeds=1, **settings)
+    assert answer.network.startswith("tiny, 1 epochs")

@@ -2,37 +2,66 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from opsin.cli.models import parse_shape
-from opsin.cli.options import FLAT, WHOLE, JsonFlag, ModelOptions, OutOption, QuietFlag, SeedOption, given
+from opsin.cli.options import (
+    FLAT,
+    WHOLE,
+    JsonFlag,
+    ModelOptions,
+    OutOption,
+    QuietFlag,
+    RootOption,
+    SeedOption,
+    TaskOption,
+    given,
+)
 from opsin.cli.output import print_json, stdout_console
-from opsin.config import ModelConfig, OptimizerName, PrecisionName
+from opsin.config import OptimizerName, PrecisionName
 from opsin.errors import ConfigError
+from opsin.types import TaskName
+from opsin.units import bytes_text
 
 if TYPE_CHECKING:
     from opsin.plan.plan import Plan
+    from opsin.plan.request import Request
 
 
 def plan(
     model: str,
     /,
     *,
-    input: Annotated[str | None, Parameter(help="Shape of the images, CHANNELSxHEIGHTxWIDTH, e.g. 3x200x300.")] = None,
-    batch: Annotated[int | None, WHOLE, Parameter(name=("--batch", "--batch-size"), help="Images in one step.")] = None,
+    input: Annotated[
+        str | None, Parameter(help="Shape of the images, CHANNELSxHEIGHTxWIDTH, e.g. 3x200x300; not for data.")
+    ] = None,
+    task: TaskOption = None,
+    batch: Annotated[
+        int | None, WHOLE, Parameter(name=("--batch", "--batch-size"), help="Images in one step; 128, or as trained.")
+    ] = None,
     accumulate: Annotated[int | None, WHOLE, Parameter(help="Parts into which a batch is cut.")] = None,
-    classes: Annotated[int | None, WHOLE, Parameter(help="Number of classes; 10, or as in the run.")] = None,
-    headless: Annotated[bool, Parameter(negative="", help="Without the head that gives the logits.")] = False,
+    classes: Annotated[int | None, WHOLE, Parameter(help="Number of classes; 10, or as in the run or data.")] = None,
+    headless: Annotated[bool, Parameter(negative="", help="The backbone alone, without heads or decoder.")] = False,
+    weights: Annotated[
+        str | None, Parameter(help="For data: pretrained weights to start from, as for `opsin train`.")
+    ] = None,
+    finetune: Annotated[
+        str | None,
+        Parameter(help="The network is pretrained; what is trained of it: all, head, top:N, staged or gradual."),
+    ] = None,
     optimizer: Annotated[
-        OptimizerName | None, Parameter(help="Its state takes memory beside the weights; adamw, or as in the run.")
+        OptimizerName | None, Parameter(help="Its state takes memory beside the weights; adamw, or as trained.")
     ] = None,
     precision: Annotated[
-        PrecisionName | None, Parameter(help="Of activations; auto counts as float32; float32, or as in the run.")
+        PrecisionName | None, Parameter(help="Of activations; auto counts as float32; float32, or as trained.")
     ] = None,
     checkpoint_activations: Annotated[
-        bool | None, Parameter(help="Recompute activations in the backward pass; by default not, or as in the run.")
+        bool | None, Parameter(help="Recompute activations in the backward pass; by default not, or as trained.")
     ] = None,
     keep_memory: Annotated[
         bool | None, Parameter(help="Whether training lets the C allocator keep freed memory.")
@@ -41,8 +70,14 @@ def plan(
         str | None, Parameter(help="Memory that there is, e.g. 4GB; remedies if it is too little.")
     ] = None,
     fit: Annotated[bool, Parameter(negative="", help="Change how it is trained until it fits into --memory.")] = False,
-    samples: Annotated[int | None, WHOLE, Parameter(help="Images in an epoch, to tell its time.")] = None,
+    samples: Annotated[
+        int | None, WHOLE, Parameter(help="Images in an epoch, to tell its time; those of the run or data.")
+    ] = None,
     time: Annotated[bool, Parameter(help="Take a few steps, to tell the time.")] = True,
+    layers: Annotated[
+        bool, Parameter(negative="", help="Every layer; otherwise long tables show sections with their sums.")
+    ] = False,
+    root: RootOption = None,
     out: OutOption = "runs",
     json_: JsonFlag = False,
     quiet: QuietFlag = False,
@@ -51,69 +86,156 @@ def plan(
 ) -> int:
     """Forecast parameters, work, memory and time of a network, before anything runs.
 
+    A network is planned as it is trained: with the heads, the decoder and the loss of its task.
+
     Parameters
     ----------
     model
-        An architecture (`opsin models` lists them), or a run.
+        An architecture (`opsin models` lists them); a run, planned as it was trained; or data (a catalogue name or a
+        path), for the network that `opsin train` would choose.
     """
-    from opsin.plan.plan import make_plan, parse_bytes, request_of
+    from opsin.plan.plan import find_run, make_plan, measured_peak, parse_bytes, training_images
 
     for name, value in (("batch", batch), ("accumulate", accumulate), ("classes", classes), ("samples", samples)):
         if value is not None and value < 1:
             raise ConfigError("a number out of range", where=f"--{name}", got=value, expected="1 or more")
-    settings = given(model_options)
-    if settings.pop("model", model) != model:
-        raise ConfigError("two networks are named", where="--model", do="name one")
-    request = request_of(
-        model,
-        ModelConfig(**settings),
+    training = {
+        "accumulate": accumulate,
+        "optimizer": optimizer,
+        "precision": precision,
+        "checkpoint_activations": checkpoint_activations,
+        "keep_memory": keep_memory,
+    }
+    asked = _Asked(
         shape=parse_shape(input) if input else None,
-        num_outputs=0 if headless else classes,
+        task=task,
         batch=batch,
-        accumulate=accumulate,
-        optimizer=optimizer,
-        precision=precision,
-        checkpoint_activations=checkpoint_activations,
-        keep_memory=keep_memory,
-        out=out,
+        num_outputs=0 if headless else classes,
+        weights=weights,
+        finetune=finetune,
+        training=training,
+        settings=given(model_options),
     )
     limit = parse_bytes(memory) if memory else None
-    made = make_plan(request, limit=limit, make_fit=fit, timed=time, samples=samples)
+    run = find_run(model, out)
+    found = None if run is None else training_images(run)
+    if run is None and _is_data(model):
+        request, found = _of_data(model, asked, root)
+    else:
+        request = _of_model(model, asked, out)
+    measured = None if run is None else measured_peak(run)
+    made = make_plan(request, limit=limit, make_fit=fit, timed=time, samples=samples or found, measured_bytes=measured)
     if json_:
         print_json(made.to_dict())
     else:
-        show(made, layers=not quiet)
+        show(made, table=not quiet, every_layer=layers)
     return 0
 
 
-def show(plan: Plan, *, layers: bool) -> None:
-    """Print a plan: the layers, the totals, memory part by part, time, remedies."""
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """What was given on the command line; None where nothing was."""
 
+    shape: tuple[int, int, int] | None
+    task: TaskName | None
+    batch: int | None
+    num_outputs: int | None
+    weights: str | None
+    finetune: str | None
+    training: Mapping[str, Any]
+    settings: Mapping[str, Any]
+
+
+def _is_data(name: str) -> bool:
+    """Whether `name` is a data set: in the catalogue, or a path where something lies, and no network of ours."""
+    from opsin.data.catalogue import ENTRIES as DATA
+    from opsin.models.registry import ENTRIES, SEGMENTERS
+
+    made = ("digit_scenes", "digit_masks")
+    return name not in ENTRIES | SEGMENTERS and (name in DATA or name in made or Path(name).exists())
+
+
+def _of_model(model: str, asked: _Asked, out: str) -> Request:
+    """The request for a network by name, or for a run."""
+    from opsin.config import FinetuneConfig, ModelConfig
+    from opsin.plan.plan import request_of
+
+    settings = dict(asked.settings)
+    if settings.pop("model", model) != model:
+        raise ConfigError("two networks are named", where="--model", do="name one")
+    if asked.weights is not None:
+        do = "leave it out: sizes do not depend on it; --finetune says what is trained of a pretrained network"
+        raise ConfigError("`--weights` is for the plan of data", where="--weights", got=asked.weights, do=do)
+    return request_of(
+        model,
+        ModelConfig(**settings),
+        shape=asked.shape,
+        task=asked.task,
+        finetune=FinetuneConfig(finetune=asked.finetune) if asked.finetune else None,
+        num_outputs=asked.num_outputs,
+        batch=asked.batch,
+        out=out,
+        **asked.training,
+    )
+
+
+def _of_data(data: str, asked: _Asked, root: str | None) -> tuple[Request, int]:
+    """The request for what `opsin train` would do with `data`, and the images in an epoch."""
+    from opsin.plan.plan import changed
+    from opsin.training.planning import request_of_data
+
+    if asked.shape is not None:
+        do = "leave it out: the size is that which training would choose"
+        raise ConfigError("the shape of the images is that of the data", where="--input", got=asked.shape, do=do)
+    wanted = {"batch_size": asked.batch, "weights": asked.weights, "finetune": asked.finetune, "task": asked.task}
+    settings = {**asked.settings, **wanted, **asked.training}
+    request, images = request_of_data(
+        data, root=root, **{key: value for key, value in settings.items() if value is not None}
+    )
+    return changed(request, num_outputs=asked.num_outputs), images
+
+
+def show(plan: Plan, *, table: bool, every_layer: bool = False) -> None:
+    """Print a plan: the totals, memory part by part, time, remedies, then the layers."""
     console = stdout_console(highlight=False, soft_wrap=True)
-    if layers:
-        console.print(layer_rows(plan))
-    for line in (*memory_lines(plan), *time_lines(plan), *fit_lines(plan)):
+    for line in (title(plan), *memory_lines(plan), *time_lines(plan), *fit_lines(plan)):
         console.print(line, markup=False)
+    if table:
+        console.print()
+        console.print(layer_rows(plan, every_layer=every_layer))
 
 
-def layer_rows(plan: Plan) -> object:
-    """The layers as a table of rich."""
+def title(plan: Plan) -> str:
+    """What is planned."""
+    request = plan.request
+    shape = "x".join(map(str, plan.layers.input_shape))
+    if not request.num_outputs:
+        return f"{request.spec.name} without heads, input {shape}"
+    return f"{request.spec.name} to {request.task.name}, {request.num_outputs} classes, input {shape}"
+
+
+def layer_rows(plan: Plan, *, every_layer: bool) -> object:
+    """The layers as a table of rich, or the sections of a network that has many."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    from opsin.plan.plan import layer_dicts
+    from opsin.plan.plan import layer_dicts, section_dicts
 
-    title = f"{plan.request.spec.name}, input {'x'.join(map(str, plan.layers.input_shape))}"
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, show_edge=False, padding=0)
+    rows = layer_dicts(plan)
+    shown = rows if every_layer else section_dicts(rows)
+    heading = f"{len(rows)} layers" + ("" if len(shown) == len(rows) else f" in {len(shown)} sections; --layers: each")
+    table = Table(title=heading, title_justify="left", box=SIMPLE_HEAD, show_edge=False, padding=0)
     table.add_column("layer", overflow="fold")
     table.add_column("kind", no_wrap=True)
-    for heading in ("output", "parameters", "mult-adds", "output", "saved,\nbatch"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for row in layer_dicts(plan):
+    for name in ("output", "parameters", "mult-adds", "output", "saved,\nbatch"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in shown:
         shape = "x".join(map(str, row["output_shape"]))
         counts = (f"{row['parameters']:,}", f"{row['multiply_adds']:,}")
         name = row["name"].removeprefix("backbone.")
-        table.add_row(name, row["kind"], shape, *counts, size(row["output_bytes"]), size(row["saved_bytes"]))
+        table.add_row(
+            name, row["kind"], shape, *counts, bytes_text(row["output_bytes"]), bytes_text(row["saved_bytes"])
+        )
     return table
 
 
@@ -125,17 +247,40 @@ def memory_lines(plan: Plan) -> list[str]:
     found = [
         f"{layers.parameters:,} parameters, {layers.trainable:,} trainable; "
         f"{layers.multiply_adds:,} multiply-adds for one image",
-        f"to predict one image {size(memory.inference_bytes)} (weights and two live layers); "
-        f"as run, {request.part} at once: {size(memory.inference_as_run_bytes)}",
+        *trained_lines(plan),
+        f"to predict one image {bytes_text(memory.inference_bytes)} (weights and two live layers); "
+        f"as run, {request.part} at once: {bytes_text(memory.inference_as_run_bytes)}",
         f"to train on {request.batch}{parts} with {request.optimizer}{half}: "
-        f"{size(memory.live_bytes)} must exist at the peak",
+        f"{bytes_text(memory.live_bytes)} must exist at the peak",
         *allocator_lines(plan),
     ]
-    found += [f"  {part:<12} {size(value):>10}" for part, value in memory.parts.items()]
-    if sum(memory.parts.values()) > memory.training_bytes:
+    found += [f"  {part:<12} {bytes_text(value):>10}" for part, value in memory.parts.items()]
+    if request.cached and "gradients" not in memory.at_peak:
+        found.append(f"  (the peak is earlier, where features are computed, {request.feature_batch} images at once)")
+    elif sum(memory.parts.values()) > memory.training_bytes:
         found.append("  (not all of them exist at the same time)")
-    counted = size(memory.textbook_bytes)
-    return [*found, f"counting activations, inputs and weights alone: {counted}"]
+    counted = bytes_text(memory.textbook_bytes)
+    return [*found, f"counting activations, inputs and weights alone: {counted}", *process_lines(plan)]
+
+
+def trained_lines(plan: Plan) -> list[str]:
+    """What is trained, where it is not everything, and the work of it."""
+    from opsin.plan.plan import trained_in_words
+
+    work = f"{plan.training_multiply_adds:,} multiply-adds to train on one image"
+    what = trained_in_words(plan.request)
+    return [work if what == "all" else f"trained: {what}; {work}"]
+
+
+def process_lines(plan: Plan) -> list[str]:
+    """The whole process that trains, forecast; beside what was measured, where a run is planned."""
+    least, most = plan.process_forecast
+    forecast = bytes_text(least) if least == most else f"{bytes_text(least)} to {bytes_text(most)}"
+    line = f"the whole process, Python and torch ({bytes_text(plan.process_bytes)}) included: {forecast} forecast"
+    if plan.measured_bytes is None:
+        return [line]
+    measured = bytes_text(plan.measured_bytes)
+    return [line, f"  {measured} measured in this run, with its data, its scoring and the packages that these need"]
 
 
 def allocator_lines(plan: Plan) -> list[str]:
@@ -143,7 +288,8 @@ def allocator_lines(plan: Plan) -> list[str]:
     from opsin.plan.memory import MOST_KEPT
 
     memory = plan.memory
-    more = f"at least {size(memory.kept_bytes)} ({size(memory.kept_bytes - memory.live_bytes)} of it fragments)"
+    fragments = bytes_text(memory.kept_bytes - memory.live_bytes)
+    more = f"at least {bytes_text(memory.kept_bytes)} ({fragments} of it fragments)"
     measured = f"up to {MOST_KEPT} times what must exist was measured"
     if plan.request.keep_memory:
         return [
@@ -166,6 +312,8 @@ def time_lines(plan: Plan) -> list[str]:
     plural = "s" if time.threads > 1 else ""
     how = f"median of {time.repeats} steps of {time.batch}, {time.threads} thread{plural}"
     line = f"on this machine: {predict} to predict an image, {train} to train on it ({how})"
+    if plan.request.cached:
+        line += "; the features of each image are computed once, before"
     epoch = time.seconds_per_epoch
     return [line] if epoch is None else [line, f"an epoch of {time.samples:,} images: {epoch:.3g} s"]
 
@@ -175,23 +323,20 @@ def fit_lines(plan: Plan) -> list[str]:
     if plan.limit is None:
         return []
     request = plan.request
-    besides = f"{size(plan.process_bytes)} of Python and torch besides"
+    besides = f"{bytes_text(plan.process_bytes)} of Python and torch besides"
     if plan.fits:
         settings = f"--batch-size {request.batch} --accumulate {request.accumulate} --precision {request.precision}"
         settings += " --checkpoint-activations" if request.checkpoint_activations else ""
         settings += "" if request.keep_memory else " --no-keep-memory"
-        found = [f"it fits into {size(plan.limit)} ({besides}); `opsin train` with {settings}"]
-        doubt = f"that is by the lower bound; to be sure add --no-keep-memory, or have {size(plan.memory.most_bytes)}"
+        found = [f"it fits into {bytes_text(plan.limit)} ({besides}); `opsin train` with {settings}"]
+        doubt = (
+            f"that is by the lower bound; to be sure add --no-keep-memory, or have {bytes_text(plan.memory.most_bytes)}"
+        )
         return found if plan.fits_surely else [*found, doubt]
     bounds = " (without --no-keep-memory lower bounds)" if request.keep_memory else ""
-    found = [f"it does not fit into {size(plan.limit)} ({besides}). What saves most on this network{bounds}:"]
+    found = [f"it does not fit into {bytes_text(plan.limit)} ({besides}). What saves most on this network{bounds}:"]
     for remedy in plan.remedies:
         enough = "enough" if remedy.fits else "not enough"
-        saves, needs = size(remedy.saves_bytes), size(remedy.training_bytes)
+        saves, needs = bytes_text(remedy.saves_bytes), bytes_text(remedy.training_bytes)
         found.append(f"  {remedy.name:<24} saves {saves:>9}, needs {needs:>9} ({enough}); {remedy.cost}")
     return found
-
-
-def size(value: int) -> str:
-    """Bytes in millions, as the textbooks count."""
-    return f"{value / 1e9:,.2f} GB" if value >= 1e9 else f"{value / 1e6:,.1f} MB"

@@ -80,11 +80,11 @@ def _lovasz_of_image(probabilities: Tensor, mask: Tensor) -> Tensor:
     """The loss of one image: probabilities [K, H, W], mask [H, W]."""
     valid = mask != VOID
     rows, labels = probabilities[:, valid], mask[valid].long()
-    losses = [_lovasz_of_class(rows[k], labels == k) for k in torch.unique(labels).tolist()]
+    losses = [lovasz_of_class(rows[k], labels == k) for k in torch.unique(labels).tolist()]
     return torch.stack(losses).mean() if losses else probabilities.sum() * 0
 
 
-def _lovasz_of_class(probabilities: Tensor, inside: Tensor) -> Tensor:
+def lovasz_of_class(probabilities: Tensor, inside: Tensor) -> Tensor:
     """The errors, largest first, times how much each would raise 1 - IoU: both [P]."""
     errors, order = torch.sort((inside.to(probabilities) - probabilities).abs(), descending=True)
     truth = inside[order].to(probabilities)

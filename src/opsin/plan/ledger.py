@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -78,13 +79,18 @@ class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.live[kind] += size
 
     @contextmanager
-    def watching(self, network: nn.Module) -> Iterator[None]:
-        """Note which layer of `network` allocates what."""
+    def watching(self, network: nn.Module, *, folds: bool = False) -> Iterator[None]:
+        """Note which layer of `network` allocates what.
+
+        Args:
+            network: its layers get hooks while it is watched.
+            folds: its convolutions take in the norms that follow them, which they do not where they have hooks: what
+                they allocate counts with the first convolution of the block that they are in.
+        """
         handles = []
-        for name, module in network.named_modules():
-            if next(module.children(), None) is None:
-                handles.append(module.register_forward_pre_hook(self._entering(name)))
-                handles.append(module.register_forward_hook(self._leaving))
+        for name, module in (_blocks_and_layers if folds else _layers)(network):
+            handles.append(module.register_forward_pre_hook(self._entering(name)))
+            handles.append(module.register_forward_hook(self._leaving))
         try:
             yield
         finally:
@@ -135,10 +141,40 @@ class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._layers.pop()
 
 
-def to_channels_last(network: nn.Module) -> None:
-    """Lay out filters [out, in, h, w] as training does; works on tensors without contents, unlike `network.to`."""
+def _layers(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """The layers, which have no layers inside, by name."""
+    for name, module in network.named_modules():
+        if next(module.children(), None) is None:
+            yield name, module
+
+
+def _blocks_and_layers(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Layers that are neither convolutions nor norms, and blocks of these by the name of their first convolution."""
+    for name, module in _layers(network):
+        if not isinstance(module, nn.Conv2d | _BatchNorm):
+            yield name, module
+    for name, module in network.named_modules():
+        first = next((inner for inner, child in module.named_children() if isinstance(child, nn.Conv2d)), None)
+        if first is not None:
+            yield f"{name}.{first}".removeprefix("."), module
+
+
+def allocate(network: nn.Module) -> nn.Module:
+    """Give a network of the meta device tensors on the CPU, filters [out, in, h, w] laid out as training does.
+
+    To be called where tensors have no contents. Building there would not do: backbones are copied and moved to the meta
+    device while they are built, which such tensors do not bear.
+    """
+    made: dict[int, Tensor] = {}
     for module in network.modules():
-        for name, parameter in module._parameters.items():
-            if parameter is not None and parameter.ndim == 4:
-                changed = parameter.detach().contiguous(memory_format=torch.channels_last)
-                module._parameters[name] = nn.Parameter(changed, requires_grad=parameter.requires_grad)
+        for tensors in (module._parameters, module._buffers):
+            for name, tensor in tensors.items():
+                if tensor is not None:
+                    tensors[name] = made.setdefault(id(tensor), _allocated(tensor))  # type: ignore[assignment]
+    return network
+
+
+def _allocated(tensor: Tensor) -> Tensor:
+    layout = torch.channels_last if tensor.ndim == 4 else torch.contiguous_format
+    new = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu", memory_format=layout)
+    return nn.Parameter(new, requires_grad=tensor.requires_grad) if isinstance(tensor, nn.Parameter) else new

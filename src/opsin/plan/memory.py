@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from opsin.models.network import Network
 from opsin.models.table import LayerTable, layer_table
 from opsin.plan.passes import inference_peak, optimizer_copies, train_twice
-from opsin.plan.request import Request, build
+from opsin.plan.request import MASKS, Request, build_meta
 
 BYTES = 4
 """Of one weight, gradient or optimizer state: all are kept in float32."""
@@ -74,9 +73,8 @@ class Memory:
 def table_of(request: Request) -> LayerTable:
     """Layers, parameters and work of the network of a request, without allocating it."""
     spec = request.spec
-    with torch.device("meta"):
-        network = build(request)
-    with_head = network if network.heads else _Headless(network)
+    network = build_meta(request)
+    with_head = _Headless(network) if isinstance(network, Network) and not network.heads else network
     return layer_table(with_head, spec.channels, spec.height, spec.width)
 
 
@@ -91,14 +89,13 @@ def memory_of(request: Request, layers: LayerTable | None = None) -> Memory:
     live = sum(trained.at_peak.values())
     fragments = trained.fragments if request.keep_memory else 0
     weights = BYTES * layers.parameters
-    numbers = request.spec.channels * request.spec.height * request.spec.width
     parts = {
         "weights": weights,
         "gradients": trained.gradients,
         "optimizer": optimizer_bytes(request, layers),
         "inputs": trained.inputs,
         "activations": trained.activations,
-        "loader": LOADED_BYTES * request.batch * numbers,
+        "loader": request.batch * _loaded_bytes(request, trained.features),
         "workspace": trained.at_peak.get("workspace", 0),
         "fragments": fragments,
     }
@@ -114,6 +111,15 @@ def memory_of(request: Request, layers: LayerTable | None = None) -> Memory:
         textbook_bytes=weights + BYTES * request.batch * _layer_numbers(layers),
         saved=trained.saved,
     )
+
+
+def _loaded_bytes(request: Request, features: int) -> int:
+    """Bytes of one sample in the batch that is trained on, in the one that is gathered, in the augmented one."""
+    if request.cached:
+        return 2 * BYTES * features
+    spec = request.spec
+    masks = 2 * spec.height * spec.width if request.task.name == MASKS else 0
+    return LOADED_BYTES * spec.channels * spec.height * spec.width + masks
 
 
 def optimizer_bytes(request: Request, layers: LayerTable) -> int:

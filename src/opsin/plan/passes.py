@@ -8,17 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from opsin.batches.batch import Batch
+from opsin.models.network import Network
 from opsin.models.recompute import recomputing
-from opsin.plan.ledger import Ledger, Workspace, to_channels_last
-from opsin.plan.request import Request, autocast, build, run
+from opsin.plan.ledger import Ledger, Workspace, allocate
+from opsin.plan.request import Request, autocast, batch_of, build_meta, feature_length, head_outputs, loss_of, run
 
 SIMULATED_PARTS = 2
 """Parts of a batch that are passed; those that follow find what the second one found."""
@@ -44,6 +46,7 @@ class Trained:
         inputs, activations: of the forward pass, at its end.
         gradients: of all weights.
         saved: activations by the layer that left them.
+        features: length of the vector of one image that heads are trained on; 0 where they are trained on images.
     """
 
     at_peak: Mapping[str, int]
@@ -52,12 +55,14 @@ class Trained:
     activations: int
     gradients: int
     saved: Mapping[str, int]
+    features: int
 
 
 def inference_peak(request: Request) -> int:
     """Peak of a forward pass over one part of the batch, without gradients."""
+    network = build_meta(request)
     with FakeTensorMode(), Ledger(workspace_of) as ledger, torch.no_grad():
-        network = build(request).eval()
+        allocate(network).eval()
         ledger.kind = "activations"
         ledger.forget_peak()
         images = _images(request, request.part, torch.float32).contiguous(memory_format=torch.channels_last)
@@ -69,13 +74,15 @@ def inference_peak(request: Request) -> int:
 
 def train_twice(request: Request) -> Trained:
     """Two training steps from the start of a run."""
+    network = build_meta(request)
     with FakeTensorMode(), Ledger(workspace_of) as ledger:
-        training = _Training(request, ledger)
+        training = _Training(request, ledger, network)
         for _ in range(2):
             training.step()
         at_peak = {kind: size for kind, size in ledger.at_peak.items() if size}
+        features = training.following.images.shape[1] if request.cached else 0
         fragments = max(0, ledger.heap.resident - ledger.peak)
-    return Trained(at_peak=at_peak, fragments=fragments, **training.sizes, saved=training.saved)
+    return Trained(at_peak=at_peak, fragments=fragments, **training.sizes, saved=training.saved, features=features)
 
 
 def optimizer_copies(request: Request) -> tuple[int, int]:
@@ -121,10 +128,9 @@ def _columns_bytes(images: Tensor, weight: Tensor, outputs: Tensor, how: Sequenc
 class _Training:
     """A run without contents. `sizes` and `saved` are those of the first forward pass and the last gradients."""
 
-    def __init__(self, request: Request, ledger: Ledger) -> None:
+    def __init__(self, request: Request, ledger: Ledger, network: nn.Module) -> None:
         self.request, self.ledger = request, ledger
-        self.network = build(request).train()
-        to_channels_last(self.network)
+        self.network = allocate(network).train()
         self.weights = [p for p in self.network.parameters() if p.requires_grad]
         for parameter in self.weights:
             parameter.register_post_accumulate_grad_hook(  # type: ignore[no-untyped-call]
@@ -134,40 +140,59 @@ class _Training:
         self.saved: dict[str, int] = {}
         self.state: list[Tensor] = []
         ledger.forget_peak()
+        if request.cached:
+            self._compute_features()
         ledger.kind = "loader"
-        self.following = _images(request, request.batch)
+        self.following = self._gathered()
+
+    def _compute_features(self) -> None:
+        """The one pass of all images, in batches of their own, that is behind features which are kept."""
+        self.ledger.kind = "activations"
+        network = self.network.eval()
+        assert isinstance(network, Network)
+        images = _images(self.request, self.request.feature_batch, torch.float32)
+        with torch.no_grad():
+            network.backbone(network.normalize(images.contiguous(memory_format=torch.channels_last)))
+        network.train()
+
+    def _gathered(self) -> Batch:
+        """What the loader gives: uint8 images, or features float32 [B, F], with targets."""
+        batch = batch_of(self.request, _images(self.request, self.request.batch))
+        if not self.request.cached:
+            return batch
+        return replace(batch, images=torch.empty(len(batch), feature_length(self.network)))
 
     def step(self) -> None:
         """What `Stepper.step` allocates."""
         self.ledger.kind = "loader"
-        batch, self.following = self.following, _images(self.request, self.request.batch)
-        augmented = batch.to(torch.float32)
-        for part in torch.split(augmented, self.request.part)[:SIMULATED_PARTS]:
+        batch, self.following = self.following, self._gathered()
+        augmented = replace(batch, images=batch.images.to(torch.float32))
+        for part in augmented.split(self.request.accumulate)[:SIMULATED_PARTS]:
             self._backward(part)
         self.sizes["gradients"] = self.ledger.live["gradients"]
         self._change_weights()
 
-    def _backward(self, part: Tensor) -> None:
+    def _backward(self, part: Batch) -> None:
         """The passes over one part."""
-        outputs = self._outputs(part)
+        outputs = self._outputs(part.images)
         if not self.saved:
             self.saved = {name: size for name, size in self.ledger.owners.items() if name}
             self.sizes["activations"] = self.ledger.live["activations"]
         self.ledger.kind = "workspace"
         outputs = {name: output.float() for name, output in outputs.items()}
-        _loss(outputs).backward()  # type: ignore[no-untyped-call]
+        loss_of(self.request, outputs, part).backward()  # type: ignore[no-untyped-call]
 
-    def _outputs(self, part: Tensor) -> dict[str, Tensor]:
+    def _outputs(self, part: Tensor) -> Mapping[str, Tensor]:
         """The forward pass; the preprocessed images live on only where a layer keeps them."""
         self.ledger.kind = "inputs"
-        images = part.clone()
-        images = images.contiguous(memory_format=torch.channels_last)
+        images = part if self.request.cached else part.clone().contiguous(memory_format=torch.channels_last)
         self.sizes["inputs"] = self.ledger.live["inputs"]
         self.ledger.kind = "activations"
         again = self.request.checkpoint_activations
         recompute = recomputing(self.network, keep_random_state=False) if again else nullcontext()
-        with self.ledger.watching(self.network), recompute, autocast(self.request.precision):
-            return run(self.network, images)
+        watching = self.ledger.watching(self.network, folds=self.request.pinned)
+        with watching, recompute, autocast(self.request.precision):
+            return (head_outputs if self.request.cached else run)(self.network, images)
 
     def _change_weights(self) -> None:
         """What the optimizer allocates, for good in the first step."""
@@ -188,11 +213,3 @@ def _images(request: Request, number: int, dtype: torch.dtype = torch.uint8) -> 
     """Images [N, C, H, W] without contents; uint8 as the loader gives them."""
     spec = request.spec
     return torch.empty(number, spec.channels, spec.height, spec.width, dtype=dtype)
-
-
-def _loss(outputs: Mapping[str, Tensor]) -> Tensor:
-    """A loss that needs the memory of cross-entropy."""
-    losses = [
-        output.log_softmax(dim=1).mean() if name == "logits" else output.mean() for name, output in outputs.items()
-    ]
-    return torch.stack(losses).sum()

@@ -6,22 +6,28 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import groupby
 from math import prod
 from pathlib import Path
 from typing import Any
 
 from opsin.artifact import load
-from opsin.config import ModelConfig
+from opsin.config import FinetuneConfig, ModelConfig, TrainConfig
 from opsin.errors import ConfigError, nearest
 from opsin.models.registry import ENTRIES, ModelEntry, ModelSpec, get_entry, resolve_options
 from opsin.models.table import LayerTable
 from opsin.plan.memory import Memory, memory_of, table_of
 from opsin.plan.remedies import Remedy, fit, remedies
-from opsin.plan.request import DTYPES, Request
+from opsin.plan.request import DTYPES, MASKS, Request, task_for, task_settings, trained_parts
 from opsin.plan.timing import Time, calibrate
 from opsin.runs import RUNS_FOLDER, Run, list_runs
 
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
+
+MOST_ROWS = 30
+"""Layers that are shown one by one; of more, sections are shown."""
+SUMMED = ("parameters", "trainable", "multiply_adds", "flops", "saved_bytes")
+"""What the layers of a section have together."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +35,8 @@ class Plan:
     """What a network needs.
 
     `limit`: bytes of memory that there are. `process_bytes`: what Python and torch take besides. `time` is None where
-    it was not asked for. `remedies` are empty where it fits.
+    it was not asked for. `remedies` are empty where it fits. `measured_bytes`: most that the process of the planned run
+    held; None where no run is planned.
     """
 
     request: Request
@@ -39,6 +46,26 @@ class Plan:
     process_bytes: int
     time: Time | None
     remedies: Sequence[Remedy]
+    measured_bytes: int | None = None
+
+    @property
+    def process_forecast(self) -> tuple[int, int]:
+        """What the process that trains holds, Python and torch included: at least, and at most by measurement."""
+        return self.memory.training_bytes + self.process_bytes, self.memory.most_bytes + self.process_bytes
+
+    @property
+    def training_multiply_adds(self) -> int:
+        """Work of a training step on one image: the forward pass, and the gradients of what is trained."""
+        rows = self.layers.rows
+        if self.request.cached:
+            rows = tuple(row for row in rows if row.name.startswith("heads."))
+        forward = sum(row.multiply_adds for row in rows)
+        again = forward if self.request.checkpoint_activations else 0
+        work, trains_below = forward + again, False
+        for row in rows:  # the gradient of the weights, and of the input where something below is trained
+            work += row.multiply_adds * ((row.trainable > 0) + trains_below)
+            trains_below = trains_below or row.trainable > 0
+        return work
 
     @property
     def fits(self) -> bool | None:
@@ -56,6 +83,8 @@ class Plan:
         time = None if self.time is None else asdict(self.time) | {"seconds_per_epoch": self.time.seconds_per_epoch}
         return {
             "model": request.spec.name,
+            "task": request.task.name,
+            "outputs": request.num_outputs,
             "options": dict(request.spec.options),
             "input": list(layers.input_shape),
             "batch": request.batch,
@@ -68,7 +97,15 @@ class Plan:
             "trainable": layers.trainable,
             "multiply_adds": layers.multiply_adds,
             "flops": 2 * layers.multiply_adds,
-            "memory": self.memory.to_dict() | {"process_bytes": self.process_bytes, "limit_bytes": self.limit},
+            "training_flops": 2 * self.training_multiply_adds,
+            "trained": trained_in_words(request),
+            "memory": self.memory.to_dict()
+            | {
+                "process_bytes": self.process_bytes,
+                "limit_bytes": self.limit,
+                "process_forecast_bytes": list(self.process_forecast),
+                "measured_bytes": self.measured_bytes,
+            },
             "fits": self.fits,
             "fits_surely": self.fits_surely,
             "remedies": [asdict(remedy) for remedy in self.remedies],
@@ -91,6 +128,28 @@ def layer_dicts(plan: Plan) -> list[dict[str, Any]]:
     ]
 
 
+def section_dicts(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of `layer_dicts`, those of one section summed up where there are more than `MOST_ROWS`.
+
+    A section is what shares the beginning of its name, as much of it as leaves few enough; of its layers' outputs, the
+    last one is its own.
+    """
+    found = list(rows)
+    for depth in range(max((row["name"].count(".") for row in rows), default=0), 0, -1):
+        if len(found) <= MOST_ROWS:
+            break
+        groups = groupby(rows, key=lambda row: ".".join(row["name"].split(".")[:depth]))
+        found = [_section(name, list(group)) for name, group in groups]
+    return found
+
+
+def _section(name: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    if len(rows) == 1:
+        return rows[0]
+    sums = {key: sum(row[key] for row in rows) for key in SUMMED}
+    return {**rows[-1], **sums, "name": name, "kind": f"{len(rows)} layers"}
+
+
 def make_plan(
     request: Request,
     *,
@@ -98,6 +157,7 @@ def make_plan(
     make_fit: bool = False,
     timed: bool = True,
     samples: int | None = None,
+    measured_bytes: int | None = None,
 ) -> Plan:
     """Forecast what a network needs.
 
@@ -107,6 +167,7 @@ def make_plan(
         make_fit: change the training, not the network, until it fits.
         timed: also take a few steps, to tell the time.
         samples: images in an epoch.
+        measured_bytes: most that the process of the planned run held, if one is planned.
 
     Raises:
         ConfigError: there is no such network; or `make_fit` without a limit.
@@ -131,7 +192,17 @@ def make_plan(
         process_bytes=process,
         time=time,
         remedies=found,
+        measured_bytes=measured_bytes,
     )
+
+
+def trained_in_words(request: Request) -> str:
+    """What training changes: all, or which part."""
+    if request.cached:
+        return "the head, on features that are computed once"
+    if request.sections is None:
+        return "all"
+    return f"the head and the upper {request.sections} sections" if request.sections else "the head"
 
 
 def request_of(
@@ -139,6 +210,8 @@ def request_of(
     config: ModelConfig,
     *,
     shape: tuple[int, int, int] | None = None,
+    task: str | None = None,
+    finetune: FinetuneConfig | None = None,
     precision: str | None = None,
     out: Path | str = RUNS_FOLDER,
     **training: Any,
@@ -149,6 +222,9 @@ def request_of(
         model: the name, or a run.
         config: knobs; its `model` is not looked at.
         shape: channels, height and width; by default those of the run, or those that sizes are quoted for.
+        task: that the network is trained for; by default that of the run, masks for networks that give masks, or
+            classes.
+        finetune: what is trained of a pretrained network; None for a new one.
         precision: one of `DTYPES`, or auto, which counts as float32.
         out: folder of runs.
         training: other fields of `Request`; what is None is as in the run, or else as `Request` has it.
@@ -158,20 +234,48 @@ def request_of(
     """
     if precision not in (None, "auto", *DTYPES):
         raise ConfigError("no such precision", where="--precision", got=precision, expected=", ".join(DTYPES))
-    if model not in ENTRIES and _is_run(model, out):
-        if config != ModelConfig(model=config.model):
-            raise ConfigError("a trained network has no knobs", where=model, do="plan its architecture by name")
-        base = _request_of_run(Run.open(model, out=out))
+    if (run := find_run(model, out)) is not None:
+        if config != ModelConfig(model=config.model) or finetune is not None:
+            do = "plan its architecture by name"
+            raise ConfigError("the network of a run has no knobs, and is planned as it was trained", where=model, do=do)
+        base = _request_of_run(run)
+        if task not in (None, base.task.name):
+            raise ConfigError("this run is of another task", where="--task", got=task, expected=base.task.name)
     else:
-        entry = _entry(model, out)
-        channels, height, width = entry.default_size
-        options = resolve_options(model, config)
-        base = Request(spec=ModelSpec(name=model, channels=channels, height=height, width=width, options=options))
+        base = _request_of_name(model, config, shape, task, finetune, out)
+    chosen = training | {"precision": "float32" if precision == "auto" else precision}
+    return changed(base, shape=shape, **chosen)
+
+
+def changed(base: Request, *, shape: tuple[int, int, int] | None = None, **training: Any) -> Request:
+    """The request with another shape of images and other fields; what is None stays."""
     spec = base.spec
     if shape is not None:
         spec = replace(spec, channels=shape[0], height=shape[1], width=shape[2])
-    chosen = training | {"precision": "float32" if precision == "auto" else precision}
-    return replace(base, spec=spec, **{key: value for key, value in chosen.items() if value is not None})
+    return replace(base, spec=spec, **{key: value for key, value in training.items() if value is not None})
+
+
+def _request_of_name(
+    model: str,
+    config: ModelConfig,
+    shape: tuple[int, int, int] | None,
+    task: str | None,
+    finetune: FinetuneConfig | None,
+    out: Path | str,
+) -> Request:
+    entry = _entry(model, out)
+    task = task_for(entry.name, task)
+    channels, height, width = shape or entry.default_size
+    options = resolve_options(entry.name, config, decoder=task == MASKS)
+    settings = TrainConfig()
+    parts: dict[str, Any] = {}
+    if finetune is not None:
+        parts = trained_parts(finetune, task=task, epochs=settings.epochs, pretrained=True)
+    return Request(
+        spec=ModelSpec(name=entry.name, channels=channels, height=height, width=width, options=options),
+        task=task_settings(task, settings),
+        **parts,
+    )
 
 
 def _entry(model: str, out: Path | str) -> ModelEntry:
@@ -208,21 +312,52 @@ def resident_bytes() -> int:
     return int(statistics.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def _is_run(name: str, out: Path | str) -> bool:
-    return any((folder / name / "config.json").is_file() for folder in (Path(), Path(out)))
+def find_run(name: str, out: Path | str = RUNS_FOLDER) -> Run | None:
+    """The run that `name` means; None where it is an architecture of ours, or there is no such run."""
+    is_run = any((folder / name / "config.json").is_file() for folder in (Path(), Path(out)))
+    return Run.open(name, out=out) if is_run and name not in ENTRIES else None
+
+
+def measured_peak(run: Run) -> int | None:
+    """Most bytes that the process of a run is known to have held."""
+    found = [entry.get("peak_memory_bytes") for entry in (*run.epochs, *_summaries(run))]
+    return max((int(value) for value in found if isinstance(value, int | float)), default=None)
+
+
+def training_images(run: Run) -> int | None:
+    """Images in an epoch of a run, where it recorded them."""
+    if not (run.path / "data.json").is_file():
+        return None
+    found = run.data["splits"].get("train", {}).get("n")
+    return int(found) if found else None
+
+
+def _summaries(run: Run) -> list[dict[str, Any]]:
+    return [run.summary] if (run.path / "summary.json").is_file() else []
 
 
 def _request_of_run(run: Run) -> Request:
     """The network of a run as it was trained."""
     artifact, settings = load(run.model_folder), run.config.train
+    pretrained = run.config.finetune.weights is not None
     return Request(
         spec=artifact.spec,
+        task=task_settings(artifact.task, settings),
         num_outputs=len(artifact.classes),
         batch=settings.batch_size,
         accumulate=settings.accumulate,
         optimizer=settings.optimizer,
         momentum=settings.momentum,
-        precision="float32" if settings.precision == "auto" else settings.precision,
+        precision=_precision_of(run),
         checkpoint_activations=settings.checkpoint_activations,
         keep_memory=settings.keep_memory,
+        **trained_parts(run.config.finetune, task=artifact.task, epochs=settings.epochs, pretrained=pretrained),
     )
+
+
+def _precision_of(run: Run) -> str:
+    """The precision that a run was trained in: as it recorded it, or as its settings have it."""
+    asked = run.config.train.precision
+    recorded = run.environment.get("precision") if (run.path / "environment.json").is_file() else None
+    found = str(recorded or asked)
+    return found if found in DTYPES else "float32"

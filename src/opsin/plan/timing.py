@@ -11,7 +11,7 @@ import torch
 
 from opsin.models.layers import seeded
 from opsin.models.table import LayerTable
-from opsin.plan.request import Request, autocast, build, run
+from opsin.plan.request import Request, autocast, batch_of, build, feature_length, head_outputs, loss_of, run
 
 REPEATS = 3
 CALIBRATION_WORK = 2_000_000_000
@@ -43,19 +43,20 @@ def calibrate(request: Request, layers: LayerTable, *, samples: int | None = Non
     spec = request.spec
     images = torch.zeros(batch, spec.channels, spec.height, spec.width)
     images = images.contiguous(memory_format=torch.channels_last)
-
-    def forward() -> torch.Tensor:
-        with autocast(request.precision):
-            return torch.stack([output.float().mean() for output in run(network, images).values()]).sum()
+    loaded = batch_of(request, images)
 
     def predict() -> None:
-        with torch.no_grad():
-            forward()
+        with torch.no_grad(), autocast(request.precision):
+            run(network, images)
 
     def train() -> None:
-        forward().backward()  # type: ignore[no-untyped-call]
+        with autocast(request.precision):
+            outputs = run(network, images) if features is None else head_outputs(network, features)
+        outputs = {name: output.float() for name, output in outputs.items()}
+        loss_of(request, outputs, loaded).backward()  # type: ignore[no-untyped-call]
         network.zero_grad(set_to_none=True)
 
+    features = torch.zeros(batch, feature_length(network)) if request.cached else None
     network.eval()
     inference = _median_seconds(predict)
     network.train()

@@ -68,9 +68,9 @@ def cost_panels(view: View) -> list[Markup]:
     wanted = (
         ("Throughput", "images per second", "images_per_second", 1.0),
         ("CPU use", "% of all cores", "cpu_percent", 1.0),
-        ("Peak memory", "MiB", "peak_memory_bytes", 2.0**20),
+        ("Peak memory", "MB", "peak_memory_bytes", 1e6),
         ("GPU use", "%", "gpu_percent", 1.0),
-        ("GPU memory", "MiB", "gpu_memory_bytes", 2.0**20),
+        ("GPU memory", "MB", "gpu_memory_bytes", 1e6),
     )
     panels = (
         Panel(title=title, unit=unit, series=(series_of(view.epochs, "", "plain", key, scale=scale),), zero=True)

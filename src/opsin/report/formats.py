@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from opsin.types import Score
+from opsin.units import bytes_text
 
 NOT_AVAILABLE = "n/a"
 
@@ -59,16 +60,12 @@ def duration(seconds: Any) -> str:
 
 
 def size(num_bytes: Any) -> str:
-    """A number of bytes in binary units.
+    """A number of bytes, in the units of `opsin plan` and of all messages.
 
-    >>> size(0), size(1536), size(3 * 2**30)
-    ('0 B', '1.5 KiB', '3.0 GiB')
+    >>> size(1536), size(None)
+    ('1.5 KB', 'n/a')
     """
-    if not is_number(num_bytes):
-        return NOT_AVAILABLE
-    power = 0 if num_bytes < 1 else min(4, int(math.log2(num_bytes)) // 10)
-    unit = ("B", "KiB", "MiB", "GiB", "TiB")[power]
-    return f"{num_bytes:.0f} B" if power == 0 else f"{num_bytes / 2 ** (10 * power):.1f} {unit}"
+    return bytes_text(num_bytes) if is_number(num_bytes) else NOT_AVAILABLE
 
 
 def plain(value: Any) -> str:

@@ -19,11 +19,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from opsin.config import FinetuneConfig
 from opsin.errors import ConfigError
 from opsin.models.backbone import Backbone
+from opsin.models.freezing import levels
 
 
 class Stages:
@@ -117,46 +117,6 @@ def check_stages(network: nn.Module, config: FinetuneConfig, *, epochs: int) -> 
             got=f"head_epochs {config.head_epochs}, epochs {epochs}",
             expected="more epochs than head_epochs",
         )
-
-
-def levels(network: nn.Module) -> dict[str, int]:
-    """The section of each parameter, by its name: 0 for the lowest, the number of sections for the head.
-
-    What lies below or beside the sections counts with the lowest.
-    """
-    backbone = getattr(network, "backbone", None)
-    sections = backbone.sections if isinstance(backbone, Backbone) else ()
-    of_id = {id(p): number for number, section in enumerate(sections) for p in section.parameters()}
-    return {
-        name: of_id.get(id(p), 0) if name.startswith(("backbone.", "normalize.")) else len(sections)
-        for name, p in network.named_parameters()
-    }
-
-
-def pin_norms(module: nn.Module) -> int:
-    """Keep every batch norm inside `module` in inference mode for good, also through `train()`; returns how many.
-
-    A pretrained layer's batch norm that follows small batches of other images drifts away from the weights that were
-    learned with it, also where these are frozen. Only the class changes: names, tensors and copies stay what they are.
-    """
-    norms = [child for child in module.modules() if isinstance(child, _BatchNorm)]
-    for norm in norms:
-        if not isinstance(norm, Pinned):
-            kind = type(norm)
-            norm.__class__ = _PINNED.setdefault(kind, type(kind.__name__, (Pinned, kind), {}))
-        norm.eval()
-    return len(norms)
-
-
-class Pinned(nn.Module):
-    """A layer that stays in inference mode when the network around it is trained."""
-
-    def train(self, mode: bool = True) -> Pinned:
-        """Stay in inference mode, whatever `mode` is."""
-        return super().train(False)
-
-
-_PINNED: dict[type[Any], type[Any]] = {}
 
 
 def check_settings(config: FinetuneConfig, *, task: str, augmented: Mapping[str, Any], resolutions: object) -> None:

@@ -13,6 +13,7 @@ from typing import Any, get_args
 from opsin.config import NormalizeName, require
 from opsin.data.samples import Dataset
 from opsin.errors import DivergedError
+from opsin.models.registry import get_entry
 from opsin.progress import Reporter
 from opsin.tasks import get_task
 from opsin.training.session import train
@@ -33,10 +34,11 @@ class NormalizationResult:
 
 @dataclass(frozen=True, kw_only=True)
 class NormalizationAnswer:
-    """All results, best first, and what follows from them in a sentence."""
+    """All results, best first, what follows from them in a sentence, and the network that was trained, in words."""
 
     results: tuple[NormalizationResult, ...]
     verdict: str
+    network: str = ""
 
 
 def compare_normalizations(
@@ -54,8 +56,8 @@ def compare_normalizations(
         seeds: runs of each; they share the split, and differ in weights and order.
         root: where catalogue sets lie.
         quiet: no progress.
-        settings: as for `opsin.train`; a plain CNN for 2 epochs unless they say otherwise, because a network that
-            begins with batch norm would hide the differences.
+        settings: as for `opsin.train`; a plain CNN for 2 epochs unless they say otherwise. A network that can do
+            without batch norm is trained without, because batch norm at the start would hide the differences.
 
     Raises:
         RefusedError: settings or data are refused.
@@ -63,13 +65,22 @@ def compare_normalizations(
     require(seeds > 0, "seeds", seeds, "1 or more")
     report = Reporter(quiet=quiet)
     # a normalization that spoils the start is what is asked about: the preflight would stop it
-    settings = {"epochs": 2, "model": "plain", "batch_norm": False} | settings | {"preflight": False}
+    settings = {"epochs": 2, "model": "plain"} | settings | {"preflight": False}
+    if "batch_norm" in get_entry(str(settings["model"])).knobs:
+        settings = {"batch_norm": False} | settings
     found: list[NormalizationResult] = []
     names = [name for name in get_args(NormalizeName) if name != "weights"]
     with tempfile.TemporaryDirectory() as folder, report.bar("comparing", len(names) * seeds) as bar:
         found.extend(_measured(data, name, seeds, root, Path(folder), settings, bar.advance) for name in names)
     ranked = tuple(sorted(found, key=lambda result: (math.isnan(result.mean), -result.mean)))
-    return NormalizationAnswer(results=ranked, verdict=verdict(ranked))
+    return NormalizationAnswer(results=ranked, verdict=verdict(ranked), network=_network_in_words(settings))
+
+
+def _network_in_words(settings: Mapping[str, Any]) -> str:
+    """The network, and whether batch norm inside it makes up for what a normalization of the input leaves undone."""
+    if settings.get("batch_norm") is False:
+        return f"{settings['model']} without batch norm, {settings['epochs']} epochs"
+    return f"{settings['model']}, {settings['epochs']} epochs; its batch norms hide part of the differences"
 
 
 def _measured(

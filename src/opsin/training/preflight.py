@@ -176,7 +176,7 @@ def check_norms(trial: Trial, kept: Mapping[str, _BatchNorm], before: Mapping[st
             "away from the weights that were learned with them",
             where=", ".join(drifted[:5]) + (", …" if len(drifted) > 5 else ""),
             expected="inference mode, also while the network is trained",
-            do="call opsin.training.finetune.pin_norms on these layers, or allow it with --train-norms",
+            do="call opsin.models.freezing.pin_norms on these layers, or allow it with --train-norms",
         )
     if config.train_norms and config.weights is not None:
         return "pretrained batch norms follow the new data, as asked for"

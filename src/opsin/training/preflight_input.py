@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +23,8 @@ USED_SHARE = 0.1
 """Least share of the 256 grey levels that the images of a pretrained network should span."""
 FLOOR, CEILING = 1e-5, 50.0
 """Variance below which a channel sees nothing; nats that one channel may count for."""
+ALIKE, ALIKE_AT_LEAST = 1.2, 0.02
+"""Two inputs fit alike where one is this much worse at the most: a factor, and nats a channel."""
 CLEARLY_WORSE, AT_LEAST = 3.0, 0.2
 """An input is wrong where the first batch norm's statistics fit it this much worse than another, in nats a channel.
 
@@ -99,13 +102,30 @@ def _first_norm(trial: Trial, used: Preprocess) -> str:
     known = {name: value for name, value in fits.items() if value is not None}
     best = min(known, key=known.__getitem__)
     if known["used"] > CLEARLY_WORSE * known[best] and known["used"] - known[best] > AT_LEAST:
+        alike = alike_fits(known)
+        named, fit = " and ".join(f"`{name}`" for name in alike), "fit" if len(alike) > 1 else "fits"
+        options = " or ".join(f"--weights-range {name}" for name in alike)
+        unsure = "; these hardly differ, and the publisher of the weights says which one" if len(alike) > 1 else ""
         raise PreflightError(
-            f"the weights were trained on another range of input: `{best}` fits their first batch norm far better",
+            f"the weights were trained on another range of input: {named} {fit} their first batch norm far better",
             got=f"{described(used)}: misfit {known['used']:.2f} nats a channel",
-            expected=f"{described(INPUT_RANGES[best].preprocess(used.size))}: {known[best]:.2f}",
-            do=f"--weights-range {best}, or whatever the publisher of the weights says",
+            expected="; or ".join(
+                f"{described(INPUT_RANGES[name].preprocess(used.size))}: {known[name]:.2f}" for name in alike
+            ),
+            do=f"{options}{unsure or ', or whatever the publisher of the weights says'}",
         )
     return f"mapped as the weights expect; the first batch norm is off by {known['used']:.2f} nats a channel"
+
+
+def alike_fits(misfits: Mapping[str, float]) -> list[str]:
+    """The inputs that fit best, those first that fit better; all that no measurement of this kind tells apart.
+
+    >>> alike_fits({"used": 2.0, "unit": 0.9, "lite": 0.11, "signed": 0.12})
+    ['lite', 'signed']
+    """
+    best = min(misfits.values())
+    found = [name for name, misfit in misfits.items() if misfit <= ALIKE * best + ALIKE_AT_LEAST and name != "used"]
+    return sorted(found, key=misfits.__getitem__)
 
 
 class _Seen(Exception):  # noqa: N818

@@ -25,6 +25,7 @@ from opsin.data.load import load, source_name
 from opsin.data.pack import pack, usable_cache
 from opsin.data.samples import Dataset, Samples
 from opsin.errors import ConfigError, DataError
+from opsin.models.freezing import pin_norms
 from opsin.models.heads import HEAD
 from opsin.models.layers import seeded
 from opsin.models.registry import ModelSpec, resolve_options
@@ -33,7 +34,7 @@ from opsin.tasks import get_task
 from opsin.training import machine
 from opsin.training.defaults import data_defaults, defaults_for, read_recipe
 from opsin.training.features import augmented_settings, is_cached
-from opsin.training.finetune import check_settings, check_stages, pin_norms
+from opsin.training.finetune import check_settings, check_stages
 from opsin.training.finetune_defaults import finetune_defaults
 from opsin.training.origin import Origin, find_origin
 from opsin.training.prepared import Prepared, notes_of
@@ -62,6 +63,18 @@ def prepare_from(
     report: Reporter,
 ) -> Prepared:
     """Load the data, resolve the settings against its defaults, and make everything ready for the first step."""
+    dataset, config, origin = resolve_from(data, root=root, recipe=recipe, settings=settings)
+    return prepare(dataset, config, report, origin)
+
+
+def resolve_from(
+    data: Dataset | str | Path | Mapping[str, Any],
+    *,
+    root: Path | str | None,
+    recipe: str | None,
+    settings: Mapping[str, Any],
+) -> tuple[Dataset, RunConfig, Origin | None]:
+    """The data, every setting of the run, and the weights that it starts from, if any; nothing is packed or built."""
     layers = (read_recipe(recipe) if recipe else {}, settings)
     given = {**layers[0], **layers[1]}
     if isinstance(data, Dataset):
@@ -73,11 +86,11 @@ def prepare_from(
     place = {"source": dataset.source, "root": dataset.given_root, "task": dataset.task}
     if given.get("weights") is None:
         chosen = defaults_for(dataset, model=given.get("model"), optimizer=given.get("optimizer"))
-        return prepare(dataset, settings_of.resolve(chosen, loaded_with, *layers, place), report)
+        return dataset, settings_of.resolve(chosen, loaded_with, *layers, place), None
     origin = find_origin(settings_of.resolve(*layers))
     assert origin is not None  # weights are given
     chosen = finetune_defaults(dataset, origin, given)
-    return prepare(dataset, settings_of.resolve(chosen, loaded_with, *layers, place), report, origin)
+    return dataset, settings_of.resolve(chosen, loaded_with, *layers, place), origin
 
 
 def _refuse_other_tasks(settings: Mapping[str, Any], task: str) -> None:
@@ -139,7 +152,7 @@ def prepare(dataset: Dataset, config: RunConfig, report: Reporter, origin: Origi
     height, width = splits["train"].images.shape[2:]
     size = policy or SizePolicy(height=height, width=width, fit=config.data.fit)
     contract = _contract(splits["train"], config, size, origin)
-    spec = _spec(dataset, config, contract, origin)
+    spec = network_spec(dataset, config, contract, origin)
     task = get_task(dataset.task).for_training(config.train, splits["train"], len(dataset.classes))
     with seeded(config.train.seed):
         network = task.build(spec, len(dataset.classes))
@@ -190,7 +203,7 @@ def _contract(samples: Samples, config: RunConfig, size: SizePolicy, origin: Ori
     return replace(origin.preprocess, size=size)
 
 
-def _spec(dataset: Dataset, config: RunConfig, contract: Preprocess, origin: Origin | None) -> ModelSpec:
+def network_spec(dataset: Dataset, config: RunConfig, contract: Preprocess, origin: Origin | None) -> ModelSpec:
     """The network that is built: its settings, and over them what belongs to its weights."""
     model, name = config.model, config.model.model if origin is None else origin.model
     head: dict[str, Any] = {"hidden": list(config.finetune.head or ())}
