@@ -19,7 +19,7 @@ from opsin.evaluation.record import split_pictures, thumbnails
 from opsin.evaluation.scoring import SplitScores, evaluate_predictions
 from opsin.models.table import count_parameters
 from opsin.predict import Predictor
-from opsin.progress import Reporter, duration
+from opsin.progress import QUIET, Reporter, duration
 from opsin.runs import Run
 from opsin.tasks.base import Arrays, Targets, Task
 from opsin.training import machine
@@ -48,7 +48,7 @@ def finish(
     artifact = trainer.artifact_of(trainer.network)
     artifacts.save(run.model_folder, artifact, golden_images=golden_images(splits["train"]))
     kept_test = run.results.get("test") if run.summary.get("step") == trainer.state.step else None
-    scored = score_splits(run, trainer, splits, open_test=open_test, command=command)
+    scored = score_splits(run, trainer, splits, open_test=open_test, command=command, report=report)
     shown = data_pictures(splits["train"], trainer.config, trainer.task, artifact.classes)
     for split, scores in scored.items():
         samples, predictions = splits[split], run.predictions(split)
@@ -74,7 +74,13 @@ def golden_images(samples: Samples) -> Tensor:
 
 
 def score_splits(
-    run: Run, trainer: Trainer, splits: Mapping[SplitName, Samples], *, open_test: bool, command: str
+    run: Run,
+    trainer: Trainer,
+    splits: Mapping[SplitName, Samples],
+    *,
+    open_test: bool,
+    command: str,
+    report: Reporter = QUIET,
 ) -> dict[SplitName, SplitScores]:
     """Scores of val, and of test when it is opened; their predictions go to predictions.npz."""
     predictor = Predictor(trainer.artifact_of(trainer.network), device=trainer.device)
@@ -86,7 +92,8 @@ def score_splits(
     kept: Arrays = {f"test/{key}": value for key, value in run.predictions("test").items()} if unchanged else {}
     fitted: Mapping[str, float] | None = None
     for split in wanted:
-        predictions, targets = predictor.samples(splits[split]), Targets.of(splits[split])
+        targets = Targets.of(splits[split])
+        predictions = predictor.samples(splits[split], report=report, title=f"scoring {split}")
         scores = evaluate_predictions(
             trainer.task, predictions, targets, trainer.artifact.classes, fitted=fitted if split == "test" else None
         )
