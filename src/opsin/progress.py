@@ -107,8 +107,10 @@ class Reporter:
     def show(self, bar: Bar) -> None:
         """Draw `bar` as it stands now."""
         if self._rich is not None and bar.rich_task is not None:
-            shown = {"count": _count(bar), "left": _left(bar), "note": bar.note}
-            self._rich.update(bar.rich_task, completed=bar.share() * bar.total, total=bar.total, **shown)
+            done = bar.share() * bar.total
+            self._rich.update(
+                bar.rich_task, completed=done, total=bar.total, count=_count(bar), left=_left(bar), note=bar.note
+            )
         elif not self.quiet and time.monotonic() - max(bar.began, self._line_at) > SECONDS_BETWEEN_LINES:
             parts = (f"{bar.title}: {_count(bar)}", _left(bar), bar.note)
             self.message(", ".join(part for part in parts if part))
