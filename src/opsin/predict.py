@@ -102,12 +102,18 @@ class Predictor:
             key: (value.float() if value.is_floating_point() else value).cpu().numpy() for key, value in decoded.items()
         }
 
-    def samples(self, samples: Samples) -> dict[str, np.ndarray]:
-        """Decoded predictions of a whole split, in its order."""
-        starts = range(0, len(samples.images), self.batch_size)
-        # a copy: torch takes no read-only memory map
-        rows = (np.array(samples.images[start : start + self.batch_size]) for start in starts)
-        return _concatenated(self.run(torch.from_numpy(images)) for images in rows)
+    def samples(
+        self, samples: Samples, *, report: Reporter = QUIET, title: str = "predicting"
+    ) -> dict[str, np.ndarray]:
+        """Decoded predictions of a whole split, in its order; `report` shows progress under `title`."""
+        found = []
+        with report.bar(title, len(samples.images)) as bar:
+            for start in range(0, len(samples.images), self.batch_size):
+                # a copy: torch takes no read-only memory map
+                images = np.array(samples.images[start : start + self.batch_size])
+                found.append(self.run(torch.from_numpy(images)))
+                bar.advance(len(images))
+        return _concatenated(found)
 
     def files(
         self,

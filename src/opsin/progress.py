@@ -1,10 +1,12 @@
 """Progress of long work, on stderr, with an estimate of what is left.
 
-On a terminal (and in a notebook) a live bar; elsewhere plain lines that a log file can hold; nothing when quiet.
+On a terminal (and in a notebook) a live bar below the messages; elsewhere plain lines that a log file can hold; nothing
+when quiet.
 """
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Iterator
@@ -37,7 +39,6 @@ class Bar:
     note: str = ""
     rich_task: TaskID | None = None
     began: float = field(default_factory=lambda: time.monotonic())
-    last_line: float = field(default_factory=lambda: time.monotonic())
 
     def advance(self, amount: int = 1, note: str = "") -> None:
         """Count `amount` more units; `note` is shown beside the bar."""
@@ -47,6 +48,13 @@ class Bar:
         """`done` units are finished."""
         self.done, self.note = done, note or self.note
         self.reporter.show(self)
+
+    def share(self) -> float:
+        """How much is done, 0 to 1, in units or of the budget, whichever is further on."""
+        shares = [self.done / self.total if self.total else 1.0]
+        if self.budget_s is not None:
+            shares.append((time.monotonic() - self.began) / self.budget_s if self.budget_s > 0 else 1.0)
+        return min(max(shares), 1.0)
 
     def seconds_left(self) -> float | None:
         """Estimate of the seconds that are left, at most those of the budget; None while nothing is known."""
@@ -64,6 +72,7 @@ class Reporter:
         self.quiet = quiet
         self.live = not quiet and (sys.stderr.isatty() or _in_notebook())
         self._rich: RichProgress | None = None
+        self._line_at = -math.inf
 
     @contextmanager
     def bar(self, title: str, total: int, *, earlier: int = 0, budget_s: float | None = None) -> Iterator[Bar]:
@@ -80,7 +89,7 @@ class Reporter:
             yield bar
             return
         with _rich_progress() as self._rich:
-            bar.rich_task = self._rich.add_task(title, total=total, completed=earlier, left="", note="")
+            bar.rich_task = self._rich.add_task(title, total=total, completed=earlier, count="", left="", note="")
             try:
                 yield bar
             finally:
@@ -91,6 +100,7 @@ class Reporter:
         """One line for the user; names in it cannot steer the terminal."""
         if self.quiet:
             return
+        self._line_at = time.monotonic()
         text = printable_lines(text)
         if self._rich is not None:
             self._rich.console.print(text, markup=False, highlight=False)
@@ -100,15 +110,21 @@ class Reporter:
     def show(self, bar: Bar) -> None:
         """Draw `bar` as it stands now."""
         if self._rich is not None and bar.rich_task is not None:
-            left = _left(bar)
-            self._rich.update(bar.rich_task, completed=bar.done, total=bar.total, left=left, note=bar.note)
-        elif not self.quiet and time.monotonic() - bar.last_line > SECONDS_BETWEEN_LINES:
-            bar.last_line = time.monotonic()
-            parts = (f"{bar.title}: {bar.done}/{bar.total}", _left(bar))
-            self.message(f"{', '.join(part for part in parts if part)}  {bar.note}".rstrip())
+            done = bar.share() * bar.total
+            self._rich.update(
+                bar.rich_task, completed=done, total=bar.total, count=_count(bar), left=_left(bar), note=bar.note
+            )
+        elif not self.quiet and time.monotonic() - max(bar.began, self._line_at) > SECONDS_BETWEEN_LINES:
+            parts = (f"{bar.title}: {_count(bar)}", _left(bar), bar.note)
+            self.message(", ".join(part for part in parts if part))
 
 
 QUIET = Reporter(quiet=True)
+
+
+def _count(bar: Bar) -> str:
+    """How much is done; of work that ends with its budget, the share of that."""
+    return f"{bar.done:,}/{bar.total:,}" if bar.budget_s is None else f"{bar.share():.0%}"
 
 
 def _left(bar: Bar) -> str:
@@ -137,7 +153,6 @@ def duration(seconds: float) -> str:
 def _rich_progress() -> RichProgress:
     from rich.progress import (
         BarColumn,
-        MofNCompleteColumn,
         Progress,
         TextColumn,
         TimeElapsedColumn,
@@ -147,13 +162,14 @@ def _rich_progress() -> RichProgress:
 
     columns = (
         TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
+        BarColumn(bar_width=24),
+        TextColumn("{task.fields[count]}", markup=False),
         TimeElapsedColumn(),
         TextColumn("{task.fields[left]}"),  # rich's own estimate knows no budget
         TextColumn("{task.fields[note]}", markup=False),
     )
-    return Progress(*columns, console=SafeConsole(stderr=True))
+    # a finished bar leaves the terminal: what is worth keeping is a message
+    return Progress(*columns, console=SafeConsole(stderr=True), transient=True)
 
 
 def _in_notebook() -> bool:

@@ -19,6 +19,11 @@ class ScoreKind:
     higher_is_better: bool = True
     share: bool = True
 
+    @property
+    def short_title(self) -> str:
+        """The title within a line: `accuracy`, `mean IoU`."""
+        return self.title[:1].lower() + self.title[1:]
+
 
 def _loss(title: str, words: str) -> ScoreKind:
     return ScoreKind(title=title, words=words, higher_is_better=False, share=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from opsin.explain.neurons import crop, favourites
 from opsin.io.files import write_atomically
 from opsin.io.images import encode_png, read_image
 from opsin.models.registry import ModelSpec, build_network
+from opsin.runs import Run
 from opsin.types import SizePolicy
 
 
@@ -99,6 +101,7 @@ def test_a_run_is_explained_by_figures_and_numbers(
     monkeypatch.chdir(place)
     monkeypatch.setenv("OPSIN_CACHE", str(place / "cache"))
     arguments = ["explain", "quick", "digit.png", "--neurons", "blocks.1.relu", "--layer", "blocks.0.conv", "--json"]
+    arguments += ["--method", "all"]
     assert main(arguments) == 0
     found = json.loads(capsys.readouterr().out)
     names = [Path(file).name for file in found["files"]]
@@ -117,6 +120,50 @@ def test_a_run_is_explained_by_figures_and_numbers(
     (image,) = found["images"]
     assert len(image["attributions"][0]["methods"]) == 4
     assert len(found["neurons"]["channels"]) == 8
+
+
+def explained(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *typed: str) -> Any:
+    monkeypatch.chdir(place)
+    monkeypatch.setenv("OPSIN_CACHE", str(place / "cache"))
+    assert main(["explain", "quick", *typed, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_by_default_a_photo_is_explained_by_grad_cam_alone(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = explained(place, monkeypatch, capsys, "digit.png")
+    assert [Path(file).name for file in found["files"]] == ["digit-attribution.png"]
+    assert list(found["images"][0]["attributions"][0]["methods"]) == ["grad-cam"]
+
+
+def test_methods_are_asked_for_by_name(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    typed = ("--method", "occlusion", "--method", "saliency", "--method", "filters")
+    found = explained(place, monkeypatch, capsys, "digit.png", *typed)
+    assert [Path(file).name for file in found["files"]] == ["filters.png", "digit-attribution.png"]
+    assert set(found["images"][0]["attributions"][0]["methods"]) == {"saliency", "occlusion"}
+    assert found["images"][0]["attributions"][0]["integrated_gradients_gap"] is None
+
+
+def test_without_a_photo_the_filters_and_receptive_fields_are_drawn(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = explained(place, monkeypatch, capsys)
+    assert [Path(file).name for file in found["files"]] == ["filters.png", "receptive-fields.png"]
+
+
+def test_the_worst_mistakes_of_val_are_explained_with_truth_and_prediction(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = explained(place, monkeypatch, capsys, "--mistakes", "--count", "2")
+    listed = Run.open("quick", out=place / "runs").results["val"]["details"]["mistakes"][:2]
+    assert [image["file"] for image in found["images"]] == [mistake["id"] for mistake in listed]
+    for image, mistake in zip(found["images"], listed, strict=True):
+        assert image["truth"] == mistake["truth"] != mistake["predicted"]
+        assert image["predicted"] == f"{mistake['predicted']} {mistake['confidence']:.0%}"
+    assert len(found["files"]) == 2
 
 
 @pytest.mark.parametrize(

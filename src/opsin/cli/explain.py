@@ -15,6 +15,30 @@ def explain(
     run: str,
     /,
     *images: Path,
+    method: Annotated[
+        tuple[
+            Literal[
+                "grad-cam",
+                "saliency",
+                "integrated-gradients",
+                "occlusion",
+                "maps",
+                "filters",
+                "receptive-fields",
+                "all",
+            ],
+            ...,
+        ],
+        Parameter(
+            help="What is drawn; several by repeating it. By default grad-cam, which takes seconds; with --layer its "
+            "maps too; without an image filters and receptive-fields.",
+            negative="",
+        ),
+    ] = (),
+    mistakes: Annotated[
+        bool, Parameter(negative="", help="Explain the run's worst mistakes on val; needs its data set.")
+    ] = False,
+    count: Annotated[int, WHOLE, Parameter(help="With --mistakes: how many.")] = 8,
     layer: Annotated[
         tuple[str, ...], Parameter(help="Layers whose maps are drawn; by default a few.", negative="")
     ] = (),
@@ -34,7 +58,7 @@ def explain(
     quiet: QuietFlag = False,
     seed: SeedOption = 0,
 ) -> int:
-    """Draw filters, feature maps, receptive fields, and what the answer for each image depends on.
+    """Draw what the answer for each image depends on; and filters, feature maps, receptive fields.
 
     Parameters
     ----------
@@ -43,18 +67,31 @@ def explain(
     images
         Image files, and folders of them.
     """
+    from opsin.config import require
     from opsin.explain.explain import Wanted, explain_run
     from opsin.predict import image_files
     from opsin.progress import Reporter
     from opsin.runs import Run
 
-    wanted = Wanted(layers=layer, label=class_, neurons=neurons, data=data, root=root, split=split, num_patches=patches)
+    require(count > 0, "count", count, "more than 0")
+    wanted = Wanted(
+        methods=method,
+        layers=layer,
+        label=class_,
+        num_mistakes=count if mistakes else 0,
+        neurons=neurons,
+        data=data,
+        root=root,
+        split=split,
+        num_patches=patches,
+    )
     report = Reporter(quiet=quiet)
     found = explain_run(Run.open(run, out=out), image_files(images), figures, wanted, report=report)
     if json_:
         print_json(found.to_dict())
     elif not quiet:
-        show(found.numbers["receptive_fields"])
+        if fields := found.numbers.get("receptive_fields"):
+            show(fields)
         print_line("\n".join(found.files))
     return 0
 

@@ -104,7 +104,7 @@ def evaluate(
     data: Dataset | Path | str | None = None,
     root: Path | str | None = None,
     batch_size: int = BATCH_SIZE,
-    device: str = "cpu",
+    device: str = "auto",
     good_iou: float | None = None,
     copies: bool = False,
     tta: Sequence[ViewName] = (),
@@ -131,7 +131,7 @@ def evaluate(
         tta: also score with the answers to these views of each image averaged with its own (`opsin.models.views`).
         folder: a new folder for the evaluation as files: JSON, confusion matrix and wrong samples as CSV, pictures.
         command: what the user typed, for the record.
-        report: shows the progress of the search for copies.
+        report: shows the progress of scoring, and of the search for copies.
 
     Raises:
         RunError: no such run, or it has not finished.
@@ -164,7 +164,8 @@ def evaluate(
     if chosen.title == "test":
         said = f"evaluate(run={opened.name!r}, split='test', data={chosen.dataset.name!r})"
         opened.record_test_opening(command or said)
-    predictions, targets = predictor.samples(samples), Targets.of(samples)
+    title = f"scoring {chosen.title}"
+    predictions, targets = predictor.samples(samples, report=report, title=title), Targets.of(samples)
     fits_itself = chosen.own and split == "val"
     found = evaluate_predictions(task, predictions, targets, artifact.classes, fitted=None if fits_itself else fitted)
     if trained is not None:
@@ -173,7 +174,9 @@ def evaluate(
         found = replace(found, without_copies=without)
         notes += (NO_NEAR,) if known.near is None else ()
     if averaged is not None:
-        scores = task.scores(averaged.samples(samples), targets, artifact.classes)
+        scores = task.scores(
+            averaged.samples(samples, report=report, title=f"{title}, views averaged"), targets, artifact.classes
+        )
         found = replace(found, tta=AugmentedScores(views=views, scores=scores))
         notes += (NEVER_MIRRORED,) if "flip" in views and not opened.config.augment.flip else ()
     if chosen.own and settings == opened.config.train:

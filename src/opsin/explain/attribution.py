@@ -14,7 +14,7 @@ Shapes: C channels, H x W pixels of the network's input.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -58,13 +58,13 @@ class Attribution:
 
     `maps`: by method, float32 [H, W]; saliency and Grad-CAM are 0 or more, the others may be below 0 (against).
     `missing`: why a method gives nothing, by method. `gap`: integrated gradients add up to the value of the photo less
-    that of the mean colour, but for this.
+    that of the mean colour, but for this; None where they were not asked for.
     """
 
     quantity: Quantity
     maps: Mapping[str, NDArray[np.float32]]
     missing: Mapping[str, str]
-    gap: float
+    gap: float | None
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values: the ranges of the maps, and where each is largest."""
@@ -110,35 +110,57 @@ def quantities(artifact: Artifact, image: Tensor, *, label: str | None = None) -
     return found
 
 
-def attribute(network: nn.Module, quantity: Quantity, image: Tensor, *, layer: Layer | None) -> Attribution:
-    """What a quantity depends on, by every method.
+def attribute(
+    network: nn.Module,
+    quantity: Quantity,
+    image: Tensor,
+    *,
+    layer: Layer | None,
+    methods: Sequence[str] = METHODS,
+    done: Callable[[], None] = lambda: None,
+) -> Attribution:
+    """What a quantity depends on.
 
     Args:
         network: in evaluation mode.
         quantity: one of its numbers.
         image: preprocessed, float [1, C, H, W].
         layer: whose maps Grad-CAM looks at; None where there are none.
+        methods: some of `METHODS`. A gradient takes one pass; integrated gradients and occlusion take dozens.
+        done: called after each method.
     """
     image = image.detach()
     baseline = image.mean(dim=(2, 3), keepdim=True).expand_as(image).contiguous()
-    maps, missing = {}, {}
-    maps["saliency"] = Saliency(quantity.forward).attribute(image.clone().requires_grad_()).amax(dim=1)
-    if layer is None:
-        missing["grad-cam"] = "the network has no maps"
-    else:
-        maps["grad-cam"] = _grad_cam(network, quantity, image, layer)
     at_once = max(1, AT_ONCE_PIXELS // (image.shape[2] * image.shape[3]))
-    along, gap = IntegratedGradients(quantity.forward).attribute(
-        image, baseline, n_steps=STEPS, internal_batch_size=at_once, return_convergence_delta=True
-    )
-    maps["integrated gradients"] = along.sum(dim=1)
-    maps["occlusion"] = _occlusion(quantity, image, baseline, at_once)
+    maps: dict[str, Tensor] = {}
+    missing: dict[str, str] = {}
+    gap = None
+    for method in methods:
+        if method == "saliency":
+            maps[method] = Saliency(quantity.forward).attribute(image.clone().requires_grad_()).amax(dim=1)
+        elif method == "grad-cam" and layer is None:
+            missing[method] = "the network has no maps"
+        elif method == "grad-cam" and layer is not None:
+            maps[method] = _grad_cam(network, quantity, image, layer)
+        elif method == "integrated gradients":
+            maps[method], gap = _integrated_gradients(quantity, image, baseline, at_once)
+        else:
+            maps[method] = _occlusion(quantity, image, baseline, at_once)
+        done()
     return Attribution(
         quantity=quantity,
         maps={name: found.detach()[0].float().numpy() for name, found in maps.items()},
         missing=missing,
-        gap=float(gap.abs().max()),
+        gap=gap,
     )
+
+
+def _integrated_gradients(quantity: Quantity, image: Tensor, baseline: Tensor, at_once: int) -> tuple[Tensor, float]:
+    """[1, H, W], and the largest gap between its sum and the change of the quantity."""
+    along, gap = IntegratedGradients(quantity.forward).attribute(
+        image, baseline, n_steps=STEPS, internal_batch_size=at_once, return_convergence_delta=True
+    )
+    return along.sum(dim=1), float(gap.abs().max())
 
 
 def _grad_cam(network: nn.Module, quantity: Quantity, image: Tensor, layer: Layer) -> Tensor:

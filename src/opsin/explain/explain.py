@@ -1,4 +1,8 @@
-"""`opsin explain`: everything that is drawn of a run's network, and every number of it."""
+"""`opsin explain`: what is drawn of a run's network and of its answers, and the numbers behind it.
+
+Grad-CAM takes one pass through the network; the other methods are asked for by name, since some take minutes for a
+large network.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,32 +24,53 @@ from opsin.data.pack import default_cache, pack
 from opsin.data.samples import Samples
 from opsin.errors import ConfigError, DataError
 from opsin.explain import pictures
-from opsin.explain.attribution import attribute, quantities
+from opsin.explain.attribution import Attribution, attribute, quantities
 from opsin.explain.layers import Layer, find_layer, last_maps, layers_of, outputs_of, shown_layers
 from opsin.explain.neurons import favourites
 from opsin.explain.receptive import effective_gradients, receptive_fields
 from opsin.io.images import read_image
 from opsin.io.tensors import read_tensors
 from opsin.predict import Predictor
-from opsin.progress import QUIET, Reporter
+from opsin.progress import QUIET, Bar, Reporter
 from opsin.runs import Run
+from opsin.tasks import get_task
+from opsin.tasks.base import Targets
 from opsin.types import SplitName
 
 NUM_EFFECTIVE = 16
 """Images over which effective receptive fields are averaged, at most."""
+EFFECTIVE_PIXELS = 1 << 18
+"""Their pixels, at most: a pass backwards from each layer goes over all of them."""
+FEW_LAYERS = 24
+"""So many layers are all asked what they do see; of larger networks the drawn ones."""
+
+MethodName = Literal[
+    "grad-cam", "saliency", "integrated-gradients", "occlusion", "maps", "filters", "receptive-fields", "all"
+]
+ATTRIBUTIONS: Mapping[MethodName, str] = {
+    "grad-cam": "grad-cam",
+    "saliency": "saliency",
+    "integrated-gradients": "integrated gradients",
+    "occlusion": "occlusion",
+}
+"""Methods that say what the answer for an image depends on, as they are typed and as `attribution` calls them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
     """What is asked for.
 
-    `layers`: whose maps and receptive fields are drawn; empty takes a few. `label`: the class to explain; None takes
-    the predicted one. `neurons`: the layer whose favourites are looked for, in `split` of `data` (None: the run's own
-    set, which `root` may place elsewhere); `num_patches` for each of its channels.
+    `methods`: empty takes Grad-CAM, the maps of `layers` that are named, and without images the filters and receptive
+    fields. `layers`: whose maps and receptive fields are drawn; empty takes a few. `label`: the class to explain; None
+    takes the predicted one. `num_mistakes`: so many of the worst mistakes on val are explained as well. `neurons`: the
+    layer whose favourites are looked for, in `split` of `data` (None: the run's own set, which `root` may place
+    elsewhere); `num_patches` for each of its channels.
     """
 
+    methods: tuple[MethodName, ...] = ()
     layers: tuple[str, ...] = ()
     label: str | None = None
+    num_mistakes: int = 0
     neurons: str | None = None
     data: str | None = None
     root: str | None = None
@@ -54,6 +79,7 @@ class Wanted:
 
     def __post_init__(self) -> None:
         require(1 <= self.num_patches <= 32, "patches", self.num_patches, "1 to 32")
+        require(0 <= self.num_mistakes <= 1000, "mistakes", self.num_mistakes, "0 to 1000")
         require(self.split != "test", "split", self.split, "train or val: the test split is sealed")
 
 
@@ -70,20 +96,31 @@ class Explanation:
         return {"run": self.run, "files": self.files} | self.numbers
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Photo:
+    """An image to explain: `pixels` uint8 [C, H, W] at the network's size; `name` of its figures; `truth` if known."""
+
+    file: str
+    name: str
+    pixels: NDArray[np.uint8]
+    truth: str | None = None
+
+
 def explain_run(
     run: Run, images: Sequence[Path], folder: Path, wanted: Wanted | None = None, *, report: Reporter = QUIET
 ) -> Explanation:
-    """Draw what the network of a run has learned, and why it says what it says of each image.
+    """Draw why the network of a run says what it says of each image, and what else is asked for.
 
     Args:
         run: a finished one.
-        images: photos; none draws the filters, the receptive fields and what else needs no photo.
+        images: photos.
         folder: where figures go; made if it is not there.
         wanted: what is asked for.
         report: shows progress.
 
     Raises:
-        ConfigError: no such layer or class.
+        ConfigError: no such layer or class; mistakes are asked for, and there are none.
+        DataError: mistakes or neurons are asked for, and the data set is not there or has changed.
         ImageError: a photo cannot be read.
     """
     wanted = wanted or Wanted()
@@ -93,22 +130,93 @@ def explain_run(
     chosen = [find_layer(layers, name) for name in wanted.layers] or shown_layers(layers)
     if wanted.neurons is not None:
         find_layer(layers, wanted.neurons)  # refused before anything is drawn
+    photos = [
+        _Photo(file=str(path), name=name, pixels=artifact.preprocess.fit_image(read_image(path).pixels))
+        for path, name in zip(images, unique_stems(images), strict=True)
+    ]
+    photos += _mistakes(run, artifact, wanted) if wanted.num_mistakes else []
+    methods = _methods(wanted, photos, layers)
     folder.mkdir(parents=True, exist_ok=True)
     found = Explanation(run=str(run.path))
     found.numbers["layers"] = [{"name": item.name, "kind": item.kind, "shape": list(item.shape)} for item in layers]
-    _filters(artifact, run.name, folder, found)
-    seen = [artifact.preprocess.fit_image(read_image(path).pixels) for path in images]
-    golden = read_tensors(run.model_folder / "golden.safetensors")[0]["images"].numpy()
-    _receptive_fields(artifact, layers, chosen, [*seen, *golden], folder, found, name=run.name)
-    found.numbers["images"] = []
-    with report.bar("explaining", len(images)) as bar:
-        for path, name, pixels in zip(images, unique_stems(images), seen, strict=True):
-            entry = _explain_image(artifact, layers, chosen, pixels, folder / name, found, label=wanted.label)
-            found.numbers["images"].append({"file": str(path)} | entry)
-            bar.advance(1)
+    if "filters" in methods:
+        _filters(artifact, run.name, folder, found)
+    if "receptive-fields" in methods:
+        golden = read_tensors(run.model_folder / "golden.safetensors")[0]["images"].numpy()
+        pixels = [*(photo.pixels for photo in photos), *golden]
+        _receptive_fields(artifact, layers, chosen, pixels, folder, found, name=run.name, report=report)
+    found.numbers["images"] = _explain_photos(artifact, layers, chosen, photos, methods, wanted, folder, found, report)
     if wanted.neurons is not None:
         _neurons(run, artifact, wanted, folder, found)
     return found
+
+
+def _methods(wanted: Wanted, photos: Sequence[_Photo], layers: Sequence[Layer]) -> tuple[str, ...]:
+    """The methods asked for, or those that answer in seconds."""
+    everything = (*ATTRIBUTIONS, "maps", "filters", "receptive-fields")
+    if wanted.methods:
+        return everything if "all" in wanted.methods else wanted.methods
+    if not photos:
+        return () if wanted.neurons else ("filters", "receptive-fields")
+    quick = "saliency" if last_maps(layers) is None else "grad-cam"
+    return (quick, "maps") if wanted.layers else (quick,)
+
+
+def _mistakes(run: Run, artifact: Artifact, wanted: Wanted) -> list[_Photo]:
+    """The worst mistakes of the run on val, as its scores list them, worst first.
+
+    Raises:
+        ConfigError: there are none.
+        DataError: the data set is not there, or has changed.
+    """
+    details = run.results.get("val", {}).get("details", {})
+    listed = details.get("mistakes") or details.get("shown") or []
+    numbers = [int(entry["index"]) for entry in listed if entry.get("kind", "worst") == "worst"]
+    if not numbers:
+        raise ConfigError("this run lists no mistakes on val", where=run.path, do="name image files instead")
+    samples = _samples(run, artifact, Wanted(root=wanted.root))
+    task, targets = get_task(artifact.task), Targets.of(samples)
+    photos = []
+    for rank, number in enumerate(numbers[: wanted.num_mistakes], 1):
+        pixels = np.array(samples.images[number])
+        truth = task.draw_target(pixels, targets, number, artifact.classes).caption
+        file = samples.ids[number]
+        photos.append(_Photo(file=file, name=f"mistake-{rank:02}-{Path(file).stem}", pixels=pixels, truth=truth))
+    return photos
+
+
+def _explain_photos(
+    artifact: Artifact,
+    layers: Sequence[Layer],
+    chosen: Sequence[Layer],
+    photos: Sequence[_Photo],
+    methods: Sequence[str],
+    wanted: Wanted,
+    folder: Path,
+    found: Explanation,
+    report: Reporter,
+) -> list[dict[str, Any]]:
+    """Maps and attributions of all photos."""
+    asked = [name for typed, name in ATTRIBUTIONS.items() if typed in methods]
+    drawn = chosen if "maps" in methods else []
+    num_quantities = 5 if artifact.task == "localize" else 1
+    entries = []
+    with report.bar("explaining", len(photos) * (len(drawn) + len(asked) * num_quantities)) as bar:
+        for photo in photos:
+            image = artifact.preprocess(torch.from_numpy(photo.pixels)[None])
+            stem = folder / photo.name
+            entry: dict[str, Any] = {"file": photo.file, "truth": photo.truth}
+            entry["maps"] = _draw_maps(artifact.network, image, drawn, stem, found, bar)
+            if asked:
+                layer = last_maps(layers)
+                parts = quantities(artifact, image, label=wanted.label)
+                explained = [
+                    attribute(artifact.network, part, image, layer=layer, methods=asked, done=bar.advance)
+                    for part in parts
+                ]
+                entry |= _draw_attributions(artifact, photo, explained, layer, stem, found)
+            entries.append(entry)
+    return entries
 
 
 def unique_stems(paths: Sequence[Path]) -> list[str]:
@@ -167,11 +275,15 @@ def _receptive_fields(
     found: Explanation,
     *,
     name: str,
+    report: Reporter,
 ) -> None:
     """The table of all layers, and the figure of the chosen ones on the first photo."""
-    some = np.stack(pixels[:NUM_EFFECTIVE])
+    count = min(NUM_EFFECTIVE, max(1, EFFECTIVE_PIXELS // (pixels[0].shape[1] * pixels[0].shape[2])))
+    some = np.stack(pixels[:count])
     images = artifact.preprocess(torch.from_numpy(some))
-    gradients = effective_gradients(artifact.network, layers, images)
+    asked = layers if len(layers) <= FEW_LAYERS else chosen
+    with report.bar("receptive fields", len(asked)) as bar:
+        gradients = effective_gradients(artifact.network, asked, images, done=bar.advance)
     fields = receptive_fields(artifact.network, layers, images, gradients)
     found.numbers["receptive_fields"] = [item.to_dict() for item in fields]
     found.numbers["receptive_fields_averaged_over"] = len(some)
@@ -184,40 +296,38 @@ def _receptive_fields(
     found.files.append(str(path))
 
 
-def _explain_image(
+def _draw_attributions(
     artifact: Artifact,
-    layers: Sequence[Layer],
-    chosen: Sequence[Layer],
-    pixels: NDArray[np.uint8],
+    photo: _Photo,
+    explained: Sequence[Attribution],
+    layer: Layer | None,
     stem: Path,
     found: Explanation,
-    *,
-    label: str | None,
 ) -> dict[str, Any]:
-    """Maps and attributions of one photo, uint8 [C, H, W]."""
-    images = torch.from_numpy(pixels)[None]
-    image = artifact.preprocess(images)
-    maps = _draw_maps(artifact.network, image, chosen, stem, found)
+    """The figure of one photo's attributions, and its numbers."""
     predictor = Predictor(artifact)
-    drawing = predictor.task.draw_prediction(pixels, predictor.run(images), 0, artifact.classes)
-    layer = last_maps(layers)
-    explained = [attribute(artifact.network, q, image, layer=layer) for q in quantities(artifact, image, label=label)]
+    predictions = predictor.run(torch.from_numpy(photo.pixels)[None])
+    drawing = predictor.task.draw_prediction(photo.pixels, predictions, 0, artifact.classes)
     path = stem.with_name(f"{stem.name}-attribution.png")
-    grad_cam = f"; Grad-CAM on {layer.name}" if layer else ""
-    title = f"{stem.name}, predicted {drawing.caption}{grad_cam}. Red: for it, blue: against it"
-    pictures.draw_attributions(pixels, explained, path, title=title, drawn=drawing.pixels)
+    maps = [name for item in explained for name in item.maps]
+    notes = [f"true {photo.truth}" if photo.truth else "", f"predicted {drawing.caption}"]
+    title = f"{stem.name}: {', '.join(note for note in notes if note)}"
+    title += f"; Grad-CAM on {layer.name}" if layer and "grad-cam" in maps else ""
+    title += ". Red: for it, blue: against it" if set(maps) & set(pictures.SIGNED) else ""
+    pictures.draw_attributions(photo.pixels, explained, path, title=title, drawn=drawing.pixels)
     found.files.append(str(path))
     return {
         "predicted": drawing.caption,
         "grad_cam_layer": layer.name if layer else None,
-        "maps": maps,
         "attributions": [item.to_dict() for item in explained],
     }
 
 
 def _draw_maps(
-    network: nn.Module, image: Tensor, chosen: Sequence[Layer], stem: Path, found: Explanation
+    network: nn.Module, image: Tensor, chosen: Sequence[Layer], stem: Path, found: Explanation, bar: Bar
 ) -> list[Mapping[str, Any]]:
+    if not chosen:
+        return []
     with torch.no_grad():
         outputs = outputs_of(network, image, [layer.name for layer in chosen])
     numbers: list[Mapping[str, Any]] = []
@@ -238,6 +348,7 @@ def _draw_maps(
                 "silent_channels": int((per_channel.max(axis=1) <= 0).sum()),
             }
         )
+        bar.advance()
     return numbers
 
 

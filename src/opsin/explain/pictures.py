@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import ceil
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,6 +28,8 @@ MAX_TILES = 64
 MAX_CHANNELS = 12
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 SIGNED = ("integrated gradients", "occlusion")
+LETTERS_PER_INCH = 11
+"""Of a title."""
 KEY_LINE_INCHES = 0.25
 """Height of a line in the key below a photo."""
 MEANINGS = {
@@ -60,16 +63,28 @@ def draw_filters(weights: NDArray[np.float32], path: Path, *, title: str) -> Non
 
 
 def draw_maps(maps: NDArray[np.float32], path: Path, *, title: str) -> None:
-    """Write the maps of one layer for one photo, float32 [C, h, w], as a PNG with one scale for all channels."""
+    """Write the maps of one layer for one photo, float32 [C, h, w], as a PNG with one scale for all channels.
+
+    All maps are one picture: an axis for each would take matplotlib seconds.
+    """
     shown = maps[:MAX_TILES]
     signed, reach = bool(shown.min() < 0), _reach(shown)
-    ratio = _ratio(shown.shape[1], shown.shape[2])
-    with _tiled(path, len(shown), ratio, title=_counted(title, len(shown), len(maps), "channels")) as (figure, axes):
-        for number, (axis, found) in enumerate(zip(axes, shown, strict=True)):
-            cmap, low = ("RdBu_r", -reach) if signed else ("magma", 0.0)
-            drawn = axis.imshow(found, cmap=cmap, vmin=low, vmax=reach, interpolation="nearest")
-            axis.set_title(str(number), pad=2)
-        figure.colorbar(drawn, ax=axes, shrink=0.8, label="answer of the channel", extend="both" if signed else "max")
+    count, high, wide = shown.shape
+    columns = _columns(count)
+    rows, gap = ceil(count / columns), max(1, round(0.06 * wide))
+    label = max(1, round(0.16 * wide))  # room for the number above a map
+    mosaic = np.full((rows * (high + label + gap), columns * (wide + gap)), np.nan, np.float32)
+    with figure_to(path, 1.1 * columns + 1.6, (1.1 * _ratio(high, wide) + 0.25) * rows + 1.0) as figure:
+        axis = figure.subplots()
+        for number, found in enumerate(shown):
+            top, left = number // columns * (high + label + gap) + label, number % columns * (wide + gap)
+            mosaic[top : top + high, left : left + wide] = found
+            axis.text(left + wide / 2 - 0.5, top - 0.5, str(number), ha="center", va="bottom", fontsize=8)
+        cmap, low = ("RdBu_r", -reach) if signed else ("magma", 0.0)
+        drawn = axis.imshow(mosaic, cmap=cmap, vmin=low, vmax=reach, interpolation="nearest")
+        bare(axis)
+        figure.colorbar(drawn, ax=axis, shrink=0.8, label="answer of the channel", extend="both" if signed else "max")
+        figure.suptitle(_counted(title, count, len(maps), "channels"))
 
 
 def draw_attributions(
@@ -85,16 +100,18 @@ def draw_attributions(
         drawn: uint8 [3, H', W'], the photo with the prediction.
     """
     ratio = _ratio(*pixels.shape[1:])
-    high = 2.6 * ratio + 0.75
-    with figure_to(path, 15.5, high * len(found) + 0.5) as figure:
-        figure.suptitle(title)
+    methods = [method for method in METHODS if method in found[0].maps or method in found[0].missing]
+    width, high = 3.1 * (1 + len(methods)), 2.6 * ratio + 0.75
+    lines = wrap(title, int(LETTERS_PER_INCH * width))
+    with figure_to(path, width, high * len(found) + 0.3 + 0.2 * len(lines)) as figure:
+        figure.suptitle("\n".join(lines))
         rows = figure.subfigures(len(found), 1, squeeze=False)[:, 0]
         for row, attribution in zip(rows, found, strict=True):
-            axes = row.subplots(1, 1 + len(METHODS))
+            axes = row.subplots(1, 1 + len(methods))
             row.suptitle(f"{attribution.quantity.name}: {attribution.quantity.value:.4g}", fontsize=10.5)
             show_photo(axes[0], drawn)
             axes[0].set_title("photo with the prediction")
-            for axis, method in zip(axes[1:], METHODS, strict=True):
+            for axis, method in zip(axes[1:], methods, strict=True):
                 _draw_method(row, axis, pixels, attribution, method)
 
 
@@ -166,7 +183,7 @@ def draw_favourites(found: Favourites, path: Path, *, title: str) -> None:
 @contextmanager
 def _tiled(path: Path, count: int, ratio: float, *, title: str) -> Iterator[tuple[Figure, list[Axes]]]:
     """A figure of `count` tiles of that height over width, with their axes; unused places are left white."""
-    columns = min(count, 8 if count <= 32 else 12)
+    columns = _columns(count)
     rows = ceil(count / columns)
     with figure_to(path, 1.1 * columns + 1.6, (1.1 * ratio + 0.25) * rows + 1.0) as figure:
         grid = np.asarray(figure.subplots(rows, columns, squeeze=False)).ravel()
@@ -176,6 +193,11 @@ def _tiled(path: Path, count: int, ratio: float, *, title: str) -> Iterator[tupl
             axis.set_visible(False)
         figure.suptitle(title)
         yield figure, list(grid[:count])
+
+
+def _columns(count: int) -> int:
+    """How many of `count` tiles lie side by side."""
+    return min(count, 8 if count <= 32 else 12)
 
 
 def _counted(title: str, shown: int, total: int, things: str) -> str:

@@ -11,7 +11,7 @@ Source: Luo et al. 2016, "Understanding the effective receptive field in deep co
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,7 +92,12 @@ def receptive_fields(
 
 
 def effective_gradients(
-    network: nn.Module, layers: Sequence[Layer], images: Tensor, *, seed: int = 0
+    network: nn.Module,
+    layers: Sequence[Layer],
+    images: Tensor,
+    *,
+    seed: int = 0,
+    done: Callable[[], None] = lambda: None,
 ) -> dict[str, Floats]:
     """What the centre unit of each layer does see: root mean square gradient, float64 [H, W], by the layer's name.
 
@@ -103,6 +108,7 @@ def effective_gradients(
         layers: of the network.
         images: preprocessed, float [B, C, H, W].
         seed: of the signs.
+        done: called after each layer.
     """
     names = [layer.name for layer in layers]
     outputs: dict[str, Tensor] = {}
@@ -117,6 +123,7 @@ def effective_gradients(
         (gradient,) = torch.autograd.grad((centre * signs).sum(), images, retain_graph=True, allow_unused=True)
         if gradient is not None:
             found[name] = gradient.double().square().sum(dim=1).mean(dim=0).sqrt().cpu().numpy()
+        done()
     return found
 
 

@@ -22,7 +22,7 @@ from opsin.evaluation.scoring import AugmentedScores, SplitScores, evaluate_pred
 from opsin.models.table import count_parameters
 from opsin.models.views import check_views
 from opsin.predict import Predictor
-from opsin.progress import Reporter, duration
+from opsin.progress import QUIET, Reporter, duration
 from opsin.runs import Run
 from opsin.tasks.base import Arrays, Targets, Task
 from opsin.training import machine
@@ -53,7 +53,7 @@ def finish(
     unchanged = run.summary.get("step") == trainer.state.step
     kept_test = run.results.get("test") if unchanged else None
     earlier = dict(run.results.get("val", {}))
-    scored = score_splits(run, trainer, splits, open_test=open_test, command=command)
+    scored = score_splits(run, trainer, splits, open_test=open_test, command=command, report=report)
     scored |= _with_views(trainer, splits, scored, earlier)
     shown = data_pictures(splits["train"], trainer.config, trainer.task, artifact.classes)
     for split, scores in scored.items():
@@ -117,7 +117,13 @@ def golden_images(samples: Samples) -> Tensor:
 
 
 def score_splits(
-    run: Run, trainer: Trainer, splits: Mapping[SplitName, Samples], *, open_test: bool, command: str
+    run: Run,
+    trainer: Trainer,
+    splits: Mapping[SplitName, Samples],
+    *,
+    open_test: bool,
+    command: str,
+    report: Reporter = QUIET,
 ) -> dict[SplitName, SplitScores]:
     """Scores of val, and of test when it is opened; their predictions go to predictions.npz."""
     predictor = Predictor(trainer.artifact_of(trainer.network), device=trainer.device)
@@ -129,7 +135,8 @@ def score_splits(
     kept: Arrays = {f"test/{key}": value for key, value in run.predictions("test").items()} if unchanged else {}
     fitted: Mapping[str, float] | None = None
     for split in wanted:
-        predictions, targets = predictor.samples(splits[split]), Targets.of(splits[split])
+        targets = Targets.of(splits[split])
+        predictions = predictor.samples(splits[split], report=report, title=f"scoring {split}")
         scores = evaluate_predictions(
             trainer.task, predictions, targets, trainer.artifact.classes, fitted=fitted if split == "test" else None
         )

@@ -11,6 +11,7 @@ import math
 import shlex
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import replace
 
 import torch
@@ -29,6 +30,7 @@ from opsin.tasks.base import Arrays, Targets, Task
 from opsin.training import checkpoints, guards, machine
 from opsin.training.checkpoints import Checkpoint
 from opsin.training.ema import MovingAverage
+from opsin.training.epoch_lines import EpochLines, EpochResult
 from opsin.training.features import Features, HeadStepper, head_predictions
 from opsin.training.precision import Precision
 from opsin.training.schedules import Plateau, schedule_factor
@@ -90,6 +92,12 @@ class Trainer:
         self.total_steps = self.steps_per_epoch * self.settings.epochs
         self.usage = machine.Usage()
         self.thread_watch: ThreadWatch | None = None
+        self.lines = EpochLines(
+            report.message,
+            num_epochs=self.settings.epochs,
+            budget_minutes=self.settings.minutes,
+            score_title=task.score_kinds[task.main_score].short_title,
+        )
         self._checkpointed = time.monotonic()
 
     @property
@@ -128,10 +136,11 @@ class Trainer:
             self.report.message("this run had stopped early; a larger --patience goes on with it")
         budget_s = None if self.settings.minutes is None else 60 * self.settings.minutes - self.seconds
         bar_of_steps = self.report.bar("training", self.total_steps, earlier=self.state.step, budget_s=budget_s)
-        with stop.listening(), bar_of_steps as bar:
+        with stop.listening(), bar_of_steps as bar, closing(self.lines):
             while not self._finished():
+                began_s = self.seconds
                 self._train_epoch(stop, bar)
-                self._end_epoch(bar)
+                self._end_epoch(bar, began_s)
                 self._checkpoint_if_due()
         if stop.made:  # while the last epoch was scored
             self._interrupt()
@@ -256,8 +265,13 @@ class Trainer:
         for key, value in losses.items():
             sums[key] = sums.get(key, 0.0) + value * count
 
-    def _end_epoch(self, bar: Bar) -> None:
-        """Score the epoch on val, log it, keep the best weights, and decide whether to go on."""
+    def _end_epoch(self, bar: Bar, began_s: float) -> None:
+        """Score the epoch on val, log it, keep the best weights, and decide whether to go on.
+
+        Args:
+            bar: of the steps.
+            began_s: seconds of training at which the epoch began, or was resumed.
+        """
         guards.check_weights(self.network, step=self.state.step)
         sums = self.state.sums
         count = sums.pop("count", 1.0)
@@ -269,7 +283,17 @@ class Trainer:
         if self.settings.schedule == "plateau":
             self.plateau.see(val.get("loss", train["loss"]))
         self._log_epoch(train, val, best=best)
-        bar.at(self.state.step, self._note(train, val))
+        self.lines.epoch(
+            EpochResult(
+                epoch=self.state.epoch,
+                minutes=self.seconds / 60,
+                seconds=self.seconds - began_s,
+                loss=train["loss"],
+                val_score=val.get(self.task.main_score),
+                best=best,
+            )
+        )
+        bar.at(self.state.step)
         if self.settings.patience and self.state.stale_epochs >= self.settings.patience:
             self.state.stopped = "early"
             message = f"no better val score for {self.settings.patience} epochs: stopped"
@@ -354,15 +378,6 @@ class Trainer:
 
     def _cpu_seconds(self) -> float:
         return self.state.cpu_seconds + self.usage.cpu_seconds()
-
-    def _note(self, train: Mapping[str, float], val: Mapping[str, float]) -> str:
-        name = self.task.main_score
-        shown = f"loss {train['loss']:.3f}"
-        if name in val:
-            shown += f"  val {name} {val[name]:.4f}"
-        if self.state.best_score is not None:
-            shown += f"  best {self.state.best_score:.4f}"
-        return shown
 
 
 def command_to_resume(run: Run, config: RunConfig) -> str:
