@@ -68,7 +68,7 @@ def test_a_signal_around_the_training_loop_leaves_a_run_that_goes_on(
         assert train(tmp_path) == 130
     message = capsys.readouterr().err
     assert "stopped by SIGTERM" in message
-    assert f"--name stopped --out {tmp_path} --resume" in message
+    assert f"--name stopped --runs {tmp_path} --resume" in message
     assert train(tmp_path, "--resume") == 0
     events = [event["event"] for event in Run(tmp_path / "stopped").log]
     assert events.count("preflight") == 1
