@@ -75,8 +75,8 @@ class _Outcomes:
 def classification_scores(
     probabilities: NDArray[np.floating], labels: Ints, *, intervals: bool = True
 ) -> dict[str, Score]:
-    """Every score of a split, with 95 % intervals if asked: Wilson's for shares of samples, else the bootstrap
-    (Wilson's there too where no resample has a mistake).
+    """Every score of a split, with 95 % intervals if asked: Wilson's for shares of samples and their means, else
+    the bootstrap's percentiles.
 
     Args:
         probabilities: floating [N, K].
@@ -95,7 +95,9 @@ def classification_scores(
     resampled = bootstrap(outcomes.summary, num_samples)
     low, high = percentile_interval(resampled)
     shares, first = len(_MEANS), len(_MEANS) + len(_ERRORS)
-    low[:shares], high[:shares] = share_interval(resampled[:, :shares], num_samples)
+    low[:shares], high[:shares] = share_interval(
+        values[:shares], resampled[:, :shares], num_samples, num_samples=num_samples
+    )
     low[first:], high[first:] = reflected_interval(values[first:], resampled[:, first:])
     return found | {name: Score(*map(float, row)) for name, *row in zip(names, values, low, high, strict=True)}
 
@@ -105,11 +107,12 @@ def class_scores(probabilities: NDArray[np.floating], labels: Ints, classes: Seq
     outcomes = _Outcomes.of(probabilities, labels)
     counts = outcomes.counts(np.ones((1, len(labels))))
     hits, support, predicted = counts.hits[0], counts.support[0], counts.predicted[0]
+    f1 = formulas.f1(counts)[0]
     resampled = bootstrap(lambda weights: formulas.f1(outcomes.counts(weights)), len(labels))
     columns = {
         "precision": (formulas.precision(counts)[0], *wilson(hits, np.where(support > 0, predicted, 0))),
         "recall": (formulas.recall(counts)[0], *wilson(hits, support)),
-        "f1": (formulas.f1(counts)[0], *share_interval(resampled, support)),
+        "f1": (f1, *share_interval(f1, resampled, support, num_samples=len(labels))),
     }
     return [
         {"class": str(name)}

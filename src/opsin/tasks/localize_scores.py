@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from opsin.ops import boxes as box_ops
 from opsin.ops import scores as formulas
-from opsin.ops.intervals import Floats, Ints, bootstrap, percentile_interval, wilson
+from opsin.ops.intervals import Floats, Ints, bootstrap, percentile_interval, share_interval, wilson
 from opsin.tasks.base import share_score
 from opsin.types import Score, plain_number, plain_numbers, plain_score
 
@@ -100,7 +100,9 @@ def localization_scores(outcomes: Outcomes, *, threshold: float = GOOD_IOU, inte
     values = outcomes.resampled(np.ones((1, count)))[0]
     if not intervals:
         return found | {name: Score(float(value)) for name, value in zip(RESAMPLED, values, strict=True)}
-    ends = percentile_interval(bootstrap(outcomes.resampled, count))
+    resampled = bootstrap(outcomes.resampled, count)
+    ends = np.stack(percentile_interval(resampled))
+    ends[:, :1] = share_interval(values[:1], resampled[:, :1], count, num_samples=count)  # the mean IoU
     return found | {name: Score(*map(float, row)) for name, *row in zip(RESAMPLED, values, *ends, strict=True)}
 
 
