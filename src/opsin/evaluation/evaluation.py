@@ -32,6 +32,7 @@ from opsin.models.views import ViewName, check_views
 from opsin.predict import BATCH_SIZE, Predictor
 from opsin.progress import QUIET, Reporter
 from opsin.runs import Run
+from opsin.score_notes import notes_of
 from opsin.tasks.base import Arrays, Targets
 from opsin.types import SPLITS, Score, SplitName, TaskName, scores_to_json
 
@@ -159,6 +160,10 @@ def evaluate(
         scores = task.scores(averaged.samples(samples), targets, artifact.classes)
         found = replace(found, tta=AugmentedScores(views=views, scores=scores))
         notes += (NEVER_MIRRORED,) if "flip" in views and not opened.config.augment.flip else ()
+    # chosen on these samples, if with another score
+    known = opened.results.get(split, {}) if chosen.own else {}
+    entry = {"details": found.details, "selection": known.get("selection")}
+    notes += notes_of(entry, task.main_score, found.scores[task.main_score])
     if chosen.own and settings == opened.config.train:
         _keep(opened, split, found, predictions, targets, samples)
     return Evaluation(

@@ -131,6 +131,7 @@ def localization_details(
             "class wrong": int((good & ~outcomes.right).sum()),
             "both wrong": int((~good & ~outcomes.right).sum()),
         },
+        "chance": chance(outcomes, threshold),
         "curve": threshold_curve(outcomes),
         "errors": error_table(outcomes),
         "bias": _bias(outcomes),
@@ -138,6 +139,14 @@ def localization_details(
         "per_class": class_rows(outcomes, classes, threshold),
         "mistakes": _shown(outcomes, classes, ids),
     }
+
+
+def chance(outcomes: Outcomes, threshold: float) -> dict[str, Any]:
+    """Joint accuracy of the mean true box with the most frequent class, the same for every image, as plain JSON."""
+    true = outcomes.true_boxes.astype(np.float64)
+    good = box_ops.iou(np.tile(true.mean(axis=0), (len(true), 1)), true) >= threshold
+    frequent = outcomes.labels == np.bincount(outcomes.labels).argmax()
+    return {"value": float((good & frequent).mean()), "by": "always the mean box and the most frequent class"}
 
 
 def threshold_curve(outcomes: Outcomes) -> dict[str, list[float | None]]:

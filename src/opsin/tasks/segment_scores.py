@@ -125,6 +125,7 @@ def segmentation_details(
     return {
         "confusion": pixels.sum(0).tolist(),
         "per_class": _per_class(pixels, edges, classes),
+        "chance": chance(pixels, classes),
         "images": _distribution(single),
         "void_share": float((truth == VOID).mean()),
         "empty": _empty(pixels, classes),
@@ -134,6 +135,14 @@ def segmentation_details(
             for i, kind in _chosen(single)
         ],
     }
+
+
+def chance(pixels: Ints, classes: Sequence[str]) -> dict[str, Any]:
+    """Mean IoU of masks that are the most frequent class all over, as plain JSON; None where no pixel counts."""
+    true = pixels.sum(axis=(0, 2))
+    share = true.max() / true.sum() if true.sum() else np.nan
+    value = share / max(int((true > 0).sum()), 1)
+    return {"value": plain_number(float(value)), "by": f"all pixels of {classes[int(true.argmax())]}"}
 
 
 def _per_class(pixels: Ints, edges: Ints, classes: Sequence[str]) -> list[dict[str, Any]]:

@@ -21,6 +21,7 @@ from opsin.models.table import count_parameters
 from opsin.predict import Predictor
 from opsin.progress import Reporter, duration
 from opsin.runs import Run
+from opsin.score_notes import notes_of, selection
 from opsin.tasks.base import Arrays, Targets, Task
 from opsin.training import machine
 from opsin.training.loop import Trainer
@@ -56,6 +57,9 @@ def finish(
     run.write_arrays("gallery.npz", shown)
     run.write("summary.json", summary(run, trainer, command=command, data_name=data_name))
     entries: dict[str, Any] = {split: scores.to_json() for split, scores in scored.items()}
+    chosen = selection(run.epochs, trainer.task.main_score) if trainer.settings.restore_best else None
+    if chosen and "val" in entries:
+        entries["val"]["selection"] = chosen
     if test := entries.get("test") or kept_test:
         entries |= {"test": test | {"opened": run.test_openings}}
     run.write("scores.json", entries)
@@ -63,6 +67,8 @@ def finish(
     for split, scores in scored.items():
         name = trainer.task.main_score
         report.message(f"{split}: {name} {scores.scores[name]} on {scores.n:,} samples")
+        for note in notes_of(entries[split], name, scores.scores[name]):
+            report.message(f"  {note}")
     report.message(f"{duration(trainer.state.seconds)} of training; report: `opsin report {run.path}`")
 
 
