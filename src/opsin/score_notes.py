@@ -9,7 +9,7 @@ from typing import Any
 from opsin.types import Score
 
 OPTIMISM = "by 2 to 3 points in a simulation of 20 alike epochs on 180 samples"
-"""What `benchmarks/coverage.py` gives for the best of epochs that are alike in truth; docs/intervals.md has the table."""
+"""What `benchmarks/coverage.py` gives for the best of epochs that are alike in truth: docs/intervals.md."""
 
 
 def selection(epochs: Sequence[Mapping[str, Any]], score: str) -> dict[str, Any] | None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_digits
 
 from opsin.batches.preprocess import Preprocess
 from opsin.cli import main
@@ -222,3 +223,27 @@ def test_the_misfit_of_equal_statistics_is_that_of_the_sampling_alone() -> None:
     assert preflight_input.divergence(images, norm) == pytest.approx(0, abs=1e-3)
     # by hand: KL(N(1, 4) || N(0, 1)) = (4 + 1 - 1 - ln 4) / 2
     assert preflight_input.divergence(2 * images + 1, norm) == pytest.approx((4 - np.log(4)) / 2, abs=0.05)
+
+
+def test_labels_that_were_shuffled_against_their_images_are_warned_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    digits = load_digits()
+    images = (digits.images * 15.9).astype(np.uint8)
+    settings: dict[str, Any] = {
+        "precision": "float32",
+        "channels_last": True,
+        "threads": 1,
+        "epochs": 1,
+        "filters": [8],
+    }
+    found = {}
+    for name, labels in (("right", digits.target), ("mixed", np.random.default_rng(0).permutation(digits.target))):
+        file = tmp_path / f"{name}.npz"
+        np.savez(file, x_train=images[:800], y_train=labels[:800], x_val=images[1400:], y_val=labels[1400:])
+        run = train(str(file), name=name, out=tmp_path, **settings)
+        found[name] = run.log[0]["checks"]["shuffled"]
+        printed = capsys.readouterr().err
+        assert ("preflight: warning" in printed) == (name == "mixed")
+    assert found["right"].startswith("accuracy")
+    assert found["mixed"].startswith("warning: labels predict val no better")

@@ -26,6 +26,7 @@ from opsin.batches.loader import gather
 from opsin.data.samples import Samples
 from opsin.errors import PreflightError
 from opsin.models.network import Network
+from opsin.ops.intervals import wilson
 from opsin.tasks.base import Targets
 
 if TYPE_CHECKING:
@@ -77,7 +78,8 @@ def check_shuffled(trial: Trial) -> str:
     seconds = time.perf_counter() - began
     told = f"accuracy {own:.3f}, of {NUM_PERMUTATIONS} permutations {mean:.3f} to {max(permuted):.3f}"
     told += f", chance {chance:.3f} ({seconds:.1f} s)"
-    if own > max(permuted) or len(truth) < FEWEST_FOR_LABELS:  # by luck 1 in 21
+    low, _ = wilson(own * len(truth), len(truth))
+    if low > mean or len(truth) < FEWEST_FOR_LABELS:
         return told
     return (
         f"{WARNING}: labels predict val no better than permuted ones do, by a linear classifier of the network's "
