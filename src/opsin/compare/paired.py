@@ -63,7 +63,9 @@ def group_interval(parts: Sequence[Floats], of_sums: OfSums) -> tuple[float, flo
     resampled = resampled_scores(parts, of_sums)[:, None]
 
     def statistic(weights: Floats) -> Floats:
-        return np.stack([of_sums(weights @ part) for part in parts], axis=1).mean(axis=1, keepdims=True)
+        scores = np.stack([of_sums(weights @ part) for part in parts], axis=1)
+        means: Floats = scores.mean(axis=1, keepdims=True)
+        return means
 
     values = _values(parts, of_sums)
     quantile = jackknife_quantiles(statistic, num_samples) if parts[0].shape[1] > 2 else Z_95

@@ -160,7 +160,7 @@ def evaluate(
         scores = task.scores(averaged.samples(samples), targets, artifact.classes)
         found = replace(found, tta=AugmentedScores(views=views, scores=scores))
         notes += (NEVER_MIRRORED,) if "flip" in views and not opened.config.augment.flip else ()
-    # chosen on these samples, if with another score
+    # the epoch was chosen by its score on the val split of the run
     known = opened.results.get(split, {}) if chosen.own else {}
     entry = {"details": found.details, "selection": known.get("selection")}
     notes += notes_of(entry, task.main_score, found.scores[task.main_score])

@@ -171,7 +171,7 @@ def share_interval(
     Returns:
         Lower and upper ends, float64 [M], low <= value <= high.
     """
-    return bounded_interval(value, quantile * standard_errors(resampled, num_samples), trials)
+    return bounded_interval(value, np.asarray(quantile) * standard_errors(resampled, num_samples), trials)
 
 
 def jackknife_quantiles(statistic: Statistic, num_samples: int, *, most: int = MOST_JACKKNIFE) -> Floats:

@@ -144,7 +144,8 @@ def localization_details(
 def chance(outcomes: Outcomes, threshold: float) -> dict[str, Any]:
     """Joint accuracy of the mean true box with the most frequent class, the same for every image, as plain JSON."""
     true = outcomes.true_boxes.astype(np.float64)
-    good = box_ops.iou(np.tile(true.mean(axis=0), (len(true), 1)), true) >= threshold
+    mean: Floats = np.tile(true.mean(axis=0), (len(true), 1))
+    good = box_ops.iou(mean, true) >= threshold
     frequent = outcomes.labels == np.bincount(outcomes.labels).argmax()
     return {"value": float((good & frequent).mean()), "by": "always the mean box and the most frequent class"}
 
