@@ -20,7 +20,7 @@ from opsin.batches.preprocess import Preprocess
 from opsin.cli import main
 from opsin.compare.compare import compare_runs
 from opsin.compare.outcomes import outcomes_of
-from opsin.compare.paired import difference_interval, holm, resampled_scores, seeds_interval, seeds_test, swap_test
+from opsin.compare.paired import difference_interval, group_interval, holm, resampled_scores, seeds_test, swap_test
 from opsin.config import RunConfig, TrainConfig
 from opsin.errors import ConfigError, DataError, RunError
 from opsin.models.layers import seeded
@@ -73,22 +73,48 @@ def test_the_interval_holds_the_true_difference_as_often_as_it_says() -> None:
     assert held >= 51  # 57 are expected
 
 
-def test_resampled_seeds_spread_as_the_seeds_do() -> None:
-    scores = [0.5, 0.6, 0.7]
-    parts = [hits([1] * round(1000 * s) + [0] * round(1000 * (1 - s))) for s in scores]
-    resampled = resampled_scores(parts, lambda sums: np.full(len(sums), sums[:, 0].mean() / 1000))
-    assert resampled.std() == pytest.approx(np.std(scores, ddof=1) / np.sqrt(3), rel=0.15)
+def scored(shares_of_seeds: Sequence[float], count: int) -> list[NDArray[np.float64]]:
+    """For each seed, as many of `count` samples right."""
+    return [hits([1] * round(count * s) + [0] * round(count * (1 - s))) for s in shares_of_seeds]
 
 
-def test_the_interval_over_seeds_is_students() -> None:
-    scores = [0.81, 0.83, 0.80]
+def test_the_interval_over_seeds_is_students_where_samples_are_many() -> None:
+    scores = [0.51, 0.53, 0.50]
+    low, high = group_interval(scored(scores, 200_000), shares)
     expected = stats.t.interval(0.95, 2, loc=np.mean(scores), scale=stats.sem(scores))
-    assert seeds_interval(scores) == pytest.approx(expected)
+    assert (low, high) == pytest.approx(expected, abs=0.002)
+
+
+def test_the_interval_over_seeds_counts_samples_too_by_hand() -> None:
+    # equal seeds: that of the samples alone, Wilson's but for the bootstrap's error
+    low, high = group_interval(scored([0.7, 0.7], 100), shares)
+    exact = stats.binomtest(70, 100).proportion_ci(method="wilson")
+    assert (low, high) == pytest.approx((exact.low, exact.high), abs=0.008)
+    # two seeds: t of 1 degree of freedom x 0.05 / 2 on top, in squares, then Wilson's form
+    spread, p = stats.t.ppf(0.975, 1) * 0.05 / 2, 0.675
+    c = (1.96**2 * p * (1 - p) / 100 + spread**2) / (p * (1 - p))
+    half = np.sqrt(p * (1 - p) * c + c * c / 4) / (1 + c)
+    low, high = group_interval(scored([0.65, 0.7], 100), shares)
+    assert high - low == pytest.approx(2 * half, abs=0.02)
+
+
+def test_the_interval_of_two_seeds_stays_inside_0_and_1() -> None:
+    low, high = group_interval(scored([0.25, 0.5], 16), shares)
+    assert 0 < low < 0.375 < high < 1
+    assert high - low > 0.8
+
+
+def test_the_difference_of_methods_is_welchs_where_samples_are_many() -> None:
+    a, b = [0.50, 0.52, 0.51], [0.60, 0.63]
+    expected = stats.ttest_ind(b, a, equal_var=False).confidence_interval()
+    found = difference_interval(scored(a, 200_000), scored(b, 200_000), shares)
+    assert found == pytest.approx((expected.low, expected.high), abs=0.002)
 
 
 def test_the_test_over_seeds_needs_two_on_each_side() -> None:
     assert seeds_test([0.5], [0.6, 0.7]) is None
     assert seeds_test([0.5, 0.5], [0.5, 0.5]) == 1
+    assert seeds_test([0.5, 0.5], [0.6, 0.6]) is None
     assert seeds_test([0.5, 0.6], [0.9, 0.91]) == pytest.approx(
         stats.ttest_ind([0.5, 0.6], [0.9, 0.91], equal_var=False).pvalue
     )
@@ -146,6 +172,62 @@ def test_runs_that_differ_in_their_seed_are_one_group(tmp_path: Path) -> None:
     assert pair.difference == pytest.approx(57.5 / N - 41 / N)
     assert pair.low < pair.difference < pair.high
     assert (pair.verdict, pair.differs) == ("many is better", ("train.epochs",))
+    assert (pair.compared, pair.notes) == ("methods", ())
+    assert [g.interval for g in found.groups] == ["seeds and samples"] * 2
+    assert found.groups[1].notes[0].startswith("2 seeds hardly tell")
+
+
+def test_one_run_a_side_is_called_better_as_a_network_not_as_a_method(tmp_path: Path) -> None:
+    one = made_run(tmp_path, "one", classified(30))
+    two = made_run(tmp_path, "two", classified(58), epochs=9)
+    (pair,) = compare_runs([one, two]).pairs
+    assert (pair.compared, pair.verdict) == ("networks", "two is better, as a trained network")
+    assert "not methods" in pair.notes[0]
+    assert "one and two" in pair.notes[0]
+    seeds = [made_run(tmp_path, f"three-{i}", classified(57 + i), seed=i, epochs=7) for i in range(2)]
+    (pair,) = compare_runs([one, *seeds]).pairs
+    assert pair.compared == "networks"
+    assert "methods: one ran" in pair.notes[0]
+
+
+def test_settings_that_change_no_result_open_no_group(tmp_path: Path) -> None:
+    runs = [made_run(tmp_path, f"net-{i}", classified(40 + i, seed=i), seed=i) for i in range(3)]
+    config = json.loads((runs[1].path / "config.json").read_text())
+    config["train"] |= {"preflight": False, "keep_memory": False, "tensorboard": True, "checkpoint_minutes": 1.0}
+    runs[1].write("config.json", config)
+    assert [group.seeds for group in compare_runs(runs).groups] == [(0, 1, 2)]
+
+
+def test_unequal_steps_and_data_are_told_beside_the_verdict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = [made_run(tmp_path, name, classified(k), epochs=k) for name, k in (("one", 40), ("two", 50))]
+    for run, steps in zip(runs, (144, 1200), strict=True):
+        run.write("summary.json", run.summary | {"step": steps})
+        splits = {"train": {"n": 10 * steps}}
+        run.write("data.json", run.data | {"fingerprint": str(steps), "splits": splits})
+    (pair,) = compare_runs(runs).pairs
+    assert pair.notes[1:] == (
+        "unequal steps: 144 to 1,200",
+        "unequal training samples: 1,440 to 12,000",
+        "unequal data sets",
+    )
+    assert main(["compare", "one", "two", "--out", str(tmp_path)]) == 0
+    assert "unequal steps: 144 to 1,200" in capsys.readouterr().out
+
+
+def test_runs_of_different_tasks_are_refused_as_such(tmp_path: Path) -> None:
+    runs = [made_run(tmp_path, name, classified(40), epochs=k) for name, k in (("one", 3), ("two", 4))]
+    runs[1].write("data.json", {"task": "segment", "classes": ["a", "b"]})
+    with pytest.raises(DataError, match="different tasks"):
+        compare_runs(runs)
+
+
+def test_two_groups_of_two_equal_seeds_are_compared_without_a_warning(tmp_path: Path) -> None:
+    runs = [made_run(tmp_path, f"a-{i}", classified(40), seed=i) for i in range(2)]
+    runs += [made_run(tmp_path, f"b-{i}", classified(59), seed=i, epochs=9) for i in range(2)]
+    found = compare_runs(runs)
+    assert found.pairs[0].p_seeds is None
+    assert found.pairs[0].verdict == "no difference shown"
+    assert found.groups[0].low < found.groups[0].score < found.groups[0].high
 
 
 def test_a_run_that_was_repeated_with_its_seed_is_no_further_seed(tmp_path: Path) -> None:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest, norm
+from scipy.stats import binomtest, norm, sem, t
+from scipy.stats import bootstrap as scipy_bootstrap
 
 from opsin.ops.intervals import (
     Z_95,
     bootstrap,
+    bounded_interval,
     group_sums,
+    jackknife_quantiles,
     percentile_interval,
     reflected_interval,
     resampled_weights,
     share_interval,
+    standard_errors,
     wilson,
 )
 
@@ -111,11 +115,74 @@ def test_group_sums_of_nothing_are_zero():
     assert (group_sums(np.ones((2, 0)), np.zeros(0, np.int64), 3) == np.zeros((2, 3))).all()
 
 
-def test_a_share_without_mistakes_gets_wilsons_interval_and_the_others_the_percentiles() -> None:
-    resampled = np.column_stack([np.ones(1000), np.linspace(0.2, 0.4, 1000), np.full(1000, np.nan)])
-    low, high = share_interval(resampled, [20, 20, 20])
+def test_a_share_without_mistakes_gets_wilsons_interval() -> None:
+    resampled = np.column_stack([np.ones(1000), np.full(1000, np.nan)])
+    low, high = share_interval(np.array([1.0, np.nan]), resampled, [20, 20], num_samples=20)
     expected_low, expected_high = wilson([20], [20])
-    assert (low[0], high[0]) == (expected_low[0], expected_high[0])
+    assert (low[0], high[0]) == (pytest.approx(expected_low[0]), expected_high[0])
     assert 0.8 < low[0] < 0.9
-    assert (low[1], high[1]) == pytest.approx((0.205, 0.395))
-    assert np.isnan(low[2])
+    assert np.isnan([low[1], high[1]]).all()
+
+
+def test_the_bounded_interval_of_a_share_is_wilsons() -> None:
+    hits, total = np.arange(21), 20
+    share = hits / total
+    found = bounded_interval(share, Z_95 * np.sqrt(share * (1 - share) / total), total)
+    np.testing.assert_allclose(found, wilson(hits, np.full(21, total)), atol=1e-12)
+
+
+def test_the_bounded_interval_by_hand() -> None:
+    # p = 1/2, half = 1/2: c = 1; centre (1/2 + 1/2) / 2 = 1/2, width sqrt(1/4 + 1/4) / 2 = sqrt(1/8)
+    low, high = bounded_interval(0.5, 0.5, 10)
+    assert (float(low), float(high)) == pytest.approx((0.5 - 8**-0.5, 0.5 + 8**-0.5))
+
+
+def test_the_bounded_interval_never_leaves_0_and_1_however_uncertain_the_score() -> None:
+    low, high = bounded_interval([0.375, 0.99, 0.0], [1.6, 40.0, 3.0], 16)
+    assert (low >= 0).all()
+    assert (high <= 1).all()
+    assert (low < high).all()
+
+
+def test_standard_errors_are_those_of_a_mean_and_leave_out_nan() -> None:
+    values = np.random.default_rng(4).normal(size=50)
+    resampled = bootstrap(lambda weights: weights @ values[:, None] / 50, 50, num_resamples=4000)
+    gaps = np.concatenate([resampled, np.full((7, 1), np.nan)])
+    assert standard_errors(gaps, 50)[0] == pytest.approx(sem(values), rel=0.05)
+    assert np.isnan(standard_errors(np.full((5, 1), np.nan), 50)[0])
+
+
+def test_where_a_mean_of_recalls_is_near_1_the_interval_is_close_to_scipys_bca_and_not_to_the_percentiles() -> None:
+    right = np.ones(180)
+    right[[3, 60, 61]] = 0
+
+    def recall(weights):
+        return (weights * right).reshape(-1, 4, 45).sum(2) / np.maximum(weights.reshape(-1, 4, 45).sum(2), 1)
+
+    def statistic(index, axis):
+        counts = np.stack([(index == i).sum(axis=axis) for i in range(180)], axis=-1)
+        return recall(counts.reshape(-1, 180).astype(float)).mean(1).reshape(counts.shape[:-1])
+
+    exact = scipy_bootstrap(
+        (np.arange(180),), statistic, n_resamples=1000, batch=100, method="BCa", rng=np.random.default_rng(0)
+    ).confidence_interval
+    resampled = bootstrap(lambda weights: recall(weights).mean(1, keepdims=True), 180)
+    low, high = share_interval(np.array([right.mean()]), resampled, 180, num_samples=180)
+    plain = percentile_interval(resampled)
+    assert abs(low[0] - exact.low) < abs(plain[0][0] - exact.low)
+    assert (low[0], high[0]) == pytest.approx((exact.low, exact.high), abs=0.008)
+
+
+def test_the_quantile_is_the_normal_one_of_many_alike_samples_and_larger_where_few_decide() -> None:
+    values = np.zeros((200, 3))
+    values[:, 0] = np.random.default_rng(5).normal(size=200)
+    values[:3, 1] = [1.0, -1.0, 1.0]
+
+    def mean(weights):
+        return weights @ values / weights.sum(axis=1, keepdims=True)
+
+    alike, few, none = jackknife_quantiles(mean, 200)
+    assert alike == pytest.approx(t.ppf(0.975, 200), abs=0.01)
+    assert few == pytest.approx(t.ppf(0.975, 6), abs=0.1)  # three samples: 2 / (1 / 3)
+    assert none == pytest.approx(Z_95, abs=0.01)
+    assert jackknife_quantiles(mean, 200, most=20)[0] == pytest.approx(t.ppf(0.975, 20), abs=0.3)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_digits
 
 from opsin.batches.preprocess import Preprocess
 from opsin.cli import main
@@ -227,3 +228,27 @@ def test_the_misfit_of_equal_statistics_is_that_of_the_sampling_alone() -> None:
 def test_ranges_that_fit_equally_well_are_both_named() -> None:
     assert preflight_input.alike_fits({"used": 0.9, "lite": 0.102, "signed": 0.105, "unit": 0.6}) == ["lite", "signed"]
     assert preflight_input.alike_fits({"used": 0.9, "lite": 0.4, "unit": 0.1}) == ["unit"]
+
+
+def test_labels_that_were_shuffled_against_their_images_are_warned_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    digits = load_digits()
+    images = (digits.images * 15.9).astype(np.uint8)
+    settings: dict[str, Any] = {
+        "precision": "float32",
+        "channels_last": True,
+        "threads": 1,
+        "epochs": 1,
+        "filters": [8],
+    }
+    found = {}
+    for name, labels in (("right", digits.target), ("mixed", np.random.default_rng(0).permutation(digits.target))):
+        file = tmp_path / f"{name}.npz"
+        np.savez(file, x_train=images[:800], y_train=labels[:800], x_val=images[1400:], y_val=labels[1400:])
+        run = train(str(file), name=name, out=tmp_path, **settings)
+        found[name] = run.log[0]["checks"]["shuffled"]
+        printed = capsys.readouterr().err
+        assert ("preflight: warning" in printed) == (name == "mixed")
+    assert found["right"].startswith("accuracy")
+    assert found["mixed"].startswith("warning: labels predict val no better")

@@ -27,7 +27,8 @@ def compare(
     Parameters
     ----------
     runs
-        Two runs or more, by path or name. Runs that differ in their seed alone are one group.
+        Two runs or more, by path or name. Runs that differ in their seed, and in settings that change no result, are
+        one group. One run a side compares two networks, not two methods: that takes several seeds of each.
     """
     from opsin.compare.compare import compare_runs
     from opsin.runs import Run
@@ -60,9 +61,13 @@ def show(found: Comparison) -> None:
         costs = (f"{group.parameters:,}", f"{group.flops / 1e6:,.2f}", seconds)
         groups.add_row(escape(group.name), str(len(group.runs)), escape(score), *costs)
     console.print(groups)
+    for group in found.groups:
+        for note in group.notes:
+            console.print(f"{group.name}: {note}", markup=False)
     for pair in found.pairs:
-        seeds = "" if pair.p_seeds is None else f", over seeds {pair.p_seeds:.2g}"
+        seeds = "" if pair.p_seeds_adjusted is None else f", over seeds {pair.p_seeds_adjusted:.2g}"
         interval = f"{pair.difference:+.4f} [{pair.low:+.4f}, {pair.high:+.4f}]"
         tests = f"p {pair.p:.2g}, for all pairs {pair.p_adjusted:.2g}{seeds}"
         console.print(f"{pair.b} less {pair.a}: {interval}, {tests}: {pair.verdict}", markup=False)
-        console.print(f"  they differ in {', '.join(pair.differs) or 'no setting'}", markup=False)
+        for note in (f"they differ in {', '.join(pair.differs) or 'no setting'}", *pair.notes):
+            console.print(f"  {note}", markup=False)

@@ -71,7 +71,14 @@ def result(run: Any) -> dict[str, Any]:
     """What `--json` prints of a run."""
     summary = run.summary
     scores = {split: entry["scores"] for split, entry in run.results.items()}
-    return {**summary, "run": str(run.path), "scores": scores, "report": str(run.path / "report.html")}
+    chosen = run.results.get("val", {}).get("selection")
+    return {
+        **summary,
+        "selection": chosen,
+        "run": str(run.path),
+        "scores": scores,
+        "report": str(run.path / "report.html"),
+    }
 
 
 def typed_command() -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from itertools import combinations, takewhile
 from typing import Any
 
@@ -14,30 +14,43 @@ from opsin.compare.outcomes import Outcomes, outcomes_of
 from opsin.compare.paired import (
     LEVEL,
     difference_interval,
+    group_interval,
     holm,
-    resampled_scores,
-    seeds_interval,
     seeds_test,
     swap_test,
 )
 from opsin.config import to_dict
 from opsin.errors import ConfigError, DataError
 from opsin.models.table import layer_table
-from opsin.ops.intervals import share_interval, wilson
+from opsin.ops.intervals import wilson
 from opsin.runs import Run
 from opsin.types import SplitName
 
 SAME = "no difference shown"
-NOT_COMPARED = ("train.seed", "train.threads", "train.device")
-"""Settings in which the runs of one group may differ."""
+NOT_COMPARED = (
+    "task",
+    "train.seed",
+    "train.threads",
+    "train.device",
+    "train.preflight",
+    "train.keep_memory",
+    "train.tensorboard",
+    "train.checkpoint_minutes",
+    "train.checkpoint_activations",
+)
+"""Settings in which the runs of one group may differ: they change no result, or no more than a seed does."""
+FEW_SEEDS = 5
+"""With fewer, the spread between seeds is hardly known."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """Runs that differ in their seed alone; a second run of the same seed is in a group of its own.
+    """Runs that differ in their seed and in settings that change no result.
 
-    `score`: mean of the main score over seeds. `low`, `high`: 95 % interval, `interval` says of what: over `seeds`
-    (Student) or, for one run, over `samples`, as its evaluation has it (Wilson's of shares, else the bootstrap's).
+    A second run of the same seed is in a group of its own.
+
+    `score`: mean of the main score over seeds. `low`, `high`: 95 % interval, `interval` says of what: over `seeds and
+    samples` or, for one run, over `samples`, as its evaluation has it. `notes`: what a reader of it must know.
     `parameters`: stored numbers of the network. `flops`: of one image forward, a multiplication and an addition
     counting as two. `seconds`: of training, mean over seeds.
     """
@@ -53,16 +66,19 @@ class Group:
     parameters: int
     flops: int
     seconds: float
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
     """Two groups on the same samples.
 
-    `difference`: score of b less that of a; `low`, `high`: its 95 % interval over resampled samples and seeds. `p`: of
-    the paired test on the samples; `p_adjusted`: raised by Holm's method for the number of pairs; `p_seeds`: of Welch's
-    test over seeds, None without two seeds on each side. `verdict`: a group is called better where the interval leaves
-    0 out and `p_adjusted` is below 0.05. `differs`: settings in which they differ.
+    `difference`: score of b less that of a; `low`, `high`: its 95 % interval over samples, and over seeds where a group
+    has several. `p`: of the paired test on the samples; `p_seeds`: of Welch's test over seeds, None without two seeds
+    on each side. `p_adjusted`, `p_seeds_adjusted`: raised by Holm's method for the number of pairs. `compared`:
+    `methods` with two seeds or more on each side, else `networks`: what a method gives with another seed is then not
+    known. `verdict`: a group is called better where the interval leaves 0 out and the adjusted p are below 0.05.
+    `differs`: settings in which they differ. `notes`: what a reader of the verdict must know.
     """
 
     a: str
@@ -73,8 +89,11 @@ class Pair:
     p: float
     p_adjusted: float
     p_seeds: float | None
+    p_seeds_adjusted: float | None
+    compared: str
     verdict: str
     differs: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +124,10 @@ class _Collected:
         return [found.parts for found in self.outcomes]
 
     @property
+    def scores(self) -> list[float]:
+        return [found.value for found in self.outcomes]
+
+    @property
     def seeds(self) -> tuple[int, ...]:
         return tuple(run.config.train.seed for run in self.runs)
 
@@ -119,25 +142,34 @@ def compare_runs(runs: Sequence[Run], *, split: SplitName = "val") -> Comparison
     Raises:
         ConfigError: fewer than two runs, or one is named twice.
         RunError: a run has no predictions on the split.
-        DataError: the runs were scored on different samples.
+        DataError: the runs are of different tasks, or were scored on different samples.
     """
     if len(runs) < 2 or len({run.path.resolve() for run in runs}) < len(runs):
         got = ", ".join(run.name for run in runs)
         raise ConfigError("compare what with what?", got=got, expected="two runs or more, each once")
+    _check_tasks(runs)
     outcomes = [outcomes_of(run, split) for run in runs]
     _check_alike(runs, outcomes)
     collected = _collected(runs, outcomes)
     groups = [_group(found, name) for found, name in zip(collected, _names(collected), strict=True)]
     found = list(combinations(zip(groups, collected, strict=True), 2))
-    p_values = [swap_test(a.parts, b.parts, outcomes[0].of_sums) for (_, a), (_, b) in found]
-    raised = holm(p_values)
+    of_sums = outcomes[0].of_sums
+    tested = [_Tested(swap_test(a.parts, b.parts, of_sums), seeds_test(a.scores, b.scores)) for (_, a), (_, b) in found]
     return Comparison(
         score=outcomes[0].score,
         split=split,
         samples=len(outcomes[0].parts),
         groups=tuple(groups),
-        pairs=tuple(_pair(*two, p, q) for two, p, q in zip(found, p_values, raised, strict=True)),
+        pairs=tuple(_pair(*two, tests) for two, tests in zip(found, _adjusted(tested), strict=True)),
     )
+
+
+def _check_tasks(runs: Sequence[Run]) -> None:
+    tasks = [str(run.data.get("task")) for run in runs]
+    for run, task in zip(runs, tasks, strict=True):
+        if task != tasks[0]:
+            what, do = "the runs are of different tasks", "compare runs of one task: their scores have one meaning"
+            raise DataError(what, where=run.path, got=task, expected=f"{tasks[0]}, as {runs[0].path}", do=do)
 
 
 def _check_alike(runs: Sequence[Run], outcomes: Sequence[Outcomes]) -> None:
@@ -223,19 +255,18 @@ def _common_name(group: _Collected) -> str:
     return "".join(letters[0] for letters in alike).rstrip("-_.")
 
 
-def _samples_interval(outcome: Outcomes) -> tuple[float, float]:
-    """The interval of one run's score over samples."""
-    if outcome.is_share:
-        low, high = wilson(outcome.value * len(outcome.parts), len(outcome.parts))
-        return float(low), float(high)
-    resampled = resampled_scores([outcome.parts], outcome.of_sums)
-    ends = share_interval(resampled[:, None], len(outcome.parts), level=LEVEL)
-    return float(ends[0][0]), float(ends[1][0])
+def _interval(found: _Collected) -> tuple[float, float]:
+    """The interval of the mean main score, over seeds and samples."""
+    first = found.outcomes[0]
+    if len(found.runs) > 1 or not first.is_share:
+        return group_interval(found.parts, first.of_sums)
+    low, high = wilson(first.value * len(first.parts), len(first.parts))
+    return float(low), float(high)
 
 
 def _group(found: _Collected, name: str) -> Group:
-    scores = [outcome.value for outcome in found.outcomes]
-    low, high = seeds_interval(scores) if len(scores) > 1 else _samples_interval(found.outcomes[0])
+    scores = found.scores
+    low, high = _interval(found)
     artifact = load_artifact(found.runs[0].model_folder)
     spec = artifact.spec
     table = layer_table(artifact.network, spec.channels, spec.height, spec.width)
@@ -247,18 +278,67 @@ def _group(found: _Collected, name: str) -> Group:
         score=float(np.mean(scores)),
         low=low,
         high=high,
-        interval="seeds" if len(scores) > 1 else "samples",
+        interval="seeds and samples" if len(scores) > 1 else "samples",
         parameters=table.parameters,
         flops=2 * table.multiply_adds,
         seconds=float(np.mean([run.summary.get("seconds", np.nan) for run in found.runs])),
+        notes=(*_few_seeds(len(scores)), *unequal(found.runs)),
     )
 
 
-def _pair(first: tuple[Group, _Collected], second: tuple[Group, _Collected], p: float, p_adjusted: float) -> Pair:
+def _few_seeds(count: int) -> tuple[str, ...]:
+    if not 1 < count < FEW_SEEDS:
+        return ()
+    return (f"{count} seeds hardly tell how far seeds spread, so the interval is wide: train {FEW_SEEDS} or more",)
+
+
+UNEQUAL: Mapping[str, Callable[[Run], Any]] = {
+    "steps": lambda run: run.summary.get("step"),
+    "training samples": lambda run: run.data.get("splits", {}).get("train", {}).get("n"),
+    "data sets": lambda run: run.data.get("fingerprint"),
+}
+"""What should be equal for a fair comparison, by what it is called."""
+
+
+def unequal(runs: Sequence[Run]) -> tuple[str, ...]:
+    """In what the training of these runs was not equal, in words: steps, training samples, the data set itself."""
+    notes = []
+    for name, of in UNEQUAL.items():
+        values = dict.fromkeys(value for run in runs if (value := of(run)) is not None)
+        if len(values) > 1:
+            numbers = sorted(value for value in values if isinstance(value, int))
+            told = f": {numbers[0]:,} to {numbers[-1]:,}" if len(numbers) > 1 else ""
+            notes.append(f"unequal {name}{told}")
+    return tuple(notes)
+
+
+@dataclass(frozen=True)
+class _Tested:
+    """The p values of a pair, over samples and over seeds, and the same raised for the number of pairs."""
+
+    p: float
+    p_seeds: float | None
+    p_adjusted: float = np.nan
+    p_seeds_adjusted: float | None = None
+
+
+def _adjusted(tested: Sequence[_Tested]) -> list[_Tested]:
+    known = [test.p_seeds for test in tested if test.p_seeds is not None]
+    over_samples, over_seeds = iter(holm([test.p for test in tested])), iter(holm(known))
+    return [
+        replace(
+            test,
+            p_adjusted=next(over_samples),
+            p_seeds_adjusted=None if test.p_seeds is None else next(over_seeds),
+        )
+        for test in tested
+    ]
+
+
+def _pair(first: tuple[Group, _Collected], second: tuple[Group, _Collected], tests: _Tested) -> Pair:
     (a, found_a), (b, found_b) = first, second
     low, high = difference_interval(found_a.parts, found_b.parts, found_a.outcomes[0].of_sums)
-    clear = p_adjusted < 1 - LEVEL and (low > 0 or high < 0)  # an undefined interval is not clear
-    better = b.name if low > 0 else a.name
+    methods = min(len(a.runs), len(b.runs)) > 1
     keys = dict.fromkeys((*found_a.settings, *found_b.settings))
     return Pair(
         a=a.name,
@@ -266,9 +346,33 @@ def _pair(first: tuple[Group, _Collected], second: tuple[Group, _Collected], p: 
         difference=b.score - a.score,
         low=low,
         high=high,
-        p=p,
-        p_adjusted=p_adjusted,
-        p_seeds=seeds_test(a.scores, b.scores),
-        verdict=f"{better} is better" if clear else SAME,
+        p=tests.p,
+        p_adjusted=tests.p_adjusted,
+        p_seeds=tests.p_seeds,
+        p_seeds_adjusted=tests.p_seeds_adjusted,
+        compared="methods" if methods else "networks",
+        verdict=_verdict(a, b, (low, high), tests, methods=methods),
         differs=tuple(key for key in keys if found_a.settings.get(key) != found_b.settings.get(key)),
+        notes=(*(() if methods else (_one_run(a, b),)), *unequal([*found_a.runs, *found_b.runs])),
+    )
+
+
+def _verdict(a: Group, b: Group, ends: tuple[float, float], tests: _Tested, *, methods: bool) -> str:
+    """Which is better, and as what; an undefined interval is not clear, nor are methods without a spread of seeds."""
+    low, high = ends
+    clear = tests.p_adjusted < 1 - LEVEL and (low > 0 or high < 0)
+    if methods:
+        clear = clear and tests.p_seeds_adjusted is not None and tests.p_seeds_adjusted < 1 - LEVEL
+    if not clear:
+        return SAME
+    better = b.name if low > 0 else a.name
+    return f"{better} is better" if methods else f"{better} is better, as a trained network"
+
+
+def _one_run(a: Group, b: Group) -> str:
+    """What one run of a method cannot tell."""
+    alone = " and ".join(group.name for group in (a, b) if len(group.runs) == 1)
+    return (
+        f"trained networks were compared, not methods: {alone} ran with one seed, and another seed could turn it; "
+        f"train {FEW_SEEDS} seeds of each (`--seed`) to compare methods"
     )

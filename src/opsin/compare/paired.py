@@ -11,7 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from opsin.ops.intervals import percentile_interval, resampled_weights
+from opsin.ops.intervals import (
+    Z_95,
+    bounded_interval,
+    jackknife_quantiles,
+    percentile_interval,
+    resampled_weights,
+    standard_errors,
+)
 
 Floats = NDArray[np.float64]
 OfSums = Callable[[Floats], Floats]
@@ -21,43 +28,91 @@ LEVEL = 0.95
 _CHUNK_ELEMENTS = 1 << 21
 
 
-def resampled_scores(parts: Sequence[Floats], of_sums: OfSums, *, seed: int = 0, stream: int = 0) -> Floats:
-    """Mean scores over seeds [r] of resampled samples and resampled seeds.
-
-    The samples drawn depend on `seed` alone, so that two groups with the same one are paired; the seeds drawn depend
-    on `stream` too. Means of S drawn seeds vary too little by the factor sqrt((S - 1) / S); it is made good.
+def resampled_scores(parts: Sequence[Floats], of_sums: OfSums, *, seed: int = 0) -> Floats:
+    """Mean scores over seeds [r] of resampled samples; every group is given the same samples, so they are paired.
 
     Args:
         parts: for each seed what each sample adds to the sums, float64 [N, M].
         of_sums: scores [r] of sums [r, M].
         seed: of the samples drawn.
-        stream: of the seeds drawn.
     """
-    num_samples, num_seeds = len(parts[0]), len(parts)
-    chunks = resampled_weights(num_samples, num_resamples=NUM_RESAMPLES, seed=seed)
+    chunks = resampled_weights(len(parts[0]), num_resamples=NUM_RESAMPLES, seed=seed)
     scores = np.concatenate([np.stack([of_sums(w @ p) for p in parts], axis=1) for w in chunks])
     means: Floats = scores.mean(axis=1)
-    if num_seeds == 1:
-        return means
-    drawn = np.random.default_rng((seed, stream)).integers(0, num_seeds, size=scores.shape)
-    spread = np.take_along_axis(scores, drawn, axis=1).mean(axis=1) - means
-    corrected: Floats = means + spread * float(np.sqrt(num_seeds / (num_seeds - 1)))
-    return corrected
+    return means
 
 
-def difference_interval(a: Sequence[Floats], b: Sequence[Floats], of_sums: OfSums) -> tuple[float, float]:
-    """The middle 95 % of the difference of mean scores, b less a, over resampled samples and seeds.
+def group_interval(parts: Sequence[Floats], of_sums: OfSums) -> tuple[float, float]:
+    """The 95 % interval of the mean main score over other seeds and other samples; of one seed, over samples alone.
+
+    The half-widths of the two sources, each with the quantile that its number deserves (Student's of S - 1 for seeds),
+    add up in squares; the sum is brought into [0, 1] by `bounded_interval`. Seeds differ on the samples at hand by
+    noise of those samples too, which is so counted twice: the interval errs on the wide side.
 
     Args:
-        a, b: for each seed what each of the same N samples adds to the sums, float64 [N, M].
-        of_sums: scores [r] of sums [r, M].
+        parts: for each seed what each sample adds to the sums, float64 [N, M].
+        of_sums: scores from 0 to 1, [r], of sums [r, M].
 
     Returns:
         Lower and upper end; NaN where the score is undefined.
+
+    Source: Zou and Donner 2008, "Construction of confidence limits about effect measures: a general approach" (each
+    part with its own limits). Coverage by simulation: docs/intervals.md.
     """
-    differences = resampled_scores(b, of_sums, stream=1) - resampled_scores(a, of_sums, stream=2)
-    low, high = percentile_interval(differences[:, None], level=LEVEL)
+    num_samples = len(parts[0])
+    resampled = resampled_scores(parts, of_sums)[:, None]
+
+    def statistic(weights: Floats) -> Floats:
+        scores = np.stack([of_sums(weights @ part) for part in parts], axis=1)
+        means: Floats = scores.mean(axis=1, keepdims=True)
+        return means
+
+    values = _values(parts, of_sums)
+    quantile = jackknife_quantiles(statistic, num_samples) if parts[0].shape[1] > 2 else Z_95
+    of_samples = quantile * standard_errors(resampled, num_samples)
+    half = np.hypot(of_samples, _seeds_half(values))
+    low, high = bounded_interval(np.mean(values, keepdims=True), half, num_samples)
     return float(low[0]), float(high[0])
+
+
+def difference_interval(a: Sequence[Floats], b: Sequence[Floats], of_sums: OfSums) -> tuple[float, float]:
+    """The 95 % interval of the difference of mean scores, b less a.
+
+    Of one seed on each side: the middle 95 % over resampled samples, the same for both. With two seeds or more on a
+    side, the distances of its ends from the difference and the half-width over those seeds add up in squares.
+
+    Args:
+        a, b: for each seed what each of the same N samples adds to the sums, float64 [N, M].
+        of_sums: scores from 0 to 1, [r], of sums [r, M].
+
+    Returns:
+        Lower and upper end, from -1 to 1; NaN where the score is undefined.
+
+    Source: Zou and Donner 2008, as in `group_interval`; degrees of freedom of the seeds: Welch 1947.
+    """
+    differences = resampled_scores(b, of_sums) - resampled_scores(a, of_sums)
+    (low,), (high,) = percentile_interval(differences[:, None], level=LEVEL)
+    first, second = _values(a, of_sums), _values(b, of_sums)
+    half = _seeds_half(first, second)
+    if half == 0:
+        return float(low), float(high)
+    value = float(np.mean(second) - np.mean(first))
+    return max(-1.0, value - float(np.hypot(value - low, half))), min(1.0, value + float(np.hypot(high - value, half)))
+
+
+def _values(parts: Sequence[Floats], of_sums: OfSums) -> list[float]:
+    """The main score of each seed."""
+    return [float(of_sums(part.sum(axis=0, keepdims=True))[0]) for part in parts]
+
+
+def _seeds_half(*groups: Sequence[float]) -> float:
+    """Student's half-width of a mean, or of the difference of two, over seeds; a group of one adds nothing."""
+    errors = [(np.var(scores, ddof=1) / len(scores), len(scores) - 1) for scores in groups if len(scores) > 1]
+    total = sum(error for error, _ in errors)
+    if not total > 0:
+        return 0.0
+    freedom = total**2 / sum(error**2 / count for error, count in errors)
+    return float(stats.t.ppf((1 + LEVEL) / 2, freedom) * np.sqrt(total))
 
 
 def swap_test(a: Sequence[Floats], b: Sequence[Floats], of_sums: OfSums, *, seed: int = 0) -> float:
@@ -94,18 +149,9 @@ def _difference(half: Floats, centre: Floats, of_sums: OfSums) -> Floats:
     return of_sums(centre + half) - of_sums(centre - half)
 
 
-def seeds_interval(scores: Sequence[float]) -> tuple[float, float]:
-    """Student's 95 % interval of the mean of scores of two seeds or more.
-
-    Source: Student 1908, "The probable error of a mean".
-    """
-    count = len(scores)
-    half = stats.t.ppf((1 + LEVEL) / 2, count - 1) * np.std(scores, ddof=1) / np.sqrt(count)
-    return float(np.mean(scores) - half), float(np.mean(scores) + half)
-
-
 def seeds_test(a: Sequence[float], b: Sequence[float]) -> float | None:
-    """Welch's two-sided p that the seeds of a and b have one mean; None with fewer than two seeds on a side.
+    """Welch's two-sided p that the seeds of a and b have one mean; None with fewer than two seeds on a side, or without
+    any spread between seeds to hold a difference against.
 
     Source: Welch 1947, "The generalization of 'Student's' problem when several different population variances are
     involved".
@@ -113,7 +159,7 @@ def seeds_test(a: Sequence[float], b: Sequence[float]) -> float | None:
     if min(len(a), len(b)) < 2:
         return None
     if np.ptp(a) == 0 and np.ptp(b) == 0:
-        return 1.0 if np.mean(a) == np.mean(b) else 0.0
+        return 1.0 if np.mean(a) == np.mean(b) else None  # no spread was seen, and none is no evidence
     return float(stats.ttest_ind(a, b, equal_var=False).pvalue)
 
 

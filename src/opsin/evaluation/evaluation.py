@@ -33,6 +33,7 @@ from opsin.models.views import ViewName, check_views
 from opsin.predict import BATCH_SIZE, Predictor
 from opsin.progress import QUIET, Reporter
 from opsin.runs import Run
+from opsin.score_notes import notes_of
 from opsin.tasks.base import Arrays, Targets
 from opsin.types import SPLITS, Score, SplitName, TaskName, scores_to_json
 
@@ -179,6 +180,10 @@ def evaluate(
         )
         found = replace(found, tta=AugmentedScores(views=views, scores=scores))
         notes += (NEVER_MIRRORED,) if "flip" in views and not opened.config.augment.flip else ()
+    # the epoch was chosen by its score on the val split of the run
+    known = opened.results.get(split, {}) if chosen.own else {}
+    entry = {"details": found.details, "selection": known.get("selection")}
+    notes += notes_of(entry, task.main_score, found.scores[task.main_score])
     if chosen.own and settings == opened.config.train:
         _keep(opened, split, found, predictions, targets, samples)
     result = Evaluation(

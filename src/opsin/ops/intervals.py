@@ -1,5 +1,8 @@
 """95 % confidence intervals: Wilson's for proportions, the bootstrap for everything else. numpy, float64.
 
+Scores from 0 to 1 that are no proportion get Wilson's form with the bootstrap's standard error. How often each kind
+holds the truth is in docs/intervals.md, by `benchmarks/coverage.py`.
+
 Shapes: N samples, R resamples, M statistics, G groups.
 """
 
@@ -9,6 +12,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import stats
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -18,6 +22,8 @@ Statistic = Callable[[Floats], Floats]
 Z_95 = 1.959963984540054
 """97.5 % quantile of the standard normal distribution."""
 NUM_RESAMPLES = 1000
+MOST_JACKKNIFE = 500
+"""Groups of samples that are left out in turn."""
 _CHUNK_ELEMENTS = 1 << 20
 
 
@@ -103,23 +109,105 @@ def percentile_interval(resampled: Floats, *, level: float = 0.95) -> tuple[Floa
     return ends[0], ends[1]
 
 
-def share_interval(resampled: Floats, trials: ArrayLike, *, level: float = 0.95) -> tuple[Floats, Floats]:
-    """The percentile interval of shares; Wilson's where all resamples agree on 0 or 1.
+def bounded_interval(value: ArrayLike, half: ArrayLike, trials: ArrayLike) -> tuple[Floats, Floats]:
+    """Wilson's interval of any score from 0 to 1, from the half-width that its standard error gives.
 
-    No resample of a split without mistakes has one, so the bootstrap would claim certainty: "100 % to 100 %".
+    Wilson's formula knows a share by z^2 / n alone, and half^2 = z^2 value (1 - value) / n ties that to the half-width.
+    So a mean of shares gets the n at which one share would be as uncertain: the interval leans inwards near 0 and 1,
+    never leaves them, and is the symmetric one far from them.
 
     Args:
-        resampled: float64 [R, M], shares from 0 to 1.
-        trials: samples behind each share, [M] or one number.
+        value: scores from 0 to 1, any shape; one outside by rounding is taken as the end.
+        half: z standard errors (or those of Student's t), same shape.
+        trials: samples behind each score: they decide where the score is 0 or 1, and no error can be seen.
 
     Returns:
-        Lower and upper ends, float64 [M].
+        Lower and upper ends, float64 of the same shape, in [0, 1]; NaN where the score is.
+
+    >>> low, high = bounded_interval(0.8, 1.96 * (0.8 * 0.2 / 10) ** 0.5, 10)
+    >>> f"{low:.4f} {high:.4f}"
+    '0.4902 0.9433'
+
+    Source: Dean and Pagano 2015, "Evaluating confidence interval methods for binomial proportions in clustered
+    surveys" (Wilson's interval at the effective sample size). Coverage by simulation: docs/intervals.md.
     """
-    low, high = percentile_interval(resampled, level=level)
-    certain = (low == high) & ((low == 0) | (low == 1))
-    trials = np.broadcast_to(np.asarray(trials), low.shape)
-    wide_low, wide_high = wilson(np.where(certain, low, 0) * trials, trials)
-    return np.where(certain, wide_low, low), np.where(certain, wide_high, high)
+    share = np.clip(np.asarray(value, np.float64), 0.0, 1.0)
+    spread = share * (1 - share)
+    n = np.where(np.asarray(trials) > 0, trials, np.nan)
+    c = np.where(spread > 0, np.square(half) / np.where(spread > 0, spread, 1.0), Z_95**2 / n)
+    centre = (share + c / 2) / (1 + c)
+    width = np.sqrt(spread * c + c * c / 4) / (1 + c)
+    low = np.where(share == 0, 0.0 * c, np.maximum(centre - width, 0.0))
+    high = np.where(share == 1, 1.0 + 0.0 * c, np.minimum(centre + width, 1.0))
+    return low, high
+
+
+def standard_errors(resampled: Floats, num_samples: int) -> Floats:
+    """Standard errors of M statistics from their resamples, float64 [M] of [R, M].
+
+    Drawn samples vary less than the population by the factor sqrt((N - 1) / N); it is made good. A resample in which a
+    statistic is NaN does not count; NaN with fewer than two that do.
+    """
+    known = ~np.isnan(resampled)
+    count = np.where((found := known.sum(axis=0)) > 1, found, np.nan)
+    mean = np.where(known, resampled, 0).sum(axis=0) / count
+    squares = np.square(np.where(known, resampled - mean, 0)).sum(axis=0)
+    errors: Floats = np.sqrt(squares / (count - 1) * num_samples / max(num_samples - 1, 1))
+    return errors
+
+
+def share_interval(
+    value: Floats, resampled: Floats, trials: ArrayLike, *, num_samples: int, quantile: ArrayLike = Z_95
+) -> tuple[Floats, Floats]:
+    """`bounded_interval` of shares and their means, with the bootstrap's standard error.
+
+    Args:
+        value: float64 [M], from 0 to 1.
+        resampled: float64 [R, M].
+        trials: samples behind each score, [M] or one number.
+        num_samples: N that were drawn in each resample.
+        quantile: of the standard normal, or of Student's t where few samples make up the spread, [M] or one number.
+
+    Returns:
+        Lower and upper ends, float64 [M], low <= value <= high.
+    """
+    return bounded_interval(value, np.asarray(quantile) * standard_errors(resampled, num_samples), trials)
+
+
+def jackknife_quantiles(statistic: Statistic, num_samples: int, *, most: int = MOST_JACKKNIFE) -> Floats:
+    """97.5 % quantiles of Student's t for M statistics whose spread may hang on few samples.
+
+    A standard error is itself an estimate. Where each sample adds as much as in a normal distribution, it has N
+    degrees of freedom; where a few make up the spread (a rare class lies in three images), about as many as they are.
+    They follow from the fourth moment of what leaving out a sample changes: 2 / (sum u^4 / (sum u^2)^2 - 1 / N).
+
+    Args:
+        statistic: of weights [r, N], float64 [r, M].
+        num_samples: N.
+        most: samples are left out in at most this many groups, alike in size: N^2 numbers would be too many.
+
+    Returns:
+        float64 [M], 1.96 and more.
+
+    Source: Efron and Tibshirani 1993, "An introduction to the bootstrap", chapter 11 (jackknife); Satterthwaite 1946
+    for the degrees of freedom of a variance.
+    """
+    count = min(num_samples, most)
+    if count < 2:
+        return np.full(statistic(np.ones((1, num_samples))).shape[1], Z_95)
+    group = np.random.default_rng(0).permutation(num_samples) % count
+    rows = max(1, _CHUNK_ELEMENTS // num_samples)
+    starts = range(0, count, rows)
+    left_out = np.concatenate(
+        [statistic((np.arange(i, min(i + rows, count))[:, None] != group).astype(np.float64)) for i in starts]
+    )
+    known = ~np.isnan(left_out)
+    mean = np.where(known, left_out, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+    squares = np.square(np.where(known, left_out - mean, 0))
+    total = squares.sum(axis=0)
+    share = np.square(squares).sum(axis=0) / np.where(total > 0, total, 1) ** 2
+    freedom = 2 / np.maximum(share - 1 / count, 2 / 1e6)
+    return np.asarray(stats.t.ppf(0.975, np.maximum(freedom, 1.0)), np.float64)
 
 
 def reflected_interval(value: Floats, resampled: Floats, *, level: float = 0.95) -> tuple[Floats, Floats]:

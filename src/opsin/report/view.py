@@ -13,6 +13,7 @@ from opsin.config import to_dict
 from opsin.report.formats import is_number
 from opsin.runs import Run
 from opsin.score_kinds import MAIN_SCORES
+from opsin.score_notes import notes_of
 from opsin.types import Score
 
 
@@ -43,7 +44,7 @@ class SplitResult:
 
     Fields: `scores` by name, `details` as the task wrote them (plain JSON), `opened` how often a sealed split was
     looked at, `num_samples` what was scored, `without_copies` where copies in train were looked for,
-    `tta` where it was also scored with test-time augmentation.
+    `tta` where it was also scored with test-time augmentation, `notes` what a reader of the main score must know.
     """
 
     name: str
@@ -53,6 +54,7 @@ class SplitResult:
     opened: int
     without_copies: WithoutCopies | None = None
     tta: AugmentedScores | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,10 +109,11 @@ def view_of(run: Run) -> View:
     """
     data, summary, log = run.data, run.summary, run.log
     config = to_dict(run.config)
+    task = str(summary.get("task") or data.get("task") or config.get("task") or "classify")
     return View(
         name=run.name or run.path.resolve().name,
         folder=str(run.path),
-        task=str(summary.get("task") or data.get("task") or config.get("task") or "classify"),
+        task=task,
         classes=tuple(str(name) for name in data.get("classes", ())),
         config=config,
         environment=run.environment,
@@ -118,7 +121,7 @@ def view_of(run: Run) -> View:
         summary=summary,
         epochs=_epochs(log),
         events=_events(log),
-        results=_results(run.results),
+        results=_results(run.results, main_score=MAIN_SCORES.get(task, "accuracy")),
         gallery=run.gallery(),
         test_openings=run.test_openings,
     )
@@ -153,7 +156,7 @@ def _events(log: list[dict[str, Any]]) -> tuple[dict[str, Any], ...]:
     return tuple(events)
 
 
-def _results(scores: Mapping[str, Any]) -> tuple[SplitResult, ...]:
+def _results(scores: Mapping[str, Any], *, main_score: str) -> tuple[SplitResult, ...]:
     order = sorted(scores, key=lambda name: ({"test": 0, "val": 1}.get(name, 2), name))
     return tuple(
         SplitResult(
@@ -164,6 +167,7 @@ def _results(scores: Mapping[str, Any]) -> tuple[SplitResult, ...]:
             opened=int(scores[name].get("opened", 0)),
             without_copies=_without_copies(scores[name].get("without_copies")),
             tta=_augmented(scores[name].get("tta")),
+            notes=notes_of(scores[name], main_score, to_score(scores[name].get("scores", {}).get(main_score))),
         )
         for name in order
     )

@@ -15,12 +15,24 @@ from numpy.typing import NDArray
 
 from opsin.ops import calibration
 from opsin.ops import scores as formulas
-from opsin.ops.intervals import Floats, Ints, bootstrap, percentile_interval, reflected_interval, share_interval, wilson
+from opsin.ops.intervals import (
+    Z_95,
+    Floats,
+    Ints,
+    bootstrap,
+    jackknife_quantiles,
+    percentile_interval,
+    reflected_interval,
+    share_interval,
+    wilson,
+)
 from opsin.tasks.base import share_score
 from opsin.types import Score, plain_number, plain_numbers, plain_score
 
 NUM_TOP = 5
 NUM_MISTAKES = 48
+FEW_OF_A_CLASS = 10
+"""With fewer samples of a class, the standard error of a mean over classes is itself uncertain."""
 
 _MEANS = ("balanced_accuracy", "macro_precision", "macro_recall", "macro_f1")
 _ERRORS = ("loss", "brier")
@@ -55,6 +67,13 @@ class _Outcomes:
     def counts(self, weights: Floats) -> formulas.ClassCounts:
         return formulas.weighted_counts(weights, self.labels, self.predicted, self.num_classes)
 
+    def quantiles(self) -> Floats | float:
+        """Quantiles for the intervals of `_MEANS`: Student's where few samples of a class make up the spread."""
+        support = np.bincount(self.labels)
+        if support[support > 0].min() >= FEW_OF_A_CLASS:
+            return Z_95
+        return jackknife_quantiles(lambda weights: self.summary(weights)[:, : len(_MEANS)], len(self.labels))
+
     def summary(self, weights: Floats) -> Floats:
         """The scores without a closed interval, float64 [r, 8], in the order `_MEANS`, `_ERRORS`, `_CALIBRATION`."""
         counts, total = self.counts(weights), weights.sum(axis=1)
@@ -75,8 +94,8 @@ class _Outcomes:
 def classification_scores(
     probabilities: NDArray[np.floating], labels: Ints, *, intervals: bool = True
 ) -> dict[str, Score]:
-    """Every score of a split, with 95 % intervals if asked: Wilson's for shares of samples, else the bootstrap
-    (Wilson's there too where no resample has a mistake).
+    """Every score of a split, with 95 % intervals if asked: Wilson's for shares of samples and their means, else
+    the bootstrap's percentiles.
 
     Args:
         probabilities: floating [N, K].
@@ -95,7 +114,9 @@ def classification_scores(
     resampled = bootstrap(outcomes.summary, num_samples)
     low, high = percentile_interval(resampled)
     shares, first = len(_MEANS), len(_MEANS) + len(_ERRORS)
-    low[:shares], high[:shares] = share_interval(resampled[:, :shares], num_samples)
+    low[:shares], high[:shares] = share_interval(
+        values[:shares], resampled[:, :shares], num_samples, num_samples=num_samples, quantile=outcomes.quantiles()
+    )
     low[first:], high[first:] = reflected_interval(values[first:], resampled[:, first:])
     return found | {name: Score(*map(float, row)) for name, *row in zip(names, values, low, high, strict=True)}
 
@@ -105,11 +126,12 @@ def class_scores(probabilities: NDArray[np.floating], labels: Ints, classes: Seq
     outcomes = _Outcomes.of(probabilities, labels)
     counts = outcomes.counts(np.ones((1, len(labels))))
     hits, support, predicted = counts.hits[0], counts.support[0], counts.predicted[0]
+    f1 = formulas.f1(counts)[0]
     resampled = bootstrap(lambda weights: formulas.f1(outcomes.counts(weights)), len(labels))
     columns = {
         "precision": (formulas.precision(counts)[0], *wilson(hits, np.where(support > 0, predicted, 0))),
         "recall": (formulas.recall(counts)[0], *wilson(hits, support)),
-        "f1": (formulas.f1(counts)[0], *share_interval(resampled, support)),
+        "f1": (f1, *share_interval(f1, resampled, support, num_samples=len(labels))),
     }
     return [
         {"class": str(name)}
@@ -143,6 +165,7 @@ def classification_details(
         "per_class": class_scores(probabilities, labels, classes),
         "absent_classes": [str(classes[k]) for k in np.setdiff1d(np.arange(len(classes)), labels)],
         "reliability": _reliability(confidences, predicted == labels),
+        "chance": chance(labels, len(classes)),
         "temperature": plain_number(temperature),
         "ece_after_temperature": plain_number(_ece_after(probabilities, labels, temperature)),
         "losses_floored": int((own < formulas.SMALLEST_PROBABILITY).sum()),
@@ -157,6 +180,13 @@ def classification_details(
             for i in formulas.confident_mistakes(probabilities, labels, NUM_MISTAKES)
         ],
     }
+
+
+def chance(labels: Ints, num_classes: int) -> dict[str, Any]:
+    """Accuracy of the class that is most frequent in labels [N], and that of guessing among all, as plain JSON."""
+    value = float(np.bincount(labels).max() / len(labels))
+    by = f"always the most frequent class (1 in {num_classes} classes is {1 / num_classes:.4f})"
+    return {"value": value, "by": by, "one_in_classes": 1 / num_classes}
 
 
 def _reliability(confidences: NDArray[np.floating], correct: NDArray[np.bool_]) -> dict[str, Any]:

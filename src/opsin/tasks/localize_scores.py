@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from opsin.ops import boxes as box_ops
 from opsin.ops import scores as formulas
-from opsin.ops.intervals import Floats, Ints, bootstrap, percentile_interval, wilson
+from opsin.ops.intervals import Floats, Ints, bootstrap, percentile_interval, share_interval, wilson
 from opsin.tasks.base import share_score
 from opsin.types import Score, plain_number, plain_numbers, plain_score
 
@@ -100,7 +100,9 @@ def localization_scores(outcomes: Outcomes, *, threshold: float = GOOD_IOU, inte
     values = outcomes.resampled(np.ones((1, count)))[0]
     if not intervals:
         return found | {name: Score(float(value)) for name, value in zip(RESAMPLED, values, strict=True)}
-    ends = percentile_interval(bootstrap(outcomes.resampled, count))
+    resampled = bootstrap(outcomes.resampled, count)
+    ends = np.stack(percentile_interval(resampled))
+    ends[:, :1] = share_interval(values[:1], resampled[:, :1], count, num_samples=count)  # the mean IoU
     return found | {name: Score(*map(float, row)) for name, *row in zip(RESAMPLED, values, *ends, strict=True)}
 
 
@@ -129,6 +131,7 @@ def localization_details(
             "class wrong": int((good & ~outcomes.right).sum()),
             "both wrong": int((~good & ~outcomes.right).sum()),
         },
+        "chance": chance(outcomes, threshold),
         "curve": threshold_curve(outcomes),
         "errors": error_table(outcomes),
         "bias": _bias(outcomes),
@@ -136,6 +139,15 @@ def localization_details(
         "per_class": class_rows(outcomes, classes, threshold),
         "mistakes": _shown(outcomes, classes, ids),
     }
+
+
+def chance(outcomes: Outcomes, threshold: float) -> dict[str, Any]:
+    """Joint accuracy of the mean true box with the most frequent class, the same for every image, as plain JSON."""
+    true = outcomes.true_boxes.astype(np.float64)
+    mean: Floats = np.tile(true.mean(axis=0), (len(true), 1))
+    good = box_ops.iou(mean, true) >= threshold
+    frequent = outcomes.labels == np.bincount(outcomes.labels).argmax()
+    return {"value": float((good & frequent).mean()), "by": "always the mean box and the most frequent class"}
 
 
 def threshold_curve(outcomes: Outcomes) -> dict[str, list[float | None]]:

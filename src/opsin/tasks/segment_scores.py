@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.ops import masks as formulas
-from opsin.ops.intervals import Floats, Ints, Statistic, bootstrap, percentile_interval
+from opsin.ops.intervals import Floats, Ints, Statistic, bootstrap, jackknife_quantiles, share_interval
 from opsin.ops.resize import fit_image, fit_mask
 from opsin.tasks.base import Arrays
 from opsin.types import VOID, Score, SizePolicy, plain_number, plain_score
@@ -54,8 +54,16 @@ def segmentation_scores(
     values = summary(np.ones((1, len(pixels))))[0]
     ends = np.full((2, len(names)), np.nan)
     if intervals:
-        ends = np.stack(percentile_interval(bootstrap(summary, len(pixels))))
+        ends = np.stack(_ends(values, summary, len(pixels)))
     return {name: Score(float(v), float(a), float(b)) for name, v, a, b in zip(names, values, *ends, strict=True)}
+
+
+def _ends(values: Floats, summary: Statistic, num_images: int) -> tuple[Floats, Floats]:
+    """Ends of the intervals of scores [M] over images; wider where few images decide."""
+    quantiles = jackknife_quantiles(summary, num_images)
+    return share_interval(
+        values, bootstrap(summary, num_images), num_images, num_samples=num_images, quantile=quantiles
+    )
 
 
 def _summary(pixels: Ints, edges: Ints | None, classes: Sequence[str]) -> tuple[list[str], Statistic]:
@@ -117,6 +125,7 @@ def segmentation_details(
     return {
         "confusion": pixels.sum(0).tolist(),
         "per_class": _per_class(pixels, edges, classes),
+        "chance": chance(pixels, classes),
         "images": _distribution(single),
         "void_share": float((truth == VOID).mean()),
         "empty": _empty(pixels, classes),
@@ -128,6 +137,14 @@ def segmentation_details(
     }
 
 
+def chance(pixels: Ints, classes: Sequence[str]) -> dict[str, Any]:
+    """Mean IoU of masks that are the most frequent class all over, as plain JSON; None where no pixel counts."""
+    true = pixels.sum(axis=(0, 2))
+    share = true.max() / true.sum() if true.sum() else np.nan
+    value = share / max(int((true > 0).sum()), 1)
+    return {"value": plain_number(float(value)), "by": f"all pixels of {classes[int(true.argmax())]}"}
+
+
 def _per_class(pixels: Ints, edges: Ints, classes: Sequence[str]) -> list[dict[str, Any]]:
     """IoU, Dice, precision, recall and boundary F1 of each class, with intervals; its pixels and images."""
 
@@ -137,7 +154,7 @@ def _per_class(pixels: Ints, edges: Ints, classes: Sequence[str]) -> list[dict[s
         return np.concatenate([*columns, formulas.boundary_scores(edge)[2]], axis=1)
 
     values = summary(np.ones((1, len(pixels))))[0]
-    low, high = percentile_interval(bootstrap(summary, len(pixels)))
+    low, high = _ends(values, summary, len(pixels))
     table = np.stack([values, low, high]).reshape(3, len(PER_CLASS), len(classes))
     true = pixels.sum(2)
     return [

@@ -24,6 +24,7 @@ from opsin.models.views import check_views
 from opsin.predict import Predictor
 from opsin.progress import QUIET, Reporter, duration
 from opsin.runs import Run
+from opsin.score_notes import notes_of, selection
 from opsin.tasks.base import Arrays, Targets, Task
 from opsin.training import machine
 from opsin.training.loop import Trainer
@@ -66,6 +67,9 @@ def finish(
         entries["val"]["without_copies"] = copies
     elif copies:
         report.message(f"val without copies was scored before the last steps: `opsin evaluate {run.path} --copies`")
+    chosen = selection(run.epochs, trainer.task.main_score) if trainer.settings.restore_best else None
+    if chosen and "val" in entries:
+        entries["val"]["selection"] = chosen
     if test := entries.get("test") or kept_test:
         entries |= {"test": test | {"opened": run.test_openings}}
     run.write("scores.json", entries)
@@ -76,6 +80,8 @@ def finish(
     for split, scores in scored.items():
         name = trainer.task.main_score
         report.message(f"{split}: {name} {scores.scores[name]} on {scores.n:,} samples")
+        for note in notes_of(entries[split], name, scores.scores[name]):
+            report.message(f"  {note}")
     report.message(f"{duration(trainer.state.seconds)} of training; report: `opsin report {run.path}`")
 
 

@@ -7,7 +7,7 @@
     loss       at the start near ln K, or lower where the head is not new
     gradients  reach every trainable parameter and no frozen one
     learning   a few images can be learned by heart
-    shuffled   features and permuted labels predict val no better than chance
+    shuffled   features and permuted labels predict val no better than chance, the labels as they are do better
 
 Everything is done on a copy of the network with a random state of its own: a run that was checked has the same bits as
 one that was not.
@@ -35,7 +35,7 @@ from opsin.progress import Reporter
 from opsin.training.finetune import Stages
 from opsin.training.precision import Precision
 from opsin.training.preflight_input import check_input, check_targets
-from opsin.training.preflight_shuffled import check_shuffled
+from opsin.training.preflight_shuffled import WARNING, check_shuffled
 from opsin.training.prepared import Prepared
 
 NUM_IMAGES = 32
@@ -91,6 +91,9 @@ def preflight(prepared: Prepared, precision: Precision, report: Reporter) -> dic
     seconds = round(time.perf_counter() - began, 2)
     message = f"{len(found)} checks in {seconds:.1f} s"
     report.message(f"preflight: {message}")
+    for text in found.values():
+        if str(text).startswith(WARNING):
+            report.message(f"preflight: {text}")
     return {"seconds": seconds, "message": message, "checks": found}
 
 

@@ -1,9 +1,13 @@
-"""Preflight of the score: with permuted labels, nothing can be predicted.
+"""Preflight of labels and score: permuted labels must predict nothing, and the data's own labels should do better.
 
 A linear classifier (ridge regression) is fitted to the features that the network gives of some training images, and to
-labels that were permuted among them; val is predicted with it and scored by the task's own scores. That is done for
-several permutations. Their mean accuracy must be that of chance, to within four standard errors: one that is better
-means that the score can be had without learning, because labels reach it on another way than through the images.
+their labels; val is predicted with it and scored by the task's own scores. The same is done for several permutations
+of the labels.
+
+The permutations' mean accuracy must be that of chance, to within four standard errors: one that is better means that
+the score can be had without learning, because labels reach it on another way than through the images. And where the
+labels as they are do not beat the permutations, features of the images say nothing of them: they may be shuffled
+against the images. That is a warning, since features of a network that has not been trained may miss what it can learn.
 
 The network itself is not trained for it, so a leak that only shows after training is not found; the same image in two
 splits is found by `check_leaks`, before.
@@ -22,6 +26,7 @@ from opsin.batches.loader import gather
 from opsin.data.samples import Samples
 from opsin.errors import PreflightError
 from opsin.models.network import Network
+from opsin.ops.intervals import wilson
 from opsin.tasks.base import Targets
 
 if TYPE_CHECKING:
@@ -33,13 +38,19 @@ FEWEST_IMAGES = 16
 NUM_PERMUTATIONS = 20
 RIDGE = 0.1
 STANDARD_ERRORS = 4.0
+FEWEST_FOR_LABELS = 50
+"""Val images from which on labels are told from permuted ones."""
+WARNING = "warning"
 
 
 def check_shuffled(trial: Trial) -> str:
-    """Mean accuracy on val of classifiers of permuted labels is that of chance.
+    """Mean accuracy on val of classifiers of permuted labels is that of chance, and that of the labels is better.
+
+    Returns:
+        What was found; it begins with `WARNING` where the labels as they are do no better than permuted ones.
 
     Raises:
-        PreflightError: it is better.
+        PreflightError: permuted labels do better than chance.
     """
     prepared = trial.prepared
     if prepared.dataset.task != "classify" or "val" not in prepared.splits or not isinstance(trial.network, Network):
@@ -52,7 +63,8 @@ def check_shuffled(trial: Trial) -> str:
     labels = np.asarray(prepared.splits["train"].labels)[train.numpy()]
     truth = np.asarray(prepared.splits["val"].labels)[val.numpy()]
     targets = Targets(ids=[str(i) for i in val.tolist()], labels=truth)
-    accuracies = np.array(_accuracies(trial, seen, unseen, labels, targets))
+    own, *permuted = _accuracies(trial, seen, unseen, labels, targets)
+    accuracies = np.array(permuted)
     chance = float(np.bincount(truth).max() / len(truth))
     limit = chance + STANDARD_ERRORS * float(accuracies.std(ddof=1)) / NUM_PERMUTATIONS**0.5 + 2 / len(truth)
     mean = float(accuracies.mean())
@@ -64,7 +76,16 @@ def check_shuffled(trial: Trial) -> str:
             do="look for labels that reach the score without the images: order of samples, file names, `Task.scores`",
         )
     seconds = time.perf_counter() - began
-    return f"accuracy {mean:.3f} of {NUM_PERMUTATIONS} permutations, chance {chance:.3f} ({seconds:.1f} s)"
+    told = f"accuracy {own:.3f}, of {NUM_PERMUTATIONS} permutations {mean:.3f} to {max(permuted):.3f}"
+    told += f", chance {chance:.3f} ({seconds:.1f} s)"
+    low, _ = wilson(own * len(truth), len(truth))
+    if low > mean or len(truth) < FEWEST_FOR_LABELS:
+        return told
+    return (
+        f"{WARNING}: labels predict val no better than permuted ones do, by a linear classifier of the network's "
+        f"features of {len(labels)} images ({told}); if the classes differ to the eye, look whether labels and images "
+        "are in the same order"
+    )
 
 
 def _chosen(samples: Samples, count: int) -> Tensor:
@@ -92,12 +113,13 @@ def _features(trial: Trial, split: str, index: Tensor) -> Tensor:
 
 
 def _accuracies(trial: Trial, seen: Tensor, unseen: Tensor, labels: np.ndarray, targets: Targets) -> list[float]:
-    """Accuracy on val of a classifier of each permutation of `labels`."""
+    """Accuracy on val of a classifier of `labels`, then of each permutation of them."""
     prepared, count = trial.prepared, len(labels)
     generator = torch.Generator().manual_seed(0)
     kernel = seen @ seen.T / seen.shape[1]
     kernel += RIDGE * torch.eye(count, dtype=torch.float64)
-    orders = [torch.randperm(count, generator=generator).numpy() for _ in range(NUM_PERMUTATIONS)]
+    orders = [np.arange(count)]
+    orders += [torch.randperm(count, generator=generator).numpy() for _ in range(NUM_PERMUTATIONS)]
     num_classes = len(prepared.dataset.classes)
     wanted = torch.cat([torch.from_numpy(np.eye(num_classes)[labels[order]]) for order in orders], dim=1)
     said = unseen @ (seen.T / seen.shape[1]) @ torch.linalg.solve(kernel, wanted - wanted.mean(0)) + wanted.mean(0)

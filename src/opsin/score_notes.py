@@ -1,0 +1,104 @@
+"""What a reader of a score must know: that its epoch was chosen by it, and what chance gives. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import NormalDist
+from typing import Any
+
+from opsin.types import Score
+
+OPTIMISM = "by 2 to 3 points in a simulation of 20 alike epochs on 180 samples"
+"""What `benchmarks/coverage.py` gives for the best of epochs that are alike in truth: docs/intervals.md."""
+
+
+def selection(epochs: Sequence[Mapping[str, Any]], score: str) -> dict[str, Any] | None:
+    """How the weights of a run that keeps those of its best epoch were chosen, as plain JSON.
+
+    Args:
+        epochs: of the log, in order, each with `epoch` and `val`.
+        score: the main score, by which the best was chosen.
+
+    Returns:
+        `chosen_by`, `epochs` (how many were to choose from), `best_epoch`, `best`, `last_epoch`, `last`; the two scores
+        are those of the log. None where there was no choice: fewer than two epochs have the score.
+    """
+    scored = [(int(e["epoch"]), float(value)) for e in epochs if (value := (e.get("val") or {}).get(score)) is not None]
+    if len(scored) < 2:
+        return None
+    best_epoch, best = max(scored, key=lambda pair: (pair[1], pair[0]))
+    last_epoch, last = scored[-1]
+    return {
+        "chosen_by": f"val {score}",
+        "epochs": len(scored),
+        "best_epoch": best_epoch,
+        "best": best,
+        "last_epoch": last_epoch,
+        "last": last,
+    }
+
+
+def selection_words(chosen: Mapping[str, Any]) -> str:
+    """`selection` in a sentence.
+
+    >>> epochs = [{"epoch": 1, "val": {"accuracy": 0.8}}, {"epoch": 2, "val": {"accuracy": 0.75}}]
+    >>> selection_words(selection(epochs, "accuracy"))[:75]
+    'the best of 2 epochs, chosen by this very score (epoch 1, the last has 0.75'
+    """
+    return (
+        f"the best of {chosen['epochs']} epochs, chosen by this very score (epoch {chosen['best_epoch']}, "
+        f"the last has {chosen['last']:.4f}), so it leans to the good side: {OPTIMISM}; "
+        "its interval does not count that"
+    )
+
+
+def chance_words(score: Score, chance: Mapping[str, Any] | None, *, choices: int = 1) -> str | None:
+    """What answers that do not look at the image score, and whether this score is better than that.
+
+    Args:
+        score: with its interval.
+        chance: `value`, and `by` in words what it is the score of; None where it is not known.
+        choices: among how many epochs this one was chosen by the score. The best of many lies above chance by luck, so
+            the lower end is moved out as Bonferroni's correction asks.
+
+    Returns:
+        A clause for a person, or None where nothing can be said.
+
+    >>> chance = {"value": 0.11, "by": "always the most frequent class"}
+    >>> chance_words(Score(0.172, 0.124, 0.234), chance, choices=20)
+    'not shown to be better than chance: always the most frequent class scores 0.1100 (looks at no image)'
+    >>> chance_words(Score(0.9, 0.85, 0.94), chance)
+    'always the most frequent class scores 0.1100 (looks at no image)'
+    """
+    if chance is None or chance.get("value") is None or score.value != score.value:
+        return None
+    told = f"{chance['by']} scores {chance['value']:.4f} (looks at no image)"
+    if score.low != score.low:
+        return told
+    better = lowest(score, choices) > chance["value"]
+    return told if better else f"not shown to be better than chance: {told}"
+
+
+def lowest(score: Score, choices: int) -> float:
+    """The lower end of the interval of a score that was chosen as the best of `choices`.
+
+    Source: Bonferroni's correction; the end moves out as the quantile of the standard normal distribution does.
+    """
+    normal = NormalDist()
+    factor = normal.inv_cdf(1 - 0.025 / choices) / normal.inv_cdf(0.975)
+    return score.value - factor * (score.value - score.low)
+
+
+def notes_of(entry: Mapping[str, Any], score: str, found: Score) -> tuple[str, ...]:
+    """The notes on one split's main score.
+
+    Args:
+        entry: of scores.json: `details` with `chance`, and `selection` where the epoch was chosen on this split.
+        score: name of the main score.
+        found: its value and interval.
+    """
+    chosen = entry.get("selection")
+    choices = int(chosen["epochs"]) if chosen else 1
+    chance = chance_words(found, entry.get("details", {}).get("chance"), choices=choices)
+    words = (chance, selection_words(chosen) if chosen else None)
+    return tuple(f"{score}: {text}" for text in words if text)
