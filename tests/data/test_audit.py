@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 
 from opsin.data.audit import audit, check_leaks
 from opsin.data.load import load
-from opsin.data.near import MIN_DETAIL, coarse, detail, detail_correlation, near_pairs
+from opsin.data.near import MIN_DETAIL, MIN_FINE, coarse, detail, detail_correlation, near_pairs
 from opsin.data.pack import pack
 from opsin.data.samples import Dataset
 from opsin.errors import DataError
@@ -182,3 +183,11 @@ def test_exact_copies_alone_are_not_told_a_second_time_as_near_ones_and_one_is_s
     assert findings["leak"] == "1 image lies in more than one split, pixel for pixel"
     assert findings["sizes"].startswith("1 image size (")
     assert "near-leak" not in findings
+
+
+def test_most_pairs_of_flowers_that_count_as_near_copies_are_copies_by_eye() -> None:
+    rows = list(csv.DictReader((Path(__file__).parent / "flower_pairs.csv").open()))
+    before = [row for row in rows if float(row["detail"]) >= MIN_DETAIL]
+    found = [row for row in before if float(row["fine"]) >= MIN_FINE]
+    right = [sum(row["copy"] == "1" for row in part) for part in (before, found)]
+    assert (len(rows), len(before), right[0], len(found), right[1]) == (82, 40, 34, 34, 32)
