@@ -12,7 +12,10 @@ import opsin
 from opsin.config import DataConfig
 from opsin.data import copies
 from opsin.data.load import load
+from opsin.data.samples import Dataset, Source
 from opsin.errors import ConfigError, DataError
+from opsin.io.images import encode_png
+from opsin.progress import Reporter
 
 
 def test_digits_need_no_files_and_are_scaled_to_bytes() -> None:
@@ -179,7 +182,8 @@ def test_what_is_known_of_copies_is_used_again_until_a_file_changes(tmp_path: Pa
         return read(source, report)
 
     monkeypatch.setattr(copies, "_read", counted)
-    assert places(load(tmp_path / "photos")) == first and not reads
+    assert places(load(tmp_path / "photos")) == first
+    assert not reads
     (tmp_path / "photos" / "a" / "0.png").write_bytes((tmp_path / "photos" / "a" / "2.png").read_bytes())
     load(tmp_path / "photos")
     assert len(reads) == 1

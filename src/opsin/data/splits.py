@@ -129,7 +129,7 @@ def _draw_samples(
         if keys is None:
             order = generator.permutation(indices)
         else:
-            order = np.array(sorted(indices, key=lambda group: _rank(keys[leaders[group]], seed)), np.int64)
+            order = np.array(sorted(indices, key=lambda group: _rank(keys[int(leaders[group])], seed)), np.int64)
         part[order] = _filled(sizes[order], quota)
     return part[group_of]
 
