@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from opsin.data.audit import audit, check_leaks
+from opsin.data.audit import audit, check_files, check_leaks, near_in_packed
 from opsin.data.load import load
-from opsin.data.near import MIN_DETAIL, coarse, detail, detail_correlation, near_pairs
+from opsin.data.near import MIN_DETAIL, MIN_FINE, coarse, detail, detail_correlation, near_pairs
 from opsin.data.pack import pack
-from opsin.data.samples import Dataset
+from opsin.data.samples import Dataset, FileSource
 from opsin.errors import DataError
 from opsin.io.images import encode_png
 from opsin.types import SizePolicy
@@ -182,3 +183,34 @@ def test_exact_copies_alone_are_not_told_a_second_time_as_near_ones_and_one_is_s
     assert findings["leak"] == "1 image lies in more than one split, pixel for pixel"
     assert findings["sizes"].startswith("1 image size (")
     assert "near-leak" not in findings
+
+
+def test_most_pairs_of_flowers_that_count_as_near_copies_are_copies_by_eye() -> None:
+    text = (Path(__file__).parent / "flower_pairs.csv").read_text("utf-8")
+    rows = list(csv.DictReader(text.splitlines()))
+    before = [row for row in rows if float(row["detail"]) >= MIN_DETAIL]
+    found = [row for row in before if float(row["fine"]) >= MIN_FINE]
+    right = [sum(row["copy"] == "1" for row in part) for part in (before, found)]
+    assert (len(rows), len(before), right[0], len(found), right[1]) == (82, 40, 34, 34, 32)
+
+
+def test_equal_files_in_two_splits_are_refused_before_anything_is_decoded(photos, monkeypatch) -> None:
+    root = photos({"train/a": 3, "train/b": 3, "val/a": 1, "val/b": 1})
+    (root / "val/a/copy.png").write_bytes((root / "train/a/1.png").read_bytes())
+    monkeypatch.setattr(FileSource, "read", None)
+    with pytest.raises(DataError, match=r"train/a/1\.png = val: val/a/copy\.png"):
+        check_files(load(root))
+    check_files(load(root), allow_leaks=True)
+
+
+def test_near_copies_in_given_splits_are_told_before_training_and_nobody_says_none_unlooked() -> None:
+    train, val = scenes(10, 32), scenes(4, 32)
+    val[1] = (train[2] * 0.7 + 10).astype(np.uint8)
+    data = load(arrays(train, val), drawn=False)
+    finding = near_in_packed(data, pack(data, None))
+    assert (finding.severity, finding.count) == ("warning", 1)
+    assert finding.message.startswith("1 of 4 images of test show the same shot")
+    published = Dataset(**{**vars(data), "published": True})
+    assert "not looked for: `opsin data audit`" in near_in_packed(published, pack(data, None)).message
+    kept = Dataset(**{**vars(data), "near_copies_kept": True})
+    assert near_in_packed(kept, pack(data, None)).message == "near copies across splits: none, by the draw"

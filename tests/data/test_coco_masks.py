@@ -49,6 +49,13 @@ def test_smaller_objects_lie_on_top_crowds_are_void_and_the_rest_is_background(t
     np.testing.assert_array_equal(found.splits["train"].mask(0), expected)
 
 
+def test_a_split_without_its_annotation_file_is_left_out_and_that_is_said(tmp_path):
+    make_coco(tmp_path / "train", (9, SQUARE, 4, 0), num=30)
+    make_coco(tmp_path / "valid", (9, SQUARE, 4, 0)).unlink()
+    found = load(tmp_path)
+    assert "valid/ was left out: 3 images, and no _annotations.coco.json" in found.notes
+
+
 def test_one_file_is_read_as_masks_where_segmentation_is_asked_for(tmp_path):
     path = make_coco(tmp_path / "all", (9, SQUARE, 4, 0), num=30)
     found = load(path, task="segment")

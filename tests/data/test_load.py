@@ -10,8 +10,12 @@ import pytest
 
 import opsin
 from opsin.config import DataConfig
+from opsin.data import copies
 from opsin.data.load import load
+from opsin.data.samples import Dataset, Source
 from opsin.errors import ConfigError, DataError
+from opsin.io.images import encode_png
+from opsin.progress import Reporter
 
 
 def test_digits_need_no_files_and_are_scaled_to_bytes() -> None:
@@ -117,3 +121,69 @@ def test_a_data_set_shows_itself_in_notebooks_with_names_escaped(tmp_path: Path,
     assert "data:image/png;base64," in page
     assert "<script>" not in page
     assert "b&amp;c" in page
+
+
+def scene_files(root: Path, count: int) -> None:
+    """`count` photos of random scenes in two classes; each of the first six has a brighter copy."""
+    for i in range(count):
+        scene = np.random.default_rng(i).integers(0, 200, (3, 32, 32), dtype=np.uint8)
+        (root / "ab"[i % 2]).mkdir(parents=True, exist_ok=True)
+        (root / "ab"[i % 2] / f"{i}.png").write_bytes(encode_png(scene))
+        if i < 6:
+            (root / "ab"[i % 2] / f"brighter-{i}.png").write_bytes(encode_png(scene + np.uint8(40)))
+
+
+def places(dataset: Dataset) -> dict[str, str]:
+    return {Path(name).name: split for split, source in dataset.splits.items() for name in source.ids}
+
+
+def test_near_copies_are_drawn_into_one_split_and_counted(tmp_path: Path) -> None:
+    scene_files(tmp_path / "photos", 40)
+    for seed in range(5):
+        dataset = load(tmp_path / "photos", config=DataConfig(split_seed=seed))
+        place = places(dataset)
+        assert all(place[f"{i}.png"] == place[f"brighter-{i}.png"] for i in range(6))
+        assert dataset.near_copies_kept
+        assert "12 images have near copies: these were kept in one split" in dataset.notes
+
+
+def test_a_folder_and_a_table_of_the_same_photos_are_split_alike_and_a_new_photo_moves_few(tmp_path: Path) -> None:
+    scene_files(tmp_path / "photos", 40)
+    before = places(load(tmp_path / "photos"))
+    files = sorted((tmp_path / "photos").rglob("*.png"), reverse=True)
+    table = tmp_path / "table.csv"
+    lines = [f"{file.relative_to(tmp_path).as_posix()},{file.parent.name}" for file in files]
+    table.write_text("\n".join(["path,label", *lines, ""]))
+    assert places(load(table)) == before
+    scene = np.random.default_rng(99).integers(0, 200, (3, 32, 32), dtype=np.uint8)
+    (tmp_path / "photos" / "a" / "new.png").write_bytes(encode_png(scene))
+    after = places(load(tmp_path / "photos"))
+    assert sum(after[name] != split for name, split in before.items()) <= 3
+
+
+def test_photos_that_are_all_near_copies_are_drawn_all_the_same_and_that_is_said(tmp_path: Path) -> None:
+    scene = np.random.default_rng(0).integers(0, 200, (3, 32, 32), dtype=np.uint8)
+    for i in range(30):
+        (tmp_path / "ab"[i % 2]).mkdir(exist_ok=True)
+        (tmp_path / "ab"[i % 2] / f"{i}.png").write_bytes(encode_png(scene + np.uint8(i)))
+    dataset = load(tmp_path)
+    assert not dataset.near_copies_kept
+    assert any("too many in a row" in note and "column `group`" in note for note in dataset.notes)
+
+
+def test_what_is_known_of_copies_is_used_again_until_a_file_changes(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("OPSIN_CACHE", str(tmp_path / "cache"))
+    scene_files(tmp_path / "photos", 20)
+    first = places(load(tmp_path / "photos"))
+    reads, read = [], copies._read
+
+    def counted(source: Source, report: Reporter) -> object:
+        reads.append(source)
+        return read(source, report)
+
+    monkeypatch.setattr(copies, "_read", counted)
+    assert places(load(tmp_path / "photos")) == first
+    assert not reads
+    (tmp_path / "photos" / "a" / "0.png").write_bytes((tmp_path / "photos" / "a" / "2.png").read_bytes())
+    load(tmp_path / "photos")
+    assert len(reads) == 1

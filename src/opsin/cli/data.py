@@ -138,8 +138,8 @@ def audit(
     from opsin.data.load import load
     from opsin.progress import Reporter
 
-    dataset = load(data, root=root, config=resolve(given(data_options)).data, task=task)
     reporter = Reporter(quiet=quiet)
+    dataset = load(data, root=root, config=resolve(given(data_options)).data, task=task, report=reporter)
     with reporter.bar("audit", 1) as bar:
 
         def progress(done: int, total: int) -> None:

@@ -9,19 +9,23 @@ from __future__ import annotations
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from opsin.data.audit_boxes import box_findings
 from opsin.data.audit_masks import MaskCounts, mask_findings
+from opsin.data.copies import MAX_NEAR
 from opsin.data.findings import IMBALANCE, NUM_NAMED, Finding, Severity
 from opsin.data.near import THUMB, near_pairs
 from opsin.data.pack import counted
 from opsin.data.parallel import for_each
-from opsin.data.samples import Bytes, Dataset, Ints, Samples, Source
+from opsin.data.samples import Bytes, Dataset, FileSource, Ints, Samples, Source
 from opsin.errors import DataError, InputError
+from opsin.io.files import sha256_file
 from opsin.io.images import DecodedImage, is_gray
 from opsin.ops.resize import fit_image
 from opsin.types import SizePolicy, SplitName
@@ -183,6 +187,86 @@ def check_leaks(
         digests = {
             name: [digest(source.image(i)) for i in range(len(source))] for name, source in dataset.splits.items()
         }
+    return _leaks(dataset, digests, samples, allow_leaks=allow_leaks)
+
+
+def check_files(dataset: Dataset, *, allow_leaks: bool = False) -> None:
+    """Refuse before anything is decoded what would be refused after it: equal files in two splits of a user's own data.
+
+    Only files of a length that several have are read.
+
+    Raises:
+        DataError: such files; the splits are named.
+    """
+    if allow_leaks or dataset.published:
+        return
+    sources = {name: source for name, source in dataset.splits.items() if isinstance(source, FileSource)}
+    lengths = {name: [_length(path) for path in source.paths] for name, source in sources.items()}
+    shared = Counter(length for values in lengths.values() for length in values)
+    digests = {
+        name: [_file_digest(p) if shared[n] > 1 else None for p, n in zip(source.paths, lengths[name], strict=True)]
+        for name, source in sources.items()
+    }
+    _leaks(dataset, digests, None, allow_leaks=False)
+
+
+def _length(path: Path) -> int:
+    with suppress(OSError):
+        return path.stat().st_size
+    return -1
+
+
+def _file_digest(path: Path) -> bytes | None:
+    with suppress(InputError, OSError):  # named when the split is packed
+        return bytes.fromhex(sha256_file(path))
+    return None
+
+
+def near_in_packed(dataset: Dataset, samples: Mapping[SplitName, Samples]) -> Finding:
+    """What is known of near copies across the splits that a run is about to use.
+
+    In a user's own data near copies of training images are looked for here, where the splits were not drawn so that
+    there are none; in published sets, and where it would take long or tell nothing, it is said that nobody looked.
+    """
+    if dataset.near_copies_kept:
+        return Finding(kind="near-leak", severity="info", message="near copies across splits: none, by the draw")
+    images = {name: part.images for name, part in samples.items()}
+    train, others = images["train"], {name: part for name, part in images.items() if name != "train"}
+    count = sum(len(part) for part in images.values())
+    if dataset.published or count > MAX_NEAR or train.shape[1] != 3 or min(train.shape[2:]) < THUMB:
+        message = "near copies across splits were not looked for: `opsin data audit` does"
+        return Finding(kind="near-leak", severity="info", message=message)
+    thumbs = _thumbnails(train)
+    found = {name: near_pairs(_thumbnails(part), thumbs) for name, part in others.items()}
+    counts = {name: len(np.unique(pairs.first)) for name, pairs in found.items()}
+    if not any(counts.values()):
+        return Finding(kind="near-leak", severity="info", message="near copies across splits were looked for: none")
+    shares = ", ".join(f"{n:,} of {len(others[name]):,} images of {name}" for name, n in counts.items() if n)
+    named = [
+        f"{name}: {samples[name].ids[i]} ~ train: {samples['train'].ids[j]}"
+        for name, pairs in found.items()
+        for i, j in zip(pairs.first[:NUM_NAMED], pairs.second[:NUM_NAMED], strict=True)
+    ]
+    return Finding(
+        kind="near-leak",
+        severity="warning",
+        message=f"{shares} show the same shot as an image of train: scores are too good",
+        count=sum(counts.values()),
+        samples=tuple(named[:NUM_NAMED]),
+    )
+
+
+def _thumbnails(images: Bytes) -> Bytes:
+    return np.stack([fit_image(image, THUMB_POLICY) for image in images]) if len(images) else images[:, :, :0, :0]
+
+
+def _leaks(
+    dataset: Dataset,
+    digests: Mapping[SplitName, list[bytes | None]] | Mapping[SplitName, list[bytes]],
+    samples: Mapping[SplitName, Samples] | None,
+    *,
+    allow_leaks: bool,
+) -> tuple[Finding, ...]:
     leaks = [f for f in exact_duplicates(dataset, digests, samples, allow_leaks=allow_leaks) if f.kind == "leak"]
     if leaks and not (allow_leaks or dataset.published):
         raise DataError(

@@ -28,6 +28,7 @@ from opsin.data.found import Found
 from opsin.data.mask_files import SPLIT_FOLDERS, MaskSource, Meaning, as_found
 from opsin.errors import AnnotationError, DataError, ImageError
 from opsin.io.files import read_json
+from opsin.io.images import IMAGE_SUFFIXES
 from opsin.ops.polygons import fill_polygon, fill_runs
 from opsin.types import SPLITS, VOID, SplitName
 
@@ -99,6 +100,7 @@ def read_coco_masks(path: Path, config: DataConfig) -> Found | None:
         expected = "images, annotations with segmentation, image_id and category_id, and categories, as COCO has them"
         raise AnnotationError("this is no COCO annotation", where=path, got=repr(error), expected=expected) from error
     notes = ["smaller objects lie on top of larger ones; crowds are void; the rest is background"]
+    notes += [] if path.is_file() else _unannotated(path, files)
     notes += unlisted_note(image for source in sources.values() for image in source.paths)
     pool = sources.pop(None, None)
     splits = {split: sources[split] for split in SPLITS if split in sources}
@@ -123,6 +125,17 @@ def _split_files(folder: Path) -> dict[SplitName | None, Path]:
         if files:
             found[split] = files[0]
     return found
+
+
+def _unannotated(folder: Path, files: Mapping[SplitName | None, Path]) -> list[str]:
+    """Notes on folders of splits that hold images and no annotations."""
+    notes = []
+    for name in (name for split, names in SPLIT_FOLDERS.items() if split not in files for name in names):
+        place = folder / name
+        count = sum(p.suffix.lower() in IMAGE_SUFFIXES for p in place.iterdir()) if place.is_dir() else 0
+        if count:
+            notes.append(f"{name}/ was left out: {count} images, and no _annotations.coco.json")
+    return notes
 
 
 def _source(part: Any, file: Path, numbers: Mapping[int, int], meaning: Meaning) -> MaskSource:

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from opsin.config import DataConfig
 from opsin.data.catalogue import ENTRIES, Entry
-from opsin.data.copies import first_copies
+from opsin.data.copies import MAX_NEAR, Copies, find_copies
 from opsin.data.found import Found
 from opsin.data.labels import check_class_names, check_labels
-from opsin.data.samples import Dataset, Ints, Source
+from opsin.data.pack import default_cache
+from opsin.data.samples import Dataset, FileSource, Source
 from opsin.data.splits import divide, first_samples, hold_out, parse_subset
 from opsin.errors import ConfigError, DataError, nearest
+from opsin.progress import QUIET, Reporter
 from opsin.text import path_of
 from opsin.types import SPLITS, SplitName
 
@@ -31,12 +32,15 @@ def load(
     config: DataConfig | None = None,
     task: str | None = None,
     drawn: bool = True,
+    report: Reporter = QUIET,
 ) -> Dataset:
     """A data set with its splits.
 
     A published test split is kept; `val` is drawn from `train` by `split_seed`. An undivided set gets all three
     splits drawn: 10 % test, `val_fraction` val. `subset` applies to published splits before `val` is drawn, and to
     drawn splits after it.
+
+    Splits are drawn so that copies stay together: exact ones, and in sets of files near ones (`data/near.py`).
 
     >>> load("digits").channels
     1
@@ -47,6 +51,7 @@ def load(
         root: where catalogue sets lie; else the environment variable OPSIN_DATA.
         config: which samples; the defaults of `DataConfig` when None.
         task: refuse a set that is not for this task.
+        report: shows progress.
         drawn: False leaves the set as its publisher divides it; an undivided set is then all `test`.
 
     Raises:
@@ -62,7 +67,7 @@ def load(
         raise ConfigError("setting `classes` is for data sets with masks", got=config.classes, expected="all")
     where = found.root or found.name
     check_class_names(found.classes, where=where)
-    splits, notes = _splits(found, config, drawn=drawn)
+    splits, notes, near_kept = _splits(found, config, drawn=drawn, report=report)
     check_labels(splits, found.classes, where=where)
     return Dataset(
         name=found.name,
@@ -77,6 +82,7 @@ def load(
         source=source_name(source),
         given_root=None if root is None else str(Path(root).absolute()),
         config=config,
+        near_copies_kept=near_kept,
     )
 
 
@@ -245,37 +251,71 @@ def _nothing_at(path: Path) -> DataError:
     )
 
 
-def _splits(found: Found, config: DataConfig, *, drawn: bool) -> tuple[dict[SplitName, Source], list[str]]:
-    """The splits that are used, and notes on how they came about."""
-    subset = parse_subset(config.subset)
+def _splits(
+    found: Found, config: DataConfig, *, drawn: bool, report: Reporter
+) -> tuple[dict[SplitName, Source], list[str], bool]:
+    """The splits that are used, notes on how they came about, and whether no near copies lie in two of them."""
+    subset, near_kept = parse_subset(config.subset), False
     notes: list[str] = []
     if found.pool is not None:
         if not drawn:
-            return first_samples({"test": found.pool}, subset), ["undivided set, all taken as test"]
+            return first_samples({"test": found.pool}, subset), ["undivided set, all taken as test"], False
         check_labels({"train": found.pool}, found.classes, where=found.root or found.name)
-        copies = _copies(found, found.pool, notes)
-        splits = first_samples(divide(found.pool, config, copies), subset)
+        splits, near_kept = _draw_together(divide, found.pool, config, notes, report)
+        splits = first_samples(splits, subset)
         notes.append(f"train, val and test were drawn with {_manner(found.pool, config)}")
     else:
         before = {name: size for name, size in subset.items() if name in found.splits}
         splits = first_samples(found.splits, before)
         if drawn and "train" in splits and "val" not in splits:
-            splits |= hold_out(splits["train"], config, _copies(found, splits["train"], notes))
+            if found.published:  # as it has always been drawn, so that published results hold
+                splits |= hold_out(splits["train"], config)
+            else:
+                splits |= _draw_together(hold_out, splits["train"], config, notes, report)[0]
             notes.append(f"val was drawn from train with {_manner(splits['train'], config)}")
         splits = first_samples(splits, {name: size for name, size in subset.items() if name not in before})
     if subset:
         notes.append(f"subset {config.subset}: the first samples in the publisher's order")
-    return splits, notes
+    return splits, notes, near_kept
 
 
-def _copies(found: Found, source: Source, notes: list[str]) -> Ints | None:
-    """Exact copies in a user's own data, which must not be drawn into two splits; published sets stay as they were."""
-    copies = None if found.published or source.groups is not None else first_copies(source)
-    if copies is not None:
-        number = len(copies) - len(np.unique(copies))
+Draw = Callable[[Source, DataConfig, Copies | None], dict[SplitName, Source]]
+
+
+def _draw_together(
+    draw: Draw, source: Source, config: DataConfig, notes: list[str], report: Reporter
+) -> tuple[dict[SplitName, Source], bool]:
+    """Splits with copies kept together, and whether that holds for near ones; said in `notes`."""
+    if source.groups is not None:
+        return draw(source, config, None), False
+    copies = find_copies(source, cache=default_cache(), report=report)
+    exact = replace(copies, near=None)
+    if copies.num_exact:
+        number = copies.num_exact
         subject = "1 sample is an exact copy" if number == 1 else f"{number:,} samples are exact copies"
         notes.append(f"{subject} of another: copies were kept in one split")
-    return copies
+    if copies.near is None:
+        if isinstance(source, FileSource):
+            notes.append(f"near copies were not looked for among so many images: more than {MAX_NEAR:,}")
+        return draw(source, config, exact), False
+    if not copies.num_near:
+        return draw(source, config, copies), True
+    splits, plain = _drawn(draw, source, config, copies), draw(source, config, exact)
+    if splits is None or any(2 * len(splits[name]) < len(plain[name]) for name in plain):
+        notes.append(
+            f"{copies.num_near:,} images have near copies (frames of a film?), too many in a row to keep them in one "
+            "split: scores will be too good. Divide the images yourself, or give a table with a column `group`"
+        )
+        return plain, False
+    subject = "images have near copies" if copies.num_near > 1 else "image has near copies"
+    notes.append(f"{copies.num_near:,} {subject}: these were kept in one split")
+    return splits, True
+
+
+def _drawn(draw: Draw, source: Source, config: DataConfig, copies: Copies) -> dict[SplitName, Source] | None:
+    with suppress(DataError):
+        return draw(source, config, copies)
+    return None
 
 
 def _manner(source: Source, config: DataConfig) -> str:

@@ -266,6 +266,7 @@ class Dataset:
         layout: what was recognized, in words.
         published: a published set: leaks are reported, not refused.
         root: folder or file that it was read from, or None.
+        near_copies_kept: near copies were looked for, and all splits drawn so that none lies in two.
         notes: what a user should know of how it was read, e.g. drawn splits.
         source, given_root, config: what `load` was called with, so that it can be loaded again.
     """
@@ -282,6 +283,7 @@ class Dataset:
     source: str = ""
     given_root: str | None = None
     config: DataConfig | None = None
+    near_copies_kept: bool = False
 
     @property
     def channels(self) -> int:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from opsin.config import DataConfig
+from opsin.data.copies import Copies
 from opsin.data.samples import Ints, Source
 from opsin.errors import ConfigError, DataError, nearest
 from opsin.types import SPLITS, SplitName
@@ -58,26 +60,27 @@ def first_samples(splits: Mapping[SplitName, Source], sizes: Mapping[SplitName, 
     return {name: source.take(np.arange(sizes[name])) if name in sizes else source for name, source in splits.items()}
 
 
-def divide(pool: Source, config: DataConfig, copies: Ints | None = None) -> dict[SplitName, Source]:
+def divide(pool: Source, config: DataConfig, copies: Copies | None = None) -> dict[SplitName, Source]:
     """Train, val and test drawn from an undivided set: 10 % test, `val_fraction` val."""
     parts = draw(pool, (TEST_FRACTION, config.val_fraction), config, copies)
     return {"train": pool.take(parts[0]), "val": pool.take(parts[2]), "test": pool.take(parts[1])}
 
 
-def hold_out(train: Source, config: DataConfig, copies: Ints | None = None) -> dict[SplitName, Source]:
+def hold_out(train: Source, config: DataConfig, copies: Copies | None = None) -> dict[SplitName, Source]:
     """Train and val drawn from a train split."""
     parts = draw(train, (config.val_fraction,), config, copies)
     return {"train": train.take(parts[0]), "val": train.take(parts[1])}
 
 
-def draw(source: Source, fractions: Sequence[float], config: DataConfig, copies: Ints | None = None) -> list[Ints]:
+def draw(source: Source, fractions: Sequence[float], config: DataConfig, copies: Copies | None = None) -> list[Ints]:
     """Sample numbers of the rest and of each drawn part, ascending: `[rest, part of fractions[0], ...]`.
 
-    Groups stay whole. Otherwise, when `stratify` is set, each part has each class in its share, to within one sample
-    and the copies, which go where their first goes.
+    Groups stay whole. Otherwise copies do, and when `stratify` is set each part has each class in its share, to within
+    one sample and what the copies do not allow. Samples whose content is known are drawn by it and the seed: neither
+    their order nor what they are called matters, and most stay where they are when others are added.
 
     Args:
-        copies: for each sample the number of the first one that is equal to it, int64 `[N]`; None when all differ.
+        copies: what belongs together; None when all differ.
 
     Raises:
         DataError: too few samples or groups to draw from.
@@ -92,13 +95,11 @@ def draw(source: Source, fractions: Sequence[float], config: DataConfig, copies:
     if source.groups is not None:
         part = _draw_groups(strata, source.groups, shares, generator)
     else:
-        first = np.arange(len(source)) if copies is None else copies
-        drawn = np.unique(first)
-        part = _draw_samples(strata[drawn], shares, generator)[np.searchsorted(drawn, first)]
+        part = _draw_samples(strata, shares, config.split_seed, generator, copies)
     parts = [np.flatnonzero(part == k) for k in range(len(shares))]
     if any(len(indices) == 0 for indices in parts):
-        repeated = 0 if copies is None else int((copies != np.arange(len(source))).sum())
-        equal = f" ({repeated} of them equal to an earlier one, and kept with it)" if repeated else ""
+        together = 0 if copies is None else len(source) - len(np.unique(_groups(copies)))
+        equal = f" ({together} of them copies of another one, and kept with it)" if together else ""
         raise DataError(
             "too few samples to draw the splits from",
             got=f"{len(source)} samples{equal}, drawn as {[len(indices) for indices in parts]}",
@@ -108,13 +109,47 @@ def draw(source: Source, fractions: Sequence[float], config: DataConfig, copies:
     return parts
 
 
-def _draw_samples(strata: Ints, shares: NDArray[np.float64], generator: np.random.Generator) -> Ints:
-    """Part of each sample: shares hold within each stratum to within one sample, and over all exactly."""
-    part = np.zeros(len(strata), np.int64)
-    members = [np.flatnonzero(strata == stratum) for stratum in np.unique(strata)]
-    quotas = _whole_quotas(np.array([len(m) for m in members]), shares)
+def _groups(copies: Copies) -> Ints:
+    return copies.exact if copies.near is None else copies.near
+
+
+def _draw_samples(
+    strata: Ints, shares: NDArray[np.float64], seed: int, generator: np.random.Generator, copies: Copies | None
+) -> Ints:
+    """Part of each sample: shares hold within each stratum to within one sample, and over all exactly.
+
+    Copies go where the one goes that stands for them.
+    """
+    leaders, group_of = np.unique(np.arange(len(strata)) if copies is None else _groups(copies), return_inverse=True)
+    sizes, part = np.bincount(group_of), np.zeros(len(leaders), np.int64)
+    members = [np.flatnonzero(strata[leaders] == stratum) for stratum in np.unique(strata[leaders])]
+    quotas = _whole_quotas(np.array([sizes[m].sum() for m in members]), shares)
+    keys = None if copies is None else copies.keys
     for indices, quota in zip(members, quotas, strict=True):
-        part[generator.permutation(indices)] = np.repeat(np.arange(len(shares)), quota)
+        if keys is None:
+            order = generator.permutation(indices)
+        else:
+            order = np.array(sorted(indices, key=lambda group: _rank(keys[int(leaders[group])], seed)), np.int64)
+        part[order] = _filled(sizes[order], quota)
+    return part[group_of]
+
+
+def _rank(key: str, seed: int) -> bytes:
+    """Where content stands in the order of drawing: random, and by nothing but itself and the seed."""
+    return hashlib.blake2b(f"{seed} {key}".encode(), digest_size=16).digest()
+
+
+def _filled(sizes: Ints, quota: Ints) -> Ints:
+    """Part of each group: from the end, each part but the first takes groups that fit until its quota is met."""
+    part = np.zeros(len(sizes), np.int64)
+    for k in range(len(quota) - 1, 0, -1):
+        left = quota[k]
+        for group in range(len(sizes) - 1, -1, -1):
+            if left == 0:
+                break
+            if part[group] == 0 and sizes[group] <= left:
+                part[group] = k
+                left -= sizes[group]
     return part
 
 

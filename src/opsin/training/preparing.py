@@ -20,7 +20,7 @@ from opsin.artifact import Artifact
 from opsin.batches.loader import gather
 from opsin.batches.preprocess import Preprocess, measure
 from opsin.config import DataConfig, RunConfig
-from opsin.data.audit import check_leaks
+from opsin.data.audit import check_files, check_leaks, near_in_packed
 from opsin.data.load import load, source_name
 from opsin.data.pack import pack, usable_cache
 from opsin.data.samples import Dataset, Samples
@@ -29,7 +29,7 @@ from opsin.models.freezing import pin_norms
 from opsin.models.heads import HEAD
 from opsin.models.layers import seeded
 from opsin.models.registry import ModelSpec, resolve_options
-from opsin.progress import Reporter
+from opsin.progress import QUIET, Reporter
 from opsin.tasks import get_task
 from opsin.training import machine
 from opsin.training.defaults import data_defaults, defaults_for, read_recipe
@@ -63,7 +63,7 @@ def prepare_from(
     report: Reporter,
 ) -> Prepared:
     """Load the data, resolve the settings against its defaults, and make everything ready for the first step."""
-    dataset, config, origin = resolve_from(data, root=root, recipe=recipe, settings=settings)
+    dataset, config, origin = resolve_from(data, root=root, recipe=recipe, settings=settings, report=report)
     return prepare(dataset, config, report, origin)
 
 
@@ -73,6 +73,7 @@ def resolve_from(
     root: Path | str | None,
     recipe: str | None,
     settings: Mapping[str, Any],
+    report: Reporter = QUIET,
 ) -> tuple[Dataset, RunConfig, Origin | None]:
     """The data, every setting of the run, and the weights that it starts from, if any; nothing is packed or built."""
     layers = (read_recipe(recipe) if recipe else {}, settings)
@@ -81,7 +82,7 @@ def resolve_from(
         dataset, loaded_with = data, _settings_of_loading(data, given)
     else:
         first = settings_of.resolve(data_defaults(source_name(data)), *layers)
-        dataset, loaded_with = load(data, root=root, config=first.data, task=first.task), {}
+        dataset, loaded_with = load(data, root=root, config=first.data, task=first.task, report=report), {}
     _refuse_other_tasks(settings, dataset.task)
     place = {"source": dataset.source, "root": dataset.given_root, "task": dataset.task}
     if given.get("weights") is None:
@@ -141,14 +142,16 @@ def prepare(dataset: Dataset, config: RunConfig, report: Reporter, origin: Origi
     if config.train.tensorboard:
         require_tensorboard()
     policy = size_policy(dataset, config)
+    check_files(dataset, allow_leaks=config.data.allow_leaks)
+    _check_training_samples(len(dataset.splits["train"]))
     splits = _packed(dataset, policy, config, report)
     for note in notes_of(dataset, splits):
         report.message(f"note: {note}")
-    findings = check_leaks(dataset, allow_leaks=config.data.allow_leaks, samples=splits)
+    leaks = check_leaks(dataset, allow_leaks=config.data.allow_leaks, samples=splits)
+    findings = (*leaks, near_in_packed(dataset, splits))
     for finding in findings:
         report.message(f"{finding.severity}: {finding.message}")
-    if len(splits["train"].images) < 2:
-        raise DataError("too few training samples", got=len(splits["train"].images), expected="2 or more")
+    _check_training_samples(len(splits["train"].images))
     height, width = splits["train"].images.shape[2:]
     size = policy or SizePolicy(height=height, width=width, fit=config.data.fit)
     contract = _contract(splits["train"], config, size, origin)
@@ -180,6 +183,11 @@ def prepare(dataset: Dataset, config: RunConfig, report: Reporter, origin: Origi
         device=device,
         origin=origin,
     )
+
+
+def _check_training_samples(count: int) -> None:
+    if count < 2:
+        raise DataError("too few training samples", got=count, expected="2 or more")
 
 
 def _contract(samples: Samples, config: RunConfig, size: SizePolicy, origin: Origin | None) -> Preprocess:
