@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from opsin.config import ModelConfig
 from opsin.errors import ConfigError
+from opsin.models.layers import SMALLEST_SIDES
 from opsin.models.registry import ModelSpec, build_network, resolve_options
 from opsin.models.small import Small, SmallOptions, Whiten
 
@@ -103,3 +104,22 @@ def test_whitening_sees_what_the_learned_input_gives() -> None:
     whiten.init_from_data(standard)
     given = network.get_parameter("backbone.whiten.weight")
     torch.testing.assert_close(given.abs(), whiten.weight.abs(), rtol=1e-3, atol=1e-3)
+
+
+def test_a_refusal_of_small_images_names_networks_that_take_them() -> None:
+    with pytest.raises(ConfigError, match="--model plain or tiny or dense"):
+        build_network(ModelSpec(name="small", channels=3, height=8, width=8), {"logits": 4})
+
+
+@pytest.mark.parametrize(("name", "side"), SMALLEST_SIDES.items())
+def test_the_smallest_sides_that_are_named_are_true(name: str, side: int) -> None:
+    def logits(side: int) -> Tensor:
+        options = resolve_options(name, ModelConfig(), learned_input=False)
+        spec = ModelSpec(name=name, channels=3, height=side, width=side, options=options)
+        outputs: dict[str, Tensor] = build_network(spec, {"logits": 4}, seed=0)(torch.zeros(2, 3, side, side))
+        return outputs["logits"]
+
+    assert logits(side).shape == (2, 4)
+    if side > 1:
+        with pytest.raises(ConfigError, match="too small"):
+            logits(side - 1)

@@ -96,16 +96,22 @@ def check_dropout(**shares: float) -> None:
         require(0 <= share < 1, name, share, "0 <= x < 1")
 
 
+SMALLEST_SIDES = {"plain": 8, "tiny": 4, "dense": 1}
+"""The shortest side that a few networks take with their default settings, in pixels, the best of them first."""
+
+
 def check_min_side(name: str, height: int, width: int, min_side: int) -> None:
     """Refuse an input that a network's downsampling would reduce to nothing.
 
     Raises:
         ConfigError: a side is shorter than `min_side`.
     """
-    if min(height, width) < min_side:
+    side = min(height, width)
+    if side < min_side:
+        fitting = [other for other, smallest in SMALLEST_SIDES.items() if smallest <= side and other != name]
         raise ConfigError(
             f"images are too small for network `{name}`",
             got=f"{height}x{width}",
             expected=f"sides of at least {min_side} pixels",
-            do=f"set --input-size to {min_side} or more, or take fewer layers",
+            do=f"set --input-size to {min_side} or more, take fewer layers, or --model {' or '.join(fitting)}",
         )
