@@ -185,3 +185,11 @@ def test_abandoned_folders_of_runs_are_removed_when_the_next_is_made(run: Run) -
     os.utime(left, (1, 1))
     Run.create(run.config, name="three", out=run.path.parent)
     assert not left.exists()
+
+
+def test_arrays_of_objects_are_not_written_and_names_are_kept(tmp_path: Path) -> None:
+    run = Run.create(resolve(), name="arrays", out=tmp_path)
+    run.write_arrays("gallery.npz", {"samples": np.zeros(2, np.uint8)})
+    assert list(run.gallery()) == ["samples"]
+    with pytest.raises(RunError, match="objects"):
+        run.write_arrays("gallery.npz", {"mixed": np.array([{}, []], dtype=object)})

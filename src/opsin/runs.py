@@ -204,9 +204,16 @@ class Run:
         write_json(self.path / file, dict(values))
 
     def write_arrays(self, file: str, arrays: Mapping[str, np.ndarray]) -> None:
-        """Replace one .npz file of the run, whole."""
+        """Replace one .npz file of the run, whole.
+
+        Raises:
+            RunError: an array holds objects, which would be pickled.
+        """
+        if objects := [name for name, array in arrays.items() if array.dtype.hasobject]:
+            raise RunError("an array of objects is not written", where=self.path / file, got=", ".join(objects))
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, allow_pickle=False, **dict(arrays))
+        # numpy before 2.2 takes `allow_pickle` for the name of an array
+        np.savez_compressed(buffer, **dict(arrays))
         write_atomically(self.path / file, buffer.getvalue())
 
     def event(self, event: str, **values: Any) -> None:

@@ -223,7 +223,13 @@ def _diou(boxes: Tensor, others: Tensor) -> Tensor:
 
 def _ciou(boxes: Tensor, others: Tensor) -> Tensor:
     overlap = _overlap(boxes, others)[0]
-    slant, other_slant = (torch.atan2(s[..., 0], s[..., 1]) for s in (_sides(boxes), _sides(others)))
-    difference = (4 / math.pi**2) * (slant - other_slant).square()
+    difference = (4 / math.pi**2) * (_slants(boxes) - _slants(others)).square()
     trade = difference / (1 - overlap + difference).clamp_min(TINY)
     return _diou(boxes, others) - trade * difference
+
+
+def _slants(boxes: Tensor) -> Tensor:
+    """Angle of each box's diagonal from the vertical, `[...]`; 0 for a point: atan2's gradient there is NaN in PyTorch 2.9."""
+    width, height = _sides(boxes).unbind(-1)
+    is_point = (width == 0) & (height == 0)
+    return torch.atan2(width, torch.where(is_point, torch.ones_like(height), height))
