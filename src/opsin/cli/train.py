@@ -42,6 +42,7 @@ def train(
     """Train one network, score it on val, and leave a run folder with a report."""
     from opsin.report import write_report
     from opsin.training import train as run_training
+    from opsin.training.budget import process_began
 
     run = run_training(
         data,
@@ -53,6 +54,7 @@ def train(
         open_test=open_test,
         quiet=quiet,
         command=typed_command(),
+        began=process_began(),
         **({"task": task} if task else {}),
         **given(settings),
     )

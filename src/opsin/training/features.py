@@ -7,12 +7,13 @@ what an epoch numbered v of ordinary training would show.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -30,21 +31,29 @@ from opsin.models.network import Network
 from opsin.predict import PIXELS_AT_ONCE
 from opsin.progress import Bar, Reporter
 from opsin.tasks.base import Arrays, Task
+from opsin.training.precision import Precision
 from opsin.training.step import Stepper
 from opsin.types import SplitName
 
-FORMAT = 1
+FORMAT = 2
 LARGEST_BATCH = 256
 FULL_CHECK_BYTES = 1 << 30
 HASHED_AT_ONCE = 1 << 26
 
+View = int | Literal["mirrored"] | None
+"""An augmented view by its number, the images mirrored, or as they are."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Features:
-    """Samples whose `images` are features float32 [N, F]: views of train, and val as it is."""
+    """Samples whose `images` are features float32 [N, F]: views of train, and val as it is.
+
+    `mirrored`: of the mirrored images of train, where a head start asks for them; no epoch sees them.
+    """
 
     train: tuple[Samples, ...]
     val: Samples | None
+    mirrored: Samples | None = None
 
     def of_epoch(self, epoch: int) -> Samples:
         """The view of the training samples that `epoch` sees: one after the other, in turns."""
@@ -65,6 +74,11 @@ class HeadStepper(Stepper):
 def is_cached(config: RunConfig, task: str) -> bool:
     """Whether a run trains its head on features that are computed once."""
     return config.finetune.finetune == "head" and task == "classify"
+
+
+def is_mirrored(config: RunConfig) -> bool:
+    """Whether a head start also sees the images mirrored: where training would mirror them, and on photos anyway."""
+    return config.finetune.head_start and (config.augment.flip > 0 or config.finetune.finetune == "head")
 
 
 def compute_features(
@@ -89,9 +103,11 @@ def compute_features(
     network = artifact.network
     assert isinstance(network, Network)
     views = config.finetune.feature_views
-    wanted: list[tuple[SplitName, int | None]] = [("train", view if views > 1 else None) for view in range(views)]
+    wanted: list[tuple[SplitName, View]] = [("train", view if views > 1 else None) for view in range(views)]
     if "val" in splits:
         wanted.append(("val", None))
+    if is_mirrored(config):
+        wanted.append(("train", "mirrored"))
     below = _digest_of_network(artifact)
     content = {split: _digest(splits[split].images) for split, _ in wanted}
     total = sum(len(splits[split]) for split, _ in wanted)
@@ -107,7 +123,11 @@ def compute_features(
             else:
                 bar.advance(len(splits[split]))
     made = [replace(splits[split], images=array) for (split, _), array in zip(wanted, found, strict=True)]
-    return Features(train=tuple(made[:views]), val=made[views] if "val" in splits else None)
+    return Features(
+        train=tuple(made[:views]),
+        val=made[views] if "val" in splits else None,
+        mirrored=made[-1] if is_mirrored(config) else None,
+    )
 
 
 @torch.inference_mode()
@@ -124,33 +144,41 @@ def head_predictions(network: nn.Module, task: Task, samples: Samples, device: t
 
 
 def _pieces(
-    artifact: Artifact, samples: Samples, config: RunConfig, *, view: int | None, device: torch.device, bar: Bar
+    artifact: Artifact, samples: Samples, config: RunConfig, *, view: View, device: torch.device, bar: Bar
 ) -> Iterator[np.ndarray]:
-    """Features of `samples`, a piece at a time, in order."""
+    """Features of `samples`, a piece at a time, in order.
+
+    With gradients on, though nothing has any, batch norms are folded into their convolutions, which saves a pass over
+    the maps of each (`models/convolutions.py`).
+    """
     network, size = artifact.network, artifact.preprocess.size
     assert isinstance(network, Network)
     step = min(LARGEST_BATCH, max(1, PIXELS_AT_ONCE // (size.height * size.width)))
-    modes = [(module, module.training) for module in network.modules()]
-    network.to(device).eval()
-    try:
-        for start in range(0, len(samples), step):
-            index = torch.arange(start, min(start + step, len(samples)))
-            batch = gather(samples, index).to(device)
-            if view is not None:
-                batch = augment(batch, config.augment, seed=config.train.seed, epoch=view, num_classes=0)
-            with torch.inference_mode():
-                images = artifact.preprocess(batch.images.contiguous(memory_format=torch.channels_last))
-                features = network.backbone(network.normalize(images))
-            bar.advance(len(index))
-            yield features.float().cpu().numpy()
-    finally:
-        for module, mode in modes:
-            module.training = mode
+    precision = Precision(dtype=config.finetune.feature_precision)
+    below = nn.Sequential(copy.deepcopy(network.normalize), copy.deepcopy(network.backbone))
+    below = below.to(device, memory_format=torch.channels_last).requires_grad_(False).eval()
+    for start in range(0, len(samples), step):
+        index = torch.arange(start, min(start + step, len(samples)))
+        batch = _seen(gather(samples, index).to(device), config, view)
+        images = artifact.preprocess(batch.images.contiguous(memory_format=torch.channels_last))
+        with precision.autocast(device):
+            features = below(images.contiguous(memory_format=torch.channels_last))
+        bar.advance(len(index))
+        yield features.float().cpu().numpy()
 
 
-def _key(below: str, content: str, config: RunConfig, view: int | None) -> str:
-    augmented: list[Any] = [] if view is None else [view, config.train.seed, asdict(config.augment)]
-    text = json.dumps([FORMAT, below, content, augmented, torch.__version__])
+def _seen(batch: Batch, config: RunConfig, view: View) -> Batch:
+    if view == "mirrored":
+        return replace(batch, images=batch.images.flip(3))
+    if view is None:
+        return batch
+    return augment(batch, config.augment, seed=config.train.seed, epoch=view, num_classes=0)
+
+
+def _key(below: str, content: str, config: RunConfig, view: View) -> str:
+    numbered = isinstance(view, int)
+    augmented: list[Any] = [view, config.train.seed, asdict(config.augment)] if numbered else [view]
+    text = json.dumps([FORMAT, below, content, augmented, config.finetune.feature_precision, torch.__version__])
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from opsin.artifact import Artifact
 from opsin.batches.batch import Batch
-from opsin.batches.loader import batches, steps_per_epoch
+from opsin.batches.loader import batches, gather, steps_per_epoch
 from opsin.config import RunConfig
 from opsin.data.samples import Samples
 from opsin.errors import DivergedError, InterruptedRunError
@@ -28,6 +28,7 @@ from opsin.progress import Bar, Reporter
 from opsin.runs import RUNS_FOLDER, Run
 from opsin.tasks.base import Arrays, Targets, Task
 from opsin.training import checkpoints, guards, machine
+from opsin.training.budget import Budget
 from opsin.training.checkpoints import Checkpoint
 from opsin.training.ema import MovingAverage
 from opsin.training.features import Features, HeadStepper, head_predictions
@@ -37,13 +38,16 @@ from opsin.training.step import Stepper
 from opsin.training.tensorboard import log_epoch
 from opsin.types import SplitName
 
+PROBED = 16
+"""Images whose scoring is timed, so that a budget in minutes has room for all."""
+
 
 @dataclass
 class State:
     """The plain values that a checkpoint holds beside its tensors.
 
     `epoch`: epochs that have ended. `epoch_start`: step at which the present one began; an epoch that a budget in
-    minutes cut off was shorter than the others.
+    minutes cut off was shorter than the others. `budget_seconds`: training time at which such a budget ends.
     """
 
     step: int = 0
@@ -52,6 +56,7 @@ class State:
     lr: float = 0.0
     seconds: float = 0.0
     cpu_seconds: float = 0.0
+    budget_seconds: float = 0.0
     best_score: float | None = None
     best_epoch: int = 0
     stale_epochs: int = 0
@@ -73,6 +78,8 @@ class Trainer:
         precision: how the passes are computed.
         run: folder that the log and the checkpoints go to.
         features: frozen features of train and val; with them the heads alone are trained, and images are not looked at.
+        budget: of the whole run or of its resumption, by the clock on the wall; None goes on with what is left.
+        scored_at_end: number of images that are scored after training, for which the budget has to last.
     """
 
     def __init__(
@@ -87,10 +94,14 @@ class Trainer:
         run: Run,
         report: Reporter,
         features: Features | None = None,
+        budget: Budget | None = None,
+        scored_at_end: int = 0,
     ) -> None:
         self.config, self.settings = config, config.train
         self.task, self.artifact = task, artifact
         self.features = features
+        self.budget, self.scored_at_end = budget, scored_at_end
+        self.scoring_seconds = 0.0
         self.train_samples, self.val_samples = splits["train"], splits.get("val")
         self.device, self.run, self.report = device, run, report
         kind = Stepper if features is None else HeadStepper
@@ -120,7 +131,7 @@ class Trainer:
         share = self.state.step / self.total_steps
         if self.settings.minutes is None:
             return share
-        return max(share, self.seconds / (60 * self.settings.minutes))
+        return max(share, self.seconds / max(self.state.budget_seconds, 1e-9))
 
     @property
     def seconds(self) -> float:
@@ -148,7 +159,10 @@ class Trainer:
         self.state.stopped = "early" if patience and self.state.stale_epochs >= patience else ""
         if self.state.stopped:
             self.report.message("this run had stopped early; a larger --patience goes on with it")
-        budget_s = None if self.settings.minutes is None else 60 * self.settings.minutes - self.seconds
+        self._set_budget()
+        if self._finished():
+            self._tell_that_nothing_is_left()
+        budget_s = None if self.settings.minutes is None else self.state.budget_seconds - self.seconds
         bar_of_steps = self.report.bar("training", self.total_steps, earlier=self.state.step, budget_s=budget_s)
         with stop.listening(), bar_of_steps as bar:
             while not self._finished():
@@ -159,6 +173,41 @@ class Trainer:
         self.state.seconds, self.state.cpu_seconds = self.seconds, self._cpu_seconds()
         self.usage.reset()
         return self.state
+
+    def start_from(self, val: Mapping[str, float]) -> None:
+        """Take the present weights, which score `val`, for the best so far: epochs that are worse leave them."""
+        self._keep_if_best(val)
+
+    def _set_budget(self) -> None:
+        """The training time at which the budget in minutes ends: scoring and the report are to fit into it."""
+        if self.settings.minutes is None:
+            return
+        if self.budget is None:
+            self.state.budget_seconds = self.state.budget_seconds or 60 * self.settings.minutes
+            return
+        if not self.scoring_seconds and self.val_samples is not None:
+            self.scoring_seconds = self._probe_scoring(self.val_samples)
+        num_val = 0 if self.val_samples is None or self.features is not None else len(self.val_samples)
+        left = self.budget.for_training(self.scoring_seconds * (num_val + self.scored_at_end))
+        self.state.budget_seconds = self.seconds + left
+
+    def _probe_scoring(self, samples: Samples) -> float:
+        """Seconds that one image takes to be scored, by a few."""
+        images = gather(samples, torch.arange(min(PROBED, len(samples)))).images
+        predictor = Predictor(self.artifact_of(self.network), device=self.device)
+        predictor.run(images)
+        began = time.monotonic()
+        predictor.run(images)
+        return (time.monotonic() - began) / len(images)
+
+    def _tell_that_nothing_is_left(self) -> None:
+        epochs = self.settings.epochs
+        message = f"nothing is left to train: all {epochs} epochs are done; a larger --epochs goes on"
+        if self.state.stopped == "minutes":
+            message = "no step was taken: the budget had ended; give --minutes for this call, or more of them"
+        if self.state.stopped != "early":  # that is told already
+            self.report.message(message)
+            self.run.event("nothing_left", step=self.state.step, message=message)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Continue from a checkpoint."""
@@ -271,7 +320,12 @@ class Trainer:
         train = {key: value / count for key, value in sums.items()}
         self.state.sums = {}
         self.state.epoch, self.state.epoch_start = self.state.epoch + 1, self.state.step
+        began = time.monotonic()
         val = self._score_val()
+        if self.val_samples is not None and self.features is None:
+            self.scoring_seconds = (time.monotonic() - began) / len(self.val_samples)
+        if self.budget is not None:
+            self._set_budget()
         best = self._keep_if_best(val)
         if self.settings.schedule == "plateau":
             self.plateau.see(val.get("loss", train["loss"]))
