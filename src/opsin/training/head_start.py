@@ -1,7 +1,7 @@
 """The head before the first epoch: a logistic regression on frozen features, in a second.
 
-The gradient of a random head would first pull pretrained layers somewhere; a head that is fitted already has nothing to
-pull. How strongly its weights are held near zero is chosen on val. Where training makes val no better, the run ends with
+The gradient of a random head would first pull pretrained layers somewhere; a fitted one has nothing to pull. How
+strongly its weights are held near zero is chosen on val. Where training makes val no better, the run ends with
 this head and the pretrained layers as they were.
 
 Source: Kumar et al. 2022, arXiv 2202.10054: a linear head first, then fine-tuning.

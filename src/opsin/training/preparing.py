@@ -47,7 +47,7 @@ from opsin.training.transfer import (
     Work,
     choose,
     describe,
-    measure,
+    measure_costs,
     photo_side,
     record,
     start_from_package,
@@ -106,7 +106,7 @@ def resolve_settings(
     Raises:
         ConfigError: an unknown network or setting, before the data is read.
     """
-    layers = (read_recipe(recipe) if recipe else {}, settings)
+    layers: tuple[Mapping[str, Any], ...] = (read_recipe(recipe) if recipe else {}, settings)
     given = {**layers[0], **layers[1]}
     if given.get("weights") == WEIGHTS and given.get("model") is None:
         layers = ({"model": NETWORK}, *layers)
@@ -139,15 +139,17 @@ def _planned(
 ) -> tuple[Plan | None, Mapping[str, Any] | None, dict[str, Any]]:
     """A plan for photos of classes whose user names no way of fine-tuning; its record; settings that it measured."""
     own_way = given.get("finetune") is not None or given.get("head") is not None or given.get("resolutions")
-    if dataset.task != "classify" or own_way or origin.pretrained is None or photo_side(dataset) < SMALLEST_PHOTO_PX:
+    if dataset.task != "classify" or own_way or origin.pretrained is None:
+        return None, None, {}
+    if (photo_px := photo_side(dataset)) < SMALLEST_PHOTO_PX:
         return None, None, {}
     if given.get("threads"):
         torch.set_num_threads(int(given["threads"]))
-    costs = measure(origin, dataset, str(given.get("device") or "auto"))
+    costs = measure_costs(origin, dataset, str(given.get("device") or "auto"))
     splits = {split: len(source) for split, source in dataset.splits.items()}
     work = Work(train=splits["train"], val=splits.get("val", 0), all=sum(splits.values()))
     seconds = None if budget is None else budget.left()
-    plan = choose(costs, work, seconds, side_px=given.get("input_size"))
+    plan = choose(costs, work, seconds, photo_px=photo_px, side_px=given.get("input_size"))
     report.message(describe(costs, plan, work))
     settings: dict[str, Any] = {"feature_precision": costs.precision}
     if budget is not None and budget.seconds < SHORT_S:

@@ -43,6 +43,8 @@ from opsin.training.preparing import check_model, plain, prepare, prepare_from
 
 CONTINUED = ("epochs", "minutes", "patience", "checkpoint_minutes", "threads")
 """Settings that a resumed run may change."""
+FEATURES_SHARE = 0.75
+"""Share of a budget after which no more features are computed: the head is fitted on those that there are."""
 
 
 def train(
@@ -127,7 +129,7 @@ def _fit(
     budget: Budget | None,
 ) -> Run:
     checkpoint = checkpoints.load(run.checkpoints_folder, report=report) if resume else None
-    prepared = _with_features(prepared, report, started=checkpoint is not None)
+    prepared = _with_features(prepared, report, started=checkpoint is not None, budget=budget)
     choice = recorded_choice(run) if resume else None
     choice = choice or choose_precision(prepared)
     write_environment(run, prepared.device, choice)
@@ -175,8 +177,8 @@ def _go_on(trainer: Trainer, run: Run, report: Reporter, checkpoint: Checkpoint 
 
 def _scored_at_end(prepared: Prepared, *, open_test: bool) -> int:
     """Number of images that are scored when training has ended."""
-    splits = prepared.splits
-    return sum(len(splits[split].images) for split in ("val", *(["test"] if open_test else [])) if split in splits)
+    wanted = ("val", "test") if open_test else ("val",)
+    return sum(len(samples.images) for split, samples in prepared.splits.items() if split in wanted)
 
 
 def _head_start(prepared: Prepared, run: Run, report: Reporter) -> Mapping[str, float]:
@@ -194,7 +196,7 @@ def _head_start(prepared: Prepared, run: Run, report: Reporter) -> Mapping[str, 
     return found.val
 
 
-def _with_features(prepared: Prepared, report: Reporter, *, started: bool) -> Prepared:
+def _with_features(prepared: Prepared, report: Reporter, *, started: bool, budget: Budget | None) -> Prepared:
     """With the frozen features of the images, where the head alone is trained, or is fitted first."""
     needed = prepared.config.finetune.head_start and not started
     if not needed and not is_cached(prepared.config, prepared.dataset.task):
@@ -206,6 +208,7 @@ def _with_features(prepared: Prepared, report: Reporter, *, started: bool) -> Pr
         device=prepared.device,
         cache=usable_cache(),
         report=report,
+        until=None if budget is None else budget.began + FEATURES_SHARE * budget.seconds,
     )
     return replace(prepared, features=features)
 

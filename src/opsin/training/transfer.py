@@ -47,7 +47,7 @@ SIZES: tuple[tuple[int, float], ...] = ((224, 6), (192, 5), (160, 0.8))
 """Sides of the input, and epochs of the whole network that have to fit before a side is chosen."""
 SMALL_SIZES = (160, 128, 96)
 """Sides at which a head alone is fitted, the first whose features fit."""
-HEAD_SHARE = 0.6
+HEAD_SHARE = 0.9
 """Share of what is left of a budget that features may take: fewer pixels beat no time for anything else."""
 START_S = 5.0
 """Seconds for packing's bookkeeping, the network and the first look at val."""
@@ -142,19 +142,21 @@ def photo_side(dataset: Dataset) -> int:
     return int(np.median(sides)) if sides else 0
 
 
-def choose(costs: Costs, work: Work, seconds: float | None, *, side_px: int | None = None) -> Plan:
+def choose(costs: Costs, work: Work, seconds: float | None, *, photo_px: int, side_px: int | None = None) -> Plan:
     """What reaches most within `seconds`, or without a limit what repays its time.
 
     Args:
         costs: measured here.
         work: numbers of images.
         seconds: left from now to the end of the run; None is no limit.
+        photo_px: shorter side of the photos; more than they have repays nothing.
         side_px: the user's own choice of a side.
     """
     if seconds is None:
         side, least, most = side_px or PROBED_SIDE_PX, *EPOCHS_RANGE
         return _plan("all", side, min(max(round(IMAGES_SEEN / work.train), least), most), costs, work)
-    for side, needed in [(side_px, 0.8)] if side_px else SIZES:
+    useful = [(side, needed) for side, needed in SIZES if side <= photo_px] or [SIZES[-1]]
+    for side, needed in [(side_px, useful[-1][1])] if side_px else useful:
         spare = _spare(side, costs, work, seconds)
         epochs = spare / _epoch_s("all", side, costs, work)
         if epochs >= needed:
@@ -166,7 +168,7 @@ def choose(costs: Costs, work: Work, seconds: float | None, *, side_px: int | No
     return _plan("head", side, 4, costs, work, seconds)
 
 
-def measure(origin: Origin, dataset: Dataset, device_name: str) -> Costs:
+def measure_costs(origin: Origin, dataset: Dataset, device_name: str) -> Costs:
     """Time on this machine: a few images decoded, a few batches through a network of random weights."""
     device = pick_device(device_name)
     spec = ModelSpec(
@@ -174,7 +176,7 @@ def measure(origin: Origin, dataset: Dataset, device_name: str) -> Costs:
     )
     network = build_network(spec, {"logits": len(dataset.classes)}, seed=0)
     pin_norms(network.backbone)
-    network = network.to(device, memory_format=torch.channels_last)
+    network = network.to(device).to(memory_format=torch.channels_last)
     images = torch.zeros(PROBED_IMAGES, 3, PROBED_SIDE_PX, PROBED_SIDE_PX, device=device)
     images = images.contiguous(memory_format=torch.channels_last)
     whole = _seconds(lambda: network(images)["logits"].logsumexp(1).mean().backward(), device)
@@ -211,7 +213,7 @@ def describe(costs: Costs, plan: Plan, work: Work) -> str:
     epochs = "" if plan.way == "head" else f", up to {plan.epochs} epochs"
     factor = costs.scale(plan.side_px)
     return (
-        f"training {what[plan.way]} at {plan.side_px} px{epochs}, about {duration(plan.seconds)}: here an image of this "
+        f"training {what[plan.way]} at {plan.side_px} px{epochs}, about {duration(plan.seconds)}: an image of this "
         f"size takes {1000 * costs.forward_s * factor:.1f} ms forward ({costs.precision}), "
         f"{1000 * costs.whole_s * factor:.0f} ms to train on, {1000 * costs.decode_s:.1f} ms to decode; "
         f"{work.train:,} images to train on"
