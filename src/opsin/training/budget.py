@@ -12,6 +12,8 @@ FINISH_S = 3.0
 """Seconds kept for the artefact, the gallery and the report."""
 LARGEST_RESERVE = 0.3
 """Share of a budget that may be kept for its end: something is to be trained in the shortest, too."""
+LEAST_TRAINED = 0.03
+"""Share of a budget that is trained even where the start has used all of it: a run without a step is worth nothing."""
 SHARE_KEPT = 0.02
 """Share of a budget that is kept because no forecast is exact."""
 
@@ -31,6 +33,11 @@ class Budget:
         """Seconds that may yet be trained, so that `scoring_s` seconds of scoring and the report fit in as well."""
         reserve = min(scoring_s + FINISH_S + SHARE_KEPT * self.seconds, LARGEST_RESERVE * self.seconds)
         return max(self.left() - reserve, 0.0)
+
+    @property
+    def least_s(self) -> float:
+        """Seconds that are trained even where everything before has used the budget up."""
+        return LEAST_TRAINED * self.seconds
 
 
 def process_began() -> float:

@@ -77,8 +77,8 @@ def _linear_head(network: nn.Module) -> nn.Linear:
     found = network.heads["logits"] if isinstance(network, Network) else None
     layers = [] if found is None else [layer for layer in found.modules() if isinstance(layer, nn.Linear)]
     if len(layers) != 1 or layers[0].bias is None:
-        do = "leave --head-start out, or --head"
-        raise ConfigError("a head start is for a linear head", got=f"{len(layers)} dense layers", expected="1", do=do)
+        got, do = f"{len(layers)} dense layers in the head", "leave --head-start out"
+        raise ConfigError("a head start is for a head of one linear layer with a bias", got=got, do=do)
     return layers[0]
 
 

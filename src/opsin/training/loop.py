@@ -160,6 +160,8 @@ class Trainer:
         if self.state.stopped:
             self.report.message("this run had stopped early; a larger --patience goes on with it")
         self._set_budget()
+        if self.budget is not None:
+            self.state.budget_seconds = max(self.state.budget_seconds, self.seconds + self.budget.least_s)
         if self._finished():
             self._tell_that_nothing_is_left()
         budget_s = None if self.settings.minutes is None else self.state.budget_seconds - self.seconds
