@@ -44,8 +44,6 @@ def network(pretrained):
     made = timm.create_model("tf_efficientnet_lite0", pretrained=False)
     made.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
     return made
-class Body(nn.Sequential):
-    pass
 def body():
     made = network(True)
     return nn.Sequential(made.conv_stem, made.bn1, *made.blocks, made.conv_head, made.bn2)
@@ -58,7 +56,9 @@ def step_seconds():
     took = []
     for _ in range(3):
         start = time.time()
-        learn.model.train(); loss = learn.loss_func(learn.model(batch[0]), batch[1]); loss.backward(); learn.model.zero_grad()
+        learn.model.train()
+        learn.loss_func(learn.model(batch[0]), batch[1]).backward()
+        learn.model.zero_grad()
         took.append(time.time() - start)
     return min(took)
 start = time.time(); loaded = 0

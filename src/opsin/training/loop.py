@@ -102,6 +102,7 @@ class Trainer:
         self.features = features
         self.budget, self.scored_at_end = budget, scored_at_end
         self.scoring_seconds = 0.0
+        self._first_step = 0
         self.train_samples, self.val_samples = splits["train"], splits.get("val")
         self.device, self.run, self.report = device, run, report
         kind = Stepper if features is None else HeadStepper
@@ -159,6 +160,7 @@ class Trainer:
         self.state.stopped = "early" if patience and self.state.stale_epochs >= patience else ""
         if self.state.stopped:
             self.report.message("this run had stopped early; a larger --patience goes on with it")
+        self._first_step = self.state.step
         self._set_budget()
         if self.budget is not None:
             self.state.budget_seconds = max(self.state.budget_seconds, self.seconds + self.budget.least_s)
@@ -201,6 +203,10 @@ class Trainer:
         began = time.monotonic()
         predictor.run(images)
         return (time.monotonic() - began) / len(images)
+
+    def _owes_a_step(self) -> bool:
+        """A budget that was given for this call trains something, however slow the machine was before that."""
+        return self.budget is not None and self.state.step == self._first_step
 
     def _tell_that_nothing_is_left(self) -> None:
         epochs = self.settings.epochs
@@ -248,7 +254,8 @@ class Trainer:
     def _finished(self) -> bool:
         if self.state.stopped:
             return True
-        if self.settings.minutes is not None and self.progress >= 1 and self.state.epoch < self.settings.epochs:
+        used_up = self.settings.minutes is not None and self.progress >= 1
+        if used_up and self.state.epoch < self.settings.epochs and not self._owes_a_step():
             self.state.stopped = "minutes"
             return True
         return self.state.epoch >= self.settings.epochs
