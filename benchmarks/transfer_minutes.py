@@ -42,7 +42,13 @@ data = ImageDataLoaders.from_df(
 )
 def network(pretrained):
     made = timm.create_model("tf_efficientnet_lite0", pretrained=False)
-    made.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+    given, own = torch.load(weights, map_location="cpu", weights_only=True), made.state_dict()
+    assert len(given) == len(own)  # the same layers in the same order, under other names
+    named = {}
+    for name, tensor in zip(own, given.values()):
+        assert own[name].shape == tensor.shape, name
+        named[name] = tensor
+    made.load_state_dict(named)
     return made
 def body():
     made = network(True)
@@ -128,7 +134,7 @@ def flowers_table(root: Path, path: Path, subset: int | None) -> Path:
     val = set(order[: len(order) // 10].tolist())
     with path.open("w", newline="") as ours, (path.parent / "fastai.csv").open("w", newline="") as theirs:
         first, second = csv.writer(ours), csv.writer(theirs)
-        first.writerow(["file", "label", "split"])
+        first.writerow(["path", "label", "split"])
         second.writerow(["file", "label", "valid"])
         for i in sorted(order.tolist()):
             first.writerow([files[i], files[i].parent.name, "val" if i in val else "train"])

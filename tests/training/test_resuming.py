@@ -173,7 +173,7 @@ def test_a_recipe_with_other_settings_is_refused_when_a_run_is_resumed(quick_run
 
 def test_minutes_of_a_resumed_run_are_minutes_more(quick_run: Quick) -> None:
     steps = quick_run("more", epochs=10_000, minutes=0.01).summary["step"]
-    assert quick_run("more", minutes=0.01, resume=True).summary["step"] > steps
+    assert quick_run("more", epochs=10_000, minutes=0.01, resume=True).summary["step"] > steps
 
 
 def test_a_resumed_run_with_nothing_left_to_train_says_so(quick_run: Quick, capsys: pytest.CaptureFixture[str]) -> None:
