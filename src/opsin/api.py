@@ -26,6 +26,7 @@ def train(
     open_test: bool = False,
     quiet: bool = False,
     command: str = "opsin.train(...)",
+    began: float | None = None,
     **settings: Any,
 ) -> Run:
     """Train one network, score it on val, and leave a run folder with a report, as `opsin train` does.
@@ -42,6 +43,7 @@ def train(
         open_test: score the test split too, once, and write that down.
         quiet: no progress.
         command: what the user typed, kept in the run.
+        began: the reading of `time.monotonic` from which `minutes` count; by default now.
         settings: any field of the groups in `opsin.config`.
 
     Raises:
@@ -59,6 +61,7 @@ def train(
         open_test=open_test,
         quiet=quiet,
         command=command,
+        began=began,
         **settings,
     )
     if report:

@@ -213,7 +213,8 @@ class Run:
             raise RunError("an array of objects is not written", where=self.path / file, got=", ".join(objects))
         buffer = io.BytesIO()
         # numpy before 2.2 takes `allow_pickle` for the name of an array
-        np.savez_compressed(buffer, **dict(arrays))
+        named: dict[str, Any] = dict(arrays)
+        np.savez_compressed(buffer, **named)
         write_atomically(self.path / file, buffer.getvalue())
 
     def event(self, event: str, **values: Any) -> None:

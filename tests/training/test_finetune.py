@@ -98,7 +98,7 @@ def test_features_are_computed_once_and_a_damaged_file_is_computed_anew(
     monkeypatch.setenv("OPSIN_CACHE", str(tmp_path / "cache"))
     first = tuned("first", finetune="head")
     with monkeypatch.context() as patch:
-        patch.setattr(features, "_pieces", lambda *args, **kwargs: pytest.fail("computed again"))
+        patch.setattr(features._Pieces, "_of", lambda *_: pytest.fail("computed again"))
         again = tuned("again", finetune="head")
     assert not changed(first, again)
     for file in (tmp_path / "cache" / "features").glob("*/features.bin"):
@@ -108,13 +108,13 @@ def test_features_are_computed_once_and_a_damaged_file_is_computed_anew(
 
 def test_each_epoch_sees_another_view_and_all_are_kept(tuned: Tuned, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[int | None] = []
-    original = features._pieces
+    original = features._Pieces.in_order
 
-    def pieces(*args: Any, view: int | None, **kwargs: Any) -> Any:
-        made.append(view)
-        return original(*args, view=view, **kwargs)
+    def in_order(self: features._Pieces) -> Any:
+        made.append(self.view)  # type: ignore[arg-type]
+        return original(self)
 
-    monkeypatch.setattr(features, "_pieces", pieces)
+    monkeypatch.setattr(features._Pieces, "in_order", in_order)
     plain, shifted = tuned("plain", finetune="head"), tuned("views", finetune="head", feature_views=2, shift=1)
     assert made[-2:] == [0, 1]
     assert plain.epochs[0]["train"] != shifted.epochs[0]["train"]

@@ -91,9 +91,12 @@ def test_a_budget_that_ended_inside_an_epoch_can_be_raised(quick_run: Quick, mon
     with monkeypatch.context() as patch:
         # a clock by which each step takes a second: the budget ends after the sixth step, inside the second epoch
         patch.setattr(Trainer, "seconds", property(lambda self: float(self.state.step)))
+        patch.setattr(Trainer, "_set_budget", lambda self: setattr(self.state, "budget_seconds", limit))
+        limit = 6.0
         first = quick_run("budget", minutes=6 / 60)
         assert [epoch["step"] for epoch in first.epochs] == [4, 6]
         assert first.summary["stopped"] == "minutes"
+        limit = 60.0
         longer = quick_run("budget", minutes=1.0, resume=True)
     assert [(epoch["epoch"], epoch["step"]) for epoch in longer.epochs] == [(1, 4), (2, 6), (3, 10)]
 
@@ -200,3 +203,15 @@ def test_a_converted_run_is_evaluated_and_keeps_the_count_of_openings(quick_run:
     found = opsin.evaluate(converted)
     assert found.scores["accuracy"].value == run.scores["val"]["accuracy"].value
     assert opsin.evaluate(converted, split="test").test_openings == 2
+
+
+def test_minutes_of_a_resumed_run_are_minutes_more(quick_run: Quick) -> None:
+    steps = quick_run("more", epochs=10_000, minutes=0.01).summary["step"]
+    assert quick_run("more", epochs=10_000, minutes=0.01, resume=True).summary["step"] > steps
+
+
+def test_a_resumed_run_with_nothing_left_to_train_says_so(quick_run: Quick, capsys: pytest.CaptureFixture[str]) -> None:
+    quick_run("done", epochs=1)
+    again = quick_run("done", epochs=1, minutes=0.1, resume=True, quiet=False)
+    assert "nothing is left to train" in capsys.readouterr().err
+    assert any(event["event"] == "nothing_left" for event in again.log)

@@ -46,6 +46,7 @@ def train(
 ) -> int:
     """Train one network, score it on val, and leave a run folder with a report."""
     from opsin.api import train as run_training
+    from opsin.training.budget import process_began
 
     layer: dict[str, Any] = ({"task": task} if task else {}) | given(settings)
     run = run_training(
@@ -58,6 +59,7 @@ def train(
         open_test=open_test,
         quiet=quiet,
         command=typed_command(),
+        began=process_began(),
         **layer,
     )
     if json_:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Literal
 
 from opsin.config.checks import require
 
@@ -19,11 +20,16 @@ class FinetuneConfig:
     weights
         Pretrained weights: a file, a run of ours (name or folder), `package` (an installed package of weights), or
         `timm` or `torchvision`, which download.
+    from_scratch
+        Start from random weights where photos would start from pretrained ones.
     weights_range
         Input that the weights expect, where their file does not say: unit, signed, raw, imagenet, caffe or lite.
     finetune
         What is trained: all, head, top:N (the last N sections and the head), staged (the head first, then all) or
         gradual (one section more at a time).
+    head_start
+        Fit the linear head on features that are computed once, before the first epoch; what follows can only be better
+        on val.
     head
         Nodes of hidden layers between the features and the logits, e.g. `256,128`; otherwise the head is linear.
     train_norms
@@ -40,11 +46,15 @@ class FinetuneConfig:
         Epochs from one section to the next in `gradual`.
     feature_views
         Augmented views of each image whose features are computed in `--finetune head`; 1 takes the image as it is.
+    feature_precision
+        Precision in which features are computed.
     """
 
     weights: str | None = None
+    from_scratch: bool = False
     weights_range: str | None = None
     finetune: str = "all"
+    head_start: bool = False
     head: tuple[int, ...] | None = None
     train_norms: bool = False
     backbone_lr: float = 1.0
@@ -53,6 +63,7 @@ class FinetuneConfig:
     later_lr: float = 0.1
     unfreeze_every: int = 1
     feature_views: int = 1
+    feature_precision: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:
         known = re.fullmatch(r"all|head|staged|gradual|top:[1-9][0-9]{0,2}", self.finetune)

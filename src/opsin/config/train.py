@@ -28,8 +28,9 @@ class TrainConfig:
     epochs
         Passes over the training samples.
     minutes
-        Budget of training time; the schedule is fitted to it, whichever of epochs and minutes ends first. Reading the
-        data and the final scores come on top.
+        Budget by the clock on the wall, start-up, packing and final scores included; the schedule is fitted to it,
+        whichever of epochs and minutes ends first. Of photos it decides what is trained and at what size. With
+        --resume: minutes more, for this call.
     batch_size
         Samples in one step of the optimizer.
     accumulate

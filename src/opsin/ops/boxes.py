@@ -229,7 +229,7 @@ def _ciou(boxes: Tensor, others: Tensor) -> Tensor:
 
 
 def _slants(boxes: Tensor) -> Tensor:
-    """Angle of each box's diagonal from the vertical, `[...]`; 0 for a point: atan2's gradient there is NaN in PyTorch 2.9."""
+    """Angle of each box's diagonal from the vertical, `[...]`; 0 for a point, where PyTorch 2.9 has no gradient."""
     width, height = _sides(boxes).unbind(-1)
     is_point = (width == 0) & (height == 0)
     return torch.atan2(width, torch.where(is_point, torch.ones_like(height), height))

@@ -7,12 +7,14 @@ what an epoch numbered v of ordinary training would show.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -30,21 +32,31 @@ from opsin.models.network import Network
 from opsin.predict import PIXELS_AT_ONCE
 from opsin.progress import Bar, Reporter
 from opsin.tasks.base import Arrays, Task
+from opsin.training.precision import Precision
 from opsin.training.step import Stepper
 from opsin.types import SplitName
 
-FORMAT = 1
+FORMAT = 2
 LARGEST_BATCH = 256
 FULL_CHECK_BYTES = 1 << 30
+LEAST_AT_ONCE = 64
+"""Images between two looks at the clock."""
 HASHED_AT_ONCE = 1 << 26
+
+View = int | Literal["mirrored"] | None
+"""An augmented view by its number, the images mirrored, or as they are."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Features:
-    """Samples whose `images` are features float32 [N, F]: views of train, and val as it is."""
+    """Samples whose `images` are features float32 [N, F]: views of train, and val as it is.
+
+    `mirrored`: of the mirrored images of train, where a head start asks for them; no epoch sees them.
+    """
 
     train: tuple[Samples, ...]
     val: Samples | None
+    mirrored: Samples | None = None
 
     def of_epoch(self, epoch: int) -> Samples:
         """The view of the training samples that `epoch` sees: one after the other, in turns."""
@@ -67,6 +79,11 @@ def is_cached(config: RunConfig, task: str) -> bool:
     return config.finetune.finetune == "head" and task == "classify"
 
 
+def is_mirrored(config: RunConfig) -> bool:
+    """Whether a head start also sees the images mirrored: where training would mirror them, and on photos anyway."""
+    return config.finetune.head_start and (config.augment.flip > 0 or config.finetune.finetune == "head")
+
+
 def compute_features(
     artifact: Artifact,
     splits: Mapping[SplitName, Samples],
@@ -75,6 +92,7 @@ def compute_features(
     device: torch.device,
     cache: Path,
     report: Reporter,
+    until: float | None = None,
 ) -> Features:
     """Features of train and val, from the cache or computed now.
 
@@ -85,29 +103,50 @@ def compute_features(
         device: where the network runs.
         cache: folder that the features are kept under.
         report: shows progress.
+        until: reading of `time.monotonic` after which no more features of train are computed: of the views that are
+            missing then, as many samples are given as there are features, drawn by the seed.
     """
-    network = artifact.network
-    assert isinstance(network, Network)
     views = config.finetune.feature_views
-    wanted: list[tuple[SplitName, int | None]] = [("train", view if views > 1 else None) for view in range(views)]
-    if "val" in splits:
-        wanted.append(("val", None))
+    wanted: list[tuple[SplitName, View]] = [("val", None)] if "val" in splits else []
+    wanted += [("train", view if views > 1 else None) for view in range(views)]
+    if is_mirrored(config):
+        wanted.append(("train", "mirrored"))
     below = _digest_of_network(artifact)
     content = {split: _digest(splits[split].images) for split, _ in wanted}
-    total = sum(len(splits[split]) for split, _ in wanted)
-    found: list[np.ndarray] = []
-    with report.bar("computing features", total) as bar:
+    made: list[Samples] = []
+    with report.bar("computing features", sum(len(splits[split]) for split, _ in wanted)) as bar:
         for split, view in wanted:
-            key = _key(below, content[split], config, view)
-            folder = cache / "features" / key
-            found.append(_cached(folder, report) if folder.is_dir() else _missing())
-            if found[-1].size == 0:
-                pieces = _pieces(artifact, splits[split], config, view=view, device=device, bar=bar)
-                found[-1] = _written(folder, pieces, (len(splits[split]), network.backbone.num_features))
-            else:
-                bar.advance(len(splits[split]))
-    made = [replace(splits[split], images=array) for (split, _), array in zip(wanted, found, strict=True)]
-    return Features(train=tuple(made[:views]), val=made[views] if "val" in splits else None)
+            folder = cache / "features" / _key(below, content[split], config, view)
+            pieces = _Pieces(artifact, splits[split], config, view=view, device=device, bar=bar)
+            made.append(_made(folder, pieces, report, until if split == "train" else None))
+    val, train = (made[0], made[1:]) if "val" in splits else (None, made)
+    mirrored = train[views] if is_mirrored(config) and len(train[views]) else None
+    complete = tuple(samples for samples in train[:views] if len(samples))
+    return Features(train=complete, val=val, mirrored=mirrored)
+
+
+def _made(folder: Path, pieces: _Pieces, report: Reporter, until: float | None) -> Samples:
+    """One view of one split: from the cache, or computed, and cached where time does not run out."""
+    samples = pieces.samples
+    array = _cached(folder, report) if folder.is_dir() else _missing()
+    if array.size:
+        pieces.bar.advance(len(samples))
+        return replace(samples, images=array)
+    if until is None:
+        array = _written(folder, pieces.in_order(), (len(samples), pieces.num_features))
+        return replace(samples, images=array)
+    rows, array = pieces.before(until)
+    if len(rows) == len(samples):
+        _written(folder, iter([array]), array.shape)
+        return replace(samples, images=array)
+    report.message(f"no time for all features: {len(rows):,} of {len(samples):,} were computed")
+    return replace(
+        samples,
+        images=array,
+        ids=[samples.ids[i] for i in rows],
+        labels=None if samples.labels is None else samples.labels[rows],
+        sizes=samples.sizes[rows],
+    )
 
 
 @torch.inference_mode()
@@ -123,34 +162,68 @@ def head_predictions(network: nn.Module, task: Task, samples: Samples, device: t
     return {key: value.cpu().numpy() for key, value in decoded.items()}
 
 
-def _pieces(
-    artifact: Artifact, samples: Samples, config: RunConfig, *, view: int | None, device: torch.device, bar: Bar
-) -> Iterator[np.ndarray]:
-    """Features of `samples`, a piece at a time, in order."""
-    network, size = artifact.network, artifact.preprocess.size
-    assert isinstance(network, Network)
-    step = min(LARGEST_BATCH, max(1, PIXELS_AT_ONCE // (size.height * size.width)))
-    modes = [(module, module.training) for module in network.modules()]
-    network.to(device).eval()
-    try:
-        for start in range(0, len(samples), step):
-            index = torch.arange(start, min(start + step, len(samples)))
-            batch = gather(samples, index).to(device)
-            if view is not None:
-                batch = augment(batch, config.augment, seed=config.train.seed, epoch=view, num_classes=0)
-            with torch.inference_mode():
-                images = artifact.preprocess(batch.images.contiguous(memory_format=torch.channels_last))
-                features = network.backbone(network.normalize(images))
-            bar.advance(len(index))
-            yield features.float().cpu().numpy()
-    finally:
-        for module, mode in modes:
-            module.training = mode
+class _Pieces:
+    """Features of one view of `samples`, a piece at a time.
+
+    With gradients on, though nothing has any, batch norms are folded into their convolutions, which saves a pass over
+    the maps of each (`models/convolutions.py`).
+    """
+
+    def __init__(
+        self, artifact: Artifact, samples: Samples, config: RunConfig, *, view: View, device: torch.device, bar: Bar
+    ) -> None:
+        self.samples, self.config, self.view, self.device, self.bar = samples, config, view, device, bar
+        network, size = artifact.network, artifact.preprocess.size
+        assert isinstance(network, Network)
+        self.preprocess, self.num_features = artifact.preprocess, network.backbone.num_features
+        self.step = min(LARGEST_BATCH, max(1, PIXELS_AT_ONCE // (size.height * size.width)))
+        below = nn.Sequential(copy.deepcopy(network.normalize), copy.deepcopy(network.backbone))
+        self.below = below.to(device).to(memory_format=torch.channels_last).requires_grad_(False).eval()
+
+    def in_order(self) -> Iterator[np.ndarray]:
+        """All features, float32 [n, F] at a time."""
+        for rows in torch.split(torch.arange(len(self.samples)), self.step):
+            yield self._of(rows)
+
+    def before(self, until: float) -> tuple[np.ndarray, np.ndarray]:
+        """Numbers [M] of the samples that were computed until then, ascending, and their features float32 [M, F]."""
+        generator = torch.Generator().manual_seed(self.config.train.seed)
+        done: list[torch.Tensor] = []
+        found: list[np.ndarray] = []
+        order = torch.randperm(len(self.samples), generator=generator)
+        for rows in torch.split(order, min(self.step, LEAST_AT_ONCE)):
+            if time.monotonic() > until and (done or self.view is not None):
+                break
+            done.append(rows)
+            found.append(self._of(rows))
+        if not done:
+            return np.empty(0, np.int64), np.empty((0, self.num_features), np.float32)
+        numbers = torch.cat(done).numpy()
+        ascending = np.argsort(numbers)
+        return numbers[ascending], np.concatenate(found)[ascending]
+
+    def _of(self, rows: torch.Tensor) -> np.ndarray:
+        batch = _seen(gather(self.samples, rows).to(self.device), self.config, self.view)
+        images = self.preprocess(batch.images.contiguous(memory_format=torch.channels_last))
+        with Precision(dtype=self.config.finetune.feature_precision).autocast(self.device):
+            features = self.below(images.contiguous(memory_format=torch.channels_last))
+        self.bar.advance(len(rows))
+        array: np.ndarray = features.float().cpu().numpy()
+        return array
 
 
-def _key(below: str, content: str, config: RunConfig, view: int | None) -> str:
-    augmented: list[Any] = [] if view is None else [view, config.train.seed, asdict(config.augment)]
-    text = json.dumps([FORMAT, below, content, augmented, torch.__version__])
+def _seen(batch: Batch, config: RunConfig, view: View) -> Batch:
+    if view == "mirrored":
+        return replace(batch, images=batch.images.flip(3))
+    if view is None:
+        return batch
+    return augment(batch, config.augment, seed=config.train.seed, epoch=view, num_classes=0)
+
+
+def _key(below: str, content: str, config: RunConfig, view: View) -> str:
+    numbered = isinstance(view, int)
+    augmented: list[Any] = [view, config.train.seed, asdict(config.augment)] if numbered else [view]
+    text = json.dumps([FORMAT, below, content, augmented, config.finetune.feature_precision, torch.__version__])
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 

@@ -132,12 +132,18 @@ def check_settings(config: FinetuneConfig, *, task: str, augmented: Mapping[str,
         ConfigError: naming the setting and what it needs.
     """
     if config.weights is None:
-        for name in ("finetune", "weights_range", "backbone_lr", "lr_decay", "train_norms"):
+        for name in ("finetune", "weights_range", "backbone_lr", "lr_decay", "train_norms", "head_start"):
             default = getattr(FinetuneConfig(), name)
             if getattr(config, name) != default:
                 do = "give --weights FILE, RUN, package, timm or torchvision"
                 got = getattr(config, name)
                 raise ConfigError(f"setting `{name}` is for pretrained weights, and none are given", got=got, do=do)
+    if config.weights is not None and config.from_scratch:
+        do = "give one of --weights and --from-scratch"
+        raise ConfigError("a run from scratch takes no weights", got=config.weights, do=do)
+    if config.head_start and (task != "classify" or config.head is not None):
+        got = task if task != "classify" else "hidden layers"
+        raise ConfigError("a head start is for a linear head that names classes", got=got, do="leave --head-start out")
     if config.head is not None and task == "segment":
         raise ConfigError("hidden layers of a head name classes of whole images", got=task, expected="classify")
     cached = config.finetune == "head" and task == "classify"

@@ -10,6 +10,7 @@ from opsin.training.defaults import PHOTO_SIDE_PX, data_defaults
 from opsin.training.mask_defaults import AUGMENTATION as MASK_AUGMENTATION
 from opsin.training.mask_defaults import RARE_CLASSES, epochs_for, input_shape
 from opsin.training.origin import Origin
+from opsin.training.transfer import Plan
 
 SMALL_IMAGE_SIDE_PX = 96
 """Side that images of a few dozen pixels are brought to: networks made for 224 px halve their maps five times."""
@@ -27,6 +28,8 @@ HEAD: dict[str, Any] = {"epochs": 30, "batch_size": 64, "lr": 3e-3, "weight_deca
 """A linear head on frozen features: an epoch takes under a second, and nothing but the head can overfit."""
 WHOLE: dict[str, Any] = {"epochs": 6, "batch_size": 32, "lr": 1e-3, "weight_decay": 0.05, "backbone_lr": 0.3}
 """More than the head: a pretrained layer changes less than a new one."""
+AFTER_HEAD_START: dict[str, Any] = {"precision": "float32", "lr": 5e-4, "backbone_lr": 0.5}
+"""A head that is fitted already needs no high rate. What the network costs was measured in float32."""
 WHOLE_PHOTOS: dict[str, Any] = {"flip": 0.5, "crop_area": 0.5}
 SMALL_IMAGES: dict[str, Any] = {"flip": 0.5, "shift": 8}
 MASKS: dict[str, Any] = {
@@ -48,15 +51,19 @@ BY_NAME: dict[str, dict[str, Any]] = {"camvid": {**RARE_CLASSES, "epochs": 34, "
 """Settings of single catalogue sets, over all others."""
 
 
-def finetune_defaults(dataset: Dataset, origin: Origin, given: Mapping[str, Any]) -> dict[str, Any]:
+def finetune_defaults(
+    dataset: Dataset, origin: Origin, given: Mapping[str, Any], plan: Plan | None = None
+) -> dict[str, Any]:
     """Settings for training from `origin` on `dataset`, as a layer for `opsin.config.resolve`.
 
     Args:
         dataset: whose settings.
         origin: the weights; their size and fit are taken where they suit.
         given: what the user gave; the way of fine-tuning decides the rest.
+        plan: of photos for which the user named no way.
     """
-    way = str(given.get("finetune") or "all")
+    planned = {} if plan is None else plan.settings
+    way = str(given.get("finetune") or planned.get("finetune") or "all")
     settings = {**data_defaults(dataset.name if dataset.published else ""), **COMMON, "model": origin.model}
     if dataset.task == "segment":
         height, width = input_shape(dataset)
@@ -68,6 +75,7 @@ def finetune_defaults(dataset: Dataset, origin: Origin, given: Mapping[str, Any]
         settings |= _image_settings(dataset, origin, way, given)
     if way in ("staged", "gradual"):
         settings |= {"later_lr": STAGED_LATER_LR, "head_epochs": 2}
+    settings |= planned | (AFTER_HEAD_START if plan is not None and plan.way != "head" else {})
     return settings | (BY_NAME.get(dataset.name, {}) if dataset.published else {})
 
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from opsin.artifact import Artifact
 from opsin.batches.batch import Batch
-from opsin.batches.loader import batches, steps_per_epoch
+from opsin.batches.loader import batches, gather, steps_per_epoch
 from opsin.config import RunConfig
 from opsin.data.samples import Samples
 from opsin.errors import DivergedError, InterruptedRunError, RunError
@@ -28,6 +28,7 @@ from opsin.progress import Bar, Reporter
 from opsin.runs import RUNS_FOLDER, Run
 from opsin.tasks.base import Arrays, Targets, Task
 from opsin.training import checkpoints, guards, machine
+from opsin.training.budget import Budget
 from opsin.training.checkpoints import Checkpoint
 from opsin.training.ema import MovingAverage
 from opsin.training.epoch_lines import EpochLines, EpochResult
@@ -39,6 +40,9 @@ from opsin.training.step import Stepper
 from opsin.training.tensorboard import log_epoch
 from opsin.training.threads import ThreadWatch
 from opsin.types import SplitName
+
+PROBED = 16
+"""Images whose scoring is timed, so that a budget in minutes has room for all."""
 
 
 class Trainer:
@@ -52,6 +56,8 @@ class Trainer:
         precision: how the passes are computed.
         run: folder that the log and the checkpoints go to.
         features: frozen features of train and val; with them the heads alone are trained, and images are not looked at.
+        budget: of the whole run or of its resumption, by the clock on the wall; None goes on with what is left.
+        scored_at_end: number of images that are scored after training, for which the budget has to last.
     """
 
     def __init__(
@@ -66,10 +72,15 @@ class Trainer:
         run: Run,
         report: Reporter,
         features: Features | None = None,
+        budget: Budget | None = None,
+        scored_at_end: int = 0,
     ) -> None:
         self.config, self.settings = config, config.train
         self.task, self.artifact = task, artifact
         self.features = features
+        self.budget, self.scored_at_end = budget, scored_at_end
+        self.scoring_seconds = 0.0
+        self._first_step = 0
         self.train_samples, self.val_samples = splits["train"], splits.get("val")
         self.device, self.run, self.report = device, run, report
         kind = Stepper if features is None else HeadStepper
@@ -106,7 +117,7 @@ class Trainer:
         share = self.state.step / self.total_steps
         if self.settings.minutes is None:
             return share
-        return max(share, self.seconds / (60 * self.settings.minutes))
+        return max(share, self.seconds / max(self.state.budget_seconds, 1e-9))
 
     @property
     def seconds(self) -> float:
@@ -134,7 +145,13 @@ class Trainer:
         self.state.stopped = "early" if patience and self.state.stale_epochs >= patience else ""
         if self.state.stopped:
             self.report.message("this run had stopped early; a larger --patience goes on with it")
-        budget_s = None if self.settings.minutes is None else 60 * self.settings.minutes - self.seconds
+        self._first_step = self.state.step
+        self._set_budget()
+        if self.budget is not None:
+            self.state.budget_seconds = max(self.state.budget_seconds, self.seconds + self.budget.least_s)
+        if self._finished():
+            self._tell_that_nothing_is_left()
+        budget_s = None if self.settings.minutes is None else self.state.budget_seconds - self.seconds
         bar_of_steps = self.report.bar("training", self.total_steps, earlier=self.state.step, budget_s=budget_s)
         with stop.listening(), bar_of_steps as bar, closing(self.lines):
             while not self._finished():
@@ -148,6 +165,45 @@ class Trainer:
         self.state.seconds, self.state.cpu_seconds = self.seconds, self._cpu_seconds()
         self.usage.reset()
         return self.state
+
+    def start_from(self, val: Mapping[str, float]) -> None:
+        """Take the present weights, which score `val`, for the best so far: epochs that are worse leave them."""
+        self._keep_if_best(val)
+
+    def _set_budget(self) -> None:
+        """The training time at which the budget in minutes ends: scoring and the report are to fit into it."""
+        if self.settings.minutes is None:
+            return
+        if self.budget is None:
+            self.state.budget_seconds = self.state.budget_seconds or 60 * self.settings.minutes
+            return
+        if not self.scoring_seconds and self.val_samples is not None:
+            self.scoring_seconds = self._probe_scoring(self.val_samples)
+        num_val = 0 if self.val_samples is None or self.features is not None else len(self.val_samples)
+        left = self.budget.for_training(self.scoring_seconds * (num_val + self.scored_at_end))
+        self.state.budget_seconds = self.seconds + left
+
+    def _probe_scoring(self, samples: Samples) -> float:
+        """Seconds that one image takes to be scored, by a few."""
+        images = gather(samples, torch.arange(min(PROBED, len(samples)))).images
+        predictor = Predictor(self.artifact_of(self.network), device=self.device)
+        predictor.run(images)
+        began = time.monotonic()
+        predictor.run(images)
+        return (time.monotonic() - began) / len(images)
+
+    def _owes_a_step(self) -> bool:
+        """A budget that was given for this call trains something, however slow the machine was before that."""
+        return self.budget is not None and self.state.step == self._first_step
+
+    def _tell_that_nothing_is_left(self) -> None:
+        epochs = self.settings.epochs
+        message = f"nothing is left to train: all {epochs} epochs are done; a larger --epochs goes on"
+        if self.state.stopped == "minutes":
+            message = "no step was taken: the budget had ended; give --minutes for this call, or more of them"
+        if self.state.stopped != "early":  # that is told already
+            self.report.message(message)
+            self.run.event("nothing_left", step=self.state.step, message=message)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Continue from a checkpoint.
@@ -195,7 +251,8 @@ class Trainer:
     def _finished(self) -> bool:
         if self.state.stopped:
             return True
-        if self.settings.minutes is not None and self.progress >= 1 and self.state.epoch < self.settings.epochs:
+        used_up = self.settings.minutes is not None and self.progress >= 1
+        if used_up and self.state.epoch < self.settings.epochs and not self._owes_a_step():
             self.state.stopped = "minutes"
             return True
         return self.state.epoch >= self.settings.epochs
@@ -278,7 +335,12 @@ class Trainer:
         train = {key: value / count for key, value in sums.items()}
         self.state.sums = {}
         self.state.epoch, self.state.epoch_start = self.state.epoch + 1, self.state.step
+        began = time.monotonic()
         val = self._score_val()
+        if self.val_samples is not None and self.features is None:
+            self.scoring_seconds = (time.monotonic() - began) / len(self.val_samples)
+        if self.budget is not None:
+            self._set_budget()
         best = self._keep_if_best(val)
         if self.settings.schedule == "plateau":
             self.plateau.see(val.get("loss", train["loss"]))

@@ -12,7 +12,7 @@ from opsin.config import RunConfig
 from opsin.data.samples import Dataset
 from opsin.plan.request import DTYPES, Request, task_settings, trained_parts
 from opsin.training.origin import Origin
-from opsin.training.preparing import network_spec, resolve_from, size_policy
+from opsin.training.preparing import network_spec, resolve_settings, size_policy
 from opsin.types import SizePolicy
 
 
@@ -29,7 +29,8 @@ def request_of_data(
     Raises:
         RefusedError: settings or data are refused.
     """
-    dataset, config, origin = resolve_from(data, root=root, recipe=None, settings=settings)
+    resolved = resolve_settings(data, root=root, recipe=None, settings=settings)
+    dataset, config, origin = resolved.dataset, resolved.config, resolved.origin
     train = config.train
     request = Request(
         spec=network_spec(dataset, config, _contract(dataset, config, origin), origin),

@@ -41,6 +41,8 @@ class Prepared:
     device: torch.device
     origin: Origin | None = None
     features: Features | None = None
+    plan: Mapping[str, Any] | None = None
+    """How a plan for photos came about, where there is one: costs, choice, seconds left."""
 
 
 def describe_data(prepared: Prepared) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +28,11 @@ from opsin.errors import ConfigError, DataError
 from opsin.models.freezing import pin_norms
 from opsin.models.heads import HEAD
 from opsin.models.layers import seeded
-from opsin.models.registry import ModelSpec, resolve_options
+from opsin.models.registry import ModelSpec, get_entry, resolve_options
 from opsin.progress import QUIET, Reporter
 from opsin.tasks import get_task
 from opsin.training import machine
+from opsin.training.budget import Budget
 from opsin.training.defaults import data_defaults, defaults_for, read_recipe
 from opsin.training.features import augmented_settings, is_cached
 from opsin.training.finetune import check_settings, check_stages
@@ -39,6 +40,20 @@ from opsin.training.finetune_defaults import finetune_defaults
 from opsin.training.origin import Origin, find_origin
 from opsin.training.prepared import Prepared, notes_of
 from opsin.training.tensorboard import require_tensorboard
+from opsin.training.transfer import (
+    NETWORK,
+    SHORT_S,
+    SMALLEST_PHOTO_PX,
+    WEIGHTS,
+    Plan,
+    Work,
+    choose,
+    describe,
+    measure_costs,
+    photo_side,
+    record,
+    start_from_package,
+)
 from opsin.types import SizePolicy, SplitName
 
 INIT_SAMPLES = 5000
@@ -61,23 +76,44 @@ def prepare_from(
     recipe: str | None,
     settings: Mapping[str, Any],
     report: Reporter,
+    budget: Budget | None = None,
 ) -> Prepared:
     """Load the data, resolve the settings against its defaults, and make everything ready for the first step."""
-    dataset, config, origin = resolve_from(data, root=root, recipe=recipe, settings=settings, report=report)
-    return prepare(dataset, config, report, origin)
+    resolved = resolve_settings(data, root=root, recipe=recipe, settings=settings, report=report, budget=budget)
+    prepared = prepare(resolved.dataset, resolved.config, report, resolved.origin)
+    return replace(prepared, plan=resolved.plan)
 
 
-def resolve_from(
+@dataclass(frozen=True, kw_only=True)
+class Resolved:
+    """A loaded data set and all settings of a run on it; the weights that it starts from, and how they were planned."""
+
+    dataset: Dataset
+    config: RunConfig
+    origin: Origin | None = None
+    plan: Mapping[str, Any] | None = None
+
+
+def resolve_settings(
     data: Dataset | str | Path | Mapping[str, Any],
     *,
     root: Path | str | None,
     recipe: str | None,
     settings: Mapping[str, Any],
     report: Reporter = QUIET,
-) -> tuple[Dataset, RunConfig, Origin | None]:
-    """The data, every setting of the run, and the weights that it starts from, if any; nothing is packed or built."""
-    layers = (read_recipe(recipe) if recipe else {}, settings)
+    budget: Budget | None = None,
+) -> Resolved:
+    """Load the data and settle everything that is open: what was chosen is told.
+
+    Raises:
+        ConfigError: an unknown network or setting, before the data is read.
+    """
+    layers: tuple[Mapping[str, Any], ...] = (read_recipe(recipe) if recipe else {}, settings)
     given = {**layers[0], **layers[1]}
+    if given.get("weights") == WEIGHTS and given.get("model") is None:
+        layers = ({"model": NETWORK}, *layers)
+        given["model"] = NETWORK
+    check_model(settings_of.resolve(*layers).model.model)
     if isinstance(data, Dataset):
         dataset, loaded_with = data, _settings_of_loading(data, given)
     else:
@@ -86,12 +122,51 @@ def resolve_from(
     _refuse_other_tasks(settings, dataset.task)
     place = {"source": dataset.source, "root": dataset.given_root, "task": dataset.task}
     if given.get("weights") is None:
-        chosen = defaults_for(dataset, model=given.get("model"), optimizer=given.get("optimizer"))
-        return dataset, settings_of.resolve(chosen, loaded_with, *layers, place), None
+        start, why = start_from_package(dataset, given)
+        if not start:
+            chosen = defaults_for(dataset, model=given.get("model"), optimizer=given.get("optimizer"))
+            return Resolved(dataset=dataset, config=settings_of.resolve(chosen, loaded_with, *layers, place))
+        report.message(why)
+        layers, given = (start, *layers), {**start, **given}
     origin = find_origin(settings_of.resolve(*layers))
     assert origin is not None  # weights are given
-    chosen = finetune_defaults(dataset, origin, given)
-    return dataset, settings_of.resolve(chosen, loaded_with, *layers, place), origin
+    plan, about, measured = _planned(dataset, origin, given, budget, report)
+    chosen = finetune_defaults(dataset, origin, given, plan) | measured
+    config = settings_of.resolve(chosen, loaded_with, *layers, place)
+    return Resolved(dataset=dataset, config=config, origin=origin, plan=about)
+
+
+def _planned(
+    dataset: Dataset, origin: Origin, given: Mapping[str, Any], budget: Budget | None, report: Reporter
+) -> tuple[Plan | None, Mapping[str, Any] | None, dict[str, Any]]:
+    """A plan for photos of classes whose user names no way of fine-tuning; its record; settings that it measured."""
+    own_way = given.get("finetune") is not None or given.get("head") is not None or given.get("resolutions")
+    if dataset.task != "classify" or own_way or origin.pretrained is None:
+        return None, None, {}
+    if (photo_px := photo_side(dataset)) < SMALLEST_PHOTO_PX:
+        return None, None, {}
+    if given.get("threads"):
+        torch.set_num_threads(int(given["threads"]))
+    costs = measure_costs(origin, dataset, str(given.get("device") or "auto"))
+    splits = {split: len(source) for split, source in dataset.splits.items()}
+    work = Work(train=splits["train"], val=splits.get("val", 0), all=sum(splits.values()))
+    seconds = None if budget is None else budget.left()
+    plan = choose(costs, work, seconds, photo_px=photo_px, side_px=given.get("input_size"))
+    report.message(describe(costs, plan, work))
+    settings: dict[str, Any] = {"feature_precision": costs.precision}
+    if budget is not None and budget.seconds < SHORT_S:
+        settings["preflight"] = False
+        report.message("the checks before the first step are left out of so short a budget (--preflight asks for them)")
+    return plan, record(costs, plan, seconds), settings
+
+
+def check_model(name: str) -> None:
+    """Refuse a network that does not exist.
+
+    Raises:
+        ConfigError: naming the nearest that does.
+    """
+    get_entry(name)
 
 
 def _refuse_other_tasks(settings: Mapping[str, Any], task: str) -> None:

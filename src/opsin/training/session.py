@@ -5,6 +5,7 @@ prepared (`preparing.py`) -> precision -> Trainer -> artefact, scores, gallery
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -25,9 +26,12 @@ from opsin.models.table import count_parameters
 from opsin.progress import Reporter
 from opsin.runs import RUNS_FOLDER, Run, free_path, next_name
 from opsin.training import checkpoints, machine
+from opsin.training.budget import Budget
+from opsin.training.checkpoints import Checkpoint
 from opsin.training.defaults import read_recipe
 from opsin.training.features import compute_features, is_cached
 from opsin.training.finish import finish
+from opsin.training.head_start import fit_head
 from opsin.training.loop import Trainer, command_to_resume
 from opsin.training.origin import absolute, check_same_weights
 from opsin.training.preflight import preflight
@@ -38,12 +42,14 @@ from opsin.training.prepared import (
     recorded_choice,
     write_environment,
 )
-from opsin.training.preparing import plain, prepare, prepare_from
+from opsin.training.preparing import check_model, plain, prepare, prepare_from
 from opsin.training.run_threads import Cores, choose_threads, go_on_with_threads, keep_threads, watch_threads
 from opsin.training.threads import counted
 
 CONTINUED = ("epochs", "minutes", "patience", "checkpoint_minutes", "threads")
 """Settings that a resumed run may change."""
+FEATURES_SHARE = 0.75
+"""Share of a budget after which no more features are computed: the head is fitted on those that there are."""
 
 
 def train(
@@ -57,6 +63,7 @@ def train(
     open_test: bool = False,
     quiet: bool = False,
     command: str = "opsin.train(...)",
+    began: float | None = None,
     **settings: Any,
 ) -> Run:
     """Train one network, score it on val, and leave a run folder.
@@ -67,12 +74,14 @@ def train(
         recipe: a TOML file of settings, or the name of one of ours.
         name: of the run; by default the data set's and the network's, with a number.
         out: folder of run folders.
-        resume: go on with the run `name` from its last checkpoint; with larger `epochs` or `minutes`, also after it has
-            finished. It keeps its settings: others, also in `recipe`, are refused. It keeps the number of threads too,
-            unless `threads` is given: bit for bit the result is that of an unbroken run with the same number only.
+        resume: go on with the run `name` from its last checkpoint; with larger `epochs`, or with `minutes` more, also
+            after it has finished. It keeps its settings: others, also in `recipe`, are refused. It keeps the number of
+            threads too, unless `threads` is given: bit for bit the result is that of an unbroken run with the same
+            number only.
         open_test: score the test split too, once, and write that down.
         quiet: no progress.
         command: what the user typed, kept in the run.
+        began: the reading of `time.monotonic` from which `minutes` count; by default now.
         settings: any field of the groups in `opsin.config`.
 
     Raises:
@@ -92,6 +101,7 @@ def train(
             report=Reporter(quiet=quiet),
             command=command,
             settings=absolute(settings, out),
+            began=time.monotonic() if began is None else began,
         )
 
 
@@ -107,15 +117,19 @@ def _train(
     report: Reporter,
     command: str,
     settings: Mapping[str, Any],
+    began: float,
 ) -> Run:
     cores = Cores()
+    layer = read_recipe(recipe) if recipe else {}
+    minutes = settings.get("minutes", None if resume else layer.get("minutes"))
+    budget = None if minutes is None else Budget(seconds=60 * float(minutes), began=began)
     if resume:
         run = _existing(name, out)
         with run.locked():  # refused here, before the data is read, and held from the first step on
             for message in run.repair():
                 report.message(message)
         source = data.source if isinstance(data, Dataset) else source_name(data)
-        config = _continued(run, source, settings, read_recipe(recipe) if recipe else {})
+        config = _continued(run, source, settings, layer)
         dataset = _loaded(data, root or config.root, config)
         keep_threads(run, config)
         prepared = prepare(dataset, config, report)
@@ -126,16 +140,21 @@ def _train(
             run.write("data.json", describe_data(prepared))
         run.write("config.json", settings_of.to_dict(config))
     else:
+        check_model(settings_of.resolve(layer, settings).model.model)
         if name is not None:
             free_path(name, out)  # refused now rather than after all images were packed
-        prepared = prepare_from(data, root=root, recipe=recipe, settings=settings, report=report)
+        prepared = prepare_from(data, root=root, recipe=recipe, settings=settings, report=report, budget=budget)
         dataset, config = prepared.dataset, prepared.config
         run = Run.create(config, name=name or next_name(f"{dataset.name}-{config.model.model}", out), out=out)
         run.write("data.json", describe_data(prepared))
         if prepared.origin is not None:
             run.write("weights.json", prepared.origin.record)
+        if prepared.plan is not None:
+            run.event("plan", **prepared.plan)
     with run.locked(), _told_how_to_go_on(run, prepared.config):
-        return _fit(prepared, run, report, resume=resume, open_test=open_test, command=command, cores=cores)
+        return _fit(
+            prepared, run, report, resume=resume, open_test=open_test, command=command, cores=cores, budget=budget
+        )
 
 
 @contextmanager
@@ -160,8 +179,11 @@ def _fit(
     open_test: bool,
     command: str,
     cores: Cores,
+    budget: Budget | None,
 ) -> Run:
-    prepared = _with_features(prepared, report)
+    say = partial(_log_fallback, run)
+    checkpoint = checkpoints.load(run.checkpoints_folder, report=report, say=say) if resume else None
+    prepared = _with_features(prepared, report, started=checkpoint is not None, budget=budget)
     choice = recorded_choice(run) if resume else None
     choice = choice or choose_precision(prepared)
     earlier_threads = run.environment.get("threads") if resume else None
@@ -169,6 +191,7 @@ def _fit(
     write_environment(run, prepared.device, choice, thread_choice)
     if prepared.config.train.preflight and not any(event["event"] == "preflight" for event in run.log):
         run.event("preflight", **preflight(prepared, choice.precision, report))
+    start = _head_start(prepared, run, report) if checkpoint is None else {}
     trainer = Trainer(
         task=prepared.task,
         artifact=prepared.artifact,
@@ -178,20 +201,16 @@ def _fit(
         device=prepared.device,
         run=run,
         report=report,
-        features=prepared.features,
+        features=prepared.features if is_cached(prepared.config, prepared.dataset.task) else None,
+        budget=budget,
+        scored_at_end=_scored_at_end(prepared, open_test=open_test),
     )
+    trainer.start_from(start)
     if thread_choice:
         trainer.thread_watch = watch_threads(trainer, prepared, choice, cores, thread_choice)
     _announce(prepared, trainer, run, report)
     if resume:
-        say = partial(_log_fallback, run)
-        checkpoint = checkpoints.load(run.checkpoints_folder, report=report, say=say)
-        if checkpoint is not None:
-            trainer.restore(checkpoint)
-        else:
-            run.rewind(0)
-        run.event("resume", step=trainer.state.step, message=f"resumed at step {trainer.state.step}")
-        report.message(f"resumed at step {trainer.state.step} of {trainer.total_steps}")
+        _go_on(trainer, run, report, checkpoint)
         go_on_with_threads(trainer, earlier_threads)
     trainer.fit()
     finish(
@@ -210,9 +229,40 @@ def _log_fallback(run: Run, message: str) -> None:
     run.event("checkpoint_fallback", message=message)
 
 
-def _with_features(prepared: Prepared, report: Reporter) -> Prepared:
-    """With the frozen features of the images, where the head alone is trained."""
-    if not is_cached(prepared.config, prepared.dataset.task):
+def _go_on(trainer: Trainer, run: Run, report: Reporter, checkpoint: Checkpoint | None) -> None:
+    if checkpoint is not None:
+        trainer.restore(checkpoint)
+    else:
+        run.rewind(0)
+    run.event("resume", step=trainer.state.step, message=f"resumed at step {trainer.state.step}")
+    report.message(f"resumed at step {trainer.state.step} of {trainer.total_steps}")
+
+
+def _scored_at_end(prepared: Prepared, *, open_test: bool) -> int:
+    """Number of images that are scored when training has ended."""
+    wanted = ("val", "test") if open_test else ("val",)
+    return sum(len(samples.images) for split, samples in prepared.splits.items() if split in wanted)
+
+
+def _head_start(prepared: Prepared, run: Run, report: Reporter) -> Mapping[str, float]:
+    """Fit the head on the features, where the run asks for it; returns what it scores on val."""
+    if not prepared.config.finetune.head_start:
+        return {}
+    assert prepared.features is not None
+    artifact = prepared.artifact
+    network = artifact.network.to(prepared.device)
+    found = fit_head(network, prepared.task, prepared.features, artifact.classes, prepared.device)
+    run.event("head_start", val=found.val, decay=found.decay, tried=found.tried)
+    name = prepared.task.main_score
+    scored = f": val {name} {found.val[name]:.4f}" if found.val else ""
+    report.message(f"head fitted on frozen features, weight decay {found.decay:g}{scored}")
+    return found.val
+
+
+def _with_features(prepared: Prepared, report: Reporter, *, started: bool, budget: Budget | None) -> Prepared:
+    """With the frozen features of the images, where the head alone is trained, or is fitted first."""
+    needed = prepared.config.finetune.head_start and not started
+    if not needed and not is_cached(prepared.config, prepared.dataset.task):
         return prepared
     features = compute_features(
         prepared.artifact,
@@ -221,6 +271,7 @@ def _with_features(prepared: Prepared, report: Reporter) -> Prepared:
         device=prepared.device,
         cache=usable_cache(),
         report=report,
+        until=None if budget is None else budget.began + FEATURES_SHARE * budget.seconds,
     )
     return replace(prepared, features=features)
 

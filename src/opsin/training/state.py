@@ -10,7 +10,18 @@ from typing import Any
 from opsin.config.checks import from_dict
 from opsin.errors import RunError
 
-COUNTERS = ("step", "epoch", "epoch_start", "best_epoch", "stale_epochs", "threads", "seconds", "cpu_seconds", "lr")
+COUNTERS = (
+    "step",
+    "epoch",
+    "epoch_start",
+    "best_epoch",
+    "stale_epochs",
+    "threads",
+    "seconds",
+    "cpu_seconds",
+    "budget_seconds",
+    "lr",
+)
 """Values that are 0 or more."""
 
 
@@ -19,7 +30,7 @@ class State:
     """Where a training stands.
 
     `epoch`: epochs that have ended. `epoch_start`: step at which the present one began; an epoch that a budget in
-    minutes cut off was shorter than the others.
+    minutes cut off was shorter than the others. `budget_seconds`: training time at which such a budget ends.
     """
 
     step: int = 0
@@ -28,6 +39,7 @@ class State:
     lr: float = 0.0
     seconds: float = 0.0
     cpu_seconds: float = 0.0
+    budget_seconds: float = 0.0
     best_score: float | None = None
     best_epoch: int = 0
     stale_epochs: int = 0

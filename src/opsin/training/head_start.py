@@ -1,0 +1,126 @@
+"""The head before the first epoch: a logistic regression on frozen features, in a second.
+
+The gradient of a random head would first pull pretrained layers somewhere; a fitted one has nothing to pull. How
+strongly its weights are held near zero is chosen on val. Where training makes val no better, the run ends with
+this head and the pretrained layers as they were.
+
+Source: Kumar et al. 2022, arXiv 2202.10054: a linear head first, then fine-tuning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from opsin.batches.batch import Batch
+from opsin.data.samples import Samples
+from opsin.errors import ConfigError
+from opsin.models.network import Network
+from opsin.tasks.base import Targets, Task
+from opsin.training.features import Features, head_predictions
+
+DECAYS = (0.1, 0.03, 0.01, 3e-3, 1e-3)
+"""Weight decays that are tried, on features of standard deviation 1; the first is kept where there is no val."""
+MOST_ITERATIONS, FEWEST_ITERATIONS = 60, 10
+WORK = 3e12
+"""Multiplications that the fit of one decay may take: some ten seconds of two cores."""
+SMALLEST_SD = 1e-3
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadStart:
+    """What the fitted head scores on val (empty without one), and the weight decay that was best there."""
+
+    val: Mapping[str, float]
+    decay: float
+    tried: Mapping[str, float]
+
+
+def fit_head(
+    network: nn.Module, task: Task, features: Features, classes: tuple[str, ...], device: torch.device
+) -> HeadStart:
+    """Fit the linear head `logits` of `network` on features, in place; of all decays the best on val is kept.
+
+    Raises:
+        ConfigError: the head is not linear.
+    """
+    head = _linear_head(network)
+    batch = _all(features, device)
+    mean, sd = batch.images.mean(0), batch.images.std(0) + SMALLEST_SD
+    batch = _with_images(batch, (batch.images - mean) / sd)
+    best: tuple[float, float] | None = None
+    kept: dict[str, Tensor] = {}
+    chosen, scores, tried = DECAYS[0], dict[str, float](), dict[str, float]()
+    weight = torch.zeros_like(head.weight)
+    bias = torch.zeros(len(weight), device=device)
+    for decay in DECAYS:
+        weight, bias = _fitted(task, batch, weight, bias, decay)
+        _set(head, weight / sd, bias - (weight / sd) @ mean)
+        if features.val is None:
+            return HeadStart(val={}, decay=decay, tried={})
+        found = _val_scores(network, task, features.val, classes, device)
+        tried[f"{decay:g}"] = found[task.main_score]
+        rank = (found[task.main_score], -found.get("loss", 0.0))
+        if best is None or rank > best:
+            best, chosen, scores = rank, decay, found
+            kept = {key: value.clone() for key, value in head.state_dict().items()}
+    head.load_state_dict(kept)
+    return HeadStart(val=scores, decay=chosen, tried=tried)
+
+
+def _linear_head(network: nn.Module) -> nn.Linear:
+    found = network.heads["logits"] if isinstance(network, Network) else None
+    layers = [] if found is None else [layer for layer in found.modules() if isinstance(layer, nn.Linear)]
+    if len(layers) != 1 or layers[0].bias is None:
+        got, do = f"{len(layers)} dense layers in the head", "leave --head-start out"
+        raise ConfigError("a head start is for a head of one linear layer with a bias", got=got, do=do)
+    return layers[0]
+
+
+def _all(features: Features, device: torch.device) -> Batch:
+    """All features of train, mirrored ones included, in one batch."""
+    parts = [*features.train, *([features.mirrored] if features.mirrored is not None else [])]
+    images = torch.cat([torch.from_numpy(np.array(part.images)) for part in parts])
+    labels = torch.cat([torch.from_numpy(np.array(part.labels)) for part in parts])
+    return Batch(images=images, index=torch.arange(len(images)), labels=labels).to(device)
+
+
+def _with_images(batch: Batch, images: Tensor) -> Batch:
+    return Batch(images=images, index=batch.index, labels=batch.labels)
+
+
+def _fitted(task: Task, batch: Batch, weight: Tensor, bias: Tensor, decay: float) -> tuple[Tensor, Tensor]:
+    """Weights [K, F] and bias [K] that minimize the task's loss plus `decay`/2 times the squared weights."""
+    weight, bias = weight.clone().requires_grad_(), bias.clone().requires_grad_()
+    iterations = int(WORK / (12 * batch.images.numel() * len(bias)))  # an iteration is some 2 passes of 6 products
+    iterations = min(max(iterations, FEWEST_ITERATIONS), MOST_ITERATIONS)
+    optimizer = torch.optim.LBFGS([weight, bias], max_iter=iterations, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        logits = batch.images @ weight.T + bias
+        total = task.loss({"logits": logits}, batch)["loss"] + decay / 2 * weight.square().sum()
+        total.backward()  # type: ignore[no-untyped-call]
+        return total
+
+    optimizer.step(loss)  # type: ignore[no-untyped-call]
+    return weight.detach(), bias.detach()
+
+
+@torch.no_grad()
+def _set(head: nn.Linear, weight: Tensor, bias: Tensor) -> None:
+    head.weight.copy_(weight)
+    head.bias.copy_(bias)
+
+
+def _val_scores(
+    network: nn.Module, task: Task, val: Samples, classes: tuple[str, ...], device: torch.device
+) -> dict[str, float]:
+    predictions: Any = head_predictions(network, task, val, device)
+    scores = task.scores(predictions, Targets.of(val), classes, intervals=False)
+    return {key: score.value for key, score in scores.items()}
