@@ -76,7 +76,24 @@ def _check(batch: Batch, config: AugmentConfig, num_classes: int) -> None:
     require(not boxed, "elastic", config.elastic, "0 where there are boxes: a bent box is no box")
     for name in ("saturation", "hue"):
         require(channels == 3 or not getattr(config, name), name, getattr(config, name), "0 for grey images")
-    if is_of_images(config) and (batch.boxes is not None or batch.masks is not None):
+    for name in ("mixup", "cutmix"):
+        require(num_classes > 1 or not getattr(config, name), name, getattr(config, name), "0 for a single class")
+    check_targets(config, labels_alone=batch.labels is not None and batch.boxes is None and batch.masks is None)
+
+
+def check_targets(config: AugmentConfig, *, labels_alone: bool) -> None:
+    """Refuse settings that boxes and masks cannot follow.
+
+    Args:
+        config: what is changed.
+        labels_alone: the targets are labels, with neither boxes nor masks.
+
+    Raises:
+        ConfigError: they are not, and the settings mix labels, or move images by a policy of torchvision's.
+    """
+    if labels_alone:
+        return
+    if is_of_images(config):
         raise ConfigError(
             f"policy `{config.policy}` moves images, and not their boxes or masks",
             got=f"policy = {config.policy}, and targets other than labels",
@@ -84,8 +101,7 @@ def _check(batch: Batch, config: AugmentConfig, num_classes: int) -> None:
             do="use the policy random_ops, whose boxes and masks move along",
         )
     for name in ("mixup", "cutmix"):
-        require(num_classes > 1 or not getattr(config, name), name, getattr(config, name), "0 for a single class")
-        if getattr(config, name) and (batch.labels is None or batch.boxes is not None or batch.masks is not None):
+        if getattr(config, name):
             raise ConfigError(
                 f"setting `{name}` mixes labels of classes alone",
                 got=f"{name} = {getattr(config, name)}, and targets other than labels",
