@@ -5,7 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from opsin.config import AugmentConfig, RunConfig, TrainConfig, flat, from_dict, resolve, setting_names, to_dict
+from opsin.config import (
+    AugmentConfig,
+    RunConfig,
+    TrainConfig,
+    flat,
+    from_dict,
+    from_stored,
+    resolve,
+    setting_names,
+    to_dict,
+)
 from opsin.errors import ConfigError
 from opsin.training.defaults import read_recipe
 
@@ -69,6 +79,34 @@ def test_a_value_out_of_range_is_refused_with_what_is_expected(settings: dict[st
 def test_setting_names_are_unique_over_the_groups() -> None:
     names = setting_names()
     assert len(names) == len(set(names))
+
+
+def test_a_former_name_of_a_choice_is_refused_with_its_present_name() -> None:
+    with pytest.raises(ConfigError, match="another name now") as refused:
+        resolve({"policy": "randaugment"})
+    assert "`random_ops`" in str(refused.value)
+    assert "settings.augment.policy" in str(refused.value)
+
+
+def test_a_former_name_in_the_config_of_a_run_is_read_as_its_present_name(tmp_path: Path) -> None:
+    stored = to_dict(RunConfig())
+    stored["augment"] |= {"policy": "randaugment", "policy_strength": 0.5}
+    assert from_stored(stored, where="config.json").augment == AugmentConfig(policy="random_ops", policy_strength=0.5)
+    recipe = tmp_path / "config.json"
+    recipe.write_text(json.dumps(stored))
+    assert read_recipe(str(recipe))["policy"] == "random_ops"
+    assert stored["augment"]["policy"] == "randaugment"
+
+
+@pytest.mark.parametrize("stored", [{"augment": "randaugment"}, {"augment": {"policy": 3}}, {"augmentation": {}}])
+def test_a_stored_config_that_is_none_is_refused(stored: dict[str, object]) -> None:
+    with pytest.raises(ConfigError):
+        from_stored(stored, where="config.json")
+
+
+def test_a_policy_that_is_none_is_refused_where_a_config_is_made() -> None:
+    with pytest.raises(ConfigError, match="policy"):
+        AugmentConfig(policy="randaugment")  # type: ignore[arg-type]
 
 
 def test_configs_cannot_be_changed() -> None:

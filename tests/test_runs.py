@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -23,6 +24,13 @@ def test_a_new_run_holds_its_config_and_nothing_else(run: Run) -> None:
     assert [path.name for path in run.path.iterdir()] == ["config.json"]
     assert run.config.train.epochs == 3
     assert (run.log, run.results, run.summary, run.gallery()) == ([], {}, {}, {})
+
+
+def test_a_run_whose_config_has_a_former_name_opens(run: Run) -> None:
+    stored = json.loads((run.path / "config.json").read_text(encoding="utf-8"))
+    stored["augment"]["policy"] = "randaugment"
+    write_json(run.path / "config.json", stored)
+    assert run.config.augment.policy == "random_ops"
 
 
 @pytest.mark.parametrize("name", ["", "../up", "a/b", "-x", "a b", "x" * 200, "nul\0"])

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from opsin.config import RunConfig, from_dict, to_dict
+from opsin.config import RunConfig, from_stored, to_dict
 from opsin.errors import DataError, NameTakenError, OpsinError, RunError, SealedSplitError, nearest
 from opsin.io.arrays import read_npz
 from opsin.io.files import as_json, atomic_folder, read_json, write_atomically, write_json, writing
@@ -94,8 +94,8 @@ class Run:
 
     @property
     def config(self) -> RunConfig:
-        """Every setting, resolved."""
-        return from_dict(RunConfig, self._json("config.json"), where=str(self.path / "config.json"))
+        """Every setting, resolved, under its present name."""
+        return from_stored(self._json("config.json"), where=str(self.path / "config.json"))
 
     @property
     def environment(self) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from opsin.errors import ConfigError
 
 EVERYTHING = AugmentConfig(
     flip=0.5, flip_vertical=0.5, shift=2, rotate=20, scale=0.2, shear=10, crop_area=0.5, brightness=0.3, contrast=0.3,
-    saturation=0.3, hue=0.1, blur=1.0, cutout=4, policy="randaugment",
+    saturation=0.3, hue=0.1, blur=1.0, cutout=4, policy="random_ops",
 )  # fmt: skip
 COPIED = AugmentConfig(flip=0.5, flip_vertical=0.5, shift=3, cutout=5)
 
@@ -155,7 +155,7 @@ def test_what_enters_from_outside_is_black_and_void_or_reflected():
 
 @pytest.mark.parametrize(
     "settings_",
-    [{"shift": 11}, {"cutout": 12}, {"mixup": 0.2}, {"cutmix": 1.0}, {"policy": "randaugment", "policy_ops": 10}],
+    [{"shift": 11}, {"cutout": 12}, {"mixup": 0.2}, {"cutmix": 1.0}, {"policy": "random_ops", "policy_ops": 10}],
     ids=str,
 )
 def test_settings_that_do_not_fit_the_batch_are_refused(settings_):

@@ -86,7 +86,7 @@ def test_contrast_of_grey_images_keeps_their_mean():
 @pytest.mark.parametrize("num_ops", [1, 2, 5])
 def test_the_policy_turns_up_as_many_knobs_of_each_image_as_it_is_told(num_ops, channels):
     draws = Draws(seed=0, epoch=0, index=torch.arange(2000))
-    config = AugmentConfig(policy="randaugment", policy_ops=num_ops)
+    config = AugmentConfig(policy="random_ops", policy_ops=num_ops)
     knobs = knobs_of(config, draws, channels=channels, side=32)
     on = torch.stack([knob > 0 for knob in knobs.values()])
     assert bool((on.sum(dim=0) == num_ops).all())
@@ -98,7 +98,7 @@ def test_the_policy_turns_up_as_many_knobs_of_each_image_as_it_is_told(num_ops, 
 
 def test_the_policy_scales_with_strength_and_never_lowers_a_setting():
     draws = Draws(seed=0, epoch=0, index=torch.arange(500))
-    config = AugmentConfig(policy="randaugment", policy_strength=0.5, rotate=20.0, cutout=6)
+    config = AugmentConfig(policy="random_ops", policy_strength=0.5, rotate=20.0, cutout=6)
     knobs = knobs_of(config, draws, channels=3, side=32)
     assert set(knobs["rotate"].tolist()) == {20.0}
     assert set(knobs["cutout"].tolist()) == {6.0, 8.0}

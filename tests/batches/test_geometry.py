@@ -11,7 +11,7 @@ from torchvision.transforms import InterpolationMode, v2
 
 from opsin.batches.batch import Batch
 from opsin.batches.draws import Draws
-from opsin.batches.geometry import _turns, forward_maps, inverted, move, move_boxes, warp_batch
+from opsin.batches.geometry import _flips, forward_maps, inverted, move, move_boxes, warp_batch
 from opsin.batches.policy import knobs_of
 from opsin.batches.sampling import slide
 from opsin.config import AugmentConfig
@@ -130,9 +130,34 @@ def test_flips_of_boxes_are_exact_over_a_whole_batch():
     draws, knobs = draws_and_knobs(flip=0.5)
     boxes = torch.tensor([[2.25, 3.5, 6.0, 7.0]]).expand(NUM, 4)
     moved = move(Batch(images=noise(NUM, 3, H, W), boxes=boxes, index=draws.index), knobs, draws, "reflect").boxes
-    flipped = _turns(draws, knobs["flip"])[:, None]
+    flipped = _flips(knobs, draws)[0][:, None]
     assert torch.equal(moved, torch.where(flipped, torch.tensor([W - 6.0, 3.5, W - 2.25, 7.0]), boxes))
     assert 15 < int(flipped.sum()) < 45
+
+
+@pytest.mark.parametrize(("flip", "flip_vertical"), [(0.0, 0.25), (0.25, 0.0), (0.5, 0.5), (0.25, 0.75), (1.0, 0.5)])
+def test_an_image_is_mirrored_either_way_in_its_share_of_the_epochs(flip, flip_vertical):
+    epochs = 32
+    config = AugmentConfig(flip=flip, flip_vertical=flip_vertical)
+    across, down = [], []
+    for epoch in range(epochs):
+        draws = Draws(seed=5, epoch=epoch, index=torch.arange(NUM))
+        flips = _flips(knobs_of(config, draws, channels=3, side=H), draws)
+        across.append(flips[0])
+        down.append(flips[1])
+    first, second = torch.stack(across).double(), torch.stack(down).double()
+    assert set(first.sum(dim=0).tolist()) == {epochs * flip}
+    assert set(second.sum(dim=0).tolist()) == {epochs * flip_vertical}
+    assert set((first * second).sum(dim=0).tolist()) == {epochs * flip * flip_vertical}
+
+
+def test_four_epochs_show_all_four_pictures_of_an_image_that_is_mirrored_half_of_the_time_both_ways():
+    config = AugmentConfig(flip=0.5, flip_vertical=0.5)
+    for start in range(0, 40, 4):
+        draws = [Draws(seed=5, epoch=start + step, index=torch.arange(NUM)) for step in range(4)]
+        flips = [_flips(knobs_of(config, drawn, channels=3, side=H), drawn) for drawn in draws]
+        pictures = torch.stack([2 * across.long() + down.long() for across, down in flips])
+        assert torch.equal(pictures.sort(dim=0).values, torch.arange(4)[:, None].expand(4, NUM))
 
 
 def test_amounts_fill_their_ranges():

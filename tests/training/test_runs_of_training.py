@@ -79,7 +79,14 @@ def test_another_seed_gives_other_weights_on_the_same_split(quick_run: Quick) ->
 
 
 @pytest.mark.parametrize("stop_at", [1, 4, 6])
-@pytest.mark.parametrize("settings", [{}, {"optimizer": "adamw", "ema": 0.9, "dropout": 0.3, "mixup": 0.4}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"optimizer": "adamw", "ema": 0.9, "dropout": 0.3, "mixup": 0.4},
+        {"policy": "rand_augment", "dropout": 0.3, "flip": 0.5, "flip_vertical": 0.5},
+    ],
+)
 def test_a_run_that_was_interrupted_ends_with_the_same_bits(
     quick_run: Quick, monkeypatch: pytest.MonkeyPatch, stop_at: int, settings: dict[str, object]
 ) -> None:

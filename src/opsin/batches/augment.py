@@ -3,6 +3,7 @@
     settings + policy -> knobs          policy.py     how strongly each image is changed
     geometry                            geometry.py   one affine map for each image; boxes and masks move with it
     colours, blur                       colour.py
+    torchvision's policies              image_policy.py
     cutout, MixUp, CutMix               mixing.py
 
 The picture of sample `i` in epoch `e` is a function of (seed, e, i) and of the settings: batch size, order of samples,
@@ -21,6 +22,7 @@ from opsin.batches.batch import Batch
 from opsin.batches.colour import recolour
 from opsin.batches.draws import Draws
 from opsin.batches.geometry import move
+from opsin.batches.image_policy import apply_policy, is_of_images
 from opsin.batches.mixing import cutout, mix
 from opsin.batches.policy import knobs_of
 from opsin.config import AugmentConfig, require
@@ -41,7 +43,8 @@ def augment(batch: Batch, config: AugmentConfig, *, seed: int, epoch: int, num_c
         A batch of the same shapes; images are float32 in [0, 255]. With MixUp or CutMix, `mixed` is filled.
 
     Raises:
-        ConfigError: a setting does not fit the images (size, colour), or the targets (mixing boxes or masks).
+        ConfigError: a setting does not fit the images (size, colour), or the targets (mixing boxes or masks, or
+            torchvision's policies with them).
     """
     _check(batch, config, num_classes)
     channels, H, W = batch.images.shape[1:]
@@ -50,6 +53,8 @@ def augment(batch: Batch, config: AugmentConfig, *, seed: int, epoch: int, num_c
     given = batch.images
     batch = move(batch, knobs, draws, config.shift_fill)
     images = recolour(_own(batch.images, given), knobs, draws)
+    if is_of_images(config):
+        images = apply_policy(images, config, draws)
     if "cutout" in knobs:
         images = cutout(images, knobs["cutout"], draws)
     batch = replace(batch, images=images)
@@ -73,7 +78,30 @@ def _check(batch: Batch, config: AugmentConfig, num_classes: int) -> None:
         require(channels == 3 or not getattr(config, name), name, getattr(config, name), "0 for grey images")
     for name in ("mixup", "cutmix"):
         require(num_classes > 1 or not getattr(config, name), name, getattr(config, name), "0 for a single class")
-        if getattr(config, name) and (batch.labels is None or batch.boxes is not None or batch.masks is not None):
+    check_targets(config, labels_alone=batch.labels is not None and batch.boxes is None and batch.masks is None)
+
+
+def check_targets(config: AugmentConfig, *, labels_alone: bool) -> None:
+    """Refuse settings that boxes and masks cannot follow.
+
+    Args:
+        config: what is changed.
+        labels_alone: the targets are labels, with neither boxes nor masks.
+
+    Raises:
+        ConfigError: they are not, and the settings mix labels, or move images by a policy of torchvision's.
+    """
+    if labels_alone:
+        return
+    if is_of_images(config):
+        raise ConfigError(
+            f"policy `{config.policy}` moves images, and not their boxes or masks",
+            got=f"policy = {config.policy}, and targets other than labels",
+            expected="a classification task",
+            do="use the policy random_ops, whose boxes and masks move along",
+        )
+    for name in ("mixup", "cutmix"):
+        if getattr(config, name):
             raise ConfigError(
                 f"setting `{name}` mixes labels of classes alone",
                 got=f"{name} = {getattr(config, name)}, and targets other than labels",

@@ -13,7 +13,7 @@ from torch import Tensor
 from opsin.ops import random
 
 STREAMS = (
-    *("flip", "flip_vertical", "shift/down", "shift/right", "rotate", "shear", "scale"),
+    *("shift/down", "shift/right", "rotate", "shear", "scale"),
     *("crop/area", "crop/stretch", "crop/x", "crop/y"),
     *("brightness", "contrast", "saturation", "hue", "blur", "cutout/y", "cutout/x"),
     *("mix/which", "cutmix/y", "cutmix/x"),
@@ -44,6 +44,10 @@ class Draws:
     def phase(self, stream: str) -> Tensor:
         """float64 [B] in [0, 1), the same for a sample in every epoch."""
         return random.uniform(self.seed, 0, self.index, stream)[:, 0].double()
+
+    def seeds(self, stream: str) -> list[int]:
+        """A seed for a generator of torch for each sample, of 63 bits."""
+        return [bits & (2**63 - 1) for bits in random.bits(self.seed, self.epoch, self.index, stream)[:, 0].tolist()]
 
     def field(self, stream: str, side: int) -> Tensor:
         """float32 [B, 2, side, side] in [-1, 1)."""

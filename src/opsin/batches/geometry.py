@@ -114,21 +114,30 @@ def _slide_batch(batch: Batch, knobs: Knobs, draws: Draws, fill: FillName) -> Ba
 
 
 def _flips(knobs: Knobs, draws: Draws) -> tuple[Tensor, Tensor]:
-    """Which images are mirrored left and right, and top and bottom: bool [B] each."""
-    never = torch.zeros(len(draws), dtype=torch.bool)
-    across = _turns(draws, knobs["flip"]) if "flip" in knobs else never
-    down = draws.uniform("flip_vertical") < knobs["flip_vertical"] if "flip_vertical" in knobs else never
-    return across, down
+    """Which images are mirrored left and right, and top and bottom, in this epoch: bool [B] each.
 
+    Each in its share of the epochs, evenly spread. With 0.5 an image is mirrored in every second epoch, so that two
+    epochs show both its sides rather than the same one half of the time. Source: Jordan, arXiv 2404.00498, section 3.6.
 
-def _turns(draws: Draws, probability: Tensor) -> Tensor:
-    """Which images are mirrored in this epoch, bool [B]: each in a share `probability` of the epochs, evenly spread.
-
-    With 0.5 an image is mirrored in every second epoch, so that two epochs show both its sides rather than the same
-    one half of the time. Source: Jordan, arXiv 2404.00498, section 3.6.
+    Top and bottom are mirrored in their share of the epochs with left and right mirrored, and of those without: both
+    counted in step would show two of the four pictures of an image, and never the other two.
     """
-    phase = draws.phase("flip")
-    return (phase + draws.epoch * probability) % 1 + probability >= 1
+    never = torch.zeros(len(draws), dtype=torch.bool)
+    epochs = torch.full((len(draws),), draws.epoch, dtype=torch.float64)
+    across, alike = never, epochs
+    if "flip" in knobs:
+        phase, share = draws.phase("flip"), knobs["flip"]
+        across = _has_turn(phase, epochs, share)
+        mirrored = (phase + epochs * share).floor()
+        alike = torch.where(across, mirrored, epochs - mirrored)
+    if "flip_vertical" not in knobs:
+        return across, never
+    return across, _has_turn(draws.phase("flip_vertical"), alike, knobs["flip_vertical"])
+
+
+def _has_turn(phase: Tensor, count: Tensor, share: Tensor) -> Tensor:
+    """Whether the whole number below `phase + count * share` rises with the next count: bool [B]. All float64 [B]."""
+    return (phase + count * share) % 1 + share >= 1
 
 
 def _shifts(knobs: Knobs, draws: Draws) -> tuple[Tensor, Tensor]:

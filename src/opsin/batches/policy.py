@@ -1,11 +1,12 @@
 """How strongly each image is changed: the settings, and on top of them a random policy.
 
 A *knob* is the largest change of one kind, a number for each image; what is off is missing, so that it costs nothing.
-A policy like RandAugment draws a few kinds for each image and turns their knobs up for it: the whole batch is still
-changed by the same few tensor operations.
+The policy `random_ops` draws a few kinds for each image and turns their knobs up for it: the whole batch is still
+changed by the same few tensor operations. (torchvision's policies are in `image_policy.py`.)
 
-Source: Cubuk et al., "RandAugment", arXiv 1909.13719. Ours differs: the size of a change is uniform up to the strength,
-as in TrivialAugment (arXiv 2103.10158), and the kinds are those that batches can do.
+Source: Cubuk et al., "RandAugment", arXiv 1909.13719, for the idea. `random_ops` is not RandAugment: the size of a
+change is uniform up to the strength, as in TrivialAugment (arXiv 2103.10158), the kinds are those that batches can do,
+no kind is drawn twice for an image, and the order of the kinds is fixed.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ POLICY = {
     "blur": 2.0,
 }
 """What the policy chooses from, at strength 1. Angles and factors as in the paper's code."""
+POLICY_STRENGTH = 0.5
+"""Unless another is set."""
 POLICY_SIDES = {"shift": 0.3, "cutout": 0.5}
 """Likewise, as shares of the shorter side."""
 
@@ -52,7 +55,7 @@ def knobs_of(config: AugmentConfig, draws: Draws, *, channels: int, side: int) -
     """
     limits = {name: float(getattr(config, name)) for name in (*MOVING, *COLOURING)} | {"crop": 1 - config.crop_area}
     knobs = {name: torch.full((len(draws),), limit, dtype=torch.float64) for name, limit in limits.items() if limit}
-    if config.policy == "none":
+    if config.policy != "random_ops":
         return knobs
     for name, knob in _drawn(config, draws, channels, side).items():
         knobs[name] = torch.maximum(knobs[name], knob) if name in knobs else knob
@@ -67,8 +70,9 @@ def _drawn(config: AugmentConfig, draws: Draws, channels: int, side: int) -> dic
     if config.policy_ops > len(full):
         raise ConfigError("setting `policy_ops` is out of range", got=config.policy_ops, expected=f"0 to {len(full)}")
     chosen = draws.ranks("policy", len(full)) < config.policy_ops
+    strength = POLICY_STRENGTH if config.policy_strength is None else config.policy_strength
     drawn = {}
     for column, (name, limit) in enumerate(full.items()):
-        amount = limit * config.policy_strength
+        amount = limit * strength
         drawn[name] = chosen[:, column] * (round(amount) if name in POLICY_SIDES else amount)
     return {name: knob.double() for name, knob in drawn.items() if knob.any()}

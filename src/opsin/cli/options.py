@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
-from opsin.config import GROUPS, AugmentConfig, DataConfig, FinetuneConfig, ModelConfig, TrainConfig
+from opsin.config import GROUPS, AugmentConfig, DataConfig, FinetuneConfig, ModelConfig, TrainConfig, former_names
 
 if TYPE_CHECKING:
     from opsin.models.views import ViewName
@@ -49,6 +49,12 @@ def _whole(text: str) -> int:
         raise ValueError(f'"{text}" is no whole number.') from None
 
 
+def _as_typed(kind: type, tokens: typing.Sequence[Any]) -> str:
+    return str(tokens[0].value)
+
+
+UNCHECKED = Parameter(n_tokens=1, converter=_as_typed)
+"""Marks a choice that the config checks, which knows its former names; cyclopts would name the one most alike."""
 WHOLE = Parameter(n_tokens=1, converter=_one_number)
 """Marks an option that is a whole number: by default cyclopts would round `1.5`."""
 
@@ -63,14 +69,16 @@ def _optional(*kinds: type[Any]) -> type[Any]:
         hints = typing.get_type_hints(kind)
         for f in dataclasses.fields(kind):
             about = Parameter(group=panel, help=described[f.name])
-            members.append((f.name, Annotated[_option_type(hints[f.name]), about], field(default=None)))
+            members.append((f.name, Annotated[_option_type(hints[f.name], f), about], field(default=None)))
     made = make_dataclass("Settings", members, frozen=True, kw_only=True)
     made.__module__ = __name__  # cyclopts takes a class of the module `types` for a builtin
     return made
 
 
-def _option_type(hint: Any) -> Any:
+def _option_type(hint: Any, of: dataclasses.Field[Any]) -> Any:
     bare = _without_none(hint)
+    if former_names(of):
+        return Annotated[bare | None, UNCHECKED]
     if typing.get_origin(bare) is tuple:
         return Annotated[tuple[int, ...] | None, Parameter(n_tokens=1, converter=_numbers)]
     if bare is int:

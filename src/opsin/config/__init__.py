@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from opsin.config.augment import AugmentConfig, PolicyName
-from opsin.config.checks import field_names, from_dict, require, to_dict
+from opsin.config.checks import field_names, former_names, from_dict, require, to_dict, with_present_names
 from opsin.config.data import DataConfig, MaskClassesName, NormalizeName
 from opsin.config.finetune import FinetuneConfig
 from opsin.config.model import BlockName, ModelConfig, StemName, UpsampleName
@@ -41,7 +41,9 @@ __all__ = [
     "UpsampleName",
     "field_names",
     "flat",
+    "former_names",
     "from_dict",
+    "from_stored",
     "require",
     "resolve",
     "setting_names",
@@ -96,6 +98,15 @@ def resolve(*layers: Mapping[str, Any]) -> RunConfig:
             do = f"did you mean `{close}`?" if close else "`opsin train --help` lists the settings"
             raise ConfigError(f"unknown setting `{key}`", got=key, do=do)
     return from_dict(RunConfig, values, where="settings")
+
+
+def from_stored(values: Mapping[str, Any], *, where: str) -> RunConfig:
+    """The config of a run as its config.json has it. Choices that were renamed since have their present names.
+
+    Raises:
+        ConfigError: as `from_dict`.
+    """
+    return from_dict(RunConfig, with_present_names(RunConfig, values), where=where)
 
 
 def flat(config: RunConfig) -> dict[str, Any]:

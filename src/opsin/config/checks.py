@@ -8,12 +8,14 @@ import reprlib
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import Field, asdict, fields, is_dataclass
 from typing import Any, Literal, TypeVar
 
 from opsin.errors import ConfigError, nearest
 
 T = TypeVar("T")
+FORMER = "former names"
+"""Key of a field's metadata."""
 
 
 def require(holds: bool, name: str, got: object, expected: str) -> None:
@@ -32,6 +34,30 @@ def to_dict(config: Any) -> dict[str, Any]:
     return plain
 
 
+def former(**names: str) -> dict[str, dict[str, str]]:
+    """Metadata of a field whose choices were renamed: the former name of each, and its present one."""
+    return {FORMER: names}
+
+
+def former_names(of: Field[Any]) -> Mapping[str, str]:
+    """The former names of a field's choices, and their present ones."""
+    names: Mapping[str, str] = of.metadata.get(FORMER, {})
+    return names
+
+
+def with_present_names(kind: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Plain values of a config as it was stored, with the choices that were renamed since under their present names."""
+    present = dict(values)
+    hints = typing.get_type_hints(kind)
+    for of in fields(kind):
+        value = present.get(of.name)
+        if is_dataclass(hints[of.name]) and isinstance(value, Mapping):
+            present[of.name] = with_present_names(typing.cast("type[Any]", hints[of.name]), value)
+        elif isinstance(value, str):
+            present[of.name] = former_names(of).get(value, value)
+    return present
+
+
 def from_dict(kind: type[T], values: Mapping[str, Any], *, where: str = "config") -> T:
     """Build a frozen config from plain values.
 
@@ -39,12 +65,15 @@ def from_dict(kind: type[T], values: Mapping[str, Any], *, where: str = "config"
         ConfigError: a key is unknown (the nearest valid one is named), a type is wrong or a value out of range.
     """
     hints = typing.get_type_hints(kind)
-    known = [f.name for f in fields(kind)]  # type: ignore[arg-type]
-    for key in values:
+    known = {f.name: f for f in fields(kind)}  # type: ignore[arg-type]
+    for key, value in values.items():
         if key not in known:
             close = nearest(key, known)
             hint = f"did you mean `{close}`?" if close else f"valid names: {', '.join(known)}"
             raise ConfigError(f"unknown setting `{key}`", where=where, got=key, do=hint)
+        if isinstance(value, str) and (present := former_names(known[key]).get(value)):
+            do = f"write `{present}`, its present name"
+            raise ConfigError("choice has another name now", where=f"{where}.{key}", got=value, expected=present, do=do)
     return kind(**{key: _checked(hints[key], value, f"{where}.{key}") for key, value in values.items()})
 
 

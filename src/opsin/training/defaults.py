@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from opsin import config as settings_of
-from opsin.config import RunConfig
 from opsin.data.samples import Dataset
 from opsin.errors import ConfigError, nearest
 from opsin.io.files import read_json
@@ -142,7 +141,7 @@ def read_recipe(name: str) -> dict[str, Any]:
     if path.suffix in (".toml", ".json") and not path.is_file():
         raise ConfigError("no such recipe file", where=path)
     if path.suffix == ".json":
-        stored = settings_of.flat(settings_of.from_dict(RunConfig, read_json(path), where=str(path)))
+        stored = settings_of.flat(settings_of.from_stored(read_json(path), where=str(path)))
         return {key: value for key, value in stored.items() if key in settings_of.setting_names()}
     try:
         return tomllib.loads(path.read_text(encoding="utf-8") if path.suffix == ".toml" else _shipped(name))

@@ -17,6 +17,7 @@ from torch import nn
 
 from opsin import config as settings_of
 from opsin.artifact import Artifact
+from opsin.batches.augment import check_targets
 from opsin.batches.loader import gather
 from opsin.batches.preprocess import Preprocess, measure
 from opsin.config import DataConfig, RunConfig
@@ -213,6 +214,7 @@ def prepare(dataset: Dataset, config: RunConfig, report: Reporter, origin: Origi
         augmented=augmented_settings(config.augment),
         resolutions=config.train.resolutions,
     )
+    check_targets(config.augment, labels_alone=dataset.task == "classify")
     device = machine.prepare(config.train)
     if config.train.tensorboard:
         require_tensorboard()
