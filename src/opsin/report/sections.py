@@ -232,9 +232,10 @@ def samples(view: View) -> Markup | None:
     labels = view.gallery.get("samples_labels", np.empty(0, dtype=np.int64))
     shown = [(picture(pixels), class_name(view, labels, i)) for i, pixels in enumerate(images[:NUM_SAMPLES])]
     augmented = view.gallery.get("augmented", np.empty(0))[:NUM_AUGMENTED]
-    rows = [(shown[i], [picture(pixels) for pixels in views]) for i, views in enumerate(augmented) if i < len(shown)]
     off = to_dict(AugmentConfig())
     settings = {name: value for name, value in view.config["augment"].items() if value != off[name]}
+    pairs = zip(shown, augmented, strict=False) if settings else ()
+    rows = [(sample, [picture(pixels) for pixels in views]) for sample, views in pairs]
     return render("samples.html", {"shown": shown, "rows": rows, "settings": settings})
 
 
