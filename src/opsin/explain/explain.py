@@ -171,7 +171,8 @@ def _mistakes(run: Run, artifact: Artifact, wanted: Wanted) -> list[_Photo]:
     """
     details = run.results.get("val", {}).get("details", {})
     listed = details.get("mistakes") or details.get("shown") or []
-    numbers = [int(entry["index"]) for entry in listed if entry.get("kind", "worst") == "worst"]
+    # masks of a few images are listed all, the worst first
+    numbers = [int(entry["index"]) for entry in listed if entry.get("kind", "worst") in ("worst", "of all")]
     if not numbers:
         raise ConfigError("this run lists no mistakes on val", where=run.path, do="name image files instead")
     samples = _samples(run, artifact, Wanted(root=wanted.root))
