@@ -299,3 +299,13 @@ def test_augmented_images_are_shown_only_where_something_is_augmented(
     (run / "config.json").write_text(json.dumps(config))
     page = write_report(run).read_text(encoding="utf-8")
     assert ("Augmented: what the network is trained on" in page) == bool(flip)
+
+
+@pytest.mark.parametrize("published", [True, False])
+def test_scores_on_frames_of_one_film_say_so(
+    published: bool, digits_run: Path, tmp_path: Path, made_runs: ModuleType
+) -> None:
+    run = shutil.copytree(digits_run, tmp_path / "masks")
+    made_runs.write_json(run / "data.json", {"name": "camvid", "task": "segment", "published": published})
+    made_runs.write_json(run / "scores.json", {"val": {"n": 10, "scores": {}, "details": {}}})
+    assert ("frames of four drives" in report_of(run, tmp_path)) == published
