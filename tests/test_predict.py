@@ -282,6 +282,11 @@ def test_boxes_and_texts_of_any_kind_are_cells_of_the_table(tmp_path: Path) -> N
     }
 
 
+def test_classes_of_one_name_have_columns_of_their_own(tmp_path: Path) -> None:
+    write_predictions(tmp_path / "t.csv", [], ("crane", "heron", "crane"), box=False)
+    assert (tmp_path / "t.csv").read_text() == "file,label,score,p_crane (0),p_heron,p_crane (2)\n"
+
+
 @pytest.mark.parametrize("verb", ["predict", "evaluate"])
 def test_the_network_runs_on_the_fastest_device_or_the_one_that_is_named(
     verb: str, run: Run, photos: Path, monkeypatch: pytest.MonkeyPatch

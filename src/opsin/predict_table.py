@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -43,8 +44,14 @@ def write_predictions(file: Path, predictions: Sequence[Prediction], classes: Se
     """
     if file.resolve() in {Path(prediction.file).resolve() for prediction in predictions}:
         raise ConfigError("the table would overwrite an image", got=str(file), do="give it another name")
-    names = ["file", "label", "score", *(BOX if box else ()), *(f"p_{name}" for name in classes)]
+    names = ["file", "label", "score", *(BOX if box else ()), *_columns(classes)]
     write_table(file, names, (_row(prediction, box) for prediction in predictions))
+
+
+def _columns(classes: Sequence[str]) -> list[str]:
+    """A name for each class's column, numbered where two classes have one name, as ImageNet's two cranes."""
+    count = Counter(classes)
+    return [f"p_{name}" if count[name] == 1 else f"p_{name} ({number})" for number, name in enumerate(classes)]
 
 
 def _row(prediction: Prediction, box: bool) -> list[object]:

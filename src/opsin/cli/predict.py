@@ -42,7 +42,8 @@ def predict(
     csv: Annotated[
         Path | None,
         Parameter(
-            help="Table of the predictions: file, label, score, box if any, and a column p_CLASS for each class."
+            help="Table of the predictions: file, label, score, box if any, and p_CLASS for each class: its probability, "
+            "or its share of the mask."
         ),
     ] = None,
     tile: Annotated[
