@@ -42,8 +42,8 @@ def predict(
     csv: Annotated[
         Path | None,
         Parameter(
-            help="Table of the predictions: file, label, score, box if any, and p_CLASS for each class: its probability, "
-            "or its share of the mask."
+            help="Table of the predictions: file, label, score, box if any, and p_CLASS for each class: "
+            "its probability, or its share of the mask."
         ),
     ] = None,
     tile: Annotated[

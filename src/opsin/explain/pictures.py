@@ -102,7 +102,12 @@ def draw_maps(maps: NDArray[np.float32], path: Path, *, title: str) -> None:
 
 
 def draw_attributions(
-    pixels: NDArray[np.uint8], found: Sequence[Attribution], path: Path, *, title: str, drawn: NDArray[np.uint8]
+    pixels: NDArray[np.uint8],
+    found: Sequence[Attribution],
+    path: Path,
+    *,
+    title: str,
+    drawn: Mapping[str, NDArray[np.uint8]],
 ) -> None:
     """Write what the answer depends on as a PNG: a row a quantity, a column a method.
 
@@ -111,21 +116,22 @@ def draw_attributions(
         found: one for each quantity.
         path: where.
         title: of the figure.
-        drawn: uint8 [3, H', W'], the photo with the prediction.
+        drawn: pictures uint8 [3, H', W'] on the left by title, such as the photo with the prediction.
     """
     ratio = _ratio(*pixels.shape[1:])
     methods = [method for method in METHODS if method in found[0].maps or method in found[0].missing]
-    width, high = 3.1 * (1 + len(methods)), 2.6 * ratio + 0.75
+    width, high = 3.1 * (len(drawn) + len(methods)), 2.6 * ratio + 0.75
     lines = wrap(title, int(LETTERS_PER_INCH * width))
     with figure_to(path, width, high * len(found) + 0.3 + 0.2 * len(lines)) as figure:
         figure.suptitle("\n".join(lines))
         rows = figure.subfigures(len(found), 1, squeeze=False)[:, 0]
         for row, attribution in zip(rows, found, strict=True):
-            axes = row.subplots(1, 1 + len(methods))
+            axes = np.atleast_1d(row.subplots(1, len(drawn) + len(methods)))
             row.suptitle(f"{attribution.quantity.name}: {attribution.quantity.value:.4g}", fontsize=10.5)
-            show_photo(axes[0], drawn)
-            axes[0].set_title("photo with the prediction")
-            for axis, method in zip(axes[1:], methods, strict=True):
+            for axis, (name, photo) in zip(axes, drawn.items(), strict=False):
+                show_photo(axis, photo)
+                axis.set_title(name)
+            for axis, method in zip(axes[len(drawn) :], methods, strict=True):
                 _draw_method(row, axis, pixels, attribution, method)
 
 
