@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import json
 import os
 import tracemalloc
@@ -7,16 +8,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from opsin.artifact import load
 from opsin.cli import main
 from opsin.config import DataConfig
 from opsin.data.load import load as load_data
 from opsin.data.pack import pack
+from opsin.devices import pick_device
 from opsin.errors import ConfigError, ImageError, InputError, RefusedError
 from opsin.io.images import encode_png, read_image
 from opsin.predict import Predictor, image_files, picture_paths, predict_files
 from opsin.predict_pictures import write_pictures
+from opsin.predict_table import write_predictions
 from opsin.runs import Run
 from opsin.training import train
 from opsin.types import Prediction
@@ -221,3 +225,92 @@ def test_a_folder_of_heic_alone_says_what_it_holds(
     (tmp_path / "a.heic").write_bytes(HEIC)
     assert main(["predict", str(run.path), str(tmp_path)]) == 3
     assert "a HEIC photo" in capsys.readouterr().err
+
+
+def rows_of(file: Path) -> list[dict[str, str]]:
+    with file.open(encoding="utf-8", newline="") as opened:
+        return list(csv.DictReader(opened))
+
+
+def test_the_table_of_predictions_holds_the_probability_of_every_class(
+    run: Run, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "new" / "found.csv"
+    assert main(["predict", str(run.path), str(photos), "--csv", str(table), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)["predictions"]
+    assert "shares" not in said[0]
+    rows, expected = rows_of(table), run.predictions("val")["probabilities"][:10]
+    assert list(rows[0]) == ["file", "label", "score", *(f"p_{k}" for k in range(10))]
+    assert [row["file"] for row in rows] == [entry["file"] for entry in said]
+    found = np.array([[float(row[f"p_{k}"]) for k in range(10)] for row in rows])
+    assert np.allclose(found, expected, atol=1e-5)
+    assert [row["label"] for row in rows] == [str(k) for k in expected.argmax(axis=1)]
+
+
+def test_the_table_never_takes_the_place_of_an_image(
+    run: Run, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = tmp_path / "photo.csv"
+    odd.write_bytes((photos / "0.png").read_bytes())
+    for image in (photos / "1.png", odd):
+        before = image.read_bytes()
+        assert main(["predict", str(run.path), str(odd), "--csv", str(image)]) == 2
+        assert "would overwrite" in capsys.readouterr().err
+        assert image.read_bytes() == before
+
+
+def test_the_table_of_no_predictions_has_its_columns(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "a.heic").write_bytes(HEIC)
+    assert main(["predict", str(run.path), str(tmp_path), "--csv", str(tmp_path / "t.csv"), "--quiet"]) == 3
+    assert (tmp_path / "t.csv").read_text() == "file,label,score," + ",".join(f"p_{k}" for k in range(10)) + "\n"
+
+
+def test_boxes_and_texts_of_any_kind_are_cells_of_the_table(tmp_path: Path) -> None:
+    said = Prediction(file="=a,b.png", label='@x "y"', score=0.25, box=(0, 1.5, 20, 30), shares=(0.25, 0.75))
+    write_predictions(tmp_path / "t.csv", [said], ("+c", "d\n"), box=True)
+    (row,) = rows_of(tmp_path / "t.csv")
+    assert row == {
+        "file": "'=a,b.png",
+        "label": '\'@x "y"',
+        "score": "0.25",
+        "x1": "0.0",
+        "y1": "1.5",
+        "x2": "20.0",
+        "y2": "30.0",
+        "p_+c": "0.25",
+        "p_d\n": "0.75",
+    }
+
+
+def test_classes_of_one_name_have_columns_of_their_own(tmp_path: Path) -> None:
+    write_predictions(tmp_path / "t.csv", [], ("crane", "heron", "crane"), box=False)
+    assert (tmp_path / "t.csv").read_text() == "file,label,score,p_crane (0),p_heron,p_crane (2)\n"
+
+
+@pytest.mark.parametrize("verb", ["predict", "evaluate"])
+def test_the_network_runs_on_the_fastest_device_or_the_one_that_is_named(
+    verb: str, run: Run, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def pick(name: str) -> torch.device:
+        asked.append(name)
+        return torch.device("cpu")
+
+    monkeypatch.setattr("opsin.devices.pick_device", pick)
+    monkeypatch.setattr("opsin.evaluation.evaluation.pick_device", pick)
+    line = [verb, str(run.path), *([str(photos / "3.png")] if verb == "predict" else []), "--quiet"]
+    assert main(line) == 0
+    assert main([*line, "--device", "cuda:1"]) == 0
+    assert asked == ["auto", "cuda:1"]
+
+
+def test_auto_is_the_first_device_of_those_that_are_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("opsin.devices.available_devices", lambda: ["cuda", "cpu"])
+    assert pick_device("auto") == torch.device("cuda")
+    assert pick_device("cpu") == torch.device("cpu")
+
+
+def test_a_device_that_is_not_here_is_refused(run: Run, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", str(run.path), str(photos / "3.png"), "--device", "meta"]) == 2
+    assert "this device is not here" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import json
 import os
@@ -13,6 +14,7 @@ import pytest
 from rich.table import Table
 from rich.text import Text
 
+import opsin
 from opsin.cli import main
 from opsin.cli.output import print_line, print_note
 from opsin.console import SafeConsole
@@ -143,3 +145,27 @@ def test_a_class_name_that_is_not_utf8_is_refused_before_anything_is_written(tmp
     with pytest.raises(DataError):
         train(tmp_path / "photos", out=tmp_path / "runs", quiet=True)
     assert not (tmp_path / "runs").exists() or not list((tmp_path / "runs").iterdir())
+
+
+COMMANDS = sorted((Path(opsin.__file__).parent / "cli").glob("*.py"))
+
+
+@pytest.mark.parametrize("file", [file for file in COMMANDS if file.name != "output.py"], ids=lambda file: file.stem)
+def test_commands_print_through_the_functions_that_escape_names(file: Path) -> None:
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    bare = [
+        call.lineno for call in calls if ast.unparse(call.func) in ("print", "sys.stdout.write", "sys.stderr.write")
+    ]
+    consoles = [call.lineno for call in calls if ast.unparse(call.func).endswith("Console")]
+    assert not bare, f"use print_line or print_note of cli/output.py: lines {bare}"
+    assert not consoles, f"use stdout_console of cli/output.py: lines {consoles}"
+
+
+@pytest.mark.parametrize("file", COMMANDS, ids=lambda file: file.stem)
+def test_no_name_in_a_line_is_taken_for_markup(file: Path) -> None:
+    for call in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(call, ast.Call) and ast.unparse(call.func) == "console.print":
+            composed = any(isinstance(argument, ast.JoinedStr) for argument in call.args)
+            plain = any(word.arg == "markup" and ast.unparse(word.value) == "False" for word in call.keywords)
+            assert plain or not composed, f"{file.name}, line {call.lineno}: markup=False"

@@ -80,6 +80,11 @@ def load_proved(folder: Path, *, device: torch.device | str = "cpu") -> Artifact
     return artifact
 
 
+def opened(model: Path | Artifact, *, device: torch.device | str = "cpu") -> Artifact:
+    """The artefact in a folder, as `load_proved`; one that is loaded already as it is."""
+    return load_proved(model, device=device) if isinstance(model, Path) else model
+
+
 def load(folder: Path, *, device: torch.device | str = "cpu") -> Artifact:
     """Read an artefact, after checking that no byte of it has changed.
 

@@ -40,5 +40,6 @@ def figure_to(path: Path, width: float, height: float) -> Iterator[Figure]:
         figure = Figure(figsize=(width, height), layout="constrained")
         yield figure
         buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH)
+        # cut to what is drawn: the layout leaves numbers of some colour bars outside of the figure, and white elsewhere
+        figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH, bbox_inches="tight", pad_inches=0.08)
     write_atomically(path, buffer.getvalue())

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from opsin.artifact import Artifact, load_proved
+from opsin.artifact import Artifact, opened
 from opsin.data.samples import Samples
 from opsin.errors import ConfigError, ImageError, InputError, OpsinError
 from opsin.io.files import walk_files, write_atomically, writing
@@ -202,20 +202,22 @@ class Predictor:
 
 
 def predict_files(
-    model_folder: Path,
+    model: Path | Artifact,
     files: Sequence[Path],
     *,
     masks: Path | None = None,
     views: Sequence[ViewName] = (),
+    device: torch.device | str = "cpu",
     skipped: list[Skipped] | None = None,
     report: Reporter = QUIET,
 ) -> list[Prediction]:
-    """Predictions of a saved network for image files and folders of them.
+    """Predictions of a network, or of one saved in a folder, for image files and folders of them.
 
-    `masks` and `skipped` as in `Predictor.files` and `image_files`; `views` as in `Predictor`.
+    `masks` and `skipped` as in `Predictor.files` and `image_files`; `views` and `device` as in `Predictor`.
     """
     photos = image_files(files, skipped)
-    return Predictor(load_proved(model_folder), views=views).files(photos, masks=masks, skipped=skipped, report=report)
+    predictor = Predictor(opened(model, device=device), device=device, views=views)
+    return predictor.files(photos, masks=masks, skipped=skipped, report=report)
 
 
 def picture_paths(files: Sequence[Path], folder: Path) -> list[Path]:

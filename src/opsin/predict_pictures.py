@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from opsin.artifact import load_proved
+import torch
+
+from opsin.artifact import Artifact, opened
 from opsin.errors import ConfigError
 from opsin.io.files import write_atomically, writing
 from opsin.io.images import encode_png, read_image
@@ -17,21 +19,22 @@ from opsin.types import Prediction, Skipped
 
 
 def predict_pictured(
-    model_folder: Path,
+    model: Path | Artifact,
     files: Sequence[Path],
     *,
     boxes: Path,
     views: Sequence[ViewName] = (),
+    device: torch.device | str = "cpu",
     skipped: list[Skipped] | None = None,
     report: Reporter = QUIET,
 ) -> list[Prediction]:
     """Predictions of a saved network for image files and folders of them, and a picture of each with its box.
 
     Args:
-        model_folder: the network.
+        model: the network, or the folder it is saved in.
         files: image files and folders of them.
         boxes: folder for the pictures, as `write_pictures` makes them.
-        views: as in `Predictor`.
+        views, device: as in `Predictor`.
         skipped: as in `predict_files`.
         report: shows progress.
 
@@ -40,7 +43,7 @@ def predict_pictured(
         WriteError: the folder cannot be made, or a picture cannot be written.
         ImageError: without `skipped`, listing every file that cannot be read; nothing is drawn then.
     """
-    artifact = load_proved(model_folder)
+    artifact = opened(model, device=device)
     if artifact.task != "localize":
         raise ConfigError(
             "this network predicts no boxes", got=artifact.task, expected="localize", do="leave --boxes out"
@@ -49,7 +52,7 @@ def predict_pictured(
     picture_paths(photos, boxes)  # refused before any image is read
     with writing(boxes):
         boxes.mkdir(parents=True, exist_ok=True)
-    found = Predictor(artifact, views=views).files(photos, skipped=skipped, report=report)
+    found = Predictor(artifact, device=device, views=views).files(photos, skipped=skipped, report=report)
     write_pictures(found, boxes)
     return found
 

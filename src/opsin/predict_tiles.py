@@ -25,7 +25,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from opsin.artifact import load_proved
+from opsin.artifact import Artifact, opened
 from opsin.config import require
 from opsin.errors import ConfigError, InputError
 from opsin.io.large import mask_writer, open_pixels
@@ -163,12 +163,13 @@ class TiledPredictor:
 
 
 def predict_tiled(
-    model_folder: Path,
+    model: Path | Artifact,
     files: Sequence[Path],
     *,
     masks: Path,
     tile: int,
     overlap: int | None = None,
+    device: torch.device | str = "cpu",
     skipped: list[Skipped] | None = None,
     report: Reporter = QUIET,
 ) -> list[Prediction]:
@@ -178,7 +179,8 @@ def predict_tiled(
         ConfigError: as `TiledPredictor`, or as `picture_paths`.
         ImageError: without `skipped`, a photo cannot be read; the masks of those before it are written.
     """
-    tiled = TiledPredictor(Predictor(load_proved(model_folder)), tile=tile, overlap=overlap)
+    predictor = Predictor(opened(model, device=device), device=device)
+    tiled = TiledPredictor(predictor, tile=tile, overlap=overlap)
     photos = image_files(files, skipped)
     pictures = picture_paths(photos, masks)
     found: list[Prediction] = []

@@ -319,15 +319,19 @@ class Run:
             raise DataError(what, where=found.root or config.source, got=got, expected=expected, do=do)
         return found
 
-    def predict(self, *files: Path | str | Iterable[Path | str], views: Sequence[ViewName] = ()) -> list[Prediction]:
+    def predict(
+        self, *files: Path | str | Iterable[Path | str], views: Sequence[ViewName] = (), device: str = "auto"
+    ) -> list[Prediction]:
         """Predictions of this run's network for image files, folders of them, and lists of both, in order.
 
-        `views` as in `Predictor`.
+        `views` as in `Predictor`; `device` as in `pick_device`.
         """
+        from opsin.devices import pick_device
         from opsin.predict import predict_files  # here, because reading a run should not import torch
 
         each = [[file] if isinstance(file, str | Path) else file for file in files]
-        return predict_files(self.model_folder, [Path(file) for part in each for file in part], views=views)
+        photos = [Path(file) for part in each for file in part]
+        return predict_files(self.model_folder, photos, views=views, device=pick_device(device))
 
     def _drop_torn_line(self) -> None:
         """Remove a last line that a crash cut off, before another is put behind it."""

@@ -94,7 +94,7 @@ def notes_of(entry: Mapping[str, Any], score: str, found: Score) -> tuple[str, .
 
     Args:
         entry: of scores.json: `details` with `chance`, and `selection` where the epoch was chosen on this split.
-        score: name of the main score.
+        score: what the main score is called.
         found: its value and interval.
     """
     chosen = entry.get("selection")

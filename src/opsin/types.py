@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
 TaskName = Literal["classify", "localize", "segment"]
 SplitName = Literal["train", "val", "test"]
@@ -92,7 +92,8 @@ class Prediction:
 
     `file` is its path; JSON holds that as `text.text_of` writes it. `top` holds the (label, probability) pairs of the
     likeliest classes, best first. `box` is xyxy in pixels of the original image. `mask` is where a mask was written, if
-    one was. `notes` says what was done to the image.
+    one was. `notes` says what was done to the image. `shares` holds the probability of every class, in the network's
+    order (of masks: the share of the pixels), which JSON leaves out.
     """
 
     file: str
@@ -102,3 +103,8 @@ class Prediction:
     box: tuple[float, float, float, float] | None = None
     mask: str | None = None
     notes: tuple[str, ...] = ()
+    shares: tuple[float, ...] = field(default=(), repr=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON."""
+        return {key: value for key, value in asdict(self).items() if key != "shares"}

@@ -99,6 +99,12 @@ def test_camvids_layout_is_recognized_and_11_is_void(tmp_path):
         load(tmp_path, config=DataConfig(classes="foreground"))
 
 
+def test_the_published_camvid_says_that_its_frames_are_not_independent(tmp_path):
+    for split in ("train", "val", "test"):
+        make_pairs(tmp_path / "CamVid", values=range(12), num=2, images=split, masks=f"{split}annot")
+    assert any("frames of four drives" in note for note in load("camvid", root=tmp_path).notes)
+
+
 @pytest.mark.parametrize("where", ["", "train/"])
 def test_pairs_of_folders_are_recognized(tmp_path, where):
     make_pairs(tmp_path, values=(0, 1, 2, VOID), images=f"{where}images", masks=f"{where}masks")

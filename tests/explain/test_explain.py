@@ -16,12 +16,14 @@ from opsin.cli import main
 from opsin.data.load import load
 from opsin.data.samples import Samples
 from opsin.errors import ConfigError
-from opsin.explain.explain import first_filters, unique_stems
+from opsin.explain.explain import Wanted, explain_run, first_filters, unique_stems
 from opsin.explain.neurons import crop, favourites
+from opsin.explain.pictures import draw_maps
 from opsin.io.files import write_atomically
 from opsin.io.images import encode_png, read_image
 from opsin.models.registry import ModelSpec, build_network
 from opsin.runs import Run
+from opsin.training import train
 from opsin.types import SizePolicy
 
 
@@ -193,3 +195,27 @@ def test_the_test_split_is_not_searched_for_favourites() -> None:
 
     with pytest.raises(ConfigError, match="sealed"):
         Wanted(split="test")
+
+
+@pytest.mark.parametrize("shape", [(16, 24, 24), (64, 18, 18), (24, 14, 28), (8, 40, 20)])
+def test_maps_fill_their_figure(shape: tuple[int, int, int], tmp_path: Path) -> None:
+    draw_maps(np.zeros(shape, np.float32), tmp_path / "maps.png", title="what a layer makes of it")  # zeros are black
+    share = (read_image(tmp_path / "maps.png").pixels.max(axis=0) < 200).mean()
+    assert share > 0.5
+
+
+@pytest.mark.parametrize(("data", "quantities"), [("digit_scenes", 5), ("digit_masks", 1)])
+def test_the_worst_boxes_and_masks_are_explained_with_truth_and_prediction(
+    data: str, quantities: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPSIN_CACHE", str(tmp_path / "cache"))
+    settings = {"epochs": 1, "subset": "train=32,val=8", "threads": 1, "precision": "float32", "preflight": False}
+    run = train(data, name=data, out=tmp_path / "runs", quiet=True, **settings)
+    found = explain_run(run, [], tmp_path / "figures", Wanted(num_mistakes=2))
+    details = run.results["val"]["details"]
+    listed = (details.get("shown") or details["mistakes"])[:2]  # of the few masks here all are listed, the worst first
+    images = found.numbers["images"]
+    assert [image["file"] for image in images] == [entry["id"] for entry in listed]
+    assert all(image["truth"] and image["predicted"] and len(image["attributions"]) == quantities for image in images)
+    assert all(Path(file).is_file() for file in found.files)
+    assert len(found.files) == 2

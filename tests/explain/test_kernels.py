@@ -14,9 +14,9 @@ from scipy import ndimage
 from opsin.cli import main
 from opsin.errors import ConfigError
 from opsin.explain.kernel_figure import draw_kernels
-from opsin.explain.kernels import NAMED, apply, gaussian, parse_kernel, sample_image
+from opsin.explain.kernels import NAMED, apply, filtered_picture, gaussian, parse_kernel, sample_image
 from opsin.io.files import write_atomically
-from opsin.io.images import encode_png
+from opsin.io.images import encode_png, read_image
 
 
 def step_image(channels: int = 1) -> np.ndarray:
@@ -107,3 +107,37 @@ def test_the_command_prints_sizes_and_writes_the_figure(tmp_path: Path, capsys: 
     assert sizes == {"full": (11, 14), "same": (9, 12), "valid": (7, 10)}
     assert found["kernel"]["symmetric"] is False
     assert found["stacked_valid"][:2] == [[7, 10], [5, 8]]
+
+
+def test_the_filtered_picture_alone_has_the_size_of_the_image(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (3, 20, 30), dtype=np.uint8)
+    photo, picture = tmp_path / "photo.png", tmp_path / "picture.png"
+    photo.write_bytes(encode_png(pixels))
+    line = ["kernels", str(photo), "--out", str(tmp_path / "figure.png"), "--picture", str(picture), "--quiet"]
+    assert main([*line, "--kernel", "[[0, 0, 0], [0, 1, 0], [0, 0, 0]]"]) == 0
+    assert np.array_equal(read_image(picture).pixels, pixels)
+    assert main([*line, "--kernel", "sobel-x"]) == 0
+    edges = read_image(picture).pixels
+    assert edges.shape == (3, 20, 30)
+    assert np.array_equal(edges[0], edges[2])
+
+
+def test_no_response_to_an_edge_kernel_is_middle_grey_and_its_sign_is_seen() -> None:
+    step = np.zeros((1, 9, 12), dtype=np.uint8)
+    step[:, :, 6:] = 200
+    picture = filtered_picture(apply(step, parse_kernel("[[1, -1]]")))
+    assert picture[0, 4, 3] == 128
+    assert picture[0, 4, 5:7].max() > 200
+
+
+@pytest.mark.parametrize("option", ["--out", "--picture"])
+def test_the_image_is_never_overwritten_by_its_filtered_picture(
+    option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photo = tmp_path / "photo.png"
+    photo.write_bytes(encode_png(np.zeros((1, 9, 9), dtype=np.uint8)))
+    before = photo.read_bytes()
+    assert main(["kernels", str(photo), option, str(photo)]) == 2
+    assert main(["kernels", str(photo), option, str(tmp_path / "x.jpg")]) == 2
+    assert "would overwrite" in capsys.readouterr().err
+    assert photo.read_bytes() == before

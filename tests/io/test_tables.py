@@ -1,11 +1,12 @@
 """CSV tables and XML annotations."""
 
+import csv
 from pathlib import Path
 
 import pytest
 
 from opsin.errors import AnnotationError
-from opsin.io.tables import read_table, read_xml
+from opsin.io.tables import read_table, read_xml, write_table
 
 
 def put(folder: Path, data: bytes) -> Path:
@@ -121,3 +122,10 @@ def test_a_table_in_another_encoding_is_refused_with_how_to_save_it(encoding: st
     with pytest.raises(AnnotationError, match=named) as caught:
         read_table(file)
     assert "UTF-8" in str(caught.value.do)
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\uff1d1"])
+def test_a_text_that_a_spreadsheet_takes_for_a_formula_is_written_as_text(tmp_path, text):
+    write_table(tmp_path / "t.csv", ["name", "number"], [[text, -1.5]])
+    with (tmp_path / "t.csv").open(encoding="utf-8", newline="") as opened:
+        assert list(csv.reader(opened)) == [["name", "number"], ["'" + text, "-1.5"]]

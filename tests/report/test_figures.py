@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
@@ -155,3 +156,18 @@ def test_text_and_attributes_are_escaped(words: str) -> None:
     assert inside.count("<") == 0
     assert inside.count(">") == 1
     assert inside.count('"') == 2
+
+
+def test_names_of_events_stand_above_the_plot_and_never_over_one_another() -> None:
+    panel = Panel(
+        title="Loss", unit="", series=(Series(name="val", role="val", points=tuple((i, 1 / i) for i in range(1, 41))),)
+    )
+    events = [{"event": "resume", "after_epoch": epoch} for epoch in (4, 5, 30)]
+    figure = ET.fromstring(str(line_figure(panel, events=events)))
+    names = [entry for entry in figure.iter("text") if entry.text == "resumed"]
+    assert len(names) == 2
+    top = min(float(line.get("y1", "")) for line in figure.iter("line") if line.get("class") == "grid")
+    assert all(float(name.get("y", "")) < top and name.get("transform") is None for name in names)
+    assert [entry.text for entry in figure.iter("title")][-3:] == [
+        f"resumed after epoch {epoch}" for epoch in (4, 5, 30)
+    ]

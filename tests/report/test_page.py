@@ -15,13 +15,16 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+from opsin.config import AugmentConfig
+from opsin.config.checks import to_dict
 from opsin.errors import OpsinError
 from opsin.report import write_report
 from opsin.report.page import sections_of
+from opsin.report.render import soft
 from opsin.report.view import view_of
 from opsin.runs import Run
 
-VOID = {"meta", "img", "br", "link", "input", "hr"}
+VOID = {"meta", "img", "br", "wbr", "link", "input", "hr"}
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
@@ -280,3 +283,29 @@ def test_other_tasks_get_the_sections_of_every_task(digits_run: Path, tmp_path: 
     own = ["classes", "confusion", "images"]
     assert outline.values("id") == ["scores", "training", *own, "data", "samples", "cost", "repeat"]
     assert "Mean IoU on val" in " ".join(outline.words.split())
+
+
+def test_a_name_is_broken_after_its_separators_alone() -> None:
+    assert soft("a <b>_c-d/e.jpg") == "a &lt;b&gt;_<wbr>c-<wbr>d/<wbr>e.jpg"
+
+
+@pytest.mark.parametrize("flip", [0.0, 0.5])
+def test_augmented_images_are_shown_only_where_something_is_augmented(
+    flip: float, digits_run: Path, tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(digits_run, tmp_path / "run"))
+    config = json.loads((run / "config.json").read_text())
+    config["augment"] = to_dict(AugmentConfig(flip=flip))
+    (run / "config.json").write_text(json.dumps(config))
+    page = write_report(run).read_text(encoding="utf-8")
+    assert ("Augmented: what the network is trained on" in page) == bool(flip)
+
+
+@pytest.mark.parametrize("published", [True, False])
+def test_scores_on_frames_of_one_film_say_so(
+    published: bool, digits_run: Path, tmp_path: Path, made_runs: ModuleType
+) -> None:
+    run = shutil.copytree(digits_run, tmp_path / "masks")
+    made_runs.write_json(run / "data.json", {"name": "camvid", "task": "segment", "published": published})
+    made_runs.write_json(run / "scores.json", {"val": {"n": 10, "scores": {}, "details": {}}})
+    assert ("frames of four drives" in report_of(run, tmp_path)) == published

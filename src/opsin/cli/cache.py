@@ -8,7 +8,7 @@ import cyclopts
 from cyclopts import Parameter
 
 from opsin.cli.options import JsonFlag, QuietFlag, SeedOption
-from opsin.cli.output import print_json, stdout_console
+from opsin.cli.output import print_json, print_line, stdout_console
 from opsin.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def prune(
         total = sum(entry.size_bytes for entry in removed)
         print_json({"bytes": total, "removed": [entry.to_json() for entry in removed]})
     elif not quiet:
-        print(f"removed {_size(removed)} in {_count(removed)}")
+        print_line(f"removed {_size(removed)} in {_count(removed)}")
     return 0
 
 

@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from opsin.cli.options import WHOLE, JsonFlag, OutOption, QuietFlag, RootOption, SeedOption, TtaOption, views_of
+from opsin.cli.options import (
+    WHOLE,
+    DeviceOption,
+    JsonFlag,
+    OutOption,
+    QuietFlag,
+    RootOption,
+    SeedOption,
+    TtaOption,
+    views_of,
+)
 from opsin.cli.output import print_json, print_line, print_note, stdout_console
 
 NUM_WORST = 5
@@ -42,7 +52,7 @@ def evaluate(
     root: RootOption = None,
     out: OutOption = "runs",
     batch_size: Annotated[int, WHOLE, Parameter(help="Images in one forward pass.")] = 256,
-    device: Annotated[str, Parameter(help="Where the network runs: auto (the fastest), cpu, cuda or mps.")] = "auto",
+    device: DeviceOption = "auto",
     good_iou: Annotated[
         float | None, Parameter(help="IoU from which on a box is good (localization); by default as in the run.")
     ] = None,

@@ -23,6 +23,13 @@ def kernels(
     ] = "sobel-x",
     gray: Annotated[bool, Parameter(negative="", help="Take the image as grey.")] = False,
     out: Annotated[Path, Parameter(help="Where the figure is written, a PNG.")] = Path("kernels.png"),
+    picture: Annotated[
+        Path | None,
+        Parameter(
+            help="Write the convolved image alone, too: a PNG in the image's size. Of kernels of sum 0 (edges) it is "
+            "grey: 128 for no response, brighter above."
+        ),
+    ] = None,
     json_: JsonFlag = False,
     quiet: QuietFlag = False,
     seed: SeedOption = 0,
@@ -35,23 +42,43 @@ def kernels(
         An image file; without it an embedded photo is taken.
     """
     from opsin.explain.kernel_figure import draw_kernels
-    from opsin.explain.kernels import apply, parse_kernel, sample_image, to_gray
-    from opsin.io.images import read_image
+    from opsin.explain.kernels import apply, filtered_picture, parse_kernel, sample_image, to_gray
+    from opsin.io.files import write_atomically
+    from opsin.io.images import encode_png, read_image
 
     filter_ = parse_kernel(kernel)
+    _keep_image(image, out, picture)
     decoded = read_image(image) if image else None
     pixels = decoded.pixels if decoded else sample_image()
     name, notes = (str(image), list(decoded.notes)) if decoded else ("sample", ["scikit-learn's china.jpg"])
     result = apply(to_gray(pixels) if gray else pixels, filter_)
     draw_kernels(result, out, title=Path(name).name)
+    if picture is not None:
+        write_atomically(picture, encode_png(filtered_picture(result)))
     found = result.to_dict()
     found["input"] = {"file": name, "notes": notes} | found["input"]
     if json_:
-        print_json(found | {"file": str(out)})
+        print_json(found | {"file": str(out), "picture": None if picture is None else str(picture)})
     elif not quiet:
         print_line("\n".join(lines(result)))
-        print_line(out)
+        for file in filter(None, (out, picture)):
+            print_line(file)
     return 0
+
+
+def _keep_image(image: Path | None, *outputs: Path | None) -> None:
+    """Refuse outputs that are no PNG by name, or that would overwrite the image.
+
+    Raises:
+        ConfigError: naming the output.
+    """
+    from opsin.errors import ConfigError
+
+    for output in filter(None, outputs):
+        if output.suffix.lower() != ".png":
+            raise ConfigError("the output is a PNG", got=str(output), expected="a name that ends in .png")
+        if image is not None and output.resolve() == image.resolve():
+            raise ConfigError("the output would overwrite the image", got=str(output), do="give it another name")
 
 
 def lines(result: Filtered) -> list[str]:

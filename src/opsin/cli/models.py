@@ -173,9 +173,9 @@ def show_one(entry: ModelEntry, layers: LayerTable, *, quiet: bool) -> None:
     if not quiet:
         decoder = field_names(DecoderOptions) if entry.name == PIXELWISE else ()
         knobs = ", ".join(dict.fromkeys([*entry.knobs, *decoder]))
-        console.print(f"{entry.name}: {entry.description}\nsource: {entry.source}\nknobs: {knobs}")
+        console.print(f"{entry.name}: {entry.description}\nsource: {entry.source}\nknobs: {knobs}", markup=False)
         if entry.family:
-            console.print(f"introduced {entry.family}")
+            console.print(f"introduced {entry.family}", markup=False)
         for way in entry.weights:
             console.print(way, soft_wrap=True, highlight=False, markup=False)
     console.print(layers)

@@ -139,6 +139,9 @@ TtaOption = Annotated[
         "several of them, as in flip,scale.",
     ),
 ]
+DeviceOption = Annotated[
+    str, Parameter(name="--device", help="Where the network runs: auto (the fastest), cpu, cuda or mps.")
+]
 SplitOption = Literal["train", "val", "test"]
 
 

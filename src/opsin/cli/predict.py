@@ -5,17 +5,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypedDict
 
 from cyclopts import Parameter
 
-from opsin.cli.options import WHOLE, JsonFlag, OutOption, QuietFlag, SeedOption, TtaOption, views_of
+from opsin.cli.options import WHOLE, DeviceOption, JsonFlag, OutOption, QuietFlag, SeedOption, TtaOption, views_of
 from opsin.cli.output import print_json, print_line, print_note
 
 if TYPE_CHECKING:
+    import torch
+
+    from opsin.artifact import Artifact
     from opsin.models.views import ViewName
     from opsin.progress import Reporter
     from opsin.types import Prediction, Skipped
+
+    class _Common(TypedDict):
+        """What every way of prediction takes."""
+
+        device: torch.device
+        skipped: list[Skipped] | None
+        report: Reporter
 
 
 def predict(
@@ -29,6 +39,13 @@ def predict(
     boxes: Annotated[
         Path | None, Parameter(help="Folder for pictures with the predicted box drawn in (localization).")
     ] = None,
+    csv: Annotated[
+        Path | None,
+        Parameter(
+            help="Table of the predictions: file, label, score, box if any, and p_CLASS for each class: "
+            "its probability, or its share of the mask."
+        ),
+    ] = None,
     tile: Annotated[
         int | None,
         WHOLE,
@@ -40,6 +57,7 @@ def predict(
         Parameter(help="With --tile: margin around each tile in px; by default all that a pixel looks at."),
     ] = None,
     tta: TtaOption = None,
+    device: DeviceOption = "auto",
     weights: Annotated[
         str | None,
         Parameter(help="For a published network: a file, `package`, or `timm` or `torchvision`, which download."),
@@ -65,39 +83,43 @@ def predict(
     images
         Image files and folders.
     """
+    from opsin.artifact import load_proved
+    from opsin.devices import pick_device
     from opsin.errors import RefusedError
+    from opsin.predict_table import check_table_name, write_predictions
     from opsin.progress import Reporter
 
     if not images:
         raise RefusedError("no image to predict", do="name files or folders after the run")
-    report, views = Reporter(quiet=quiet), views_of(tta)
+    if csv is not None:
+        check_table_name(csv)
+    report, views, place = Reporter(quiet=quiet), views_of(tta), pick_device(device)
     skipped: list[Skipped] | None = None if strict else []
     if weights is not None or _is_published(run, out):
         _refuse_for_published(masks=masks, boxes=boxes, tile=tile, overlap=overlap)
-        found, line = (
-            _by_published(run, images, weights, weights_range, views=views, skipped=skipped, report=report),
-            _top_line,
-        )
+        artifact, line = _published(run, weights, weights_range, report=report), _top_line
     else:
         if weights_range is not None:
             raise RefusedError("a run knows what its network expects", got=weights_range, do="leave it out")
         _refuse_combinations(masks=masks, boxes=boxes, tile=tile, overlap=overlap, tta=tta)
-        model = _model_folder(run, out)
-        found = _by_run(
-            model,
-            images,
-            masks=masks,
-            boxes=boxes,
-            tile=tile,
-            overlap=overlap,
-            views=views,
-            skipped=skipped,
-            report=report,
-        )
-        line = _line
+        artifact, line = load_proved(_model_folder(run, out), device=place), _line
+    found = _found(
+        artifact,
+        images,
+        masks=masks,
+        boxes=boxes,
+        tile=tile,
+        overlap=overlap,
+        views=views,
+        device=place,
+        skipped=skipped,
+        report=report,
+    )
+    if csv is not None:
+        write_predictions(csv, found, artifact.classes, box=artifact.task == "localize")
     if json_:
         lost = [asdict(file) for file in skipped or ()]
-        print_json({"predictions": [asdict(prediction) for prediction in found], "skipped": lost})
+        print_json({"predictions": [prediction.to_json() for prediction in found], "skipped": lost})
     else:
         for prediction in found:
             print_line(line(prediction))
@@ -146,8 +168,8 @@ def _model_folder(run: str, out: str) -> Path:
     return folder if (folder / "manifest.json").is_file() else Run.open(run, out=out).model_folder
 
 
-def _by_run(
-    model: Path,
+def _found(
+    model: Artifact,
     images: tuple[Path, ...],
     *,
     masks: Path | None,
@@ -155,19 +177,21 @@ def _by_run(
     tile: int | None,
     overlap: int | None,
     views: Sequence[ViewName],
+    device: torch.device,
     skipped: list[Skipped] | None,
     report: Reporter,
 ) -> list[Prediction]:
-    """What the network of a model folder says of the images."""
+    """What a network says of the images."""
     from opsin.predict import predict_files
     from opsin.predict_pictures import predict_pictured
     from opsin.predict_tiles import predict_tiled
 
+    common: _Common = {"device": device, "skipped": skipped, "report": report}
     if tile is not None and masks is not None:
-        return predict_tiled(model, images, masks=masks, tile=tile, overlap=overlap, skipped=skipped, report=report)
+        return predict_tiled(model, images, masks=masks, tile=tile, overlap=overlap, **common)
     if boxes is not None:
-        return predict_pictured(model, images, boxes=boxes, views=views, skipped=skipped, report=report)
-    return predict_files(model, images, masks=masks, views=views, skipped=skipped, report=report)
+        return predict_pictured(model, images, boxes=boxes, views=views, **common)
+    return predict_files(model, images, masks=masks, views=views, **common)
 
 
 def _is_published(name: str, out: str) -> bool:
@@ -190,24 +214,14 @@ def _refuse_for_published(**asked: object) -> None:
         raise RefusedError("published networks tell classes, not boxes or masks", got=", ".join(got), do="name a run")
 
 
-def _by_published(
-    name: str,
-    images: tuple[Path, ...],
-    weights: str | None,
-    weights_range: str | None,
-    *,
-    views: Sequence[ViewName],
-    skipped: list[Skipped] | None,
-    report: Reporter,
-) -> list[Prediction]:
-    """What a published network says of the images."""
-    from opsin.predict import Predictor, image_files
+def _published(name: str, weights: str | None, weights_range: str | None, *, report: Reporter) -> Artifact:
+    """A published network, with notes on its weights told."""
     from opsin.predict_published import published_artifact
 
     artifact, notes = published_artifact(name, weights=weights, weights_range=weights_range)
     for note in notes:
         report.message(f"weights: {note}")
-    return Predictor(artifact, views=views).files(image_files(images, skipped), skipped=skipped, report=report)
+    return artifact
 
 
 def _line(prediction: Prediction) -> str:

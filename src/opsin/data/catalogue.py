@@ -85,6 +85,7 @@ class Entry:
         levels: the label levels of a set that has several; the first is the default.
         layout: the publisher's layout in words.
         terms: what is known of the terms of use.
+        caution: what a reader of scores on it must know; empty where there is nothing.
     """
 
     name: str
@@ -97,6 +98,7 @@ class Entry:
     levels: tuple[str, ...] = ()
     files: tuple[Download, ...] = ()
     terms: str = ""
+    caution: str = ""
 
     def classes_of(self, level: str | None) -> tuple[str, ...]:
         """Class names at a label level; None is the default level."""
@@ -268,6 +270,9 @@ _MASKS = (
         classes=CAMVID_CLASSES,
         description="701 frames from a car in Cambridge, every pixel in one of 11 classes",
         splits="train 367, val 101, test 233",
+        caution="these are frames of four drives, and train has frames of the drive that val is, and of one in test: "
+        "neighbouring frames are alike, so that intervals, which take frames as independent, are too narrow, and "
+        "scores too high, for other drives",
         layout="CamVid as SegNet's authors lay it out: train beside trainannot",
         folder="CamVid",
         files=(

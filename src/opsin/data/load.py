@@ -67,6 +67,7 @@ def load(
         raise ConfigError("setting `classes` is for data sets with masks", got=config.classes, expected="all")
     where = found.root or found.name
     check_class_names(found.classes, where=where)
+    caution = ENTRIES[found.name].caution if found.published and found.name in ENTRIES else ""
     splits, notes, near_kept = _splits(found, config, drawn=drawn, report=report)
     check_labels(splits, found.classes, where=where)
     return Dataset(
@@ -77,7 +78,7 @@ def load(
         layout=found.layout,
         published=found.published,
         root=found.root,
-        notes=(*found.notes, *notes),
+        notes=(*found.notes, *notes, *filter(None, [caution])),
         description=found.description,
         source=source_name(source),
         given_root=None if root is None else str(Path(root).absolute()),

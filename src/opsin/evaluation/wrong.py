@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +11,7 @@ from numpy.typing import NDArray
 
 from opsin.io.files import atomic_folder, write_atomically, write_json
 from opsin.io.images import encode_png
+from opsin.io.tables import write_table
 
 if TYPE_CHECKING:
     from opsin.evaluation.evaluation import Evaluation
@@ -66,19 +65,12 @@ def write_evaluation(found: Evaluation, images: NDArray[np.uint8], folder: Path)
     with atomic_folder(folder) as new:
         write_json(new / "evaluation.json", found.to_json())
         if confusion := found.details.get("confusion"):
-            rows = [["true \\ predicted", *found.classes]]
-            rows += [[name, *map(str, row)] for name, row in zip(found.classes, confusion, strict=True)]
-            _write_csv(new / "confusion.csv", rows)
+            rows = [[name, *row] for name, row in zip(found.classes, confusion, strict=True)]
+            write_table(new / "confusion.csv", ["true \\ predicted", *found.classes], rows)
         if found.wrong:
             keys = list(found.wrong[0])
-            _write_csv(new / "wrong.csv", [keys, *([str(entry[key]) for key in keys] for entry in found.wrong)])
+            write_table(new / "wrong.csv", keys, ([entry[key] for key in keys] for entry in found.wrong))
         (new / "wrong").mkdir()
         for number, entry in enumerate(found.wrong[:MAX_PICTURES], 1):
             image = np.asarray(images[entry["index"]])
             write_atomically(new / "wrong" / f"{number:03d}.png", encode_png(image))
-
-
-def _write_csv(path: Path, rows: list[list[str]]) -> None:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    write_atomically(path, text.getvalue().encode("utf-8", errors="backslashreplace"))

@@ -98,12 +98,16 @@ class Explanation:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Photo:
-    """An image to explain: `pixels` uint8 [C, H, W] at the network's size; `name` of its figures; `truth` if known."""
+    """An image to explain: `pixels` uint8 [C, H, W] at the network's size; `name` of its figures.
+
+    `truth` in words if known; `target` uint8 [3, H, W], the photo with its true box or mask, where it has one.
+    """
 
     file: str
     name: str
     pixels: NDArray[np.uint8]
     truth: str | None = None
+    target: NDArray[np.uint8] | None = None
 
 
 def explain_run(
@@ -171,7 +175,8 @@ def _mistakes(run: Run, artifact: Artifact, wanted: Wanted) -> list[_Photo]:
     """
     details = run.results.get("val", {}).get("details", {})
     listed = details.get("mistakes") or details.get("shown") or []
-    numbers = [int(entry["index"]) for entry in listed if entry.get("kind", "worst") == "worst"]
+    # masks of a few images are listed all, the worst first
+    numbers = [int(entry["index"]) for entry in listed if entry.get("kind", "worst") in ("worst", "of all")]
     if not numbers:
         raise ConfigError("this run lists no mistakes on val", where=run.path, do="name image files instead")
     samples = _samples(run, artifact, Wanted(root=wanted.root))
@@ -179,9 +184,10 @@ def _mistakes(run: Run, artifact: Artifact, wanted: Wanted) -> list[_Photo]:
     photos = []
     for rank, number in enumerate(numbers[: wanted.num_mistakes], 1):
         pixels = np.array(samples.images[number])
-        truth = task.draw_target(pixels, targets, number, artifact.classes).caption
-        file = samples.ids[number]
-        photos.append(_Photo(file=file, name=f"mistake-{rank:02}-{Path(file).stem}", pixels=pixels, truth=truth))
+        truth = task.draw_target(pixels, targets, number, artifact.classes)
+        file, target = samples.ids[number], None if artifact.task == "classify" else truth.pixels
+        name = f"mistake-{rank:02}-{Path(file).stem}"
+        photos.append(_Photo(file=file, name=name, pixels=pixels, truth=truth.caption, target=target))
     return photos
 
 
@@ -314,7 +320,10 @@ def _draw_attributions(
     title = f"{stem.name}: {', '.join(note for note in notes if note)}"
     title += f"; Grad-CAM on {layer.name}" if layer and "grad-cam" in maps else ""
     title += ". Red: for it, blue: against it" if set(maps) & set(pictures.SIGNED) else ""
-    pictures.draw_attributions(photo.pixels, explained, path, title=title, drawn=drawing.pixels)
+    drawn = {"photo with the prediction": drawing.pixels}
+    if photo.target is not None:
+        drawn = {"photo with the truth": photo.target} | drawn
+    pictures.draw_attributions(photo.pixels, explained, path, title=title, drawn=drawn)
     found.files.append(str(path))
     return {
         "predicted": drawing.caption,

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.explain.axes import bare
-from opsin.explain.kernels import Filtered, Kernel
+from opsin.explain.kernels import Filtered, Kernel, clipped, edge_scale
 from opsin.figures import figure_to
 from opsin.ops.convolution import MODES, Mode
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 WRITTEN_KERNEL = 7
 """Kernels up to this side show their numbers."""
-EDGE_QUANTILE = 0.995
 
 
 def draw_kernels(result: Filtered, path: Path, *, title: str) -> None:
@@ -30,7 +29,7 @@ def draw_kernels(result: Filtered, path: Path, *, title: str) -> None:
     """
     _, height, width = result.image.shape
     ratio = min(max(height / width, 0.4), 1.6)
-    scale = _edge_scale(result)
+    scale = edge_scale(result)
     with figure_to(path, 13, 5.2 * ratio + 2.1) as figure:
         axes = figure.subplots(2, 4)
         _draw_input(axes[0][0], result)
@@ -44,14 +43,6 @@ def draw_kernels(result: Filtered, path: Path, *, title: str) -> None:
             label = "response (0: no edge)"
             figure.colorbar(axes[0][1].images[0], ax=[row[3] for row in axes], shrink=0.7, label=label)
         figure.suptitle(_caption(result, title), fontsize=11)
-
-
-def _edge_scale(result: Filtered) -> float | None:
-    """The response that is drawn in full colour, for kernels of sum 0; None for the others."""
-    if abs(result.kernel.values.sum()) > 1e-9:
-        return None
-    responses = np.abs(result.convolved["full"].mean(axis=0))
-    return float(np.quantile(responses, EDGE_QUANTILE)) or 1.0
 
 
 def _draw_output(
@@ -121,7 +112,7 @@ def _frame(axis: Axes, result: Filtered, size: tuple[int, ...]) -> None:
 
 
 def _picture(axis: Axes, maps: NDArray[np.float64]) -> None:
-    pixels = np.clip(np.rint(maps), 0, 255).astype(np.uint8)
+    pixels = clipped(maps)
     if len(pixels) == 1:
         axis.imshow(pixels[0], cmap="gray", vmin=0, vmax=255)
     else:

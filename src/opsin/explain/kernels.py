@@ -16,6 +16,8 @@ from opsin.errors import ConfigError, nearest
 from opsin.io.images import is_gray
 from opsin.ops.convolution import MODES, Mode, convolve, correlate, crop_mode, stacked_sizes
 
+EDGE_QUANTILE = 0.995
+"""Share of the responses to an edge kernel that are drawn below full colour."""
 LARGEST_KERNEL = 255
 NUM_STACKED = 10
 GAUSSIAN_EXAMPLE = "gaussian:15x15,sigma=3"
@@ -148,6 +150,28 @@ def apply(pixels: NDArray[np.uint8], kernel: Kernel) -> Filtered:
         convolved={mode: crop_mode(convolved, size, kernel.shape, mode) for mode in modes},
         correlated={mode: crop_mode(correlated, size, kernel.shape, mode, correlation=True) for mode in modes},
     )
+
+
+def edge_scale(result: Filtered) -> float | None:
+    """The response that is drawn in full colour, for kernels of sum 0; None for the others."""
+    if abs(result.kernel.values.sum()) > 1e-9:
+        return None
+    responses = np.abs(result.convolved["full"].mean(axis=0))
+    return float(np.quantile(responses, EDGE_QUANTILE)) or 1.0
+
+
+def filtered_picture(result: Filtered) -> NDArray[np.uint8]:
+    """The convolved image as a picture of its own size: uint8 [C, H, W].
+
+    Of kernels of sum 0 (edges) it is grey, [1, H, W]: the mean response over the channels, 0 as 128, positive brighter.
+    """
+    maps, scale = result.convolved["same"], edge_scale(result)
+    return clipped(maps if scale is None else 128 + 127 * maps.mean(axis=0, keepdims=True) / scale)
+
+
+def clipped(maps: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """Maps as pixels: rounded, and clipped to [0, 255]."""
+    return np.clip(np.rint(maps), 0, 255).astype(np.uint8)
 
 
 def sample_image(channels: int = 3) -> NDArray[np.uint8]:

@@ -30,6 +30,13 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 SIGNED = ("integrated gradients", "occlusion")
 LETTERS_PER_INCH = 11
 """Of a title."""
+TILE_INCHES = 1.1
+"""Width of a filter or a map, with the gap beside it."""
+KEY_INCHES, SHORTEST_KEY_INCHES = 0.9, 1.4
+"""Width of a colour bar with its numbers, and the least height in which they can be read."""
+KEY_BAR_INCHES = 0.18
+"""Width of a colour bar alone."""
+TITLE_LINE_INCHES = 0.22
 KEY_LINE_INCHES = 0.25
 """Height of a line in the key below a photo."""
 MEANINGS = {
@@ -74,7 +81,11 @@ def draw_maps(maps: NDArray[np.float32], path: Path, *, title: str) -> None:
     rows, gap = ceil(count / columns), max(1, round(0.06 * wide))
     label = max(1, round(0.16 * wide))  # room for the number above a map
     mosaic = np.full((rows * (high + label + gap), columns * (wide + gap)), np.nan, np.float32)
-    with figure_to(path, 1.1 * columns + 1.6, (1.1 * _ratio(high, wide) + 0.25) * rows + 1.0) as figure:
+    across, tall = TILE_INCHES * columns, TILE_INCHES * columns * mosaic.shape[0] / mosaic.shape[1]
+    lines = wrap(_counted(title, count, len(maps), "channels"), int(LETTERS_PER_INCH * (across + KEY_INCHES)))
+    height = max(tall, SHORTEST_KEY_INCHES) + TITLE_LINE_INCHES * len(lines) + 0.1
+    with figure_to(path, across + KEY_INCHES, height) as figure:
+        figure.set_layout_engine("compressed")
         axis = figure.subplots()
         for number, found in enumerate(shown):
             top, left = number // columns * (high + label + gap) + label, number % columns * (wide + gap)
@@ -83,12 +94,20 @@ def draw_maps(maps: NDArray[np.float32], path: Path, *, title: str) -> None:
         cmap, low = ("RdBu_r", -reach) if signed else ("magma", 0.0)
         drawn = axis.imshow(mosaic, cmap=cmap, vmin=low, vmax=reach, interpolation="nearest")
         bare(axis)
-        figure.colorbar(drawn, ax=axis, shrink=0.8, label="answer of the channel", extend="both" if signed else "max")
-        figure.suptitle(_counted(title, count, len(maps), "channels"))
+        share, aspect = KEY_BAR_INCHES / (across + KEY_INCHES), max(tall, SHORTEST_KEY_INCHES) / KEY_BAR_INCHES
+        extend = "both" if signed else "max"
+        key = figure.colorbar(drawn, ax=axis, fraction=share, pad=0.01, aspect=aspect, extend=extend)
+        key.set_label("answer of the channel")
+        figure.suptitle("\n".join(lines))
 
 
 def draw_attributions(
-    pixels: NDArray[np.uint8], found: Sequence[Attribution], path: Path, *, title: str, drawn: NDArray[np.uint8]
+    pixels: NDArray[np.uint8],
+    found: Sequence[Attribution],
+    path: Path,
+    *,
+    title: str,
+    drawn: Mapping[str, NDArray[np.uint8]],
 ) -> None:
     """Write what the answer depends on as a PNG: a row a quantity, a column a method.
 
@@ -97,21 +116,22 @@ def draw_attributions(
         found: one for each quantity.
         path: where.
         title: of the figure.
-        drawn: uint8 [3, H', W'], the photo with the prediction.
+        drawn: pictures uint8 [3, H', W'] on the left by title, such as the photo with the prediction.
     """
     ratio = _ratio(*pixels.shape[1:])
     methods = [method for method in METHODS if method in found[0].maps or method in found[0].missing]
-    width, high = 3.1 * (1 + len(methods)), 2.6 * ratio + 0.75
+    width, high = 3.1 * (len(drawn) + len(methods)), 2.6 * ratio + 0.75
     lines = wrap(title, int(LETTERS_PER_INCH * width))
     with figure_to(path, width, high * len(found) + 0.3 + 0.2 * len(lines)) as figure:
         figure.suptitle("\n".join(lines))
         rows = figure.subfigures(len(found), 1, squeeze=False)[:, 0]
         for row, attribution in zip(rows, found, strict=True):
-            axes = row.subplots(1, 1 + len(methods))
+            axes = np.atleast_1d(row.subplots(1, len(drawn) + len(methods)))
             row.suptitle(f"{attribution.quantity.name}: {attribution.quantity.value:.4g}", fontsize=10.5)
-            show_photo(axes[0], drawn)
-            axes[0].set_title("photo with the prediction")
-            for axis, method in zip(axes[1:], methods, strict=True):
+            for axis, (name, photo) in zip(axes, drawn.items(), strict=False):
+                show_photo(axis, photo)
+                axis.set_title(name)
+            for axis, method in zip(axes[len(drawn) :], methods, strict=True):
                 _draw_method(row, axis, pixels, attribution, method)
 
 

@@ -1,15 +1,17 @@
-"""Labels from outside: CSV tables, lists of names and XML annotations. JSON is in `files`."""
+"""Labels from outside: CSV tables, lists of names and XML annotations; CSV tables of results. JSON is in `files`."""
 
 from __future__ import annotations
 
 import csv
 import io
+import re
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from defusedxml import ElementTree
 
 from opsin.errors import AnnotationError
-from opsin.io.files import PathLike
+from opsin.io.files import PathLike, write_atomically
 from opsin.io.gate import MEBIBYTE, printable, read_bytes, refusing
 
 if TYPE_CHECKING:
@@ -21,6 +23,8 @@ MAX_COLUMNS = 1000
 MAX_XML_BYTES = 16 * MEBIBYTE
 MAX_XML_DEPTH = 64
 DELIMITERS = ",;\t"
+_FORMULA = re.compile("[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
+"""How a cell begins that spreadsheets take for a formula: also with the wide signs of East Asian writing."""
 
 
 def read_table(path: PathLike, max_bytes: int = MAX_TABLE_BYTES, max_rows: int = MAX_ROWS) -> list[dict[str, str]]:
@@ -53,6 +57,27 @@ def read_table(path: PathLike, max_bytes: int = MAX_TABLE_BYTES, max_rows: int =
     if not rows:
         raise AnnotationError("a table without rows", where=printable(path), expected="a header and at least one row")
     return rows
+
+
+def write_table(path: PathLike, names: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a CSV file (UTF-8, commas) entirely or not at all: a line of names, then the rows.
+
+    A text that a spreadsheet would take for a formula gets an apostrophe in front, which makes it text there; numbers
+    keep their sign.
+
+    Raises:
+        WriteError: the disk is full, faulty or forbids it.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([_cell(name) for name in names])
+    writer.writerows([_cell(value) for value in row] for row in rows)
+    write_atomically(path, text.getvalue().encode("utf-8", errors="backslashreplace"))
+
+
+def _cell(value: object) -> object:
+    """A value as a cell that is no formula."""
+    return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
 
 
 def read_lines(path: PathLike, max_bytes: int = MAX_TABLE_BYTES) -> list[str]:

@@ -15,6 +15,7 @@ from opsin.report.view import View
 from opsin.score_kinds import score_kind
 
 WIDTH, HEIGHT = 330, 240
+EVENT_ROW, MARK_CHARACTER_PX = 13, 5.6
 LEFT, RIGHT, TOP, BOTTOM = 44, 54, 38, 40
 EVENT_NAMES = {
     "resume": "resumed",
@@ -100,17 +101,18 @@ def line_figure(panel: Panel, *, best: int | None = None, events: Sequence[Mappi
     first, last = (pick(x for s in panel.series for x, _ in s.points) for pick in (min, max))
     span = (first - 0.5, last + 0.5) if first == last else (first, last)
     x = Scale(low=span[0], high=span[1], start=LEFT, end=WIDTH - RIGHT)
-    y, ticks = _vertical(panel)
+    marks = _event_marks(events, x, last)
+    y, ticks = _vertical(panel, TOP + EVENT_ROW if marks else TOP)
     parts = _frame(panel, x, y, ticks, int(first), int(last))
-    parts += _event_marks(panel, events, x, last)
     parts += [_line(series, x, y) for series in panel.series]
     parts += _end_labels(panel, y)
     if best is not None and first <= best <= last:
         parts += _best_mark(panel, x, y, best)
+    parts += marks
     return drawing(WIDTH, HEIGHT, *parts, label=f"{panel.title} over epochs {first:g} to {last:g}")
 
 
-def _vertical(panel: Panel) -> tuple[Scale, list[float]]:
+def _vertical(panel: Panel, top: float) -> tuple[Scale, list[float]]:
     low, high = min(panel.values), max(panel.values)
     if panel.log:
         ticks = log_ticks(low, high)
@@ -118,7 +120,7 @@ def _vertical(panel: Panel) -> tuple[Scale, list[float]]:
         ticks = nice_ticks(0.0 if panel.zero and low >= 0 else low, high)
         if panel.share:
             ticks = [t for t in ticks if -1e-9 <= t <= 1 + 1e-9] or ticks
-    return Scale(low=ticks[0], high=ticks[-1], start=HEIGHT - BOTTOM, end=TOP, log=panel.log), ticks
+    return Scale(low=ticks[0], high=ticks[-1], start=HEIGHT - BOTTOM, end=top, log=panel.log), ticks
 
 
 def _frame(panel: Panel, x: Scale, y: Scale, ticks: list[float], first: int, last: int) -> list[Markup]:
@@ -193,20 +195,26 @@ def _best_mark(panel: Panel, x: Scale, y: Scale, best: int) -> list[Markup]:
     return parts
 
 
-def _event_marks(panel: Panel, events: Sequence[Mapping[str, Any]], x: Scale, last: float) -> list[Markup]:
-    """A dotted line where the run was resumed, stopped or changed; its name stands along it, away from the lines."""
-    falls = any(series.points[-1][1] < series.points[0][1] for series in panel.series if series.points)
-    height, anchor = (TOP + 4, "end") if falls else (HEIGHT - BOTTOM - 6, None)
+def _event_marks(events: Sequence[Mapping[str, Any]], x: Scale, last: float) -> list[Markup]:
+    """A dotted line where the run was resumed, stopped or changed; its name stands in a row above the plot.
+
+    A name that would lie over the one before it is left to the line, which tells it on hover.
+    """
     names: dict[int, list[str]] = {}
     for event in events:
         if event.get("event") in EVENT_NAMES:
             names.setdefault(int(event["after_epoch"]), []).append(EVENT_NAMES[event["event"]])
-    parts = []
-    for epoch, found in names.items():
+    parts, taken = [], 0.0
+    for epoch, found in sorted(names.items()):
         name = ", ".join(dict.fromkeys(found))
         at = x(min(max(x.low, epoch + (0.5 if epoch < last else 0.0)), last))
-        parts.append(element("line", x1=at, x2=at, y1=TOP, y2=HEIGHT - BOTTOM, class_="event"))
-        parts.append(text(at - 4, height, name, "mark", anchor, turn=-90))
+        hover = element("title", f"{name} after epoch {epoch}")
+        parts.append(element("line", hover, x1=at, x2=at, y1=TOP + EVENT_ROW - 5, y2=HEIGHT - BOTTOM, class_="event"))
+        width = MARK_CHARACTER_PX * len(name)
+        start = min(max(0.0, at - width / 2), WIDTH - width)
+        if start >= taken:
+            parts.append(text(start + width / 2, TOP + EVENT_ROW - 8, name, "mark", "middle"))
+            taken = start + width + MARK_CHARACTER_PX
     return parts
 
 

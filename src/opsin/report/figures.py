@@ -178,7 +178,7 @@ def reliability_figure(curve: Mapping[str, Sequence[Any]]) -> Markup:
     for b in (b for b, n in enumerate(count) if n):
         parts += _bin((x, y, low), curve, b)
     parts.append(path([(x(0), y(0)), (x(1), y(1))], "ideal"))
-    parts.append(text(x(0.07), y(0.07) - 8, "perfectly calibrated", "mark", turn=-40.4))
+    parts += [path([(128, 8), (152, 8)], "ideal"), text(158, 12, "perfectly calibrated", "name")]
     parts.append(element("line", x1=52, x2=372, y1=296, y2=296, class_="axis"))
     parts.append(element("line", x1=52, x2=372, y1=388, y2=388, class_="axis"))
     parts += [text(45, low(low.high) + 4, number(int(low.high)), "tick", "end"), text(45, 392, "0", "tick", "end")]

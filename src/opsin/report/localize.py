@@ -90,7 +90,7 @@ def threshold_figure(curve: Mapping[str, Sequence[Any]], threshold: float) -> Ma
             if low is not None and high is not None:
                 parts.append(element("line", x1=x(t), x2=x(t), y1=y(low), y2=y(high), class_="whisker"))
         parts.append(path([(x(t), y(v)) for t, v in zip(thresholds, curve[key], strict=True)], f"line {role}"))
-        parts.append(text(54, 225 + 16 * row, name, f"direct {role}"))
+        parts.append(text(98 + 68 * row, 13, name, f"direct {role}"))
     parts.append(text(222, 288, "IoU from which on a box is good", "name", "middle"))
     return drawing(412, 296, *parts, label="Share of good boxes over the threshold of IoU")
 

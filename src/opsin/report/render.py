@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -17,6 +18,8 @@ from opsin.io.images import encode_jpeg, encode_png
 from opsin.report import formats
 from opsin.text import printable_lines
 
+SEPARATED = re.compile(r"(?<=[/\\_-])(?=[^/\\_-])")
+"""Where a name may be broken."""
 SHARP_BELOW = 64
 """Thumbnails with a shorter side than this are drawn with hard pixels, and kept without loss."""
 
@@ -42,7 +45,7 @@ def environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    helpers = (formats.number, formats.percent, formats.duration, formats.size, formats.plain, formats.shorten)
+    helpers = (formats.number, formats.percent, formats.duration, formats.size, formats.plain, formats.shorten, soft)
     made.filters.update({helper.__name__: helper for helper in helpers})
     return made
 
@@ -50,6 +53,15 @@ def environment() -> jinja2.Environment:
 def _shown(value: object) -> object:
     """What a template prints: text that every encoding holds and that turns no writing around; markup as it is."""
     return printable_lines(value) if type(value) is str else value
+
+
+def soft(name: str) -> Markup:
+    """A name that may go over to another line after its separators: a column as wide as the longest part is enough.
+
+    >>> print(soft("roses/red_1.jpg"))
+    roses/<wbr>red_<wbr>1.jpg
+    """
+    return Markup("<wbr>").join(part for part in SEPARATED.split(printable_lines(name)) if part)
 
 
 def render(template: str, values: Mapping[str, Any]) -> Markup:

@@ -14,6 +14,7 @@ import numpy as np
 from markupsafe import Markup
 
 from opsin.config import AugmentConfig, to_dict
+from opsin.data.catalogue import ENTRIES
 from opsin.report.curves import cost_panels, learning_panels
 from opsin.report.figures import interval_bar, share_bar
 from opsin.report.formats import decimals_for, is_number, number, percent
@@ -102,7 +103,9 @@ def scores(view: View) -> Markup | None:
     good_iou = view.config["train"]["good_iou"]
     rows = [(kind.title, kind.words.format(good_iou=good_iou), cells[key]) for key, kind in kinds.items()]
     values = {"view": view, "results": view.results, "rows": rows, "copies": _copies(view, kinds)}
-    values |= {"augmented": _augmented(view, kinds), "never_mirrored": _never_mirrored(view)}
+    entry = ENTRIES.get(str(view.data.get("name"))) if view.data.get("published") else None
+    caution = entry.caution if entry else ""
+    values |= {"caution": caution, "augmented": _augmented(view, kinds), "never_mirrored": _never_mirrored(view)}
     return render("scores.html", values | {"openings": openings(view)})
 
 
@@ -232,9 +235,10 @@ def samples(view: View) -> Markup | None:
     labels = view.gallery.get("samples_labels", np.empty(0, dtype=np.int64))
     shown = [(picture(pixels), class_name(view, labels, i)) for i, pixels in enumerate(images[:NUM_SAMPLES])]
     augmented = view.gallery.get("augmented", np.empty(0))[:NUM_AUGMENTED]
-    rows = [(shown[i], [picture(pixels) for pixels in views]) for i, views in enumerate(augmented) if i < len(shown)]
     off = to_dict(AugmentConfig())
     settings = {name: value for name, value in view.config["augment"].items() if value != off[name]}
+    pairs = zip(shown, augmented, strict=False) if settings else ()
+    rows = [(sample, [picture(pixels) for pixels in views]) for sample, views in pairs]
     return render("samples.html", {"shown": shown, "rows": rows, "settings": settings})
 
 

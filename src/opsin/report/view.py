@@ -12,7 +12,7 @@ import numpy as np
 from opsin.config import to_dict
 from opsin.report.formats import is_number
 from opsin.runs import Run
-from opsin.score_kinds import MAIN_SCORES
+from opsin.score_kinds import MAIN_SCORES, score_kind
 from opsin.score_notes import notes_of
 from opsin.types import Score
 
@@ -121,7 +121,7 @@ def view_of(run: Run) -> View:
         summary=summary,
         epochs=_epochs(log),
         events=_events(log),
-        results=_results(run.results, main_score=MAIN_SCORES.get(task, "accuracy")),
+        results=_results(run.results, task, main_score=MAIN_SCORES.get(task, "accuracy")),
         gallery=run.gallery(),
         test_openings=run.test_openings,
     )
@@ -156,7 +156,8 @@ def _events(log: list[dict[str, Any]]) -> tuple[dict[str, Any], ...]:
     return tuple(events)
 
 
-def _results(scores: Mapping[str, Any], *, main_score: str) -> tuple[SplitResult, ...]:
+def _results(scores: Mapping[str, Any], task: str, *, main_score: str) -> tuple[SplitResult, ...]:
+    title = score_kind(task, main_score).title
     order = sorted(scores, key=lambda name: ({"test": 0, "val": 1}.get(name, 2), name))
     return tuple(
         SplitResult(
@@ -167,7 +168,7 @@ def _results(scores: Mapping[str, Any], *, main_score: str) -> tuple[SplitResult
             opened=int(scores[name].get("opened", 0)),
             without_copies=_without_copies(scores[name].get("without_copies")),
             tta=_augmented(scores[name].get("tta")),
-            notes=notes_of(scores[name], main_score, to_score(scores[name].get("scores", {}).get(main_score))),
+            notes=notes_of(scores[name], title, to_score(scores[name].get("scores", {}).get(main_score))),
         )
         for name in order
     )

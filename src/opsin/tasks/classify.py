@@ -159,8 +159,11 @@ class Classify:
         notes: tuple[str, ...] = (),
     ) -> Prediction:
         """The likeliest class of image `i`, and at most five classes with their probabilities."""
-        top = likeliest(predictions["probabilities"][i], classes)
-        return Prediction(file=file, label=top[0][0], score=top[0][1], top=top, notes=notes)
+        shares = predictions["probabilities"][i]
+        top = likeliest(shares, classes)
+        return Prediction(
+            file=file, label=top[0][0], score=top[0][1], top=top, notes=notes, shares=tuple(shares.tolist())
+        )
 
     def draw_target(self, image: NDArray[np.uint8], targets: Targets, i: int, classes: Sequence[str]) -> Drawing:
         """The image, captioned with its class."""

@@ -214,13 +214,22 @@ class Localize:
         notes: tuple[str, ...] = (),
     ) -> Prediction:
         """The likeliest class of image `i`, and its box in pixels of the original, cut at its edge."""
-        top = likeliest(predictions["probabilities"][i], classes)
+        shares = predictions["probabilities"][i]
+        top = likeliest(shares, classes)
         box = predictions["boxes"][i]
         if original_size is not None and policy is not None:
             height, width = original_size
             box = np.clip(unfit_boxes(box, height, width, policy), 0, [width, height, width, height])
         x1, y1, x2, y2 = (float(x) for x in box)
-        return Prediction(file=file, label=top[0][0], score=top[0][1], top=top, box=(x1, y1, x2, y2), notes=notes)
+        return Prediction(
+            file=file,
+            label=top[0][0],
+            score=top[0][1],
+            top=top,
+            box=(x1, y1, x2, y2),
+            notes=notes,
+            shares=tuple(shares.tolist()),
+        )
 
     def draw_target(self, image: NDArray[np.uint8], targets: Targets, i: int, classes: Sequence[str]) -> Drawing:
         """The image with the true box, captioned with its class."""

@@ -185,7 +185,9 @@ class Segment:
         order = [int(k) for k in np.argsort(-shares, kind="stable") if shares[k] > 0]
         order.sort(key=lambda k: classes[k] == "background")
         top = tuple((str(classes[k]), float(shares[k])) for k in order[:NUM_TOP])
-        return Prediction(file=file, label=top[0][0], score=top[0][1], top=top, notes=("share of the pixels", *notes))
+        label, score = top[0]
+        notes = ("share of the pixels", *notes)
+        return Prediction(file=file, label=label, score=score, top=top, notes=notes, shares=tuple(shares.tolist()))
 
     def draw_target(self, image: NDArray[np.uint8], targets: Targets, i: int, classes: Sequence[str]) -> Drawing:
         """The image under the colours of its mask."""

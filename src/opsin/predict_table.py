@@ -1,0 +1,59 @@
+"""Predictions as a table: one row an image, one column a class."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from opsin.errors import ConfigError
+from opsin.io.foreign import FOREIGN_SUFFIXES
+from opsin.io.images import IMAGE_SUFFIXES
+from opsin.io.tables import write_table
+from opsin.text import text_of
+from opsin.types import Prediction
+
+BOX = ("x1", "y1", "x2", "y2")
+
+
+def check_table_name(file: Path) -> None:
+    """Refuse a name under which a table could overwrite an image, before anything is predicted.
+
+    Raises:
+        ConfigError: it is the name of an image, or of a folder.
+    """
+    if file.suffix.lower() in IMAGE_SUFFIXES | set(FOREIGN_SUFFIXES):
+        do = "name the table first, as in --csv predictions.csv"
+        raise ConfigError("a table under the name of an image would overwrite it", got=str(file), do=do)
+    if file.is_dir():
+        raise ConfigError("the table is one file, and this is a folder", got=str(file), do=f"--csv {file}/table.csv")
+
+
+def write_predictions(file: Path, predictions: Sequence[Prediction], classes: Sequence[str], *, box: bool) -> None:
+    """Write predictions as CSV: file, label, score, the box in pixels of the image, and `p_CLASS` for each class.
+
+    Args:
+        file: the table; one that is there is replaced.
+        predictions: one row each.
+        classes: K names, in the order of each prediction's `shares`; of masks these are shares of the pixels.
+        box: whether the network predicts boxes: columns x1, y1, x2, y2.
+
+    Raises:
+        ConfigError: the table is one of the images.
+        WriteError: it cannot be written.
+    """
+    if file.resolve() in {Path(prediction.file).resolve() for prediction in predictions}:
+        raise ConfigError("the table would overwrite an image", got=str(file), do="give it another name")
+    names = ["file", "label", "score", *(BOX if box else ()), *_columns(classes)]
+    write_table(file, names, (_row(prediction, box) for prediction in predictions))
+
+
+def _columns(classes: Sequence[str]) -> list[str]:
+    """A name for each class's column, numbered where two classes have one name, as ImageNet's two cranes."""
+    count = Counter(classes)
+    return [f"p_{name}" if count[name] == 1 else f"p_{name} ({number})" for number, name in enumerate(classes)]
+
+
+def _row(prediction: Prediction, box: bool) -> list[object]:
+    numbers = [prediction.score, *((prediction.box or ()) if box else ()), *prediction.shares]
+    return [text_of(prediction.file), prediction.label, *(float(f"{number:.6g}") for number in numbers)]
