@@ -16,14 +16,12 @@ from opsin.models.freezing import freeze_below, pin_norms
 from opsin.models.network import Network
 from opsin.models.registry import SEGMENTERS, ModelSpec, build_network
 from opsin.ops.mask_losses import lovasz_of_class
-from opsin.predict import PIXELS_AT_ONCE
+from opsin.predict import BATCH_SIZE, PIXELS_AT_ONCE
 from opsin.tasks import Classify, Task, get_task
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 MASKS, BOXES = "segment", "localize"
 """The tasks whose batches have more than labels."""
-LARGEST_BATCH = 256
-"""Images whose features are computed at once, at the most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +62,7 @@ class Request:
     @property
     def feature_batch(self) -> int:
         """Images whose features are computed at once, where these are `cached`."""
-        return min(LARGEST_BATCH, max(1, PIXELS_AT_ONCE // (self.spec.height * self.spec.width)))
+        return min(BATCH_SIZE, max(1, PIXELS_AT_ONCE // (self.spec.height * self.spec.width)))
 
 
 def task_settings(name: str, config: TrainConfig) -> Task:

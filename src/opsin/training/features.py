@@ -29,7 +29,7 @@ from opsin.data.samples import Samples
 from opsin.errors import InputError
 from opsin.io.files import atomic_folder, read_json, sha256_file, write_json
 from opsin.models.network import Network
-from opsin.predict import PIXELS_AT_ONCE
+from opsin.predict import BATCH_SIZE, PIXELS_AT_ONCE
 from opsin.progress import Bar, Reporter
 from opsin.tasks.base import Arrays, Task
 from opsin.training.precision import Precision
@@ -37,7 +37,6 @@ from opsin.training.step import Stepper
 from opsin.types import SplitName
 
 FORMAT = 2
-LARGEST_BATCH = 256
 FULL_CHECK_BYTES = 1 << 30
 LEAST_AT_ONCE = 64
 """Images between two looks at the clock."""
@@ -176,7 +175,7 @@ class _Pieces:
         network, size = artifact.network, artifact.preprocess.size
         assert isinstance(network, Network)
         self.preprocess, self.num_features = artifact.preprocess, network.backbone.num_features
-        self.step = min(LARGEST_BATCH, max(1, PIXELS_AT_ONCE // (size.height * size.width)))
+        self.step = min(BATCH_SIZE, max(1, PIXELS_AT_ONCE // (size.height * size.width)))
         below = nn.Sequential(copy.deepcopy(network.normalize), copy.deepcopy(network.backbone))
         self.below = below.to(device).to(memory_format=torch.channels_last).requires_grad_(False).eval()
 
