@@ -153,12 +153,13 @@ def _planned(
     work = Work(train=splits["train"], val=splits.get("val", 0), all=sum(splits.values()))
     seconds = None if budget is None else budget.left()
     plan = choose(costs, work, seconds, photo_px=photo_px, side_px=given.get("input_size"))
-    report.message(describe(costs, plan, work))
+    message = describe(costs, plan, work)
+    report.message(message)
     settings: dict[str, Any] = {"feature_precision": costs.precision}
     if budget is not None and budget.seconds < SHORT_S:
         settings["preflight"] = False
         report.message("the checks before the first step are left out of so short a budget (--preflight asks for them)")
-    return plan, record(costs, plan, seconds), settings
+    return plan, record(costs, plan, seconds) | {"message": message}, settings
 
 
 def check_model(name: str) -> None:

@@ -252,10 +252,11 @@ def _head_start(prepared: Prepared, run: Run, report: Reporter) -> Mapping[str, 
     artifact = prepared.artifact
     network = artifact.network.to(prepared.device)
     found = fit_head(network, prepared.task, prepared.features, artifact.classes, prepared.device)
-    run.event("head_start", val=found.val, decay=found.decay, tried=found.tried)
     name = prepared.task.main_score
     scored = f": val {name} {found.val[name]:.4f}" if found.val else ""
-    report.message(f"head fitted on frozen features, weight decay {found.decay:g}{scored}")
+    message = f"head fitted on frozen features, weight decay {found.decay:g}{scored}"
+    run.event("head_start", val=found.val, decay=found.decay, tried=found.tried, message=message)
+    report.message(message)
     return found.val
 
 
