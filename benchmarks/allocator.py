@@ -14,10 +14,10 @@ import sys
 
 SIDE = """
 import sys, time, torch
-from opsin.models.layers import seeded
+from opsin.models.parts.layers import seeded
 from opsin.models.registry import ModelSpec, build_network, resolve_options
 from opsin.config import ModelConfig
-from opsin.training.machine import set_allocator
+from opsin.training.engine.machine import set_allocator
 set_allocator(keep_memory=sys.argv[1] == "warm")
 spec = ModelSpec(name="small", channels=3, height=32, width=32, options=resolve_options("small", ModelConfig()))
 network = build_network(spec, {"logits": 10}, seed=0).to(memory_format=torch.channels_last)

@@ -23,8 +23,8 @@ if side == "opsin":
 import torch
 from opsin.config import ModelConfig
 from opsin.models.registry import ModelSpec, build_network, resolve_options
-from opsin.training.machine import set_allocator
-from opsin.training.threads import OtherWork, choose
+from opsin.training.engine.machine import set_allocator
+from opsin.training.engine.threads import OtherWork, choose
 work = OtherWork()
 set_allocator(keep_memory=True)
 spec = ModelSpec(name="small", channels=3, height=32, width=32, options=resolve_options("small", ModelConfig()))

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from opsin.compare.paired import difference_interval, group_interval, swap_test
+from opsin.comparison.paired import difference_interval, group_interval, swap_test
 from opsin.ops import masks, scores
 from opsin.ops.intervals import (
     Floats,

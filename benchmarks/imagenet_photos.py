@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 
 from opsin.io.images import read_image
-from opsin.models.weights import find_pretrained, pretrained_network
+from opsin.models.weights.pretrained import find_pretrained, pretrained_network
 
 AT_LEAST = 0.85
 

@@ -67,9 +67,9 @@ def opsin_side(name: str, threads: int) -> tuple[Train, int, str]:
     from opsin.data.load import load
     from opsin.progress import Reporter
     from opsin.runs import Run
-    from opsin.training.loop import Trainer
-    from opsin.training.prepared import choose_precision
-    from opsin.training.preparing import prepare
+    from opsin.training.engine.loop import Trainer
+    from opsin.training.setup.prepared import choose_precision
+    from opsin.training.setup.preparing import prepare
 
     filters, dense = CONFIGURATIONS[name]
     images, labels = make_data()

@@ -55,7 +55,7 @@ def compare(folder: Path, name: str, layout: str) -> tuple[float, float]:
     """Largest difference between our outputs and Keras', and the largest output."""
     import torch
 
-    from opsin.models.weights import pretrained_network, read_pretrained
+    from opsin.models.weights.pretrained import pretrained_network, read_pretrained
 
     saved = np.load(folder / f"{name}.npz")
     pretrained = read_pretrained(folder / f"{name}.{layout}", name, input_range="signed")

@@ -25,8 +25,8 @@ import numpy as np
 import opsin
 from opsin.artifact import load as load_artifact
 from opsin.cli.compare import show
-from opsin.compare.compare import Comparison, compare_runs
-from opsin.compare.shifts import shifted_accuracy
+from opsin.comparison.comparison import Comparison, compare_runs
+from opsin.comparison.shifts import shifted_accuracy
 from opsin.data.pack import default_cache, pack
 from opsin.data.samples import Samples
 from opsin.runs import Run

@@ -36,13 +36,13 @@ import torch
 from opsin.batches.batch import Batch
 from opsin.batches.preprocess import Preprocess
 from opsin.config import ModelConfig, RunConfig, TrainConfig
-from opsin.models.layers import seeded
+from opsin.models.parts.layers import seeded
 from opsin.models.registry import ModelSpec, resolve_options
-from opsin.plan.memory import memory_of
-from opsin.plan.request import Request, batch_of, build, task_settings
-from opsin.training.machine import set_allocator
-from opsin.training.precision import Precision
-from opsin.training.step import Stepper
+from opsin.planning.memory import memory_of
+from opsin.planning.request import Request, batch_of, build, task_settings
+from opsin.training.engine.machine import set_allocator
+from opsin.training.engine.precision import Precision
+from opsin.training.engine.step import Stepper
 from opsin.types import SizePolicy, TaskName
 
 TOLERANCE = 0.15

@@ -165,7 +165,7 @@ def opsin(arguments: list[str], minutes: float, seed: int, folder: Path, score: 
 
 
 def fastai(python: Path, table: Path, minutes: float, seed: int, folder: Path) -> dict[str, Any]:
-    from opsin.models.published import package_weights
+    from opsin.models.weights.published import package_weights
 
     weights = package_weights("efficientnet_lite0")
     values = [str(table), str(weights), str(60 * minutes), str(seed), str(time.time()), str(folder)]

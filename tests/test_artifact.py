@@ -13,7 +13,7 @@ from opsin.artifact import PARTS, Artifact, answers, check_golden, load, save
 from opsin.batches.preprocess import Preprocess
 from opsin.errors import ArtifactError, OpsinError
 from opsin.io.files import sha256_file, write_json
-from opsin.models.layers import seeded
+from opsin.models.parts.layers import seeded
 from opsin.models.registry import ModelSpec
 from opsin.tasks import get_task
 from opsin.types import SizePolicy

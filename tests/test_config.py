@@ -17,7 +17,7 @@ from opsin.config import (
     to_dict,
 )
 from opsin.errors import ConfigError
-from opsin.training.defaults import read_recipe
+from opsin.training.setup.defaults import read_recipe
 
 
 def test_a_later_layer_wins_over_an_earlier_one() -> None:

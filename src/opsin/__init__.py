@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from opsin.evaluation import evaluate as evaluate
     from opsin.report import write_report as write_report
     from opsin.runs import Run as Run
-    from opsin.training.lr_finder import find_lr as find_lr
-    from opsin.training.normalization import compare_normalizations as compare_normalizations
+    from opsin.studies.lr_finder import find_lr as find_lr
+    from opsin.studies.normalization import compare_normalizations as compare_normalizations
 
 _HOME = {
     "Run": "opsin.runs",
-    "compare_normalizations": "opsin.training.normalization",
+    "compare_normalizations": "opsin.studies.normalization",
     "evaluate": "opsin.evaluation",
-    "find_lr": "opsin.training.lr_finder",
+    "find_lr": "opsin.studies.lr_finder",
     "load": "opsin.data.load",
     "train": "opsin.api",
     "write_report": "opsin.report",

@@ -31,7 +31,7 @@ from opsin.types import Prediction, Score, SplitName, scores_from_json
 
 if TYPE_CHECKING:
     from opsin.data.samples import Dataset
-    from opsin.models.views import ViewName
+    from opsin.models.wrappers.views import ViewName
 
 if sys.platform != "win32":
     import fcntl
@@ -327,7 +327,7 @@ class Run:
         `views` as in `Predictor`; `device` as in `pick_device`.
         """
         from opsin.devices import pick_device
-        from opsin.predict import predict_files  # here, because reading a run should not import torch
+        from opsin.inference.predictor import predict_files  # here, because reading a run should not import torch
 
         each = [[file] if isinstance(file, str | Path) else file for file in files]
         photos = [Path(file) for part in each for file in part]

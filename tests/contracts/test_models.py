@@ -11,7 +11,7 @@ from torch import Tensor
 
 from opsin.config import ModelConfig
 from opsin.errors import ConfigError
-from opsin.models.network import Network
+from opsin.models.parts.network import Network
 from opsin.models.registry import ENTRIES, ModelSpec, build_backbone, build_network, resolve_options
 from opsin.models.table import count_parameters, layer_table
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from opsin.data.audit import audit, check_files, check_leaks, near_in_packed
 from opsin.data.load import load
-from opsin.data.near import MIN_DETAIL, MIN_FINE, coarse, detail, detail_correlation, near_pairs
 from opsin.data.pack import pack
+from opsin.data.quality.audit import audit, check_files, check_leaks, near_in_packed
+from opsin.data.quality.near import MIN_DETAIL, MIN_FINE, coarse, detail, detail_correlation, near_pairs
 from opsin.data.samples import Dataset, FileSource
 from opsin.errors import DataError
 from opsin.io.images import encode_png

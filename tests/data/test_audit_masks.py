@@ -12,11 +12,11 @@ from PIL import Image
 
 from opsin.cli import main
 from opsin.config import DataConfig
-from opsin.data.audit import Audit, audit
-from opsin.data.audit_masks import MaskCounts
-from opsin.data.findings import Finding
 from opsin.data.load import load
-from opsin.data.mask_files import MaskSource
+from opsin.data.quality.audit import Audit, audit
+from opsin.data.quality.findings import Finding
+from opsin.data.quality.mask_audit import MaskCounts
+from opsin.data.readers.mask_files import MaskSource
 from opsin.data.samples import Dataset
 from opsin.io.images import DecodedImage
 

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from opsin.config import DataConfig
-from opsin.data.box_checks import checked_boxes, in_pixels
 from opsin.data.load import load
 from opsin.data.pack import pack
+from opsin.data.quality.box_checks import checked_boxes, in_pixels
 from opsin.data.samples import Dataset
 from opsin.errors import AnnotationError, DataError
 from opsin.types import SizePolicy

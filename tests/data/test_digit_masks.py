@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from opsin.config import DataConfig
-from opsin.data.digit_masks import CANVAS_PX, make_mask_scenes
 from opsin.data.load import load
+from opsin.data.made.digit_masks import CANVAS_PX, make_mask_scenes
+from opsin.data.made.digit_scenes import DIGIT_PX
 from opsin.data.samples import ArraySource, numbered_ids
-from opsin.data.scenes import DIGIT_PX
 from opsin.errors import ConfigError
 
 

@@ -10,8 +10,8 @@ import pytest
 
 import opsin
 from opsin.config import DataConfig
-from opsin.data import copies
 from opsin.data.load import load
+from opsin.data.quality import copies
 from opsin.data.samples import Dataset, Source
 from opsin.errors import ConfigError, DataError
 from opsin.io.images import encode_png

@@ -7,8 +7,8 @@ import pytest
 
 from opsin.config import DataConfig
 from opsin.data.load import load
+from opsin.data.made.digit_scenes import CANVAS_PX, DIGIT_PX, SceneOptions, make_scenes
 from opsin.data.samples import ArraySource, numbered_ids
-from opsin.data.scenes import CANVAS_PX, DIGIT_PX, SceneOptions, make_scenes
 from opsin.errors import ConfigError
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from opsin.data.load import load
 from opsin.io.images import encode_png
-from opsin.training.defaults import defaults_for
+from opsin.training.setup.defaults import defaults_for
 
 
 def folder_of(root: Path, *sizes: tuple[int, int]) -> Path:

@@ -23,8 +23,8 @@ from opsin.errors import ConfigError, DataError
 from opsin.evaluation import evaluate, evaluate_predictions, record_split
 from opsin.evaluation.copies import Copies, find_copies
 from opsin.evaluation.scoring import scores_without_copies
+from opsin.inference.predictor import Predictor
 from opsin.models.registry import ModelSpec
-from opsin.predict import Predictor
 from opsin.progress import Bar, Reporter
 from opsin.report import write_report
 from opsin.runs import Run

@@ -18,9 +18,9 @@ from opsin.data.load import load
 from opsin.data.pack import pack
 from opsin.errors import ConfigError, DataError, RunError
 from opsin.evaluation import evaluate, evaluate_predictions, record_split
+from opsin.inference.predictor import Predictor
 from opsin.io.images import encode_png
 from opsin.models.registry import ModelSpec
-from opsin.predict import Predictor
 from opsin.runs import Run
 from opsin.tasks import Targets, get_task
 from opsin.types import SizePolicy

@@ -15,8 +15,9 @@ import pytest
 from opsin.cli import main
 from opsin.errors import InterruptedRunError
 from opsin.runs import Run
-from opsin.training import preparing, session
-from opsin.training.loop import Trainer
+from opsin.training import session
+from opsin.training.engine.loop import Trainer
+from opsin.training.setup import preparing
 
 QUICK = ("--epochs", "1", "--subset", "train=200", "--filters", "4", "--model", "plain", "--threads", "1", "--quiet")
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
@@ -113,7 +114,7 @@ def test_nohup_keeps_a_run_from_a_hangup(tmp_path: Path, monkeypatch: pytest.Mon
 LOST_TERMINAL = """
 import os, sys
 from opsin.cli import main
-from opsin.training.loop import Trainer
+from opsin.training.engine.loop import Trainer
 step = Trainer._step
 def hung_up(self, *arguments, **options):
     step(self, *arguments, **options)

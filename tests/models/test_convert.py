@@ -9,8 +9,8 @@ from torch import nn
 from opsin.config import ModelConfig
 from opsin.errors import ConfigError
 from opsin.models.convert import FullyConvolutional, WindowMaximum, fully_convolutional, to_convolution
-from opsin.models.layers import seeded
-from opsin.models.network import Network
+from opsin.models.parts.layers import seeded
+from opsin.models.parts.network import Network
 from opsin.models.registry import ModelSpec, build_network, resolve_options
 
 NETWORKS = {

@@ -7,9 +7,9 @@ from unittest.mock import Mock
 import pytest
 import torch
 
-from opsin.models import convolutions
-from opsin.models.convolutions import ConvNorm
-from opsin.models.xception import Separable
+from opsin.models.architectures.xception import Separable
+from opsin.models.parts import convolutions
+from opsin.models.parts.convolutions import ConvNorm
 
 
 def make_layer(**options):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from opsin.models.layers import seeded
-from opsin.models.localizer import CellBoxes, Localizer, build_localizer, likely_stride
+from opsin.models.architectures.localizer import CellBoxes, Localizer, build_localizer, likely_stride
+from opsin.models.parts.layers import seeded
 from opsin.models.registry import ENTRIES, ModelSpec, build_backbone
 from opsin.models.table import layer_table
 from opsin.tasks import Localize

@@ -11,9 +11,9 @@ from torch import nn
 
 from opsin.config import ModelConfig
 from opsin.errors import ConfigError
-from opsin.models.layers import dense_stack, keras_init, seeded
-from opsin.models.network import Network
-from opsin.models.plain import Plain
+from opsin.models.architectures.plain import Plain
+from opsin.models.parts.layers import dense_stack, keras_init, seeded
+from opsin.models.parts.network import Network
 from opsin.models.registry import ModelSpec, build_network, resolve_options
 from opsin.models.table import count_parameters
 

@@ -18,12 +18,17 @@ from torch import nn
 from opsin.errors import ConfigError, TensorFileError
 from opsin.io.hdf5 import KerasLayers
 from opsin.io.tensors import write_tensors
-from opsin.models import keras_weights, published
-from opsin.models.contracts import INPUT_RANGES
-from opsin.models.convolutions import SameConv2d, SameMaxPool2d
-from opsin.models.naming import namings
+from opsin.models.parts.convolutions import SameConv2d, SameMaxPool2d
 from opsin.models.registry import ENTRIES, ModelSpec, build_backbone, build_network
-from opsin.models.weights import CONTRACT_KEY, load_pretrained, pretrained_network, read_pretrained
+from opsin.models.weights import keras_weights, published
+from opsin.models.weights.contracts import INPUT_RANGES
+from opsin.models.weights.naming import namings
+from opsin.models.weights.pretrained import (
+    CONTRACT_KEY,
+    load_pretrained,
+    pretrained_network,
+    read_pretrained,
+)
 
 models = torchvision.models
 REFERENCES: dict[str, Callable[[], nn.Module]] = {

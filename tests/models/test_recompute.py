@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from opsin.config import ModelConfig
-from opsin.models.recompute import recomputed_sections, recomputing
 from opsin.models.registry import ModelSpec, build_network, resolve_options
-from opsin.plan.passes import train_twice
-from opsin.plan.request import Request
+from opsin.models.wrappers.recompute import recomputed_sections, recomputing
+from opsin.planning.passes import train_twice
+from opsin.planning.request import Request
 
 
 def spec_of(config: ModelConfig) -> ModelSpec:

@@ -11,7 +11,7 @@ import torch
 from opsin.cli import main
 from opsin.config import ModelConfig
 from opsin.errors import ConfigError
-from opsin.models.layers import seeded
+from opsin.models.parts.layers import seeded
 from opsin.models.reach import reach
 from opsin.models.registry import ModelSpec, build_network, build_segmenter, get_entry, resolve_options
 

@@ -7,9 +7,9 @@ import torch
 
 from opsin.config import ModelConfig
 from opsin.errors import ConfigError
+from opsin.models.architectures.unet import fitted, upsampling
 from opsin.models.registry import ModelSpec, build_segmenter, resolve_options
 from opsin.models.table import layer_table
-from opsin.models.unet import fitted, upsampling
 
 QUICK = {"filters": (4, 6, 8)}
 

@@ -11,9 +11,9 @@ from opsin.artifact import Artifact
 from opsin.batches.preprocess import Preprocess
 from opsin.batches.resolution import resize_images
 from opsin.errors import ConfigError
+from opsin.inference.predictor import Predictor
 from opsin.models.registry import FULLY_CONVOLUTIONAL, ModelSpec
-from opsin.models.views import SCALES, VIEWS, View, Views, check_views
-from opsin.predict import Predictor
+from opsin.models.wrappers.views import SCALES, VIEWS, View, Views, check_views
 from opsin.tasks import get_task
 from opsin.types import SizePolicy
 

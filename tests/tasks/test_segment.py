@@ -17,11 +17,11 @@ from opsin.cli import main
 from opsin.config import ModelConfig, TrainConfig
 from opsin.data.samples import Samples
 from opsin.errors import ConfigError, DataError
+from opsin.inference.predictor import Predictor
 from opsin.io.images import encode_mask, read_mask
 from opsin.models.registry import ModelSpec, resolve_options
 from opsin.ops import mask_losses
 from opsin.ops.mask_pictures import difference, overlaid, palette
-from opsin.predict import Predictor
 from opsin.runs import Run
 from opsin.tasks import Targets, get_task, segment
 from opsin.training import train

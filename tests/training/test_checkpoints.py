@@ -15,7 +15,7 @@ from opsin.errors import RunError
 from opsin.io.files import read_json, sha256_file, write_json
 from opsin.progress import Reporter
 from opsin.runs import Run
-from opsin.training.checkpoints import Checkpoint, load, save
+from opsin.training.engine.checkpoints import Checkpoint, load, save
 
 Quick = Callable[..., Run]
 

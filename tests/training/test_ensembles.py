@@ -16,8 +16,8 @@ from opsin.errors import ConfigError, DataError
 from opsin.evaluation import evaluate
 from opsin.report import write_report
 from opsin.runs import Run
+from opsin.studies.ensembles import ensemble, mixture_weights, paired_gain
 from opsin.training import train
-from opsin.training.ensembles import ensemble, mixture_weights, paired_gain
 
 SETTINGS: dict[str, Any] = {
     "model": "tiny",

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from opsin.runs import Run
-from opsin.training import epoch_lines
-from opsin.training.epoch_lines import EpochLines, EpochResult
+from opsin.training.engine import epoch_lines
+from opsin.training.engine.epoch_lines import EpochLines, EpochResult
 
 
 def result(epoch: int, score: float | None = 0.5, *, best: bool = False) -> EpochResult:

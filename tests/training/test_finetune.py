@@ -18,16 +18,16 @@ from opsin.artifact import load
 from opsin.config import FinetuneConfig, TrainConfig, resolve
 from opsin.errors import ConfigError, InterruptedRunError, RunError
 from opsin.io.tensors import read_tensors, write_tensors
-from opsin.models.contracts import INPUT_RANGES
 from opsin.models.freezing import pin_norms
 from opsin.models.registry import ModelSpec, build_network
-from opsin.models.weights import Pretrained
+from opsin.models.weights.contracts import INPUT_RANGES
+from opsin.models.weights.pretrained import Pretrained
 from opsin.runs import Run
 from opsin.training import features, train
-from opsin.training.finetune import Stages
-from opsin.training.loop import Trainer
-from opsin.training.optimizers import build_optimizer
-from opsin.training.origin import find_origin
+from opsin.training.engine.loop import Trainer
+from opsin.training.engine.optimizers import build_optimizer
+from opsin.training.setup.finetune import Stages
+from opsin.training.setup.origin import find_origin
 
 Tuned = Callable[..., Run]
 COMMON: dict[str, Any] = {
@@ -261,6 +261,6 @@ def test_weights_of_another_network_are_named_as_such(monkeypatch: pytest.Monkey
         file="mobilenet.safetensors",
         sha256="",
     )
-    monkeypatch.setattr("opsin.training.origin.find_pretrained", lambda *_, **__: found)
+    monkeypatch.setattr("opsin.training.setup.origin.find_pretrained", lambda *_, **__: found)
     with pytest.raises(ConfigError, match="of another network"):
         find_origin(resolve({"model": "resnet18", "weights": "mobilenet.safetensors"}))

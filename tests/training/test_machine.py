@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from opsin.config import TrainConfig
-from opsin.training.machine import prepare, set_allocator
+from opsin.training.engine.machine import prepare, set_allocator
 
 LIBRARY = ctypes.CDLL(None)
 MIB = 2**20

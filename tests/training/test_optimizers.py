@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from opsin.config import OptimizerName, TrainConfig
-from opsin.training.optimizers import add_l2, build_optimizer, orthogonalized, scale_learning_rate
+from opsin.training.engine.optimizers import add_l2, build_optimizer, orthogonalized, scale_learning_rate
 
 
 def network() -> nn.Module:

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from opsin.config import TrainConfig
-from opsin.training import precision
-from opsin.training.precision import Precision, choose
+from opsin.training.engine import precision
+from opsin.training.engine.precision import Precision, choose
 
 CPU = torch.device("cpu")
 

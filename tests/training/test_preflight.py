@@ -17,10 +17,13 @@ from opsin.cli import main
 from opsin.data.load import load
 from opsin.errors import DataError, PreflightError
 from opsin.io.tensors import read_tensors
-from opsin.models.network import Network
+from opsin.models.parts.network import Network
 from opsin.runs import Run
 from opsin.tasks.classify import Classify
-from opsin.training import origin, preflight, preflight_input, preparing, train
+from opsin.training import train
+from opsin.training.preflight import checks as preflight
+from opsin.training.preflight import input_checks as preflight_input
+from opsin.training.setup import origin, preparing
 from opsin.types import Score
 
 Quick = Callable[..., Run]

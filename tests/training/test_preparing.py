@@ -15,8 +15,8 @@ from opsin.errors import ConfigError, RunError
 from opsin.io.images import encode_png
 from opsin.progress import Reporter
 from opsin.training import session, train
-from opsin.training.prepared import describe_data
-from opsin.training.preparing import prepare, prepare_from
+from opsin.training.setup.prepared import describe_data
+from opsin.training.setup.preparing import prepare, prepare_from
 
 
 def photos(folder: Path, size: tuple[int, int] = (12, 12)) -> Path:

@@ -11,9 +11,9 @@ import pytest
 
 from opsin.config import NormalizeName
 from opsin.errors import ConfigError, DivergedError
-from opsin.training.lr_finder import find_lr, read_curve
-from opsin.training.normalization import NormalizationResult, compare_normalizations, verdict
-from opsin.training.step import Stepper
+from opsin.studies.lr_finder import find_lr, read_curve
+from opsin.studies.normalization import NormalizationResult, compare_normalizations, verdict
+from opsin.training.engine.step import Stepper
 
 
 def test_the_suggestion_is_a_third_of_the_rate_with_the_lowest_loss() -> None:

@@ -14,14 +14,14 @@ import torch
 
 import opsin
 from opsin.errors import ConfigError, DivergedError, InterruptedRunError, RunError
-from opsin.explain.any_size import convert_run
+from opsin.explanation.any_size import convert_run
 from opsin.io.tensors import read_tensors
 from opsin.progress import Reporter
 from opsin.runs import Run
 from opsin.tasks.classify import Classify
 from opsin.training import session
-from opsin.training.checkpoints import Checkpoint, load, save
-from opsin.training.loop import Trainer
+from opsin.training.engine.checkpoints import Checkpoint, load, save
+from opsin.training.engine.loop import Trainer
 from opsin.types import Score
 
 Quick = Callable[..., Run]

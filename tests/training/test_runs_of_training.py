@@ -20,9 +20,11 @@ from opsin.errors import ConfigError, DivergedError, InterruptedRunError, RunErr
 from opsin.io.tensors import read_tensors
 from opsin.progress import Reporter
 from opsin.runs import Run
-from opsin.training import checkpoints, defaults, guards, train
-from opsin.training.loop import Trainer
-from opsin.training.step import Stepper
+from opsin.training import train
+from opsin.training.engine import checkpoints, guards
+from opsin.training.engine.loop import Trainer
+from opsin.training.engine.step import Stepper
+from opsin.training.setup import defaults
 
 Quick = Callable[..., Run]
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from opsin.config import ScheduleName
-from opsin.training.schedules import Plateau, schedule_factor
+from opsin.training.engine.schedules import Plateau, schedule_factor
 
 
 @pytest.mark.parametrize("name", get_args(ScheduleName))

@@ -12,9 +12,9 @@ import torch
 from opsin.config import TrainConfig
 from opsin.errors import ConfigError
 from opsin.runs import Run
-from opsin.training import threads
-from opsin.training.machine import check_threads, most_threads
-from opsin.training.threads import OtherWork, ThreadChoice, ThreadWatch, choose, is_open
+from opsin.training.engine import threads
+from opsin.training.engine.machine import check_threads, most_threads
+from opsin.training.engine.threads import OtherWork, ThreadChoice, ThreadWatch, choose, is_open
 
 CPU = torch.device("cpu")
 Quick = Callable[..., Run]

@@ -19,11 +19,12 @@ from opsin.errors import ConfigError
 from opsin.models.registry import ModelSpec, build_network
 from opsin.runs import Run
 from opsin.tasks import get_task
-from opsin.training import preparing, train
-from opsin.training.budget import Budget, process_began
+from opsin.training import train
+from opsin.training.engine.budget import Budget, process_began
 from opsin.training.features import Features
 from opsin.training.head_start import fit_head
-from opsin.training.transfer import Costs, Work, choose, start_from_package
+from opsin.training.setup import preparing
+from opsin.training.setup.transfer import Costs, Work, choose, start_from_package
 
 COSTS = Costs(decode_s=0.002, forward_s=0.004, score_s=0.01, upper_s=0.007, whole_s=0.016)
 FLOWERS = Work(train=2936, val=367, all=3670)

@@ -14,7 +14,7 @@ from opsin.cli.output import print_json, print_line, stdout_console
 from opsin.config import require
 
 if TYPE_CHECKING:
-    from opsin.plan.bench import ConvBench
+    from opsin.planning.bench import ConvBench
 
 app = cyclopts.App(name="bench", help="Time convolutions on the devices of this machine.")
 
@@ -30,8 +30,8 @@ def conv(
     seed: SeedOption = 0,
 ) -> int:
     """Time 32 filters of 7x7x3 over batches of 100 and of 2 images, on every device, precision and memory format."""
-    from opsin.plan.bench import bench_conv
-    from opsin.plan.roofline import draw_roofline
+    from opsin.planning.bench import bench_conv
+    from opsin.planning.roofline import draw_roofline
 
     require(2 <= repeats <= 1000, "repeats", repeats, "2 to 1000")
     require(7 <= side <= 1000, "side", side, "7 to 1000")

@@ -11,7 +11,7 @@ from opsin.cli.options import JsonFlag, OutOption, QuietFlag, SeedOption
 from opsin.cli.output import print_json, stdout_console
 
 if TYPE_CHECKING:
-    from opsin.compare.compare import Comparison
+    from opsin.comparison.comparison import Comparison
 
 
 def compare(
@@ -30,7 +30,7 @@ def compare(
         Two runs or more, by path or name. Runs that differ in their seed, and in settings that change no result, are
         one group. One run a side compares two networks, not two methods: that takes several seeds of each.
     """
-    from opsin.compare.compare import compare_runs
+    from opsin.comparison.comparison import compare_runs
     from opsin.runs import Run
 
     found = compare_runs([Run.open(run, out=out) for run in runs], split=split)

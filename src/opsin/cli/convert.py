@@ -35,7 +35,7 @@ def convert(
     run
         Run by path or name.
     """
-    from opsin.explain.any_size import convert_run, draw_map, map_predictions
+    from opsin.explanation.any_size import convert_run, draw_map, map_predictions
     from opsin.runs import Run
 
     if not fully_convolutional:

@@ -28,7 +28,7 @@ from opsin.errors import CheckFailedError, ConfigError, DataError, nearest
 
 if TYPE_CHECKING:
     from opsin.batches.batch import Batch
-    from opsin.data.audit import Audit
+    from opsin.data.quality.audit import Audit
     from opsin.data.samples import Bytes, Dataset
     from opsin.types import SplitName
 
@@ -134,8 +134,8 @@ def audit(
     Exit status 2: the set could not be read at all.
     """
     from opsin.config import resolve
-    from opsin.data.audit import audit as examine
     from opsin.data.load import load
+    from opsin.data.quality.audit import audit as examine
     from opsin.progress import Reporter
 
     reporter = Reporter(quiet=quiet)
@@ -254,7 +254,7 @@ def augmented_sheet(dataset: Dataset, layer: dict[str, Any], seed: int) -> Bytes
     from opsin.data.pack import pack
     from opsin.data.samples import Dataset
     from opsin.data.show import cell_side, examples, sheet
-    from opsin.training.defaults import defaults_for
+    from opsin.training.setup.defaults import defaults_for
     from opsin.types import SizePolicy
 
     config = resolve(defaults_for(dataset), layer)
@@ -339,7 +339,7 @@ def _print_masks(dataset: Dataset, found: Audit) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from opsin.data.findings import percent
+    from opsin.data.quality.findings import percent
 
     if not found.masks:
         return

@@ -36,7 +36,7 @@ def ensemble(
     """
     from opsin.cli.train import typed_command
     from opsin.runs import Run
-    from opsin.training.ensembles import ensemble as combine
+    from opsin.studies.ensembles import ensemble as combine
 
     opened = [Run.open(run, out=out) for run in runs]
     found = combine(opened, kind=kind, name=name, out=out, quiet=quiet, command=typed_command())

@@ -68,8 +68,8 @@ def explain(
         Image files, and folders of them.
     """
     from opsin.config import require
-    from opsin.explain.explain import Wanted, explain_run
-    from opsin.predict import image_files
+    from opsin.explanation.explanation import Wanted, explain_run
+    from opsin.inference.predictor import image_files
     from opsin.progress import Reporter
     from opsin.runs import Run
 

@@ -36,7 +36,7 @@ def find_lr(
     settings: Annotated[Settings, FLAT] = NONE_GIVEN,  # type: ignore[valid-type]
 ) -> int:
     """Raise the learning rate over a short throw-away run, and suggest one."""
-    from opsin.training.lr_finder import find_lr as find
+    from opsin.studies.lr_finder import find_lr as find
 
     asked = {"task": task} if task else {}
     curve = find(data, steps=steps, root=root, recipe=recipe, quiet=quiet, **asked, **given(settings))

@@ -11,7 +11,7 @@ from opsin.cli.options import JsonFlag, QuietFlag, SeedOption
 from opsin.cli.output import print_json, print_line
 
 if TYPE_CHECKING:
-    from opsin.explain.kernels import Filtered
+    from opsin.explanation.kernels import Filtered
 
 
 def kernels(
@@ -41,8 +41,8 @@ def kernels(
     image
         An image file; without it an embedded photo is taken.
     """
-    from opsin.explain.kernel_figure import draw_kernels
-    from opsin.explain.kernels import apply, filtered_picture, parse_kernel, sample_image, to_gray
+    from opsin.explanation.kernel_figure import draw_kernels
+    from opsin.explanation.kernels import apply, filtered_picture, parse_kernel, sample_image, to_gray
     from opsin.io.files import write_atomically
     from opsin.io.images import encode_png, read_image
 

@@ -167,7 +167,7 @@ def show_one(entry: ModelEntry, layers: LayerTable, *, quiet: bool) -> None:
     """Print the layers of one architecture."""
 
     from opsin.config import field_names
-    from opsin.models.unet import DecoderOptions
+    from opsin.models.architectures.unet import DecoderOptions
 
     console = stdout_console()
     if not quiet:

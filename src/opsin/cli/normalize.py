@@ -26,7 +26,7 @@ def normalize(
 
     The network is a plain CNN without batch norm, trained for 2 epochs, unless --model and --epochs say otherwise.
     """
-    from opsin.training.normalization import compare_normalizations
+    from opsin.studies.normalization import compare_normalizations
 
     answer = compare_normalizations(data, seeds=seeds, root=root, quiet=quiet, **given(settings))
     if json_:

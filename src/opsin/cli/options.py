@@ -19,7 +19,7 @@ from cyclopts import Group, Parameter
 from opsin.config import GROUPS, AugmentConfig, DataConfig, FinetuneConfig, ModelConfig, TrainConfig, former_names
 
 if TYPE_CHECKING:
-    from opsin.models.views import ViewName
+    from opsin.models.wrappers.views import ViewName
 
 PANELS: dict[type[Any], str] = {
     DataConfig: "Data",
@@ -153,6 +153,8 @@ def views_of(typed: str | None) -> tuple[ViewName, ...]:
     """
     if typed is None:
         return ()
-    from opsin.models.views import check_views  # here, because a command without views should not wait for torch
+    from opsin.models.wrappers.views import (
+        check_views,  # here, because a command without views should not wait for torch
+    )
 
     return check_views([name.strip() for name in typed.split(",")])

@@ -29,8 +29,8 @@ from opsin.types import TaskName
 from opsin.units import bytes_text
 
 if TYPE_CHECKING:
-    from opsin.plan.plan import Plan
-    from opsin.plan.request import Request
+    from opsin.planning.forecast import Plan
+    from opsin.planning.request import Request
 
 
 def plan(
@@ -94,7 +94,7 @@ def plan(
         An architecture (`opsin models` lists them); a run, planned as it was trained; or data (a catalogue name or a
         path), for the network that `opsin train` would choose.
     """
-    from opsin.plan.plan import find_run, make_plan, measured_peak, parse_bytes, training_images
+    from opsin.planning.forecast import find_run, make_plan, measured_peak, parse_bytes, training_images
 
     for name, value in (("batch", batch), ("accumulate", accumulate), ("classes", classes), ("samples", samples)):
         if value is not None and value < 1:
@@ -158,7 +158,7 @@ def _is_data(name: str) -> bool:
 def _of_model(model: str, asked: _Asked, out: str) -> Request:
     """The request for a network by name, or for a run."""
     from opsin.config import FinetuneConfig, ModelConfig
-    from opsin.plan.plan import request_of
+    from opsin.planning.forecast import request_of
 
     settings = dict(asked.settings)
     if settings.pop("model", model) != model:
@@ -181,7 +181,7 @@ def _of_model(model: str, asked: _Asked, out: str) -> Request:
 
 def _of_data(data: str, asked: _Asked, root: str | None) -> tuple[Request, int]:
     """The request for what `opsin train` would do with `data`, and the images in an epoch."""
-    from opsin.plan.plan import changed
+    from opsin.planning.forecast import changed
     from opsin.training.planning import request_of_data
 
     if asked.shape is not None:
@@ -219,7 +219,7 @@ def layer_rows(plan: Plan, *, every_layer: bool) -> object:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    from opsin.plan.plan import layer_dicts, section_dicts
+    from opsin.planning.forecast import layer_dicts, section_dicts
 
     rows = layer_dicts(plan)
     shown = rows if every_layer else section_dicts(rows)
@@ -265,7 +265,7 @@ def memory_lines(plan: Plan) -> list[str]:
 
 def trained_lines(plan: Plan) -> list[str]:
     """What is trained, where it is not everything, and the work of it."""
-    from opsin.plan.plan import trained_in_words
+    from opsin.planning.forecast import trained_in_words
 
     work = f"{plan.training_multiply_adds:,} multiply-adds to train on one image"
     what = trained_in_words(plan.request)
@@ -285,7 +285,7 @@ def process_lines(plan: Plan) -> list[str]:
 
 def allocator_lines(plan: Plan) -> list[str]:
     """What the process holds beyond what must exist, in both modes of the C allocator."""
-    from opsin.plan.memory import MOST_KEPT
+    from opsin.planning.memory import MOST_KEPT
 
     memory = plan.memory
     fragments = bytes_text(memory.kept_bytes - memory.live_bytes)

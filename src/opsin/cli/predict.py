@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import torch
 
     from opsin.artifact import Artifact
-    from opsin.models.views import ViewName
+    from opsin.models.wrappers.views import ViewName
     from opsin.progress import Reporter
     from opsin.types import Prediction, Skipped
 
@@ -86,7 +86,7 @@ def predict(
     from opsin.artifact import load_proved
     from opsin.devices import pick_device
     from opsin.errors import RefusedError
-    from opsin.predict_table import check_table_name, write_predictions
+    from opsin.inference.table import check_table_name, write_predictions
     from opsin.progress import Reporter
 
     if not images:
@@ -182,9 +182,9 @@ def _found(
     report: Reporter,
 ) -> list[Prediction]:
     """What a network says of the images."""
-    from opsin.predict import predict_files
-    from opsin.predict_pictures import predict_pictured
-    from opsin.predict_tiles import predict_tiled
+    from opsin.inference.pictures import predict_pictured
+    from opsin.inference.predictor import predict_files
+    from opsin.inference.tiles import predict_tiled
 
     common: _Common = {"device": device, "skipped": skipped, "report": report}
     if tile is not None and masks is not None:
@@ -216,7 +216,7 @@ def _refuse_for_published(**asked: object) -> None:
 
 def _published(name: str, weights: str | None, weights_range: str | None, *, report: Reporter) -> Artifact:
     """A published network, with notes on its weights told."""
-    from opsin.predict_published import published_artifact
+    from opsin.inference.published import published_artifact
 
     artifact, notes = published_artifact(name, weights=weights, weights_range=weights_range)
     for note in notes:

@@ -46,7 +46,7 @@ def train(
 ) -> int:
     """Train one network, score it on val, and leave a run folder with a report."""
     from opsin.api import train as run_training
-    from opsin.training.budget import process_began
+    from opsin.training.engine.budget import process_began
 
     layer: dict[str, Any] = ({"task": task} if task else {}) | given(settings)
     run = run_training(

@@ -11,10 +11,10 @@ from typing import Any
 
 from opsin.config import DataConfig
 from opsin.data.catalogue import ENTRIES, Entry
-from opsin.data.copies import MAX_NEAR, Copies, find_copies
-from opsin.data.found import Found
-from opsin.data.labels import check_class_names, check_labels
 from opsin.data.pack import default_cache
+from opsin.data.quality.copies import MAX_NEAR, Copies, find_copies
+from opsin.data.readers.found import Found
+from opsin.data.readers.labels import check_class_names, check_labels
 from opsin.data.samples import Dataset, FileSource, Source
 from opsin.data.splits import divide, first_samples, hold_out, parse_subset
 from opsin.errors import ConfigError, DataError, nearest
@@ -40,7 +40,7 @@ def load(
     splits drawn: 10 % test, `val_fraction` val. `subset` applies to published splits before `val` is drawn, and to
     drawn splits after it.
 
-    Splits are drawn so that copies stay together: exact ones, and in sets of files near ones (`data/near.py`).
+    Splits are drawn so that copies stay together: exact ones, and in sets of files near ones (`data/quality/near.py`).
 
     >>> load("digits").channels
     1
@@ -109,11 +109,11 @@ def find(
     if isinstance(source, Mapping):
         return _from_arrays(source, config, name="arrays", where="arrays")
     if str(source) == "digit_scenes" and config.label_level is None:
-        from opsin.data.scenes import read_scenes
+        from opsin.data.made.digit_scenes import read_scenes
 
         return read_scenes(root, config)
     if str(source) == "digit_masks" and config.label_level is None:
-        from opsin.data.digit_masks import read_digit_masks
+        from opsin.data.made.digit_masks import read_digit_masks
 
         _refuse_scene_settings(replace(config, scenes=None))
         return read_digit_masks(config)
@@ -121,11 +121,11 @@ def find(
     if str(source) in ENTRIES:
         entry = ENTRIES[str(source)]
         if entry.task == "segment":
-            from opsin.data.mask_files import PUBLISHED
+            from opsin.data.readers.mask_files import PUBLISHED
 
             folder = locate(entry, root)
             return PUBLISHED[entry.name](folder, config, name=entry.name, published=True)
-        from opsin.data.publishers import read_entry
+        from opsin.data.readers.publishers import read_entry
 
         return read_entry(entry, locate(entry, root), config.label_level)
     if config.label_level is not None:
@@ -144,8 +144,8 @@ def _from_arrays(
     arrays: Mapping[str, Any], config: DataConfig, *, name: str, where: str, root: Path | None = None
 ) -> Found:
     """A data set of arrays, its boxes in pixels."""
-    from opsin.data.arrays import read_arrays
-    from opsin.data.box_files import with_pixel_boxes
+    from opsin.data.readers.arrays import read_arrays
+    from opsin.data.readers.box_files import with_pixel_boxes
 
     checked, notes = with_pixel_boxes(arrays, config, where)
     found = read_arrays(checked, name=name, where=where, root=root)
@@ -161,13 +161,13 @@ def _find_custom(path: Path, config: DataConfig, task: str | None) -> Found:
     if (annotated := _annotated(path, config, task)) is not None:
         return annotated
     if path.is_dir():
-        from opsin.data.annotation_files import annotation_file
-        from opsin.data.folders import read_folder
+        from opsin.data.readers.annotation_files import annotation_file
+        from opsin.data.readers.folders import read_folder
 
         listed = annotation_file(path) if task != "classify" else None
         return read_folder(path) if listed is None else _find_custom(listed, config, task)
     if path.suffix.lower() == ".csv":
-        from opsin.data.folders import read_csv
+        from opsin.data.readers.folders import read_csv
 
         return read_csv(path)
     if path.suffix.lower() == ".npz":
@@ -184,9 +184,9 @@ def _find_custom(path: Path, config: DataConfig, task: str | None) -> Found:
 
 def _annotated(path: Path, config: DataConfig, task: str | None) -> Found | None:
     """A set with masks or boxes; of one that has both, what `task` asks for, or what is likelier, and that is said."""
-    from opsin.data.box_files import holds_boxes, read_boxes
-    from opsin.data.coco_masks import holds_polygons, read_coco_masks
-    from opsin.data.mask_files import read_masks
+    from opsin.data.readers.box_files import holds_boxes, read_boxes
+    from opsin.data.readers.coco_masks import holds_polygons, read_coco_masks
+    from opsin.data.readers.mask_files import read_masks
 
     if task == "classify":
         return None

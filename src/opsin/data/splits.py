@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.config import DataConfig
-from opsin.data.copies import Copies
+from opsin.data.quality.copies import Copies
 from opsin.data.samples import Ints, Source
 from opsin.errors import ConfigError, DataError, nearest
 from opsin.types import SPLITS, SplitName

@@ -1,6 +1,7 @@
 """Which samples are copies of images that the run was trained on: a score on them is too good.
 
-Exact copies are equal, pixel for pixel, at the network's input size; near ones show the same shot (`data/near.py`).
+Exact copies are equal, pixel for pixel, at the network's input size; near ones show the same shot
+(`data/quality/near.py`).
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.data.audit import Scan, scan
-from opsin.data.near import near_pairs
 from opsin.data.pack import default_cache, pack
+from opsin.data.quality.audit import Scan, scan
+from opsin.data.quality.near import near_pairs
 from opsin.data.samples import ArraySource, Bytes, Dataset, Samples, numbered_ids
 from opsin.errors import DataError, RefusedError
 from opsin.progress import QUIET, Bar, Reporter

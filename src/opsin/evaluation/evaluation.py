@@ -29,8 +29,8 @@ from opsin.evaluation.scoring import (
     scores_without_copies,
 )
 from opsin.evaluation.wrong import write_evaluation, wrong_samples
-from opsin.models.views import ViewName, check_views
-from opsin.predict import BATCH_SIZE, Predictor
+from opsin.inference.predictor import BATCH_SIZE, Predictor
+from opsin.models.wrappers.views import ViewName, check_views
 from opsin.progress import QUIET, Reporter
 from opsin.runs import Run
 from opsin.score_notes import notes_of
@@ -129,7 +129,8 @@ def evaluate(
         good_iou: IoU from which on a box is good (localization); None takes the run's. Scores at another one than the
             run's are not kept in the run.
         copies: also score without the samples that have an exact or near copy among the run's training images.
-        tta: also score with the answers to these views of each image averaged with its own (`opsin.models.views`).
+        tta: also score with the answers to these views of each image averaged with its own
+            (`opsin.models.wrappers.views`).
         folder: a new folder for the evaluation as files: JSON, confusion matrix and wrong samples as CSV, pictures.
         command: what the user typed, for the record.
         report: shows the progress of scoring, and of the search for copies.

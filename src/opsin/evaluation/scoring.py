@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from opsin.evaluation.copies import Copies
-from opsin.models.views import ViewName
+from opsin.models.wrappers.views import ViewName
 from opsin.tasks.base import Arrays, Targets, Task
 from opsin.types import Score, number_of, plain_number, scores_to_json
 

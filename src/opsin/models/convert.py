@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from opsin.errors import ConfigError
-from opsin.models.backbone import Backbone
-from opsin.models.dense import Dense
-from opsin.models.network import Network
-from opsin.models.plain import Plain
-from opsin.models.small import Small
-from opsin.models.tiny import Tiny
+from opsin.models.architectures.dense import Dense
+from opsin.models.architectures.plain import Plain
+from opsin.models.architectures.small import Small
+from opsin.models.architectures.tiny import Tiny
+from opsin.models.parts.backbone import Backbone
+from opsin.models.parts.network import Network
 
 Size = tuple[int, int, int]
 """Channels, height, width."""

@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from opsin.models.backbone import Backbone
+from opsin.models.parts.backbone import Backbone
 
 
 def levels(network: nn.Module) -> dict[str, int]:

@@ -10,21 +10,26 @@ from typing import Any
 
 from opsin.config import ModelConfig, field_names, from_dict
 from opsin.errors import ConfigError, nearest
-from opsin.models.backbone import Backbone
-from opsin.models.classic import VGG16, AlexNet, AlexNetOptions, ClassicOptions, LeNet5, LeNetOptions
-from opsin.models.dense import Dense, DenseOptions
-from opsin.models.googlenet import GoogLeNet, GoogLeNetOptions
-from opsin.models.heads import HEAD, class_head
-from opsin.models.layers import seeded
-from opsin.models.mobile import EfficientNetLiteOptions, MobileNetV2Options, efficientnet_lite0, mobilenet_v2
-from opsin.models.network import Network
-from opsin.models.plain import Plain, PlainOptions
-from opsin.models.resnet import ResNetOptions, resnet18, resnet50, seresnet50
-from opsin.models.small import Small, SmallOptions
-from opsin.models.smp import ARCHITECTURES, EXTRA, SmpOptions, SmpSegmenter, is_installed
-from opsin.models.tiny import Tiny, TinyOptions
-from opsin.models.unet import DecoderOptions, Segmenter, UNet, UNetOptions
-from opsin.models.xception import Xception, XceptionOptions
+from opsin.models.architectures.classic import VGG16, AlexNet, AlexNetOptions, ClassicOptions, LeNet5, LeNetOptions
+from opsin.models.architectures.dense import Dense, DenseOptions
+from opsin.models.architectures.googlenet import GoogLeNet, GoogLeNetOptions
+from opsin.models.architectures.mobile import (
+    EfficientNetLiteOptions,
+    MobileNetV2Options,
+    efficientnet_lite0,
+    mobilenet_v2,
+)
+from opsin.models.architectures.plain import Plain, PlainOptions
+from opsin.models.architectures.resnet import ResNetOptions, resnet18, resnet50, seresnet50
+from opsin.models.architectures.small import Small, SmallOptions
+from opsin.models.architectures.smp import ARCHITECTURES, EXTRA, SmpOptions, SmpSegmenter, is_installed
+from opsin.models.architectures.tiny import Tiny, TinyOptions
+from opsin.models.architectures.unet import DecoderOptions, Segmenter, UNet, UNetOptions
+from opsin.models.architectures.xception import Xception, XceptionOptions
+from opsin.models.parts.backbone import Backbone
+from opsin.models.parts.heads import HEAD, class_head
+from opsin.models.parts.layers import seeded
+from opsin.models.parts.network import Network
 
 LEARNED_INPUT = "learned_input"
 """The one option that every network has: begin with a learned normalization of the input."""
@@ -33,7 +38,7 @@ FULLY_CONVOLUTIONAL = "fully_convolutional"
 DECODER = "decoder"
 """Where the options of a network that classifies pixels hold those of its decoder."""
 ENSEMBLE = "ensemble"
-"""Name in the specs of networks that average others (`opsin.models.ensemble`)."""
+"""Name in the specs of networks that average others (`opsin.models.wrappers.ensemble`)."""
 ABOVE_THE_BACKBONE = (LEARNED_INPUT, FULLY_CONVOLUTIONAL, DECODER, HEAD)
 
 
@@ -71,7 +76,7 @@ class ModelEntry:
     @property
     def weights(self) -> tuple[str, ...]:
         """Every way to get published weights, a line each; empty where there are none."""
-        from opsin.models.published import weights_to_be_had
+        from opsin.models.weights.published import weights_to_be_had
 
         return weights_to_be_had(self.name)
 
@@ -246,7 +251,7 @@ SEGMENTERS: dict[str, ModelEntry] = {
     )
     for name, about in ARCHITECTURES.items()
 }
-"""Networks that classify pixels and nothing else: they have no backbone of ours (`opsin.models.smp`)."""
+"""Networks that classify pixels and nothing else: they have no backbone of ours (`opsin.models.architectures.smp`)."""
 
 
 def get_entry(name: str) -> ModelEntry:
@@ -259,7 +264,7 @@ def get_entry(name: str) -> ModelEntry:
     if name in ours:
         return ours[name]
     # timm takes seconds to import: it is asked only for names that are not ours
-    from opsin.models.timm_networks import PREFIX, TimmBackbone, TimmOptions, timm_facts, timm_name
+    from opsin.models.architectures.timm_networks import PREFIX, TimmBackbone, TimmOptions, timm_facts, timm_name
 
     theirs = timm_name(name)
     if theirs is None:
@@ -317,7 +322,7 @@ def build_backbone(spec: ModelSpec) -> Backbone:
         ConfigError: no such network, an option that it does not have, or images too small for it.
     """
     if spec.name == ENSEMBLE:
-        from opsin.models.ensemble import build_ensemble  # it builds its members through this file
+        from opsin.models.wrappers.ensemble import build_ensemble  # it builds its members through this file
 
         return build_ensemble(spec)
     entry = get_entry(spec.name)

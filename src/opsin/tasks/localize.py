@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from opsin.config import BoxLossName
 from opsin.errors import DataError
-from opsin.models.localizer import build_localizer
+from opsin.models.architectures.localizer import build_localizer
 from opsin.models.registry import ModelSpec
 from opsin.ops.box_pictures import PREDICTED, TRUE, draw_box
 from opsin.ops.boxes import area, box_losses, iou, weighted_by_uncertainty

@@ -27,13 +27,13 @@ from opsin.batches.loader import gather
 from opsin.config import AugmentConfig, RunConfig
 from opsin.data.samples import Samples
 from opsin.errors import InputError
+from opsin.inference.predictor import BATCH_SIZE, PIXELS_AT_ONCE
 from opsin.io.files import atomic_folder, read_json, sha256_file, write_json
-from opsin.models.network import Network
-from opsin.predict import BATCH_SIZE, PIXELS_AT_ONCE
+from opsin.models.parts.network import Network
 from opsin.progress import Bar, Reporter
 from opsin.tasks.base import Arrays, Task
-from opsin.training.precision import Precision
-from opsin.training.step import Stepper
+from opsin.training.engine.precision import Precision
+from opsin.training.engine.step import Stepper
 from opsin.types import SplitName
 
 FORMAT = 2
@@ -165,7 +165,7 @@ class _Pieces:
     """Features of one view of `samples`, a piece at a time.
 
     With gradients on, though nothing has any, batch norms are folded into their convolutions, which saves a pass over
-    the maps of each (`models/convolutions.py`).
+    the maps of each (`models/parts/convolutions.py`).
     """
 
     def __init__(

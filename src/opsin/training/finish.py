@@ -19,15 +19,15 @@ from opsin.config import RunConfig
 from opsin.data.samples import Samples
 from opsin.evaluation.record import split_pictures, thumbnails
 from opsin.evaluation.scoring import AugmentedScores, SplitScores, evaluate_predictions
+from opsin.inference.predictor import Predictor
 from opsin.models.table import count_parameters
-from opsin.models.views import check_views
-from opsin.predict import Predictor
+from opsin.models.wrappers.views import check_views
 from opsin.progress import QUIET, Reporter, duration
 from opsin.runs import Run
 from opsin.score_notes import notes_of, selection
 from opsin.tasks.base import Arrays, Targets, Task
-from opsin.training import machine
-from opsin.training.loop import Trainer
+from opsin.training.engine import machine
+from opsin.training.engine.loop import Trainer
 from opsin.types import SplitName
 
 NUM_GOLDEN = 4

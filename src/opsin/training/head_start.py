@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from opsin.batches.batch import Batch
 from opsin.data.samples import Samples
 from opsin.errors import ConfigError
-from opsin.models.network import Network
+from opsin.models.parts.network import Network
 from opsin.tasks.base import Targets, Task
 from opsin.training.features import Features, head_predictions
 

@@ -10,9 +10,9 @@ from typing import Any
 from opsin.batches.preprocess import Preprocess
 from opsin.config import RunConfig
 from opsin.data.samples import Dataset
-from opsin.plan.request import DTYPES, Request, task_settings, trained_parts
-from opsin.training.origin import Origin
-from opsin.training.preparing import network_spec, resolve_settings, size_policy
+from opsin.planning.request import DTYPES, Request, task_settings, trained_parts
+from opsin.training.setup.origin import Origin
+from opsin.training.setup.preparing import network_spec, resolve_settings, size_policy
 from opsin.types import SizePolicy
 
 

@@ -25,26 +25,26 @@ from opsin.errors import InterruptedRunError, RunError
 from opsin.models.table import count_parameters
 from opsin.progress import Reporter
 from opsin.runs import RUNS_FOLDER, Run, free_path, next_name
-from opsin.training import checkpoints, machine
-from opsin.training.budget import Budget
-from opsin.training.checkpoints import Checkpoint
-from opsin.training.defaults import read_recipe
+from opsin.training.engine import checkpoints, machine
+from opsin.training.engine.budget import Budget
+from opsin.training.engine.checkpoints import Checkpoint
+from opsin.training.engine.loop import Trainer, command_to_resume
+from opsin.training.engine.run_threads import Cores, choose_threads, go_on_with_threads, keep_threads, watch_threads
+from opsin.training.engine.threads import counted
 from opsin.training.features import compute_features, is_cached
 from opsin.training.finish import finish
 from opsin.training.head_start import fit_head
-from opsin.training.loop import Trainer, command_to_resume
-from opsin.training.origin import absolute, check_same_weights
-from opsin.training.preflight import preflight
-from opsin.training.prepared import (
+from opsin.training.preflight.checks import preflight
+from opsin.training.setup.defaults import read_recipe
+from opsin.training.setup.origin import absolute, check_same_weights
+from opsin.training.setup.prepared import (
     Prepared,
     choose_precision,
     describe_data,
     recorded_choice,
     write_environment,
 )
-from opsin.training.preparing import check_model, plain, prepare, prepare_from
-from opsin.training.run_threads import Cores, choose_threads, go_on_with_threads, keep_threads, watch_threads
-from opsin.training.threads import counted
+from opsin.training.setup.preparing import check_model, plain, prepare, prepare_from
 
 CONTINUED = ("epochs", "minutes", "patience", "checkpoint_minutes", "threads")
 """Settings that a resumed run may change."""

@@ -1,0 +1,371 @@
+"""`opsin compare`: runs grouped by what they differ in, their scores and costs, and which is better."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import combinations, takewhile
+from typing import Any
+
+import numpy as np
+
+from opsin.artifact import load as load_artifact
+from opsin.comparison.outcomes import Outcomes, outcomes_of
+from opsin.comparison.paired import LEVEL, difference_interval, group_interval, holm, seeds_test, swap_test
+from opsin.config import to_dict
+from opsin.errors import ConfigError, DataError
+from opsin.models.table import layer_table
+from opsin.ops.intervals import wilson
+from opsin.runs import Run
+from opsin.types import SplitName
+
+SAME = "no difference shown"
+NOT_COMPARED = (
+    "task",
+    "train.seed",
+    "train.threads",
+    "train.device",
+    "train.preflight",
+    "train.keep_memory",
+    "train.tensorboard",
+    "train.checkpoint_minutes",
+    "train.checkpoint_activations",
+)
+"""Settings in which the runs of one group may differ: they change no result, or no more than a seed does."""
+FEW_SEEDS = 5
+"""With fewer, the spread between seeds is hardly known."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Runs that differ in their seed and in settings that change no result.
+
+    A second run of the same seed is in a group of its own.
+
+    `score`: mean of the main score over seeds. `low`, `high`: 95 % interval, `interval` says of what: over `seeds and
+    samples` or, for one run, over `samples`, as its evaluation has it. `notes`: what a reader of it must know.
+    `parameters`: stored numbers of the network. `flops`: of one image forward, a multiplication and an addition
+    counting as two. `seconds`: of training, mean over seeds.
+    """
+
+    name: str
+    runs: tuple[str, ...]
+    seeds: tuple[int, ...]
+    scores: tuple[float, ...]
+    score: float
+    low: float
+    high: float
+    interval: str
+    parameters: int
+    flops: int
+    seconds: float
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """Two groups on the same samples.
+
+    `difference`: score of b less that of a; `low`, `high`: its 95 % interval over samples, and over seeds where a group
+    has several. `p`: of the paired test on the samples; `p_seeds`: of Welch's test over seeds, None without two seeds
+    on each side. `p_adjusted`, `p_seeds_adjusted`: raised by Holm's method for the number of pairs. `compared`:
+    `methods` with two seeds or more on each side, else `networks`: what a method gives with another seed is then not
+    known. `verdict`: a group is called better where the interval leaves 0 out and the adjusted p are below 0.05.
+    `differs`: settings in which they differ. `notes`: what a reader of the verdict must know.
+    """
+
+    a: str
+    b: str
+    difference: float
+    low: float
+    high: float
+    p: float
+    p_adjusted: float
+    p_seeds: float | None
+    p_seeds_adjusted: float | None
+    compared: str
+    verdict: str
+    differs: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """All groups and all pairs of them, on `samples` samples of `split`; `score` is what is compared."""
+
+    score: str
+    split: str
+    samples: int
+    groups: tuple[Group, ...]
+    pairs: tuple[Pair, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Collected:
+    """Runs of one group, with what they got right."""
+
+    runs: list[Run]
+    outcomes: list[Outcomes]
+    settings: dict[str, Any]
+
+    @property
+    def parts(self) -> list[Any]:
+        return [found.parts for found in self.outcomes]
+
+    @property
+    def scores(self) -> list[float]:
+        return [found.value for found in self.outcomes]
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        return tuple(run.config.train.seed for run in self.runs)
+
+
+def compare_runs(runs: Sequence[Run], *, split: SplitName = "val") -> Comparison:
+    """Compare finished runs of one task on the same samples.
+
+    Args:
+        runs: two or more; those that differ in their seed alone, and do differ in it, count as one.
+        split: of which predictions are kept in the runs.
+
+    Raises:
+        ConfigError: fewer than two runs, or one is named twice.
+        RunError: a run has no predictions on the split.
+        DataError: the runs are of different tasks, or were scored on different samples.
+    """
+    if len(runs) < 2 or len({run.path.resolve() for run in runs}) < len(runs):
+        got = ", ".join(run.name for run in runs)
+        raise ConfigError("compare what with what?", got=got, expected="two runs or more, each once")
+    _check_tasks(runs)
+    outcomes = [outcomes_of(run, split) for run in runs]
+    _check_alike(runs, outcomes)
+    collected = _collected(runs, outcomes)
+    groups = [_group(found, name) for found, name in zip(collected, _names(collected), strict=True)]
+    found = list(combinations(zip(groups, collected, strict=True), 2))
+    of_sums = outcomes[0].of_sums
+    tested = [_Tested(swap_test(a.parts, b.parts, of_sums), seeds_test(a.scores, b.scores)) for (_, a), (_, b) in found]
+    return Comparison(
+        score=outcomes[0].score,
+        split=split,
+        samples=len(outcomes[0].parts),
+        groups=tuple(groups),
+        pairs=tuple(_pair(*two, tests) for two, tests in zip(found, _adjusted(tested), strict=True)),
+    )
+
+
+def _check_tasks(runs: Sequence[Run]) -> None:
+    tasks = [str(run.data.get("task")) for run in runs]
+    for run, task in zip(runs, tasks, strict=True):
+        if task != tasks[0]:
+            what, do = "the runs are of different tasks", "compare runs of one task: their scores have one meaning"
+            raise DataError(what, where=run.path, got=task, expected=f"{tasks[0]}, as {runs[0].path}", do=do)
+
+
+def _check_alike(runs: Sequence[Run], outcomes: Sequence[Outcomes]) -> None:
+    for run, found in zip(runs, outcomes, strict=True):
+        if found.good_iou != outcomes[0].good_iou:
+            raise DataError(
+                "the runs call a box good from different IoUs on",
+                where=run.path,
+                got=found.good_iou,
+                expected=outcomes[0].good_iou,
+                do="`opsin evaluate RUN --good-iou` scores both at one",
+            )
+        if (found.score, found.samples) != (outcomes[0].score, outcomes[0].samples):
+            raise DataError(
+                "the runs were not scored on the same samples",
+                where=run.path,
+                expected=f"the samples of {runs[0].path}",
+                do="train both on the same data set with the same splits, size of masks and boxes included",
+            )
+
+
+def _collected(runs: Sequence[Run], outcomes: Sequence[Outcomes]) -> list[_Collected]:
+    """The groups, in the order of their first runs.
+
+    Runs of one seed and one setting are no independent draws: as seeds of one group they would make its interval too
+    narrow. So the second one opens another group, and is compared with the first.
+    """
+    groups: list[_Collected] = []
+    for run, found in zip(runs, outcomes, strict=True):
+        settings, seed = flat_settings(run), run.config.train.seed
+        alike = (group for group in groups if group.settings == settings)
+        same = next((group for group in alike if seed not in group.seeds), None)
+        if same is None:
+            groups.append(_Collected(runs=[run], outcomes=[found], settings=settings))
+        else:
+            same.runs.append(run)
+            same.outcomes.append(found)
+    return groups
+
+
+def flat_settings(run: Run) -> dict[str, Any]:
+    """Settings of a run by dotted names, without those of `NOT_COMPARED`; where its data lie is no setting.
+
+    An ensemble has the settings of its first member, and besides them what it is made of.
+    """
+    summary = run.summary
+    flat = {f"ensemble.{key}": summary[key] for key in ("kind", "members") if key in summary}
+
+    def walk(prefix: str, values: dict[str, Any]) -> None:
+        for key, value in values.items():
+            name = f"{prefix}{key}"
+            if isinstance(value, dict):
+                walk(f"{name}.", value)
+            elif name not in (*NOT_COMPARED, "root"):
+                flat[name] = value
+
+    walk("", to_dict(run.config))
+    return flat
+
+
+def _names(groups: Sequence[_Collected]) -> list[str]:
+    """What the runs of a group have in common in their names.
+
+    Where that is nothing, or another group is called so too: the name of its first run, then the path of that.
+    """
+    ways: tuple[Callable[[_Collected], str], ...] = (
+        _common_name,
+        lambda group: group.runs[0].name,
+        lambda group: str(group.runs[0].path),
+    )
+    names = [""] * len(groups)
+    for way in ways:
+        found = [name or way(group) for name, group in zip(names, groups, strict=True)]
+        names = [name if found.count(name) == 1 else "" for name in found]
+    return names
+
+
+def _common_name(group: _Collected) -> str:
+    names = [run.name for run in group.runs]
+    if len(names) == 1:
+        return names[0]
+    alike = takewhile(lambda letters: len(set(letters)) == 1, zip(*names, strict=False))
+    return "".join(letters[0] for letters in alike).rstrip("-_.")
+
+
+def _interval(found: _Collected) -> tuple[float, float]:
+    """The interval of the mean main score, over seeds and samples."""
+    first = found.outcomes[0]
+    if len(found.runs) > 1 or not first.is_share:
+        return group_interval(found.parts, first.of_sums)
+    low, high = wilson(first.value * len(first.parts), len(first.parts))
+    return float(low), float(high)
+
+
+def _group(found: _Collected, name: str) -> Group:
+    scores = found.scores
+    low, high = _interval(found)
+    artifact = load_artifact(found.runs[0].model_folder)
+    spec = artifact.spec
+    table = layer_table(artifact.network, spec.channels, spec.height, spec.width)
+    return Group(
+        name=name,
+        runs=tuple(str(run.path) for run in found.runs),
+        seeds=found.seeds,
+        scores=tuple(scores),
+        score=float(np.mean(scores)),
+        low=low,
+        high=high,
+        interval="seeds and samples" if len(scores) > 1 else "samples",
+        parameters=table.parameters,
+        flops=2 * table.multiply_adds,
+        seconds=float(np.mean([run.summary.get("seconds", np.nan) for run in found.runs])),
+        notes=(*_few_seeds(len(scores)), *unequal(found.runs)),
+    )
+
+
+def _few_seeds(count: int) -> tuple[str, ...]:
+    if not 1 < count < FEW_SEEDS:
+        return ()
+    return (f"{count} seeds hardly tell how far seeds spread, so the interval is wide: train {FEW_SEEDS} or more",)
+
+
+UNEQUAL: Mapping[str, Callable[[Run], Any]] = {
+    "steps": lambda run: run.summary.get("step"),
+    "training samples": lambda run: run.data.get("splits", {}).get("train", {}).get("n"),
+    "data sets": lambda run: run.data.get("fingerprint"),
+}
+"""What should be equal for a fair comparison, by what it is called."""
+
+
+def unequal(runs: Sequence[Run]) -> tuple[str, ...]:
+    """In what the training of these runs was not equal, in words: steps, training samples, the data set itself."""
+    notes = []
+    for name, of in UNEQUAL.items():
+        values = dict.fromkeys(value for run in runs if (value := of(run)) is not None)
+        if len(values) > 1:
+            numbers = sorted(value for value in values if isinstance(value, int))
+            told = f": {numbers[0]:,} to {numbers[-1]:,}" if len(numbers) > 1 else ""
+            notes.append(f"unequal {name}{told}")
+    return tuple(notes)
+
+
+@dataclass(frozen=True)
+class _Tested:
+    """The p values of a pair, over samples and over seeds, and the same raised for the number of pairs."""
+
+    p: float
+    p_seeds: float | None
+    p_adjusted: float = np.nan
+    p_seeds_adjusted: float | None = None
+
+
+def _adjusted(tested: Sequence[_Tested]) -> list[_Tested]:
+    known = [test.p_seeds for test in tested if test.p_seeds is not None]
+    over_samples, over_seeds = iter(holm([test.p for test in tested])), iter(holm(known))
+    return [
+        replace(
+            test,
+            p_adjusted=next(over_samples),
+            p_seeds_adjusted=None if test.p_seeds is None else next(over_seeds),
+        )
+        for test in tested
+    ]
+
+
+def _pair(first: tuple[Group, _Collected], second: tuple[Group, _Collected], tests: _Tested) -> Pair:
+    (a, found_a), (b, found_b) = first, second
+    low, high = difference_interval(found_a.parts, found_b.parts, found_a.outcomes[0].of_sums)
+    methods = min(len(a.runs), len(b.runs)) > 1
+    keys = dict.fromkeys((*found_a.settings, *found_b.settings))
+    return Pair(
+        a=a.name,
+        b=b.name,
+        difference=b.score - a.score,
+        low=low,
+        high=high,
+        p=tests.p,
+        p_adjusted=tests.p_adjusted,
+        p_seeds=tests.p_seeds,
+        p_seeds_adjusted=tests.p_seeds_adjusted,
+        compared="methods" if methods else "networks",
+        verdict=_verdict(a, b, (low, high), tests, methods=methods),
+        differs=tuple(key for key in keys if found_a.settings.get(key) != found_b.settings.get(key)),
+        notes=(*(() if methods else (_one_run(a, b),)), *unequal([*found_a.runs, *found_b.runs])),
+    )
+
+
+def _verdict(a: Group, b: Group, ends: tuple[float, float], tests: _Tested, *, methods: bool) -> str:
+    """Which is better, and as what; an undefined interval is not clear, nor are methods without a spread of seeds."""
+    low, high = ends
+    clear = tests.p_adjusted < 1 - LEVEL and (low > 0 or high < 0)
+    if methods:
+        clear = clear and tests.p_seeds_adjusted is not None and tests.p_seeds_adjusted < 1 - LEVEL
+    if not clear:
+        return SAME
+    better = b.name if low > 0 else a.name
+    return f"{better} is better" if methods else f"{better} is better, as a trained network"
+
+
+def _one_run(a: Group, b: Group) -> str:
+    """What one run of a method cannot tell."""
+    alone = " and ".join(group.name for group in (a, b) if len(group.runs) == 1)
+    return (
+        f"trained networks were compared, not methods: {alone} ran with one seed, and another seed could turn it; "
+        f"train {FEW_SEEDS} seeds of each (`--seed`) to compare methods"
+    )

@@ -1,0 +1,1 @@
+"""Readers, one file a layout: from a publisher's files to a pool of samples or to named splits."""

@@ -1,0 +1,299 @@
+"""Readers of a user's own photos: class folders, and a CSV of paths and labels."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from opsin.data.readers.found import Found
+from opsin.data.samples import FileSource, Source
+from opsin.errors import DataError, nearest
+from opsin.io.files import natural_key, walk_files
+from opsin.io.foreign import CONVERT_ALL, FOREIGN_SUFFIXES
+from opsin.io.images import IMAGE_SUFFIXES
+from opsin.io.tables import read_table
+from opsin.types import SPLITS, SplitName
+
+SPLIT_NAMES: dict[str, SplitName] = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+"""How folders and tables may spell the splits."""
+COLUMNS = ("path", "label", "split", "group")
+NUM_NAMED = 20
+
+
+def natural_sort(names: Sequence[str] | set[str]) -> tuple[str, ...]:
+    """Names once each, numbers in them by value.
+
+    >>> natural_sort(["10", "2", "a", "2"])
+    ('2', '10', 'a')
+    """
+    return tuple(sorted(set(names), key=natural_key))
+
+
+def read_folder(root: Path) -> Found:
+    """Class folders, either at once or inside train/val/test folders.
+
+    Raises:
+        DataError: no class folders, no images, or folders that cannot be told apart.
+        InputError: a link leads out of the folder.
+    """
+    left_out: list[str] = []
+    files = walk_files(root, left_out.append)
+    images = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES and not _hidden(path, root)]
+    folders = _split_folders(root, images)
+    notes = [*left_out, *_left_out_notes(files, images, root, depth=2 if folders else 1)]
+    if not folders:
+        classes = _class_names(root)
+        pool = _class_source(root, root, images, classes)
+        return Found(
+            name=root.resolve().name,
+            task="classify",
+            classes=classes,
+            layout=f"class folders, undivided: {len(pool)} images in {len(classes)} classes",
+            pool=pool,
+            root=root,
+            notes=tuple(notes),
+        )
+    classes = natural_sort({name for folder in folders.values() for name in _class_names(folder)})
+    return Found(
+        name=root.resolve().name,
+        task="classify",
+        classes=classes,
+        layout=f"class folders in {', '.join(folder.name for folder in folders.values())}",
+        splits={split: _class_source(folder, root, images, classes) for split, folder in folders.items()},
+        root=root,
+        notes=tuple(notes),
+    )
+
+
+def read_pool(root: Path) -> Source:
+    """All images of the class folders of `root`, undivided, in natural order.
+
+    Raises:
+        DataError: no class folders, or no images in them.
+    """
+    images = [path for path in walk_files(root, _ignore) if path.suffix.lower() in IMAGE_SUFFIXES]
+    return _class_source(root, root, images, _class_names(root))
+
+
+def _ignore(line: str) -> None:
+    """A published set may hold what it likes beside its images."""
+
+
+def _hidden(path: Path, root: Path) -> bool:
+    return any(part.startswith((".", "__MACOSX")) for part in path.relative_to(root).parts)
+
+
+def _split_folders(root: Path, images: Sequence[Path]) -> dict[SplitName, Path]:
+    """The folders that are splits, in the order train, val, test; empty when `root` holds class folders at once."""
+    found: dict[SplitName, Path] = {}
+    others: list[str] = []
+    with_images = {path.relative_to(root).parts[0] for path in images if path.parent != root}
+    for folder in sorted(path for path in root.iterdir() if path.is_dir()):
+        split = SPLIT_NAMES.get(folder.name.lower())
+        if split is None:
+            others += [folder.name] if folder.name in with_images else []
+        elif split in found:
+            raise DataError(
+                f"two folders are both the split `{split}`",
+                where=root,
+                got=f"{found[split].name}, {folder.name}",
+                expected="one of them",
+            )
+        else:
+            found[split] = folder
+    if found and others:
+        raise DataError(
+            "split folders stand beside other folders with images: classes or splits?",
+            where=root,
+            got=f"splits {', '.join(f.name for f in found.values())}; others {', '.join(others[:NUM_NAMED])}",
+            expected="only train/val/test folders, or only class folders",
+            do="move or rename the folders",
+        )
+    return {split: found[split] for split in SPLITS if split in found}
+
+
+def _class_names(folder: Path) -> tuple[str, ...]:
+    names = [path.name for path in folder.iterdir() if path.is_dir() and not _hidden(path, folder)]
+    if not names:
+        raise DataError(
+            "there are no class folders",
+            where=folder,
+            expected="one folder for each class, with its images",
+            do="sort the images into folders, or list them in a CSV with the columns path,label",
+        )
+    return natural_sort(names)
+
+
+def _class_source(folder: Path, root: Path, images: Sequence[Path], classes: Sequence[str]) -> Source:
+    """The images below `folder`, class by class; ids are relative to `root`."""
+    number = {name: k for k, name in enumerate(classes)}
+    parts = [(path, path.relative_to(folder).parts) for path in images if path.is_relative_to(folder)]
+    members = sorted(
+        ((number[names[0]], path) for path, names in parts if len(names) > 1), key=lambda member: member[0]
+    )
+    if not members:
+        raise DataError(
+            "there are no images in the class folders",
+            where=folder,
+            expected=f"files that end in {', '.join(sorted(IMAGE_SUFFIXES))}",
+        )
+    paths = [path for _, path in members]
+    return FileSource(
+        paths=paths,
+        ids=[path.relative_to(root).as_posix() for path in paths],
+        labels=np.array([label for label, _ in members], np.int64),
+    )
+
+
+def _left_out_notes(files: Sequence[Path], images: Sequence[Path], root: Path, depth: int) -> list[str]:
+    """What was not taken, in words."""
+    known = set(images)
+    suffixes = Counter(path.suffix.lower() or "no suffix" for path in files if path not in known)
+    loose = sum(len(path.relative_to(root).parts) <= depth for path in images)
+    notes = []
+    if suffixes:
+        kinds = ", ".join(f"{count} {suffix}" for suffix, count in suffixes.most_common(5))
+        notes.append(f"{sum(suffixes.values())} files that are no images of a known format were left out: {kinds}")
+    foreign = sum(count for suffix, count in suffixes.items() if suffix in FOREIGN_SUFFIXES)
+    if foreign:
+        kinds = ", ".join(suffix for suffix in suffixes if suffix in FOREIGN_SUFFIXES)
+        notes.append(f"{foreign} of them are pictures in formats that are not read ({kinds}): {CONVERT_ALL}")
+    if loose:
+        notes.append(f"{loose} images outside of any class folder were left out")
+    return notes
+
+
+def unlisted_note(listed: Iterable[Path]) -> list[str]:
+    """A note on how many images lie beside the `listed` ones and are not annotated; no note where none do."""
+    known = {path.parent.resolve() / path.name for path in listed}
+    folders = {path.parent for path in known if path.is_file()}
+    beside = [file for folder in folders for file in folder.iterdir() if file not in known and file.is_file()]
+    unlisted = sum(file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".") for file in beside)
+    return [f"{unlisted} images beside them that these annotations do not list were left out"] if unlisted else []
+
+
+def read_csv(path: Path) -> Found:
+    """A table with the columns path,label and perhaps split and group; paths are relative to the table.
+
+    Raises:
+        DataError: a column, label or file is missing, a split is unknown, or a group lies in two splits.
+    """
+    rows = read_table(path)
+    _check_columns(rows, path)
+    classes = natural_sort({row["label"].strip() for row in rows})
+    number = {name: k for k, name in enumerate(classes)}
+    source = FileSource(
+        paths=[path.parent / row["path"].strip() for row in rows],
+        ids=[row["path"].strip() for row in rows],
+        labels=np.array([number[row["label"].strip()] for row in rows], np.int64),
+        groups=[row["group"].strip() for row in rows] if "group" in rows[0] else None,
+    )
+    _check_files(source, path)
+    divided = "split" in rows[0]
+    return Found(
+        name=path.stem,
+        task="classify",
+        classes=classes,
+        layout=f"table of {len(rows)} paths and labels" + (", with splits" if divided else ", undivided"),
+        splits=_table_splits(source, [row["split"] for row in rows], path) if divided else {},
+        pool=None if divided else source,
+        root=path,
+    )
+
+
+def _rename_or_remove(missing: Sequence[str], unknown: Sequence[str]) -> str:
+    if missing:
+        return f"name the columns in the first line; {', '.join(missing)} is missing"
+    return f"remove {', '.join(unknown[:NUM_NAMED])}: nothing is read from them, and nothing should seem to be"
+
+
+def _check_columns(rows: Sequence[Mapping[str, str]], path: Path) -> None:
+    columns = list(rows[0])
+    missing = [name for name in ("path", "label") if name not in columns]
+    unknown = [name for name in columns if name not in COLUMNS]
+    if missing or unknown:
+        close = nearest(unknown[0], COLUMNS) if unknown else None
+        raise DataError(
+            "the table has not the columns that it needs" if missing else "the table has columns that are not known",
+            where=path,
+            got=", ".join(columns),
+            expected="path,label and perhaps split,group",
+            do=f"did you mean `{close}` by `{unknown[0]}`?" if close else _rename_or_remove(missing, unknown),
+        )
+    check_blank(rows, path)
+
+
+def check_blank(rows: Sequence[Mapping[str, str]], path: Path) -> None:
+    """Refuse a table with a value missing in a row.
+
+    Raises:
+        DataError: the column and its lines are named.
+    """
+    for name in rows[0]:
+        blank = [i + 2 for i, row in enumerate(rows) if not row[name].strip()]
+        if blank:
+            raise DataError(
+                f"{len(blank)} rows have no {name}",
+                where=f"{path}, lines {', '.join(map(str, blank[:NUM_NAMED]))}",
+                expected=f"a {name} in each row, or no such column",
+            )
+
+
+def _check_files(source: FileSource, path: Path) -> None:
+    missing = [name for name, file in zip(source.ids, source.paths, strict=True) if not file.is_file()]
+    if missing:
+        raise DataError(
+            f"{len(missing)} of {len(source)} files of the table are not there",
+            where=f"{path}: {', '.join(missing[:NUM_NAMED])}",
+            expected=f"paths relative to {path.parent.absolute()}",
+        )
+    repeated = [name for name, count in Counter(source.ids).items() if count > 1]
+    if repeated:
+        raise DataError(
+            f"{len(repeated)} files stand in the table more than once",
+            where=f"{path}: {', '.join(repeated[:NUM_NAMED])}",
+            expected="each file once",
+        )
+
+
+def _table_splits(source: Source, names: Sequence[str], path: Path) -> dict[SplitName, Source]:
+    unknown = natural_sort({name for name in names if name.strip().lower() not in SPLIT_NAMES})
+    if unknown:
+        raise DataError(
+            "the table names splits that do not exist",
+            where=path,
+            got=", ".join(unknown[:NUM_NAMED]),
+            expected=", ".join(SPLIT_NAMES),
+        )
+    splits = np.array([SPLIT_NAMES[name.strip().lower()] for name in names])
+    parts = {split: source.take(np.flatnonzero(splits == split)) for split in SPLITS if (splits == split).any()}
+    check_groups(parts, where=path)
+    return parts
+
+
+def check_groups(splits: Mapping[SplitName, Source], *, where: object) -> None:
+    """Refuse a group that lies in two splits.
+
+    Raises:
+        DataError: it does; the groups are named.
+    """
+    seen = Counter(group for source in splits.values() for group in set(source.groups or ()))
+    shared = natural_sort({group for group, count in seen.items() if count > 1})
+    if shared:
+        raise DataError(
+            f"{len(shared)} groups lie in more than one split, so the scores would be too good",
+            where=f"{where}: {', '.join(shared[:NUM_NAMED])}",
+            expected="each group in one split",
+            do="correct the column `split`, or leave it out: splits are then drawn by whole groups",
+        )

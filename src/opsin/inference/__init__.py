@@ -1,0 +1,1 @@
+"""From bytes, arrays or files to predictions: the one inference path."""

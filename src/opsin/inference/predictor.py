@@ -1,0 +1,307 @@
+"""The one inference path: bytes -> preprocess -> network -> prediction.
+
+Evaluation, the command line and every later server go through `Predictor`, so that they cannot disagree.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from opsin.artifact import Artifact, opened
+from opsin.data.samples import Samples
+from opsin.errors import ConfigError, ImageError, InputError, OpsinError
+from opsin.io.files import walk_files, write_atomically, writing
+from opsin.io.foreign import CONVERT, FOREIGN_SUFFIXES, foreign_format
+from opsin.io.gate import first_bytes
+from opsin.io.images import IMAGE_SUFFIXES, encode_mask, read_image
+from opsin.models.wrappers.views import ViewName, Views
+from opsin.ops.mask_pictures import palette
+from opsin.ops.resize import unfit_mask
+from opsin.progress import QUIET, Reporter
+from opsin.tasks import get_task
+from opsin.types import Prediction, SizePolicy, Skipped
+
+BATCH_SIZE = 256
+NUM_MAGIC = 128
+NUM_NAMED = 20
+PIXELS_AT_ONCE = 1 << 19
+"""Pixels of one forward pass: what a network keeps of each pixel in its first layers bounds its memory."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Fitted:
+    """An image file at the network's size.
+
+    `pixels`: uint8 [C, H, W]. `original`: its own height and width. `notes`: what was done to it.
+    """
+
+    file: Path
+    pixels: np.ndarray
+    original: tuple[int, int]
+    notes: tuple[str, ...]
+
+
+class Predictor:
+    """A network that answers.
+
+    Args:
+        artifact: network, classes and preprocessing contract.
+        device: where it runs.
+        batch_size: images in one forward pass, fewer where they are large; changes speed and memory, never the answers
+            beyond rounding.
+        views: further views of each image whose answers are averaged with its own: test-time augmentation.
+
+    Raises:
+        ConfigError: as `Views`; or the network does not take the sizes of these views.
+    """
+
+    def __init__(
+        self,
+        artifact: Artifact,
+        *,
+        device: torch.device | str = "cpu",
+        batch_size: int = BATCH_SIZE,
+        views: Sequence[ViewName] = (),
+    ) -> None:
+        self.artifact = artifact
+        self.device = torch.device(device)
+        size = artifact.preprocess.size
+        self.task = get_task(artifact.task)
+        self.network: nn.Module = artifact.network.to(self.device).eval()
+        self.notes: tuple[str, ...] = ()
+        """What is said of every prediction."""
+        shown = float(size.height * size.width)
+        if views:
+            seen = Views(self.network, views).eval()
+            shown *= seen.largest**2
+            seen.check_sizes(torch.zeros(1, artifact.preprocess.channels, size.height, size.width, device=self.device))
+            self.network, self.notes = seen, (f"the mean over {len(seen.views)} views",)
+        self.batch_size = min(batch_size, max(1, int(PIXELS_AT_ONCE // shown)))
+
+    @torch.inference_mode()
+    def run(self, images: Tensor) -> dict[str, np.ndarray]:
+        """Decoded predictions of one batch.
+
+        Args:
+            images: uint8 [B, C, H, W] of the contract's size.
+
+        Returns:
+            Arrays of B rows, e.g. {"probabilities": float32 [B, K]}.
+        """
+        channels_last = images.to(self.device).contiguous(memory_format=torch.channels_last)
+        outputs = self.network(self.artifact.preprocess(channels_last))
+        decoded = self.task.decode(outputs)
+        return {
+            key: (value.float() if value.is_floating_point() else value).cpu().numpy() for key, value in decoded.items()
+        }
+
+    def samples(
+        self, samples: Samples, *, report: Reporter = QUIET, title: str = "predicting"
+    ) -> dict[str, np.ndarray]:
+        """Decoded predictions of a whole split, in its order; `report` shows progress under `title`."""
+        found = []
+        with report.bar(title, len(samples.images)) as bar:
+            for start in range(0, len(samples.images), self.batch_size):
+                # a copy: torch takes no read-only memory map
+                images = np.array(samples.images[start : start + self.batch_size])
+                found.append(self.run(torch.from_numpy(images)))
+                bar.advance(len(images))
+        return _concatenated(found)
+
+    def files(
+        self,
+        files: Sequence[Path],
+        *,
+        masks: Path | None = None,
+        skipped: list[Skipped] | None = None,
+        report: Reporter = QUIET,
+    ) -> list[Prediction]:
+        """A prediction for each image file, in order.
+
+        Args:
+            files: image files.
+            masks: folder for predicted masks, as PNG in the size of each image; made if it is not there.
+            skipped: where files that cannot be read are added; they get no prediction then.
+            report: shows progress.
+
+        Raises:
+            ImageError: without `skipped`, listing every file that cannot be read; no prediction is given then, but
+                masks of files before them may have been written.
+            ConfigError: `masks`, and the network predicts none; or as `picture_paths`.
+            WriteError: the folder of masks cannot be made, or a mask cannot be written.
+        """
+        if masks is not None:
+            self._check_masks(files, masks)
+        found: list[Prediction] = []
+        refused: list[tuple[Path, ImageError]] = []
+        with report.bar("predicting", len(files)) as bar:
+            for start in range(0, len(files), self.batch_size):
+                chunk = files[start : start + self.batch_size]
+                fitted = list(self._fitted(chunk, refused))
+                if fitted and (skipped is not None or not refused):
+                    found.extend(self._chunk(fitted, masks))
+                bar.advance(len(chunk))
+        if skipped is None:
+            _refuse([error for _, error in refused])
+        else:
+            skipped.extend(skipped_file(file, error) for file, error in refused)
+        return found
+
+    def _check_masks(self, files: Sequence[Path], masks: Path) -> None:
+        if self.artifact.task != "segment":
+            raise ConfigError("this network predicts no masks", got=self.artifact.task, expected="segment")
+        picture_paths(files, masks)  # refused before any image is read
+        with writing(masks):
+            masks.mkdir(parents=True, exist_ok=True)
+
+    def _fitted(self, files: Sequence[Path], refused: list[tuple[Path, ImageError]]) -> Iterator[_Fitted]:
+        """The files that can be read, at the network's size; the others are added to `refused`.
+
+        Each is fitted as soon as it is decoded: a batch of photos at their own sizes may not fit into memory.
+        """
+        contract = self.artifact.preprocess
+        for file in files:
+            try:
+                image = read_image(file)
+            except ImageError as error:
+                refused.append((file, error))
+                continue
+            height, width = image.pixels.shape[1:]
+            notes = (*image.notes, *_size_notes(height, width, contract.size), *self.notes)
+            yield _Fitted(file=file, pixels=contract.fit_image(image.pixels), original=(height, width), notes=notes)
+
+    def _chunk(self, images: Sequence[_Fitted], masks: Path | None) -> list[Prediction]:
+        """Predictions of one batch, with their masks written where a folder for them is given."""
+        size = self.artifact.preprocess.size
+        predictions = self.run(torch.from_numpy(np.stack([image.pixels for image in images])))
+        found = [
+            self.task.describe(
+                predictions,
+                i,
+                self.artifact.classes,
+                str(image.file),
+                original_size=image.original,
+                policy=size,
+                notes=image.notes,
+            )
+            for i, image in enumerate(images)
+        ]
+        if masks is None:
+            return found
+        written = picture_paths([image.file for image in images], masks)
+        for path, mask, image in zip(written, predictions["masks"], images, strict=True):
+            write_atomically(path, encode_mask(unfit_mask(mask, *image.original, size), palette()))
+        return [replace(prediction, mask=str(path)) for prediction, path in zip(found, written, strict=True)]
+
+
+def predict_files(
+    model: Path | Artifact,
+    files: Sequence[Path],
+    *,
+    masks: Path | None = None,
+    views: Sequence[ViewName] = (),
+    device: torch.device | str = "cpu",
+    skipped: list[Skipped] | None = None,
+    report: Reporter = QUIET,
+) -> list[Prediction]:
+    """Predictions of a network, or of one saved in a folder, for image files and folders of them.
+
+    `masks` and `skipped` as in `Predictor.files` and `image_files`; `views` and `device` as in `Predictor`.
+    """
+    photos = image_files(files, skipped)
+    predictor = Predictor(opened(model, device=device), device=device, views=views)
+    return predictor.files(photos, masks=masks, skipped=skipped, report=report)
+
+
+def picture_paths(files: Sequence[Path], folder: Path) -> list[Path]:
+    """Where the picture that is made of each image goes: the images' names with `.png`, in `folder`, in order.
+
+    Raises:
+        ConfigError: two images have one name; or a picture would lie where an image lies, and overwrite it.
+    """
+    pictures = [folder / f"{file.stem}.png" for file in files]
+    twice = [path.name for path, count in Counter(pictures).items() if count > 1]
+    if twice:
+        what, do = "files of one name: one picture would overwrite the other", "predict them one folder at a time"
+        raise ConfigError(what, got=", ".join(twice[:10]), do=do)
+    images = {file.resolve() for file in files}
+    lost = [str(path) for path in pictures if path.resolve() in images]
+    if lost:
+        do = "name a folder in which no image lies"
+        raise ConfigError("the pictures would overwrite the images", where=folder, got=", ".join(lost[:10]), do=do)
+    return pictures
+
+
+def skipped_file(file: Path, error: OpsinError) -> Skipped:
+    """A file that is left out for an error."""
+    reason = f"{error.what}; {error.do}" if error.do else error.what
+    return Skipped(file=str(file), reason=reason)
+
+
+def image_files(paths: Iterable[Path], skipped: list[Skipped] | None = None) -> list[Path]:
+    """The files named, and the image files in the folders named, in natural order.
+
+    Args:
+        paths: files and folders.
+        skipped: where pictures in folders are added whose formats are not read (HEIC, AVIF, TIFF, …).
+
+    Raises:
+        InputError: a path does not exist, or a folder holds no image; or, without `skipped`, one of such a format.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            inside = walk_files(path)
+            images = [file for file in inside if file.suffix.lower() in IMAGE_SUFFIXES]
+            foreign = [file for file in inside if file.suffix.lower() in FOREIGN_SUFFIXES]
+            if not images and not foreign:
+                raise InputError("a folder without images", where=path, expected=", ".join(sorted(IMAGE_SUFFIXES)))
+            _skip_foreign(foreign, skipped)
+            found.extend(images)
+        elif path.is_file():
+            found.append(path)
+        else:
+            got = "a pipe, a socket or a device" if path.exists() else None
+            raise InputError(
+                "no image file or folder", where=path, got=got, expected="a file or a folder that is there"
+            )
+    return found
+
+
+def _skip_foreign(files: Sequence[Path], skipped: list[Skipped] | None) -> None:
+    """Write down pictures of formats that are not read, with what their bytes say; refuse them without a list."""
+    told = [(file, foreign_format(first_bytes(file, InputError, NUM_MAGIC))) for file in files]
+    lost = [Skipped(file=str(file), reason="; ".join(known or ("an unknown format", CONVERT))) for file, known in told]
+    if skipped is not None:
+        skipped.extend(lost)
+    elif lost:
+        got = "; ".join(f"{entry.file}: {entry.reason}" for entry in lost[:NUM_NAMED])
+        raise InputError(f"{len(lost)} pictures are of formats that are not read", got=got, do="convert or remove them")
+
+
+def _size_notes(height: int, width: int, size: SizePolicy) -> tuple[str, ...]:
+    """How an image was brought to the network's size, if it had another."""
+    if (height, width) == (size.height, size.width):
+        return ()
+    return (f"{width}x{height} px fitted to {size.width}x{size.height} px by {size.fit}",)
+
+
+def _refuse(refused: Sequence[ImageError]) -> None:
+    """Raise what was refused as one error, if anything was."""
+    if len(refused) == 1:
+        raise refused[0]
+    if refused:
+        listed = "; ".join(f"{error.where}: {error.what}" for error in refused)
+        raise ImageError(f"{len(refused)} files cannot be read; no prediction is given", got=listed)
+
+
+def _concatenated(parts: Iterable[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    collected = list(parts)
+    return {key: np.concatenate([part[key] for part in collected]) for key in collected[0]} if collected else {}

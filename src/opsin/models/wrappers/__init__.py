@@ -1,0 +1,1 @@
+"""Networks around networks: ensembles, test-time views, recomputed activations."""

@@ -1,0 +1,204 @@
+"""Test-time augmentation: a network answers to several views of an image, and its answers are averaged.
+
+    images ─┬─ as they are ─────── network ──────────────────────┐
+            ├─ mirrored ────────── network ─ mirrored back ──────┤
+            ├─ moved a little ──── network ─ moved back ─────────┤
+            └─ smaller, larger ─── network ─ to their own size ──┴─ mean of probabilities ─ logarithm = logits
+
+It costs as many passes as there are views, and nothing of the training.
+
+Shapes: B images, C channels, H height, W width, K classes.
+
+Source: probabilities averaged over mirrored views and over crops from the corners: Krizhevsky et al. 2012, "ImageNet
+classification with deep convolutional neural networks", section 4.1; over sizes: Chen et al. 2017, arXiv 1706.05587,
+section 4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from opsin.batches.resolution import resize_images
+from opsin.errors import ConfigError, nearest
+from opsin.models.parts.backbone import Backbone
+from opsin.models.wrappers.ensemble import SMALLEST
+
+ViewName = Literal["flip", "shift", "scale"]
+VIEWS: tuple[ViewName, ...] = get_args(ViewName)
+SCALES = (0.75, 1.0, 1.25)
+"""Sizes at which `scale` shows an image, as factors of its own."""
+SHIFT = 1 / 32
+"""How far `shift` moves an image, as a share of its sides; a pixel at least."""
+CORNERS = ((0, 0), (-1, -1), (-1, 1), (1, -1), (1, 1))
+"""Where `shift` shows an image: (down, right) in steps of `SHIFT`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """One way to show an image: resized by `factor`, moved by (down, right) steps, then mirrored."""
+
+    factor: float
+    steps: tuple[int, int]
+    mirrored: bool
+
+    def size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width in pixels at which images of these sides are shown."""
+        return round(height * self.factor), round(width * self.factor)
+
+    def moved(self, height: int, width: int) -> tuple[int, int]:
+        """Pixels down and to the right by which images that are shown at these sides are moved."""
+        down, right = self.steps
+        return down * max(1, round(height * SHIFT)), right * max(1, round(width * SHIFT))
+
+    def of(self, images: Tensor) -> Tensor:
+        """Images float [B, C, H, W] as they are shown."""
+        seen = resize_images(images, *self.size(*images.shape[-2:]))
+        seen = _moved(seen, *self.moved(*seen.shape[-2:]))
+        return seen.flip(-1) if self.mirrored else seen
+
+    def undone(self, probabilities: Tensor, height: int, width: int) -> Tensor:
+        """Probabilities [B, K] as they are; those of pixels [B, K, h, w] in the frame of the image as it was."""
+        if probabilities.ndim == 2:
+            return probabilities
+        found = probabilities.flip(-1) if self.mirrored else probabilities
+        down, right = self.moved(*found.shape[-2:])
+        found = _moved(found, -down, -right)
+        if found.shape[-2:] == (height, width):
+            return found
+        return functional.interpolate(found, (height, width), mode="bilinear", align_corners=False)
+
+    def shown(self, height: int, width: int) -> Tensor:
+        """Bool [height, width]: the pixels of an image of these sides that are not moved out of the picture."""
+        sides = (height, width), self.size(height, width)
+        inside = []
+        for side, shown, moved in zip(*sides, self.moved(*sides[1]), strict=True):
+            places = (torch.arange(side) + 0.5) * shown / side + moved
+            inside.append((places >= 0) & (places < shown))
+        return inside[0][:, None] & inside[1]
+
+    def undone_boxes(self, boxes: Tensor, height: int, width: int) -> Tensor:
+        """Boxes [B, 4] found in what was shown, in pixels of the image as it was."""
+        x1, y1, x2, y2 = boxes.unbind(1)
+        shown_height, shown_width = self.size(height, width)
+        if self.mirrored:
+            x1, x2 = shown_width - x2, shown_width - x1
+        down, right = self.moved(shown_height, shown_width)
+        across, along = width / shown_width, height / shown_height
+        return torch.stack(
+            [(x1 - right) * across, (y1 - down) * along, (x2 - right) * across, (y2 - down) * along], dim=1
+        )
+
+
+class Views(nn.Module):
+    """A network seen through several views: outputs as the network's own, `logits` and, if it has them, `boxes`.
+
+    Args:
+        network: outputs `logits` float [B, K] or [B, K, H, W], and perhaps `boxes` float [B, 4], xyxy in pixels.
+        names: `flip` adds the mirrored image; `shift` adds the image moved a little towards each of its corners;
+            `scale` adds the image made smaller and larger. Several are combined: each size is moved, each of these
+            mirrored.
+
+    Raises:
+        ConfigError: no such view, or one twice; `scale` for a network that takes one size alone.
+    """
+
+    def __init__(self, network: nn.Module, names: Sequence[ViewName]) -> None:
+        super().__init__()
+        self.network = network
+        _check(network, names)
+        self.views = tuple(
+            View(factor=factor, steps=steps, mirrored=mirrored)
+            for factor, steps, mirrored in product(
+                SCALES if "scale" in names else (1.0,),
+                CORNERS if "shift" in names else CORNERS[:1],
+                (False, True) if "flip" in names else (False,),
+            )
+        )
+
+    @property
+    def largest(self) -> float:
+        """The largest factor by which an image's sides are shown."""
+        return max(view.factor for view in self.views)
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """The mean answer to all views of preprocessed images float [B, C, H, W]: of a pixel, to those that show it."""
+        totals: dict[str, Tensor] = {}
+        counts: dict[str, Tensor] = {}
+        for view, answers in self._answers(images):
+            for key, answer in answers.items():
+                weight = (view.shown(*answer.shape[-2:]) if answer.ndim > 2 else torch.ones(())).to(answer)
+                totals[key] = totals.get(key, 0) + answer * weight
+                counts[key] = counts.get(key, 0) + weight
+        means = {key: total / counts[key] for key, total in totals.items()}
+        return means | {"logits": means["logits"].clamp_min(SMALLEST).log()}
+
+    @torch.no_grad()
+    def check_sizes(self, images: Tensor) -> None:
+        """Have the network answer at every size at which it will be shown images; nobody looks at the answers.
+
+        Args:
+            images: float [1, C, H, W] of the size of those to come, whatever is on them.
+
+        Raises:
+            ConfigError: it does not take one of these sizes; better now than when a test split is open.
+        """
+        for factor in sorted({view.factor for view in self.views} - {1.0}):
+            seen = View(factor=factor, steps=(0, 0), mirrored=False).of(images)
+            try:
+                self.network(seen)
+            except (ConfigError, RuntimeError, AssertionError, ValueError) as error:
+                height, width = seen.shape[-2:]
+                got = f"{height}x{width}, which is {factor:g} of {images.shape[-2]}x{images.shape[-1]}"
+                expected = error.expected if isinstance(error, ConfigError) else error
+                what = "this network does not take images of the sizes at which `scale` shows them"
+                raise ConfigError(what, got=got, expected=expected, do="leave `scale` out") from error
+
+    def _answers(self, images: Tensor) -> Iterator[tuple[View, dict[str, Tensor]]]:
+        """Each view with probabilities under `logits` and boxes, both in the frame of the image as it is."""
+        H, W = images.shape[-2:]
+        for view in self.views:
+            outputs: Mapping[str, Tensor] = self.network(view.of(images))
+            answer = {"logits": view.undone(outputs["logits"].float().softmax(1), H, W)}
+            if "boxes" in outputs:
+                answer["boxes"] = view.undone_boxes(outputs["boxes"].float(), H, W)
+            yield view, answer
+
+
+def check_views(names: Sequence[str]) -> tuple[ViewName, ...]:
+    """The views that are asked for, in our order, each known and there once.
+
+    Raises:
+        ConfigError: naming the one that is not.
+    """
+    for name in names:
+        if name not in VIEWS or list(names).count(name) > 1:
+            if name in VIEWS:
+                raise ConfigError("a view that is asked for twice", got=name, do="name each view once")
+            close = nearest(name.lower(), VIEWS)
+            do = f"did you mean `{close}`?" if close else None
+            raise ConfigError("no such view", got=name or "an empty name", expected=", ".join(VIEWS), do=do)
+    return tuple(view for view in VIEWS if view in names)
+
+
+def _check(network: nn.Module, names: Sequence[str]) -> None:
+    wanted = check_views(names)
+    backbone = getattr(network, "backbone", None)
+    if "scale" in wanted and isinstance(backbone, Backbone) and not backbone.any_size:
+        what = "this network takes images of one size, so that it cannot be shown them smaller and larger"
+        raise ConfigError(what, got="scale", do="leave `scale` out")
+
+
+def _moved(maps: Tensor, down: int, right: int) -> Tensor:
+    """Maps float [B, C, H, W] moved by whole pixels; those on the edge are repeated where nothing moves in."""
+    for dim, pixels in ((-2, down), (-1, right)):
+        if pixels:
+            side = maps.shape[dim]
+            maps = maps.index_select(dim, (torch.arange(side, device=maps.device) - pixels).clamp_(0, side - 1))
+    return maps

@@ -1,0 +1,158 @@
+"""Memory of prediction and of training, part by part."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+from torch import Tensor, nn
+
+from opsin.models.parts.network import Network
+from opsin.models.table import LayerTable, layer_table
+from opsin.planning.passes import inference_peak, optimizer_copies, train_twice
+from opsin.planning.request import MASKS, Request, build_meta
+
+BYTES = 4
+"""Of one weight, gradient or optimizer state: all are kept in float32."""
+LOADED_BYTES = 1 + 1 + 4
+"""Of one number of an image: in the batch that is trained on, in the one that is gathered, in the augmented one."""
+MOST_KEPT = 2.1
+"""Most that a training which keeps freed memory was measured to hold, over what must exist (docs/results.md)."""
+IN_PLACE = ("ReLU", "BatchNorm2d", "BatchNorm1d", "Dropout", "Dropout2d", "Flatten")
+"""Layers that the textbook's count lets work in the memory of their input."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    """Bytes; megabytes in what is printed are millions of bytes.
+
+    Attributes:
+        inference_bytes: to predict one image: the weights, and the inputs and outputs of the one layer where they are
+            largest ("two live layers"); activations, norms and dropout work in place.
+        inference_as_run_bytes: the same for a whole batch as our code runs it.
+        live_bytes: what must exist at the peak of a training step; with `keep_memory` off the process holds no more.
+        kept_bytes: what it holds at least with `keep_memory` on: that, and fragments.
+        training_bytes: the one of these two that the request asks for.
+        most_bytes: what it was never measured to exceed: `live_bytes`, or `MOST_KEPT` times that with `keep_memory`.
+        parts: sizes of weights, gradients, optimizer, inputs, activations (saved for the backward pass), loader
+            (uint8 batches, and the one that was augmented), workspace (temporary, at the peak) and fragments (freed
+            memory in holes that nothing fits into; none where it is given back). Not all of them exist at once.
+        at_peak: what exists at the peak; adds up to `training_bytes`.
+        textbook_bytes: weights, and inputs and outputs of all layers of a batch; layers of `IN_PLACE` in place.
+        saved: bytes of activations that each layer leaves for the backward pass.
+    """
+
+    inference_bytes: int
+    inference_as_run_bytes: int
+    live_bytes: int
+    kept_bytes: int
+    training_bytes: int
+    most_bytes: int
+    parts: Mapping[str, int]
+    at_peak: Mapping[str, int]
+    textbook_bytes: int
+    saved: Mapping[str, int]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return {
+            "inference_bytes": self.inference_bytes,
+            "inference_as_run_bytes": self.inference_as_run_bytes,
+            "live_bytes": self.live_bytes,
+            "kept_bytes": self.kept_bytes,
+            "training_bytes": self.training_bytes,
+            "most_bytes": self.most_bytes,
+            "activations_inputs_weights_bytes": self.textbook_bytes,
+            "parts": dict(self.parts),
+            "at_peak": dict(self.at_peak),
+        }
+
+
+def table_of(request: Request) -> LayerTable:
+    """Layers, parameters and work of the network of a request, without allocating it."""
+    spec = request.spec
+    network = build_meta(request)
+    with_head = _Headless(network) if isinstance(network, Network) and not network.heads else network
+    return layer_table(with_head, spec.channels, spec.height, spec.width)
+
+
+def memory_of(request: Request, layers: LayerTable | None = None) -> Memory:
+    """Memory that a request needs on a CPU, forecast without allocating it.
+
+    Raises:
+        ConfigError: no such network, or images too small for it.
+    """
+    layers = layers or table_of(request)
+    trained = train_twice(request)
+    live = sum(trained.at_peak.values())
+    fragments = trained.fragments if request.keep_memory else 0
+    weights = BYTES * layers.parameters
+    parts = {
+        "weights": weights,
+        "gradients": trained.gradients,
+        "optimizer": optimizer_bytes(request, layers),
+        "inputs": trained.inputs,
+        "activations": trained.activations,
+        "loader": request.batch * _loaded_bytes(request, trained.features),
+        "workspace": trained.at_peak.get("workspace", 0),
+        "fragments": fragments,
+    }
+    return Memory(
+        inference_bytes=weights + BYTES * _two_live_layers(layers),
+        inference_as_run_bytes=inference_peak(request),
+        live_bytes=live,
+        kept_bytes=live + trained.fragments,
+        training_bytes=live + fragments,
+        most_bytes=round(MOST_KEPT * live) if request.keep_memory else live,
+        parts=parts,
+        at_peak={**trained.at_peak, "fragments": fragments} if request.keep_memory else trained.at_peak,
+        textbook_bytes=weights + BYTES * request.batch * _layer_numbers(layers),
+        saved=trained.saved,
+    )
+
+
+def _loaded_bytes(request: Request, features: int) -> int:
+    """Bytes of one sample in the batch that is trained on, in the one that is gathered, in the augmented one."""
+    if request.cached:
+        return 2 * BYTES * features
+    spec = request.spec
+    masks = 2 * spec.height * spec.width if request.task.name == MASKS else 0
+    return LOADED_BYTES * spec.channels * spec.height * spec.width + masks
+
+
+def optimizer_bytes(request: Request, layers: LayerTable) -> int:
+    """Bytes of the optimizer's state."""
+    kept, _ = optimizer_copies(request)
+    return kept * BYTES * layers.trainable
+
+
+def _layer_numbers(layers: LayerTable) -> int:
+    """Numbers in the input and in the outputs of all layers together, for one image."""
+    outputs = (prod(row.output_shape) for row in layers.rows if row.kind not in IN_PLACE)
+    return prod(layers.input_shape) + sum(outputs)
+
+
+def _two_live_layers(layers: LayerTable) -> int:
+    """Most numbers in the input and the output of one layer together, for one image."""
+    inputs, most = prod(layers.input_shape), 0
+    for row in layers.rows:
+        if row.kind not in IN_PLACE:
+            outputs = prod(row.output_shape)
+            most = max(most, inputs + outputs)
+            inputs = outputs
+    return most
+
+
+class _Headless(nn.Module):
+    """A network that gives the features of its backbone."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.normalize, self.backbone = network.normalize, network.backbone
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Features float [B, num_features] of images float [B, C, H, W]."""
+        features: Tensor = self.backbone(self.normalize(images))
+        return features

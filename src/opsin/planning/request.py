@@ -1,0 +1,189 @@
+"""What is planned: a network with its heads, and how it is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from opsin.batches.batch import Batch
+from opsin.config import FinetuneConfig, OptimizerName, TrainConfig
+from opsin.errors import ConfigError
+from opsin.inference.predictor import BATCH_SIZE, PIXELS_AT_ONCE
+from opsin.models.freezing import freeze_below, pin_norms
+from opsin.models.parts.network import Network
+from opsin.models.registry import SEGMENTERS, ModelSpec, build_network
+from opsin.ops.mask_losses import lovasz_of_class
+from opsin.tasks import Classify, Task, get_task
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+MASKS, BOXES = "segment", "localize"
+"""The tasks whose batches have more than labels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What is planned: a network, and how it is trained.
+
+    Attributes:
+        spec: the network below its heads, and the shape of its images.
+        task: gives the heads and the loss.
+        num_outputs: length of the logits; 0 plans the backbone without its heads.
+        batch: images in a step of the optimizer, in `accumulate` parts.
+        precision: of the forward and backward passes.
+        keep_memory: whether the C allocator keeps freed memory, as training lets it by default.
+        sections: upper sections of the backbone that are trained beside the heads; None trains them all.
+        pinned: whether norms of the backbone stay in inference mode, as those of pretrained networks do.
+        cached: whether heads are trained on features that are computed once.
+    """
+
+    spec: ModelSpec
+    task: Task = Classify()
+    num_outputs: int = 10
+    batch: int = 128
+    accumulate: int = 1
+    optimizer: OptimizerName = "adamw"
+    momentum: float = 0.9
+    precision: str = "float32"
+    checkpoint_activations: bool = False
+    keep_memory: bool = True
+    sections: int | None = None
+    pinned: bool = False
+    cached: bool = False
+
+    @property
+    def part(self) -> int:
+        """Images that pass the network at once."""
+        return -(-self.batch // self.accumulate)
+
+    @property
+    def feature_batch(self) -> int:
+        """Images whose features are computed at once, where these are `cached`."""
+        return min(BATCH_SIZE, max(1, PIXELS_AT_ONCE // (self.spec.height * self.spec.width)))
+
+
+def task_settings(name: str, config: TrainConfig) -> Task:
+    """The task of this name with the losses of `config`; weights of classes, which need data, are left out."""
+    task: Any = get_task(name)
+    shared = {f.name for f in fields(task)} & {f.name for f in fields(config)} - {"class_weights"}
+    made: Task = replace(task, **{key: getattr(config, key) for key in shared})
+    return made
+
+
+def trained_parts(config: FinetuneConfig, *, task: str, epochs: int, pretrained: bool) -> dict[str, Any]:
+    """The fields of `Request` that say what is trained, in the epochs in which most is.
+
+    Args:
+        config: which sections are trained when.
+        task: its name.
+        epochs: of the run.
+        pretrained: whether the network starts from weights of another training.
+    """
+    sections = config.top
+    if config.finetune == "head":
+        sections = 0
+    elif config.finetune == "gradual":
+        sections = 1 + max(0, epochs - 1 - config.head_epochs) // config.unfreeze_every
+    cached = config.finetune == "head" and task == Classify().name
+    return {"sections": sections, "cached": cached, "pinned": pretrained and not config.train_norms}
+
+
+def build(request: Request) -> nn.Module:
+    """The network of a request as it is trained: with the heads of its task, if any, and with frozen parts.
+
+    Raises:
+        ConfigError: no such network, an option that it does not have, or images too small for it.
+    """
+    if not request.num_outputs:
+        return build_network(request.spec, {})
+    network = request.task.build(request.spec, request.num_outputs)
+    backbone = getattr(network, "backbone", None)
+    if request.sections is not None or request.pinned:
+        if not isinstance(backbone, nn.Module):
+            raise ConfigError("this network takes no pretrained weights", got=request.spec.name)
+        if request.pinned:
+            pin_norms(backbone)
+    if request.sections is not None:
+        freeze_below(network, request.sections)
+    return network
+
+
+def build_meta(request: Request) -> nn.Module:
+    """The same on the meta device: shapes without memory."""
+    with torch.device("meta"):
+        return build(request)
+
+
+def run(network: nn.Module, images: Tensor) -> Mapping[str, Tensor]:
+    """Outputs of `network`, or its features where it has no heads."""
+    if isinstance(network, Network) and not network.heads:
+        return {"features": network.backbone(network.normalize(images))}
+    outputs: Mapping[str, Tensor] = network(images)
+    return outputs
+
+
+def head_outputs(network: nn.Module, features: Tensor) -> Mapping[str, Tensor]:
+    """What the heads alone say of features float [B, F]."""
+    assert isinstance(network, Network)
+    return {name: head(features) for name, head in network.heads.items()}
+
+
+def feature_length(network: nn.Module) -> int:
+    """Length of the features that the heads of `network` take."""
+    assert isinstance(network, Network)
+    return network.backbone.num_features
+
+
+def batch_of(request: Request, images: Tensor) -> Batch:
+    """Images [B, C, H, W] with the targets of the task: the first class, boxes of the whole image."""
+    count, height, width = len(images), request.spec.height, request.spec.width
+    boxes = torch.zeros(count, 4)
+    boxes[:, 2], boxes[:, 3] = width, height
+    return Batch(
+        images=images,
+        index=torch.zeros(count, dtype=torch.int64),
+        labels=torch.zeros(count, dtype=torch.int64),
+        boxes=boxes if request.task.name == BOXES else None,
+        masks=torch.zeros(count, height, width, dtype=torch.uint8) if request.task.name == MASKS else None,
+    )
+
+
+def loss_of(request: Request, outputs: Mapping[str, Tensor], batch: Batch) -> Tensor:
+    """The loss of the task, a scalar; without heads the mean of the features."""
+    if "features" in outputs:
+        return outputs["features"].mean()
+    if getattr(request.task, "mask_loss", None) == "lovasz":
+        return _lovasz_of_all(outputs["logits"])
+    return request.task.loss(outputs, batch)["loss"]
+
+
+def _lovasz_of_all(logits: Tensor) -> Tensor:
+    """The loss of images that hold every class: its memory grows with the classes that are there, so it is the most."""
+    losses = []
+    for probabilities in logits.softmax(1):
+        rows = probabilities.flatten(1)
+        inside = torch.zeros(rows.shape[1], dtype=torch.bool, device=rows.device)
+        losses.append(torch.stack([lovasz_of_class(row, inside) for row in rows]).mean())
+    return torch.stack(losses).mean()
+
+
+def task_for(name: str, given: str | None) -> str:
+    """The task that a network is planned for where nothing else says: what it alone can do, or classes.
+
+    Raises:
+        ConfigError: it cannot do what is `given`.
+    """
+    pixelwise = name in SEGMENTERS
+    if given is not None and pixelwise and given != MASKS:
+        raise ConfigError("this network gives masks, not labels or boxes", where="--task", got=given, expected=MASKS)
+    return given or (MASKS if pixelwise or name == "unet" else Classify().name)
+
+
+def autocast(precision: str) -> torch.autocast:
+    """The context of a forward pass in `precision`."""
+    if precision == "float32":
+        return torch.autocast("cpu", enabled=False)
+    return torch.autocast("cpu", dtype=DTYPES[precision])

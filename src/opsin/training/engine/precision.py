@@ -1,0 +1,151 @@
+"""Precision and memory format, chosen by timing them on this machine with this network.
+
+The choice is kept in a small file per machine, network and batch size, so that the same command gives the same numbers
+twice: two candidates that are equally fast must not take turns.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from opsin.config import TrainConfig
+from opsin.errors import OpsinError
+from opsin.io.files import read_json, write_json
+from opsin.training.engine.guards import is_out_of_memory
+from opsin.training.engine.machine import processor_name
+
+TIMED_STEPS = 2
+CLEARLY_FASTER = 1.15
+PROBE_SIDE = 256
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+StepTimer = Callable[["Precision"], Callable[[], object]]
+"""Makes, for one candidate, a function that trains one step on a throw-away copy of the network."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Precision:
+    """How the forward and backward passes are computed. Weights are always kept in float32."""
+
+    dtype: str = "float32"
+    channels_last: bool = True
+    compile: bool = False
+
+    def autocast(self, device: torch.device) -> torch.autocast:
+        """The context of the forward pass."""
+        dtype = DTYPES[self.dtype]
+        return torch.autocast(
+            device.type, dtype=None if dtype is torch.float32 else dtype, enabled=dtype is not torch.float32
+        )
+
+    def place(self, network: nn.Module, device: torch.device) -> nn.Module:
+        """Move `network` to `device` in the chosen memory format."""
+        network = network.to(device)
+        return network.to(memory_format=torch.channels_last) if self.channels_last else network
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The precision that was chosen, and the timings behind it."""
+
+    precision: Precision
+    timings: tuple[dict[str, Any], ...]
+
+
+def choose(config: TrainConfig, device: torch.device, *, timer: StepTimer, batch: int, key: str, cache: Path) -> Choice:
+    """What the user asked for, or what is fastest here.
+
+    Args:
+        config: settings; what they leave open is timed.
+        device: where the network runs.
+        timer: makes the step that is timed, for each candidate.
+        batch: images in a step.
+        key: names the network; with the machine it names the remembered choice.
+        cache: folder of remembered choices.
+    """
+    memory = cache / f"precision-{_machine_key(device, key, config)}.json"
+    if (remembered := _recall(memory)) is not None:
+        return remembered
+    candidates = _candidates(config, device)
+    if len(candidates) == 1:
+        return Choice(candidates[0], ())
+    timings = [_timed(candidate, timer, batch) for candidate in candidates]
+    choice = Choice(_pick(candidates, timings), tuple(timings))
+    write_json(memory, {"precision": asdict(choice.precision), "timings": list(choice.timings)})
+    return choice
+
+
+def _candidates(config: TrainConfig, device: torch.device) -> list[Precision]:
+    dtypes = [config.precision] if config.precision != "auto" else ["float32", *_fast_half(device)]
+    formats = [True, False] if config.channels_last is None else [config.channels_last]
+    every = [Precision(dtype=d, channels_last=f, compile=config.compile) for d in dtypes for f in formats]
+    # half precision gains nothing from the format that convolutions in half precision have to convert from
+    return [p for p in every if p.dtype == "float32" or p.channels_last or len(formats) == 1]
+
+
+def _fast_half(device: torch.device) -> list[str]:
+    """Half precision, where a small matrix product is faster in it: without hardware for it a step takes minutes."""
+    seconds = {name: _product_seconds(DTYPES[name], device) for name in ("float32", "bfloat16")}
+    return ["bfloat16"] if seconds["bfloat16"] < seconds["float32"] else []
+
+
+def _product_seconds(dtype: torch.dtype, device: torch.device) -> float:
+    a = torch.ones(PROBE_SIDE, PROBE_SIDE, dtype=dtype, device=device)
+    float((a @ a)[0, 0])
+    began = time.perf_counter()
+    float((a @ a)[0, 0])
+    return time.perf_counter() - began
+
+
+def _timed(candidate: Precision, timer: StepTimer, batch: int) -> dict[str, Any]:
+    about = {"precision": candidate.dtype, "channels_last": candidate.channels_last, "compile": candidate.compile}
+    try:
+        step = timer(candidate)
+        step()
+        seconds = min(_seconds(step) for _ in range(TIMED_STEPS))
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        # the run itself cuts its batches when memory does not suffice: the timing must not stop it before that
+        return about | {"images_per_second": 0.0, "note": "out of memory"}
+    return about | {"images_per_second": round(batch / seconds, 1)}
+
+
+def _seconds(step: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    step()
+    return time.perf_counter() - began
+
+
+def _pick(candidates: list[Precision], timings: list[dict[str, Any]]) -> Precision:
+    """The first candidate, unless a later one is clearly faster."""
+    best = 0
+    for i in range(1, len(candidates)):
+        if timings[i]["images_per_second"] > CLEARLY_FASTER * timings[best]["images_per_second"]:
+            best = i
+    return candidates[best]
+
+
+def _machine_key(device: torch.device, key: str, config: TrainConfig) -> str:
+    machine = [processor_name(), torch.get_num_threads(), torch.__version__, str(device)]
+    asked = [config.precision, config.channels_last, config.compile]
+    text = json.dumps([*machine, key, asked])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _recall(path: Path) -> Choice | None:
+    try:
+        values = read_json(path)
+        return Choice(Precision(**values["precision"]), tuple(values["timings"]))
+    except (OpsinError, OSError, KeyError, TypeError):  # absent or of another version: measured again
+        return None

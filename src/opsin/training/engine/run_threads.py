@@ -1,0 +1,98 @@
+"""The number of threads of one run: chosen, written down, and kept when it is resumed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+
+from opsin.config import RunConfig
+from opsin.progress import Reporter
+from opsin.runs import Run
+from opsin.training.engine import machine, threads
+from opsin.training.engine.loop import Trainer
+from opsin.training.engine.precision import Choice
+from opsin.training.engine.threads import OtherWork, ThreadChoice, ThreadWatch, counted
+from opsin.training.setup.prepared import Prepared, timed_step
+
+
+@dataclass
+class Cores:
+    """What a run finds when it begins: the threads that it may have, and what other processes do."""
+
+    most: int = field(default_factory=torch.get_num_threads)
+    other_work: OtherWork = field(default_factory=OtherWork)
+
+
+def keep_threads(run: Run, config: RunConfig) -> None:
+    """Take the number of threads that `run` was begun with, unless the user gives one or this machine is too small."""
+    recorded = run.environment.get("threads")
+    if not config.train.threads and isinstance(recorded, int) and 1 <= recorded <= machine.most_threads():
+        torch.set_num_threads(recorded)
+
+
+def choose_threads(
+    prepared: Prepared, choice: Choice, cores: Cores, report: Reporter, *, resume: bool
+) -> ThreadChoice | None:
+    """The number of threads, set; None where it is not ours to choose.
+
+    A resumed run has its number already. With frozen features a step is too short to be worth a timing.
+    """
+    if prepared.features is not None or not threads.is_open(prepared.config.train, prepared.device, cores.most):
+        return None
+    busy_cores = cores.other_work.cores()
+    if resume:
+        return ThreadChoice(threads=torch.get_num_threads(), busy_cores=busy_cores)
+    chosen = threads.choose(cores.most, _make_step(prepared, choice), busy_cores)
+    if chosen.threads != cores.most:
+        report.message(threads.reason(chosen, cores.most))
+    return chosen
+
+
+def watch_threads(
+    trainer: Trainer, prepared: Prepared, choice: Choice, cores: Cores, chosen: ThreadChoice
+) -> ThreadWatch:
+    """Look at the pace of `trainer`; a new choice is said and logged with the step from which on it holds."""
+
+    def changed(new: ThreadChoice) -> None:
+        step = trainer.state.step
+        message = f"from step {step} on: {threads.reason(new, cores.most)}"
+        trainer.report.message(message)
+        trainer.run.event("threads", step=step, message=message, **new.record())
+
+    return ThreadWatch(
+        most=cores.most,
+        chosen=chosen,
+        make_step=_make_step(prepared, choice),
+        changed=changed,
+        other_work=cores.other_work,
+    )
+
+
+def go_on_with_threads(trainer: Trainer, begun_with: object) -> None:
+    """Take the number of threads of the checkpoint, or say that it is another one.
+
+    Args:
+        trainer: restored, if there was a checkpoint.
+        begun_with: what environment.json said before this resumption; for checkpoints that hold no number.
+    """
+    recorded, given = trainer.state.threads or begun_with, trainer.settings.threads
+    if not isinstance(recorded, int) or recorded < 1:
+        return
+    if not given and recorded <= machine.most_threads():
+        torch.set_num_threads(recorded)
+    present, step = torch.get_num_threads(), trainer.state.step
+    if present == recorded:
+        return
+    message = (
+        f"from step {step} on with {counted(present)} instead of {recorded}: "
+        f"the result is not bit for bit that of an unbroken run; `--threads {recorded}` keeps it"
+    )
+    trainer.report.message(f"warning: {message}")
+    trainer.run.event("threads", step=step, message=message, threads=present, before=recorded)
+
+
+def _make_step(prepared: Prepared, choice: Choice) -> Callable[[], Callable[[], object]]:
+    size = min(prepared.config.train.batch_size, len(prepared.splits["train"].images))
+    return lambda: timed_step(prepared, choice.precision, size)

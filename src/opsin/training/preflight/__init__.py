@@ -1,0 +1,1 @@
+"""Checks of network, input and gradients before the first step."""

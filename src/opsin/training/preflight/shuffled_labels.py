@@ -1,0 +1,131 @@
+"""Preflight of labels and score: permuted labels must predict nothing, and the data's own labels should do better.
+
+A linear classifier (ridge regression) is fitted to the features that the network gives of some training images, and to
+their labels; val is predicted with it and scored by the task's own scores. The same is done for several permutations
+of the labels.
+
+The permutations' mean accuracy must be that of chance, to within four standard errors: one that is better means that
+the score can be had without learning, because labels reach it on another way than through the images. And where the
+labels as they are do not beat the permutations, features of the images say nothing of them: they may be shuffled
+against the images. That is a warning, since features of a network that has not been trained may miss what it can learn.
+
+The network itself is not trained for it, so a leak that only shows after training is not found; the same image in two
+splits is found by `check_leaks`, before.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from opsin.batches.loader import gather
+from opsin.data.samples import Samples
+from opsin.errors import PreflightError
+from opsin.models.parts.network import Network
+from opsin.ops.intervals import wilson
+from opsin.tasks.base import Targets
+
+if TYPE_CHECKING:
+    from opsin.training.preflight.checks import Trial
+
+MOST_IMAGES = 256
+SECONDS = 3.0
+FEWEST_IMAGES = 16
+NUM_PERMUTATIONS = 20
+RIDGE = 0.1
+STANDARD_ERRORS = 4.0
+FEWEST_FOR_LABELS = 50
+"""Val images from which on labels are told from permuted ones."""
+WARNING = "warning"
+
+
+def check_shuffled(trial: Trial) -> str:
+    """Mean accuracy on val of classifiers of permuted labels is that of chance, and that of the labels is better.
+
+    Returns:
+        What was found; it begins with `WARNING` where the labels as they are do no better than permuted ones.
+
+    Raises:
+        PreflightError: permuted labels do better than chance.
+    """
+    prepared = trial.prepared
+    if prepared.dataset.task != "classify" or "val" not in prepared.splits or not isinstance(trial.network, Network):
+        return "not checked: it needs a classifier and a val split"
+    count = int(SECONDS / 2 / max(trial.seconds / len(trial.batch), 1e-6))
+    count = max(FEWEST_IMAGES, min(MOST_IMAGES, count))
+    train, val = _chosen(prepared.splits["train"], count), _chosen(prepared.splits["val"], count)
+    began = time.perf_counter()
+    seen, unseen = _features(trial, "train", train), _features(trial, "val", val)
+    labels = np.asarray(prepared.splits["train"].labels)[train.numpy()]
+    truth = np.asarray(prepared.splits["val"].labels)[val.numpy()]
+    targets = Targets(ids=[str(i) for i in val.tolist()], labels=truth)
+    own, *permuted = _accuracies(trial, seen, unseen, labels, targets)
+    accuracies = np.array(permuted)
+    chance = float(np.bincount(truth).max() / len(truth))
+    limit = chance + STANDARD_ERRORS * float(accuracies.std(ddof=1)) / NUM_PERMUTATIONS**0.5 + 2 / len(truth)
+    mean = float(accuracies.mean())
+    if mean > limit:
+        raise PreflightError(
+            "permuted labels predict val better than chance: the score does not measure what is learned",
+            got=f"accuracy {mean:.3f} over {NUM_PERMUTATIONS} permutations of {len(labels)} training labels",
+            expected=f"at most {limit:.3f}: chance is {chance:.3f} on {len(truth)} val images",
+            do="look for labels that reach the score without the images: order of samples, file names, `Task.scores`",
+        )
+    seconds = time.perf_counter() - began
+    told = f"accuracy {own:.3f}, of {NUM_PERMUTATIONS} permutations {mean:.3f} to {max(permuted):.3f}"
+    told += f", chance {chance:.3f} ({seconds:.1f} s)"
+    low, _ = wilson(own * len(truth), len(truth))
+    if low > mean or len(truth) < FEWEST_FOR_LABELS:
+        return told
+    return (
+        f"{WARNING}: labels predict val no better than permuted ones do, by a linear classifier of the network's "
+        f"features of {len(labels)} images ({told}); if the classes differ to the eye, look whether labels and images "
+        "are in the same order"
+    )
+
+
+def _chosen(samples: Samples, count: int) -> Tensor:
+    """Numbers of `count` samples, evenly spread over the split."""
+    return torch.linspace(0, len(samples) - 1, min(count, len(samples))).long()
+
+
+@torch.no_grad()
+def _features(trial: Trial, split: str, index: Tensor) -> Tensor:
+    """Features float64 [n, F] of the samples with these numbers, each feature of mean 0 and deviation 1."""
+    prepared, network = trial.prepared, trial.network
+    assert isinstance(network, Network)
+    cached = prepared.features
+    if cached is not None and cached.val is not None:
+        samples = cached.train[0] if split == "train" else cached.val
+        rows = torch.from_numpy(np.asarray(samples.images)[index.numpy()])
+    else:
+        network.eval()
+        samples = prepared.splits["train" if split == "train" else "val"]
+        step = len(trial.batch)
+        parts = [gather(samples, part).to(prepared.device).images for part in torch.split(index, step)]
+        rows = torch.cat([network.backbone(network.normalize(prepared.artifact.preprocess(p))) for p in parts]).cpu()
+    rows = rows.double()
+    return (rows - rows.mean(0)) / rows.std(0).clamp_min(1e-9)
+
+
+def _accuracies(trial: Trial, seen: Tensor, unseen: Tensor, labels: np.ndarray, targets: Targets) -> list[float]:
+    """Accuracy on val of a classifier of `labels`, then of each permutation of them."""
+    prepared, count = trial.prepared, len(labels)
+    generator = torch.Generator().manual_seed(0)
+    kernel = seen @ seen.T / seen.shape[1]
+    kernel += RIDGE * torch.eye(count, dtype=torch.float64)
+    orders = [np.arange(count)]
+    orders += [torch.randperm(count, generator=generator).numpy() for _ in range(NUM_PERMUTATIONS)]
+    num_classes = len(prepared.dataset.classes)
+    wanted = torch.cat([torch.from_numpy(np.eye(num_classes)[labels[order]]) for order in orders], dim=1)
+    said = unseen @ (seen.T / seen.shape[1]) @ torch.linalg.solve(kernel, wanted - wanted.mean(0)) + wanted.mean(0)
+    found = []
+    for scores in torch.split(said, num_classes, dim=1):
+        predictions = {"probabilities": (10 * scores).softmax(1).float().numpy()}
+        shown = prepared.task.scores(predictions, targets, prepared.dataset.classes, intervals=False)
+        found.append(shown[prepared.task.main_score].value)
+    return found

@@ -1,0 +1,140 @@
+"""What a run has before its first step, and what its folder says of it: data, machine, precision."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+
+from opsin.artifact import Artifact
+from opsin.batches.loader import gather
+from opsin.config import RunConfig
+from opsin.data.pack import usable_cache
+from opsin.data.quality.findings import Finding
+from opsin.data.samples import Dataset, Samples
+from opsin.ops.masks import images_with_class
+from opsin.runs import Run
+from opsin.tasks.base import Task
+from opsin.training.engine import machine, precision
+from opsin.training.engine.precision import Choice, Precision
+from opsin.training.engine.step import Stepper
+from opsin.training.engine.threads import ThreadChoice
+from opsin.training.features import Features
+from opsin.training.setup.origin import Origin
+from opsin.types import SplitName
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """Everything that a trainer needs, before the first step."""
+
+    dataset: Dataset
+    config: RunConfig
+    task: Task
+    splits: Mapping[SplitName, Samples]
+    findings: tuple[Finding, ...]
+    artifact: Artifact
+    device: torch.device
+    origin: Origin | None = None
+    features: Features | None = None
+    plan: Mapping[str, Any] | None = None
+    """How a plan for photos came about, where there is one: costs, choice, seconds left."""
+
+
+def describe_data(prepared: Prepared) -> dict[str, Any]:
+    """What data.json holds."""
+    dataset = prepared.dataset
+    counts = dataset.counts()
+    shape = prepared.splits["train"].images.shape
+    return {
+        "name": dataset.name,
+        "task": dataset.task,
+        "classes": list(dataset.classes),
+        "layout": dataset.layout,
+        "root": str(dataset.root) if dataset.root else None,
+        "published": dataset.published,
+        "splits": {
+            split: {"n": len(samples.images), "class_counts": counts.get(split, _masked(samples, len(dataset.classes)))}
+            for split, samples in prepared.splits.items()
+        },
+        "size": list(shape[2:]),
+        "channels": shape[1],
+        "fingerprint": dataset.fingerprint(),
+        "notes": notes_of(dataset, prepared.splits),
+        "skipped": {split: list(samples.skipped) for split, samples in prepared.splits.items() if samples.skipped},
+        "findings": [asdict(finding) for finding in prepared.findings],
+    }
+
+
+def notes_of(dataset: Dataset, splits: Mapping[SplitName, Samples]) -> list[str]:
+    """What was done to the data on the way, in words; samples that were left out by name."""
+    notes = list(dataset.notes)
+    for split, samples in splits.items():
+        notes += [f"{split}: {note}" for note in samples.notes]
+        notes += [f"{split}: left out: {name}" for name in samples.skipped]
+    return notes
+
+
+def _masked(samples: Samples, num_classes: int) -> list[int] | None:
+    """How many images hold each class, where there are masks."""
+    return None if samples.masks is None else images_with_class(samples.masks, num_classes).tolist()
+
+
+def choose_precision(prepared: Prepared) -> Choice:
+    """Precision and memory format: asked for, remembered, or timed on throw-away copies of the network."""
+    config, spec = prepared.config, prepared.artifact.spec
+    if prepared.features is not None:  # a head on a few thousand numbers: nothing to be gained
+        return Choice(Precision(compile=config.train.compile), ())
+    size = min(config.train.batch_size, len(prepared.splits["train"].images))
+    key = json.dumps([asdict(replace(spec, options=dict(spec.options))), size])
+    return precision.choose(
+        config.train,
+        prepared.device,
+        timer=lambda candidate: timed_step(prepared, candidate, size),
+        batch=size,
+        key=key,
+        cache=usable_cache(),
+    )
+
+
+def timed_step(prepared: Prepared, candidate: Precision, size: int) -> Callable[[], object]:
+    """A training step on a copy of the network as it stands, for the stop-watch."""
+    stepper = Stepper(
+        copy.deepcopy(prepared.artifact.network).train(),
+        task=prepared.task,
+        preprocess=prepared.artifact.preprocess,
+        config=prepared.config,
+        precision=candidate,
+        device=prepared.device,
+        num_classes=len(prepared.dataset.classes),
+    )
+    batch = gather(prepared.splits["train"], torch.arange(size))
+    return lambda: stepper.step(batch, step=0, epoch=0, factor=0.0)
+
+
+def recorded_choice(run: Run) -> Choice | None:
+    """The precision that a run was begun with, and keeps."""
+    found = run.environment
+    if "precision" not in found:
+        return None
+    chosen = Precision(dtype=found["precision"], channels_last=found["channels_last"], compile=found["compiled"])
+    return Choice(chosen, tuple(found["timings"]))
+
+
+def write_environment(
+    run: Run, device: torch.device, choice: Choice, thread_choice: ThreadChoice | None = None
+) -> None:
+    """Write environment.json: versions, processor, precision and threads, and the timings behind both."""
+    chosen = choice.precision
+    values = {
+        "precision": chosen.dtype,
+        "channels_last": chosen.channels_last,
+        "compiled": chosen.compile,
+        "timings": list(choice.timings),
+    }
+    threads = thread_choice.record() if thread_choice else {}
+    run.write("environment.json", machine.describe(device) | values | threads)
