@@ -29,6 +29,7 @@ from opsin.training.engine import checkpoints, machine
 from opsin.training.engine.budget import Budget
 from opsin.training.engine.checkpoints import Checkpoint
 from opsin.training.engine.loop import Trainer, command_to_resume
+from opsin.training.engine.own_parts import OwnParts, split_parts
 from opsin.training.engine.run_threads import Cores, choose_threads, go_on_with_threads, keep_threads, watch_threads
 from opsin.training.engine.threads import counted
 from opsin.training.features import compute_features, is_cached
@@ -44,7 +45,7 @@ from opsin.training.setup.prepared import (
     recorded_choice,
     write_environment,
 )
-from opsin.training.setup.preparing import check_model, plain, prepare, prepare_from
+from opsin.training.setup.preparing import check_model, plain, prepare, prepare_from, with_own_parts
 
 CONTINUED = ("epochs", "minutes", "patience", "checkpoint_minutes", "threads")
 """Settings that a resumed run may change."""
@@ -82,13 +83,15 @@ def train(
         quiet: no progress.
         command: what the user typed, kept in the run.
         began: the reading of `time.monotonic` from which `minutes` count; by default now.
-        settings: any field of the groups in `opsin.config`.
+        settings: any field of the groups in `opsin.config`; also the user's own parts (`OwnParts`): `model` as a
+            module, `optimizer` as a function of the parameters, `loss` and `augment`.
 
     Raises:
         RefusedError: settings, data or the run's name are refused; nothing was written.
         InterruptedRunError: stopped by Ctrl-C, SIGTERM or SIGHUP once there was a run; `resume` goes on.
         DivergedError: the loss or a gradient is not finite.
     """
+    plain_settings, own = split_parts(settings)
     with interrupts.raised(), machine.threads_restored():
         return _train(
             data,
@@ -100,7 +103,8 @@ def train(
             open_test=open_test,
             report=Reporter(quiet=quiet),
             command=command,
-            settings=absolute(settings, out),
+            settings=absolute(plain_settings, out),
+            own=own,
             began=time.monotonic() if began is None else began,
         )
 
@@ -117,6 +121,7 @@ def _train(
     report: Reporter,
     command: str,
     settings: Mapping[str, Any],
+    own: OwnParts,
     began: float,
 ) -> Run:
     cores = Cores()
@@ -151,6 +156,9 @@ def _train(
             run.write("weights.json", prepared.origin.record)
         if prepared.plan is not None:
             run.event("plan", **prepared.plan)
+    prepared = with_own_parts(prepared, own)
+    if own:
+        run.event("own_parts", parts=own.names(), withdrawn=own.withdrawn(), message="parts of the user's own")
     with run.locked(), _told_how_to_go_on(run, prepared.config):
         return _fit(
             prepared, run, report, resume=resume, open_test=open_test, command=command, cores=cores, budget=budget
@@ -203,6 +211,7 @@ def _fit(
         report=report,
         features=prepared.features if is_cached(prepared.config, prepared.dataset.task) else None,
         budget=budget,
+        own=prepared.own,
         scored_at_end=_scored_at_end(prepared, open_test=open_test),
     )
     trainer.start_from(start)

@@ -32,6 +32,7 @@ from opsin.training.engine.budget import Budget
 from opsin.training.engine.checkpoints import Checkpoint
 from opsin.training.engine.ema import MovingAverage
 from opsin.training.engine.epoch_lines import EpochLines, EpochResult
+from opsin.training.engine.own_parts import NO_OWN_PARTS, OwnParts
 from opsin.training.engine.precision import Precision
 from opsin.training.engine.schedules import Plateau, schedule_factor
 from opsin.training.engine.state import State, state_of
@@ -58,6 +59,7 @@ class Trainer:
         features: frozen features of train and val; with them the heads alone are trained, and images are not looked at.
         budget: of the whole run or of its resumption, by the clock on the wall; None goes on with what is left.
         scored_at_end: number of images that are scored after training, for which the budget has to last.
+        own: the user's own augmentation and optimizer.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class Trainer:
         features: Features | None = None,
         budget: Budget | None = None,
         scored_at_end: int = 0,
+        own: OwnParts = NO_OWN_PARTS,
     ) -> None:
         self.config, self.settings = config, config.train
         self.task, self.artifact = task, artifact
@@ -93,6 +96,7 @@ class Trainer:
             device=device,
             num_classes=len(artifact.classes),
             sample_ids=self.train_samples.ids,
+            own=own,
         )
         self.network, self.optimizer = self.stepper.network, self.stepper.optimizer
         self.average = MovingAverage(self.network, self.settings.ema) if self.settings.ema else None

@@ -20,6 +20,7 @@ from opsin.ops.masks import images_with_class
 from opsin.runs import Run
 from opsin.tasks.base import Task
 from opsin.training.engine import machine, precision
+from opsin.training.engine.own_parts import NO_OWN_PARTS, OwnParts
 from opsin.training.engine.precision import Choice, Precision
 from opsin.training.engine.step import Stepper
 from opsin.training.engine.threads import ThreadChoice
@@ -43,6 +44,7 @@ class Prepared:
     features: Features | None = None
     plan: Mapping[str, Any] | None = None
     """How a plan for photos came about, where there is one: costs, choice, seconds left."""
+    own: OwnParts = NO_OWN_PARTS
 
 
 def describe_data(prepared: Prepared) -> dict[str, Any]:
@@ -111,6 +113,7 @@ def timed_step(prepared: Prepared, candidate: Precision, size: int) -> Callable[
         precision=candidate,
         device=prepared.device,
         num_classes=len(prepared.dataset.classes),
+        own=prepared.own,
     )
     batch = gather(prepared.splits["train"], torch.arange(size))
     return lambda: stepper.step(batch, step=0, epoch=0, factor=0.0)
