@@ -30,10 +30,9 @@ def compare(
         Two runs or more, by path or name. Runs that differ in their seed, and in settings that change no result, are
         one group. One run a side compares two networks, not two methods: that takes several seeds of each.
     """
-    from opsin.comparison.comparison import compare_runs
-    from opsin.runs import Run
+    from opsin.api.verbs import compare as compare_runs
 
-    found = compare_runs([Run.open(run, out=out) for run in runs], split=split)
+    found = compare_runs(*runs, split=split, out=out)
     if json_:
         print_json(found.to_dict())
     elif not quiet:

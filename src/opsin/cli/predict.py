@@ -83,6 +83,7 @@ def predict(
     images
         Image files and folders.
     """
+    from opsin.api.verbs import is_published, model_folder
     from opsin.artifact import load_proved
     from opsin.devices import pick_device
     from opsin.errors import RefusedError
@@ -95,14 +96,14 @@ def predict(
         check_table_name(csv)
     report, views, place = Reporter(quiet=quiet), views_of(tta), pick_device(device)
     skipped: list[Skipped] | None = None if strict else []
-    if weights is not None or _is_published(run, out):
+    if weights is not None or is_published(run, out):
         _refuse_for_published(masks=masks, boxes=boxes, tile=tile, overlap=overlap)
         artifact, line = _published(run, weights, weights_range, report=report), _top_line
     else:
         if weights_range is not None:
             raise RefusedError("a run knows what its network expects", got=weights_range, do="leave it out")
         _refuse_combinations(masks=masks, boxes=boxes, tile=tile, overlap=overlap, tta=tta)
-        artifact, line = load_proved(_model_folder(run, out), device=place), _line
+        artifact, line = load_proved(model_folder(run, out), device=place), _line
     found = _found(
         artifact,
         images,
@@ -160,14 +161,6 @@ def _refuse_combinations(
         )
 
 
-def _model_folder(run: str, out: str) -> Path:
-    """The model of a run, or the folder itself where it is one."""
-    from opsin.runs import Run
-
-    folder = Path(run)
-    return folder if (folder / "manifest.json").is_file() else Run.open(run, out=out).model_folder
-
-
 def _found(
     model: Artifact,
     images: tuple[Path, ...],
@@ -192,14 +185,6 @@ def _found(
     if boxes is not None:
         return predict_pictured(model, images, boxes=boxes, views=views, **common)
     return predict_files(model, images, masks=masks, views=views, **common)
-
-
-def _is_published(name: str, out: str) -> bool:
-    """Whether `name` is an architecture, and no run or model folder."""
-    from opsin.models.registry import ENTRIES
-
-    places = (Path(name) / "manifest.json", Path(name) / "config.json", Path(out) / name / "config.json")
-    return not any(place.is_file() for place in places) and (name in ENTRIES or name.startswith("timm/"))
 
 
 def _refuse_for_published(**asked: object) -> None:
