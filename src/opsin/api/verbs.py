@@ -216,6 +216,7 @@ def filter_image(image: NDArray[np.uint8], kernel: str | Kernel) -> Filtered:
 
 def plan(
     model: str | Path | Dataset,
+    /,
     *,
     shape: tuple[int, int, int] | None = None,
     task: str | None = None,
