@@ -15,6 +15,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from opsin.api import train as train
     from opsin.data.load import load as load
+    from opsin.diagnosis.robustness import robustness as robustness
     from opsin.evaluation import evaluate as evaluate
     from opsin.report import write_report as write_report
     from opsin.runs import Run as Run
@@ -27,12 +28,13 @@ _HOME = {
     "evaluate": "opsin.evaluation",
     "find_lr": "opsin.training.lr_finder",
     "load": "opsin.data.load",
+    "robustness": "opsin.diagnosis.robustness",
     "train": "opsin.api",
     "write_report": "opsin.report",
 }
 """Where each public name lives."""
 
-__all__ = ["Run", "compare_normalizations", "evaluate", "find_lr", "load", "train", "write_report"]
+__all__ = ["Run", "compare_normalizations", "evaluate", "find_lr", "load", "robustness", "train", "write_report"]
 
 
 def __getattr__(name: str) -> Any:
