@@ -15,6 +15,8 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from opsin.api import train as train
     from opsin.data.load import load as load
+    from opsin.diagnosis.doctor import diagnose as diagnose
+    from opsin.diagnosis.groups import scores_by as scores_by
     from opsin.diagnosis.robustness import robustness as robustness
     from opsin.evaluation import evaluate as evaluate
     from opsin.report import write_report as write_report
@@ -25,16 +27,29 @@ if TYPE_CHECKING:
 _HOME = {
     "Run": "opsin.runs",
     "compare_normalizations": "opsin.training.normalization",
+    "diagnose": "opsin.diagnosis.doctor",
     "evaluate": "opsin.evaluation",
     "find_lr": "opsin.training.lr_finder",
     "load": "opsin.data.load",
     "robustness": "opsin.diagnosis.robustness",
+    "scores_by": "opsin.diagnosis.groups",
     "train": "opsin.api",
     "write_report": "opsin.report",
 }
 """Where each public name lives."""
 
-__all__ = ["Run", "compare_normalizations", "evaluate", "find_lr", "load", "robustness", "train", "write_report"]
+__all__ = [
+    "Run",
+    "compare_normalizations",
+    "diagnose",
+    "evaluate",
+    "find_lr",
+    "load",
+    "robustness",
+    "scores_by",
+    "train",
+    "write_report",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -179,14 +179,16 @@ def _samples(run: Run, split: SplitName, root: Path | str | None) -> Samples:
 
 def _areas(samples: Samples) -> NDArray[np.float64]:
     """Geometric mean of the original sides in pixels, float64 [N]."""
-    return np.sqrt(np.asarray(samples.sizes, np.float64).prod(axis=1))
+    sides: NDArray[np.float64] = np.sqrt(np.asarray(samples.sizes, np.float64).prod(axis=1))
+    return sides
 
 
 def _brightness(samples: Samples) -> NDArray[np.float64]:
     """Mean luma of each image, 0 to 255, float64 [N]."""
-    means = np.stack([np.asarray(image).mean(axis=(1, 2)) for image in samples.images])
-    luma = means[:, 0] if means.shape[1] == 1 else means @ np.array(LUMA)
-    return np.asarray(luma, np.float64)
+    means = np.array([np.asarray(image, np.float64).mean(axis=(1, 2)) for image in samples.images], np.float64)
+    weights = np.array(LUMA if means.shape[1] == 3 else (1.0,))
+    luma: NDArray[np.float64] = (means * weights).sum(axis=1)
+    return luma
 
 
 _MEASURES: Mapping[str, Callable[[Samples], NDArray[np.float64]]] = {"size": _areas, "brightness": _brightness}
