@@ -2,6 +2,7 @@
 
 Each kind of fault is trained with several seeds on the embedded digits, some seconds each, and so are as many sound
 runs. A fault is found where the check of its name reports it; a check is false where it reports a sound run.
+The thresholds of the checks were set with seed 0, which is not among the seeds of the table.
 What else the doctor says of a faulty run is printed too: a fault seldom comes alone.
 
     OMP_NUM_THREADS=1 python benchmarks/doctor.py --seeds 5 --runs /tmp/doctor
@@ -112,7 +113,7 @@ class Trials:
         return self.train("underfitting", seed, digits(seed), filters=[1])
 
     def rate_too_high(self, seed: int) -> Run:
-        return self.train("rate-too-high", seed, digits(seed), lr=3.0 * (1 + seed))
+        return self.train("rate-too-high", seed, digits(seed), lr=8.0 * (1 + seed))
 
     def rate_too_low(self, seed: int) -> Run:
         return self.train("rate-too-low", seed, digits(seed), lr=2e-4 / (1 + seed), lr_other=1e-4)
@@ -184,7 +185,7 @@ def main() -> None:
     parser.add_argument("--kinds", default=",".join(KINDS))
     arguments = parser.parse_args()
     shutil.rmtree(arguments.runs, ignore_errors=True)
-    trials, seeds = Trials(arguments.runs), range(arguments.seeds)
+    trials, seeds = Trials(arguments.runs), range(1, 1 + arguments.seeds)
     false: Counter[str] = Counter(check for seed in seeds for check in found_by_doctor(trials.sound(seed)))
     print(f"sound: {arguments.seeds} runs, reported: {dict(false) or 'nothing'}", flush=True)
     for kind in arguments.kinds.split(","):

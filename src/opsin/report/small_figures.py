@@ -76,7 +76,7 @@ def _bar(bar: Bar, x: Scale, top: float, *, share: bool) -> list[Markup]:
     role = "wrong" if bar.marked else "plain"
     value = min(bar.value, x.high) if is_number(bar.value) else 0.0
     parts = [
-        text(NAME_PX - 8, top + 11, shorten(bar.name, NAME_LENGTH), anchor="end"),
+        text(NAME_PX - 8, top + 11, shorten(bar.name.removeprefix("backbone."), NAME_LENGTH), anchor="end"),
         element("rect", x=x(0), y=top, width=max(1.0, x(value) - x(0)), height=BAR_ROW - 7, class_=f"bar {role}"),
         text(WIDTH - VALUE_PX + 6, top + 11, percent(bar.value) if share else number(bar.value), "value"),
     ]
