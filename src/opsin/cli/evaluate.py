@@ -71,7 +71,11 @@ def evaluate(
     ] = False,
     by: Annotated[
         str | None,
-        Parameter(help="The main score by group instead: folder, size, brightness, or a column of the run's CSV."),
+        Parameter(help="The main score by group instead: folder, size, brightness, or a column of a CSV file."),
+    ] = None,
+    by_table: Annotated[
+        Path | None,
+        Parameter(help="CSV that has the column of `--by` and the samples' paths; by default the run's own."),
     ] = None,
     folder: Annotated[
         Path | None,
@@ -98,7 +102,7 @@ def evaluate(
         _check_alone({**others, "by": by} if robustness else others, "robustness" if robustness else "by")
         chosen = split or "val"
         if by is not None:
-            return _by_group(opened, by, chosen, root, json_=json_)
+            return _by_group(opened, by, chosen, by_table, root, json_=json_)
         return _card(opened, chosen, root, batch_size, device, seed, json_=json_, quiet=quiet)
     found = score(
         opened,
@@ -173,12 +177,12 @@ def _card(
     return 0
 
 
-def _by_group(run: Run, by: str, split: SplitName, root: str | None, *, json_: bool) -> int:
+def _by_group(run: Run, by: str, split: SplitName, table: Path | None, root: str | None, *, json_: bool) -> int:
     from opsin.cli.cards import print_groups
     from opsin.diagnosis.groups import scores_by
     from opsin.types import scores_to_json
 
-    found = scores_by(run, by, split=split, root=root)
+    found = scores_by(run, by, split=split, table=table, root=root)
     if json_:
         plain = {
             "run": str(run.path),

@@ -139,7 +139,7 @@ class _Watch:
             running = module.get_buffer("running_var").double() + module.eps
             shift = (mean - module.get_buffer("running_mean").double()).abs() / running.sqrt()
             ratio = ((variance + module.eps) / running).log().abs()
-            yield NormFact(name=name, shift=float(shift.median()), log_ratio=float(ratio.median()))
+            yield NormFact(name=name, shift=float(shift.quantile(0.5)), log_ratio=float(ratio.quantile(0.5)))
 
 
 @contextmanager

@@ -71,15 +71,22 @@ class GroupScores:
 
 
 def scores_by(
-    run: Run | Path | str, by: str, *, split: SplitName = "val", root: Path | str | None = None
+    run: Run | Path | str,
+    by: str,
+    *,
+    split: SplitName = "val",
+    table: Path | str | None = None,
+    root: Path | str | None = None,
 ) -> GroupScores:
     """The main score of each group of a split, from the predictions that the run keeps.
 
     Args:
         run: the run, its folder or its name.
         by: `folder` (of each file), `size` (quarters by area of the original images), `brightness` (quarters), or a
-            column of the CSV file that the run was trained on.
+            column of a CSV file.
         split: val, or test once it has been opened.
+        table: a CSV file that has the column, and in another one the samples' paths as the run knows them; None takes
+            the CSV that the run was trained on.
         root: where catalogue sets lie; None takes the run's.
 
     Raises:
@@ -89,7 +96,7 @@ def scores_by(
     """
     opened = run if isinstance(run, Run) else Run.open(run)
     outcomes = outcomes_of(opened, split)
-    names = _names(opened, by, split, root)
+    names = _names(opened, by, split, None if table is None else Path(table), root)
     different = sorted(set(names), key=_natural)
     if len(different) > MOST_GROUPS:
         expected = f"at most {MOST_GROUPS}"
@@ -129,15 +136,23 @@ def _lowest_first(group: GroupScore) -> tuple[bool, float]:
     return undefined, 0.0 if undefined else group.score.value
 
 
-def _names(run: Run, by: str, split: SplitName, root: Path | str | None) -> list[str]:
+def _names(run: Run, by: str, split: SplitName, table: Path | None, root: Path | str | None) -> list[str]:
     """The group of each sample of the stored predictions."""
     ids = [str(name) for name in run.predictions(split)["ids"]]
+    if table is not None:
+        return _column(table, by, ids)
     if by == "folder":
         return _told_apart([str(PurePosixPath(name.replace("\\", "/")).parent) for name in ids], by)
     if by in _MEASURES:
         samples = _samples(run, split, root)
         return _quarters(_MEASURES[by](samples), by)
-    return _column(run, by, ids)
+    path = Path(run.config.source)
+    if path.suffix.lower() != ".csv":
+        known = ("folder", *_MEASURES)
+        close = nearest(by, known)
+        do = f"did you mean `{close}`?" if close else "name the CSV file that has the column: --by-table FILE"
+        raise ConfigError("samples cannot be grouped by this", got=by, expected=", ".join(known), do=do)
+    return _column(path, by, ids)
 
 
 def _told_apart(names: list[str], by: str) -> list[str]:
@@ -146,22 +161,17 @@ def _told_apart(names: list[str], by: str) -> list[str]:
     return names
 
 
-def _column(run: Run, by: str, ids: Sequence[str]) -> list[str]:
-    """The value of a column of the run's CSV for each sample."""
-    path = Path(run.config.source)
-    if path.suffix.lower() != ".csv":
-        known = ("folder", *_MEASURES)
-        close = nearest(by, known)
-        do = f"did you mean `{close}`?" if close else "a column needs a run that was trained on a CSV file"
-        raise ConfigError("samples cannot be grouped by this", got=by, expected=", ".join(known), do=do)
+def _column(path: Path, by: str, ids: Sequence[str]) -> list[str]:
+    """The value of a column of a CSV file for each sample."""
     rows = read_table(path)
     if by not in rows[0]:
-        raise ConfigError("the CSV file has no such column", where=path, got=by, expected=", ".join(rows[0]))
+        do = "name another CSV file that has it: --by-table FILE"
+        raise ConfigError("the CSV file has no such column", where=path, got=by, expected=", ".join(rows[0]), do=do)
     values = _by_id(rows, by)
     missing = [name for name in ids if name not in values]
     if missing:
         got = ", ".join(missing[:5])
-        raise DataError("samples of the run are not in its CSV file", where=path, got=got, expected="each in one row")
+        raise DataError("samples of the run are not in the CSV file", where=path, got=got, expected="each in one row")
     return _told_apart([values[name] for name in ids], by)
 
 
