@@ -107,7 +107,7 @@ class Trials:
         return self.train("sound", seed, digits(seed))
 
     def overfitting(self, seed: int) -> Run:
-        return self.train("overfitting", seed, digits(seed, num_train=40), epochs=40, shift=0)
+        return self.train("overfitting", seed, digits(seed, num_train=60), epochs=40, shift=0)
 
     def underfitting(self, seed: int) -> Run:
         return self.train("underfitting", seed, digits(seed), filters=[1])

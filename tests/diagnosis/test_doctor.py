@@ -20,6 +20,7 @@ from opsin.diagnosis.doctor import CHECKS, NEED_FACTS, Diagnosis, diagnose, exam
 from opsin.diagnosis.facts import _watched
 from opsin.diagnosis.finding import by_severity, finding_from_json
 from opsin.errors import RunError
+from opsin.models.contracts import CAFFE, IMAGENET, SIGNED
 from opsin.types import Score
 
 CLASSES = tuple("abcdefghij")
@@ -149,6 +150,16 @@ def test_a_sound_run_has_no_findings():
     assert found.findings == ()
     assert found.checks == tuple(CHECKS)
     assert found.not_made == {}
+
+
+def test_an_input_is_held_against_what_the_weights_expect():
+    def finding(used, expected):
+        case = sound(input=json.loads(json.dumps(used.preprocess().to_dict())), expected_input=expected.to_dict())
+        return CHECKS["input-unlike-backbone"](case)
+
+    assert finding(IMAGENET, IMAGENET) is None
+    assert "range" in finding(SIGNED, IMAGENET).evidence
+    assert "color" in finding(CAFFE, SIGNED).evidence
 
 
 def test_a_run_that_diverged_has_a_rate_that_is_too_high():

@@ -283,7 +283,17 @@ def test_other_tasks_get_the_sections_of_every_task(digits_run: Path, tmp_path: 
     made_runs.write_json(run / "scores.json", {"val": {"n": 10, "scores": {"mean_iou": iou}, "details": {}}})
     outline = Outline(report_of(run, tmp_path))
     own = ["classes", "confusion", "images"]
-    assert outline.values("id") == ["scores", "training", *own, "doctor", "robustness", "data", "samples", "cost", "repeat"]
+    assert outline.values("id") == [
+        "scores",
+        "training",
+        *own,
+        "doctor",
+        "robustness",
+        "data",
+        "samples",
+        "cost",
+        "repeat",
+    ]
     assert "Mean IoU on val" in " ".join(outline.words.split())
 
 
