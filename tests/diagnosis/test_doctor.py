@@ -15,10 +15,12 @@ from torch import nn
 import opsin
 from opsin.config import resolve
 from opsin.diagnosis import score_checks
+from opsin.diagnosis.card import read_cards
 from opsin.diagnosis.case import Case, Epoch, Facts, LayerFact, NormFact, SplitFacts
 from opsin.diagnosis.doctor import CHECKS, NEED_FACTS, Diagnosis, diagnose, examine, stored_diagnosis
 from opsin.diagnosis.facts import _watched
 from opsin.diagnosis.finding import by_severity, finding_from_json
+from opsin.diagnosis.stamp import network_stamp
 from opsin.errors import RunError
 from opsin.models.contracts import CAFFE, IMAGENET, SIGNED
 from opsin.types import Score
@@ -257,7 +259,10 @@ def test_a_real_run_is_examined_kept_and_shown_in_its_report_without_a_look_at_t
 
 def test_a_finding_is_shown_in_the_report_with_figure_and_remedy(run):
     findings = tuple(CHECKS[name](FAULTS[name]) for name in ("rate-too-high", "class-drags"))
-    run.write("diagnosis.json", Diagnosis(run="x", checks=("leak",), not_made={}, findings=findings).to_json())
+    run.write(
+        "diagnosis.json",
+        Diagnosis(run="x", network=network_stamp(run), checks=("leak",), not_made={}, findings=findings).to_json(),
+    )
     page = opsin.write_report(run).read_text()
     (run.path / "diagnosis.json").unlink()
     section = page[page.index('<section id="doctor"') : page.index('<section id="robustness"')]
@@ -271,3 +276,14 @@ def test_a_damaged_diagnosis_is_refused(run):
     with pytest.raises(RunError, match="damaged"):
         stored_diagnosis(run)
     (run.path / "diagnosis.json").unlink()
+
+
+def test_what_was_found_before_the_run_went_on_training_is_out_of_date(run):
+    diagnose(run)
+    opsin.robustness(run, changes=["shift"], most_samples=20)
+    assert stored_diagnosis(run) is not None
+    manifest = run.extra("model/manifest.json")
+    run.write("model/manifest.json", manifest | {"weights.safetensors": "other"})
+    assert stored_diagnosis(run) is None
+    assert read_cards(run) == {}
+    run.write("model/manifest.json", manifest)

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from opsin.diagnosis.stamp import network_stamp
 from opsin.errors import RunError
 from opsin.runs import Run
 from opsin.types import Score, SplitName, plain_score, scores_from_json
@@ -63,10 +64,12 @@ class RobustnessCard:
     """How the main score of a run holds when the images change.
 
     `n`: samples that were changed, of `n_of_split`. `clean`: the score of them as they are. `mean`: of the curves'
-    means. `classes`: all classes, the one that loses most first. `notes`: what a reader must know.
+    means. `classes`: all classes, the one that loses most first. `network`: stamp of the network that was measured.
+    `notes`: what a reader must know.
     """
 
     run: str
+    network: str
     data: str
     split: str
     task: str
@@ -107,23 +110,31 @@ def read_card(run: Run, split: SplitName = "val") -> RobustnessCard:
     stored = read_cards(run)
     if split not in stored:
         do = f"`opsin evaluate {run.path} --robustness` measures it"
-        raise RunError("the run has no robustness card", where=run.path, got=split, expected=", ".join(stored), do=do)
+        raise RunError(
+            "the run has no robustness card of its present network",
+            where=run.path,
+            got=split,
+            expected=", ".join(stored),
+            do=do,
+        )
     return stored[split]
 
 
 def read_cards(run: Run) -> dict[str, RobustnessCard]:
-    """All cards of a run, by split; empty where there are none.
+    """The cards of a run's present network, by split; empty where there are none.
 
     Raises:
         RunError: the file is damaged.
     """
     entries = run.extra(FILE)
     try:
-        return {split: _card(entry) for split, entry in entries.items()}
+        cards = {split: _card(entry) for split, entry in entries.items()}
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         where = Path(run.path) / FILE
         do = "measure it again with `opsin evaluate RUN --robustness`"
         raise RunError("a file of the run is damaged", where=where, got=repr(error), do=do) from error
+    stamp = network_stamp(run)
+    return {split: card for split, card in cards.items() if card.network == stamp}
 
 
 def write_card(run: Run, card: RobustnessCard) -> None:

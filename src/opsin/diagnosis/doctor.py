@@ -30,6 +30,7 @@ from opsin.diagnosis.score_checks import (
     check_val_too_small,
     check_val_unlike_train,
 )
+from opsin.diagnosis.stamp import network_stamp
 from opsin.errors import OpsinError, RunError
 from opsin.progress import QUIET, Reporter
 from opsin.runs import Run
@@ -64,11 +65,12 @@ NEED_FACTS = ("underfitting", "overfitting", "val-unlike-train", "dead-units", "
 class Diagnosis:
     """What the doctor found.
 
-    `checks`: names of those that were made. `not_made`: why the others were not, by name. `findings`: the gravest
-    first.
+    `network`: stamp of the run's network at that time. `checks`: names of those that were made. `not_made`: why the
+    others were not, by name. `findings`: the gravest first.
     """
 
     run: str
+    network: str
     checks: tuple[str, ...]
     not_made: Mapping[str, str]
     findings: tuple[Finding, ...]
@@ -77,6 +79,7 @@ class Diagnosis:
         """As plain JSON."""
         return {
             "run": self.run,
+            "network": self.network,
             "checks": list(self.checks),
             "not_made": dict(self.not_made),
             "findings": [finding.to_json() for finding in self.findings],
@@ -109,18 +112,19 @@ def diagnose(
     if not opened.epochs and not opened.results and not any(event["event"] == "diverged" for event in opened.log):
         raise RunError("the run has no epoch yet", where=opened.path, do="wait for its first epoch")
     facts, reason = _facts(opened, root, device, report) if measure else (None, "the network was not asked")
-    found = examine(case_of(opened, facts), run=opened.name, reason=reason)
+    found = examine(case_of(opened, facts), run=opened.name, network=network_stamp(opened), reason=reason)
     if measure:
         opened.write(FILE, found.to_json())
     return found
 
 
-def examine(case: Case, *, run: str, reason: str = "the network was not asked") -> Diagnosis:
+def examine(case: Case, *, run: str, network: str = "", reason: str = "the network was not asked") -> Diagnosis:
     """Every check over a case; `reason` says why there are no facts, where there are none."""
     skipped = {} if case.facts is not None else dict.fromkeys(NEED_FACTS, reason)
     found = [check(case) for check in CHECKS.values()]
     return Diagnosis(
         run=run,
+        network=network,
         checks=tuple(name for name in CHECKS if name not in skipped),
         not_made=skipped,
         findings=by_severity([finding for finding in found if finding is not None]),
@@ -128,7 +132,7 @@ def examine(case: Case, *, run: str, reason: str = "the network was not asked") 
 
 
 def stored_diagnosis(run: Run) -> Diagnosis | None:
-    """What `opsin doctor` left in a run; None where it has not been there.
+    """What `opsin doctor` left in a run; None where it has not been there since the run was last trained.
 
     Raises:
         RunError: the file is damaged.
@@ -137,8 +141,9 @@ def stored_diagnosis(run: Run) -> Diagnosis | None:
     if not entry:
         return None
     try:
-        return Diagnosis(
+        found = Diagnosis(
             run=str(entry["run"]),
+            network=str(entry["network"]),
             checks=tuple(entry["checks"]),
             not_made=dict(entry["not_made"]),
             findings=tuple(finding_from_json(finding) for finding in entry["findings"]),
@@ -146,6 +151,7 @@ def stored_diagnosis(run: Run) -> Diagnosis | None:
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         where, do = run.path / FILE, "`opsin doctor RUN` writes it anew"
         raise RunError("a file of the run is damaged", where=where, got=repr(error), do=do) from error
+    return found if found.network == network_stamp(run) else None
 
 
 def _facts(run: Run, root: str | None, device: str, report: Reporter) -> tuple[Facts | None, str]:

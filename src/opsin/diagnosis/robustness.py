@@ -25,6 +25,7 @@ from opsin.diagnosis.by_class import class_counts, class_values
 from opsin.diagnosis.card import Cell, ClassLoss, Curve, RobustnessCard, write_card
 from opsin.diagnosis.changes import CHANGES, Change
 from opsin.diagnosis.outcome_scores import resampled_scores, score_of
+from opsin.diagnosis.stamp import network_stamp
 from opsin.errors import ConfigError, DataError, RunError, nearest
 from opsin.ops.intervals import Floats, Ints, percentile_interval
 from opsin.predict import BATCH_SIZE, Predictor
@@ -172,6 +173,7 @@ def _card(
     means = [np.mean([measured.resampled for measured in found[curve.change]], axis=0) for curve in curves]
     return RobustnessCard(
         run=run.name,
+        network=network_stamp(run),
         data=str(run.data["name"]),
         split=split,
         task=str(run.data["task"]),
