@@ -35,6 +35,24 @@ if TYPE_CHECKING:
     """Headings, each with the scores under it."""
 
 
+RobustnessFlag = Annotated[
+    bool,
+    Parameter(
+        negative="",
+        help="The main score under rotation, shift, scale, blur, noise, JPEG, brightness, contrast and occlusion, "
+        "instead of the scores; kept in the run, shown in its report.",
+    ),
+]
+ByOption = Annotated[
+    str | None,
+    Parameter(help="The main score by group instead: folder, size, brightness, or a column of a CSV file."),
+]
+ByTableOption = Annotated[
+    Path | None,
+    Parameter(help="CSV that has the column of `--by` and the samples' paths; by default the run's own."),
+]
+
+
 def evaluate(
     run: Annotated[str, Parameter(help="Name of the run in `--runs`, or its folder.")],
     /,
@@ -61,22 +79,9 @@ def evaluate(
         Parameter(negative="", help="Score also without samples that have an exact or near copy in train."),
     ] = False,
     tta: TtaOption = None,
-    robustness: Annotated[
-        bool,
-        Parameter(
-            negative="",
-            help="The main score under rotation, shift, scale, blur, noise, JPEG, brightness, contrast and occlusion, "
-            "instead of the scores; kept in the run, shown in its report.",
-        ),
-    ] = False,
-    by: Annotated[
-        str | None,
-        Parameter(help="The main score by group instead: folder, size, brightness, or a column of a CSV file."),
-    ] = None,
-    by_table: Annotated[
-        Path | None,
-        Parameter(help="CSV that has the column of `--by` and the samples' paths; by default the run's own."),
-    ] = None,
+    robustness: RobustnessFlag = False,
+    by: ByOption = None,
+    by_table: ByTableOption = None,
     folder: Annotated[
         Path | None,
         Parameter(help="New folder for scores (JSON), confusion matrix and wrong samples (CSV) and their pictures."),
