@@ -170,6 +170,15 @@ def test_a_run_that_diverged_has_a_rate_that_is_too_high():
     assert finding.severity == "error"
 
 
+def test_a_rate_is_too_high_where_the_loss_waits_for_it_to_fall():
+    val = [2.2 + 0.07 * (i % 2) for i in range(12)]
+    waiting = epochs([2.2, *[2.1] * 8, 2.0, 1.8, 1.4], val=val)
+    finding = CHECKS["rate-too-high"](sound(epochs=waiting))
+    assert finding is not None
+    assert "the last quarter" in finding.evidence
+    assert CHECKS["rate-too-high"](sound(epochs=epochs([1.4] * 12, val=val))) is None
+
+
 def test_without_the_network_the_checks_that_need_it_are_said_not_to_be_made():
     found = examine(sound(facts=None), run="x", reason="no network")
     assert set(found.not_made) == set(NEED_FACTS)

@@ -17,6 +17,8 @@ FEWEST_EPOCHS = 8
 ROUGH = 0.02
 """Mean rise of the val loss an epoch, in units of ln K, from which a curve is rough; sound runs of ours have 0.000 to
 0.014."""
+LATE_FALL = 0.4
+"""Share of the fall of the training loss in the last quarter of the epochs from which it had waited for a lower rate."""
 SMOOTH = 0.002
 """Below this the curve does not feel the rate at all."""
 FAR = 0.12
@@ -43,14 +45,15 @@ def check_rate_too_high(case: Case) -> Finding | None:
         )
     if len(case.epochs) < FEWEST_EPOCHS:
         return None
-    roughness = _mean_rise(case)
-    if not roughness > ROUGH:
+    roughness, late = _mean_rise(case), _late_fall(case)
+    if not (roughness > ROUGH or (roughness > ROUGH / 2 and late > LATE_FALL)):
         return None
+    waited = f", and the last quarter of the epochs brought {late:.0%} of the fall" if late > LATE_FALL else ""
     return Finding(
         check="rate-too-high",
         severity="warning",
         evidence=f"the loss on val jumps: it rises by {roughness:.3f} ln K an epoch in the mean (sound runs: below "
-        f"{ROUGH}), at rates up to {_peak(case):.3g}",
+        f"{ROUGH}), at rates up to {_peak(case):.3g}{waited}",
         remedy=f"a third to a tenth of the rate, --lr {case.config.train.lr / 5:.2g}; `opsin find-lr` proposes one; "
         "--warmup 0.05 if it jumps at the start alone",
         figure=_losses(case),
@@ -150,6 +153,13 @@ def _mean_rise(case: Case) -> float:
         losses = np.array([epoch.train_loss for epoch in case.epochs])
     steps = np.diff(losses[~np.isnan(losses)])
     return float(np.clip(steps, 0, None).mean() / np.log(max(2, len(case.classes)))) if len(steps) else 0.0
+
+
+def _late_fall(case: Case) -> float:
+    """Share of the fall of the training loss that the last quarter of the epochs brought; 0 where it did not fall."""
+    losses = [epoch.train_loss for epoch in case.epochs]
+    fallen, before = losses[0] - losses[-1], losses[-1 - len(losses) // 4]
+    return (before - losses[-1]) / fallen if fallen > 0 else 0.0
 
 
 def _peak(case: Case) -> float:
