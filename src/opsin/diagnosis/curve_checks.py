@@ -18,7 +18,7 @@ ROUGH = 0.02
 """Mean rise of the val loss an epoch, in units of ln K, from which a curve is rough; sound runs of ours have 0.000 to
 0.014."""
 LATE_FALL = 0.4
-"""Share of the fall of the training loss in the last quarter of the epochs: more, and it had waited for a lower rate."""
+"""Share of the fall of the training loss in the last quarter of the epochs; above, it had waited for a lower rate."""
 SMOOTH = 0.002
 """Below this the curve does not feel the rate at all."""
 FAR = 0.12
