@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from opsin.data.load import Dataset as Dataset
     from opsin.data.load import load as load
     from opsin.data.quality.audit import audit as audit
+    from opsin.diagnosis.doctor import diagnose as diagnose
+    from opsin.diagnosis.groups import scores_by as scores_by
+    from opsin.diagnosis.robustness import robustness as robustness
     from opsin.errors import AnnotationError as AnnotationError
     from opsin.errors import ArchiveError as ArchiveError
     from opsin.errors import ArrayError as ArrayError
@@ -95,6 +98,7 @@ _HOME = {
     "compare": "opsin.api.verbs",
     "compare_normalizations": "opsin.studies.normalization",
     "convert": "opsin.api.verbs",
+    "diagnose": "opsin.diagnosis.doctor",
     "ensemble": "opsin.api.verbs",
     "evaluate": "opsin.evaluation",
     "explain": "opsin.api.verbs",
@@ -106,6 +110,8 @@ _HOME = {
     "predict": "opsin.api.verbs",
     "register_model": "opsin.models.own",
     "register_module": "opsin.models.own",
+    "robustness": "opsin.diagnosis.robustness",
+    "scores_by": "opsin.diagnosis.groups",
     "train": "opsin.api.training",
     "write_report": "opsin.report",
 } | dict.fromkeys(_ERRORS, "opsin.errors")

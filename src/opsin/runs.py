@@ -199,6 +199,14 @@ class Run:
         """Thumbnails: samples, augmented samples, mistakes."""
         return self._npz("gallery.npz")
 
+    def extra(self, file: str) -> dict[str, Any]:
+        """A JSON file that another verb has left in the run; empty where it has not.
+
+        Raises:
+            RunError: it holds no object.
+        """
+        return self._json(file)
+
     def write(self, file: str, values: Mapping[str, Any]) -> None:
         """Replace one JSON file of the run, whole."""
         write_json(self.path / file, dict(values))

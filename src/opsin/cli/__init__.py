@@ -24,6 +24,7 @@ VERBS = {
     "report": "opsin.cli.report:report",
     "models": "opsin.cli.models:models",
     "compare": "opsin.cli.compare:compare",
+    "doctor": "opsin.cli.doctor:doctor",
     "explain": "opsin.cli.explain:explain",
     "kernels": "opsin.cli.kernels:kernels",
     "plan": "opsin.cli.plan:plan",

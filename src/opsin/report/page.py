@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from opsin.io.files import write_atomically
 from opsin.report.classify import CLASSIFY
+from opsin.report.diagnosis import DIAGNOSIS
 from opsin.report.localize import LOCALIZE
 from opsin.report.render import render, source
 from opsin.report.sections import FIRST, LAST, Section, headline
@@ -60,7 +61,7 @@ def page(view: View) -> str:
 
 def sections_of(view: View) -> tuple[Section, ...]:
     """The sections of a report, in order: those of every task around those of this one."""
-    return (*FIRST, *BY_TASK.get(view.task, ()), *LAST)
+    return (*FIRST, *BY_TASK.get(view.task, ()), *DIAGNOSIS, *LAST)
 
 
 def policy(style: str) -> str:

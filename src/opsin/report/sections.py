@@ -6,8 +6,7 @@ A section that has nothing to show returns None, and the page says why it is emp
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from opsin.report.curves import cost_panels, learning_panels
 from opsin.report.figures import interval_bar, share_bar
 from opsin.report.formats import decimals_for, is_number, number, percent
 from opsin.report.render import picture, render
+from opsin.report.section import Section as Section
 from opsin.report.view import SplitResult, View, as_float, to_score
 from opsin.score_kinds import ScoreKind, score_kind
 from opsin.types import SPLITS, Score
@@ -31,16 +31,6 @@ KINDS = {"average": "probabilities averaged", "soup": "weights averaged into one
 VIEWS = {"scale": "made smaller and larger", "shift": "moved a little towards each corner", "flip": "mirrored"}
 """Views of test-time augmentation in words, in the order in which they are combined."""
 NOT_SCORED = "No split has been scored: the run did not get that far."
-
-
-@dataclass(frozen=True, kw_only=True)
-class Section:
-    """One part of the page: `show` returns its markup, or None, and then the page says `empty`."""
-
-    key: str
-    title: str
-    show: Callable[[View], Markup | None]
-    empty: str
 
 
 def score_words(score: Score, *, share: bool = True) -> tuple[str, str]:

@@ -10,6 +10,9 @@ from typing import Any
 import numpy as np
 
 from opsin.config import to_dict
+from opsin.diagnosis.card import RobustnessCard, read_cards
+from opsin.diagnosis.case import case_of
+from opsin.diagnosis.doctor import Diagnosis, examine, stored_diagnosis
 from opsin.report.formats import is_number
 from opsin.runs import Run
 from opsin.score_kinds import MAIN_SCORES, score_kind
@@ -62,6 +65,7 @@ class View:
     """A run as the report sees it. Parts that the run has not written yet are empty, never invented.
 
     `epochs` holds the log's epochs in order, each once; `events` everything else, each with "after_epoch".
+    `diagnosis` is what the doctor left, else what the files alone tell; `cards` are robustness cards.
     `results` holds the splits that were scored, test first. `gallery` holds uint8 arrays `[n, C, h, w]`.
     """
 
@@ -78,6 +82,8 @@ class View:
     results: tuple[SplitResult, ...]
     gallery: Mapping[str, np.ndarray]
     test_openings: int
+    diagnosis: Diagnosis | None = None
+    cards: tuple[RobustnessCard, ...] = ()
 
     @property
     def main_score(self) -> str:
@@ -124,7 +130,16 @@ def view_of(run: Run) -> View:
         results=_results(run.results, task, main_score=MAIN_SCORES.get(task, "accuracy")),
         gallery=run.gallery(),
         test_openings=run.test_openings,
+        diagnosis=stored_diagnosis(run) or _examined(run),
+        cards=tuple(read_cards(run).values()),
     )
+
+
+def _examined(run: Run) -> Diagnosis | None:
+    """What the run's files alone tell; None where nothing was trained or scored."""
+    if not run.epochs:
+        return None
+    return examine(case_of(run), run=run.name)
 
 
 def to_score(value: Any) -> Score:
