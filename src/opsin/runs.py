@@ -320,17 +320,30 @@ class Run:
         return found
 
     def predict(
-        self, *files: Path | str | Iterable[Path | str], views: Sequence[ViewName] = (), device: str = "auto"
+        self,
+        *files: Path | str | Iterable[Path | str],
+        views: Sequence[ViewName] = (),
+        device: str = "auto",
+        coverage: float | None = None,
+        abstain: float | None = None,
     ) -> list[Prediction]:
         """Predictions of this run's network for image files, folders of them, and lists of both, in order.
 
-        `views` as in `Predictor`; `device` as in `pick_device`.
+        `views` as in `Predictor`; `device` as in `pick_device`. `coverage` and `abstain` as in `CautiousPredictor`,
+        for images as they are, without views.
         """
         from opsin.devices import pick_device
         from opsin.predict import predict_files  # here, because reading a run should not import torch
 
         each = [[file] if isinstance(file, str | Path) else file for file in files]
         photos = [Path(file) for part in each for file in part]
+        if coverage is not None or abstain is not None:
+            from opsin.predict_cautious import predict_cautiously
+
+            if views:
+                raise RunError("coverage and risk are known for images as they are", got=views, do="leave views out")
+            place = pick_device(device)
+            return predict_cautiously(self.model_folder, photos, coverage=coverage, abstain=abstain, device=place)[0]
         return predict_files(self.model_folder, photos, views=views, device=pick_device(device))
 
     def _drop_torn_line(self) -> None:

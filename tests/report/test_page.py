@@ -77,6 +77,7 @@ def test_page_has_every_section_and_a_link_to_each(digits_page: str, digits_run:
         "classes",
         "calibration",
         "mistakes",
+        "answering",
         "data",
         "samples",
         "cost",

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from opsin import artifact as artifacts
+from opsin.answering import Answering, answering_of, watched_distances
 from opsin.batches.augment import augment
 from opsin.batches.batch import Batch
 from opsin.batches.loader import gather
@@ -22,6 +23,7 @@ from opsin.evaluation.scoring import AugmentedScores, SplitScores, evaluate_pred
 from opsin.models.table import count_parameters
 from opsin.models.views import check_views
 from opsin.predict import Predictor
+from opsin.predict_cautious import feature_bank
 from opsin.progress import QUIET, Reporter, duration
 from opsin.runs import Run
 from opsin.score_notes import notes_of, selection
@@ -50,11 +52,14 @@ def finish(
     """Write everything that a finished run holds, the scores last."""
     trainer.network.load_state_dict(trainer.final_weights())
     artifact = trainer.artifact_of(trainer.network)
-    artifacts.save(run.model_folder, artifact, golden_images=golden_images(splits["train"]))
+    golden = golden_images(splits["train"])
+    artifacts.save(run.model_folder, artifact, golden_images=golden)
     unchanged = run.summary.get("step") == trainer.state.step
     kept_test = run.results.get("test") if unchanged else None
     earlier = dict(run.results.get("val", {}))
-    scored = score_splits(run, trainer, splits, open_test=open_test, command=command, report=report)
+    scored, rules = score_splits(run, trainer, splits, open_test=open_test, command=command, report=report)
+    if rules is not None:
+        artifacts.save(run.model_folder, replace(artifact, answering=rules), golden_images=golden)
     scored |= _with_views(trainer, splits, scored, earlier)
     shown = data_pictures(splits["train"], trainer.config, trainer.task, artifact.classes)
     for split, scores in scored.items():
@@ -130,8 +135,8 @@ def score_splits(
     open_test: bool,
     command: str,
     report: Reporter = QUIET,
-) -> dict[SplitName, SplitScores]:
-    """Scores of val, and of test when it is opened; their predictions go to predictions.npz."""
+) -> tuple[dict[SplitName, SplitScores], Answering | None]:
+    """Scores of val, and of test when it is opened; what val says of when to answer. Predictions go to the run."""
     predictor = Predictor(trainer.artifact_of(trainer.network), device=trainer.device)
     wanted: list[SplitName] = [split for split in ("val", "test") if split in splits and (split == "val" or open_test)]
     if "test" in wanted:
@@ -140,16 +145,21 @@ def score_splits(
     unchanged = run.summary.get("step") == trainer.state.step
     kept: Arrays = {f"test/{key}": value for key, value in run.predictions("test").items()} if unchanged else {}
     fitted: Mapping[str, float] | None = None
+    rules: Answering | None = None
+    bank = feature_bank(predictor, splits["train"], trainer.settings.seed) if "val" in wanted else None
     for split in wanted:
         targets = Targets.of(splits[split])
-        predictions = predictor.samples(splits[split], report=report, title=f"scoring {split}")
+        with watched_distances(predictor.network, bank if split == "val" else None) as distances:
+            predictions = predictor.samples(splits[split], report=report, title=f"scoring {split}")
+        if split == "val":
+            rules = answering_of(predictions, targets, distances=distances, bank=bank)
         scores = evaluate_predictions(
             trainer.task, predictions, targets, trainer.artifact.classes, fitted=fitted if split == "test" else None
         )
         fitted, found[split] = scores.fitted, scores
         kept |= {f"{split}/{key}": value for key, value in (predictions | targets.arrays()).items()}
     run.write_arrays("predictions.npz", kept)
-    return found
+    return found, rules
 
 
 def data_pictures(train: Samples, config: RunConfig, task: Task, classes: Sequence[str]) -> Arrays:

@@ -17,6 +17,7 @@ import torch
 
 from opsin import config as settings_of
 from opsin import interrupts
+from opsin.answering import BANK
 from opsin.config import RunConfig
 from opsin.data.load import load, source_name
 from opsin.data.pack import usable_cache
@@ -241,7 +242,8 @@ def _go_on(trainer: Trainer, run: Run, report: Reporter, checkpoint: Checkpoint 
 def _scored_at_end(prepared: Prepared, *, open_test: bool) -> int:
     """Number of images that are scored when training has ended."""
     wanted = ("val", "test") if open_test else ("val",)
-    return sum(len(samples.images) for split, samples in prepared.splits.items() if split in wanted)
+    scored = sum(len(samples.images) for split, samples in prepared.splits.items() if split in wanted)
+    return scored + (min(BANK, len(prepared.splits["train"])) if prepared.task.name != "segment" else 0)
 
 
 def _head_start(prepared: Prepared, run: Run, report: Reporter) -> Mapping[str, float]:
