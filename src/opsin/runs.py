@@ -8,7 +8,6 @@ which ends with the process however it dies.
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
@@ -24,7 +23,7 @@ import numpy as np
 
 from opsin.config import RunConfig, from_stored, to_dict
 from opsin.errors import DataError, NameTakenError, OpsinError, RunError, SealedSplitError, nearest
-from opsin.io.arrays import read_npz
+from opsin.io.arrays import read_npz, write_npz
 from opsin.io.files import as_json, atomic_folder, read_json, write_atomically, write_json, writing
 from opsin.io.temporary import is_temporary, owner_lives, remove_abandoned
 from opsin.types import Prediction, Score, SplitName, scores_from_json
@@ -211,11 +210,7 @@ class Run:
         """
         if objects := [name for name, array in arrays.items() if array.dtype.hasobject]:
             raise RunError("an array of objects is not written", where=self.path / file, got=", ".join(objects))
-        buffer = io.BytesIO()
-        # numpy before 2.2 takes `allow_pickle` for the name of an array
-        named: dict[str, Any] = dict(arrays)
-        np.savez_compressed(buffer, **named)
-        write_atomically(self.path / file, buffer.getvalue())
+        write_npz(self.path / file, arrays)
 
     def event(self, event: str, **values: Any) -> None:
         """Append one event to the log; NaN (undefined) becomes null."""

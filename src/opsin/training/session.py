@@ -33,7 +33,7 @@ from opsin.training.defaults import read_recipe
 from opsin.training.features import compute_features, is_cached
 from opsin.training.finish import finish
 from opsin.training.head_start import fit_head
-from opsin.training.loop import Trainer, command_to_resume
+from opsin.training.loop import EpochWatch, Trainer, command_to_resume
 from opsin.training.origin import absolute, check_same_weights
 from opsin.training.preflight import preflight
 from opsin.training.prepared import (
@@ -65,6 +65,7 @@ def train(
     quiet: bool = False,
     command: str = "opsin.train(...)",
     began: float | None = None,
+    watch: EpochWatch | None = None,
     **settings: Any,
 ) -> Run:
     """Train one network, score it on val, and leave a run folder.
@@ -83,6 +84,7 @@ def train(
         quiet: no progress.
         command: what the user typed, kept in the run.
         began: the reading of `time.monotonic` from which `minutes` count; by default now.
+        watch: called after each epoch with its number and its scores on val; what it raises ends the training there.
         settings: any field of the groups in `opsin.config`.
 
     Raises:
@@ -103,6 +105,7 @@ def train(
             command=command,
             settings=absolute(settings, out),
             began=time.monotonic() if began is None else began,
+            watch=watch,
         )
 
 
@@ -119,6 +122,7 @@ def _train(
     command: str,
     settings: Mapping[str, Any],
     began: float,
+    watch: EpochWatch | None,
 ) -> Run:
     cores = Cores()
     layer = read_recipe(recipe) if recipe else {}
@@ -154,7 +158,15 @@ def _train(
             run.event("plan", **prepared.plan)
     with run.locked(), _told_how_to_go_on(run, prepared.config):
         return _fit(
-            prepared, run, report, resume=resume, open_test=open_test, command=command, cores=cores, budget=budget
+            prepared,
+            run,
+            report,
+            resume=resume,
+            open_test=open_test,
+            command=command,
+            cores=cores,
+            budget=budget,
+            watch=watch,
         )
 
 
@@ -181,6 +193,7 @@ def _fit(
     command: str,
     cores: Cores,
     budget: Budget | None,
+    watch: EpochWatch | None,
 ) -> Run:
     say = partial(_log_fallback, run)
     checkpoint = checkpoints.load(run.checkpoints_folder, report=report, say=say) if resume else None
@@ -205,6 +218,7 @@ def _fit(
         features=prepared.features if is_cached(prepared.config, prepared.dataset.task) else None,
         budget=budget,
         scored_at_end=_scored_at_end(prepared, open_test=open_test),
+        watch=watch,
     )
     trainer.start_from(start)
     if thread_choice:
