@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from opsin.api import train as train
+    from opsin.cleaning.clean import clean as clean
     from opsin.data.load import load as load
     from opsin.evaluation import evaluate as evaluate
     from opsin.report import write_report as write_report
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Run": "opsin.runs",
+    "clean": "opsin.cleaning.clean",
     "compare_normalizations": "opsin.training.normalization",
     "cross_validate": "opsin.studies.cross_validation",
     "evaluate": "opsin.evaluation",
@@ -34,7 +36,17 @@ _HOME = {
 }
 """Where each public name lives."""
 
-__all__ = ["Run", "compare_normalizations", "cross_validate", "evaluate", "find_lr", "load", "train", "write_report"]
+__all__ = [
+    "Run",
+    "clean",
+    "compare_normalizations",
+    "cross_validate",
+    "evaluate",
+    "find_lr",
+    "load",
+    "train",
+    "write_report",
+]
 
 
 def __getattr__(name: str) -> Any:

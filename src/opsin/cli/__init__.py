@@ -23,6 +23,7 @@ VERBS = {
     "ensemble": "opsin.cli.ensemble:ensemble",
     "report": "opsin.cli.report:report",
     "models": "opsin.cli.models:models",
+    "clean": "opsin.cli.clean:clean",
     "compare": "opsin.cli.compare:compare",
     "explain": "opsin.cli.explain:explain",
     "kernels": "opsin.cli.kernels:kernels",
