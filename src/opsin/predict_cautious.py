@@ -85,7 +85,7 @@ def rules_of(artifact: Artifact) -> Answering:
     raise RefusedError(
         "this network does not know how often it is right",
         expected="an artefact with answering.safetensors, which a training with a val split leaves",
-        do="train again; an artefact of an older Opsin, a published network and an ensemble have none",
+        do="train again; an artefact of an older Opsin and a published network have none",
     )
 
 

@@ -26,6 +26,7 @@ from opsin.errors import DataError, NameTakenError, OpsinError, RunError, Sealed
 from opsin.io.arrays import read_npz, write_npz
 from opsin.io.files import as_json, atomic_folder, read_json, write_atomically, write_json, writing
 from opsin.io.temporary import is_temporary, owner_lives, remove_abandoned
+from opsin.ledger import Looks, looks_of_event, record_look
 from opsin.types import Prediction, Score, SplitName, scores_from_json
 
 if TYPE_CHECKING:
@@ -285,10 +286,25 @@ class Run:
         kept = [e for e in self.log if e["event"] != "epoch" or e["epoch"] <= epoch]
         write_atomically(self.path / "log.jsonl", "".join(json.dumps(e) + "\n" for e in kept).encode())
 
-    def record_test_opening(self, command: str) -> int:
-        """Write down that somebody looked at the test split; returns how often that has happened by now."""
-        self.event("test_opened", command=command, message="the test split was opened")
+    def record_test_opening(self, command: str, *, content: str | None = None, title: str = "opened") -> int:
+        """Write down that somebody looked at the test split; returns how often that has happened by now.
+
+        Args:
+            command: what the user typed.
+            content: SHA-256 over the images of the split, by which looks are counted over all runs (`ledger.py`).
+            title: what was done to the split.
+        """
+        looks = None if content is None else record_look(content, run=self.path, command=command)
+        counted = {} if looks is None else {"looks": looks.looks, "looking_runs": looks.runs}
+        words = "" if looks is None else f": {looks.words()}"
+        self.event("test_opened", command=command, **counted, message=f"the test split was {title}{words}")
         return self.test_openings
+
+    @property
+    def looks(self) -> Looks | None:
+        """Looks at the test split over all runs, as they were counted when this run last looked; None if it has not."""
+        opened = [event for event in self.log if event["event"] == "test_opened"]
+        return looks_of_event(opened[-1]) if opened else None
 
     @property
     def test_openings(self) -> int:

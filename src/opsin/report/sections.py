@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from opsin.config import AugmentConfig, to_dict
 from opsin.data.catalogue import ENTRIES
+from opsin.ledger import looks_of_event
 from opsin.report.curves import cost_panels, learning_panels
 from opsin.report.figures import interval_bar, share_bar
 from opsin.report.formats import decimals_for, is_number, number, percent
@@ -88,9 +89,18 @@ def openings(view: View) -> int:
 
 def seal(view: View) -> str:
     """What became of the test split, in words."""
+    if view.config.get("data", {}).get("test_as_val"):
+        return "test was used as val"
     if not (count := openings(view)):
         return "test is sealed" if view.has_test else "no test split"
     return "test opened once" if count == 1 else f"test opened {count} times"
+
+
+def looks(view: View) -> str:
+    """Looks at the test split over all runs, as counted when this run last looked, in words; "" where not counted."""
+    opened = [event for event in view.events if event.get("event") == "test_opened"]
+    found = looks_of_event(opened[-1]) if opened else None
+    return "" if found is None else found.words()
 
 
 def scores(view: View) -> Markup | None:
@@ -106,7 +116,7 @@ def scores(view: View) -> Markup | None:
     entry = ENTRIES.get(str(view.data.get("name"))) if view.data.get("published") else None
     caution = entry.caution if entry else ""
     values |= {"caution": caution, "augmented": _augmented(view, kinds), "never_mirrored": _never_mirrored(view)}
-    return render("scores.html", values | {"openings": openings(view)})
+    return render("scores.html", values | {"openings": openings(view), "looks": looks(view)})
 
 
 def _copies(view: View, kinds: Mapping[str, ScoreKind]) -> list[Mapping[str, Any]]:

@@ -22,6 +22,7 @@ from opsin.evaluation.record import split_pictures, thumbnails
 from opsin.evaluation.scoring import AugmentedScores, SplitScores, evaluate_predictions
 from opsin.models.table import count_parameters
 from opsin.models.views import check_views
+from opsin.ops.selection import best_of_optimism
 from opsin.predict import Predictor
 from opsin.predict_cautious import feature_bank
 from opsin.progress import QUIET, Reporter, duration
@@ -74,7 +75,9 @@ def finish(
         report.message(f"val without copies was scored before the last steps: `opsin evaluate {run.path} --copies`")
     chosen = selection(run.epochs, trainer.task.main_score) if trainer.settings.restore_best else None
     if chosen and "val" in entries:
-        entries["val"]["selection"] = chosen
+        entries["val"]["selection"] = chosen | {"optimism": optimism_of(run, trainer, scored["val"])}
+    if trainer.config.data.test_as_val and "val" in entries:
+        entries["val"]["test_as_val"] = True
     if test := entries.get("test") or kept_test:
         entries |= {"test": test | {"opened": run.test_openings}}
     run.write("scores.json", entries)
@@ -101,6 +104,14 @@ def _with_views(
     samples = splits["val"]
     scores = trainer.task.scores(predictor.samples(samples), Targets.of(samples), trainer.artifact.classes)
     return {"val": replace(scored["val"], tta=AugmentedScores(views=views, scores=scores))}
+
+
+def optimism_of(run: Run, trainer: Trainer, found: SplitScores) -> float | None:
+    """By about how much the best epoch's score leans to the good side; None where that is not known."""
+    name = trainer.task.main_score
+    values = [float(value) for epoch in run.epochs if (value := (epoch.get("val") or {}).get(name)) is not None]
+    value = best_of_optimism(values, found.scores[name])
+    return None if math.isnan(value) else round(value, 6)
 
 
 def no_better_than_guessing(run: Run, trainer: Trainer) -> str | None:
@@ -139,8 +150,10 @@ def score_splits(
     """Scores of val, and of test when it is opened; what val says of when to answer. Predictions go to the run."""
     predictor = Predictor(trainer.artifact_of(trainer.network), device=trainer.device)
     wanted: list[SplitName] = [split for split in ("val", "test") if split in splits and (split == "val" or open_test)]
+    if trainer.config.data.test_as_val:
+        run.record_test_opening(command, content=run.data.get("test_content"), title="used as val")
     if "test" in wanted:
-        run.record_test_opening(command)
+        run.record_test_opening(command, content=run.data.get("test_content"))
     found: dict[SplitName, SplitScores] = {}
     unchanged = run.summary.get("step") == trainer.state.step
     kept: Arrays = {f"test/{key}": value for key, value in run.predictions("test").items()} if unchanged else {}
