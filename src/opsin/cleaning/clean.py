@@ -229,7 +229,7 @@ def _copies(
             size = SizePolicy(height=THUMB, width=THUMB)
             thumbs = pack(whole, size, cache=usable_cache())["train"].images
             with report.bar("looking for copies", len(labels)) as bar:
-                pairs = near_pairs(np.asarray(thumbs), advance=bar.at)
+                pairs = near_pairs(np.array(thumbs), advance=bar.at)
             _add_pairs(found, list(zip(pairs.first.tolist(), pairs.second.tolist(), strict=True)), labels)
         else:
             why = "images of one channel" if pool.source.channels != 3 else f"more than {MAX_NEAR:,} images"
