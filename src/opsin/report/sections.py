@@ -221,8 +221,8 @@ def forecast_words(view: View) -> str:
     if found.distinguishable:
         return f"Twice the training time ({minutes:.1f} minutes) would bring about {gain}, by the learning curve."
     return (
-        f"What twice the training time ({minutes:.1f} minutes) would bring is not distinguishable from nothing on a val "
-        f"of this size: {gain}, by the learning curve."
+        f"What twice the training time ({minutes:.1f} minutes) would bring is not distinguishable from nothing on "
+        f"a val of this size: {gain}, by the learning curve."
     )
 
 
