@@ -75,7 +75,8 @@ def finish(
         report.message(f"val without copies was scored before the last steps: `opsin evaluate {run.path} --copies`")
     chosen = selection(run.epochs, trainer.task.main_score) if trainer.settings.restore_best else None
     if chosen and "val" in entries:
-        entries["val"]["selection"] = chosen | {"optimism": optimism_of(run, trainer, scored["val"])}
+        optimism = optimism_of(run, trainer, scored["val"])
+        entries["val"]["selection"] = chosen | ({} if optimism is None else {"optimism": optimism})
     if trainer.config.data.test_as_val and "val" in entries:
         entries["val"]["test_as_val"] = True
     if test := entries.get("test") or kept_test:
