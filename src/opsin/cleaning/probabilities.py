@@ -116,7 +116,7 @@ def _by_features(pool: Development, *, folds: int, seed: int, skip_unreadable: i
     )
     lost = set(prepared.splits["train"].skipped)
     rows = np.array([row for row, name in enumerate(pool.source.ids) if name not in lost], np.int64)
-    features = np.asarray(made.train[0].images, np.float32)
+    features = np.array(made.train[0].images, np.float32)  # a copy: torch takes no read-only memory map
     labels = labels_of(pool)[rows]
     probabilities = np.zeros((len(rows), len(pool.dataset.classes)))
     with report.bar("fitting folds", folds) as bar:
