@@ -18,23 +18,38 @@ if TYPE_CHECKING:
     from opsin.evaluation import evaluate as evaluate
     from opsin.report import write_report as write_report
     from opsin.runs import Run as Run
+    from opsin.studies.ablation import ablate as ablate
     from opsin.studies.cross_validation import cross_validate as cross_validate
+    from opsin.studies.tuning import tune as tune
     from opsin.training.lr_finder import find_lr as find_lr
     from opsin.training.normalization import compare_normalizations as compare_normalizations
 
 _HOME = {
     "Run": "opsin.runs",
+    "ablate": "opsin.studies.ablation",
     "compare_normalizations": "opsin.training.normalization",
     "cross_validate": "opsin.studies.cross_validation",
     "evaluate": "opsin.evaluation",
     "find_lr": "opsin.training.lr_finder",
     "load": "opsin.data.load",
     "train": "opsin.api",
+    "tune": "opsin.studies.tuning",
     "write_report": "opsin.report",
 }
 """Where each public name lives."""
 
-__all__ = ["Run", "compare_normalizations", "cross_validate", "evaluate", "find_lr", "load", "train", "write_report"]
+__all__ = [
+    "Run",
+    "ablate",
+    "compare_normalizations",
+    "cross_validate",
+    "evaluate",
+    "find_lr",
+    "load",
+    "train",
+    "tune",
+    "write_report",
+]
 
 
 def __getattr__(name: str) -> Any:

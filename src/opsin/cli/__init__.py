@@ -31,6 +31,9 @@ VERBS = {
     "convert": "opsin.cli.convert:convert",
     "find-lr": "opsin.cli.find_lr:find_lr",
     "normalize": "opsin.cli.normalize:normalize",
+    "tune": "opsin.cli.tune:tune",
+    "ablate": "opsin.cli.ablate:ablate",
+    "cv": "opsin.cli.cv:cv",
 }
 """Where each verb lives; a file is imported when its verb is used."""
 

@@ -132,12 +132,13 @@ class _Collected:
         return tuple(run.config.train.seed for run in self.runs)
 
 
-def compare_runs(runs: Sequence[Run], *, split: SplitName = "val") -> Comparison:
+def compare_runs(runs: Sequence[Run], *, split: SplitName = "val", against_first: bool = False) -> Comparison:
     """Compare finished runs of one task on the same samples.
 
     Args:
         runs: two or more; those that differ in their seed alone, and do differ in it, count as one.
         split: of which predictions are kept in the runs.
+        against_first: only the pairs that the first run's group is in; p is then raised for their number alone.
 
     Raises:
         ConfigError: fewer than two runs, or one is named twice.
@@ -153,6 +154,7 @@ def compare_runs(runs: Sequence[Run], *, split: SplitName = "val") -> Comparison
     collected = _collected(runs, outcomes)
     groups = [_group(found, name) for found, name in zip(collected, _names(collected), strict=True)]
     found = list(combinations(zip(groups, collected, strict=True), 2))
+    found = found[: len(groups) - 1] if against_first else found
     of_sums = outcomes[0].of_sums
     tested = [_Tested(swap_test(a.parts, b.parts, of_sums), seeds_test(a.scores, b.scores)) for (_, a), (_, b) in found]
     return Comparison(

@@ -154,7 +154,11 @@ def _weight_decay(base: Base) -> list[Parameter]:
 
 def _backbone_lr(base: Base) -> list[Parameter]:
     tuned = base.config.finetune
-    return [] if tuned.weights is None or tuned.finetune == "head" else [Range(name="backbone_lr", low=0.05, high=1.0, log=True)]
+    return (
+        []
+        if tuned.weights is None or tuned.finetune == "head"
+        else [Range(name="backbone_lr", low=0.05, high=1.0, log=True)]
+    )
 
 
 def _mask_loss(base: Base) -> list[Parameter]:
@@ -187,7 +191,11 @@ def _levels(task: str, side_px: int) -> dict[str, dict[str, Any]]:
         return {"light": {"crop_area": 0.7}, "medium": {"crop_area": 0.35}, "strong": {"crop_area": 0.35, **colour}}
     light = {"shift": max(1, side_px // 16)}
     medium = {**light, "rotate": 10.0, "scale": 0.1}
-    return {"light": light, "medium": medium, "strong": {**light, **({"cutout": side_px // 4} if task == "classify" else medium), **colour}}
+    return {
+        "light": light,
+        "medium": medium,
+        "strong": {**light, **({"cutout": side_px // 4} if task == "classify" else medium), **colour},
+    }
 
 
 def _choices(name: str, values: Sequence[Any]) -> Choices:

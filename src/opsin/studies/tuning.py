@@ -251,9 +251,7 @@ class _Work:
         """All settings of a trial."""
         return self.given | settings_for(self.space, trial.values)
 
-    def train(
-        self, folder: str, name: str, settings: Mapping[str, Any], *, watch: Any = None
-    ) -> Run:
+    def train(self, folder: str, name: str, settings: Mapping[str, Any], *, watch: Any = None) -> Run:
         """A run of this study."""
         place = self.study.path / folder
         return trained(place, name, self.base.dataset, settings, root=self.root, command=self.command, watch=watch)
