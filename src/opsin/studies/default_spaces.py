@@ -118,9 +118,8 @@ def _filters(base: Base) -> list[Parameter]:
     widths = [[max(8, int(n * factor)) for n in filters] for factor in (0.5, 1, 2)]
     if base.config.model.model == "plain":
         deepest = min(MOST_LAYERS, base.side_px.bit_length() - 2)
-        for layers in list(widths):
-            for number in range(len(filters) + 1, deepest + 1):
-                widths.append([*layers, *(layers[-1] * 2 ** (i + 1) for i in range(number - len(filters)))])
+        added = range(1, deepest - len(filters) + 1)
+        widths += [[*layers, *(layers[-1] * 2 ** (i + 1) for i in range(more))] for layers in widths for more in added]
     fitting = [layers for layers in widths if max(layers) <= max(WIDEST, *filters)]
     return [_choices("filters", sorted(fitting))]
 

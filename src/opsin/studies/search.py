@@ -22,7 +22,8 @@ from opsin.studies.locks import FileLock, JournalLock, held, repair_journal
 from opsin.studies.space import Parameter, Range, Value
 
 if TYPE_CHECKING:
-    import optuna
+    from optuna.study import Study
+    from optuna.trial import Trial as Asked
 
 JOURNAL = "journal.log"
 STUDY = "opsin"
@@ -93,14 +94,14 @@ class Search:
         """What a process holds while it claims a trial."""
         return self._locks / "claim"
 
-    def _opened(self, epochs: int) -> optuna.Study:
+    def _opened(self, epochs: int) -> Study:
         journal, optuna = self.folder / JOURNAL, self._optuna
         repair_journal(journal)
         backend = optuna.storages.journal.JournalFileBackend(str(journal), lock_obj=JournalLock(journal))
         pruner = optuna.pruners.MedianPruner(
             n_startup_trials=UNPRUNED_TRIALS, n_warmup_steps=max(1, int(epochs * UNPRUNED_SHARE))
         )
-        study: optuna.Study = optuna.create_study(
+        study: Study = optuna.create_study(
             storage=optuna.storages.JournalStorage(backend),
             study_name=STUDY,
             direction="maximize",
@@ -110,7 +111,7 @@ class Search:
         return study
 
     @contextmanager
-    def claimed(self, limit: int | None) -> Iterator[optuna.Trial | None]:
+    def claimed(self, limit: int | None) -> Iterator[Asked | None]:
         """A trial to work on, which no other process is given meanwhile; None where there are `limit` already.
 
         Its values are in `params`; it ends by `tell`, or is given to the next that asks.
@@ -143,10 +144,10 @@ class Search:
             if lock.take(wait=False):
                 yield lock, frozen
 
-    def _taken_up(self, frozen: Any) -> optuna.Trial | None:
+    def _taken_up(self, frozen: Any) -> Asked | None:
         """A trial that was killed, to go on with; one that is killed again and again is marked failed instead."""
         self._seed_sampler(frozen.number)
-        trial = self._optuna.trial.Trial(self.study, frozen._trial_id)
+        trial: Asked = self._optuna.trial.Trial(self.study, frozen._trial_id)
         epochs = len(frozen.intermediate_values)
         earlier = frozen.user_attrs.get("attempts", {})
         attempts = 1 + (int(earlier.get("count", 0)) if earlier.get("epochs") == epochs else 0)
@@ -158,7 +159,7 @@ class Search:
         self._sample(trial)  # values that the kill kept from being drawn
         return trial
 
-    def _new(self) -> tuple[optuna.Trial, FileLock]:
+    def _new(self) -> tuple[Asked, FileLock]:
         number = self._begun()
         self._seed_sampler(number)
         if number == 0:
@@ -169,14 +170,15 @@ class Search:
         self._sample(trial)
         return trial, lock
 
-    def _seed_sampler(self, number: int) -> None:
-        """A sampler whose draws depend on the seed and the number of the trial, not on what this process drew before."""
-        digest = hashlib.sha256(f"{self.seed} {number}".encode()).digest()
+    def _seed_sampler(self, number: int, name: str = "") -> None:
+        """A sampler whose draws depend on the seed, the trial and the parameter alone: a new process draws no copies."""
+        digest = hashlib.sha256(f"{self.seed} {number} {name}".encode()).digest()
         seed = int.from_bytes(digest[:4], "big")
         self.study.sampler = self._optuna.samplers.TPESampler(seed=seed, n_startup_trials=RANDOM_TRIALS)
 
-    def _sample(self, trial: optuna.Trial) -> None:
+    def _sample(self, trial: Asked) -> None:
         for part in self.space:
+            self._seed_sampler(trial.number, part.name)
             if not isinstance(part, Range):
                 trial.suggest_categorical(part.name, list(part.choices))
             elif part.whole:
@@ -187,7 +189,7 @@ class Search:
     def _lock(self, number: int) -> FileLock:
         return FileLock(self._locks / f"trial-{number:04d}")
 
-    def report(self, trial: optuna.Trial, epoch: int, score: float) -> bool:
+    def report(self, trial: Asked, epoch: int, score: float) -> bool:
         """Tell the score of an epoch; returns whether the trial is to be pruned. Epochs told before count once."""
         if math.isnan(score):
             return False
@@ -196,7 +198,7 @@ class Search:
             trial.report(score, epoch)
         return bool(trial.should_prune())
 
-    def tell(self, trial: optuna.Trial, state: str, *, score: float = math.nan, **about: Any) -> None:
+    def tell(self, trial: Asked, state: str, *, score: float = math.nan, **about: Any) -> None:
         """End a trial: `complete` with its score, `pruned` or `failed`."""
         for key, value in about.items():
             trial.set_user_attr(key, value)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from opsin.studies.locks import FileLock
 from opsin.studies.recipes import write_recipe
 from opsin.studies.search import Search, Trial, best_of, require_optuna
 from opsin.studies.space import Parameter, given_values, read_space, settings_for, text_of_value, with_given
+from opsin.studies.tune_page import write_tune_page
 from opsin.tasks import get_task
 from opsin.training.preparing import resolve_settings
 
@@ -369,8 +370,6 @@ def _compare(work: _Work, best: Trial, seeds: int) -> Comparison:
 
 
 def _result(work: _Work, best: Trial, found: Comparison | None, file: Path | str | None) -> TuneResult:
-    from opsin.studies.tune_page import write_tune_page
-
     path, trials = work.study.path, tuple(work.search.trials())
     gain, verdict = _gain(found, best)
     recipe = Path(file) if file is not None else path / "best.toml"
@@ -392,8 +391,8 @@ def _result(work: _Work, best: Trial, found: Comparison | None, file: Path | str
         page=path / "report.html",
     )
     write_json(path / "result.json", result.to_dict())
-    write_tune_page(result, work.space, work.base)
-    work.report.message(_last_word(result))
+    dataset, network = work.base.dataset, work.base.config.model.model
+    write_tune_page(result, work.space, task=dataset.task, data=dataset.name, network=network)
     return result
 
 
@@ -436,13 +435,3 @@ def gain_text(gain: Gain) -> str:
         f"{gain.difference:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}], {gain.winner:.4f} against {gain.given:.4f} on "
         f"val, {gain.seeds} fresh seed{'s' if gain.seeds > 1 else ''} of each"
     )
-
-
-def _last_word(result: TuneResult) -> str:
-    told = "" if result.gain is None else f": {gain_text(result.gain)}"
-    return f"{result.verdict}{told}\nrecipe {result.recipe}, report {result.page}"
-
-
-def trial_groups(trials: Sequence[Trial]) -> dict[str, list[Trial]]:
-    """Trials by how they ended."""
-    return {state: [trial for trial in trials if trial.state == state] for state in ("complete", "pruned", "failed")}
