@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from opsin import config as settings_of
-from opsin.data.load import load
 from opsin.errors import ConfigError
 from opsin.models.registry import resolve_options
 from opsin.studies.default_spaces import BUILDERS, Base, default_space, named_space
@@ -36,7 +35,13 @@ def written(folder: Path, text: str) -> Path:
 
 @pytest.mark.parametrize(
     ("data", "model"),
-    [("digits", "plain"), ("digits", "small"), ("digits", "resnet18"), ("digit_scenes", "tiny"), ("digit_masks", "unet")],
+    [
+        ("digits", "plain"),
+        ("digits", "small"),
+        ("digits", "resnet18"),
+        ("digit_scenes", "tiny"),
+        ("digit_masks", "unet"),
+    ],
 )
 def test_every_default_space_holds_the_settings_as_they_are_and_only_valid_ones(data: str, model: str) -> None:
     base = base_of(data, model=model, **({"scenes": 300, "scene_digits": "digits"} if data == "digit_scenes" else {}))
@@ -74,7 +79,12 @@ def test_named_parameters_are_searched_alone() -> None:
 
 @pytest.mark.parametrize(
     ("names", "message"),
-    [("lrr", "did you mean `lr`"), ("lr,lr", "named twice"), ("mask_loss", "means nothing here"), ("dense", "means nothing")],
+    [
+        ("lrr", "did you mean `lr`"),
+        ("lr,lr", "named twice"),
+        ("mask_loss", "means nothing here"),
+        ("dense", "means nothing"),
+    ],
 )
 def test_names_that_cannot_be_searched_are_refused(names: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):

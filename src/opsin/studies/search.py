@@ -98,16 +98,13 @@ class Search:
         journal, optuna = self.folder / JOURNAL, self._optuna
         repair_journal(journal)
         backend = optuna.storages.journal.JournalFileBackend(str(journal), lock_obj=JournalLock(journal))
-        pruner = optuna.pruners.MedianPruner(
-            n_startup_trials=UNPRUNED_TRIALS, n_warmup_steps=max(1, int(epochs * UNPRUNED_SHARE))
-        )
-        study: Study = optuna.create_study(
-            storage=optuna.storages.JournalStorage(backend),
-            study_name=STUDY,
-            direction="maximize",
-            pruner=pruner,
-            load_if_exists=True,
-        )
+        storage = optuna.storages.JournalStorage(backend)
+        unjudged = max(1, int(epochs * UNPRUNED_SHARE))
+        pruner = optuna.pruners.MedianPruner(n_startup_trials=UNPRUNED_TRIALS, n_warmup_steps=unjudged + 1)
+        try:
+            study: Study = optuna.load_study(storage=storage, study_name=STUDY, pruner=pruner)
+        except KeyError:  # a new one
+            study = optuna.create_study(storage=storage, study_name=STUDY, direction="maximize", pruner=pruner)
         return study
 
     @contextmanager
@@ -171,7 +168,7 @@ class Search:
         return trial, lock
 
     def _seed_sampler(self, number: int, name: str = "") -> None:
-        """A sampler whose draws depend on the seed, the trial and the parameter alone: a new process draws no copies."""
+        """A sampler whose draws depend on seed, trial and parameter alone: a new process draws no copies."""
         digest = hashlib.sha256(f"{self.seed} {number} {name}".encode()).digest()
         seed = int.from_bytes(digest[:4], "big")
         self.study.sampler = self._optuna.samplers.TPESampler(seed=seed, n_startup_trials=RANDOM_TRIALS)
