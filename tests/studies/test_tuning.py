@@ -157,11 +157,11 @@ def test_the_command_prints_one_document(capfd: pytest.CaptureFixture[str], tmp_
 
 def test_a_study_that_is_killed_ends_with_the_trials_of_one_that_was_not(tmp_path: Path) -> None:
     def in_this_process(place: Path) -> None:
-        names = ["tune", "digits", "--trials", "4", "--name", kill_a_study.NAME, "--runs", str(place), "--quiet"]
+        names = ["tune", "digits", "--trials", "3", "--name", kill_a_study.NAME, "--runs", str(place), "--quiet"]
         assert main([*names, *kill_a_study.SETTINGS, *kill_a_study.SHORT]) == 0
 
     in_this_process(tmp_path / "whole")
-    killed = [kill_a_study.kill_after(tmp_path / "broken", 4, kill_a_study.SHORT, epochs=epochs) for epochs in (2, 3)]
+    killed = [kill_a_study.kill_after(tmp_path / "broken", 3, kill_a_study.SHORT, epochs=epochs) for epochs in (2, 2)]
     in_this_process(tmp_path / "broken")
     whole, found = (kill_a_study.trials_of(tmp_path / name) for name in ("whole", "broken"))
     assert kill_a_study.differences(whole, found) == []
