@@ -86,6 +86,8 @@ def test_a_trial_that_another_process_works_on_is_not_given_out(tmp_path: Path) 
         assert one is not None
         assert other is not None
         assert (one.number, other.number) == (0, 1)
+        assert search(tmp_path).others_at_work()
+    assert not first.others_at_work()
     with first.claimed(1) as again:
         assert again is not None
         assert again.number == 0  # both were let go; the first is taken up before a new one

@@ -141,6 +141,16 @@ class Search:
             if lock.take(wait=False):
                 yield lock, frozen
 
+    def others_at_work(self) -> bool:
+        """Whether another process works on a trial."""
+        running = (self._optuna.trial.TrialState.RUNNING,)
+        for frozen in self.study.get_trials(deepcopy=False, states=running):
+            lock = self._lock(frozen.number)
+            if not lock.take(wait=False):
+                return True
+            lock.drop()
+        return False
+
     def _taken_up(self, frozen: Any) -> Asked | None:
         """A trial that was killed, to go on with; one that is killed again and again is marked failed instead."""
         self._seed_sampler(frozen.number)

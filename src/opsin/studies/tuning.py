@@ -28,7 +28,7 @@ from opsin.studies.search import Search, Trial, best_of, require_optuna
 from opsin.studies.space import Parameter, given_values, read_space, settings_for, text_of_value, with_given
 from opsin.studies.tune_page import write_tune_page
 from opsin.tasks import get_task
-from opsin.training.preparing import resolve_settings
+from opsin.training.preparing import plain, resolve_settings
 
 TRIALS = 40
 """Trials where neither their number nor minutes are given."""
@@ -70,7 +70,7 @@ class TuneResult:
         score: name of the score on val by which trials were chosen.
         trials: all of them.
         best: the winner.
-        settings: what the winner changes, as one flat layer.
+        settings: what the winner changes of the settings as they were, as one flat layer.
         gain: None where the settings as they were won, or where another process has yet to compare.
         verdict: in words.
         importances: share of the variance of scores that each parameter explains.
@@ -92,6 +92,11 @@ class TuneResult:
     runs: tuple[Run, ...]
     recipe: Path
     page: Path
+
+    @property
+    def distinguished(self) -> bool:
+        """Whether winner and given settings can be told apart."""
+        return self.gain is not None and not self.verdict.startswith(NOT_DISTINGUISHED)
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values."""
@@ -339,8 +344,7 @@ def _compared(work: _Work, best: Trial, seeds: int) -> Comparison | None:
     if best.number == 0:
         return None
     lock = FileLock(work.study.path / "locks" / "comparison")
-    others = any(trial.state == "running" for trial in work.search.trials())
-    if others or not lock.take(wait=False):
+    if work.search.others_at_work() or not lock.take(wait=False):
         work.report.message("other processes still work on this study: the last of them compares")
         return None
     try:
@@ -381,7 +385,7 @@ def _result(work: _Work, best: Trial, found: Comparison | None, file: Path | str
         score=work.task.main_score,
         trials=trials,
         best=best,
-        settings=settings_for(work.space, best.values),
+        settings=_changed(work, best),
         gain=gain,
         verdict=verdict,
         importances=work.search.importances(),
@@ -394,6 +398,11 @@ def _result(work: _Work, best: Trial, found: Comparison | None, file: Path | str
     dataset, network = work.base.dataset, work.base.config.model.model
     write_tune_page(result, work.space, task=dataset.task, data=dataset.name, network=network)
     return result
+
+
+def _changed(work: _Work, best: Trial) -> dict[str, Any]:
+    before = work.base.settings
+    return {key: value for key, value in settings_for(work.space, best.values).items() if plain(before[key]) != value}
 
 
 def _gain(found: Comparison | None, best: Trial) -> tuple[Gain | None, str]:
