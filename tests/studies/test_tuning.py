@@ -12,11 +12,14 @@ import pytest
 
 import opsin
 from opsin.cli import main
-from opsin.errors import ConfigError, RunError
+from opsin.errors import ConfigError, DivergedError, RunError
+from opsin.progress import QUIET as SILENT
+from opsin.runs import Run
+from opsin.studies.gain import NOT_BEATEN, WINNER_DIVERGED, compare_with_given
 from opsin.studies.recipes import write_recipe
 from opsin.studies.search import Trial
 from opsin.studies.tune_figures import frontier
-from opsin.studies.tuning import NOT_BEATEN, TuneResult, tune
+from opsin.studies.tuning import TuneResult, tune
 from opsin.training.defaults import read_recipe
 from opsin.training.preparing import resolve_settings
 
@@ -103,6 +106,18 @@ def test_another_search_under_the_same_name_is_refused(found: TuneResult, folder
 def test_given_settings_that_no_trial_beats_are_not_compared(tmp_path: Path) -> None:
     result = tune("digits", trials=1, search="lr", out=tmp_path, quiet=True, **QUICK)
     assert (result.best.number, result.gain, result.verdict, result.runs) == (0, None, NOT_BEATEN, ())
+
+
+def test_a_winner_that_diverges_with_a_fresh_seed_is_not_trusted(found: TuneResult) -> None:
+    def train(name: str, settings: object) -> Run:
+        if name.startswith("winner"):
+            raise DivergedError("the loss is not finite")
+        return found.runs[0]
+
+    outcome = compare_with_given(
+        train, ("given", {}), ("winner", {}), seeds=1, first_seed=0, has_time=lambda: True, report=SILENT
+    )
+    assert (outcome.gain, outcome.verdict) == (None, WINNER_DIVERGED)
 
 
 def test_a_trial_whose_settings_are_refused_fails_and_the_search_goes_on(tmp_path: Path) -> None:

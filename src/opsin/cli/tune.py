@@ -89,12 +89,11 @@ def tune(
 def show(found: TuneResult) -> None:
     """Print the winner, what it changes, and whether it is better."""
     from opsin.studies.space import text_of_value
-    from opsin.studies.tuning import gain_text
 
     print_line(f"trial {found.best.number} of {len(found.trials)}: val {found.score} {found.best.score:.4f}")
     for key, value in found.best.values.items():
         share = found.importances.get(key)
         print_line(f"  {key} {text_of_value(value)}" + ("" if share is None else f"   (importance {share:.0%})"))
-    print_line(found.verdict + ("" if found.gain is None else f": {gain_text(found.gain)}"))
+    print_line(found.verdict + ("" if found.gain is None else f": {found.gain}"))
     print_line(found.recipe)
     print_line(found.page)

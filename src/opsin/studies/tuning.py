@@ -12,16 +12,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from opsin.compare.compare import SAME, Comparison, Pair, compare_runs
 from opsin.config import require
 from opsin.data.samples import Dataset
 from opsin.errors import CheckFailedError, ConfigError, DivergedError, RefusedError
 from opsin.io.files import remove_folder, write_json
 from opsin.progress import Bar, Reporter, duration
-from opsin.report import write_report
 from opsin.runs import RUNS_FOLDER, Run
 from opsin.studies.default_spaces import Base, default_space, named_space
 from opsin.studies.folder import StudyFolder, finished, open_study, pinned, trained
+from opsin.studies.gain import NOT_BEATEN, NOT_DISTINGUISHED, NOT_YET, Gain, Outcome, compare_with_given
 from opsin.studies.locks import FileLock
 from opsin.studies.recipes import write_recipe
 from opsin.studies.search import Search, Trial, best_of, require_optuna
@@ -32,33 +31,10 @@ from opsin.training.preparing import plain, resolve_settings
 
 TRIALS = 40
 """Trials where neither their number nor minutes are given."""
-FRESH = 1000
-"""Added to the seed of the trials for the first seed of the comparison: no trial was chosen for it."""
 LARGEST_RESERVE = 0.5
 """Share of the budget that may be kept for the comparison."""
 MARGIN = 1.15
 """Time kept for the comparison, over what its trainings took before."""
-DISTINGUISHED = "the winner is better than the settings as they were"
-NOT_DISTINGUISHED = "not distinguishable from the settings as they were"
-WORSE = "the winner is worse than the settings as they were"
-NOT_BEATEN = "no trial beat the settings as they were"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Gain:
-    """The winner less the settings as they were, on val, over fresh seeds.
-
-    `low`, `high`: 95 % interval over seeds and samples. `p`: over samples; `p_seeds`: over seeds, None with one seed.
-    """
-
-    difference: float
-    low: float
-    high: float
-    p: float
-    p_seeds: float | None
-    seeds: int
-    winner: float
-    given: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +47,7 @@ class TuneResult:
         trials: all of them.
         best: the winner.
         settings: what the winner changes of the settings as they were, as one flat layer.
-        gain: None where the settings as they were won, or where another process has yet to compare.
+        gain: None where the settings as they were won or diverge, or where another process has yet to compare.
         verdict: in words.
         importances: share of the variance of scores that each parameter explains.
         run: the winner's run.
@@ -336,48 +312,32 @@ class _Work:
         self.report.message(f"trial {trial.number:>3}  {score}  {duration(about['seconds'])}{so_far}")
 
 
-def _compared(work: _Work, best: Trial, seeds: int) -> Comparison | None:
-    """The winner and the settings as they were, trained with fresh seeds; None where nothing is to be compared.
-
-    Of several processes on one study, the last one compares.
-    """
+def _compared(work: _Work, best: Trial, seeds: int) -> Outcome:
+    """The winner beside the settings as they were; of several processes on one study, the last one compares."""
     if best.number == 0:
-        return None
+        return Outcome(gain=None, verdict=NOT_BEATEN)
     lock = FileLock(work.study.path / "locks" / "comparison")
     if work.search.others_at_work() or not lock.take(wait=False):
-        work.report.message("other processes still work on this study: the last of them compares")
-        return None
+        return Outcome(gain=None, verdict=NOT_YET)
+    first = work.search.trials()[0]
+    cost = MARGIN * (first.seconds + best.seconds)
     try:
-        return _compare(work, best, seeds)
+        return compare_with_given(
+            lambda name, settings: work.train("comparison", name, settings),
+            *((f"trial-{trial.number:04d}", work.settings_of(trial)) for trial in (first, best)),
+            seeds=seeds,
+            first_seed=work.base.config.train.seed,
+            has_time=lambda: work.clock.left() > cost,
+            report=work.report,
+        )
     finally:
         lock.drop()
 
 
-def _compare(work: _Work, best: Trial, seeds: int) -> Comparison:
-    trials = {trial.number: trial for trial in work.search.trials()}
-    sides = {number: work.settings_of(trials[number]) for number in (0, best.number)}
-    runs: list[Run] = []
-    cost = MARGIN * sum(trials[number].seconds for number in sides)
-    with work.report.bar("comparing", 2 * seeds) as bar:
-        for seed in range(seeds):
-            if seed and work.clock.left() < cost:
-                work.report.message(f"{seed} seeds of each: no more fit into the budget")
-                break
-            for number, settings in sides.items():
-                fresh = FRESH + work.base.config.train.seed + seed
-                name = f"trial-{number:04d}-seed-{fresh}"
-                run = work.train("comparison", name, settings | {"seed": fresh, "preflight": False})
-                write_report(run)
-                runs.append(run)
-                bar.advance(note=name)
-    return compare_runs(runs)
-
-
-def _result(work: _Work, best: Trial, found: Comparison | None, file: Path | str | None) -> TuneResult:
+def _result(work: _Work, best: Trial, found: Outcome, file: Path | str | None) -> TuneResult:
     path, trials = work.study.path, tuple(work.search.trials())
-    gain, verdict = _gain(found, best)
     recipe = Path(file) if file is not None else path / "best.toml"
-    _write_winner(work, recipe, best, gain, verdict)
+    _write_winner(work, recipe, best, found)
     run = finished(path / "trials" / f"trial-{best.number:04d}")
     assert run is not None  # a complete trial is a finished run
     result = TuneResult(
@@ -386,11 +346,11 @@ def _result(work: _Work, best: Trial, found: Comparison | None, file: Path | str
         trials=trials,
         best=best,
         settings=_changed(work, best),
-        gain=gain,
-        verdict=verdict,
+        gain=found.gain,
+        verdict=found.verdict,
         importances=work.search.importances(),
         run=run,
-        runs=tuple(Run(name) for group in (found.groups if found else ()) for name in group.runs),
+        runs=found.runs,
         recipe=recipe,
         page=path / "report.html",
     )
@@ -405,29 +365,8 @@ def _changed(work: _Work, best: Trial) -> dict[str, Any]:
     return {key: value for key, value in settings_for(work.space, best.values).items() if plain(before[key]) != value}
 
 
-def _gain(found: Comparison | None, best: Trial) -> tuple[Gain | None, str]:
-    if found is None:
-        return None, NOT_BEATEN if best.number == 0 else "not compared yet"
-    pair: Pair = found.pairs[0]
-    first, second = found.groups
-    gain = Gain(
-        difference=pair.difference,
-        low=pair.low,
-        high=pair.high,
-        p=pair.p,
-        p_seeds=pair.p_seeds,
-        seeds=len(second.runs),
-        winner=second.score,
-        given=first.score,
-    )
-    if pair.verdict == SAME:
-        return gain, NOT_DISTINGUISHED
-    verdict = DISTINGUISHED if pair.difference > 0 else WORSE
-    return gain, verdict if pair.compared == "methods" else f"{verdict}, as trained networks: one seed each"
-
-
-def _write_winner(work: _Work, recipe: Path, best: Trial, gain: Gain | None, verdict: str) -> None:
-    told = verdict if gain is None else f"{verdict}: {gain_text(gain)}"
+def _write_winner(work: _Work, recipe: Path, best: Trial, found: Outcome) -> None:
+    told = found.verdict if found.gain is None else f"{found.verdict}: {found.gain}"
     changed = ", ".join(f"{name} {text_of_value(value)}" for name, value in best.values.items())
     comments = [
         f"The best of {len(work.search.trials())} trials by {work.task.main_score} on val: {best.score:.4f}.",
@@ -436,11 +375,3 @@ def _write_winner(work: _Work, recipe: Path, best: Trial, gain: Gain | None, ver
         told,
     ]
     write_recipe(recipe, work.settings_of(best), comments)
-
-
-def gain_text(gain: Gain) -> str:
-    """The gain with its interval, in words."""
-    return (
-        f"{gain.difference:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}], {gain.winner:.4f} against {gain.given:.4f} on "
-        f"val, {gain.seeds} fresh seed{'s' if gain.seeds > 1 else ''} of each"
-    )
