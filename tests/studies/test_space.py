@@ -72,6 +72,12 @@ def test_digits_are_never_mirrored() -> None:
     assert {settings["flip"] for settings in augment.choices.values()} == {0.0}
 
 
+def test_no_two_levels_of_augmentation_are_the_same() -> None:
+    (augment,) = named_space("augment", base_of("digit_scenes", scenes=300, scene_digits="digits"))
+    assert isinstance(augment, Choices)
+    assert len({str(settings) for settings in augment.choices.values()}) == len(augment.choices)
+
+
 def test_named_parameters_are_searched_alone() -> None:
     space = named_space("lr, filters,dropout", base_of("digits", model="plain"))
     assert [part.name for part in space] == ["lr", "filters", "conv_dropout", "dropout"]

@@ -178,7 +178,10 @@ def _augment(base: Base) -> list[Parameter]:
     off = asdict(AugmentConfig())
     flip = max(base.config.augment.flip, float(defaults_for(base.dataset).get("flip", 0.0)))
     levels = _levels(base.dataset.task, base.side_px)
-    choices = {"none": off} | {label: off | {"flip": flip} | level for label, level in levels.items()}
+    choices = {"none": off}
+    for label, level in levels.items():
+        if (settings := off | {"flip": flip} | level) != off:
+            choices[label] = settings
     return [Choices(name="augment", choices=choices)]
 
 
