@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from opsin.api.verbs import plan as plan
     from opsin.api.verbs import predict as predict
     from opsin.batches.batch import Batch as Batch
+    from opsin.cleaning.clean import clean as clean
     from opsin.data.load import Dataset as Dataset
     from opsin.data.load import load as load
     from opsin.data.quality.audit import audit as audit
@@ -60,8 +61,11 @@ if TYPE_CHECKING:
     from opsin.report import write_report as write_report
     from opsin.runs import Run as Run
     from opsin.runs import list_runs as list_runs
+    from opsin.studies.ablation import ablate as ablate
+    from opsin.studies.cross_validation import cross_validate as cross_validate
     from opsin.studies.lr_finder import find_lr as find_lr
     from opsin.studies.normalization import compare_normalizations as compare_normalizations
+    from opsin.studies.tuning import tune as tune
     from opsin.types import Prediction as Prediction
     from opsin.types import Score as Score
 
@@ -94,10 +98,13 @@ _HOME = {
     "Predictor": "opsin.inference.predictor",
     "Run": "opsin.runs",
     "Score": "opsin.types",
+    "ablate": "opsin.studies.ablation",
     "audit": "opsin.data.quality.audit",
+    "clean": "opsin.cleaning.clean",
     "compare": "opsin.api.verbs",
     "compare_normalizations": "opsin.studies.normalization",
     "convert": "opsin.api.verbs",
+    "cross_validate": "opsin.studies.cross_validation",
     "diagnose": "opsin.diagnosis.doctor",
     "ensemble": "opsin.api.verbs",
     "evaluate": "opsin.evaluation",
@@ -113,6 +120,7 @@ _HOME = {
     "robustness": "opsin.diagnosis.robustness",
     "scores_by": "opsin.diagnosis.groups",
     "train": "opsin.api.training",
+    "tune": "opsin.studies.tuning",
     "write_report": "opsin.report",
 } | dict.fromkeys(_ERRORS, "opsin.errors")
 """Where each public name lives."""

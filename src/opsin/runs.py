@@ -8,7 +8,6 @@ which ends with the process however it dies.
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
@@ -24,9 +23,10 @@ import numpy as np
 
 from opsin.config import RunConfig, from_stored, to_dict
 from opsin.errors import DataError, NameTakenError, OpsinError, RunError, SealedSplitError, nearest
-from opsin.io.arrays import read_npz
+from opsin.io.arrays import read_npz, write_npz
 from opsin.io.files import as_json, atomic_folder, read_json, write_atomically, write_json, writing
 from opsin.io.temporary import is_temporary, owner_lives, remove_abandoned
+from opsin.ledger import Looks, looks_of_event, record_look
 from opsin.types import Prediction, Score, SplitName, scores_from_json
 
 if TYPE_CHECKING:
@@ -219,11 +219,7 @@ class Run:
         """
         if objects := [name for name, array in arrays.items() if array.dtype.hasobject]:
             raise RunError("an array of objects is not written", where=self.path / file, got=", ".join(objects))
-        buffer = io.BytesIO()
-        # numpy before 2.2 takes `allow_pickle` for the name of an array
-        named: dict[str, Any] = dict(arrays)
-        np.savez_compressed(buffer, **named)
-        write_atomically(self.path / file, buffer.getvalue())
+        write_npz(self.path / file, arrays)
 
     def event(self, event: str, **values: Any) -> None:
         """Append one event to the log; NaN (undefined) becomes null."""
@@ -298,10 +294,25 @@ class Run:
         kept = [e for e in self.log if e["event"] != "epoch" or e["epoch"] <= epoch]
         write_atomically(self.path / "log.jsonl", "".join(json.dumps(e) + "\n" for e in kept).encode())
 
-    def record_test_opening(self, command: str) -> int:
-        """Write down that somebody looked at the test split; returns how often that has happened by now."""
-        self.event("test_opened", command=command, message="the test split was opened")
+    def record_test_opening(self, command: str, *, content: str | None = None, title: str = "opened") -> int:
+        """Write down that somebody looked at the test split; returns how often that has happened by now.
+
+        Args:
+            command: what the user typed.
+            content: SHA-256 over the images of the split, by which looks are counted over all runs (`ledger.py`).
+            title: what was done to the split.
+        """
+        looks = None if content is None else record_look(content, run=self.path, command=command)
+        counted = {} if looks is None else {"looks": looks.looks, "looking_runs": looks.runs}
+        words = "" if looks is None else f": {looks.words()}"
+        self.event("test_opened", command=command, **counted, message=f"the test split was {title}{words}")
         return self.test_openings
+
+    @property
+    def looks(self) -> Looks | None:
+        """Looks at the test split over all runs, as they were counted when this run last looked; None if it has not."""
+        opened = [event for event in self.log if event["event"] == "test_opened"]
+        return looks_of_event(opened[-1]) if opened else None
 
     @property
     def test_openings(self) -> int:
@@ -328,17 +339,30 @@ class Run:
         return found
 
     def predict(
-        self, *files: Path | str | Iterable[Path | str], views: Sequence[ViewName] = (), device: str = "auto"
+        self,
+        *files: Path | str | Iterable[Path | str],
+        views: Sequence[ViewName] = (),
+        device: str = "auto",
+        coverage: float | None = None,
+        abstain: float | None = None,
     ) -> list[Prediction]:
         """Predictions of this run's network for image files, folders of them, and lists of both, in order.
 
-        `views` as in `Predictor`; `device` as in `pick_device`.
+        `views` as in `Predictor`; `device` as in `pick_device`. `coverage` and `abstain` as in `CautiousPredictor`,
+        for images as they are, without views.
         """
         from opsin.devices import pick_device
         from opsin.inference.predictor import predict_files  # here, because reading a run should not import torch
 
         each = [[file] if isinstance(file, str | Path) else file for file in files]
         photos = [Path(file) for part in each for file in part]
+        if coverage is not None or abstain is not None:
+            from opsin.inference.cautious import predict_cautiously
+
+            if views:
+                raise RunError("coverage and risk are known for images as they are", got=views, do="leave views out")
+            place = pick_device(device)
+            return predict_cautiously(self.model_folder, photos, coverage=coverage, abstain=abstain, device=place)[0]
         return predict_files(self.model_folder, photos, views=views, device=pick_device(device))
 
     def _drop_torn_line(self) -> None:

@@ -10,6 +10,7 @@ from opsin.types import Score
 
 OPTIMISM = "by 2 to 3 points in a simulation of 20 alike epochs on 180 samples"
 """What `benchmarks/coverage.py` gives for the best of epochs that are alike in truth: docs/intervals.md."""
+TEST_AS_VAL = "the test split was used as val: epochs were chosen by it, and no score on it is that of a sealed test"
 
 
 def selection(epochs: Sequence[Mapping[str, Any]], score: str) -> dict[str, Any] | None:
@@ -45,9 +46,11 @@ def selection_words(chosen: Mapping[str, Any]) -> str:
     >>> selection_words(selection(epochs, "accuracy"))[:75]
     'the best of 2 epochs, chosen by this very score (epoch 1, the last has 0.75'
     """
+    optimism = chosen.get("optimism")
+    told = OPTIMISM if optimism is None else f"by about {optimism:.4f}, if the wobble between epochs is luck"
     return (
         f"the best of {chosen['epochs']} epochs, chosen by this very score (epoch {chosen['best_epoch']}, "
-        f"the last has {chosen['last']:.4f}), so it leans to the good side: {OPTIMISM}; "
+        f"the last has {chosen['last']:.4f}), so it leans to the good side: {told}; "
         "its interval does not count that"
     )
 
@@ -100,5 +103,5 @@ def notes_of(entry: Mapping[str, Any], score: str, found: Score) -> tuple[str, .
     chosen = entry.get("selection")
     choices = int(chosen["epochs"]) if chosen else 1
     chance = chance_words(found, entry.get("details", {}).get("chance"), choices=choices)
-    words = (chance, selection_words(chosen) if chosen else None)
+    words = (TEST_AS_VAL if entry.get("test_as_val") else None, chance, selection_words(chosen) if chosen else None)
     return tuple(f"{score}: {text}" for text in words if text)

@@ -79,6 +79,7 @@ def test_page_has_every_section_and_a_link_to_each(digits_page: str, digits_run:
         "mistakes",
         "doctor",
         "robustness",
+        "answering",
         "data",
         "samples",
         "cost",

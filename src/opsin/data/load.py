@@ -22,6 +22,7 @@ from opsin.data.splits import divide, first_samples, hold_out, parse_subset
 from opsin.data.torch_datasets import MapStyle, arrays_of
 from opsin.errors import ConfigError, DataError, nearest
 from opsin.progress import QUIET, Reporter
+from opsin.score_notes import TEST_AS_VAL
 from opsin.text import path_of
 from opsin.types import SPLITS, SplitName
 
@@ -323,6 +324,9 @@ def _splits(
     subset, near_kept = parse_subset(config.subset), False
     notes: list[str] = []
     if found.pool is not None:
+        if config.test_as_val:
+            do = "leave it out: a val is drawn"
+            raise ConfigError("`test_as_val` is for data that are divided already", got="an undivided set", do=do)
         if not drawn:
             return first_samples({"test": found.pool}, subset), ["undivided set, all taken as test"], False
         check_labels({"train": found.pool}, found.classes, where=found.root or found.name)
@@ -332,6 +336,9 @@ def _splits(
     else:
         before = {name: size for name, size in subset.items() if name in found.splits}
         splits = first_samples(found.splits, before)
+        if drawn and config.test_as_val:
+            splits = _test_as_val(splits, found)
+            notes.append(TEST_AS_VAL)
         if drawn and "train" in splits and "val" not in splits:
             if found.published:  # as it has always been drawn, so that published results hold
                 splits |= hold_out(splits["train"], config)
@@ -342,6 +349,18 @@ def _splits(
     if subset:
         notes.append(f"subset {config.subset}: the first samples in the publisher's order")
     return splits, notes, near_kept
+
+
+def _test_as_val(splits: Mapping[SplitName, Source], found: Found) -> dict[SplitName, Source]:
+    """Train as it is, and test in the place of val.
+
+    Raises:
+        ConfigError: there is no test split.
+    """
+    if "train" not in splits or "test" not in splits:
+        got = ", ".join(splits)
+        raise ConfigError("`test_as_val` needs a published test split", where=found.root or found.name, got=got)
+    return {"train": splits["train"], "val": splits["test"]}
 
 
 Draw = Callable[[Source, DataConfig, Copies | None], dict[SplitName, Source]]

@@ -25,6 +25,7 @@ from opsin.models.wrappers.views import ViewName, Views
 from opsin.ops.mask_pictures import palette
 from opsin.ops.resize import unfit_mask
 from opsin.progress import QUIET, Reporter
+from opsin.score_notes import TEST_AS_VAL
 from opsin.tasks import get_task
 from opsin.types import Prediction, SizePolicy, Skipped
 
@@ -75,14 +76,14 @@ class Predictor:
         size = artifact.preprocess.size
         self.task = get_task(artifact.task)
         self.network: nn.Module = artifact.network.to(self.device).eval()
-        self.notes: tuple[str, ...] = ()
+        self.notes: tuple[str, ...] = (TEST_AS_VAL,) if artifact.meta.get("test_as_val") else ()
         """What is said of every prediction."""
         shown = float(size.height * size.width)
         if views:
             seen = Views(self.network, views).eval()
             shown *= seen.largest**2
             seen.check_sizes(torch.zeros(1, artifact.preprocess.channels, size.height, size.width, device=self.device))
-            self.network, self.notes = seen, (f"the mean over {len(seen.views)} views",)
+            self.network, self.notes = seen, (*self.notes, f"the mean over {len(seen.views)} views")
         self.batch_size = min(batch_size, max(1, int(PIXELS_AT_ONCE // shown)))
 
     @torch.inference_mode()

@@ -14,6 +14,7 @@ from pathlib import Path
 from markupsafe import Markup
 
 from opsin.io.files import write_atomically
+from opsin.report.answering import ANSWERING
 from opsin.report.classify import CLASSIFY
 from opsin.report.diagnosis import DIAGNOSIS
 from opsin.report.localize import LOCALIZE
@@ -23,7 +24,11 @@ from opsin.report.segment import SEGMENT
 from opsin.report.view import View, view_of
 from opsin.runs import Run
 
-BY_TASK: Mapping[str, tuple[Section, ...]] = {"classify": CLASSIFY, "localize": LOCALIZE, "segment": SEGMENT}
+BY_TASK: Mapping[str, tuple[Section, ...]] = {
+    "classify": (*CLASSIFY, ANSWERING),
+    "localize": (*LOCALIZE, ANSWERING),
+    "segment": SEGMENT,
+}
 """The sections that each task adds between the learning curves and the data."""
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from opsin import artifact as artifacts
+from opsin.answering import answering_of
 from opsin.artifact import Artifact
 from opsin.data.pack import pack, usable_cache
 from opsin.data.samples import Samples
@@ -260,7 +261,8 @@ def _write(
     first, task, targets = members[0], get_task("classify"), Targets.of(val)
     run.write("data.json", first.data)
     run.write("environment.json", first.environment)
-    artifact = replace(artifact, meta={"ensemble": about})
+    stamped = {"test_as_val": True} if first.config.data.test_as_val else {}
+    artifact = replace(artifact, meta={"ensemble": about, **stamped}, answering=answering_of(predictions, targets))
     artifacts.save(run.model_folder, artifact, golden_images=golden_images(val))
     scores = evaluate_predictions(task, predictions, targets, artifact.classes)
     run.write_arrays("predictions.npz", {f"val/{k}": v for k, v in (predictions | targets.arrays()).items()})
@@ -268,7 +270,7 @@ def _write(
     mistakes = split_pictures(task, "val", scores, predictions, targets, val.images)
     run.write_arrays("gallery.npz", samples | mistakes)
     run.write("summary.json", _summary(run, members, artifact) | about)
-    run.write("scores.json", {"val": scores.to_json()})
+    run.write("scores.json", {"val": scores.to_json() | stamped})
     run.event("ensemble", message=f"{about['kind']} of {', '.join(member.name for member in members)}", **about)
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from opsin import artifact as artifacts
+from opsin.answering import Answering, answering_of, watched_distances
 from opsin.batches.augment import augment
 from opsin.batches.batch import Batch
 from opsin.batches.loader import gather
@@ -19,9 +20,11 @@ from opsin.config import RunConfig
 from opsin.data.samples import Samples
 from opsin.evaluation.record import split_pictures, thumbnails
 from opsin.evaluation.scoring import AugmentedScores, SplitScores, evaluate_predictions
+from opsin.inference.cautious import feature_bank
 from opsin.inference.predictor import Predictor
 from opsin.models.table import count_parameters
 from opsin.models.wrappers.views import check_views
+from opsin.ops.selection import best_of_optimism
 from opsin.progress import QUIET, Reporter, duration
 from opsin.runs import Run
 from opsin.score_notes import notes_of, selection
@@ -50,11 +53,14 @@ def finish(
     """Write everything that a finished run holds, the scores last."""
     trainer.network.load_state_dict(trainer.final_weights())
     artifact = trainer.artifact_of(trainer.network)
-    artifacts.save(run.model_folder, artifact, golden_images=golden_images(splits["train"]))
+    golden = golden_images(splits["train"])
+    artifacts.save(run.model_folder, artifact, golden_images=golden)
     unchanged = run.summary.get("step") == trainer.state.step
     kept_test = run.results.get("test") if unchanged else None
     earlier = dict(run.results.get("val", {}))
-    scored = score_splits(run, trainer, splits, open_test=open_test, command=command, report=report)
+    scored, rules = score_splits(run, trainer, splits, open_test=open_test, command=command, report=report)
+    if rules is not None:
+        artifacts.save(run.model_folder, replace(artifact, answering=rules), golden_images=golden)
     scored |= _with_views(trainer, splits, scored, earlier)
     shown = data_pictures(splits["train"], trainer.config, trainer.task, artifact.classes)
     for split, scores in scored.items():
@@ -69,7 +75,10 @@ def finish(
         report.message(f"val without copies was scored before the last steps: `opsin evaluate {run.path} --copies`")
     chosen = selection(run.epochs, trainer.task.main_score) if trainer.settings.restore_best else None
     if chosen and "val" in entries:
-        entries["val"]["selection"] = chosen
+        optimism = optimism_of(run, trainer, scored["val"])
+        entries["val"]["selection"] = chosen | ({} if optimism is None else {"optimism": optimism})
+    if trainer.config.data.test_as_val and "val" in entries:
+        entries["val"]["test_as_val"] = True
     if test := entries.get("test") or kept_test:
         entries |= {"test": test | {"opened": run.test_openings}}
     run.write("scores.json", entries)
@@ -96,6 +105,14 @@ def _with_views(
     samples = splits["val"]
     scores = trainer.task.scores(predictor.samples(samples), Targets.of(samples), trainer.artifact.classes)
     return {"val": replace(scored["val"], tta=AugmentedScores(views=views, scores=scores))}
+
+
+def optimism_of(run: Run, trainer: Trainer, found: SplitScores) -> float | None:
+    """By about how much the best epoch's score leans to the good side; None where that is not known."""
+    name = trainer.task.main_score
+    values = [float(value) for epoch in run.epochs if (value := (epoch.get("val") or {}).get(name)) is not None]
+    value = best_of_optimism(values, found.scores[name])
+    return None if math.isnan(value) else round(value, 6)
 
 
 def no_better_than_guessing(run: Run, trainer: Trainer) -> str | None:
@@ -130,26 +147,33 @@ def score_splits(
     open_test: bool,
     command: str,
     report: Reporter = QUIET,
-) -> dict[SplitName, SplitScores]:
-    """Scores of val, and of test when it is opened; their predictions go to predictions.npz."""
+) -> tuple[dict[SplitName, SplitScores], Answering | None]:
+    """Scores of val, and of test when it is opened; what val says of when to answer. Predictions go to the run."""
     predictor = Predictor(trainer.artifact_of(trainer.network), device=trainer.device)
     wanted: list[SplitName] = [split for split in ("val", "test") if split in splits and (split == "val" or open_test)]
+    if trainer.config.data.test_as_val:
+        run.record_test_opening(command, content=run.data.get("test_content"), title="used as val")
     if "test" in wanted:
-        run.record_test_opening(command)
+        run.record_test_opening(command, content=run.data.get("test_content"))
     found: dict[SplitName, SplitScores] = {}
     unchanged = run.summary.get("step") == trainer.state.step
     kept: Arrays = {f"test/{key}": value for key, value in run.predictions("test").items()} if unchanged else {}
     fitted: Mapping[str, float] | None = None
+    rules: Answering | None = None
+    bank = feature_bank(predictor, splits["train"], trainer.settings.seed) if "val" in wanted else None
     for split in wanted:
         targets = Targets.of(splits[split])
-        predictions = predictor.samples(splits[split], report=report, title=f"scoring {split}")
+        with watched_distances(predictor.network, bank if split == "val" else None) as distances:
+            predictions = predictor.samples(splits[split], report=report, title=f"scoring {split}")
+        if split == "val":
+            rules = answering_of(predictions, targets, distances=distances, bank=bank)
         scores = evaluate_predictions(
             trainer.task, predictions, targets, trainer.artifact.classes, fitted=fitted if split == "test" else None
         )
         fitted, found[split] = scores.fitted, scores
         kept |= {f"{split}/{key}": value for key, value in (predictions | targets.arrays()).items()}
     run.write_arrays("predictions.npz", kept)
-    return found
+    return found, rules
 
 
 def data_pictures(train: Samples, config: RunConfig, task: Task, classes: Sequence[str]) -> Arrays:

@@ -17,6 +17,7 @@ import torch
 
 from opsin import config as settings_of
 from opsin import interrupts
+from opsin.answering import BANK
 from opsin.config import RunConfig
 from opsin.data.load import load, source_name
 from opsin.data.pack import usable_cache
@@ -28,7 +29,7 @@ from opsin.runs import RUNS_FOLDER, Run, free_path, next_name
 from opsin.training.engine import checkpoints, machine
 from opsin.training.engine.budget import Budget
 from opsin.training.engine.checkpoints import Checkpoint
-from opsin.training.engine.loop import Trainer, command_to_resume
+from opsin.training.engine.loop import EpochWatch, Trainer, command_to_resume
 from opsin.training.engine.own_parts import OwnParts, split_parts
 from opsin.training.engine.run_threads import Cores, choose_threads, go_on_with_threads, keep_threads, watch_threads
 from opsin.training.engine.threads import counted
@@ -65,6 +66,7 @@ def train(
     quiet: bool = False,
     command: str = "opsin.train(...)",
     began: float | None = None,
+    watch: EpochWatch | None = None,
     **settings: Any,
 ) -> Run:
     """Train one network, score it on val, and leave a run folder.
@@ -83,6 +85,7 @@ def train(
         quiet: no progress.
         command: what the user typed, kept in the run.
         began: the reading of `time.monotonic` from which `minutes` count; by default now.
+        watch: called after each epoch with its number and its scores on val; what it raises ends the training there.
         settings: any field of the groups in `opsin.config`; also the user's own parts (`OwnParts`): `model` as a
             module, `optimizer` as a function of the parameters, `loss` and `augment`.
 
@@ -106,6 +109,7 @@ def train(
             settings=absolute(plain_settings, out),
             own=own,
             began=time.monotonic() if began is None else began,
+            watch=watch,
         )
 
 
@@ -123,6 +127,7 @@ def _train(
     settings: Mapping[str, Any],
     own: OwnParts,
     began: float,
+    watch: EpochWatch | None,
 ) -> Run:
     cores = Cores()
     layer = read_recipe(recipe) if recipe else {}
@@ -161,7 +166,15 @@ def _train(
         run.event("own_parts", parts=own.names(), withdrawn=own.withdrawn(), message="parts of the user's own")
     with run.locked(), _told_how_to_go_on(run, prepared.config):
         return _fit(
-            prepared, run, report, resume=resume, open_test=open_test, command=command, cores=cores, budget=budget
+            prepared,
+            run,
+            report,
+            resume=resume,
+            open_test=open_test,
+            command=command,
+            cores=cores,
+            budget=budget,
+            watch=watch,
         )
 
 
@@ -188,6 +201,7 @@ def _fit(
     command: str,
     cores: Cores,
     budget: Budget | None,
+    watch: EpochWatch | None,
 ) -> Run:
     say = partial(_log_fallback, run)
     checkpoint = checkpoints.load(run.checkpoints_folder, report=report, say=say) if resume else None
@@ -213,6 +227,7 @@ def _fit(
         budget=budget,
         own=prepared.own,
         scored_at_end=_scored_at_end(prepared, open_test=open_test),
+        watch=watch,
     )
     trainer.start_from(start)
     if thread_choice:
@@ -250,7 +265,8 @@ def _go_on(trainer: Trainer, run: Run, report: Reporter, checkpoint: Checkpoint 
 def _scored_at_end(prepared: Prepared, *, open_test: bool) -> int:
     """Number of images that are scored when training has ended."""
     wanted = ("val", "test") if open_test else ("val",)
-    return sum(len(samples.images) for split, samples in prepared.splits.items() if split in wanted)
+    scored = sum(len(samples.images) for split, samples in prepared.splits.items() if split in wanted)
+    return scored + (min(BANK, len(prepared.splits["train"])) if prepared.task.name != "segment" else 0)
 
 
 def _head_start(prepared: Prepared, run: Run, report: Reporter) -> Mapping[str, float]:

@@ -66,10 +66,18 @@ def describe_data(prepared: Prepared) -> dict[str, Any]:
         "size": list(shape[2:]),
         "channels": shape[1],
         "fingerprint": dataset.fingerprint(),
+        **_test_content(dataset, prepared.config),
         "notes": notes_of(dataset, prepared.splits),
         "skipped": {split: list(samples.skipped) for split, samples in prepared.splits.items() if samples.skipped},
         "findings": [asdict(finding) for finding in prepared.findings],
     }
+
+
+def _test_content(dataset: Dataset, config: RunConfig) -> dict[str, Any]:
+    """What the test split is known by over all runs, and whether it is used as val."""
+    split: SplitName = "val" if config.data.test_as_val else "test"
+    found = {} if split not in dataset.splits else {"test_content": dataset.splits[split].content}
+    return {**found, "test_as_val": True} if config.data.test_as_val else found
 
 
 def notes_of(dataset: Dataset, splits: Mapping[SplitName, Samples]) -> list[str]:

@@ -250,7 +250,8 @@ def prepare(dataset: Dataset, config: RunConfig, report: Reporter, origin: Origi
         classes=dataset.classes,
         spec=spec,
         preprocess=contract,
-        meta={} if origin is None else {"weights": dict(origin.record)},
+        meta=({} if origin is None else {"weights": dict(origin.record)})
+        | ({"test_as_val": True} if config.data.test_as_val else {}),
     )
     return Prepared(
         dataset=dataset,
