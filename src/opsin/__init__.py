@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from opsin.openmp import set_waiting
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 if TYPE_CHECKING:
     from opsin.api import train as train
