@@ -1,7 +1,7 @@
 """Runs the examples of the documentation: commands of pages and cells of notebooks, with what they print.
 
-Results are kept in `build/site-examples/DIGEST`, where DIGEST is that of the sources, so that a page that is only reworded
-is built in seconds. A changed source runs all of them again.
+Results are kept in `build/site-examples/DIGEST`, where DIGEST is that of the sources, so that a page that is only
+reworded is built in seconds. A changed source runs all of them again.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -69,7 +70,10 @@ class Workplace:
         text = notebook.read_text(encoding="utf-8")
         key = f"{notebook.name} {hashlib.sha256(text.encode()).hexdigest()}"
         if key not in self.results:
-            self._keep(key, run_notebook(text, self.folder, self._environment()))
+            folder = self.folder / "notebooks" / notebook.stem
+            shutil.rmtree(folder, ignore_errors=True)  # what an execution that failed has left
+            shutil.copytree(self.folder / "photos", folder / "photos")
+            self._keep(key, run_notebook(text, folder, self._environment()))
         return list(self.results[key])
 
     def _keep(self, key: str, result: Any) -> None:
@@ -92,7 +96,10 @@ class Workplace:
             check=False,
         )
         if done.returncode:
-            raise ExampleError(f"`{command}` ended with status {done.returncode}:\n{done.stdout}")
+            raise ExampleError(
+                f"`{command}` ended with status {done.returncode} in {self.folder}; remove that folder to begin anew.\n"
+                f"{done.stdout}"
+            )
         return COLOUR.sub("", done.stdout).rstrip()
 
     def _environment(self) -> dict[str, str]:

@@ -1,14 +1,13 @@
 """Pages of the documentation that are made from the code: verbs, the Python API, notebooks, the navigation.
 
-mkdocs-gen-files runs this file at each build (`mkdocs.yml`). Sources are `docs/verbs/VERB.md` (a paragraph and examples; the
-options come from the same parser that prints `--help`), `docs/notebooks/*.py` and `opsin.__all__`.
+mkdocs-gen-files runs this file at each build (`mkdocs.yml`). Sources are `docs/verbs/VERB.md` (a paragraph, examples;
+the options come from the parser that prints `--help`), `docs/notebooks/*.py` and `opsin.__all__`.
 """
 
 from __future__ import annotations
 
 import re
 import sys
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,8 @@ DOCS = ROOT / "docs"
 MEASURED = ("results", "versions", "segmentation-scores", "intervals")
 """Pages under "Measured"; every other page of `docs/` that has no place of its own is a guide."""
 PROJECT = ("architecture", "contributing", "changelog", "licences")
+HEADLESS = "    options:\n      show_root_heading: false\n      show_root_toc_entry: false\n"
+"""Options of mkdocstrings for a page whose title is the name."""
 OTHERS = ("index", "python", "formats", "own-parts")
 
 
@@ -64,7 +65,7 @@ def verb_page(verb: str, source: str, place: Workplace) -> str:
 
 def api_page(name: str) -> str:
     """The page of a name in `opsin.__all__`: its docstring, read by mkdocstrings."""
-    return f"# opsin.{name}\n\n::: {_address(name)}\n    options:\n      show_root_heading: false\n      show_root_toc_entry: false\n"
+    return f"# opsin.{name}\n\n::: {_address(name)}\n{HEADLESS}"
 
 
 def _address(name: str) -> str:
@@ -183,7 +184,7 @@ def write_pages() -> None:
     write("python/index.md", api_index())
     write(
         "python/errors.md",
-        "# Errors\n\n::: opsin.errors\n    options:\n      show_root_heading: false\n      show_root_toc_entry: false\n",
+        f"# Errors\n\n::: opsin.errors\n{HEADLESS}",
     )
     for stem, path in {"contributing": ROOT / "CONTRIBUTING.md", "changelog": ROOT / "CHANGELOG.md"}.items():
         write(f"{stem}.md", path.read_text(encoding="utf-8").replace("](docs/", "]("))

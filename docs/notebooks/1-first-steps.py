@@ -53,7 +53,7 @@ for epoch in run.epochs:
 # Opening it is written into the run folder, and the report shows it.
 
 # %%
-test = opsin.evaluate(run, split="test", quiet=True)
+test = opsin.evaluate(run, split="test")
 print(test.scores["accuracy"], "on", test.n, "samples")
 
 # %% [markdown]
