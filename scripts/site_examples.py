@@ -106,7 +106,7 @@ class Workplace:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("OPSIN_")}
         return {
             **kept,
-            "COLUMNS": "100",
+            "COLUMNS": "84",
             "NO_COLOR": "1",
             "TERM": "dumb",
             "OPSIN_CACHE": str(self.folder / "cache"),

@@ -33,10 +33,10 @@ def verb_reference(verb: str) -> str:
 
     command = app[verb]
     if not list(_below(command)):
-        return _reference(generate_markdown_docs(command, command_chain=["opsin"], no_root_title=True), level=3)
+        return _reference(generate_markdown_docs(command, command_chain=["opsin", verb]), level=3)
     parts = []
     for names, below in _leaves(command, (verb,)):
-        text = generate_markdown_docs(below, command_chain=["opsin", *names[:-1]], no_root_title=True)
+        text = generate_markdown_docs(below, command_chain=["opsin", *names])
         parts.append(f"### {' '.join(names)}\n\n{_reference(text, level=4)}")
     return "\n".join(parts)
 
@@ -53,7 +53,8 @@ def _leaves(command: Any, names: tuple[str, ...]) -> list[tuple[tuple[str, ...],
 
 
 def _reference(text: str, level: int) -> str:
-    """Cyclopts' page with its groups as headings."""
+    """Cyclopts' page without its title, with its groups as headings."""
+    text = re.sub(r"\A# .*\n+", "", text)
     headed = re.sub(r"^\*\*(.+)\*\*:$", lambda found: f"{'#' * level} {found[1]}", text, flags=re.MULTILINE)
     return headed.replace("[env: OPSIN_DATA]", "*[environment: OPSIN_DATA]*")
 
@@ -65,7 +66,7 @@ def verb_page(verb: str, source: str, place: Workplace) -> str:
 
 def api_page(name: str) -> str:
     """The page of a name in `opsin.__all__`: its docstring, read by mkdocstrings."""
-    return f"# opsin.{name}\n\n::: {_address(name)}\n{HEADLESS}"
+    return f"::: {_address(name)}\n    options:\n      heading: opsin.{name}\n      heading_level: 1\n"
 
 
 def _address(name: str) -> str:

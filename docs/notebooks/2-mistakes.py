@@ -18,7 +18,7 @@ import numpy as np
 import opsin
 
 data = opsin.load("digits")
-run = opsin.train(data, model="dense", epochs=2, name="mistakes", quiet=True)
+run = opsin.train(data, model="dense", epochs=30, name="mistakes", quiet=True)
 print(run.scores["val"]["accuracy"])
 
 # %% [markdown]
@@ -68,7 +68,8 @@ for true in range(10):
     for said in range(10):
         if confusion[true, said]:
             dark = confusion[true, said] > confusion.max() / 2
-            axis.text(said, true, confusion[true, said], ha="center", va="center", color="white" if dark else "black")
+            color = "white" if dark else "black"
+            axis.text(said, true, confusion[true, said], ha="center", va="center", color=color)
 axis.set(xlabel="predicted", ylabel="true", xticks=range(10), yticks=range(10))
 figure.tight_layout()
 
