@@ -8,7 +8,7 @@ import shlex
 import sys
 from pathlib import Path
 
-import matplotlib
+import matplotlib.pyplot as plt
 import pytest
 
 import opsin
@@ -73,12 +73,12 @@ def test_a_notebook_uses_opsin_and_arrays_alone(path: Path) -> None:
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs_to_its_end(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    matplotlib.use("agg")
+    plt.switch_backend("agg")
     monkeypatch.chdir(tmp_path)
     write_photos(tmp_path / "photos")
     values: dict[str, object] = {"__name__": "__main__"}
     exec(compile(path.read_text(encoding="utf-8"), path.name, "exec"), values)
-    matplotlib.pyplot.close("all")
+    plt.close("all")
     assert isinstance(values["run"], opsin.Run)
 
 

@@ -124,7 +124,7 @@ SeedOption = Annotated[
 OutOption = Annotated[str, Parameter(name=("--runs", "--out"), help="Folder of runs; --out is its older spelling.")]
 """Verbs that write a file take `--out FILE`; those that read or make runs take `--runs DIR`."""
 RecipeOption = Annotated[
-    str | None, Parameter(name="--recipe", help="Settings from a TOML file, or a recipe of ours by name.")
+    str | None, Parameter(name="--recipe", help="Settings from a TOML file, or a recipe of Opsin by name.")
 ]
 RootOption = Annotated[str | None, Parameter(name="--root", help="Folder where catalogue sets lie [env: OPSIN_DATA].")]
 TaskOption = Annotated[
