@@ -77,7 +77,9 @@ def test_a_notebook_runs_to_its_end(path: Path, tmp_path: Path, monkeypatch: pyt
     monkeypatch.chdir(tmp_path)
     write_photos(tmp_path / "photos")
     values: dict[str, object] = {"__name__": "__main__"}
-    exec(compile(path.read_text(encoding="utf-8"), path.name, "exec"), values)
+    # how well a network learns is shown by the site; here it is enough that the cells run
+    text = re.sub(r"\bepochs=\d+", "epochs=1", path.read_text(encoding="utf-8")).replace("scenes=600", "scenes=60")
+    exec(compile(text, path.name, "exec"), values)
     plt.close("all")
     assert isinstance(values["run"], opsin.Run)
 
