@@ -52,10 +52,7 @@ class Drawn:
         if (height, width) != self.size:
             got, expected = f"{width}x{height}", f"{self.size[1]}x{self.size[0]}"
             raise ImageError(
-                "the size of the image differs from that in its annotations",
-                where=self.name,
-                got=got,
-                expected=expected,
+                "the image has not the size of its annotations", where=self.name, got=got, expected=expected
             )
         mask = np.zeros((height, width), np.uint8)
         for number, shape in self.shapes:
