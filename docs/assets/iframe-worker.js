@@ -9,10 +9,11 @@ if (window.location.protocol === "file:") {
       frame.hidden = true;
       document.body.append(frame);
       const inner = frame.contentWindow;
+      const base = new URL(url, document.baseURI);
       const load = (address) =>
         new Promise((resolve, reject) => {
           const script = frame.contentDocument.createElement("script");
-          script.src = new URL(address, url).href;
+          script.src = new URL(address, base).href;
           script.onload = resolve;
           script.onerror = () => reject(new Error(`cannot load ${address}`));
           frame.contentDocument.body.append(script);
@@ -26,7 +27,7 @@ if (window.location.protocol === "file:") {
         if (this.onmessage) this.onmessage(message);
       };
       this.frame = frame;
-      this.ready = load(url);
+      this.ready = load(base.href);
     }
     async postMessage(data) {
       await this.ready;
