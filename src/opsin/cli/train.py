@@ -24,7 +24,7 @@ from opsin.cli.options import (
 from opsin.cli.output import print_json, print_line
 
 RESUME_HELP = (
-    "Go on with the run --name from its last checkpoint: bit for bit as unbroken, with the same number of threads, "
+    "Continue the run --name from its last checkpoint: same bits as without a break, with the same number of threads, "
     "which it keeps unless --threads says otherwise."
 )
 
