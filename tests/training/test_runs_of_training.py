@@ -144,7 +144,7 @@ def test_nan_stops_the_run_and_names_the_step_and_the_samples(quick_run: Quick) 
 def test_out_of_memory_halves_the_batch_says_so_and_goes_on(quick_run: Quick, monkeypatch: pytest.MonkeyPatch) -> None:
     original = Stepper._backward
 
-    def cramped(self: Stepper, batch: Batch, parts: int) -> dict[str, float]:
+    def cramped(self: Stepper, batch: Batch, parts: int) -> dict[str, torch.Tensor]:
         if parts == 1:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
         return original(self, batch, parts)

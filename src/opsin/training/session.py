@@ -207,7 +207,7 @@ def _fit(
     )
     trainer.start_from(start)
     if thread_choice:
-        trainer.thread_watch = watch_threads(trainer, prepared, choice, cores, thread_choice)
+        trainer.callbacks.append(watch_threads(trainer, prepared, choice, cores, thread_choice))
     _announce(prepared, trainer, run, report)
     if resume:
         _go_on(trainer, run, report, checkpoint)
@@ -234,7 +234,7 @@ def _go_on(trainer: Trainer, run: Run, report: Reporter, checkpoint: Checkpoint 
         trainer.restore(checkpoint)
     else:
         run.rewind(0)
-    run.event("resume", step=trainer.state.step, message=f"resumed at step {trainer.state.step}")
+    trainer.event("resume", f"resumed at step {trainer.state.step}")
     report.message(f"resumed at step {trainer.state.step} of {trainer.total_steps}")
 
 

@@ -90,31 +90,15 @@ class Callback(Protocol):
 
     def on_step(self, step: StepContext) -> None:
         """A step was taken."""
+        return
 
     def on_epoch(self, epoch: EpochContext) -> None:
         """An epoch has ended."""
+        return
 
     def on_event(self, event: EventContext) -> None:
         """Something else was logged."""
-
-
-class Callbacks(Callback):
-    """Several callbacks as one, told in their order."""
-
-    def __init__(self, members: Sequence[Callback]) -> None:
-        self.members = tuple(members)
-
-    def on_step(self, step: StepContext) -> None:
-        for member in self.members:
-            member.on_step(step)
-
-    def on_epoch(self, epoch: EpochContext) -> None:
-        for member in self.members:
-            member.on_epoch(epoch)
-
-    def on_event(self, event: EventContext) -> None:
-        for member in self.members:
-            member.on_event(event)
+        return
 
 
 def check_callbacks(callbacks: Sequence[object]) -> None:

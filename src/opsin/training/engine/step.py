@@ -18,12 +18,11 @@ from opsin.config import RunConfig
 from opsin.models.wrappers.recompute import recomputed, recomputing
 from opsin.tasks.base import Task
 from opsin.training.engine import guards
-from opsin.training.engine.optimizers import add_l2, build_optimizer, scale_learning_rate
+from opsin.training.engine.losses import LossReader, StepLosses, exact
+from opsin.training.engine.optimizers import add_l2, build_optimizer, clip_gradients, scale_learning_rate
 from opsin.training.engine.precision import Precision
+from opsin.training.engine.randomness import seed_layers
 from opsin.training.setup.finetune import Stages
-
-SEED_STRIDE = 1_000_003
-"""Keeps the dropout seeds of neighbouring run seeds apart."""
 
 
 class Stepper:
@@ -54,7 +53,7 @@ class Stepper:
     ) -> None:
         self.network = precision.place(network, device)
         self.task, self.preprocess, self.num_classes = task, preprocess, num_classes
-        self.sample_ids = sample_ids
+        self.reader = LossReader(device, sample_ids)
         self.config, self.settings = config, config.train
         self.precision, self.device = precision, device
         self.forward = self._forward_function()
@@ -63,7 +62,7 @@ class Stepper:
 
     def step(
         self, batch: Batch, *, step: int, epoch: int, factor: float = 1.0, height: int | None = None, parts: int = 1
-    ) -> dict[str, float]:
+    ) -> Mapping[str, Tensor]:
         """Change the weights by one batch.
 
         Args:
@@ -75,36 +74,43 @@ class Stepper:
             parts: into how many parts the batch is cut, gradients added up.
 
         Returns:
-            Means over the batch: "loss", its parts, and cheap scores.
+            Means over the batch, scalars on the device: "loss", its parts, and cheap scores.
 
         Raises:
-            DivergedError: the loss or a gradient is not finite; the weights are as before.
+            DivergedError: the loss or a gradient is not finite. Where each step is read, the weights are as before.
         """
-        torch.manual_seed(self.settings.seed * SEED_STRIDE + step)
-        self.stages.enter(epoch)
-        scale_learning_rate(self.optimizer, factor * self.stages.rate(epoch))
-        losses = self._backward(self._seen(batch, epoch=epoch, height=height), parts)
-        if self.settings.l2:
-            add_l2(self.network, self.settings.l2)
-        norm = guards.gradient_norm(self.network).item()
-        guards.check_finite(losses["loss"], norm, step=step, samples=batch.index, sample_ids=self.sample_ids)
-        if self.settings.clip and norm > self.settings.clip:
-            gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
-            torch._foreach_mul_(gradients, self.settings.clip / norm)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        return losses
+        seen = self.see(batch, epoch=epoch, height=height)
+        return self.train(seen, step=step, epoch=epoch, factor=factor, parts=parts)
 
-    def _seen(self, batch: Batch, *, epoch: int, height: int | None) -> Batch:
-        """What the network sees of `batch`: augmented, at the resolution asked for."""
+    def see(self, batch: Batch, *, epoch: int, height: int | None) -> Batch:
+        """What the network sees of `batch`: on the device, augmented, at the resolution asked for.
+
+        It depends on (seed, epoch, sample) and on no weight, so it may be done ahead of the step.
+        """
         batch = batch.to(self.device)
         seed = self.settings.seed
         seen = augment(batch, self.config.augment, seed=seed, epoch=epoch, num_classes=self.num_classes)
         return seen if height is None else resize_batch(seen, height)
 
-    def _backward(self, batch: Batch, parts: int) -> dict[str, float]:
-        """Gradients of the mean loss of `batch`."""
-        sums: dict[str, float] = {}
+    def train(self, seen: Batch, *, step: int, epoch: int, factor: float, parts: int) -> Mapping[str, Tensor]:
+        """Change the weights by what `see` made of a batch; the rest as `step`."""
+        seed_layers(self.settings.seed, step)
+        self.stages.enter(epoch)
+        scale_learning_rate(self.optimizer, factor * self.stages.rate(epoch))
+        means = self._backward(seen, parts)
+        if self.settings.l2:
+            add_l2(self.network, self.settings.l2)
+        norm = guards.gradient_norm(self.network)
+        self.reader.add(StepLosses(step=step, means=means, norm=norm, samples=seen.index))
+        if self.settings.clip:
+            clip_gradients(self.network, norm, self.settings.clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return means
+
+    def _backward(self, batch: Batch, parts: int) -> dict[str, Tensor]:
+        """Gradients of the mean loss of `batch`; returns means over it."""
+        sums: dict[str, Tensor] = {}
         for part in batch.split(parts):
             share = len(part) / len(batch)
             with self.precision.autocast(self.device):
@@ -113,7 +119,8 @@ class Stepper:
             losses = self.task.loss(outputs, part)
             (losses["loss"] * share).backward()  # type: ignore[no-untyped-call]
             for key, value in (losses | self.task.batch_scores(outputs, part)).items():
-                sums[key] = sums.get(key, 0.0) + value.item() * share
+                mean = exact(value) * share
+                sums[key] = sums[key] + mean if key in sums else mean
         return sums
 
     def _outputs(self, images: Tensor) -> Mapping[str, Tensor]:

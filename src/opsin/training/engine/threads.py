@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from opsin.config import TrainConfig
+from opsin.training.engine.hooks import Callback, EpochContext, EventContext, StepContext
 
 BUSY_CORES = 0.3
 """Cores kept busy by others from which on fewer threads may be faster."""
@@ -136,7 +137,7 @@ def counted(threads: int) -> str:
 
 
 @dataclass
-class ThreadWatch:
+class ThreadWatch(Callback):
     """Looks at the pace of a run, and chooses the number of threads again when it collapses or other work ends.
 
     Args:
@@ -158,6 +159,15 @@ class ThreadWatch:
     _seconds: float = 0.0
     _last: float = field(default_factory=lambda: time.monotonic())
     _chosen_at: float = field(default_factory=lambda: time.monotonic())
+
+    def on_step(self, step: StepContext) -> None:
+        self.stepped()
+
+    def on_epoch(self, epoch: EpochContext) -> None:
+        self.begin()
+
+    def on_event(self, event: EventContext) -> None:
+        self.begin()
 
     def begin(self) -> None:
         """Steps follow each other from here on: what came before, e.g. scores, counts as no step."""
