@@ -24,6 +24,7 @@ from opsin.training import train
 from opsin.training.engine import checkpoints, guards
 from opsin.training.engine.loop import Trainer
 from opsin.training.engine.step import Stepper
+from opsin.training.engine.validation import Validation
 from opsin.training.setup import defaults
 
 Quick = Callable[..., Run]
@@ -174,7 +175,7 @@ def test_early_stopping_restores_the_best_weights(quick_run: Quick) -> None:
 def test_of_equal_epochs_the_later_is_kept_and_none_counts_as_progress(
     quick_run: Quick, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Trainer, "_score_val", lambda _: {"accuracy": 0.5, "loss": 1.0})
+    monkeypatch.setattr(Validation, "scores", lambda _: {"accuracy": 0.5, "loss": 1.0})
     assert quick_run("equal", epochs=3).summary["best_epoch"] == 3
     assert quick_run("patient", epochs=9, patience=2).summary["epochs"] == 3
 

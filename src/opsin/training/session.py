@@ -6,7 +6,7 @@ prepared (`preparing.py`) -> precision -> Trainer -> artefact, scores, gallery
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -28,6 +28,7 @@ from opsin.runs import RUNS_FOLDER, Run, free_path, next_name
 from opsin.training.engine import checkpoints, machine
 from opsin.training.engine.budget import Budget
 from opsin.training.engine.checkpoints import Checkpoint
+from opsin.training.engine.hooks import Callback, check_callbacks
 from opsin.training.engine.loop import Trainer, command_to_resume
 from opsin.training.engine.run_threads import Cores, choose_threads, go_on_with_threads, keep_threads, watch_threads
 from opsin.training.engine.threads import counted
@@ -64,6 +65,7 @@ def train(
     quiet: bool = False,
     command: str = "opsin.train(...)",
     began: float | None = None,
+    callbacks: Sequence[Callback] = (),
     **settings: Any,
 ) -> Run:
     """Train one network, score it on val, and leave a run folder.
@@ -82,6 +84,7 @@ def train(
         quiet: no progress.
         command: what the user typed, kept in the run.
         began: the reading of `time.monotonic` from which `minutes` count; by default now.
+        callbacks: look on while the network is trained.
         settings: any field of the groups in `opsin.config`.
 
     Raises:
@@ -89,6 +92,7 @@ def train(
         InterruptedRunError: stopped by Ctrl-C, SIGTERM or SIGHUP once there was a run; `resume` goes on.
         DivergedError: the loss or a gradient is not finite.
     """
+    check_callbacks(callbacks)
     with interrupts.raised(), machine.threads_restored():
         return _train(
             data,
@@ -102,6 +106,7 @@ def train(
             command=command,
             settings=absolute(settings, out),
             began=time.monotonic() if began is None else began,
+            callbacks=callbacks,
         )
 
 
@@ -118,6 +123,7 @@ def _train(
     command: str,
     settings: Mapping[str, Any],
     began: float,
+    callbacks: Sequence[Callback],
 ) -> Run:
     cores = Cores()
     layer = read_recipe(recipe) if recipe else {}
@@ -153,7 +159,15 @@ def _train(
             run.event("plan", **prepared.plan)
     with run.locked(), _told_how_to_go_on(run, prepared.config):
         return _fit(
-            prepared, run, report, resume=resume, open_test=open_test, command=command, cores=cores, budget=budget
+            prepared,
+            run,
+            report,
+            resume=resume,
+            open_test=open_test,
+            command=command,
+            cores=cores,
+            budget=budget,
+            callbacks=callbacks,
         )
 
 
@@ -180,6 +194,7 @@ def _fit(
     command: str,
     cores: Cores,
     budget: Budget | None,
+    callbacks: Sequence[Callback],
 ) -> Run:
     say = partial(_log_fallback, run)
     checkpoint = checkpoints.load(run.checkpoints_folder, report=report, say=say) if resume else None
@@ -204,10 +219,11 @@ def _fit(
         features=prepared.features if is_cached(prepared.config, prepared.dataset.task) else None,
         budget=budget,
         scored_at_end=_scored_at_end(prepared, open_test=open_test),
+        callbacks=callbacks,
     )
     trainer.start_from(start)
     if thread_choice:
-        trainer.callbacks.append(watch_threads(trainer, prepared, choice, cores, thread_choice))
+        trainer.journal.callbacks.append(watch_threads(trainer, prepared, choice, cores, thread_choice))
     _announce(prepared, trainer, run, report)
     if resume:
         _go_on(trainer, run, report, checkpoint)
@@ -234,7 +250,7 @@ def _go_on(trainer: Trainer, run: Run, report: Reporter, checkpoint: Checkpoint 
         trainer.restore(checkpoint)
     else:
         run.rewind(0)
-    trainer.event("resume", f"resumed at step {trainer.state.step}")
+    trainer.journal.event("resume", f"resumed at step {trainer.state.step}")
     report.message(f"resumed at step {trainer.state.step} of {trainer.total_steps}")
 
 

@@ -18,7 +18,7 @@ class Clock:
         state: where the training stands.
         total_steps: of all epochs.
         budget: of this call, by the clock on the wall; None goes on with what is left of the run's.
-        scored_per_epoch, scored_at_end: numbers of images whose scoring the budget has to last for.
+        num_scored: images whose scoring the budget has to last for, once the epoch at hand ends and at the end.
     """
 
     def __init__(
@@ -28,12 +28,11 @@ class Clock:
         *,
         total_steps: int,
         budget: Budget | None,
-        scored_per_epoch: int = 0,
-        scored_at_end: int = 0,
+        num_scored: int = 0,
     ) -> None:
         self.settings, self.state, self.total_steps = settings, state, total_steps
         self.budget = budget
-        self.scored = scored_per_epoch + scored_at_end
+        self.num_scored = num_scored
         self.usage = Usage()
         self.scoring_seconds = 0.0
         """Seconds that one image takes to be scored."""
@@ -72,7 +71,7 @@ class Clock:
         if self.budget is None:
             self.state.budget_seconds = self.state.budget_seconds or 60 * self.settings.minutes
         else:
-            left = self.budget.for_training(self.scoring_seconds * self.scored)
+            left = self.budget.for_training(self.scoring_seconds * self.num_scored)
             self.state.budget_seconds = self.seconds() + left
 
     def grant_least(self) -> None:

@@ -47,12 +47,11 @@ class LossReader:
     Args:
         device: where the losses are.
         sample_ids: what a person calls each training sample; an error names them.
-        every: steps that are read together; by default as the device needs it.
     """
 
-    def __init__(self, device: torch.device, sample_ids: Sequence[str] = (), *, every: int | None = None) -> None:
+    def __init__(self, device: torch.device, sample_ids: Sequence[str] = ()) -> None:
         self.sample_ids = sample_ids
-        self.every = every or (1 if device.type == "cpu" else STEPS_BETWEEN_READS)
+        self.every = steps_between_reads(device)
         # keyed by the step: one that memory did not suffice for is taken again, and counts once
         self._waiting: dict[int, StepLosses] = {}
         self._read: dict[int, ReadLosses] = {}
@@ -84,6 +83,20 @@ class LossReader:
         """The steps that were read since the last call, in order."""
         read, self._read = self._read, {}
         return list(read.values())
+
+    def drain(self) -> list[ReadLosses]:
+        """As `take`, with those that still wait.
+
+        Raises:
+            DivergedError: as `check`.
+        """
+        self.check()
+        return self.take()
+
+
+def steps_between_reads(device: torch.device) -> int:
+    """Steps whose losses are read together: on a CPU each by itself."""
+    return 1 if device.type == "cpu" else STEPS_BETWEEN_READS
 
 
 def _numbers(rows: Sequence[Sequence[Tensor]]) -> list[list[float]]:

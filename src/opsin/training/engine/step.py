@@ -15,12 +15,12 @@ from opsin.batches.batch import Batch
 from opsin.batches.preprocess import Preprocess
 from opsin.batches.resolution import resize_batch
 from opsin.config import RunConfig
+from opsin.models.wrappers.forward import Forward, Precision
 from opsin.models.wrappers.recompute import recomputed, recomputing
 from opsin.tasks.base import Task
 from opsin.training.engine import guards
 from opsin.training.engine.losses import LossReader, StepLosses, exact
 from opsin.training.engine.optimizers import add_l2, build_optimizer, clip_gradients, scale_learning_rate
-from opsin.training.engine.precision import Precision
 from opsin.training.engine.randomness import seed_layers
 from opsin.training.setup.finetune import Stages
 
@@ -52,11 +52,12 @@ class Stepper:
         sample_ids: Sequence[str] = (),
     ) -> None:
         self.network = precision.place(network, device)
-        self.task, self.preprocess, self.num_classes = task, preprocess, num_classes
+        self.task, self.num_classes = task, num_classes
         self.reader = LossReader(device, sample_ids)
         self.config, self.settings = config, config.train
         self.precision, self.device = precision, device
-        self.forward = self._forward_function()
+        self.forward = Forward(preprocess=preprocess, precision=precision, device=device)
+        self._compute = self._compute_function()
         self.stages = Stages(self.network, config.finetune, epochs=self.settings.epochs)
         self.optimizer = build_optimizer(self.network, self.settings, self.stages.rates())
 
@@ -113,9 +114,7 @@ class Stepper:
         sums: dict[str, Tensor] = {}
         for part in batch.split(parts):
             share = len(part) / len(batch)
-            with self.precision.autocast(self.device):
-                outputs = self._outputs(part.images)
-            outputs = {key: value.float() for key, value in outputs.items()}
+            outputs = {key: value.float() for key, value in self._outputs(part.images).items()}
             losses = self.task.loss(outputs, part)
             (losses["loss"] * share).backward()  # type: ignore[no-untyped-call]
             for key, value in (losses | self.task.batch_scores(outputs, part)).items():
@@ -125,12 +124,9 @@ class Stepper:
 
     def _outputs(self, images: Tensor) -> Mapping[str, Tensor]:
         """What the network says of images as they are batched."""
-        images = self.preprocess(images)
-        if self.precision.channels_last:
-            images = images.contiguous(memory_format=torch.channels_last)
-        return self.forward(images)
+        return self.forward(self._compute, images)
 
-    def _forward_function(self) -> Callable[[Tensor], Mapping[str, Tensor]]:
+    def _compute_function(self) -> Callable[[Tensor], Mapping[str, Tensor]]:
         keeps = not self.settings.checkpoint_activations
         if self.precision.compile:
             compiled: Callable[[Tensor], Mapping[str, Tensor]] = torch.compile(self.network)
@@ -139,9 +135,9 @@ class Stepper:
         if keeps:
             return self.network
 
-        def forward(images: Tensor) -> Mapping[str, Tensor]:
+        def compute(images: Tensor) -> Mapping[str, Tensor]:
             with recomputing(self.network):
                 outputs: Mapping[str, Tensor] = self.network(images)
                 return outputs
 
-        return forward
+        return compute

@@ -155,13 +155,17 @@ class ThreadWatch(Callback):
     other_work: OtherWork = field(default_factory=OtherWork)
     fastest: float = float("inf")
     pause: float = FIRST_PAUSE_S
+    _watching: bool = False
     _steps: int = 0
     _seconds: float = 0.0
     _last: float = field(default_factory=lambda: time.monotonic())
     _chosen_at: float = field(default_factory=lambda: time.monotonic())
 
     def on_step(self, step: StepContext) -> None:
-        self.stepped()
+        if self._watching:
+            self.stepped()
+        else:  # the first step began long after this was made
+            self.begin()
 
     def on_epoch(self, epoch: EpochContext) -> None:
         self.begin()
@@ -171,7 +175,7 @@ class ThreadWatch(Callback):
 
     def begin(self) -> None:
         """Steps follow each other from here on: what came before, e.g. scores, counts as no step."""
-        self._last = time.monotonic()
+        self._watching, self._last = True, time.monotonic()
 
     def stepped(self) -> None:
         """A step has ended."""
