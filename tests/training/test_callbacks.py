@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from opsin.errors import ConfigError, DivergedError
 from opsin.io.tensors import read_tensors
 from opsin.progress import Reporter
 from opsin.runs import Run
+from opsin.training import session
 from opsin.training.engine import checkpoints, losses
 from opsin.training.engine.hooks import Callback, EpochContext, EventContext, StepContext
+from opsin.training.engine.loop import Trainer
 from opsin.training.engine.losses import LossReader, StepLosses
 
 Quick = Callable[..., Run]
@@ -155,3 +158,10 @@ def test_training_gives_the_callers_generator_back(quick_run: Quick) -> None:
     before = torch.get_rng_state()
     quick_run("generator", preflight=False, epochs=1)
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_batches_that_are_augmented_ahead_change_no_bit(quick_run: Quick, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_turn = quick_run("in-turn", shift=1, rotate=10)
+    monkeypatch.setattr(session, "Trainer", partial(Trainer, augments_ahead=True))
+    ahead = quick_run("ahead", shift=1, rotate=10)
+    assert same(weights(in_turn), weights(ahead))

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from opsin.artifact import Artifact
 from opsin.batches.batch import Batch
+from opsin.batches.image_policy import is_of_images
 from opsin.batches.loader import batches, steps_per_epoch
 from opsin.config import RunConfig
 from opsin.data.samples import Samples
@@ -65,6 +66,8 @@ class Trainer:
         budget: of the whole run or of its resumption, by the clock on the wall; None goes on with what is left.
         scored_at_end: number of images that are scored after training, for which the budget has to last.
         callbacks: look on, in this order, after the engine's own.
+        augments_ahead: augment batches in the thread that gathers them, beside the step, at the same numbers. Off
+            unless it is known to help: beside other work on two cores it does not (`benchmarks/ahead.py`).
 
     Raises:
         ConfigError: what is no callback.
@@ -85,10 +88,13 @@ class Trainer:
         budget: Budget | None = None,
         scored_at_end: int = 0,
         callbacks: Sequence[Callback] = (),
+        augments_ahead: bool = False,
     ) -> None:
         check_callbacks(callbacks)
         self.config, self.settings = config, config.train
         self.task, self.artifact, self.features = task, artifact, features
+        # torchvision's policies draw from the generator that the layers of a step draw from: never in two threads
+        self.augments_ahead = augments_ahead and not is_of_images(config.augment)
         self.train_samples = splits["train"]
         self.device, self.run, self.report = device, run, report
         self.stepper = (Stepper if features is None else HeadStepper)(
@@ -177,7 +183,7 @@ class Trainer:
                     self.save_checkpoint()
 
     def _batches(self, epoch: int, height: int | None) -> Generator[Batch]:
-        """What the network sees in the epoch, prepared ahead, from the step on at which the state stands."""
+        """What the network sees in the epoch, gathered ahead, from the step on at which the state stands."""
         return batches(
             self.train_samples if self.features is None else self.features.of_epoch(epoch),
             self.settings.batch_size,
@@ -186,6 +192,7 @@ class Trainer:
             training=True,
             start_step=self.state.step - self.state.epoch_start,
             prepare=partial(self.stepper.see, epoch=epoch, height=height),
+            ahead=self.augments_ahead,
         )
 
     def _step(self, seen: Batch, decision: StepDecision) -> None:
