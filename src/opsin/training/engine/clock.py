@@ -25,9 +25,8 @@ class Clock:
         self,
         settings: TrainConfig,
         state: State,
-        *,
         total_steps: int,
-        budget: Budget | None,
+        budget: Budget | None = None,
         num_scored: int = 0,
     ) -> None:
         self.settings, self.state, self.total_steps = settings, state, total_steps
@@ -37,7 +36,8 @@ class Clock:
         self.scoring_seconds = 0.0
         """Seconds that one image takes to be scored."""
         self._first_step = 0
-        self._checkpointed = time.monotonic()
+        self.checkpointed_at = time.monotonic()
+        """When the last checkpoint was written, or the run was made."""
 
     def begin(self) -> None:
         """A call begins that trains from where the state stands."""
@@ -87,10 +87,6 @@ class Clock:
         """A budget that was given for this call trains something, however slow the machine was before that."""
         return self.budget is not None and self.state.step == self._first_step
 
-    def checkpointed(self) -> None:
-        """A checkpoint was written."""
-        self._checkpointed = time.monotonic()
-
     def since_checkpoint(self) -> float:
         """Seconds since the last checkpoint, or since the run was made."""
-        return time.monotonic() - self._checkpointed
+        return time.monotonic() - self.checkpointed_at

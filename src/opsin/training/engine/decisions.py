@@ -64,7 +64,7 @@ class Decisions:
     def begin(self) -> None:
         """Take up a training from wherever its state stands."""
         # an early stop is final unless the patience has grown: it may have been made just before a kill
-        self.state.stopped = "early" if self._out_of_patience() else ""
+        self.state.stopped = "early" if out_of_patience(self.state, self.settings.patience) else ""
         self.asked_to_stop = ""
         self.clock.begin()
 
@@ -106,7 +106,7 @@ class Decisions:
         """Learn from the epoch's scores how fast to go on, and whether."""
         if self.settings.schedule == "plateau":
             self.plateau.see(val.get("loss", train["loss"]))
-        if self._out_of_patience():
+        if out_of_patience(self.state, self.settings.patience):
             self.state.stopped = "early"
 
     def finished(self) -> bool:
@@ -121,16 +121,18 @@ class Decisions:
             return True
         return self.state.epoch >= self.settings.epochs
 
-    def why_nothing_is_left(self) -> str:
-        """What a person is told when `finished` is true before the first step."""
-        if self.state.stopped == "minutes":
-            return "no step was taken: the budget had ended; give --minutes for this call, or more of them"
-        epochs = self.settings.epochs
-        return f"nothing is left to train: all {epochs} epochs are done; a larger --epochs goes on"
-
     def ask_to_stop(self, reason: str) -> None:
         """End the run after the scores of the epoch at hand; the first reason counts."""
         self.asked_to_stop = self.asked_to_stop or reason or "callback"
 
-    def _out_of_patience(self) -> bool:
-        return bool(self.settings.patience) and self.state.stale_epochs >= self.settings.patience
+
+def out_of_patience(state: State, patience: int) -> bool:
+    """Whether the score on val has not risen for as many epochs as are waited for; 0 waits for ever."""
+    return bool(patience) and state.stale_epochs >= patience
+
+
+def why_nothing_is_left(state: State, epochs: int) -> str:
+    """What a person is told when a run is finished before its first step."""
+    if state.stopped == "minutes":
+        return "no step was taken: the budget had ended; give --minutes for this call, or more of them"
+    return f"nothing is left to train: all {epochs} epochs are done; a larger --epochs goes on"

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from opsin.config import TrainConfig
@@ -21,27 +20,22 @@ class Journal:
 
     Args:
         run: whose log is written.
-        state, clock: of the training.
-        network: that is trained.
+        state, clock, network, settings: of the training.
         stop: asks the run to end, with a reason.
-        callbacks: look on.
     """
 
     def __init__(
         self,
         run: Run,
-        *,
         state: State,
         clock: Clock,
         network: nn.Module,
         settings: TrainConfig,
-        device: torch.device,
         stop: Callable[[str], None],
-        callbacks: Sequence[Callback],
     ) -> None:
         self.run, self.state, self.clock, self.settings = run, state, clock, settings
-        self.network, self.device, self.stop = network, device, stop
-        self.callbacks = list(callbacks)
+        self.network, self.stop = network, stop
+        self.callbacks: list[Callback] = []
 
     def step(self, losses: Mapping[str, Tensor], *, epoch: int, count: int) -> None:
         """A step of `epoch` over `count` images was taken; the state counts it already."""
@@ -100,5 +94,5 @@ class Journal:
             "cpu_percent": self.clock.usage.cpu_percent(),
             "peak_memory_bytes": machine.peak_memory_bytes(),
             "best": best,
-            **machine.gpu_usage(self.device),
+            **machine.gpu_usage(next(self.network.parameters()).device),
         }

@@ -35,7 +35,7 @@ from opsin.training.engine import guards
 from opsin.training.engine.budget import Budget
 from opsin.training.engine.checkpoints import Checkpoint
 from opsin.training.engine.clock import Clock
-from opsin.training.engine.decisions import Decisions, StepDecision
+from opsin.training.engine.decisions import Decisions, StepDecision, why_nothing_is_left
 from opsin.training.engine.epoch_lines import EpochLines
 from opsin.training.engine.hooks import Callback, check_callbacks
 from opsin.training.engine.journal import Journal
@@ -97,50 +97,21 @@ class Trainer:
         self.augments_ahead = augments_ahead and not is_of_images(config.augment)
         self.train_samples = splits["train"]
         self.device, self.run, self.report = device, run, report
-        self.stepper = (Stepper if features is None else HeadStepper)(
-            artifact.network,
-            task=task,
-            preprocess=artifact.preprocess,
-            config=config,
-            precision=precision,
-            device=device,
-            num_classes=len(artifact.classes),
-            sample_ids=self.train_samples.ids,
-        )
+        self.stepper = self._made_stepper(precision)
         self.network, self.optimizer = self.stepper.network, self.stepper.optimizer
         self.state = State(accumulate=self.settings.accumulate)
         self.kept = KeptWeights(self.network, decay=self.settings.ema, restores_best=self.settings.restore_best)
         self.steps_per_epoch = steps_per_epoch(len(self.train_samples.images), self.settings.batch_size, training=True)
         self.total_steps = self.steps_per_epoch * self.settings.epochs
         self.validation = Validation(task, self.artifact_of(self.network), splits.get("val"), features, device)
-        self.clock = Clock(
-            self.settings,
-            self.state,
-            total_steps=self.total_steps,
-            budget=budget,
-            num_scored=self.validation.num_images + scored_at_end,
-        )
+        num_scored = self.validation.num_images + scored_at_end
+        self.clock = Clock(self.settings, self.state, self.total_steps, budget, num_scored)
         self.stop = guards.StopRequest(report.message)
         self.decisions = Decisions(config, self.state, self.clock, self.stepper.stages, self.stop)
         own = [self.kept, *([TensorBoardLog(run.path / "tensorboard")] if self.settings.tensorboard else [])]
-        self.saver = Saver(
-            run,
-            state=self.state,
-            clock=self.clock,
-            kept=self.kept,
-            optimizer=self.optimizer,
-            decisions=self.decisions,
-        )
-        self.journal = Journal(
-            run,
-            state=self.state,
-            clock=self.clock,
-            network=self.network,
-            settings=self.settings,
-            device=device,
-            stop=self.decisions.ask_to_stop,
-            callbacks=[*own, *callbacks],
-        )
+        self.saver = Saver(run, self.state, self.clock, self.kept, self.optimizer, self.decisions)
+        self.journal = Journal(run, self.state, self.clock, self.network, self.settings, self.decisions.ask_to_stop)
+        self.journal.callbacks += [*own, *callbacks]
 
     def fit(self) -> State:
         """Train to the end, from wherever the state stands.
@@ -239,6 +210,18 @@ class Trainer:
             self.journal.event("early_stop", message)
             self.report.message(message)
 
+    def _made_stepper(self, precision: Precision) -> Stepper:
+        return (Stepper if self.features is None else HeadStepper)(
+            self.artifact.network,
+            task=self.task,
+            preprocess=self.artifact.preprocess,
+            config=self.config,
+            precision=precision,
+            device=self.device,
+            num_classes=len(self.artifact.classes),
+            sample_ids=self.train_samples.ids,
+        )
+
     def start_from(self, val: Mapping[str, float]) -> None:
         """Take the present weights, which score `val`, for the best so far: epochs that are worse leave them."""
         self.kept.see(val.get(self.task.main_score), self.state)
@@ -279,7 +262,7 @@ class Trainer:
         self.clock.set_budget()
         self.clock.grant_least()
         if self.decisions.finished() and self.state.stopped != "early":  # that is told already
-            message = self.decisions.why_nothing_is_left()
+            message = why_nothing_is_left(self.state, self.settings.epochs)
             self.report.message(message)
             self.journal.event("nothing_left", message)
 

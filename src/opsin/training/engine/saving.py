@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import torch
 from torch.optim import Optimizer
 
@@ -19,7 +21,7 @@ class Saver:
     """Writes and reads the checkpoints of one run; it holds what they are made of."""
 
     def __init__(
-        self, run: Run, *, state: State, clock: Clock, kept: KeptWeights, optimizer: Optimizer, decisions: Decisions
+        self, run: Run, state: State, clock: Clock, kept: KeptWeights, optimizer: Optimizer, decisions: Decisions
     ) -> None:
         self.run, self.state, self.clock = run, state, clock
         self.kept, self.optimizer, self.decisions = kept, optimizer, decisions
@@ -37,7 +39,7 @@ class Saver:
         times = {"seconds": self.clock.seconds(), "cpu_seconds": self.clock.cpu_seconds()}
         checkpoint = checkpoints.joined({**self.kept.tensors(), "optimizer": tensors}, vars(self.state) | times)
         checkpoints.save(self.run.checkpoints_folder, checkpoint)
-        self.clock.checkpointed()
+        self.clock.checkpointed_at = time.monotonic()
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Continue from a checkpoint.
