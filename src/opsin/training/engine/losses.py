@@ -76,7 +76,14 @@ class LossReader:
         numbers = _numbers([(*losses.means.values(), losses.norm) for losses in waiting.values()])
         for losses, (*means, norm) in zip(waiting.values(), numbers, strict=True):
             named = dict(zip(losses.means, means, strict=True))
-            check_finite(named["loss"], norm, step=losses.step, samples=losses.samples, sample_ids=self.sample_ids)
+            check_finite(
+                named["loss"],
+                norm,
+                step=losses.step,
+                samples=losses.samples,
+                sample_ids=self.sample_ids,
+                weights_kept=self.every == 1,
+            )
             self._read[losses.step] = ReadLosses(count=len(losses.samples), means=named)
 
     def take(self) -> list[ReadLosses]:
