@@ -145,6 +145,12 @@ def test_of_losses_read_together_the_first_that_is_no_number_is_named(monkeypatc
     assert "step 2, training samples 2, 7" in str(caught.value.where)
 
 
+def test_scalars_that_are_read_at_once_are_those_that_are_read_each() -> None:
+    rows = [[torch.tensor(0.1), torch.tensor(7, dtype=torch.int64)], [], [torch.tensor(0.3, dtype=torch.float64)]]
+    assert losses.read_at_once(rows) == [[value.item() for value in row] for row in rows]
+    assert losses.read_at_once([]) == []
+
+
 def test_a_step_that_is_taken_again_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(losses, "steps_between_reads", lambda device: 2)
     reader = LossReader(torch.device("cpu"))

@@ -78,6 +78,7 @@ class Forward:
         images = images if self.device is None else images.to(self.device)
         if not self.precision.channels_last:
             return self.preprocess(images)
-        # first, while pixels may still be bytes; and again, as grey that becomes colour loses the format
-        images = self.preprocess(images.contiguous(memory_format=torch.channels_last))
-        return images.contiguous(memory_format=torch.channels_last)
+        # bytes are converted before they grow; floats after, as channels apart are scaled faster
+        if not images.is_floating_point():
+            images = images.contiguous(memory_format=torch.channels_last)
+        return self.preprocess(images).contiguous(memory_format=torch.channels_last)

@@ -107,11 +107,16 @@ def steps_between_reads(device: torch.device) -> int:
 
 
 def _numbers(rows: Sequence[Sequence[Tensor]]) -> list[list[float]]:
-    """The scalars of each row as numbers, read from the device at once."""
-    flat = [value for row in rows for value in row]
-    values = torch.stack([exact(value) for value in flat]).tolist() if flat else []
-    ends = [sum(len(row) for row in rows[: i + 1]) for i in range(len(rows))]
-    return [values[end - len(row) : end] for row, end in zip(rows, ends, strict=True)]
+    """The scalars of each row as numbers."""
+    on_cpu = all(value.device.type == "cpu" for row in rows for value in row)
+    return [[value.item() for value in row] for row in rows] if on_cpu else read_at_once(rows)
+
+
+def read_at_once(rows: Sequence[Sequence[Tensor]]) -> list[list[float]]:
+    """The scalars of each row as numbers, for which a device is waited for once."""
+    flat = [exact(value) for row in rows for value in row]
+    values = iter(torch.stack(flat).tolist() if flat else [])
+    return [[next(values) for _ in row] for row in rows]
 
 
 def exact(value: Tensor) -> Tensor:

@@ -118,7 +118,7 @@ class Stepper:
             losses = self.task.loss(outputs, part)
             (losses["loss"] * share).backward()  # type: ignore[no-untyped-call]
             for key, value in (losses | self.task.batch_scores(outputs, part)).items():
-                mean = exact(value) * share
+                mean = value.detach() if share == 1 else exact(value) * share
                 sums[key] = sums[key] + mean if key in sums else mean
         return sums
 
