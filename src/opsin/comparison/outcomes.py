@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.data.targets import KINDS
 from opsin.errors import RunError
 from opsin.ops import boxes as box_formulas
 from opsin.ops import masks as mask_formulas
@@ -114,7 +115,7 @@ def _shares(right: NDArray[np.bool_]) -> Parts:
 def _fingerprint(arrays: Arrays) -> str:
     """SHA-256 of the ids and the targets."""
     digest = hashlib.sha256("\n".join(arrays["ids"].tolist()).encode())
-    for key in ("labels", "true_boxes", "true_masks"):
-        if key in arrays:
-            digest.update(np.ascontiguousarray(arrays[key]).tobytes())
+    for kind in KINDS.values():
+        if kind.stored in arrays:
+            digest.update(np.ascontiguousarray(arrays[kind.stored]).tobytes())
     return digest.hexdigest()

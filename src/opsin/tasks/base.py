@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.data.targets import KINDS, TargetFields
 from opsin.errors import DataError
 from opsin.ops.intervals import wilson
 from opsin.score_kinds import ScoreKind
@@ -42,17 +43,14 @@ NUM_TOP = 5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Targets:
+class Targets(TargetFields[NDArray[Any]]):
     """What predictions of a split are held against: its samples without the images' pixels.
 
-    `ids`: what a person calls each sample. `labels`: int64 [N]. `boxes`: float32 [N, 4], xyxy in pixels of the packed
-    images. `masks`: uint8 [N, H, W], 255 = void. `image_size`: (height, width) of the packed images.
+    `ids`: what a person calls each sample. `image_size`: (height, width) of the packed images, in whose pixels boxes
+    are. The targets are those of `TargetFields`.
     """
 
     ids: Sequence[str]
-    labels: NDArray[np.int64] | None = None
-    boxes: NDArray[np.float32] | None = None
-    masks: NDArray[np.uint8] | None = None
     image_size: tuple[int, int] | None = None
 
     def __len__(self) -> int:
@@ -62,34 +60,20 @@ class Targets:
     def of(cls, samples: Samples) -> Targets:
         """The targets of packed samples."""
         height, width = samples.images.shape[-2:]
-        return cls(
-            ids=tuple(samples.ids),
-            labels=samples.labels,
-            boxes=samples.boxes,
-            masks=samples.masks,
-            image_size=(int(height), int(width)),
-        )
+        return cls(ids=tuple(samples.ids), image_size=(int(height), int(width)), **samples.mapped(lambda _, rows: rows))
 
     def take(self, rows: NDArray[np.int64]) -> Targets:
         """The targets of these numbers, in this order."""
-        return Targets(
-            ids=[self.ids[i] for i in rows],
-            labels=None if self.labels is None else self.labels[rows],
-            boxes=None if self.boxes is None else self.boxes[rows],
-            masks=None if self.masks is None else self.masks[rows],
-            image_size=self.image_size,
-        )
+        taken = self.mapped(lambda _, values: values[rows])
+        return Targets(ids=[self.ids[i] for i in rows], image_size=self.image_size, **taken)
 
     def arrays(self) -> Arrays:
-        """The targets as predictions.npz keeps them: ids, labels, true_boxes, true_masks.
+        """The targets as predictions.npz keeps them: ids, and each kind under its `stored` name.
 
         Their names differ from those of the predictions, which lie beside them.
         """
-        kept: Arrays = {"ids": np.asarray(list(self.ids), dtype=np.str_)}
-        for key, value in (("labels", self.labels), ("true_boxes", self.boxes), ("true_masks", self.masks)):
-            if value is not None:
-                kept[key] = np.asarray(value)
-        return kept
+        ids: Arrays = {"ids": np.asarray(list(self.ids), dtype=np.str_)}
+        return ids | {KINDS[kind].stored: np.asarray(rows) for kind, rows in self.targets.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +112,10 @@ class Task(Protocol):
     @property
     def name(self) -> TaskName:
         """How configs and files call it."""
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Kinds of target that its samples have, names in `data.targets.KINDS`."""
 
     @property
     def main_score(self) -> str:

@@ -49,6 +49,10 @@ class Classify:
         return "classify"
 
     @property
+    def targets(self) -> tuple[str, ...]:
+        return ("labels",)
+
+    @property
     def main_score(self) -> str:
         return MAIN_SCORES["classify"]
 

@@ -59,6 +59,10 @@ class Localize:
         return "localize"
 
     @property
+    def targets(self) -> tuple[str, ...]:
+        return ("labels", "boxes")
+
+    @property
     def main_score(self) -> str:
         return MAIN_SCORES["localize"]
 

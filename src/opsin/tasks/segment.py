@@ -53,6 +53,10 @@ class Segment:
         return "segment"
 
     @property
+    def targets(self) -> tuple[str, ...]:
+        return ("masks",)
+
+    @property
     def main_score(self) -> str:
         return MAIN_SCORES["segment"]
 

@@ -143,8 +143,8 @@ def _made(folder: Path, pieces: _Pieces, report: Reporter, until: float | None) 
         samples,
         images=array,
         ids=[samples.ids[i] for i in rows],
-        labels=None if samples.labels is None else samples.labels[rows],
         sizes=samples.sizes[rows],
+        **samples.mapped(lambda _, values: values[rows]),
     )
 
 

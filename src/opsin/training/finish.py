@@ -173,8 +173,7 @@ def data_pictures(train: Samples, config: RunConfig, task: Task, classes: Sequen
 def pictured(batch: Batch, task: Task, classes: Sequence[str]) -> np.ndarray:
     """The images of a batch with their targets drawn in, uint8 [n, 3, H, W]."""
     images = batch.images.to(torch.float32).round().clamp(0, 255).to(torch.uint8).numpy()
-    known = {"labels": batch.labels, "boxes": batch.boxes, "masks": batch.masks}
-    arrays: dict[str, Any] = {name: None if value is None else value.numpy() for name, value in known.items()}
+    arrays = batch.mapped(lambda _, rows: rows.numpy())
     targets = Targets(ids=[str(i) for i in batch.index.tolist()], **arrays)
     return np.stack([task.draw_target(image, targets, i, classes).pixels for i, image in enumerate(images)])
 

@@ -215,7 +215,7 @@ def prepare(dataset: Dataset, config: RunConfig, report: Reporter, origin: Origi
         augmented=augmented_settings(config.augment),
         resolutions=config.train.resolutions,
     )
-    check_targets(config.augment, labels_alone=dataset.task == "classify")
+    check_targets(config.augment, get_task(dataset.task).targets)
     device = machine.prepare(config.train)
     if config.train.tensorboard:
         require_tensorboard()
