@@ -128,7 +128,7 @@ RecipeOption = Annotated[
 ]
 RootOption = Annotated[str | None, Parameter(name="--root", help="Folder where catalogue sets lie [env: OPSIN_DATA].")]
 TaskOption = Annotated[
-    Literal["classify", "localize", "segment"] | None,
+    str | None,
     Parameter(name="--task", help="What the data is used for, where it fits several tasks."),
 ]
 TtaOption = Annotated[

@@ -88,6 +88,7 @@ def predict(
     from opsin.errors import RefusedError
     from opsin.inference.table import check_table_name, write_predictions
     from opsin.progress import Reporter
+    from opsin.tasks import get_task
 
     if not images:
         raise RefusedError("no image to predict", do="name files or folders after the run")
@@ -116,7 +117,7 @@ def predict(
         report=report,
     )
     if csv is not None:
-        write_predictions(csv, found, artifact.classes, box=artifact.task == "localize")
+        write_predictions(csv, found, artifact.classes, box=get_task(artifact.task).gives_boxes)
     if json_:
         lost = [asdict(file) for file in skipped or ()]
         print_json({"predictions": [prediction.to_json() for prediction in found], "skipped": lost})

@@ -15,7 +15,7 @@ from opsin.data.pack import default_cache
 from opsin.data.quality.copies import MAX_NEAR, Copies, find_copies
 from opsin.data.readers.found import Found
 from opsin.data.readers.labels import check_class_names, check_labels
-from opsin.data.samples import Dataset, FileSource, Source
+from opsin.data.samples import Dataset, FileSource, Source, holds_masks
 from opsin.data.splits import divide, first_samples, hold_out, parse_subset
 from opsin.errors import ConfigError, DataError, nearest
 from opsin.progress import QUIET, Reporter
@@ -63,7 +63,7 @@ def load(
     found = find(source, root=root, config=config, task=task)
     if task is not None and task != found.task:
         raise ConfigError(f"`{found.name}` is for another task", got=task, expected=found.task)
-    if config.classes != "all" and found.task != "segment":
+    if config.classes != "all" and not any(map(holds_masks, (*found.splits.values(), *filter(None, [found.pool])))):
         raise ConfigError("setting `classes` is for data sets with masks", got=config.classes, expected="all")
     where = found.root or found.name
     check_class_names(found.classes, where=where)

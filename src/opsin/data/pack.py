@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.data.parallel import for_each
-from opsin.data.samples import Bytes, Dataset, Ints, Samples, Source
+from opsin.data.samples import Bytes, Dataset, Ints, Samples, Source, holds_masks
 from opsin.data.targets import KINDS
 from opsin.errors import DataError, InputError, NameTakenError, WriteError
 from opsin.io.files import atomic_folder, read_json, remove_folder, sha256_file, write_json
@@ -170,7 +170,7 @@ def _decode(source: Source, policy: SizePolicy, allocate: Callable[..., Any], ad
     """Decode all samples in parallel into arrays that `allocate(shape, dtype)` makes."""
     num_samples, frame = len(source), (policy.height, policy.width)
     images = allocate((num_samples, source.channels, *frame), np.uint8)
-    masks = allocate((num_samples, *frame), np.uint8) if num_samples and _has_masks(source) else None
+    masks = allocate((num_samples, *frame), np.uint8) if num_samples and holds_masks(source) else None
     sizes = np.zeros((num_samples, 2), np.int32)
     failures: list[tuple[int, str]] = []
     notes: list[str] = []
@@ -210,10 +210,6 @@ def counted(notes: Sequence[str]) -> tuple[str, ...]:
     ('2 images: mode CMYK converted', '1 image: first of 12 frames')
     """
     return tuple(f"{count:,} image{'s' * (count > 1)}: {note}" for note, count in Counter(notes).most_common())
-
-
-def _has_masks(source: Source) -> bool:
-    return getattr(source, "masks", None) is not None or getattr(source, "has_masks", False)
 
 
 def _write(folder: Path, source: Source, policy: SizePolicy, advance: Callable[[int], None], about: str) -> None:

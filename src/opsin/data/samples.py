@@ -327,6 +327,11 @@ def class_counts(source: Source | Samples, num_classes: int) -> Ints | None:
     return next((counts for counts in found if counts is not None), None)
 
 
+def holds_masks(source: Source) -> bool:
+    """Whether a source has a mask for each image, in memory or decoded with it."""
+    return getattr(source, "masks", None) is not None or getattr(source, "has_masks", False)
+
+
 def chunks(num_samples: int, size: int) -> Iterator[slice]:
     """Slices of at most `size` that cover `num_samples`, in order."""
     return (slice(start, min(start + size, num_samples)) for start in range(0, num_samples, size))

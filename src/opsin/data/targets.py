@@ -23,7 +23,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.errors import DataError
-from opsin.ops.resize import fit_boxes
 from opsin.types import VOID, SizePolicy
 
 if TYPE_CHECKING:
@@ -166,6 +165,8 @@ class Boxes(TargetKind):
         self, rows: Array, sizes: NDArray[np.int32], policy: SizePolicy, ids: Sequence[str]
     ) -> tuple[Array, list[str]]:
         """Boxes in the frame, clipped to it and counted; a box that is lost is refused."""
+        from opsin.ops.resize import fit_boxes  # it needs torch, and `opsin data list` does not
+
         pairs = zip(rows, sizes, strict=True)
         fitted = np.stack([fit_boxes(box, int(height), int(width), policy) for box, (height, width) in pairs])
         limits = np.array([policy.width, policy.height] * 2, np.float32)

@@ -155,8 +155,8 @@ class Predictor:
         return found
 
     def _check_masks(self, files: Sequence[Path], masks: Path) -> None:
-        if self.artifact.task != "segment":
-            raise ConfigError("this network predicts no masks", got=self.artifact.task, expected="segment")
+        if not self.task.pixelwise:
+            raise ConfigError("this network predicts no masks", got=self.artifact.task, do="leave --masks out")
         picture_paths(files, masks)  # refused before any image is read
         with writing(masks):
             masks.mkdir(parents=True, exist_ok=True)

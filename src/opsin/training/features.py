@@ -31,6 +31,7 @@ from opsin.inference.predictor import BATCH_SIZE, PIXELS_AT_ONCE
 from opsin.io.files import atomic_folder, read_json, sha256_file, write_json
 from opsin.models.parts.network import Network
 from opsin.progress import Bar, Reporter
+from opsin.tasks import get_task
 from opsin.tasks.base import Arrays, Task
 from opsin.training.engine.precision import Precision
 from opsin.training.engine.step import Stepper
@@ -75,7 +76,7 @@ class HeadStepper(Stepper):
 
 def is_cached(config: RunConfig, task: str) -> bool:
     """Whether a run trains its head on features that are computed once."""
-    return config.finetune.finetune == "head" and task == "classify"
+    return config.finetune.finetune == "head" and get_task(task).one_class
 
 
 def is_mirrored(config: RunConfig) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -105,12 +104,12 @@ def no_better_than_guessing(run: Run, trainer: Trainer) -> str | None:
     """
     last: Mapping[str, float] = run.epochs[-1]["train"] if run.epochs else {}
     name = next((key for key in ("class_loss", "cross_entropy", "loss") if last.get(key) is not None), None)
-    likelihood = trainer.task.name != "segment" or trainer.settings.mask_loss == "cross-entropy"
-    chance = math.log(max(len(trainer.artifact.classes), 1))
-    if name is None or (name == "loss" and not likelihood) or chance == 0 or last[name] <= chance:
+    guessing = trainer.task.guessing_loss(len(trainer.artifact.classes))
+    if guessing is None or name is None or last[name] <= guessing[0]:
         return None
+    chance, words = guessing
     return (
-        f"the training loss ended at {last[name]:.3g}, above the {chance:.3g} of guessing (ln of the classes): "
+        f"the training loss ended at {last[name]:.3g}, above the {chance:.3g} of guessing ({words}): "
         f"the network has learned nothing; try a lower --lr (it was {trainer.settings.lr:g}), and look at the labels"
     )
 
