@@ -104,8 +104,9 @@ def quantities(artifact: Artifact, image: Tensor, *, label: str | None = None) -
     task = get_task(artifact.task)
     if task.pixelwise:
         return [_class_pixels(network, outputs["logits"], classes, label)]
-    chosen = int(outputs["logits"][0].argmax()) if label is None else _class_number(classes, label)
-    found = [_of(network, f"logit of {classes[chosen]}", outputs, lambda out: out["logits"][:, chosen])]
+    key = task.main_output
+    chosen = int(outputs[key][0].argmax()) if label is None else _class_number(classes, label)
+    found = [_of(network, f"{key.removesuffix('s')} of {classes[chosen]}", outputs, lambda out: out[key][:, chosen])]
     if task.gives_boxes:
         for i, edge in enumerate(EDGES):
             found.append(_of(network, f"{edge} edge of the box, px", outputs, partial(_edge, number=i)))

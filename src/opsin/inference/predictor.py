@@ -73,13 +73,13 @@ class Predictor:
         self.artifact = artifact
         self.device = torch.device(device)
         size = artifact.preprocess.size
-        self.task = get_task(artifact.task)
+        self.task = get_task(artifact.task).with_fitted(artifact.meta.get("fitted", {}))
         self.network: nn.Module = artifact.network.to(self.device).eval()
         self.notes: tuple[str, ...] = ()
         """What is said of every prediction."""
         shown = float(size.height * size.width)
         if views:
-            seen = Views(self.network, views).eval()
+            seen = Views(self.network, views, self.task.averaging).eval()
             shown *= seen.largest**2
             seen.check_sizes(torch.zeros(1, artifact.preprocess.channels, size.height, size.width, device=self.device))
             self.network, self.notes = seen, (f"the mean over {len(seen.views)} views",)

@@ -9,15 +9,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+MOST_NUMBERS = 1 << 22
+"""Weights that are sorted at once."""
 
 
-def average_precision(scores: NDArray[np.floating], truth: NDArray[np.bool_], weights: Floats | None = None) -> Floats:
+def average_precision(
+    scores: NDArray[np.floating],
+    truth: NDArray[np.bool_],
+    weights: Floats | None = None,
+    *,
+    samples: NDArray[np.int64] | None = None,
+) -> Floats:
     """The mean of precision over the recall that each new threshold adds; samples of equal score are added at once.
 
     Args:
-        scores: [N], higher for what is likelier there.
-        truth: bool [N].
+        scores: [M], higher for what is likelier there.
+        truth: bool [M].
         weights: float64 [r, N], how often each sample counts; once where None.
+        samples: int64 [M], which of N samples each score belongs to; M = N and each its own where None.
 
     Returns:
         float64 [r], 0 to 1; NaN where nothing is there.
@@ -28,16 +37,26 @@ def average_precision(scores: NDArray[np.floating], truth: NDArray[np.bool_], we
     Source: Manning, Raghavan, Schütze, "Introduction to Information Retrieval", section 8.4; without interpolation, as
     scikit-learn's `average_precision_score`.
     """
+    weights = np.ones((1, len(scores))) if weights is None else weights
+    if not truth.any():
+        return np.full(len(weights), np.nan)
     order = np.argsort(-scores, kind="stable")
-    ends = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True)) if len(order) else order
-    counted = np.ones((1, len(order))) if weights is None else weights[:, order]
-    hits = np.cumsum(counted * truth[order], axis=1)[:, ends]
-    called = np.cumsum(counted, axis=1)[:, ends]
+    ends = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))
+    columns = order if samples is None else samples[order]
+    rows = max(1, MOST_NUMBERS // len(order))
+    blocks = [weights[start : start + rows][:, columns] for start in range(0, len(weights), rows)]
+    return np.concatenate([_areas(block, truth[order], ends) for block in blocks])
+
+
+def _areas(weights: Floats, truth: NDArray[np.bool_], ends: NDArray[np.int64]) -> Floats:
+    """Average precision [r] of weights [r, M] and truth [M], highest score first; groups of equal score have `ends`."""
+    hits = np.cumsum(weights * truth, axis=1)[:, ends]
+    called = np.cumsum(weights, axis=1)[:, ends]
     gained = np.diff(hits, prepend=0.0, axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        area: Floats = (gained * np.where(called > 0, hits / called, 0)).sum(axis=1)
-        found = hits[:, -1] if len(ends) else np.zeros(len(counted))
-        return np.where(found > 0, area / found, np.nan)
+        area = (gained * np.where(called > 0, hits / called, 0)).sum(axis=1)
+        precision: Floats = np.where(hits[:, -1] > 0, area / hits[:, -1], np.nan)
+    return precision
 
 
 def class_average_precisions(

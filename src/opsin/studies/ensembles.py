@@ -257,7 +257,7 @@ def _write(
     run: Run, members: Sequence[Run], artifact: Artifact, val: Samples, predictions: Arrays, about: dict[str, Any]
 ) -> None:
     """Everything that a finished run holds, the scores last; data, machine and sample images as in the first member."""
-    first, task, targets = members[0], get_task(members[0].task), Targets.of(val)
+    first, task, targets = members[0], get_task(artifact.task), Targets.of(val)
     run.write("data.json", first.data)
     run.write("environment.json", first.environment)
     artifact = replace(artifact, meta={"ensemble": about})

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from opsin.config import TrainConfig
     from opsin.data.samples import Dataset, Samples
     from opsin.models.registry import ModelSpec
+    from opsin.models.wrappers.views import Averaging
 
 Arrays = dict[str, NDArray[Any]]
 Floats = NDArray[np.float64]
@@ -139,6 +140,7 @@ class Task:
         gives_boxes: its predictions have boxes.
         num_explained: numbers of an answer that `explain` explains.
         keeps_fitted: what `fit` gives goes into the artefact, and `with_fitted` takes it out again.
+        main_output: the output with one number for each class or measurement.
         is_share: the main score is the share of samples that are right.
         reads_good_iou: the setting `good_iou` decides its main score.
     """
@@ -150,6 +152,7 @@ class Task:
     gives_boxes: ClassVar[bool] = False
     num_explained: ClassVar[int] = 1
     keeps_fitted: ClassVar[bool] = False
+    main_output: ClassVar[str] = "logits"
     is_share: ClassVar[bool] = False
     reads_good_iou: ClassVar[bool] = False
 
@@ -194,7 +197,14 @@ class Task:
 
     def num_outputs(self, outputs: Mapping[str, Tensor]) -> int:
         """How many classes or numbers the outputs speak of."""
-        return int(outputs["logits"].shape[1])
+        return int(outputs[self.main_output].shape[1])
+
+    @property
+    def averaging(self) -> Averaging:
+        """What is averaged over several views of an image, and how."""
+        from opsin.models.wrappers.views import CLASSES  # it needs torch
+
+        return CLASSES
 
     def first_loss(self, num_outputs: int) -> tuple[float, str]:
         """The loss per sample of a network that knows nothing, and what that is in words."""

@@ -27,7 +27,7 @@ from opsin.score_notes import notes_of, selection
 from opsin.tasks.base import Arrays, Targets, Task
 from opsin.training.engine import machine
 from opsin.training.engine.loop import Trainer
-from opsin.types import SplitName
+from opsin.types import SplitName, plain_number
 
 NUM_GOLDEN = 4
 GOLDEN_PX = 1 << 16
@@ -54,6 +54,10 @@ def finish(
     kept_test = run.results.get("test") if unchanged else None
     earlier = dict(run.results.get("val", {}))
     scored = score_splits(run, trainer, splits, open_test=open_test, command=command, report=report)
+    if trainer.task.keeps_fitted and "val" in scored:
+        fitted = {key: plain_number(value) for key, value in scored["val"].fitted.items()}
+        artifact = replace(artifact, meta={**artifact.meta, "fitted": fitted})
+        artifacts.save(run.model_folder, artifact, golden_images=golden_images(splits["train"]))
     scored |= _with_views(trainer, splits, scored, earlier)
     shown = data_pictures(splits["train"], trainer.config, trainer.task, artifact.classes)
     for split, scores in scored.items():

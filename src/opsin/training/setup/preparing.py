@@ -235,7 +235,7 @@ def prepare(dataset: Dataset, config: RunConfig, report: Reporter, origin: Origi
     with seeded(config.train.seed):
         network = task.build(spec, len(dataset.classes))
     check_stages(network, config.finetune, epochs=config.train.epochs)
-    _check_batch_of_one(network, splits["train"], contract, config)
+    _check_batch_of_one(network, splits["train"], contract, config, dataset.task)
     if origin is None:
         _init_from_data(network, splits["train"], contract)
     else:
@@ -333,10 +333,12 @@ def size_policy(dataset: Dataset, config: RunConfig) -> SizePolicy | None:
     return None
 
 
-def _check_batch_of_one(network: nn.Module, samples: Samples, contract: Preprocess, config: RunConfig) -> None:
+def _check_batch_of_one(
+    network: nn.Module, samples: Samples, contract: Preprocess, config: RunConfig, task: str
+) -> None:
     """Refuse batches of one image for a network with a batch norm over vectors: one vector has no variance."""
     parts = config.train.accumulate
-    if config.train.batch_size > parts or is_cached(config, config.task or ""):
+    if config.train.batch_size > parts or is_cached(config, task):
         return
     image = contract(gather(samples, torch.zeros(1, dtype=torch.int64)).images)
     try:
