@@ -1,7 +1,7 @@
 """Readers of data sets that are arrays: an `.npz` file or a mapping from Python.
 
-Known names are images (or x) and labels (or y), also boxes, masks, tags, numbers (or values), groups, ids, each alone or
-with the name of a split (`x_train`, `train_images`), and classes.
+Known names are images (or x) and labels (or y), also boxes, masks, tags, numbers (or values), groups, ids, each alone
+or with the name of a split (`x_train`, `train_images`), and classes.
 """
 
 from __future__ import annotations

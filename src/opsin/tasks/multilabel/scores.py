@@ -118,7 +118,7 @@ def tag_details(
     worst = wrong[np.argsort(-losses[wrong], kind="stable")][:NUM_MISTAKES]
     return {
         "per_class": _per_class(probabilities, truth, thresholds, classes),
-        "absent_classes": [str(classes[k]) for k in np.flatnonzero(~truth.any(axis=0))],
+        "absent_classes": [str(classes[int(k)]) for k in np.flatnonzero(~truth.any(axis=0))],
         "chance": chance(truth),
         "mistakes": [
             {
@@ -141,7 +141,7 @@ def names_of(flags: Flags, classes: Sequence[str]) -> str:
     >>> names_of(np.array([True, False, True]), ("cat", "dog", "tree"))
     'cat, tree'
     """
-    return ", ".join(str(classes[k]) for k in np.flatnonzero(flags)) or "nothing"
+    return ", ".join(str(classes[int(k)]) for k in np.flatnonzero(flags)) or "nothing"
 
 
 def chance(truth: Flags) -> dict[str, Any]:
@@ -165,11 +165,11 @@ def _per_class(
     values = summary(np.ones((1, len(truth))))[0]
     ends = share_interval(values, bootstrap(summary, len(truth)), np.tile(true, 2), num_samples=len(truth))
     area, f1 = np.stack([values, *ends]).reshape(3, 2, -1).transpose(1, 0, 2)
-    columns = {
-        "average_precision": area,
+    columns: dict[str, Sequence[Floats]] = {
+        "average_precision": list(area),
         "precision": (precision, *wilson(hits, np.where(true > 0, said, 0))),
         "recall": (recall, *wilson(hits, true)),
-        "f1": f1,
+        "f1": list(f1),
     }
     return [
         {"class": str(name), "support": int(true[k]), "threshold": float(thresholds[k])}

@@ -22,7 +22,7 @@ from torch.nn import functional
 
 from opsin.errors import DataError
 from opsin.models.registry import ModelSpec, build_network
-from opsin.models.wrappers.views import TAGS, Averaging
+from opsin.models.wrappers.views import Averaging
 from opsin.tasks.base import Arrays, Assessment, Drawing, Parts, Start, Targets, Task, likeliest, rgb
 from opsin.tasks.cards import TaskCard
 from opsin.tasks.multilabel.card import CARD
@@ -41,6 +41,10 @@ if TYPE_CHECKING:
     from opsin.batches.batch import Batch
     from opsin.config import TrainConfig
     from opsin.data.samples import Dataset, Samples
+
+SMALLEST = 1e-6
+TAGS = Averaging(output="logits", apart=torch.sigmoid, back=lambda means: torch.logit(means, eps=SMALLEST))
+"""Probabilities of classes each of which may be there are averaged over views."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
