@@ -161,6 +161,7 @@ def _from_arrays(
 
 def _find_custom(path: Path, config: DataConfig, task: str | None) -> Found:
     """A user's own data at `path`, which a run may have stored as text."""
+    from opsin.data.readers.number_files import read_numbers
     from opsin.data.readers.tag_files import read_tags
 
     if not path.exists():
@@ -169,6 +170,8 @@ def _find_custom(path: Path, config: DataConfig, task: str | None) -> Found:
         raise _nothing_at(path)
     if (tagged := read_tags(path, task)) is not None:
         return tagged
+    if (numbered := read_numbers(path, config, task)) is not None:
+        return numbered
     if (annotated := _annotated(path, config, task)) is not None:
         return annotated
     if path.is_dir():

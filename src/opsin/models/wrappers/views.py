@@ -111,8 +111,6 @@ CLASSES = Averaging(
     back=lambda means: means.clamp_min(SMALLEST).log(),
 )
 """Probabilities of classes of which one is right."""
-TAGS = Averaging(output="logits", apart=torch.sigmoid, back=lambda means: torch.logit(means, eps=SMALLEST))
-"""Probabilities of classes each of which may be there."""
 
 
 class Views(nn.Module):
