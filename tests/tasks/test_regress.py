@@ -122,7 +122,7 @@ def test_a_column_that_is_not_there_is_refused(tmp_path: Path):
 def test_a_run_goes_through_all_verbs_and_learns_how_bright_images_are(tmp_path: Path):
     generator = np.random.default_rng(0)
     levels = generator.uniform(30, 220, 400)
-    images = np.clip(levels[:, None, None] + generator.normal(0, 20, (400, 8, 8)), 0, 255).astype(np.uint8)
+    images = np.clip(levels[:, None, None] + generator.normal(0, 20, (400, 12, 12)), 0, 255).astype(np.uint8)
     data = opsin.load({"images": images, "numbers": np.stack([1000 - levels, levels / 7], axis=1)})
     kept = {"epochs": 12, "threads": 1, "quiet": True, "out": tmp_path, "batch_size": 32}
     run = opsin.train(data, name="a", open_test=True, **kept)

@@ -21,10 +21,9 @@ Flags = NDArray[np.bool_]
 HALF = 0.5
 """The threshold of a class of which val had no sample."""
 NUM_MISTAKES = 48
-MOST_STEPS, FEWEST_STEPS = 100, 16
-MOST_SUMS = 20_000_000
+FEWEST_STEPS = 16
+MOST_SUMS = 8_000_000
 """Numbers that `histogram_parts` may hold."""
-LARGEST_LOG_ODDS = 12.0
 NAMES = ("mean_average_precision", "micro_average_precision", "macro_f1", "micro_f1", "loss")
 NUM_SHARES = 4
 
@@ -179,24 +178,25 @@ def _per_class(
 
 
 def histogram_parts(probabilities: NDArray[np.floating], truth: Flags) -> Parts:
-    """Sums of which the mean average precision is made, of probabilities rounded to steps of their log-odds.
+    """Sums of which the mean average precision is made: counts of samples at each step of each class's ranking.
 
-    Ranks are no sums over samples, and counts of samples at each step are; within a step all are equal. There are
-    `MOST_STEPS` steps, fewer where samples and classes are many: the score differs from the exact one by what the
-    rounding does to it (below 0.001 with 100 steps, tests/tasks/test_multilabel.py).
+    Ranks are no sums over samples; counts of samples between one sample that has the class and the next are. A step
+    ends at such a sample, so the score is the exact one where a class has no more samples than there are steps (S,
+    fewer where samples and classes are many). Else a step holds several, and the score differs from the exact one by
+    up to 0.03 with 16 steps, 0.004 with 128 (20 rankings of 5,000 samples). Runs are aligned by rank, not by
+    probability: what is compared is how they order, not how they are calibrated.
 
     Returns:
         float64 [N, 2 K S], and the function from sums [r, 2 K S] to scores [r].
     """
     num_samples, num_classes = truth.shape
-    steps = int(np.clip(MOST_SUMS // max(1, 2 * num_samples * num_classes), FEWEST_STEPS, MOST_STEPS))
-    clipped = np.clip(probabilities.astype(np.float64), 1e-12, 1 - 1e-12)
-    odds = np.log(clipped / (1 - clipped))
-    edges = np.linspace(-LARGEST_LOG_ODDS, LARGEST_LOG_ODDS, steps - 1)
-    step = steps - 1 - np.digitize(odds, edges)  # the highest first
+    largest = int(truth.sum(axis=0).max(initial=0)) + 1
+    steps = min(largest, max(FEWEST_STEPS, MOST_SUMS // max(1, 2 * num_samples * num_classes)))
     rows = np.zeros((num_samples, 2, num_classes, steps))
-    i, k = np.indices(truth.shape)
-    rows[i, truth.astype(np.int64), k, step] = 1
+    everyone = np.arange(num_samples)
+    for k in range(num_classes):
+        step = _steps(probabilities[:, k], truth[:, k], steps)
+        rows[everyone, truth[:, k].astype(np.int64), k, step] = 1
 
     def mean_average_precision(sums: Floats) -> Floats:
         counts = sums.reshape(-1, 2, num_classes, steps)
@@ -208,3 +208,10 @@ def histogram_parts(probabilities: NDArray[np.floating], truth: Flags) -> Parts:
         return class_mean(area)
 
     return rows.reshape(num_samples, -1), mean_average_precision
+
+
+def _steps(scores: NDArray[np.floating], there: Flags, count: int) -> NDArray[np.int64]:
+    """The step of each sample, int64 [N], 0 for the highest scores: steps end at samples that have the class."""
+    own = np.sort(scores[there])[::-1]
+    ends = np.unique(np.linspace(0, max(len(own) - 1, 0), min(count - 1, len(own))).round().astype(np.int64))
+    return np.searchsorted(-own[ends], -scores, side="left")
