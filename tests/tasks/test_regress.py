@@ -13,6 +13,7 @@ from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score
 import opsin
 from opsin.artifact import load
 from opsin.batches.batch import Batch
+from opsin.cli import main as run_command
 from opsin.comparison.comparison import compare_runs
 from opsin.config import DataConfig
 from opsin.data.load import load as load_data
@@ -121,20 +122,32 @@ def test_a_column_that_is_not_there_is_refused(tmp_path: Path):
 
 def test_a_run_goes_through_all_verbs_and_learns_how_bright_images_are(tmp_path: Path):
     generator = np.random.default_rng(0)
-    levels = generator.uniform(30, 220, 400)
-    images = np.clip(levels[:, None, None] + generator.normal(0, 20, (400, 12, 12)), 0, 255).astype(np.uint8)
-    data = opsin.load({"images": images, "numbers": np.stack([1000 - levels, levels / 7], axis=1)})
-    kept = {"epochs": 12, "threads": 1, "quiet": True, "out": tmp_path, "batch_size": 32}
-    run = opsin.train(data, name="a", open_test=True, **kept)
-    other = opsin.train(data, name="b", report=False, preflight=False, number_loss="huber", **kept)
+    levels = generator.uniform(30, 220, 240)
+    images = np.clip(levels[:, None, None] + generator.normal(0, 20, (240, 12, 12)), 0, 255).astype(np.uint8)
+    np.savez(tmp_path / "n.npz", images=images, numbers=np.stack([1000 - levels, levels / 7], axis=1))
+    kept = {"epochs": 8, "threads": 1, "quiet": True, "out": tmp_path, "batch_size": 24, "model": "tiny"}
+    run = opsin.train(tmp_path / "n.npz", name="a", open_test=True, **kept)
+    other = opsin.train(tmp_path / "n.npz", name="b", report=False, preflight=False, number_loss="huber", **kept)
     assert run.results["test"]["scores"]["r2"]["value"] > 0.5
     artifact = load(run.model_folder)
     scale = artifact.network.heads["numbers"][1]
-    assert scale.mean.tolist() == pytest.approx(data.splits["train"].numbers.mean(axis=0).tolist(), rel=1e-5)
+    assert scale.mean.tolist() == pytest.approx(run.dataset().splits["train"].numbers.mean(axis=0).tolist(), rel=1e-5)
     found = opsin.evaluate(run, split="test", tta=("flip",))
     assert found.scores["mae"].value == pytest.approx(run.results["test"]["scores"]["mae"]["value"], rel=1e-5)
-    (tmp_path / "one.png").write_bytes(encode_png(np.full((3, 8, 8), 100, np.uint8)))
+    (tmp_path / "one.png").write_bytes(encode_png(np.full((3, 12, 12), 100, np.uint8)))
     (said,) = Predictor(artifact).files([tmp_path / "one.png"])
     assert said.label.startswith("value_0")
     assert "Number by number" in (run.path / "report.html").read_text()
     assert compare_runs([run, other]).score == "r2"
+
+
+def test_a_prediction_is_told_as_its_numbers_and_written_under_their_names(tmp_path: Path, capsys):
+    generator = np.random.default_rng(0)
+    data = opsin.load({"images": generator.integers(0, 255, (60, 12, 12), np.uint8), "numbers": generator.random(60)})
+    opsin.train(data, name="a", epochs=1, preflight=False, quiet=True, report=False, out=tmp_path)
+    (tmp_path / "one.png").write_bytes(encode_png(np.full((3, 12, 12), 100, np.uint8)))
+    table = tmp_path / "p.csv"
+    words = ["predict", "a", str(tmp_path / "one.png"), "--runs", str(tmp_path), "--csv", str(table)]
+    assert run_command(words) == 0
+    assert "%" not in capsys.readouterr().out
+    assert table.read_text().splitlines()[0] == "file,label,score,value_0"

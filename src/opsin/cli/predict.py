@@ -103,7 +103,8 @@ def predict(
         if weights_range is not None:
             raise RefusedError("a run knows what its network expects", got=weights_range, do="leave it out")
         _refuse_combinations(masks=masks, boxes=boxes, tile=tile, overlap=overlap, tta=tta)
-        artifact, line = load_proved(_model_folder(run, out), device=place), _line
+        artifact = load_proved(_model_folder(run, out), device=place)
+        line = _line if get_task(artifact.task).score_is_of_label else _label_line
     found = _found(
         artifact,
         images,
@@ -117,7 +118,8 @@ def predict(
         report=report,
     )
     if csv is not None:
-        write_predictions(csv, found, artifact.classes, box=get_task(artifact.task).gives_boxes)
+        task = get_task(artifact.task)
+        write_predictions(csv, found, artifact.classes, box=task.gives_boxes, prefix=task.column_prefix)
     if json_:
         lost = [asdict(file) for file in skipped or ()]
         print_json({"predictions": [prediction.to_json() for prediction in found], "skipped": lost})
@@ -232,6 +234,14 @@ def _line(prediction: Prediction) -> str:
     notes = f"  ({'; '.join(prediction.notes)})" if prediction.notes else ""
     box = f" at {', '.join(f'{edge:.1f}' for edge in prediction.box)}" if prediction.box else ""
     return f"{printable(prediction.file)}: {printable(prediction.label)} {prediction.score:.1%}{box}{notes}"
+
+
+def _label_line(prediction: Prediction) -> str:
+    """A prediction whose label says all in a line."""
+    from opsin.io.gate import printable
+
+    notes = f"  ({'; '.join(prediction.notes)})" if prediction.notes else ""
+    return f"{printable(prediction.file)}: {printable(prediction.label)}{notes}"
 
 
 def _top_line(prediction: Prediction) -> str:

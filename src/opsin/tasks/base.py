@@ -141,6 +141,8 @@ class Task:
         num_explained: numbers of an answer that `explain` explains.
         keeps_fitted: what `fit` gives goes into the artefact, and `with_fitted` takes it out again.
         main_output: the output with one number for each class or measurement.
+        score_is_of_label: the score of a prediction is how sure its label is.
+        column_prefix: what the columns of a table of predictions begin with, before the class.
         is_share: the main score is the share of samples that are right.
         reads_good_iou: the setting `good_iou` decides its main score.
     """
@@ -153,6 +155,8 @@ class Task:
     num_explained: ClassVar[int] = 1
     keeps_fitted: ClassVar[bool] = False
     main_output: ClassVar[str] = "logits"
+    score_is_of_label: ClassVar[bool] = True
+    column_prefix: ClassVar[str] = "p_"
     is_share: ClassVar[bool] = False
     reads_good_iou: ClassVar[bool] = False
 

@@ -58,6 +58,7 @@ class Multilabel(Task):
     card: ClassVar[TaskCard] = CARD
     targets: ClassVar[tuple[str, ...]] = ("tags",)
     keeps_fitted: ClassVar[bool] = True
+    score_is_of_label: ClassVar[bool] = False
 
     label_smoothing: float = 0.0
     there_weights: Tensor | None = None

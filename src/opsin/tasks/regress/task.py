@@ -66,6 +66,8 @@ class Regress(Task):
     card: ClassVar[TaskCard] = CARD
     targets: ClassVar[tuple[str, ...]] = ("numbers",)
     main_output: ClassVar[str] = "numbers"
+    score_is_of_label: ClassVar[bool] = False
+    column_prefix: ClassVar[str] = ""
 
     number_loss: NumberLossName = "squared"
     mean: Tensor | None = None
