@@ -111,7 +111,8 @@ DataArgument = Annotated[
     str,
     Parameter(
         help="Catalogue name (`opsin data list`), or path. Classes: class folders, CSV, .npz. Boxes: Pascal VOC, COCO, "
-        "CSV, the courses' .npy. Masks: VOC 2012, CamVid, COCO, images/ beside masks/."
+        "CSV, the courses' .npy. Masks: VOC 2012, CamVid, COCO, images/ beside masks/. Several classes an image: a CSV "
+        "with a;b as label. Numbers: a CSV with a column value, or --number-columns."
     ),
 ]
 JsonFlag = Annotated[

@@ -239,7 +239,7 @@ _ALL = (
         task="multilabel",
         classes=DIGITS,
         description="one to four digits on 64x64 px, and which are there: of `mnist` under ROOT, else embedded ones",
-        splits="train 20,000 of MNIST, 4,000 of embedded digits; each digit of val and test in one scene at the most",
+        splits="train 10,000; each digit of val and test in one scene at the most",
         layout="made by the code",
         terms="those of `mnist` or `digits`",
     ),

@@ -22,7 +22,7 @@ from opsin.types import SPLITS, SplitName
 CELL_PX = 32
 """A digit lies somewhere in one of four cells, so that none covers another."""
 MOST_DIGITS = 4
-NUM_SCENES = {"mnist": 20_000, "digits": 4_000}
+NUM_SCENES = 10_000
 """Training scenes, unless a number is asked for."""
 
 
@@ -37,7 +37,7 @@ def read_digit_tags(root: str | Path | None, config: DataConfig) -> Found:
     name = "digits" if folder is None else "mnist"
     digits = digits_by_split(name, folder, config)
     counts = {split: len(digits[split]) // MOST_DIGITS for split in SPLITS}
-    counts["train"] = config.scenes or NUM_SCENES[name]
+    counts["train"] = config.scenes or NUM_SCENES
     what = "MNIST" if folder is not None else "scikit-learn's embedded digits"
     side = 2 * CELL_PX
     return Found(
