@@ -155,7 +155,7 @@ class Predictor:
         return found
 
     def _check_masks(self, files: Sequence[Path], masks: Path) -> None:
-        if not self.task.pixelwise:
+        if not get_task(self.artifact.task).pixelwise:
             raise ConfigError("this network predicts no masks", got=self.artifact.task, do="leave --masks out")
         picture_paths(files, masks)  # refused before any image is read
         with writing(masks):
