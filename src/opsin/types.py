@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-TaskName = Literal["classify", "localize", "segment"]
+TaskName = str
+"""Name of a package in `opsin.tasks`."""
 SplitName = Literal["train", "val", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
 FitName = Literal["squash", "crop", "pad"]

@@ -8,7 +8,8 @@ from torchvision import tv_tensors
 from torchvision.transforms import InterpolationMode, v2
 
 from opsin.batches.batch import Batch
-from opsin.batches.resolution import resize_batch, resize_images, resize_masks
+from opsin.batches.resolution import resize_batch, resize_images
+from opsin.data.targets import KINDS
 
 NUM, HEIGHT, WIDTH = 3, 12, 16
 
@@ -51,7 +52,8 @@ def test_boxes_and_masks_go_with_their_images_as_torchvision_moves_them(height):
 
 def test_a_mask_made_smaller_by_hand_takes_the_class_under_each_centre():
     mask = torch.tensor([[0, 1, 2, 255, 4, 5]], dtype=torch.uint8).expand(3, 6)[None]
-    assert resize_masks(mask, 1, 2).tolist() == [[[1, 4]]]  # the centre of three columns is the middle one
+    resized = KINDS["masks"].resize(mask, (3, 6), (1, 2))
+    assert resized.tolist() == [[[1, 4]]]  # the centre of three columns is the middle one
 
 
 def test_a_batch_that_has_the_height_already_is_left_alone():

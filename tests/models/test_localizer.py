@@ -9,7 +9,7 @@ from opsin.models.architectures.localizer import CellBoxes, Localizer, build_loc
 from opsin.models.parts.layers import seeded
 from opsin.models.registry import ENTRIES, ModelSpec, build_backbone
 from opsin.models.table import layer_table
-from opsin.tasks import Localize
+from opsin.tasks.localize.task import Localize
 
 SIDE = 48
 WITH_VECTOR = [name for name in sorted(ENTRIES) if name in ("dense", "plain", "small", "tiny")]

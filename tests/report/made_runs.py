@@ -13,7 +13,7 @@ from sklearn.datasets import load_digits
 
 from opsin.config import resolve, to_dict
 from opsin.ops.calibration import fit_temperature
-from opsin.tasks.classify_scores import classification_details, classification_scores
+from opsin.tasks.classify.scores import classification_details, classification_scores
 from opsin.types import scores_to_json
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from opsin.report.classify import calibration_verdict
+from opsin.tasks.classify.report import calibration_verdict
 
 
 @pytest.mark.parametrize(

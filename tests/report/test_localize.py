@@ -7,10 +7,10 @@ import pytest
 
 from opsin.config import resolve, to_dict
 from opsin.ops.box_pictures import PREDICTED, TRUE, draw_box, enlarge
-from opsin.report.localize import LOCALIZE, threshold_figure
 from opsin.report.page import page
 from opsin.report.view import SplitResult, View
 from opsin.tasks import Targets, get_task
+from opsin.tasks.localize.report import SECTIONS, threshold_figure
 
 CLASSES = ("one", "<script>two")
 
@@ -50,7 +50,7 @@ def view() -> View:
 
 
 def test_every_section_of_a_scored_run_has_something_to_show(view: View) -> None:
-    assert all(section.show(view) for section in LOCALIZE)
+    assert all(section.show(view) for section in SECTIONS)
 
 
 def test_the_page_opens_with_the_joint_score_and_escapes_class_names(view: View) -> None:
@@ -67,7 +67,7 @@ def test_errors_in_pixels_are_no_percentages(view: View) -> None:
 
 
 def test_the_gallery_shows_each_kind_with_its_overlap(view: View) -> None:
-    shown = str(next(s for s in LOCALIZE if s.key == "gallery").show(view))
+    shown = str(next(s for s in SECTIONS if s.key == "gallery").show(view))
     for title in ("Worst boxes", "Best boxes", "Random boxes"):
         assert title in shown
     assert shown.count("IoU <b>") == 48
@@ -75,7 +75,7 @@ def test_the_gallery_shows_each_kind_with_its_overlap(view: View) -> None:
 
 def test_a_run_without_scores_has_empty_sections_and_no_error(view: View) -> None:
     bare = View(**{**vars(view), "results": (), "epochs": (), "gallery": {}})
-    assert not any(section.show(bare) for section in LOCALIZE)
+    assert not any(section.show(bare) for section in SECTIONS)
 
 
 def test_the_curve_marks_the_threshold_and_both_lines() -> None:

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from opsin.report.segment import confused
 from opsin.report.view import SplitResult, View
+from opsin.tasks.segment.report import confused
 
 
 def view_of_confusion(counts: np.ndarray) -> View:

@@ -15,7 +15,8 @@ from opsin.config import TrainConfig
 from opsin.data.samples import Samples
 from opsin.errors import ConfigError, DataError
 from opsin.models.registry import ModelSpec
-from opsin.tasks import Classify, Targets, get_task
+from opsin.tasks import Targets, get_task
+from opsin.tasks.classify.task import Classify
 
 CLASSES = ("cat", "dog", "eel", "fox", "gnu", "hen", "ibex")
 

@@ -11,8 +11,9 @@ from opsin.batches.batch import Batch
 from opsin.config import TrainConfig
 from opsin.data.samples import Samples
 from opsin.errors import ConfigError, DataError
-from opsin.tasks import Localize, Targets, get_task
-from opsin.tasks.localize_scores import THRESHOLDS, weighted_median
+from opsin.tasks import Targets, get_task
+from opsin.tasks.localize.scores import THRESHOLDS, weighted_median
+from opsin.tasks.localize.task import Localize
 from opsin.types import SizePolicy
 
 CLASSES = ("cat", "dog", "owl")

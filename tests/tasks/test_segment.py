@@ -23,7 +23,8 @@ from opsin.models.registry import ModelSpec, resolve_options
 from opsin.ops import mask_losses
 from opsin.ops.mask_pictures import difference, overlaid, palette
 from opsin.runs import Run
-from opsin.tasks import Targets, get_task, segment
+from opsin.tasks import Targets, get_task
+from opsin.tasks.segment import task as segment
 from opsin.training import train
 from opsin.types import VOID, SizePolicy
 

@@ -19,7 +19,7 @@ from opsin.errors import DataError, PreflightError
 from opsin.io.tensors import read_tensors
 from opsin.models.parts.network import Network
 from opsin.runs import Run
-from opsin.tasks.classify import Classify
+from opsin.tasks.classify.task import Classify
 from opsin.training import train
 from opsin.training.preflight import checks as preflight
 from opsin.training.preflight import input_checks as preflight_input

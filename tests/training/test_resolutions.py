@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from opsin.errors import ConfigError
-from opsin.tasks import Segment
+from opsin.tasks.segment.task import Segment
 from opsin.training import train
 
 SETTINGS = {

@@ -18,7 +18,7 @@ from opsin.explanation.any_size import convert_run
 from opsin.io.tensors import read_tensors
 from opsin.progress import Reporter
 from opsin.runs import Run
-from opsin.tasks.classify import Classify
+from opsin.tasks.classify.task import Classify
 from opsin.training import session
 from opsin.training.engine.checkpoints import Checkpoint, load, save
 from opsin.training.engine.clock import Clock

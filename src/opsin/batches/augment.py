@@ -14,6 +14,7 @@ the one exception: it is chosen within the batch.) What is off costs nothing.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -28,6 +29,7 @@ from opsin.batches.mixing import cutout, mix
 from opsin.batches.policy import knobs_of
 from opsin.batches.turns import turn_some
 from opsin.config import AugmentConfig, require
+from opsin.data.targets import KINDS
 from opsin.errors import ConfigError
 
 
@@ -76,28 +78,27 @@ def _check(batch: Batch, config: AugmentConfig, num_classes: int) -> None:
     require(config.cutout <= side, "cutout", config.cutout, f"at most the side of the images, {side} px")
     turned = f"0 for images that are not square ({H} x {W} px)"
     require(H == W or not config.quarter_turns, "quarter_turns", config.quarter_turns, turned)
-    boxed = bool(config.elastic) and batch.boxes is not None
+    boxed = bool(config.elastic) and not all(KINDS[kind].bends for kind in batch.targets)
     require(not boxed, "elastic", config.elastic, "0 where there are boxes: a bent box is no box")
     for name in ("saturation", "hue"):
         require(channels == 3 or not getattr(config, name), name, getattr(config, name), "0 for grey images")
     for name in ("mixup", "cutmix"):
         require(num_classes > 1 or not getattr(config, name), name, getattr(config, name), "0 for a single class")
-    check_targets(config, labels_alone=batch.labels is not None and batch.boxes is None and batch.masks is None)
+    check_targets(config, tuple(batch.targets))
 
 
-def check_targets(config: AugmentConfig, *, labels_alone: bool) -> None:
-    """Refuse settings that boxes and masks cannot follow.
+def check_targets(config: AugmentConfig, kinds: Sequence[str]) -> None:
+    """Refuse settings that some kind of target cannot follow.
 
     Args:
         config: what is changed.
-        labels_alone: the targets are labels, with neither boxes nor masks.
+        kinds: of the targets, names in `data.targets.KINDS`.
 
     Raises:
-        ConfigError: they are not, and the settings mix labels, or move images by a policy of torchvision's.
+        ConfigError: the settings mix targets that cannot be mixed, or move images by a policy of torchvision's, and
+            targets cannot follow.
     """
-    if labels_alone:
-        return
-    if is_of_images(config):
+    if is_of_images(config) and any(KINDS[kind].follows for kind in kinds):
         raise ConfigError(
             f"policy `{config.policy}` moves images, and not their boxes or masks",
             got=f"policy = {config.policy}, and targets other than labels",
@@ -105,7 +106,7 @@ def check_targets(config: AugmentConfig, *, labels_alone: bool) -> None:
             do="use the policy random_ops, whose boxes and masks move along",
         )
     for name in ("mixup", "cutmix"):
-        if getattr(config, name):
+        if getattr(config, name) and not (kinds and all(KINDS[kind].mixes for kind in kinds)):
             raise ConfigError(
                 f"setting `{name}` mixes labels of classes alone",
                 got=f"{name} = {getattr(config, name)}, and targets other than labels",

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from opsin.data.targets import TargetFields
+
 
 @dataclass(frozen=True, kw_only=True)
 class Mixed:
@@ -24,19 +26,15 @@ class Mixed:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Batch:
-    """Images with their targets.
+class Batch(TargetFields[Tensor]):
+    """Images with their targets (`TargetFields`), B rows each.
 
     images: uint8 or float32 in [0, 255], [B, C, H, W], RGB or grey.
     index: int64 [B] on the CPU, sample numbers in the split; randomness is drawn from them.
-    labels: int64 [B]. boxes: float32 [B, 4], xyxy in pixels, x2 and y2 exclusive. masks: uint8 [B, H, W], 255 = void.
     """
 
     images: Tensor
     index: Tensor
-    labels: Tensor | None = None
-    boxes: Tensor | None = None
-    masks: Tensor | None = None
     mixed: Mixed | None = None
 
     def __len__(self) -> int:
@@ -47,10 +45,8 @@ class Batch:
         return replace(
             self,
             images=self.images.to(device, non_blocking=True),
-            labels=_moved(self.labels, device),
-            boxes=_moved(self.boxes, device),
-            masks=_moved(self.masks, device),
             mixed=None if self.mixed is None else self.mixed.to(device),
+            **self.mapped(lambda _, rows: rows.to(device, non_blocking=True)),
         )
 
     def split(self, parts: int) -> list[Batch]:
@@ -67,12 +63,6 @@ class Batch:
             self,
             images=self.images[start:stop],
             index=self.index[start:stop],
-            labels=None if self.labels is None else self.labels[start:stop],
-            boxes=None if self.boxes is None else self.boxes[start:stop],
-            masks=None if self.masks is None else self.masks[start:stop],
             mixed=None if mixed is None else Mixed(labels=mixed.labels[start:stop], share=mixed.share[start:stop]),
+            **self.mapped(lambda _, rows: rows[start:stop]),
         )
-
-
-def _moved(tensor: Tensor | None, device: torch.device | str) -> Tensor | None:
-    return None if tensor is None else tensor.to(device, non_blocking=True)

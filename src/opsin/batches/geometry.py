@@ -10,7 +10,8 @@ Coordinates of maps are (x, y) in pixels from the centre of the image. Shapes: B
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,7 +21,7 @@ from opsin.batches.batch import Batch
 from opsin.batches.draws import Draws
 from opsin.batches.policy import Knobs
 from opsin.batches.sampling import FillName, grid_of, slide, warp
-from opsin.types import VOID
+from opsin.data.targets import Motion
 
 COPIED = ("flip", "flip_vertical", "shift")
 INTERPOLATED = ("rotate", "scale", "shear", "crop", "elastic")
@@ -31,19 +32,61 @@ LARGEST_STRETCH = 4 / 3
 
 
 def move(batch: Batch, knobs: Knobs, draws: Draws, fill: FillName) -> Batch:
-    """The batch with images, boxes and masks moved; the batch itself where no knob of this file is on."""
+    """The batch with its images moved, and the targets with them; the batch itself where no knob of this file is on."""
     H, W = batch.images.shape[-2:]
-    interpolated = any(name in knobs for name in INTERPOLATED)
-    if not interpolated and not any(name in knobs for name in COPIED):
-        return batch
-    moved = batch if interpolated else _slide_batch(batch, knobs, draws, fill)
-    if interpolated or batch.boxes is not None:
+    if any(name in knobs for name in INTERPOLATED):
         forward = forward_maps(knobs, draws, H, W)
-        field = _elastic(knobs, draws, H, W)
-        moved = warp_batch(batch, forward, fill, field=field) if interpolated else moved
-        boxes = None if batch.boxes is None else move_boxes(batch.boxes, forward, H, W)
-        moved = replace(moved, boxes=boxes)
-    return moved
+        return warp_batch(batch, forward, fill, field=_elastic(knobs, draws, H, W))
+    if not any(name in knobs for name in COPIED):
+        return batch
+    slid = _Slid(knobs=knobs, draws=draws, fill=fill, size=(H, W))
+    return replace(batch, images=slid.slide(batch.images, 0), **_moved(batch, slid))
+
+
+def _moved(batch: Batch, motion: Motion) -> dict[str, Any]:
+    """The targets of a batch after its images moved, by kind."""
+    return batch.mapped(lambda kind, rows: kind.move(rows, motion))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Warped:
+    """Images of `size` after affine maps, resampled at `grid` float32 [B, H, W, 2]."""
+
+    forward: Tensor
+    grid: Tensor
+    fill: FillName
+    size: tuple[int, int]
+
+    def pixels(self, planes: Tensor, void: int) -> Tensor:
+        moved = warp(planes[:, None].to(torch.float32), self.grid, mode="nearest", fill=self.fill, value=void)
+        return moved[:, 0].to(torch.uint8)
+
+    def envelopes(self, boxes: Tensor) -> Tensor:
+        return move_boxes(boxes, self.forward, *self.size)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Slid:
+    """Images of `size` after flips and shifts by whole pixels, exactly."""
+
+    knobs: Knobs
+    draws: Draws
+    fill: FillName
+    size: tuple[int, int]
+
+    def slide(self, pixels: Tensor, value: int) -> Tensor:
+        """Planes [B, C, H, W]; `value` where nothing comes in."""
+        flip, flip_vertical = _flips(self.knobs, self.draws)
+        down, right = _shifts(self.knobs, self.draws)
+        return slide(
+            pixels, flip=flip, flip_vertical=flip_vertical, down=down, right=right, fill=self.fill, value=value
+        )
+
+    def pixels(self, planes: Tensor, void: int) -> Tensor:
+        return self.slide(planes[:, None], void)[:, 0]
+
+    def envelopes(self, boxes: Tensor) -> Tensor:
+        return move_boxes(boxes, forward_maps(self.knobs, self.draws, *self.size), *self.size)
 
 
 def forward_maps(knobs: Knobs, draws: Draws, height: int, width: int) -> Tensor:
@@ -87,7 +130,7 @@ def move_boxes(boxes: Tensor, forward: Tensor, height: int, width: int) -> Tenso
 
 
 def warp_batch(batch: Batch, forward: Tensor, fill: FillName, *, field: Tensor | None = None) -> Batch:
-    """Images (bilinear, float32) and masks (nearest, uint8) after the maps, float64 [B, 2, 3]. Boxes stay.
+    """Images (bilinear, float32) after the maps, float64 [B, 2, 3], and the targets with them.
 
     `field`: float32 [B, H, W, 2], further displacements in units of the grid.
     """
@@ -95,22 +138,7 @@ def warp_batch(batch: Batch, forward: Tensor, fill: FillName, *, field: Tensor |
     grid = grid_of(inverted(forward), H, W)
     grid = (grid if field is None else grid.add_(field)).to(batch.images.device)
     images = warp(batch.images.to(torch.float32), grid, mode="bilinear", fill=fill, value=0)
-    if batch.masks is None:
-        return replace(batch, images=images)
-    masks = warp(batch.masks[:, None].to(torch.float32), grid, mode="nearest", fill=fill, value=VOID)
-    return replace(batch, images=images, masks=masks[:, 0].to(torch.uint8))
-
-
-def _slide_batch(batch: Batch, knobs: Knobs, draws: Draws, fill: FillName) -> Batch:
-    """Images and masks after flips and shifts, exactly. Boxes stay."""
-    flip, flip_vertical = _flips(knobs, draws)
-    down, right = _shifts(knobs, draws)
-
-    def slid(pixels: Tensor, value: int) -> Tensor:
-        return slide(pixels, flip=flip, flip_vertical=flip_vertical, down=down, right=right, fill=fill, value=value)
-
-    masks = None if batch.masks is None else slid(batch.masks[:, None], VOID)[:, 0]
-    return replace(batch, images=slid(batch.images, 0), masks=masks)
+    return replace(batch, images=images, **_moved(batch, _Warped(forward=forward, grid=grid, fill=fill, size=(H, W))))
 
 
 def _flips(knobs: Knobs, draws: Draws) -> tuple[Tensor, Tensor]:

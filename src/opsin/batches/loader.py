@@ -124,9 +124,7 @@ def gather(samples: Samples, index: Tensor) -> Batch:
     return Batch(
         images=_rows(samples.images, index),
         index=index.clone(),
-        labels=None if samples.labels is None else _rows(samples.labels, index),
-        boxes=None if samples.boxes is None else _rows(samples.boxes, index),
-        masks=None if samples.masks is None else _rows(samples.masks, index),
+        **samples.mapped(lambda _, rows: _rows(rows, index)),
     )
 
 

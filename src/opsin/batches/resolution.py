@@ -12,7 +12,7 @@ from opsin.batches.batch import Batch
 
 
 def resize_batch(batch: Batch, height: int) -> Batch:
-    """The batch with images `height` pixels high and their width in proportion; boxes and masks go with them.
+    """The batch with images `height` pixels high and their width in proportion; the targets go with them.
 
     Image files go through `ops.resize`.
     """
@@ -20,13 +20,8 @@ def resize_batch(batch: Batch, height: int) -> Batch:
     if height == H:
         return batch
     width = max(1, round(W * height / H))
-    boxes, masks = batch.boxes, batch.masks
-    return replace(
-        batch,
-        images=resize_images(batch.images, height, width),
-        boxes=None if boxes is None else boxes * boxes.new_tensor([width / W, height / H] * 2),
-        masks=None if masks is None else resize_masks(masks, height, width),
-    )
+    targets = batch.mapped(lambda kind, rows: kind.resize(rows, (H, W), (height, width)))
+    return replace(batch, images=resize_images(batch.images, height, width), **targets)
 
 
 def resize_images(images: Tensor, height: int, width: int) -> Tensor:
@@ -45,8 +40,3 @@ def resize_images(images: Tensor, height: int, width: int) -> Tensor:
     if images.dtype == torch.uint8 and images.device.type != "cpu":
         return resize_images(images.to(torch.float32), height, width).round_().clamp_(0, 255).to(torch.uint8)
     return functional.interpolate(images, size=(height, width), mode="bilinear", antialias=True, align_corners=False)
-
-
-def resize_masks(masks: Tensor, height: int, width: int) -> Tensor:
-    """Masks uint8 [B, H, W] as [B, height, width]: each pixel takes the class under its centre, none is mixed."""
-    return functional.interpolate(masks[:, None], size=(height, width), mode="nearest-exact")[:, 0]

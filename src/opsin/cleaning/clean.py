@@ -26,6 +26,7 @@ from opsin.progress import Reporter
 from opsin.report.suspects import write_suspects_page
 from opsin.runs import RUNS_FOLDER, Run
 from opsin.studies.folds import Development, development
+from opsin.tasks import get_task
 from opsin.types import SizePolicy
 
 if TYPE_CHECKING:
@@ -195,9 +196,9 @@ def development_of(
     else:
         dataset = load(data, root=root, config=DataConfig(subset=subset), report=report)
         name = dataset.source
-    if dataset.task != "classify":
+    if not get_task(dataset.task).one_class:
         what = "labels are looked at where each image has one class"
-        raise ConfigError(what, where=dataset.name, got=dataset.task, expected="classify")
+        raise ConfigError(what, where=dataset.name, got=dataset.task, expected="one class for each image")
     return development(dataset, report=report), name
 
 

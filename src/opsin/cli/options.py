@@ -116,7 +116,8 @@ DataArgument = Annotated[
     str,
     Parameter(
         help="Catalogue name (`opsin data list`), or path. Classes: class folders, CSV, .npz. Boxes: Pascal VOC, COCO, "
-        "CSV, the courses' .npy. Masks: VOC 2012, CamVid, COCO, images/ beside masks/."
+        "CSV, the courses' .npy. Masks: VOC 2012, CamVid, COCO, images/ beside masks/. Several classes an image: a CSV "
+        "with a;b as label. Numbers: a CSV with a column value, or --number-columns."
     ),
 ]
 JsonFlag = Annotated[
@@ -137,7 +138,7 @@ RecipeOption = Annotated[
 ]
 RootOption = Annotated[str | None, Parameter(name="--root", help="Folder where catalogue sets lie [env: OPSIN_DATA].")]
 TaskOption = Annotated[
-    Literal["classify", "localize", "segment"] | None,
+    str | None,
     Parameter(name="--task", help="What the data is used for, where it fits several tasks."),
 ]
 TtaOption = Annotated[

@@ -104,6 +104,7 @@ def predict(
     from opsin.errors import RefusedError
     from opsin.inference.table import check_table_name, write_predictions
     from opsin.progress import Reporter
+    from opsin.tasks import get_task
 
     if not images:
         raise RefusedError("no image to predict", do="name files or folders after the run")
@@ -121,7 +122,8 @@ def predict(
         if weights_range is not None:
             raise RefusedError("a run knows what its network expects", got=weights_range, do="leave it out")
         _refuse_combinations(masks=masks, boxes=boxes, tile=tile, overlap=overlap, tta=tta)
-        artifact, line = load_proved(model_folder(run, out), device=place), _line
+        artifact = load_proved(model_folder(run, out), device=place)
+        line = _line if get_task(artifact.task).score_is_of_label else _label_line
     caution: Caution | None = None
     if cautious:
         from opsin.inference.cautious import predict_cautiously
@@ -142,7 +144,8 @@ def predict(
             report=report,
         )
     if csv is not None:
-        write_predictions(csv, found, artifact.classes, box=artifact.task == "localize")
+        task = get_task(artifact.task)
+        write_predictions(csv, found, artifact.classes, box=task.gives_boxes, prefix=task.column_prefix)
     if json_:
         lost = [asdict(file) for file in skipped or ()]
         told = {} if caution is None else {"caution": caution.to_json()}
@@ -263,6 +266,14 @@ def _line(prediction: Prediction) -> str:
     if prediction.possible is not None:
         label += f", set: {', '.join(map(printable, prediction.possible)) or 'empty'}"
     return f"{printable(prediction.file)}: {label}{notes}"
+
+
+def _label_line(prediction: Prediction) -> str:
+    """A prediction whose label says all in a line."""
+    from opsin.io.gate import printable
+
+    notes = f"  ({'; '.join(prediction.notes)})" if prediction.notes else ""
+    return f"{printable(prediction.file)}: {printable(prediction.label)}{notes}"
 
 
 def _top_line(prediction: Prediction) -> str:

@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.data.targets import KINDS
 from opsin.errors import RunError
-from opsin.ops import boxes as box_formulas
-from opsin.ops import masks as mask_formulas
 from opsin.runs import Run
-from opsin.tasks import get_task
+from opsin.tasks import get_task, task_names
 from opsin.types import SplitName
 
 Floats = NDArray[np.float64]
@@ -57,7 +56,7 @@ def outcomes_of(run: Run, split: SplitName = "val") -> Outcomes:
         RunError: the run has no predictions on that split, or they do not hold what is needed.
     """
     arrays, task = run.predictions(split), str(run.data.get("task"))
-    if not arrays or task not in _PARTS:
+    if not arrays or task not in task_names():
         raise RunError("the run has no predictions to compare", where=run.path, expected=f"predictions on {split}")
     try:
         return outcomes_of_arrays(
@@ -68,62 +67,28 @@ def outcomes_of(run: Run, split: SplitName = "val") -> Outcomes:
         raise RunError("the predictions are incomplete", where=run.path, got=f"no {error}", do=do) from error
 
 
-def outcomes_of_arrays(task: str, arrays: Arrays, *, num_classes: int, good_iou: float) -> Outcomes:
+def outcomes_of_arrays(name: str, arrays: Arrays, *, num_classes: int, good_iou: float) -> Outcomes:
     """What was got right, from predictions and targets of N samples as predictions.npz holds them.
 
     Raises:
         KeyError: an array that the task needs is not there.
     """
-    parts, of_sums = _PARTS[task](arrays, num_classes, good_iou)
+    task = get_task(name)
+    parts, of_sums = task.parts(arrays, num_classes, good_iou=good_iou)
     return Outcomes(
-        score=get_task(task).main_score,
+        score=task.main_score,
         parts=parts,
         of_sums=of_sums,
-        is_share=task != "segment",
+        is_share=task.is_share,
         samples=_fingerprint(arrays),
-        good_iou=good_iou if task == "localize" else None,
+        good_iou=good_iou if task.reads_good_iou else None,
     )
-
-
-Parts = tuple[Floats, Callable[[Floats], Floats]]
-
-
-def _classified(arrays: Arrays, num_classes: int, good_iou: float) -> Parts:
-    right = arrays["probabilities"].argmax(axis=1) == arrays["labels"]
-    return _shares(right)
-
-
-def _localized(arrays: Arrays, num_classes: int, good_iou: float) -> Parts:
-    right = arrays["probabilities"].argmax(axis=1) == arrays["labels"]
-    overlap = box_formulas.iou(arrays["boxes"].astype(np.float64), arrays["true_boxes"].astype(np.float64))
-    return _shares(right & (overlap >= good_iou))
-
-
-def _segmented(arrays: Arrays, num_classes: int, good_iou: float) -> Parts:
-    counts = mask_formulas.confusions(arrays["masks"], arrays["true_masks"], num_classes)
-
-    def mean_iou(sums: Floats) -> Floats:
-        return mask_formulas.class_mean(mask_formulas.iou(sums.reshape(len(sums), num_classes, num_classes)))
-
-    return counts.reshape(len(counts), -1).astype(np.float64), mean_iou
-
-
-_PARTS: Mapping[str, Callable[[Arrays, int, float], Parts]] = {
-    "classify": _classified,
-    "localize": _localized,
-    "segment": _segmented,
-}
-
-
-def _shares(right: NDArray[np.bool_]) -> Parts:
-    """Hits and samples, and their ratio."""
-    return np.stack([right, np.ones_like(right)], axis=1).astype(np.float64), lambda sums: sums[:, 0] / sums[:, 1]
 
 
 def _fingerprint(arrays: Arrays) -> str:
     """SHA-256 of the ids and the targets."""
     digest = hashlib.sha256("\n".join(arrays["ids"].tolist()).encode())
-    for key in ("labels", "true_boxes", "true_masks"):
-        if key in arrays:
-            digest.update(np.ascontiguousarray(arrays[key]).tobytes())
+    for kind in KINDS.values():
+        if kind.stored in arrays:
+            digest.update(np.ascontiguousarray(arrays[kind.stored]).tobytes())
     return digest.hexdigest()

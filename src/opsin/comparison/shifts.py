@@ -13,6 +13,7 @@ from opsin.data.samples import Samples
 from opsin.errors import ConfigError
 from opsin.inference.predictor import Predictor
 from opsin.runs import Run
+from opsin.tasks import get_task
 
 DIRECTIONS = ((0, 1), (0, -1), (1, 0), (-1, 0))
 """Down and right, in pixels of the shift."""
@@ -42,8 +43,8 @@ def shifted_accuracy(run: Run, samples: Samples, pixels: Sequence[int]) -> dict[
         ConfigError: the run classifies no images.
     """
     artifact = load(run.model_folder)
-    if artifact.task != "classify" or samples.labels is None:
-        raise ConfigError("shifts are for classifiers", where=run.path, got=artifact.task, expected="classify")
+    if not get_task(artifact.task).one_class or samples.labels is None:
+        raise ConfigError("shifts are for classifiers", where=run.path, got=artifact.task)
     predictor = Predictor(artifact)
     found = {}
     for size in pixels:

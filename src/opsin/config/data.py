@@ -30,6 +30,8 @@ class DataConfig:
         Which labels of a set that has several, e.g. `fine` or `coarse` for cifar100.
     classes
         Classes of masks: `all`, or `foreground`, which makes one class of all but the background.
+    number_columns
+        Columns of a table whose numbers are to be predicted; else `value`, or `values` with several in each.
     input_size
         Side of the network's square input in pixels; its height where there is an input width.
     input_width
@@ -72,6 +74,7 @@ class DataConfig:
     split_seed: int = 0
     label_level: str | None = None
     classes: MaskClassesName = "all"
+    number_columns: tuple[str, ...] | None = None
     input_size: int | None = None
     input_width: int | None = None
     fit: FitName = "squash"

@@ -12,6 +12,7 @@ ScheduleName = Literal["constant", "step", "cosine", "one-cycle", "linear", "pla
 PrecisionName = Literal["auto", "float32", "bfloat16"]
 MaskLossName = Literal["cross-entropy", "dice", "cross-entropy-dice", "focal", "lovasz", "tversky"]
 BoxLossName = Literal["mse", "smooth_l1", "iou", "giou", "diou", "ciou"]
+NumberLossName = Literal["squared", "huber"]
 MAX_EPOCHS = 1_000_000
 MAX_THREADS = 1024
 """Of any machine; what the one at hand takes is checked when a run is prepared, since settings outlive machines."""
@@ -62,6 +63,8 @@ class TrainConfig:
         How far the class weights go: 1 gives every class the same pull, 0.5 is the square root of that.
     mask_loss
         Loss of masks: cross-entropy, dice, their sum, focal, lovasz or tversky.
+    number_loss
+        Loss of standardized numbers in regression: squared, or huber, which outliers pull less.
     box_loss
         Loss of the box in localization: mse, smooth_l1, iou, giou, diou or ciou.
     box_weight
@@ -122,6 +125,7 @@ class TrainConfig:
     class_weights: bool = False
     class_weights_power: float = 1.0
     mask_loss: MaskLossName = "cross-entropy-dice"
+    number_loss: NumberLossName = "squared"
     box_loss: BoxLossName = "giou"
     box_weight: float = 1.0
     good_iou: float = 0.6

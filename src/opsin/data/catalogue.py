@@ -235,6 +235,15 @@ _ALL = (
         terms="those of `mnist` or `digits`",
     ),
     Entry(
+        name="digit_tags",
+        task="multilabel",
+        classes=DIGITS,
+        description="one to four digits on 64x64 px, and which are there: of `mnist` under ROOT, else embedded ones",
+        splits="train 10,000; each digit of val and test in one scene at the most",
+        layout="made by the code",
+        terms="those of `mnist` or `digits`",
+    ),
+    Entry(
         name="digit_masks",
         task="segment",
         classes=("background", *DIGITS),

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from opsin.data.quality.copies import MAX_NEAR, Copies, find_copies
 from opsin.data.readers.found import Found
 from opsin.data.readers.labels import check_class_names, check_labels
 from opsin.data.samples import Dataset as LoadedDataset
-from opsin.data.samples import FileSource, Source
+from opsin.data.samples import FileSource, Source, holds_masks
 from opsin.data.splits import divide, first_samples, hold_out, parse_subset
 from opsin.data.torch_datasets import MapStyle, arrays_of
 from opsin.errors import ConfigError, DataError, nearest
@@ -27,6 +28,13 @@ from opsin.text import path_of
 from opsin.types import SPLITS, SplitName
 
 ROOT_VARIABLE = "OPSIN_DATA"
+MADE = {
+    "digit_scenes": ("digit_scenes:read_scenes", ()),
+    "digit_masks": ("digit_masks:read_digit_masks", ("scenes",)),
+    "digit_tags": ("digit_tags:read_digit_tags", ("scenes", "scene_digits")),
+}
+"""Sets that are made by the code: the module in `data.made` and its function of root and settings; which settings of
+scenes it takes, all where none are named."""
 
 
 def load(
@@ -67,7 +75,7 @@ def load(
     found = find(source, root=root, config=config, task=task)
     if task is not None and task != found.task:
         raise ConfigError(f"`{found.name}` is for another task", got=task, expected=found.task)
-    if config.classes != "all" and found.task != "segment":
+    if config.classes != "all" and not any(map(holds_masks, (*found.splits.values(), *filter(None, [found.pool])))):
         raise ConfigError("setting `classes` is for data sets with masks", got=config.classes, expected="all")
     where = found.root or found.name
     check_class_names(found.classes, where=where)
@@ -165,15 +173,13 @@ def find(
     """
     if isinstance(source, Mapping):
         return _from_arrays(source, config, name="arrays", where="arrays")
-    if str(source) == "digit_scenes" and config.label_level is None:
-        from opsin.data.made.digit_scenes import read_scenes
-
-        return read_scenes(root, config)
-    if str(source) == "digit_masks" and config.label_level is None:
-        from opsin.data.made.digit_masks import read_digit_masks
-
-        _refuse_scene_settings(replace(config, scenes=None))
-        return read_digit_masks(config)
+    if str(source) in MADE and config.label_level is None:
+        place, taken = MADE[str(source)]
+        if taken:
+            _refuse_scene_settings(config, taken)
+        module, function = place.split(":")
+        made: Found = getattr(import_module(f"opsin.data.made.{module}"), function)(root, config)
+        return made
     _refuse_scene_settings(config)
     if str(source) in ENTRIES:
         entry = ENTRIES[str(source)]
@@ -198,9 +204,10 @@ def _from_outside(path: Path) -> Found | None:
     return next((found for reader in readers if reader and (found := reader(path)) is not None), None)
 
 
-def _refuse_scene_settings(config: DataConfig) -> None:
-    """Settings of scenes mean nothing for sets that are not made by the code."""
-    given = [f.name for f in fields(config) if f.name.startswith("scene") and getattr(config, f.name) != f.default]
+def _refuse_scene_settings(config: DataConfig, taken: tuple[str, ...] = ()) -> None:
+    """Settings of scenes, but for those that are `taken`, mean nothing for sets that are not made by the code."""
+    names = [f for f in fields(config) if f.name.startswith("scene") and f.name not in taken]
+    given = [f.name for f in names if getattr(config, f.name) != f.default]
     if given:
         raise ConfigError(f"setting `{given[0]}` is for the set `digit_scenes` alone", got=", ".join(given))
 
@@ -219,10 +226,17 @@ def _from_arrays(
 
 def _find_custom(path: Path, config: DataConfig, task: str | None) -> Found:
     """A user's own data at `path`, which a run may have stored as text."""
+    from opsin.data.readers.number_files import read_numbers
+    from opsin.data.readers.tag_files import read_tags
+
     if not path.exists():
         if path_of(str(path)).exists():
             return _find_custom(path_of(str(path)), config, task)
         raise _nothing_at(path)
+    if (tagged := read_tags(path, task)) is not None:
+        return tagged
+    if (numbered := read_numbers(path, config, task)) is not None:
+        return numbered
     if (annotated := _annotated(path, config, task)) is not None:
         return annotated
     if path.is_dir():

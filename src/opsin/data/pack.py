@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,11 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.data.parallel import for_each
-from opsin.data.samples import Boxes, Bytes, Dataset, Ints, Samples, Source
+from opsin.data.samples import Bytes, Dataset, Ints, Samples, Source, holds_masks
+from opsin.data.targets import KINDS
 from opsin.errors import DataError, InputError, NameTakenError, WriteError
 from opsin.io.files import atomic_folder, read_json, remove_folder, sha256_file, write_json
 from opsin.io.temporary import remove_abandoned
-from opsin.ops.resize import fit_boxes, fit_image, fit_mask
+from opsin.ops.resize import fit_image, fit_mask
 from opsin.types import SizePolicy, SplitName
 
 Progress = Callable[[int, int], None]
@@ -122,11 +123,12 @@ def _own_size(source: Source, where: str) -> SizePolicy:
 class _Rows:
     """Decoded rows of one split, those that could not be read left out.
 
-    `kept` int64 `[M]` are the sample numbers of the rows; `failures` pairs each lost sample number with its reason.
+    `decoded`: targets that are decoded with the images, by kind. `kept` int64 `[M]` are the sample numbers of the rows;
+    `failures` pairs each lost sample number with its reason.
     """
 
     images: Bytes
-    masks: Bytes | None
+    decoded: Mapping[str, Bytes]
     sizes: NDArray[np.int32]
     kept: Ints
     failures: list[tuple[int, str]]
@@ -140,7 +142,8 @@ def _rows(
     images = getattr(source, "images", None)
     if images is not None and source.size == (policy.height, policy.width) and policy.crop_share == 1:
         sizes = np.tile(np.array(source.size, np.int32), (len(source), 1))
-        return _Rows(images=images, masks=source.masks, sizes=sizes, kept=np.arange(len(source)), failures=[])  # type: ignore[attr-defined]
+        decoded = {kind: rows for kind, rows in source.targets.items() if KINDS[kind].with_images}
+        return _Rows(images=images, decoded=decoded, sizes=sizes, kept=np.arange(len(source)), failures=[])
     if cache is None:
         return _decode(source, policy, np.empty, advance)
     folder = cache / "packed" / _key(source, policy)
@@ -167,7 +170,7 @@ def _decode(source: Source, policy: SizePolicy, allocate: Callable[..., Any], ad
     """Decode all samples in parallel into arrays that `allocate(shape, dtype)` makes."""
     num_samples, frame = len(source), (policy.height, policy.width)
     images = allocate((num_samples, source.channels, *frame), np.uint8)
-    masks = allocate((num_samples, *frame), np.uint8) if num_samples and _has_masks(source) else None
+    masks = allocate((num_samples, *frame), np.uint8) if num_samples and holds_masks(source) else None
     sizes = np.zeros((num_samples, 2), np.int32)
     failures: list[tuple[int, str]] = []
     notes: list[str] = []
@@ -192,7 +195,7 @@ def _decode(source: Source, policy: SizePolicy, allocate: Callable[..., Any], ad
             masks[row] = masks[i]
     return _Rows(
         images=images[: len(kept)],
-        masks=None if masks is None else masks[: len(kept)],
+        decoded={} if masks is None else {"masks": masks[: len(kept)]},
         sizes=sizes[: len(kept)],
         kept=kept,
         failures=sorted(failures),
@@ -209,10 +212,6 @@ def counted(notes: Sequence[str]) -> tuple[str, ...]:
     return tuple(f"{count:,} image{'s' * (count > 1)}: {note}" for note, count in Counter(notes).most_common())
 
 
-def _has_masks(source: Source) -> bool:
-    return getattr(source, "masks", None) is not None or getattr(source, "has_masks", False)
-
-
 def _write(folder: Path, source: Source, policy: SizePolicy, advance: Callable[[int], None], about: str) -> None:
     """Decode into a new cache folder, which appears whole or not at all."""
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -223,7 +222,12 @@ def _write(folder: Path, source: Source, policy: SizePolicy, advance: Callable[[
             return _reserved(new / next(names), shape, dtype)
 
         rows = _decode(source, policy, mapped, advance)
-        arrays = {"images.bin": rows.images, "masks.bin": rows.masks, "sizes.bin": rows.sizes, "kept.bin": rows.kept}
+        arrays = {
+            "images.bin": rows.images,
+            "masks.bin": rows.decoded.get("masks"),
+            "sizes.bin": rows.sizes,
+            "kept.bin": rows.kept,
+        }
         (new / "sizes.bin").write_bytes(rows.sizes.astype("<i4").tobytes())
         (new / "kept.bin").write_bytes(rows.kept.astype("<i8").tobytes())
         files: dict[str, Any] = {}
@@ -260,7 +264,7 @@ def _open(folder: Path) -> tuple[_Rows | None, str]:
         arrays = {name: _mapped(folder / name, entry) for name, entry in manifest["files"].items()}
         return _Rows(
             images=arrays["images.bin"],
-            masks=arrays.get("masks.bin"),
+            decoded={"masks": arrays["masks.bin"]} if "masks.bin" in arrays else {},
             sizes=arrays["sizes.bin"],
             kept=arrays["kept.bin"],
             failures=[(int(i), str(reason)) for i, reason in manifest["failures"]],
@@ -289,22 +293,21 @@ def _mapped(path: Path, entry: dict[str, Any]) -> Any:
 
 
 def _samples(source: Source, policy: SizePolicy, rows: _Rows, split: str, skip_unreadable: int) -> Samples:
-    """Rows with their ids, labels and boxes; refuses more failures than `skip_unreadable`."""
+    """Rows with their ids and targets; refuses more failures than `skip_unreadable`."""
     if len(rows.failures) > skip_unreadable:
         raise _unreadable(source, rows.failures, split, skip_unreadable)
     kept = source if len(rows.kept) == len(source) else source.take(np.asarray(rows.kept))
-    boxes, box_notes = _boxes(kept, rows.sizes, policy)
+    targets, target_notes = _fitted(kept, rows.sizes, policy)
     skipped = tuple(source.ids[i] for i, _ in rows.failures)
-    notes = (*rows.notes, *box_notes, *([f"{len(skipped)} unreadable samples were left out"] if skipped else []))
+    notes = (*rows.notes, *target_notes, *([f"{len(skipped)} unreadable samples were left out"] if skipped else []))
     return Samples(
         images=rows.images,
         ids=kept.ids,
-        labels=kept.labels,
-        boxes=boxes,
-        masks=rows.masks,
         sizes=rows.sizes,
         notes=notes,
         skipped=skipped,
+        **targets,
+        **rows.decoded,
     )
 
 
@@ -318,20 +321,12 @@ def _unreadable(source: Source, failures: list[tuple[int, str]], split: str, all
     )
 
 
-def _boxes(source: Source, sizes: NDArray[np.int32], policy: SizePolicy) -> tuple[Boxes | None, list[str]]:
-    """Boxes in the frame, clipped to it and counted; a box that is lost is refused."""
-    if source.boxes is None:
-        return None, []
-    pairs = zip(source.boxes, sizes, strict=True)
-    fitted = np.stack([fit_boxes(box, int(height), int(width), policy) for box, (height, width) in pairs])
-    limits = np.array([policy.width, policy.height] * 2, np.float32)
-    clipped = np.clip(fitted, 0, limits).astype(np.float32)
-    lost = np.flatnonzero((clipped[:, 2] <= clipped[:, 0]) | (clipped[:, 3] <= clipped[:, 1]))
-    if len(lost):
-        raise DataError(
-            f"{len(lost)} boxes lie outside what `{policy.fit}` keeps of their images",
-            where=", ".join(source.ids[i] for i in lost[:NUM_NAMED]),
-            do="use --fit pad or --fit squash, which cut nothing away",
-        )
-    num_clipped = int((np.abs(clipped - fitted).max(1) > 1e-3).sum())
-    return clipped, [f"{num_clipped} boxes were clipped to the frame"] if num_clipped else []
+def _fitted(source: Source, sizes: NDArray[np.int32], policy: SizePolicy) -> tuple[dict[str, NDArray[Any]], list[str]]:
+    """The targets of a source in the frame, by kind, and notes on what was done to them."""
+    found: dict[str, NDArray[Any]] = {}
+    notes: list[str] = []
+    for kind, rows in source.targets.items():
+        if not KINDS[kind].with_images:
+            found[kind], said = KINDS[kind].fit(rows, sizes, policy, source.ids)
+            notes += said
+    return found, notes

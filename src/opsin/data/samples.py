@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.config import DataConfig
+from opsin.data.targets import EARLIEST, IN_MEMORY, KINDS, TargetFields
 from opsin.errors import ImageError
 from opsin.io.files import sha256_file
 from opsin.io.images import DecodedImage, read_image, read_size
@@ -33,15 +34,12 @@ SIDEWAYS = 5
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Samples:
-    """One split, ready to be batched.
+class Samples(TargetFields[NDArray[Any]]):
+    """One split, ready to be batched; its targets, boxes in pixels of `images`, are those of `TargetFields`.
 
     Attributes:
         images: uint8 `[N, C, H, W]`, in memory or a read-only memory map.
         ids: what a person calls each sample: "train/00017", "roses/12.jpg".
-        labels: int64 `[N]`, or None.
-        boxes: float32 `[N, 4]` xyxy in pixels of `images`, or None.
-        masks: uint8 `[N, H, W]`, 255 = void, or None.
         sizes: int32 `[N, 2]`, height and width before packing.
         notes: what was done to the samples on the way, in words.
         skipped: ids of samples that could not be read and were left out on request.
@@ -49,9 +47,6 @@ class Samples:
 
     images: Bytes
     ids: Sequence[str]
-    labels: Ints | None = None
-    boxes: Boxes | None = None
-    masks: Bytes | None = None
     sizes: NDArray[np.int32]
     notes: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
@@ -74,6 +69,10 @@ class Source(Protocol):
     @property
     def boxes(self) -> Boxes | None:
         """float32 `[N, 4]` xyxy in pixels of the undecoded image, or None."""
+
+    @property
+    def targets(self) -> Mapping[str, NDArray[Any]]:
+        """All targets that lie in memory, by kind; boxes are in pixels of the undecoded image."""
 
     @property
     def groups(self) -> Sequence[str] | None:
@@ -122,15 +121,13 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Annotated:
+class Annotated(TargetFields[NDArray[Any]]):
     """What both kinds of source know of their samples besides pixels.
 
     Ids and groups are text: file names that are not UTF-8 are written as `text_of` does.
     """
 
     ids: Sequence[str]
-    labels: Ints | None = None
-    boxes: Boxes | None = None
     groups: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
@@ -151,19 +148,18 @@ class Annotated:
     @property
     def _rows(self) -> tuple[str, ...]:
         """Fields with one row for each sample."""
-        return ("ids", "labels", "boxes", "groups")
+        return ("ids", "groups", *KINDS)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ArraySource(Annotated):
-    """A split that lies in memory: `images` uint8 `[N, C, H, W]`, `masks` uint8 `[N, H, W]` or None."""
+    """A split that lies in memory: `images` uint8 `[N, C, H, W]`."""
 
     images: Bytes
-    masks: Bytes | None = None
 
     @property
     def _rows(self) -> tuple[str, ...]:
-        return (*super()._rows, "images", "masks")
+        return (*super()._rows, "images")
 
     @property
     def channels(self) -> int:
@@ -177,9 +173,9 @@ class ArraySource(Annotated):
 
     @cached_property
     def content(self) -> str:
-        """SHA-256 over shapes and bytes of images and masks."""
+        """SHA-256 over shapes and bytes of images and of the targets that are decoded with them."""
         digest = hashlib.sha256()
-        for array in (self.images, self.masks):
+        for array in (self.images, *(rows for kind, rows in self.targets.items() if KINDS[kind].with_images)):
             if array is not None:
                 digest.update(repr(array.shape).encode())
                 digest.update(np.ascontiguousarray(array).data)
@@ -297,20 +293,22 @@ class Dataset:
         return sizes.pop() if len(sizes) == 1 else None
 
     def counts(self) -> dict[SplitName, list[int]]:
-        """Samples of each class in each split."""
+        """Samples of each class in each split, where the targets in memory name classes."""
         return {
-            name: np.bincount(source.labels, minlength=len(self.classes)).tolist()
+            name: counts.tolist()
             for name, source in self.splits.items()
-            if source.labels is not None
+            if (counts := class_counts(source, len(self.classes))) is not None
         }
 
     def fingerprint(self) -> str:
-        """SHA-256 over classes and, for each split, ids, labels, boxes, images and masks."""
+        """SHA-256 over classes and, for each split, ids, targets and images."""
         digest = hashlib.sha256(json.dumps([self.task, self.classes]).encode())
         for name, source in self.splits.items():
             digest.update(json.dumps([name, list(source.ids), source.content]).encode())
-            for array in (source.labels, source.boxes):
-                digest.update(b"none" if array is None else np.ascontiguousarray(array).tobytes())
+            for kind in IN_MEMORY:
+                array = source.targets.get(kind)
+                if array is not None or kind in EARLIEST:
+                    digest.update(b"none" if array is None else np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
 
     def __repr__(self) -> str:
@@ -321,6 +319,17 @@ class Dataset:
         from opsin.data.show import dataset_html
 
         return dataset_html(self)
+
+
+def class_counts(source: Source | Samples, num_classes: int) -> Ints | None:
+    """Samples of each class, int64 [K], by the first kind of target that names classes; None where none does."""
+    found = (KINDS[kind].counts(rows, num_classes) for kind, rows in source.targets.items())
+    return next((counts for counts in found if counts is not None), None)
+
+
+def holds_masks(source: Source) -> bool:
+    """Whether a source has a mask for each image, in memory or decoded with it."""
+    return getattr(source, "masks", None) is not None or getattr(source, "has_masks", False)
 
 
 def chunks(num_samples: int, size: int) -> Iterator[slice]:

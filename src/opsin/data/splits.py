@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from opsin.config import DataConfig
 from opsin.data.quality.copies import Copies
 from opsin.data.samples import Ints, Source
+from opsin.data.targets import KINDS
 from opsin.errors import ConfigError, DataError, nearest
 from opsin.types import SPLITS, SplitName
 
@@ -91,7 +92,7 @@ def draw(source: Source, fractions: Sequence[float], config: DataConfig, copies:
             "nothing would be left for `train`", got=f"shares {list(fractions)}", expected="a sum below 1"
         )
     generator = np.random.default_rng(config.split_seed)
-    strata = source.labels if config.stratify and source.labels is not None else np.zeros(len(source), np.int64)
+    strata = _strata(source) if config.stratify else np.zeros(len(source), np.int64)
     if source.groups is not None:
         part = _draw_groups(strata, source.groups, shares, generator)
     else:
@@ -107,6 +108,12 @@ def draw(source: Source, fractions: Sequence[float], config: DataConfig, copies:
             do="add images, or divide them into train/val/test yourself",
         )
     return parts
+
+
+def _strata(source: Source) -> Ints:
+    """The stratum of each sample, by the first kind of target that has any; one for all where none does."""
+    found = (KINDS[kind].strata(rows) for kind, rows in source.targets.items())
+    return next((strata for strata in found if strata is not None), np.zeros(len(source), np.int64))
 
 
 def _groups(copies: Copies) -> Ints:

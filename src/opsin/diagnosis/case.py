@@ -9,7 +9,7 @@ from typing import Any
 
 from opsin.config import RunConfig
 from opsin.runs import Run
-from opsin.score_kinds import MAIN_SCORES
+from opsin.tasks.cards import MAIN_SCORES, card_of, task_names
 from opsin.types import Score, number_of
 
 
@@ -101,10 +101,15 @@ class Case:
         return self.splits.get("val")
 
     @property
+    def decides_class(self) -> bool:
+        """Whether one class is decided for each image."""
+        return self.task in task_names() and card_of(self.task).decides_class
+
+    @property
     def loss_floor(self) -> float:
         """The training loss of a perfect network: not zero where labels are smoothed."""
         smoothing, count = self.config.train.label_smoothing, max(2, len(self.classes))
-        if not smoothing or self.task == "segment":
+        if not smoothing or not self.decides_class:
             return 0.0
         other = smoothing / count
         true = 1 - smoothing + other
@@ -123,7 +128,7 @@ def case_of(run: Run, facts: Facts | None = None) -> Case:
         RunError: a file of the run is damaged.
     """
     data, log, results = run.data, run.log, run.results
-    task = str(data.get("task", "classify"))
+    task = str(data.get("task"))
     score = MAIN_SCORES.get(task, "accuracy")
     splits = data.get("splits", {})
     by_number = {int(event["epoch"]): event for event in log if event["event"] == "epoch"}

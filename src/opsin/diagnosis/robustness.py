@@ -31,8 +31,8 @@ from opsin.inference.predictor import BATCH_SIZE, Predictor
 from opsin.ops.intervals import Floats, Ints, percentile_interval
 from opsin.progress import QUIET, Bar, Reporter
 from opsin.runs import Run
-from opsin.score_kinds import MAIN_SCORES
 from opsin.tasks.base import Arrays
+from opsin.tasks.cards import MAIN_SCORES
 from opsin.types import Score, SplitName
 
 MOST_SAMPLES = 2000

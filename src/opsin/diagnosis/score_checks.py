@@ -194,7 +194,7 @@ def _unlike_classes(case: Case) -> str | None:
         return None
     table = np.array([counts["train"], counts["val"]], np.float64)
     table = table[:, table.sum(axis=0) > 0]
-    if table.shape[1] < 2 or (table.sum(axis=1) == 0).any() or case.task == "segment":
+    if table.shape[1] < 2 or (table.sum(axis=1) == 0).any() or not case.decides_class:
         return None
     found = stats.chi2_contingency(table)
     shares = table / table.sum(axis=1, keepdims=True)
@@ -245,7 +245,7 @@ def _difference(a: Score, b: Score) -> Score:
 
 def _confusion(case: Case) -> np.ndarray | None:
     """Counts [K, K] of val, rows true; None for masks, whose background is no shortcut."""
-    if case.val is None or case.task == "segment" or not case.val.details.get("confusion"):
+    if case.val is None or not case.decides_class or not case.val.details.get("confusion"):
         return None
     return np.array(case.val.details["confusion"], np.float64)
 

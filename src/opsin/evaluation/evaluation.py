@@ -28,12 +28,13 @@ from opsin.evaluation.scoring import (
     fitted_from_json,
     scores_without_copies,
 )
-from opsin.evaluation.wrong import write_evaluation, wrong_samples
+from opsin.evaluation.wrong import write_evaluation
 from opsin.inference.predictor import BATCH_SIZE, Predictor
 from opsin.models.wrappers.views import ViewName, check_views
 from opsin.progress import QUIET, Reporter
 from opsin.runs import Run
 from opsin.score_notes import notes_of
+from opsin.tasks import get_task
 from opsin.tasks.base import Arrays, Targets
 from opsin.types import SPLITS, Score, SplitName, TaskName, scores_to_json
 
@@ -49,7 +50,7 @@ class Evaluation:
     divided. `n`: samples. `scores`: with 95 % intervals, NaN where undefined. `details`: plain JSON for reports.
     `notes`: what was done to the samples, and what a reader of the scores must know. `test_openings`: how often
     anybody has looked at a test split by now. `classes`: names of the rows of `details["confusion"]`. `wrong`: every
-    sample of a wrong class, the most confident first (`wrong_samples`).
+    sample of a wrong class, the most confident first (`Task.wrong`).
     `without_copies`: the scores without copies of training images; None
     where they were not looked for. `tta`: the scores with test-time augmentation; None where it was not asked for.
     """
@@ -199,7 +200,7 @@ def evaluate(
         notes=notes,
         test_openings=opened.test_openings,
         classes=artifact.classes,
-        wrong=tuple(wrong_samples(predictions, targets, artifact.classes, found.details)),
+        wrong=tuple(task.wrong(predictions, targets, artifact.classes, found.details)),
         without_copies=found.without_copies,
         tta=found.tta,
     )
@@ -230,7 +231,7 @@ def _scoring(run: Run, good_iou: float | None) -> TrainConfig:
     settings = run.config.train
     if good_iou is None:
         return settings
-    if run.data["task"] != "localize":
+    if not get_task(run.data["task"]).reads_good_iou:
         raise ConfigError("a good box is asked for, and this network gives no boxes", got=run.data["task"])
     return replace(settings, good_iou=good_iou)
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.data.samples import Samples
+from opsin.data.samples import Samples, class_counts
 from opsin.errors import DataError, nearest
 from opsin.types import SizePolicy
 
@@ -16,7 +16,7 @@ _LISTED = 20
 
 
 def match_classes(samples: Samples, data_classes: Sequence[str], run_classes: Sequence[str]) -> Samples:
-    """`samples` with labels and masks renumbered from the data set's classes to the run's, by name.
+    """`samples` with their targets renumbered from the data set's classes to the run's, by name.
 
     A class that the data set lacks is no fault: its scores are undefined.
 
@@ -37,20 +37,14 @@ def match_classes(samples: Samples, data_classes: Sequence[str], run_classes: Se
     if tuple(data_classes) == tuple(run_classes):
         return samples
     renumbered = np.array([number[name] for name in data_classes], dtype=np.int64)
-    labels = None if samples.labels is None else renumbered[samples.labels]
-    masks = samples.masks
-    if masks is not None:
-        table = np.arange(256, dtype=np.uint8)
-        table[: len(renumbered)] = renumbered.astype(np.uint8)
-        masks = table[masks]
-    return replace(samples, labels=labels, masks=masks)
+    targets = samples.mapped(lambda kind, rows: kind.renumbered(rows, renumbered, len(run_classes)))
+    return replace(samples, **targets)
 
 
 def absent_classes(samples: Samples, run_classes: Sequence[str]) -> list[str]:
     """Classes of the run of which there is no sample."""
-    if samples.labels is None:
-        return []
-    return [str(run_classes[k]) for k in np.setdiff1d(np.arange(len(run_classes)), samples.labels)]
+    counts = class_counts(samples, len(run_classes))
+    return [] if counts is None else [str(run_classes[int(k)]) for k in np.flatnonzero(counts == 0)]
 
 
 def size_note(sizes: NDArray[np.int32], policy: SizePolicy) -> str | None:

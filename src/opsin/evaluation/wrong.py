@@ -1,10 +1,9 @@
-"""Which samples a network gets wrong: by class for classes and boxes, by overlap for masks; and a folder of them."""
+"""A folder of what an evaluation found, with pictures of the samples that the network gets wrong."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,39 +14,8 @@ from opsin.io.tables import write_table
 
 if TYPE_CHECKING:
     from opsin.evaluation.evaluation import Evaluation
-    from opsin.tasks.base import Arrays, Targets
 
 MAX_PICTURES = 100
-
-
-def wrong_samples(
-    predictions: Arrays, targets: Targets, classes: tuple[str, ...], details: Mapping[str, Any]
-) -> list[dict[str, Any]]:
-    """Every sample whose class is wrong, the most confident first: index, id, label, predicted, score (probability).
-
-    For masks there is no wrong sample: those that the report shows (best, median, worst), each with its mean IoU.
-
-    Args:
-        predictions: arrays of N rows.
-        targets: N targets.
-        classes: K names.
-        details: of the scores of these predictions.
-    """
-    if targets.labels is None or "probabilities" not in predictions:
-        return [dict(entry) for entry in details.get("shown", ())]
-    probabilities = predictions["probabilities"]
-    predicted, scores = probabilities.argmax(axis=1), probabilities.max(axis=1)
-    rows = np.flatnonzero(predicted != targets.labels)
-    return [
-        {
-            "index": int(i),
-            "id": str(targets.ids[i]),
-            "label": classes[targets.labels[i]],
-            "predicted": classes[predicted[i]],
-            "score": float(scores[i]),
-        }
-        for i in rows[np.argsort(-scores[rows], kind="stable")]
-    ]
 
 
 def write_evaluation(found: Evaluation, images: NDArray[np.uint8], folder: Path) -> None:

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from opsin.artifact import Artifact
 from opsin.errors import ConfigError, nearest
 from opsin.explanation.layers import Layer
+from opsin.tasks import get_task
 
 METHODS = ("saliency", "grad-cam", "integrated gradients", "occlusion")
 EDGES = ("left", "top", "right", "bottom")
@@ -100,11 +101,13 @@ def quantities(artifact: Artifact, image: Tensor, *, label: str | None = None) -
     network, classes = artifact.network, artifact.classes
     with torch.no_grad(), _unclamped(network):
         outputs: dict[str, Tensor] = network(image)
-    if artifact.task == "segment":
+    task = get_task(artifact.task)
+    if task.pixelwise:
         return [_class_pixels(network, outputs["logits"], classes, label)]
-    chosen = int(outputs["logits"][0].argmax()) if label is None else _class_number(classes, label)
-    found = [_of(network, f"logit of {classes[chosen]}", outputs, lambda out: out["logits"][:, chosen])]
-    if artifact.task == "localize":
+    key = task.main_output
+    chosen = int(outputs[key][0].argmax()) if label is None else _class_number(classes, label)
+    found = [_of(network, f"{key.removesuffix('s')} of {classes[chosen]}", outputs, lambda out: out[key][:, chosen])]
+    if task.gives_boxes:
         for i, edge in enumerate(EDGES):
             found.append(_of(network, f"{edge} edge of the box, px", outputs, partial(_edge, number=i)))
     return found

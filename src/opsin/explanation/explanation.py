@@ -185,7 +185,7 @@ def _mistakes(run: Run, artifact: Artifact, wanted: Wanted) -> list[_Photo]:
     for rank, number in enumerate(numbers[: wanted.num_mistakes], 1):
         pixels = np.array(samples.images[number])
         truth = task.draw_target(pixels, targets, number, artifact.classes)
-        file, target = samples.ids[number], None if artifact.task == "classify" else truth.pixels
+        file, target = samples.ids[number], None if task.one_class else truth.pixels
         name = f"mistake-{rank:02}-{Path(file).stem}"
         photos.append(_Photo(file=file, name=name, pixels=pixels, truth=truth.caption, target=target))
     return photos
@@ -205,7 +205,7 @@ def _explain_photos(
     """Maps and attributions of all photos."""
     asked = [name for typed, name in ATTRIBUTIONS.items() if typed in methods]
     drawn = chosen if "maps" in methods else []
-    num_quantities = 5 if artifact.task == "localize" else 1
+    num_quantities = get_task(artifact.task).num_explained
     entries = []
     with report.bar("explaining", len(photos) * (len(drawn) + len(asked) * num_quantities)) as bar:
         for photo in photos:

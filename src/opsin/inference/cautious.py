@@ -30,6 +30,7 @@ from opsin.inference.predictor import BATCH_SIZE, Predictor, _Fitted, image_file
 from opsin.ops.conformal import prediction_sets
 from opsin.ops.selective import Abstention
 from opsin.progress import QUIET, Reporter
+from opsin.tasks import card_of
 from opsin.types import Prediction, Skipped
 
 
@@ -79,9 +80,9 @@ def rules_of(artifact: Artifact) -> Answering:
     """
     if artifact.answering is not None:
         return artifact.answering
-    if artifact.task == "segment":
+    if not card_of(artifact.task).decides_class:
         what, do = "coverage and risk are those of one class for each image", "leave --coverage and --abstain out"
-        raise ConfigError(what, got="a network that gives masks", expected="a network that gives classes", do=do)
+        raise ConfigError(what, got=card_of(artifact.task).words, expected="a network that gives classes", do=do)
     raise RefusedError(
         "this network does not know how often it is right",
         expected="an artefact with answering.safetensors, which a training with a val split leaves",

@@ -15,6 +15,7 @@ from opsin.io.images import encode_png, read_image
 from opsin.models.wrappers.views import ViewName
 from opsin.ops.box_pictures import PREDICTED, draw_box
 from opsin.progress import QUIET, Reporter
+from opsin.tasks import get_task
 from opsin.types import Prediction, Skipped
 
 
@@ -44,10 +45,8 @@ def predict_pictured(
         ImageError: without `skipped`, listing every file that cannot be read; nothing is drawn then.
     """
     artifact = opened(model, device=device)
-    if artifact.task != "localize":
-        raise ConfigError(
-            "this network predicts no boxes", got=artifact.task, expected="localize", do="leave --boxes out"
-        )
+    if not get_task(artifact.task).gives_boxes:
+        raise ConfigError("this network predicts no boxes", got=artifact.task, do="leave --boxes out")
     photos = image_files(files, skipped)
     picture_paths(photos, boxes)  # refused before any image is read
     with writing(boxes):

@@ -76,13 +76,13 @@ class Predictor:
         self.device = torch.device(device)
         size = artifact.preprocess.size
         self.forward = Forward(preprocess=artifact.preprocess, device=self.device)
-        self.task = get_task(artifact.task)
+        self.task = get_task(artifact.task).with_fitted(artifact.meta.get("fitted", {}))
         self.network: nn.Module = artifact.network.to(self.device).eval()
         self.notes: tuple[str, ...] = (TEST_AS_VAL,) if artifact.meta.get("test_as_val") else ()
         """What is said of every prediction."""
         shown = float(size.height * size.width)
         if views:
-            seen = Views(self.network, views).eval()
+            seen = Views(self.network, views, self.task.averaging).eval()
             shown *= seen.largest**2
             seen.check_sizes(torch.zeros(1, artifact.preprocess.channels, size.height, size.width, device=self.device))
             self.network, self.notes = seen, (*self.notes, f"the mean over {len(seen.views)} views")
@@ -156,8 +156,8 @@ class Predictor:
         return found
 
     def _check_masks(self, files: Sequence[Path], masks: Path) -> None:
-        if self.artifact.task != "segment":
-            raise ConfigError("this network predicts no masks", got=self.artifact.task, expected="segment")
+        if not get_task(self.artifact.task).pixelwise:
+            raise ConfigError("this network predicts no masks", got=self.artifact.task, do="leave --masks out")
         picture_paths(files, masks)  # refused before any image is read
         with writing(masks):
             masks.mkdir(parents=True, exist_ok=True)

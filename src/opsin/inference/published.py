@@ -7,6 +7,7 @@ from opsin.errors import ConfigError
 from opsin.models.registry import get_entry
 from opsin.models.weights.pretrained import Pretrained, find_pretrained, pretrained_network
 from opsin.models.weights.published import imagenet_classes, package_weights, weights_to_be_had
+from opsin.tasks import plain_task
 
 
 def published_artifact(
@@ -34,7 +35,7 @@ def published_artifact(
     pretrained = find_pretrained(weights or "package", entry.name, input_range=weights_range)
     artifact = Artifact(
         network=pretrained_network(pretrained),
-        task="classify",
+        task=plain_task().name,
         classes=_classes(pretrained),
         spec=pretrained.spec,
         preprocess=pretrained.contract.preprocess(),

@@ -29,7 +29,9 @@ def check_table_name(file: Path) -> None:
         raise ConfigError("the table is one file, and this is a folder", got=str(file), do=f"--csv {file}/table.csv")
 
 
-def write_predictions(file: Path, predictions: Sequence[Prediction], classes: Sequence[str], *, box: bool) -> None:
+def write_predictions(
+    file: Path, predictions: Sequence[Prediction], classes: Sequence[str], *, box: bool, prefix: str = "p_"
+) -> None:
     """Write predictions as CSV: file, label, score, the box in pixels of the image, and `p_CLASS` for each class.
 
     Args:
@@ -37,6 +39,7 @@ def write_predictions(file: Path, predictions: Sequence[Prediction], classes: Se
         predictions: one row each.
         classes: K names, in the order of each prediction's `shares`; of masks these are shares of the pixels.
         box: whether the network predicts boxes: columns x1, y1, x2, y2.
+        prefix: what the name of each class's column begins with.
 
     Raises:
         ConfigError: the table is one of the images.
@@ -44,14 +47,15 @@ def write_predictions(file: Path, predictions: Sequence[Prediction], classes: Se
     """
     if file.resolve() in {Path(prediction.file).resolve() for prediction in predictions}:
         raise ConfigError("the table would overwrite an image", got=str(file), do="give it another name")
-    names = ["file", "label", "score", *(BOX if box else ()), *_columns(classes)]
+    names = ["file", "label", "score", *(BOX if box else ()), *_columns(classes, prefix)]
     write_table(file, names, (_row(prediction, box) for prediction in predictions))
 
 
-def _columns(classes: Sequence[str]) -> list[str]:
+def _columns(classes: Sequence[str], prefix: str) -> list[str]:
     """A name for each class's column, numbered where two classes have one name, as ImageNet's two cranes."""
     count = Counter(classes)
-    return [f"p_{name}" if count[name] == 1 else f"p_{name} ({number})" for number, name in enumerate(classes)]
+    numbered = (name if count[name] == 1 else f"{name} ({number})" for number, name in enumerate(classes))
+    return [prefix + name for name in numbered]
 
 
 def _row(prediction: Prediction, box: bool) -> list[object]:

@@ -34,7 +34,7 @@ from opsin.models.reach import reach
 from opsin.models.wrappers.views import Views
 from opsin.ops.mask_pictures import palette
 from opsin.progress import QUIET, Reporter
-from opsin.tasks.segment import Segment
+from opsin.tasks.segment.task import Segment
 from opsin.types import Prediction, SizePolicy, Skipped
 
 Bytes = NDArray[np.uint8]
@@ -74,7 +74,7 @@ class TiledPredictor:
 
     def __init__(self, predictor: Predictor, *, tile: int, overlap: int | None = None) -> None:
         if not isinstance(predictor.task, Segment):
-            raise ConfigError("only masks are predicted in tiles", got=predictor.artifact.task, expected="segment")
+            raise ConfigError("only masks are predicted in tiles", got=predictor.artifact.task, do="leave --tile out")
         if isinstance(predictor.network, Views):
             raise ConfigError("windows are seen once each, as they are", got="views", do="leave them out")
         require(tile >= SMALLEST_TILE, "tile", tile, f"{SMALLEST_TILE} or more")

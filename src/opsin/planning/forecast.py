@@ -18,9 +18,10 @@ from opsin.models.registry import ENTRIES, ModelEntry, ModelSpec, get_entry, res
 from opsin.models.table import LayerTable
 from opsin.planning.memory import Memory, memory_of, table_of
 from opsin.planning.remedies import Remedy, fit, remedies
-from opsin.planning.request import DTYPES, MASKS, Request, task_for, task_settings, trained_parts
+from opsin.planning.request import DTYPES, Request, task_for, task_settings, trained_parts
 from opsin.planning.timing import Time, calibrate
 from opsin.runs import RUNS_FOLDER, Run, list_runs
+from opsin.tasks import get_task
 
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
 
@@ -266,7 +267,7 @@ def _request_of_name(
     entry = _entry(model, out)
     task = task_for(entry.name, task)
     channels, height, width = shape or entry.default_size
-    options = resolve_options(entry.name, config, decoder=task == MASKS)
+    options = resolve_options(entry.name, config, decoder=get_task(task).pixelwise)
     settings = TrainConfig()
     parts: dict[str, Any] = {}
     if finetune is not None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from opsin.models.parts.network import Network
 from opsin.models.table import LayerTable, layer_table
 from opsin.planning.passes import inference_peak, optimizer_copies, train_twice
-from opsin.planning.request import MASKS, Request, build_meta
+from opsin.planning.request import Request, build_meta
 
 BYTES = 4
 """Of one weight, gradient or optimizer state: all are kept in float32."""
@@ -118,7 +118,7 @@ def _loaded_bytes(request: Request, features: int) -> int:
     if request.cached:
         return 2 * BYTES * features
     spec = request.spec
-    masks = 2 * spec.height * spec.width if request.task.name == MASKS else 0
+    masks = 2 * spec.height * spec.width if request.task.pixelwise else 0
     return LOADED_BYTES * spec.channels * spec.height * spec.width + masks
 
 

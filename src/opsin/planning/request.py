@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import torch
@@ -16,12 +16,9 @@ from opsin.inference.predictor import BATCH_SIZE, PIXELS_AT_ONCE
 from opsin.models.freezing import freeze_below, pin_norms
 from opsin.models.parts.network import Network
 from opsin.models.registry import SEGMENTERS, ModelSpec, build_network
-from opsin.ops.mask_losses import lovasz_of_class
-from opsin.tasks import Classify, Task, get_task
+from opsin.tasks import Task, get_task, plain_task, task_names
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-MASKS, BOXES = "segment", "localize"
-"""The tasks whose batches have more than labels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +38,7 @@ class Request:
     """
 
     spec: ModelSpec
-    task: Task = Classify()
+    task: Task = field(default_factory=plain_task)
     num_outputs: int = 10
     batch: int = 128
     accumulate: int = 1
@@ -87,7 +84,7 @@ def trained_parts(config: FinetuneConfig, *, task: str, epochs: int, pretrained:
         sections = 0
     elif config.finetune == "gradual":
         sections = 1 + max(0, epochs - 1 - config.head_epochs) // config.unfreeze_every
-    cached = config.finetune == "head" and task == Classify().name
+    cached = config.finetune == "head" and get_task(task).one_class
     return {"sections": sections, "cached": cached, "pinned": pretrained and not config.train_norms}
 
 
@@ -138,36 +135,17 @@ def feature_length(network: nn.Module) -> int:
 
 
 def batch_of(request: Request, images: Tensor) -> Batch:
-    """Images [B, C, H, W] with the targets of the task: the first class, boxes of the whole image."""
-    count, height, width = len(images), request.spec.height, request.spec.width
-    boxes = torch.zeros(count, 4)
-    boxes[:, 2], boxes[:, 3] = width, height
-    return Batch(
-        images=images,
-        index=torch.zeros(count, dtype=torch.int64),
-        labels=torch.zeros(count, dtype=torch.int64),
-        boxes=boxes if request.task.name == BOXES else None,
-        masks=torch.zeros(count, height, width, dtype=torch.uint8) if request.task.name == MASKS else None,
-    )
+    """Images [B, C, H, W] with blank targets of the task."""
+    count, spec = len(images), request.spec
+    targets: dict[str, Any] = request.task.blank_targets(count, spec.height, spec.width, request.num_outputs)
+    return Batch(images=images, index=torch.zeros(count, dtype=torch.int64), **targets)
 
 
 def loss_of(request: Request, outputs: Mapping[str, Tensor], batch: Batch) -> Tensor:
     """The loss of the task, a scalar; without heads the mean of the features."""
     if "features" in outputs:
         return outputs["features"].mean()
-    if getattr(request.task, "mask_loss", None) == "lovasz":
-        return _lovasz_of_all(outputs["logits"])
-    return request.task.loss(outputs, batch)["loss"]
-
-
-def _lovasz_of_all(logits: Tensor) -> Tensor:
-    """The loss of images that hold every class: its memory grows with the classes that are there, so it is the most."""
-    losses = []
-    for probabilities in logits.softmax(1):
-        rows = probabilities.flatten(1)
-        inside = torch.zeros(rows.shape[1], dtype=torch.bool, device=rows.device)
-        losses.append(torch.stack([lovasz_of_class(row, inside) for row in rows]).mean())
-    return torch.stack(losses).mean()
+    return request.task.planned_loss(outputs, batch)
 
 
 def task_for(name: str, given: str | None) -> str:
@@ -176,10 +154,12 @@ def task_for(name: str, given: str | None) -> str:
     Raises:
         ConfigError: it cannot do what is `given`.
     """
-    pixelwise = name in SEGMENTERS
-    if given is not None and pixelwise and given != MASKS:
-        raise ConfigError("this network gives masks, not labels or boxes", where="--task", got=given, expected=MASKS)
-    return given or (MASKS if pixelwise or name == "unet" else Classify().name)
+    masks = next(task for task in task_names() if get_task(task).pixelwise)
+    if given is not None and name in SEGMENTERS and not get_task(given).pixelwise:
+        raise ConfigError("this network gives masks, not labels or boxes", where="--task", got=given, expected=masks)
+    if given is not None:
+        return given
+    return masks if name in SEGMENTERS or name == "unet" else plain_task().name
 
 
 def autocast(precision: str) -> torch.autocast:

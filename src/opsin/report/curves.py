@@ -12,7 +12,7 @@ from markupsafe import Markup
 from opsin.report.formats import is_number, number, percent
 from opsin.report.svg import Scale, drawing, element, log_ticks, nice_ticks, path, step_ticks, text
 from opsin.report.view import View
-from opsin.score_kinds import score_kind
+from opsin.tasks.cards import score_kind
 
 WIDTH, HEIGHT = 330, 240
 EVENT_ROW, MARK_CHARACTER_PX = 13, 5.6

@@ -8,7 +8,7 @@ from opsin.report.render import render
 from opsin.report.section import Section
 from opsin.report.small_figures import curve_figure, finding_figure
 from opsin.report.view import View
-from opsin.score_kinds import score_kind
+from opsin.tasks.cards import score_kind
 
 NUM_CLASSES = 6
 

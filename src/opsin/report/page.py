@@ -8,28 +8,17 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping
 from pathlib import Path
 
 from markupsafe import Markup
 
 from opsin.io.files import write_atomically
-from opsin.report.answering import ANSWERING
-from opsin.report.classify import CLASSIFY
 from opsin.report.diagnosis import DIAGNOSIS
-from opsin.report.localize import LOCALIZE
 from opsin.report.render import render, source
 from opsin.report.sections import FIRST, LAST, Section, headline
-from opsin.report.segment import SEGMENT
 from opsin.report.view import View, view_of
 from opsin.runs import Run
-
-BY_TASK: Mapping[str, tuple[Section, ...]] = {
-    "classify": (*CLASSIFY, ANSWERING),
-    "localize": (*LOCALIZE, ANSWERING),
-    "segment": SEGMENT,
-}
-"""The sections that each task adds between the learning curves and the data."""
+from opsin.tasks.cards import part_of, task_names
 
 
 def write_report(run: Run | Path | str, *, out: Path | str | None = None) -> Path:
@@ -66,7 +55,8 @@ def page(view: View) -> str:
 
 def sections_of(view: View) -> tuple[Section, ...]:
     """The sections of a report, in order: those of every task around those of this one."""
-    return (*FIRST, *BY_TASK.get(view.task, ()), *DIAGNOSIS, *LAST)
+    own = part_of(view.task, "report").SECTIONS if view.task in task_names() else ()
+    return (*FIRST, *own, *DIAGNOSIS, *LAST)
 
 
 def policy(style: str) -> str:

@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from opsin.io.images import encode_jpeg, encode_png
 from opsin.report import formats
+from opsin.tasks.cards import task_names
 from opsin.text import printable_lines
 
 SEPARATED = re.compile(r"(?<=[/\\_-])(?=[^/\\_-])")
@@ -38,7 +39,7 @@ class Picture:
 def environment() -> jinja2.Environment:
     """The one Jinja environment: autoescaped, strict about names."""
     made = jinja2.Environment(
-        loader=jinja2.PackageLoader("opsin.report"),
+        loader=jinja2.ChoiceLoader([jinja2.PackageLoader("opsin.report"), *map(_task_templates, task_names())]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         finalize=_shown,
@@ -48,6 +49,10 @@ def environment() -> jinja2.Environment:
     helpers = (formats.number, formats.percent, formats.duration, formats.size, formats.plain, formats.shorten, soft)
     made.filters.update({helper.__name__: helper for helper in helpers})
     return made
+
+
+def _task_templates(task: str) -> jinja2.BaseLoader:
+    return jinja2.FileSystemLoader(str(files(f"opsin.tasks.{task}") / "templates"))
 
 
 def _shown(value: object) -> object:

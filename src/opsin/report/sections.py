@@ -23,7 +23,7 @@ from opsin.report.formats import decimals_for, is_number, number, percent
 from opsin.report.render import picture, render
 from opsin.report.section import Section as Section
 from opsin.report.view import SplitResult, View, as_float, to_score
-from opsin.score_kinds import ScoreKind, score_kind
+from opsin.tasks.cards import ScoreKind, score_kind
 from opsin.types import SPLITS, Score
 
 FEW_CLASSES = 20

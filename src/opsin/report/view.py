@@ -15,8 +15,8 @@ from opsin.diagnosis.case import case_of
 from opsin.diagnosis.doctor import Diagnosis, examine, stored_diagnosis
 from opsin.report.formats import is_number
 from opsin.runs import Run
-from opsin.score_kinds import MAIN_SCORES, score_kind
 from opsin.score_notes import notes_of
+from opsin.tasks.cards import MAIN_SCORES, score_kind
 from opsin.types import Score
 
 
@@ -115,7 +115,7 @@ def view_of(run: Run) -> View:
     """
     data, summary, log = run.data, run.summary, run.log
     config = to_dict(run.config)
-    task = str(summary.get("task") or data.get("task") or config.get("task") or "classify")
+    task = str(summary.get("task") or data.get("task") or config.get("task") or "")
     return View(
         name=run.name or run.path.resolve().name,
         folder=str(run.path),

@@ -12,29 +12,11 @@ from opsin.data.samples import Dataset
 from opsin.errors import ConfigError, nearest
 from opsin.models.registry import get_entry
 from opsin.studies.space import Choices, Parameter, Range, text_of_value
+from opsin.tasks import card_of, get_task
+from opsin.tasks.common_defaults import PHOTO_SIDE_PX
 from opsin.training.features import is_cached
-from opsin.training.setup.defaults import PHOTO_SIDE_PX, defaults_for
+from opsin.training.setup.defaults import defaults_for
 
-NEW = {
-    "classify": (
-        "lr",
-        "batch_size",
-        "filters",
-        "dense",
-        "dropout",
-        "batch_norm",
-        "augment",
-        "schedule",
-        "label_smoothing",
-    ),
-    "localize": ("lr", "batch_size", "filters", "augment", "schedule", "box_weight"),
-    "segment": ("lr", "batch_size", "filters", "augment", "schedule", "mask_loss"),
-}
-PRETRAINED = {
-    "classify": ("lr", "batch_size", "dropout", "augment", "weight_decay", "label_smoothing", "backbone_lr"),
-    "localize": ("lr", "batch_size", "augment", "weight_decay", "box_weight", "backbone_lr"),
-    "segment": ("lr", "batch_size", "augment", "weight_decay", "mask_loss", "backbone_lr"),
-}
 WIDEST = 256
 """Filters of a layer up to which wider networks are offered."""
 MOST_LAYERS = 4
@@ -71,8 +53,9 @@ class Base:
 
 def default_space(base: Base) -> tuple[Parameter, ...]:
     """What suits the task and the network."""
-    kinds = NEW if base.config.finetune.weights is None else PRETRAINED
-    return tuple(part for name in kinds[base.dataset.task] for part in BUILDERS[name](base))
+    card = card_of(base.dataset.task)
+    names = card.searched if base.config.finetune.weights is None else card.searched_pretrained
+    return tuple(part for name in names for part in BUILDERS[name](base))
 
 
 def named_space(names: str, base: Base) -> tuple[Parameter, ...]:
@@ -144,7 +127,7 @@ def _schedule(base: Base) -> list[Parameter]:
 
 
 def _label_smoothing(base: Base) -> list[Parameter]:
-    return [Range(name="label_smoothing", low=0.0, high=0.3)] if base.dataset.task != "segment" else []
+    return [Range(name="label_smoothing", low=0.0, high=0.3)] if card_of(base.dataset.task).decides_class else []
 
 
 def _weight_decay(base: Base) -> list[Parameter]:
@@ -161,12 +144,12 @@ def _backbone_lr(base: Base) -> list[Parameter]:
 
 
 def _mask_loss(base: Base) -> list[Parameter]:
-    return [_choices("mask_loss", get_args(MaskLossName))] if base.dataset.task == "segment" else []
+    return [_choices("mask_loss", get_args(MaskLossName))] if "mask_loss" in card_of(base.dataset.task).settings else []
 
 
 def _box_weight(base: Base) -> list[Parameter]:
     weight = base.config.train.box_weight
-    if base.dataset.task != "localize" or not weight:
+    if "box_weight" not in card_of(base.dataset.task).settings or not weight:
         return []
     return [Range(name="box_weight", low=weight / 4, high=weight * 4, log=True)]
 
@@ -187,7 +170,7 @@ def _augment(base: Base) -> list[Parameter]:
 
 def _levels(task: str, side_px: int) -> dict[str, dict[str, Any]]:
     colour = {"brightness": 0.2, "contrast": 0.2}
-    if task == "localize":  # a crop might cut off what a box is put around
+    if not card_of(task).moves_freely:  # a crop might cut off what a box is put around
         return {"light": {}, "medium": colour, "strong": {**colour, "scale": 0.1, "shift": max(1, side_px // 16)}}
     if side_px >= PHOTO_SIDE_PX:
         return {"light": {"crop_area": 0.7}, "medium": {"crop_area": 0.35}, "strong": {"crop_area": 0.35, **colour}}
@@ -196,7 +179,7 @@ def _levels(task: str, side_px: int) -> dict[str, dict[str, Any]]:
     return {
         "light": light,
         "medium": medium,
-        "strong": {**light, **({"cutout": side_px // 4} if task == "classify" else medium), **colour},
+        "strong": {**light, **({"cutout": side_px // 4} if get_task(task).one_class else medium), **colour},
     }
 
 

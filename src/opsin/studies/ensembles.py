@@ -147,8 +147,8 @@ def check_alike(runs: Sequence[Run], members: Sequence[Artifact]) -> None:
         raise ConfigError("an ensemble of what?", got=got, expected="two runs or more, each once")
     first = members[0]
     for run, member in zip(runs, members, strict=True):
-        if member.task != "classify":
-            raise ConfigError("only classifiers are combined", where=run.path, got=member.task, expected="classify")
+        if not get_task(member.task).one_class:
+            raise ConfigError("only classifiers are combined", where=run.path, got=member.task)
         if member.classes != first.classes:
             raise ConfigError("the runs have other classes", where=run.path, got=member.classes, expected=first.classes)
         if (member.preprocess.size, member.preprocess.channels) != (first.preprocess.size, first.preprocess.channels):
@@ -198,7 +198,7 @@ def averaged(members: Sequence[Artifact], weights: Floats) -> Artifact:
     first = members[0]
     count = len(first.classes)
     spec = ensemble_spec([m.spec for m in members], [m.preprocess for m in members], weights.tolist(), count)
-    network = get_task("classify").build(spec, count)
+    network = get_task(first.task).build(spec, count)
     tensors = {
         f"backbone.members.{i}.{key}": value
         for i, m in enumerate(members)
@@ -207,7 +207,7 @@ def averaged(members: Sequence[Artifact], weights: Floats) -> Artifact:
     artifacts.load_weights(network, tensors, where="members of the ensemble")
     return Artifact(
         network=network.eval(),
-        task="classify",
+        task=first.task,
         classes=first.classes,
         spec=spec,
         preprocess=pixels(first.preprocess),
@@ -223,11 +223,11 @@ def soup(members: Sequence[Artifact]) -> Artifact:
         key: torch.stack([state[key] for state in states]).mean(0) if value.is_floating_point() else value
         for key, value in states[0].items()
     }
-    network = get_task("classify").build(first.spec, len(first.classes))
+    network = get_task(first.task).build(first.spec, len(first.classes))
     network.load_state_dict(mean)
     return Artifact(
         network=network.eval(),
-        task="classify",
+        task=first.task,
         classes=first.classes,
         spec=first.spec,
         preprocess=first.preprocess,
@@ -258,7 +258,7 @@ def _write(
     run: Run, members: Sequence[Run], artifact: Artifact, val: Samples, predictions: Arrays, about: dict[str, Any]
 ) -> None:
     """Everything that a finished run holds, the scores last; data, machine and sample images as in the first member."""
-    first, task, targets = members[0], get_task("classify"), Targets.of(val)
+    first, task, targets = members[0], get_task(artifact.task), Targets.of(val)
     run.write("data.json", first.data)
     run.write("environment.json", first.environment)
     stamped = {"test_as_val": True} if first.config.data.test_as_val else {}

@@ -11,10 +11,10 @@ from markupsafe import Markup
 from opsin.io.files import write_atomically
 from opsin.report.page import policy
 from opsin.report.render import render, source
-from opsin.score_kinds import score_kind
 from opsin.studies.search import Trial
 from opsin.studies.space import Parameter, text_of_value
 from opsin.studies.tune_figures import frontier, frontier_figure, importance_figure, parallel_figure
+from opsin.tasks.cards import score_kind
 
 if TYPE_CHECKING:
     from opsin.studies.tuning import TuneResult

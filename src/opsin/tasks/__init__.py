@@ -1,20 +1,26 @@
-"""Tasks: one file each, behind one interface (`base.Task`)."""
+"""Tasks: a package each, behind one interface (`base.Task`). A package here with a card is a task (`cards`)."""
 
 from __future__ import annotations
 
-from typing import cast
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, cast
 
 from opsin import plugins
-from opsin.errors import ConfigError, nearest
-from opsin.score_kinds import ScoreKind
-from opsin.tasks.base import Drawing, Targets, Task
-from opsin.tasks.classify import Classify
-from opsin.tasks.localize import Localize
-from opsin.tasks.segment import Segment
+from opsin.tasks.cards import ScoreKind, card_of, part_of, task_names
 
-__all__ = ["Classify", "Drawing", "Localize", "ScoreKind", "Segment", "Targets", "Task", "get_task"]
+if TYPE_CHECKING:
+    from opsin.tasks.base import Drawing, Targets, Task
 
-_TASKS: dict[str, Task] = {"classify": Classify(), "localize": Localize(), "segment": Segment()}
+__all__ = ["Drawing", "ScoreKind", "Targets", "Task", "card_of", "get_task", "plain_task", "task_names"]
+_OF_BASE = ("Drawing", "Targets", "Task")
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _OF_BASE:
+        raise AttributeError(f"module 'opsin.tasks' has no attribute '{name}'")
+    return getattr(
+        import_module("opsin.tasks.base"), name
+    )  # it needs SciPy, and reports, which need cards alone, do not
 
 
 def get_task(name: str) -> Task:
@@ -26,10 +32,12 @@ def get_task(name: str) -> Task:
     Raises:
         ConfigError: there is no such task.
     """
-    if name not in _TASKS and (registered := plugins.find("tasks", name)) is not None:
+    if name not in task_names() and (registered := plugins.find("tasks", name)) is not None:
         return cast("Task", registered)
-    if name not in _TASKS:
-        close = nearest(name, _TASKS)
-        do = f"did you mean `{close}`?" if close else None
-        raise ConfigError("no such task", got=name, expected=", ".join(_TASKS), do=do)
-    return _TASKS[name]
+    task: Task = part_of(name, "task").TASK
+    return task
+
+
+def plain_task() -> Task:
+    """The task that is meant where nothing is said: one class for each image."""
+    return next(task for task in map(get_task, task_names()) if task.one_class)

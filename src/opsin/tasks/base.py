@@ -16,16 +16,18 @@ scores are, and how a target is drawn. Every other room works through this inter
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.data.targets import KINDS, TargetFields
 from opsin.errors import DataError
 from opsin.ops.intervals import wilson
-from opsin.score_kinds import ScoreKind
+from opsin.tasks.cards import ScoreKind, TaskCard
 from opsin.types import Prediction, Score, SizePolicy, TaskName
 
 if TYPE_CHECKING:
@@ -33,26 +35,26 @@ if TYPE_CHECKING:
 
     from opsin.batches.batch import Batch
     from opsin.config import TrainConfig
-    from opsin.data.samples import Samples
+    from opsin.data.samples import Dataset, Samples
     from opsin.models.registry import ModelSpec
+    from opsin.models.wrappers.views import Averaging
 
 Arrays = dict[str, NDArray[Any]]
+Floats = NDArray[np.float64]
+Parts = tuple[Floats, Callable[[Floats], Floats]]
 NUM_TOP = 5
 """Classes that a prediction names at the most."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Targets:
+class Targets(TargetFields[NDArray[Any]]):
     """What predictions of a split are held against: its samples without the images' pixels.
 
-    `ids`: what a person calls each sample. `labels`: int64 [N]. `boxes`: float32 [N, 4], xyxy in pixels of the packed
-    images. `masks`: uint8 [N, H, W], 255 = void. `image_size`: (height, width) of the packed images.
+    `ids`: what a person calls each sample. `image_size`: (height, width) of the packed images, in whose pixels boxes
+    are. The targets are those of `TargetFields`.
     """
 
     ids: Sequence[str]
-    labels: NDArray[np.int64] | None = None
-    boxes: NDArray[np.float32] | None = None
-    masks: NDArray[np.uint8] | None = None
     image_size: tuple[int, int] | None = None
 
     def __len__(self) -> int:
@@ -62,34 +64,36 @@ class Targets:
     def of(cls, samples: Samples) -> Targets:
         """The targets of packed samples."""
         height, width = samples.images.shape[-2:]
-        return cls(
-            ids=tuple(samples.ids),
-            labels=samples.labels,
-            boxes=samples.boxes,
-            masks=samples.masks,
-            image_size=(int(height), int(width)),
-        )
+        return cls(ids=tuple(samples.ids), image_size=(int(height), int(width)), **samples.mapped(lambda _, rows: rows))
 
     def take(self, rows: NDArray[np.int64]) -> Targets:
         """The targets of these numbers, in this order."""
-        return Targets(
-            ids=[self.ids[i] for i in rows],
-            labels=None if self.labels is None else self.labels[rows],
-            boxes=None if self.boxes is None else self.boxes[rows],
-            masks=None if self.masks is None else self.masks[rows],
-            image_size=self.image_size,
-        )
+        taken = self.mapped(lambda _, values: values[rows])
+        return Targets(ids=[self.ids[i] for i in rows], image_size=self.image_size, **taken)
 
     def arrays(self) -> Arrays:
-        """The targets as predictions.npz keeps them: ids, labels, true_boxes, true_masks.
+        """The targets as predictions.npz keeps them: ids, and each kind under its `stored` name.
 
         Their names differ from those of the predictions, which lie beside them.
         """
-        kept: Arrays = {"ids": np.asarray(list(self.ids), dtype=np.str_)}
-        for key, value in (("labels", self.labels), ("true_boxes", self.boxes), ("true_masks", self.masks)):
-            if value is not None:
-                kept[key] = np.asarray(value)
-        return kept
+        ids: Arrays = {"ids": np.asarray(list(self.ids), dtype=np.str_)}
+        return ids | {KINDS[kind].stored: np.asarray(rows) for kind, rows in self.targets.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """Pretrained weights that a run starts from.
+
+    `dataset`: what it is trained on. `expected`: the input that the weights expect. `pretrained`: they are of a
+    published network, not of a run of ours, which brings its decoder. `way`: how they are trained on (`finetune`).
+    `given`: what the user gave.
+    """
+
+    dataset: Dataset
+    expected: SizePolicy
+    pretrained: bool
+    way: str
+    given: Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,49 +126,135 @@ class Pictured(Protocol):
         """Arrays for gallery.npz, by names to which the split's is added; `images` uint8 [N, C, H, W]."""
 
 
-class Task(Protocol):
-    """One task. Instances are small and immutable; `get_task` gives one that can do everything but a weighted loss."""
+class Task:
+    """One task, as every other room sees it. Instances are small and immutable.
+
+    `get_task` gives one that can do everything but a weighted loss. What is no more than a default here suits a task
+    that has nothing to say of it.
+
+    Attributes:
+        card: what is known of it without PyTorch.
+        targets: kinds of target that its samples have, names in `data.targets.KINDS`.
+        one_class: each image has one of K classes, `probabilities` says how likely each is, and nothing else is asked.
+        pixelwise: it asks for each pixel, and its network has a decoder.
+        gives_boxes: its predictions have boxes.
+        num_explained: numbers of an answer that `explain` explains.
+        keeps_fitted: what `fit` gives goes into the artefact, and `with_fitted` takes it out again.
+        main_output: the output with one number for each class or measurement.
+        score_is_of_label: the score of a prediction is how sure its label is.
+        column_prefix: what the columns of a table of predictions begin with, before the class.
+        is_share: the main score is the share of samples that are right.
+        reads_good_iou: the setting `good_iou` decides its main score.
+    """
+
+    card: ClassVar[TaskCard]
+    targets: ClassVar[tuple[str, ...]]
+    one_class: ClassVar[bool] = False
+    pixelwise: ClassVar[bool] = False
+    gives_boxes: ClassVar[bool] = False
+    num_explained: ClassVar[int] = 1
+    keeps_fitted: ClassVar[bool] = False
+    main_output: ClassVar[str] = "logits"
+    score_is_of_label: ClassVar[bool] = True
+    column_prefix: ClassVar[str] = "p_"
+    is_share: ClassVar[bool] = False
+    reads_good_iou: ClassVar[bool] = False
 
     @property
     def name(self) -> TaskName:
         """How configs and files call it."""
+        return self.card.name
 
     @property
     def main_score(self) -> str:
         """The score by which epochs are compared; higher is better."""
+        return self.card.main_score
 
     @property
     def score_kinds(self) -> Mapping[str, ScoreKind]:
         """Every score that `scores` can give, in the order of tables."""
+        return self.card.score_kinds
+
+    def defaults(self, dataset: Dataset, model: str | None) -> dict[str, Any]:
+        """Settings of a run from scratch on `dataset`; `model` is the network that the user chose, or None."""
+        raise NotImplementedError
+
+    def finetune_defaults(self, start: Start) -> dict[str, Any]:
+        """Settings of a run that starts from pretrained weights."""
+        raise NotImplementedError
 
     def for_training(self, config: TrainConfig, samples: Samples, num_classes: int) -> Task:
         """The task with the loss that `config` asks for; what must be counted is counted in the training samples."""
+        raise NotImplementedError
 
     def for_scoring(self, config: TrainConfig) -> Task:
         """The task with the scores that `config` asks for; its losses stay as they are."""
+        return self
+
+    def with_fitted(self, fitted: Mapping[str, float]) -> Task:
+        """The task with what `fit` gave on val, as an artefact keeps it."""
+        return self
 
     def build(self, spec: ModelSpec, num_classes: int) -> nn.Module:
         """A new network with this task's heads; called with images it returns the outputs, dict[str, Tensor]."""
+        raise NotImplementedError
+
+    def num_outputs(self, outputs: Mapping[str, Tensor]) -> int:
+        """How many classes or numbers the outputs speak of."""
+        return int(outputs[self.main_output].shape[1])
+
+    @property
+    def averaging(self) -> Averaging:
+        """What is averaged over several views of an image, and how."""
+        from opsin.models.wrappers.views import CLASSES  # it needs torch
+
+        return CLASSES
+
+    def first_loss(self, num_outputs: int) -> tuple[float, str]:
+        """The loss per sample of a network that knows nothing, and what that is in words."""
+        return math.log(max(2, num_outputs)), f"ln {num_outputs}"
+
+    def loss_allowance(self, config: TrainConfig) -> float:
+        """By how much more than twice that, and 2, the loss may begin."""
+        return 0.0
+
+    def guessing_loss(self, num_outputs: int) -> tuple[float, str] | None:
+        """The training loss of guessing, with what that is in words; None where the loss is no likelihood."""
+        return (math.log(num_outputs), "ln of the classes") if num_outputs > 1 else None
+
+    def blank_targets(self, count: int, height: int, width: int, num_outputs: int) -> dict[str, Tensor]:
+        """Targets of `count` images by kind, for a step whose memory and time alone are of interest."""
+        raise NotImplementedError
+
+    def planned_loss(self, outputs: Mapping[str, Tensor], batch: Batch) -> Tensor:
+        """The loss of such a step, a scalar; as expensive as the loss can be."""
+        return self.loss(outputs, batch)["loss"]
 
     def loss(self, outputs: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         """Parts of the training loss, each a scalar mean over the batch; "loss" is their weighted sum."""
+        raise NotImplementedError
 
     def losses_per_sample(self, outputs: Mapping[str, Tensor], batch: Batch) -> Tensor:
         """Plain loss of each sample, without smoothing, weights or mixing: float32 [B]."""
+        raise NotImplementedError
 
     def batch_scores(self, outputs: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         """Cheap scores of a training batch for the log, each a scalar mean over the batch."""
+        return {}
 
     def decode(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Predictions of B rows: what predictions.npz holds."""
+        raise NotImplementedError
 
     def fit(self, predictions: Arrays, targets: Targets) -> dict[str, float]:
         """What is fitted to predictions on val and then applied to other splits, e.g. the temperature."""
+        return {}
 
     def scores(
         self, predictions: Arrays, targets: Targets, classes: Sequence[str], *, intervals: bool = True
     ) -> dict[str, Score]:
         """Scores of a split, with 95 % intervals if asked; NaN where a score is undefined."""
+        raise NotImplementedError
 
     def assess(
         self,
@@ -179,6 +269,29 @@ class Task(Protocol):
         Args:
             fitted: what `fit` gave on val; None fits it to these very predictions, which is right on val alone.
         """
+        raise NotImplementedError
+
+    def parts(self, arrays: Mapping[str, NDArray[Any]], num_classes: int, *, good_iou: float) -> Parts:
+        """What each of N samples adds to sums of which the main score is made: how runs are compared.
+
+        Args:
+            arrays: predictions and targets, as predictions.npz holds them.
+            num_classes: K.
+            good_iou: IoU from which on a box is good.
+
+        Returns:
+            float64 [N, M], and the function from sums [r, M] to main scores [r].
+
+        Raises:
+            KeyError: an array that is needed is not there.
+        """
+        raise NotImplementedError
+
+    def wrong(
+        self, predictions: Arrays, targets: Targets, classes: Sequence[str], details: Mapping[str, Any]
+    ) -> list[dict[str, Any]]:
+        """Samples that are answered wrongly, the most confident first, as plain JSON; or those that `details` show."""
+        return [dict(entry) for entry in details.get("shown") or details.get("mistakes") or ()]
 
     def describe(
         self,
@@ -197,12 +310,15 @@ class Task(Protocol):
             original_size: (height, width) before the image was fitted to the network's input by `policy`; boxes are
                 told in pixels of the original.
         """
+        raise NotImplementedError
 
     def draw_target(self, image: NDArray[np.uint8], targets: Targets, i: int, classes: Sequence[str]) -> Drawing:
         """Image `i`, uint8 [C, H, W], with its target."""
+        raise NotImplementedError
 
     def draw_prediction(self, image: NDArray[np.uint8], predictions: Arrays, i: int, classes: Sequence[str]) -> Drawing:
         """Image `i`, uint8 [C, H, W], with what the network says of it."""
+        raise NotImplementedError
 
 
 def batch_labels(batch: Batch) -> Tensor:
@@ -238,6 +354,37 @@ def share_score(hits: int, total: int, *, intervals: bool = True) -> Score:
         return Score(hits / total)
     low, high = wilson(hits, total)
     return Score(hits / total, float(low), float(high))
+
+
+def wrong_classes(
+    probabilities: NDArray[np.floating], labels: NDArray[np.int64], classes: Sequence[str], ids: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Every sample whose likeliest class is wrong, the most confident first: index, id, label, predicted, score.
+
+    Args:
+        probabilities: [N, K].
+        labels: int64 [N].
+        classes: K names.
+        ids: N names.
+    """
+    predicted, scores = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    rows = np.flatnonzero(predicted != labels)
+    return [
+        {
+            "index": int(i),
+            "id": str(ids[i]),
+            "label": classes[labels[i]],
+            "predicted": classes[predicted[i]],
+            "score": float(scores[i]),
+        }
+        for i in rows[np.argsort(-scores[rows], kind="stable")]
+    ]
+
+
+def hits(right: NDArray[np.bool_]) -> Parts:
+    """Hits and samples, and their ratio: `Task.parts` of a main score that is a share of samples."""
+    rows = np.stack([right, np.ones_like(right)], axis=1).astype(np.float64)
+    return rows, lambda sums: sums[:, 0] / sums[:, 1]
 
 
 def rgb(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -32,6 +32,7 @@ from opsin.io.files import atomic_folder, read_json, sha256_file, write_json
 from opsin.models.parts.network import Network
 from opsin.models.wrappers.forward import Forward, Precision
 from opsin.progress import Bar, Reporter
+from opsin.tasks import get_task
 from opsin.tasks.base import Arrays, Task
 from opsin.training.engine.step import Stepper
 from opsin.types import SplitName
@@ -75,7 +76,7 @@ class HeadStepper(Stepper):
 
 def is_cached(config: RunConfig, task: str) -> bool:
     """Whether a run trains its head on features that are computed once."""
-    return config.finetune.finetune == "head" and task == "classify"
+    return config.finetune.finetune == "head" and get_task(task).one_class
 
 
 def is_mirrored(config: RunConfig) -> bool:
@@ -143,8 +144,8 @@ def _made(folder: Path, pieces: _Pieces, report: Reporter, until: float | None) 
         samples,
         images=array,
         ids=[samples.ids[i] for i in rows],
-        labels=None if samples.labels is None else samples.labels[rows],
         sizes=samples.sizes[rows],
+        **samples.mapped(lambda _, values: values[rows]),
     )
 
 

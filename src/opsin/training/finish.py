@@ -31,7 +31,7 @@ from opsin.score_notes import notes_of, selection
 from opsin.tasks.base import Arrays, Targets, Task
 from opsin.training.engine import machine
 from opsin.training.engine.loop import Trainer
-from opsin.types import SplitName
+from opsin.types import SplitName, plain_number
 
 NUM_GOLDEN = 4
 GOLDEN_PX = 1 << 16
@@ -59,7 +59,10 @@ def finish(
     kept_test = run.results.get("test") if unchanged else None
     earlier = dict(run.results.get("val", {}))
     scored, rules = score_splits(run, trainer, splits, open_test=open_test, command=command, report=report)
-    if rules is not None:
+    if trainer.task.keeps_fitted and "val" in scored:
+        fitted = {key: plain_number(value) for key, value in scored["val"].fitted.items()}
+        artifact = replace(artifact, meta={**artifact.meta, "fitted": fitted})
+    if rules is not None or "fitted" in artifact.meta:
         artifacts.save(run.model_folder, replace(artifact, answering=rules), golden_images=golden)
     scored |= _with_views(trainer, splits, scored, earlier)
     shown = data_pictures(splits["train"], trainer.config, trainer.task, artifact.classes)
@@ -122,12 +125,12 @@ def no_better_than_guessing(run: Run, trainer: Trainer) -> str | None:
     """
     last: Mapping[str, float] = run.epochs[-1]["train"] if run.epochs else {}
     name = next((key for key in ("class_loss", "cross_entropy", "loss") if last.get(key) is not None), None)
-    likelihood = trainer.task.name != "segment" or trainer.settings.mask_loss == "cross-entropy"
-    chance = math.log(max(len(trainer.artifact.classes), 1))
-    if name is None or (name == "loss" and not likelihood) or chance == 0 or last[name] <= chance:
+    guessing = trainer.task.guessing_loss(len(trainer.artifact.classes))
+    if guessing is None or name is None or last[name] <= guessing[0]:
         return None
+    chance, words = guessing
     return (
-        f"the training loss ended at {last[name]:.3g}, above the {chance:.3g} of guessing (ln of the classes): "
+        f"the training loss ended at {last[name]:.3g}, above the {chance:.3g} of guessing ({words}): "
         f"the network has learned nothing; try a lower --lr (it was {trainer.settings.lr:g}), and look at the labels"
     )
 
@@ -197,8 +200,7 @@ def data_pictures(train: Samples, config: RunConfig, task: Task, classes: Sequen
 def pictured(batch: Batch, task: Task, classes: Sequence[str]) -> np.ndarray:
     """The images of a batch with their targets drawn in, uint8 [n, 3, H, W]."""
     images = batch.images.to(torch.float32).round().clamp(0, 255).to(torch.uint8).numpy()
-    known = {"labels": batch.labels, "boxes": batch.boxes, "masks": batch.masks}
-    arrays: dict[str, Any] = {name: None if value is None else value.numpy() for name, value in known.items()}
+    arrays = batch.mapped(lambda _, rows: rows.numpy())
     targets = Targets(ids=[str(i) for i in batch.index.tolist()], **arrays)
     return np.stack([task.draw_target(image, targets, i, classes).pixels for i, image in enumerate(images)])
 

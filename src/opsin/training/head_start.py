@@ -10,7 +10,7 @@ Source: Kumar et al. 2022, arXiv 2202.10054: a linear head first, then fine-tuni
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -86,12 +86,14 @@ def _all(features: Features, device: torch.device) -> Batch:
     """All features of train, mirrored ones included, in one batch."""
     parts = [*features.train, *([features.mirrored] if features.mirrored is not None else [])]
     images = torch.cat([torch.from_numpy(np.array(part.images)) for part in parts])
-    labels = torch.cat([torch.from_numpy(np.array(part.labels)) for part in parts])
-    return Batch(images=images, index=torch.arange(len(images)), labels=labels).to(device)
+    targets: dict[str, Any] = {
+        kind: torch.cat([torch.from_numpy(np.array(part.targets[kind])) for part in parts]) for kind in parts[0].targets
+    }
+    return Batch(images=images, index=torch.arange(len(images)), **targets).to(device)
 
 
 def _with_images(batch: Batch, images: Tensor) -> Batch:
-    return Batch(images=images, index=batch.index, labels=batch.labels)
+    return replace(batch, images=images)
 
 
 def _fitted(task: Task, batch: Batch, weight: Tensor, bias: Tensor, decay: float) -> tuple[Tensor, Tensor]:

@@ -26,6 +26,7 @@ from opsin.errors import InterruptedRunError, RunError
 from opsin.models.table import count_parameters
 from opsin.progress import Reporter
 from opsin.runs import RUNS_FOLDER, Run, free_path, next_name
+from opsin.tasks import card_of
 from opsin.training.engine import checkpoints, machine
 from opsin.training.engine.budget import Budget
 from opsin.training.engine.checkpoints import Checkpoint
@@ -268,7 +269,7 @@ def _scored_at_end(prepared: Prepared, *, open_test: bool) -> int:
     """Number of images that are scored when training has ended."""
     wanted = ("val", "test") if open_test else ("val",)
     scored = sum(len(samples.images) for split, samples in prepared.splits.items() if split in wanted)
-    return scored + (min(BANK, len(prepared.splits["train"])) if prepared.task.name != "segment" else 0)
+    return scored + (min(BANK, len(prepared.splits["train"])) if card_of(prepared.task.name).decides_class else 0)
 
 
 def _head_start(prepared: Prepared, run: Run, report: Reporter) -> Mapping[str, float]:

@@ -11,6 +11,7 @@ background.
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from numpy.random import Generator
@@ -38,10 +39,11 @@ INK = 128
 """Share of ink, of 255, from which on a pixel is of the digit's class."""
 
 
-def read_digit_masks(config: DataConfig) -> Found:
+def read_digit_masks(root: str | Path | None, config: DataConfig) -> Found:
     """The catalogue's `digit_masks`: each split made of its own digits.
 
     Args:
+        root: not needed; as for every set that is made.
         config: number of training scenes, the seed and the share of val.
     """
     entry, seed = ENTRIES["digit_masks"], config.split_seed

@@ -78,7 +78,7 @@ def read_scenes(root: str | Path | None, config: DataConfig) -> Found:
         DataError: MNIST's files do not fit together.
         ArrayError: a file of MNIST is damaged.
     """
-    entry, folder = ENTRIES["digit_scenes"], _digits_folder(root, config)
+    entry, folder = ENTRIES["digit_scenes"], digits_folder(root, config)
     name = "digits" if folder is None else "mnist"
     digits = digits_by_split(name, folder, config)
     options, seed = SceneOptions.of(config), config.split_seed
@@ -138,7 +138,7 @@ def visible_boxes(corners: Ints, sides: Ints) -> Boxes:
     return visible
 
 
-def _digits_folder(root: str | Path | None, config: DataConfig) -> Path | None:
+def digits_folder(root: str | Path | None, config: DataConfig) -> Path | None:
     """Where MNIST lies, or None for the embedded digits."""
     from opsin.data.load import ROOT_VARIABLE, locate  # here, because loading a set imports this file
 

@@ -23,7 +23,7 @@ from opsin.data.quality.copies import MAX_NEAR
 from opsin.data.quality.findings import IMBALANCE, NUM_NAMED, Finding, Severity
 from opsin.data.quality.mask_audit import MaskCounts, mask_findings
 from opsin.data.quality.near import THUMB, near_pairs
-from opsin.data.samples import Bytes, Dataset, FileSource, Ints, Samples, Source
+from opsin.data.samples import Bytes, Dataset, FileSource, Ints, Samples, Source, holds_masks
 from opsin.errors import DataError, InputError
 from opsin.io.files import sha256_file
 from opsin.io.images import DecodedImage, is_gray
@@ -83,7 +83,7 @@ def audit(dataset: Dataset, *, near: bool = True, progress: Callable[[int, int],
             progress(min(done + num_images, total), total)
 
     scans: dict[SplitName, Scan] = {}
-    masks = {name: MaskCounts(source) for name, source in dataset.splits.items() if dataset.task == "segment"}
+    masks = {name: MaskCounts(source) for name, source in dataset.splits.items() if holds_masks(source)}
     for name, source in dataset.splits.items():
         also = masks[name].add if name in masks else None
         scans[name] = scan(source, thumbs=near and dataset.channels == 3, advance=advance, also=also)

@@ -1,7 +1,7 @@
 """Readers of data sets that are arrays: an `.npz` file or a mapping from Python.
 
-Known names are images (or x) and labels (or y), also boxes, masks, groups, ids, each alone or with the name of a split
-(`x_train`, `train_images`), and classes.
+Known names are images (or x) and labels (or y), also boxes, masks, tags, numbers (or values), groups, ids, each alone
+or with the name of a split (`x_train`, `train_images`), and classes.
 """
 
 from __future__ import annotations
@@ -29,9 +29,22 @@ KINDS = {
     "y": "labels",
     "boxes": "boxes",
     "masks": "masks",
+    "tags": "tags",
+    "numbers": "numbers",
+    "values": "numbers",
     "groups": "groups",
     "ids": "ids",
 }
+TASKS: Mapping[str, TaskName] = {
+    "masks": "segment",
+    "boxes": "localize",
+    "tags": "multilabel",
+    "numbers": "regress",
+    "labels": "classify",
+}
+"""What a set is for that has such targets; of several the first."""
+COLUMNS = {"tags": "", "numbers": "value_"}
+"""Targets with a column for each class, and what a class is called that has no name, before its number."""
 CLASS_KEYS = ("classes", "class_names")
 CHANNELS = (1, 3)
 MAX_UNNAMED_CLASSES = 65_536
@@ -57,7 +70,7 @@ def read_arrays(arrays: Mapping[str, Any], *, name: str, where: str, root: Path 
     sources = {split: _source(part, split, layout, where, notes) for split, part in parts.items()}
     pool = sources.pop(None, None)
     every = [*sources.values(), *([pool] if pool else [])]
-    classes = classes or _mask_classes(every, where)
+    classes = classes or _column_names(every) or _mask_classes(every, where)
     _check_mask_values(every, classes, where)
     return Found(
         name=name,
@@ -237,6 +250,8 @@ def _source(part: Arrays, split: str | None, layout: str, where: str, notes: lis
         labels=labels,
         boxes=_checked_boxes(part["boxes"], where) if "boxes" in part else None,
         masks=_checked_masks(part["masks"], images, where) if "masks" in part else None,
+        tags=_checked_columns(part["tags"], np.uint8, where) if "tags" in part else None,
+        numbers=_checked_columns(part["numbers"], np.float32, where) if "numbers" in part else None,
         groups=[str(group) for group in part["groups"]] if "groups" in part else None,
     )
 
@@ -271,8 +286,27 @@ def _checked_masks(masks: NDArray[Any], images: Bytes, where: str) -> Bytes:
     return masks.astype(np.uint8)
 
 
+def _checked_columns(rows: NDArray[Any], dtype: Any, where: str) -> NDArray[Any]:
+    """One row of numbers for each sample; [N] is taken as [N, 1]."""
+    rows = rows[:, None] if rows.ndim == 1 else rows
+    kept = rows.astype(dtype) if rows.dtype.kind in "iufb" else rows
+    if rows.ndim != 2 or rows.dtype.kind not in "iufb" or (dtype == np.uint8 and not (kept == rows).all()):
+        got, expected = f"{rows.dtype} {list(rows.shape)}", "numbers [N, K]" if dtype != np.uint8 else "0 or 1, [N, K]"
+        raise DataError("targets are not one row for each sample", where=where, got=got, expected=expected)
+    return kept
+
+
+def _column_names(sources: list[ArraySource]) -> tuple[str, ...]:
+    """Names of the columns of tags or numbers that have none."""
+    for kind, before in COLUMNS.items():
+        widths = [source.targets[kind].shape[1] for source in sources if kind in source.targets]
+        if widths:
+            return tuple(f"{before}{k}" for k in range(max(widths)))
+    return ()
+
+
 def _task(part: Arrays) -> TaskName:
-    return "segment" if "masks" in part else "localize" if "boxes" in part else "classify"
+    return next((task for kind, task in TASKS.items() if kind in part), "classify")
 
 
 def _mask_classes(sources: list[ArraySource], where: str) -> tuple[str, ...]:

@@ -164,7 +164,7 @@ def _read_coco(path: Path, config: DataConfig) -> Found:
         check_image_ids(content["images"], path)
         images = {image["id"]: image for image in content["images"]}
         objects = [a for a in content["annotations"] if not a.get("iscrowd") and a["image_id"] in images]
-        folder = _coco_folder(path, [str(image["file_name"]) for image in images.values()])
+        folder = coco_folder(path, [str(image["file_name"]) for image in images.values()])
         rows = [
             Row(
                 path=folder / str(images[a["image_id"]]["file_name"]),
@@ -187,7 +187,7 @@ def _read_coco(path: Path, config: DataConfig) -> Found:
     return _found(rows, config, name=path.stem, root=path, layout=layout, unit=unit, notes=notes)
 
 
-def _coco_folder(path: Path, names: Sequence[str]) -> Path:
+def coco_folder(path: Path, names: Sequence[str]) -> Path:
     """The folder that the file names are relative to."""
     stem = path.stem.removeprefix("instances_")
     places = [path.parent / p for p in ("", "images", "../images", stem, f"../{stem}", f"../images/{stem}")]

@@ -199,14 +199,14 @@ def read_csv(path: Path) -> Found:
         labels=np.array([number[row["label"].strip()] for row in rows], np.int64),
         groups=[row["group"].strip() for row in rows] if "group" in rows[0] else None,
     )
-    _check_files(source, path)
+    check_table_files(source, path)
     divided = "split" in rows[0]
     return Found(
         name=path.stem,
         task="classify",
         classes=classes,
         layout=f"table of {len(rows)} paths and labels" + (", with splits" if divided else ", undivided"),
-        splits=_table_splits(source, [row["split"] for row in rows], path) if divided else {},
+        splits=table_splits(source, [row["split"] for row in rows], path) if divided else {},
         pool=None if divided else source,
         root=path,
     )
@@ -250,7 +250,7 @@ def check_blank(rows: Sequence[Mapping[str, str]], path: Path) -> None:
             )
 
 
-def _check_files(source: FileSource, path: Path) -> None:
+def check_table_files(source: FileSource, path: Path) -> None:
     missing = [name for name, file in zip(source.ids, source.paths, strict=True) if not file.is_file()]
     if missing:
         raise DataError(
@@ -267,7 +267,7 @@ def _check_files(source: FileSource, path: Path) -> None:
         )
 
 
-def _table_splits(source: Source, names: Sequence[str], path: Path) -> dict[SplitName, Source]:
+def table_splits(source: Source, names: Sequence[str], path: Path) -> dict[SplitName, Source]:
     unknown = natural_sort({name for name in names if name.strip().lower() not in SPLIT_NAMES})
     if unknown:
         raise DataError(

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.data.samples import Ints, Source
+from opsin.data.samples import Ints, Source, class_counts
+from opsin.data.targets import KINDS
 from opsin.errors import DataError
 from opsin.text import is_text, printable
 from opsin.types import SplitName
@@ -78,15 +79,15 @@ def check_labels(splits: Mapping[SplitName, Source], classes: Sequence[str], *, 
     """Refuse labels that training cannot use.
 
     Raises:
-        DataError: an empty split, a label outside the classes, fewer than two classes (unless there are boxes to find),
-            or a class without a training sample. A class that is absent from val or test is tolerated: its scores are
-            "n/a" there.
+        DataError: an empty split, a label outside the classes, fewer than two classes (unless the target says more than
+            a class), or a class without a training sample. A class that is absent from val or test is tolerated: its
+            scores are "n/a" there.
     """
     for name, source in splits.items():
         if len(source) == 0:
             raise DataError(f"split `{name}` is empty", where=where, expected="at least one sample")
         _check_range(name, source, classes, where)
-    if len(classes) < 2 and any(source.boxes is None for source in splits.values()):
+    if len(classes) < 2 and not all(any(KINDS[k].of_one_class for k in s.targets) for s in splits.values()):
         raise DataError(
             "there is only one class, so there is nothing to tell apart",
             where=where,
@@ -98,22 +99,21 @@ def check_labels(splits: Mapping[SplitName, Source], classes: Sequence[str], *, 
 
 
 def _check_range(name: str, source: Source, classes: Sequence[str], where: object) -> None:
-    if source.labels is None:
-        return
-    wrong = np.flatnonzero((source.labels < 0) | (source.labels >= len(classes)))
-    if len(wrong):
-        raise DataError(
-            f"{len(wrong):,} labels of split `{name}` name no class",
-            where=f"{where}: {', '.join(source.ids[i] for i in wrong[:NUM_NAMED])}",
-            got=_first(np.unique(source.labels[wrong])),
-            expected=f"0 to {len(classes) - 1}",
-        )
+    for kind, rows in source.targets.items():
+        wrong = KINDS[kind].wrong(rows, len(classes))
+        if len(wrong):
+            expected = KINDS[kind].expected(len(classes))
+            raise DataError(
+                f"{len(wrong):,} {kind} of split `{name}` {KINDS[kind].fault}",
+                where=f"{where}: {', '.join(source.ids[i] for i in wrong[:NUM_NAMED])}",
+                got=_first(np.unique(rows[wrong])),
+                expected=expected,
+            )
 
 
 def _check_no_empty_class(train: Source, classes: Sequence[str], where: object) -> None:
-    if train.labels is None:
-        return
-    empty = np.flatnonzero(np.bincount(train.labels, minlength=len(classes)) == 0)
+    counts = class_counts(train, len(classes))
+    empty = np.flatnonzero([] if counts is None else counts == 0)
     if len(empty):
         names = ", ".join(classes[k] for k in empty[:NUM_NAMED])
         raise DataError(

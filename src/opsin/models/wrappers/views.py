@@ -16,7 +16,7 @@ section 4.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Literal, get_args
@@ -96,22 +96,40 @@ class View:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Averaging:
+    """What of an output is averaged over views, and how the mean becomes that output again."""
+
+    output: str
+    apart: Callable[[Tensor], Tensor]
+    back: Callable[[Tensor], Tensor]
+
+
+CLASSES = Averaging(
+    output="logits",
+    apart=lambda logits: logits.softmax(1),
+    back=lambda means: means.clamp_min(SMALLEST).log(),
+)
+"""Probabilities of classes of which one is right."""
+
+
 class Views(nn.Module):
-    """A network seen through several views: outputs as the network's own, `logits` and, if it has them, `boxes`.
+    """A network seen through several views: outputs as the network's own, one averaged, and `boxes` if it has them.
 
     Args:
-        network: outputs `logits` float [B, K] or [B, K, H, W], and perhaps `boxes` float [B, 4], xyxy in pixels.
+        network: outputs e.g. `logits` float [B, K] or [B, K, H, W], and perhaps `boxes` float [B, 4], xyxy in pixels.
         names: `flip` adds the mirrored image; `shift` adds the image moved a little towards each of its corners;
             `scale` adds the image made smaller and larger. Several are combined: each size is moved, each of these
             mirrored.
+        averaging: which output is averaged, and as what.
 
     Raises:
         ConfigError: no such view, or one twice; `scale` for a network that takes one size alone.
     """
 
-    def __init__(self, network: nn.Module, names: Sequence[ViewName]) -> None:
+    def __init__(self, network: nn.Module, names: Sequence[ViewName], averaging: Averaging = CLASSES) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.averaging = network, averaging
         _check(network, names)
         self.views = tuple(
             View(factor=factor, steps=steps, mirrored=mirrored)
@@ -137,7 +155,8 @@ class Views(nn.Module):
                 totals[key] = totals.get(key, 0) + answer * weight
                 counts[key] = counts.get(key, 0) + weight
         means = {key: total / counts[key] for key, total in totals.items()}
-        return means | {"logits": means["logits"].clamp_min(SMALLEST).log()}
+        key = self.averaging.output
+        return means | {key: self.averaging.back(means[key])}
 
     @torch.no_grad()
     def check_sizes(self, images: Tensor) -> None:
@@ -161,11 +180,12 @@ class Views(nn.Module):
                 raise ConfigError(what, got=got, expected=expected, do="leave `scale` out") from error
 
     def _answers(self, images: Tensor) -> Iterator[tuple[View, dict[str, Tensor]]]:
-        """Each view with probabilities under `logits` and boxes, both in the frame of the image as it is."""
+        """Each view with what is averaged and boxes, both in the frame of the image as it is."""
         H, W = images.shape[-2:]
         for view in self.views:
             outputs: Mapping[str, Tensor] = self.network(view.of(images))
-            answer = {"logits": view.undone(outputs["logits"].float().softmax(1), H, W)}
+            key = self.averaging.output
+            answer = {key: view.undone(self.averaging.apart(outputs[key].float()), H, W)}
             if "boxes" in outputs:
                 answer["boxes"] = view.undone_boxes(outputs["boxes"].float(), H, W)
             yield view, answer

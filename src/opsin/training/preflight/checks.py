@@ -192,7 +192,7 @@ def check_norms(trial: Trial, kept: Mapping[str, _BatchNorm], before: Mapping[st
 
 def check_head(trial: Trial, outputs: Mapping[str, Tensor]) -> str:
     """As many logits as classes."""
-    classes, got = trial.prepared.dataset.classes, int(outputs["logits"].shape[1])
+    classes, got = trial.prepared.dataset.classes, trial.prepared.task.num_outputs(outputs)
     if got != len(classes):
         shown = ", ".join(classes[:10]) + (", …" if len(classes) > 10 else "")
         raise PreflightError(
@@ -209,22 +209,17 @@ def check_first_loss(trial: Trial, outputs: Mapping[str, Tensor]) -> str:
     """The first loss is a number, and not far above ln K, which is that of a network that knows nothing."""
     prepared = trial.prepared
     loss = float(prepared.task.losses_per_sample(outputs, trial.batch).mean())
-    chance = math.log(max(2, len(prepared.dataset.classes)))
-    limit = TOO_HIGH * chance + 2 + _box_allowance(prepared)
+    chance, words = prepared.task.first_loss(len(prepared.dataset.classes))
+    limit = TOO_HIGH * chance + 2 + prepared.task.loss_allowance(prepared.config.train)
     if not loss <= limit:
         low, high = prepared.artifact.preprocess.range
         raise PreflightError(
             "the loss is far too high before the first step: the network is sure of wrong answers",
             got=f"{loss:.3g}; its input has the range [{low:g}, {high:g}]",
-            expected=f"about ln {len(prepared.dataset.classes)} = {chance:.2f}, at most {limit:.2f}",
+            expected=f"about {words} = {chance:.2f}, at most {limit:.2f}",
             do="bring the input near mean 0 and deviation 1 (--normalize standard), or scale the head's weights down",
         )
-    return f"{loss:.3f}, ln K is {chance:.3f}"
-
-
-def _box_allowance(prepared: Prepared) -> float:
-    """What the loss of boxes may add; none of ours is above 2 for a box inside its image."""
-    return 2 * prepared.config.train.box_weight if prepared.dataset.task == "localize" else 0.0
+    return f"{loss:.3f}, {words} is {chance:.3f}"
 
 
 def check_gradients(trial: Trial, called: set[str]) -> str:
@@ -291,10 +286,11 @@ def check_learning(trial: Trial) -> str:
     A large network whose steps take too long learns with its head alone, on features that are computed once.
     """
     whole = 3 * trial.seconds * FEWEST_STEPS <= SECONDS and trial.prepared.features is None
+    chance, _ = trial.prepared.task.first_loss(len(trial.prepared.dataset.classes))
     losses: list[float] = []
     for rate in RATES:
         losses = _learned(trial, rate, whole=whole)
-        if not losses or losses[0] < 0.5 * math.log(max(2, len(trial.prepared.dataset.classes))):
+        if not losses or losses[0] < 0.5 * chance:
             return f"the loss of {len(trial.batch)} images is low already"
         if min(losses) < NOT_LEARNED * losses[0]:
             what = "the network" if whole else "the head"

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from opsin.batches.preprocess import Preprocess
+from opsin.data.targets import KINDS
 from opsin.errors import PreflightError
 from opsin.models.parts.network import Network
 from opsin.models.weights.contracts import INPUT_RANGES
@@ -34,19 +35,18 @@ Measured with MobileNetV2 and EfficientNet-Lite0 on 24 images at 96 px of flower
 
 
 def check_targets(prepared: Prepared) -> None:
-    """Every label is the number of a class.
+    """Every target can be trained on: a label is the number of a class.
 
     Raises:
-        PreflightError: a label is out of range.
+        PreflightError: one cannot.
     """
+    count = len(prepared.dataset.classes)
     for split, samples in prepared.splits.items():
-        if samples.labels is None or len(samples.labels) == 0:
-            continue
-        low, high, count = int(samples.labels.min()), int(samples.labels.max()), len(prepared.dataset.classes)
-        if low < 0 or high >= count:
-            got, expected = f"{low} to {high}", f"0 to {count - 1}"
-            do = "number the classes from 0, without gaps"
-            raise PreflightError("labels are no numbers of classes", where=split, got=got, expected=expected, do=do)
+        for kind, rows in samples.targets.items():
+            if len(wrong := KINDS[kind].wrong(rows, count)):
+                got = f"{rows[wrong].min()} to {rows[wrong].max()}"
+                expected, do = KINDS[kind].expected(count), "number the classes from 0, without gaps"
+                raise PreflightError(f"{kind} {KINDS[kind].fault}", where=split, got=got, expected=expected, do=do)
 
 
 def check_input(trial: Trial) -> str:

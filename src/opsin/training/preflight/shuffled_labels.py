@@ -53,7 +53,7 @@ def check_shuffled(trial: Trial) -> str:
         PreflightError: permuted labels do better than chance.
     """
     prepared = trial.prepared
-    if prepared.dataset.task != "classify" or "val" not in prepared.splits or not isinstance(trial.network, Network):
+    if not prepared.task.one_class or "val" not in prepared.splits or not isinstance(trial.network, Network):
         return "not checked: it needs a classifier and a val split"
     count = int(SECONDS / 2 / max(trial.seconds / len(trial.batch), 1e-6))
     count = max(FEWEST_IMAGES, min(MOST_IMAGES, count))

@@ -14,25 +14,8 @@ from opsin import config as settings_of
 from opsin.data.samples import Dataset
 from opsin.errors import ConfigError, nearest
 from opsin.io.files import read_json
-from opsin.training.setup.mask_defaults import mask_defaults
+from opsin.tasks import get_task
 
-PHOTO_SIDE_PX = 96
-"""Side that photos are brought to: enough for their content, little enough for two cores."""
-
-SMALL: dict[str, Any] = {
-    "model": "small",
-    "optimizer": "muon",
-    "lr": 0.1,
-    "lr_other": 0.01,
-    "momentum": 0.7,
-    "schedule": "linear",
-    "warmup": 0.0,
-    "batch_size": 500,
-    "label_smoothing": 0.2,
-}
-"""Our small-image network and how it is trained."""
-OTHER_NETWORKS: dict[str, Any] = {"optimizer": "adamw", "lr": 1e-3, "weight_decay": 0.01, "schedule": "one-cycle"}
-"""How a network is trained that the user has chosen: settings that are seldom far off."""
 OPTIMIZERS: dict[str, dict[str, Any]] = {
     "sgd": {"lr": 0.05, "momentum": 0.9, "weight_decay": 5e-4},
     "adam": {"lr": 1e-3, "momentum": 0.9, "weight_decay": 0.0},
@@ -43,37 +26,6 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
 }
 """What each optimizer is used with, where the user chose it: a rate that suits one is ruin for another."""
 
-AUGMENTATION: dict[str, dict[str, Any]] = {
-    "digits": {"shift": 1},
-    "mnist": {"shift": 2, "rotate": 10.0, "scale": 0.1, "shear": 5.0},
-    "fashion-mnist": {"shift": 2, "flip": 0.5},
-    "cifar10": {"shift": 2, "flip": 0.5},
-    "cifar100": {"shift": 2, "flip": 0.5},
-}
-"""Changes that leave the label of an image of this set as it is."""
-PHOTO_AUGMENTATION = {"flip": 0.5, "crop_area": 0.35}
-
-BY_NAME: dict[str, dict[str, Any]] = {
-    "digits": {"filters": [32, 64], "epochs": 30, "batch_size": 64, "label_smoothing": 0.1},
-    "mnist": {"model": "tiny", "epochs": 7, "batch_size": 250, "label_smoothing": 0.05, "lr": 0.06, "warmup": 0.03},
-    "fashion-mnist": {"epochs": 10},
-    "cifar10": {"filters": [48, 128, 256], "epochs": 26, "resolutions": [20, 24, 32]},
-    "cifar100": {"filters": [48, 128, 256], "epochs": 24, "resolutions": [20, 24, 32]},
-}
-"""Which network of ours a set gets, how long it is trained, and what else it needs."""
-OURS = ("small", "tiny")
-FEW_SAMPLES = {"epochs": 30, "batch_size": 64}
-SCENES: dict[str, Any] = {
-    "model": "tiny",
-    "epochs": 2,
-    "batch_size": 250,
-    "label_smoothing": 0.05,
-    "lr": 0.06,
-    "warmup": 0.03,
-    "box_weight": 2.0,
-}
-"""Digit scenes, whose places are random as they are: no augmentation."""
-PHOTOS = {"epochs": 24, "batch_size": 64, "resolutions": [64, 96]}
 DATA_BY_NAME: dict[str, dict[str, Any]] = {
     "mnist": {"val_fraction": 5 / 60},
     "cifar10": {"val_fraction": 0.05},
@@ -97,38 +49,11 @@ def defaults_for(dataset: Dataset, *, model: str | None = None, optimizer: str |
         model: the network that the user chose; None lets the data set choose.
         optimizer: likewise.
     """
-    settings = _task_defaults(dataset, model)
+    name = dataset.name if dataset.published else ""
+    settings = data_defaults(name) | get_task(dataset.task).defaults(dataset, model)
     if optimizer in OPTIMIZERS and optimizer != settings["optimizer"]:
         settings |= OPTIMIZERS[optimizer]
     return settings
-
-
-def _task_defaults(dataset: Dataset, model: str | None) -> dict[str, Any]:
-    if dataset.task == "segment":
-        return mask_defaults(dataset) | ({} if model in (None, "unet") else {"model": model})
-    name = dataset.name if dataset.published else ""
-    if dataset.task == "localize":
-        return box_defaults(dataset, model=model)
-    settings = data_defaults(name)
-    photos = dataset.size is None or max(dataset.size) > PHOTO_SIDE_PX
-    settings |= AUGMENTATION.get(name, PHOTO_AUGMENTATION if photos else {"shift": 2})
-    if photos:
-        settings["input_size"] = PHOTO_SIDE_PX
-    ours = SMALL | BY_NAME.get(name, PHOTOS if photos else FEW_SAMPLES)
-    if model in (None, ours["model"]):
-        return settings | ours
-    return settings | (SMALL | FEW_SAMPLES | {"model": model} if model in OURS else OTHER_NETWORKS)
-
-
-def box_defaults(dataset: Dataset, *, model: str | None = None) -> dict[str, Any]:
-    """Settings for one object in each image. Nothing here cuts a part of the object off, as random crops would."""
-    photos = dataset.size is None or max(dataset.size) > PHOTO_SIDE_PX
-    settings: dict[str, Any] = {"flip": 0.5, "input_size": PHOTO_SIDE_PX} if photos else {}
-    scenes = dataset.published and dataset.name == "digit_scenes"
-    ours = SMALL | (SCENES if scenes else PHOTOS if photos else FEW_SAMPLES)
-    if model in (None, ours["model"]):
-        return settings | ours
-    return settings | (SMALL | FEW_SAMPLES | {"model": model} if model in OURS else OTHER_NETWORKS)
 
 
 def read_recipe(name: str) -> dict[str, Any]:

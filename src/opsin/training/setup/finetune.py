@@ -24,6 +24,7 @@ from opsin.config import FinetuneConfig
 from opsin.errors import ConfigError
 from opsin.models.freezing import levels
 from opsin.models.parts.backbone import Backbone
+from opsin.tasks import get_task
 
 
 class Stages:
@@ -131,6 +132,7 @@ def check_settings(config: FinetuneConfig, *, task: str, augmented: Mapping[str,
     Raises:
         ConfigError: naming the setting and what it needs.
     """
+    known = get_task(task)
     if config.weights is None:
         for name in ("finetune", "weights_range", "backbone_lr", "lr_decay", "train_norms", "head_start"):
             default = getattr(FinetuneConfig(), name)
@@ -141,12 +143,12 @@ def check_settings(config: FinetuneConfig, *, task: str, augmented: Mapping[str,
     if config.weights is not None and config.from_scratch:
         do = "give one of --weights and --from-scratch"
         raise ConfigError("a run from scratch takes no weights", got=config.weights, do=do)
-    if config.head_start and (task != "classify" or config.head is not None):
-        got = task if task != "classify" else "hidden layers"
+    if config.head_start and (not known.one_class or config.head is not None):
+        got = "hidden layers" if known.one_class else task
         raise ConfigError("a head start is for a linear head that names classes", got=got, do="leave --head-start out")
-    if config.head is not None and task == "segment":
-        raise ConfigError("hidden layers of a head name classes of whole images", got=task, expected="classify")
-    cached = config.finetune == "head" and task == "classify"
+    if config.head is not None and known.pixelwise:
+        raise ConfigError("hidden layers of a head name classes of whole images", got=task)
+    cached = config.finetune == "head" and known.one_class
     if not cached:
         if config.feature_views > 1:
             do = "add --finetune head, or leave it out: elsewhere every epoch has its own views"

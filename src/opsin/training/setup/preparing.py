@@ -31,7 +31,7 @@ from opsin.models.parts.heads import HEAD
 from opsin.models.parts.layers import seeded
 from opsin.models.registry import ModelSpec, get_entry, resolve_options
 from opsin.progress import QUIET, Reporter
-from opsin.tasks import get_task
+from opsin.tasks import card_of, get_task, task_names
 from opsin.training.engine import machine
 from opsin.training.engine.budget import Budget
 from opsin.training.engine.own_parts import OwnParts
@@ -62,11 +62,6 @@ INIT_SAMPLES = 5000
 """Training images from which data-dependent weights are set."""
 INIT_BYTES = 1 << 30
 """Room for these images, of which large ones are taken fewer."""
-TASK_SETTINGS = {
-    "localize": ("box_loss", "box_weight", "good_iou", "learn_weights"),
-    "segment": ("mask_loss",),
-}
-"""Settings that one task alone has."""
 APPLIED_AFTER_LOADING = ("input_size", "input_width", "fit", "normalize", "allow_leaks", "skip_unreadable")
 """Settings of the data that a loaded data set leaves open."""
 
@@ -143,7 +138,7 @@ def _planned(
 ) -> tuple[Plan | None, Mapping[str, Any] | None, dict[str, Any]]:
     """A plan for photos of classes whose user names no way of fine-tuning; its record; settings that it measured."""
     own_way = given.get("finetune") is not None or given.get("head") is not None or given.get("resolutions")
-    if dataset.task != "classify" or own_way or origin.pretrained is None:
+    if not get_task(dataset.task).one_class or own_way or origin.pretrained is None:
         return None, None, {}
     if (photo_px := photo_side(dataset)) < SMALLEST_PHOTO_PX:
         return None, None, {}
@@ -179,8 +174,10 @@ def _refuse_other_tasks(settings: Mapping[str, Any], task: str) -> None:
         ConfigError: a setting of another task was given.
     """
     defaults = settings_of.flat(RunConfig())
-    for owner, names in TASK_SETTINGS.items():
-        given = [name for name in names if settings.get(name, defaults[name]) not in (None, defaults[name])]
+    for owner in task_names():
+        given = [
+            name for name in card_of(owner).settings if settings.get(name, defaults[name]) not in (None, defaults[name])
+        ]
         if given and owner != task:
             raise ConfigError(f"setting `{given[0]}` is for another task", got=task, expected=owner, do="leave it out")
 
@@ -216,7 +213,7 @@ def prepare(dataset: Dataset, config: RunConfig, report: Reporter, origin: Origi
         augmented=augmented_settings(config.augment),
         resolutions=config.train.resolutions,
     )
-    check_targets(config.augment, labels_alone=dataset.task == "classify")
+    check_targets(config.augment, get_task(dataset.task).targets)
     device = machine.prepare(config.train)
     if config.train.tensorboard:
         require_tensorboard()
@@ -239,7 +236,7 @@ def prepare(dataset: Dataset, config: RunConfig, report: Reporter, origin: Origi
     with seeded(config.train.seed):
         network = task.build(spec, len(dataset.classes))
     check_stages(network, config.finetune, epochs=config.train.epochs)
-    _check_batch_of_one(network, splits["train"], contract, config)
+    _check_batch_of_one(network, splits["train"], contract, config, dataset.task)
     if origin is None:
         _init_from_data(network, splits["train"], contract)
     else:
@@ -313,7 +310,7 @@ def network_spec(dataset: Dataset, config: RunConfig, contract: Preprocess, orig
     if model.dropout is not None and (config.finetune.head is not None or is_cached(config, dataset.task)):
         # the features are the same in every epoch, so what is dropped is dropped above them
         head, model = head | {"dropout": model.dropout}, replace(model, dropout=None)
-    pixelwise = dataset.task == "segment"
+    pixelwise = get_task(dataset.task).pixelwise
     options = resolve_options(name, model, learned_input=contract.learned, decoder=pixelwise)
     options |= {} if origin is None else origin.options
     options |= {HEAD: head} if any(head.values()) else {}
@@ -353,10 +350,12 @@ def size_policy(dataset: Dataset, config: RunConfig) -> SizePolicy | None:
     return None
 
 
-def _check_batch_of_one(network: nn.Module, samples: Samples, contract: Preprocess, config: RunConfig) -> None:
+def _check_batch_of_one(
+    network: nn.Module, samples: Samples, contract: Preprocess, config: RunConfig, task: str
+) -> None:
     """Refuse batches of one image for a network with a batch norm over vectors: one vector has no variance."""
     parts = config.train.accumulate
-    if config.train.batch_size > parts or is_cached(config, "classify"):
+    if config.train.batch_size > parts or is_cached(config, task):
         return
     image = contract(gather(samples, torch.zeros(1, dtype=torch.int64)).images)
     try:

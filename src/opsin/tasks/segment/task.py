@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -24,41 +24,43 @@ from opsin.models.registry import ModelSpec, build_segmenter
 from opsin.ops import mask_losses
 from opsin.ops.losses import balancing_weights
 from opsin.ops.mask_pictures import UNCERTAINTY_STEPS, overlaid
-from opsin.ops.masks import check_masks, confusions
-from opsin.score_kinds import MAIN_SCORES, SCORE_KINDS, ScoreKind
-from opsin.tasks.base import NUM_TOP, Arrays, Assessment, Drawing, Targets
-from opsin.tasks.segment_scores import edge_counts, segmentation_details, segmentation_pictures, segmentation_scores
-from opsin.types import VOID, Prediction, Score, SizePolicy, TaskName
+from opsin.ops.masks import check_masks, class_mean, confusions, iou
+from opsin.tasks.base import NUM_TOP, Arrays, Assessment, Drawing, Floats, Parts, Start, Targets, Task
+from opsin.tasks.cards import TaskCard
+from opsin.tasks.segment.card import CARD
+from opsin.tasks.segment.defaults import mask_defaults, mask_finetune_defaults
+from opsin.tasks.segment.scores import edge_counts, segmentation_details, segmentation_pictures, segmentation_scores
+from opsin.types import VOID, Prediction, Score, SizePolicy
 
 if TYPE_CHECKING:
     from opsin.batches.batch import Batch
     from opsin.config import TrainConfig
-    from opsin.data.samples import Samples
+    from opsin.data.samples import Dataset, Samples
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Segment:
+class Segment(Task):
     """One class for each pixel.
 
     `mask_loss`: name of the loss. `label_smoothing`: share of the target spread over all classes, in the
     cross-entropy. `class_weights`: float32 [K] or None, in the cross-entropy and the focal loss.
     """
 
+    card: ClassVar[TaskCard] = CARD
+    targets: ClassVar[tuple[str, ...]] = ("masks",)
+    pixelwise: ClassVar[bool] = True
+
     mask_loss: MaskLossName = "cross-entropy"
     label_smoothing: float = 0.0
     class_weights: Tensor | None = None
 
-    @property
-    def name(self) -> TaskName:
-        return "segment"
+    def defaults(self, dataset: Dataset, model: str | None) -> dict[str, Any]:
+        """Settings of a run from scratch."""
+        return mask_defaults(dataset, model)
 
-    @property
-    def main_score(self) -> str:
-        return MAIN_SCORES["segment"]
-
-    @property
-    def score_kinds(self) -> Mapping[str, ScoreKind]:
-        return SCORE_KINDS["segment"]
+    def finetune_defaults(self, start: Start) -> dict[str, Any]:
+        """Settings of a run from pretrained weights."""
+        return mask_finetune_defaults(start)
 
     def for_training(self, config: TrainConfig, samples: Samples, num_classes: int) -> Segment:
         """This task with the loss of `config`; class weights are counted in pixels.
@@ -71,10 +73,6 @@ class Segment:
             counts = sum((np.bincount(m.ravel(), minlength=256) for m in masks), np.zeros(256, np.int64))
             weights = balancing_weights(counts[:num_classes], config.class_weights_power)
         return replace(self, mask_loss=config.mask_loss, label_smoothing=config.label_smoothing, class_weights=weights)
-
-    def for_scoring(self, config: TrainConfig) -> Segment:
-        """This task: its scores have no settings."""
-        return self
 
     def build(self, spec: ModelSpec, num_classes: int) -> nn.Module:
         """A backbone with a decoder: outputs {"logits": [B, K, H, W]}."""
@@ -99,6 +97,25 @@ class Segment:
         overlap = mask_losses.soft_dice(logits, masks).mean()
         return {"loss": entropy + overlap, "cross_entropy": entropy.detach(), "dice_loss": overlap.detach()}
 
+    def guessing_loss(self, num_outputs: int) -> tuple[float, str] | None:
+        """Losses of overlap are none of likelihood."""
+        return super().guessing_loss(num_outputs) if self.mask_loss == "cross-entropy" else None
+
+    def blank_targets(self, count: int, height: int, width: int, num_outputs: int) -> dict[str, Tensor]:
+        """The first class all over."""
+        return {"masks": torch.zeros(count, height, width, dtype=torch.uint8)}
+
+    def planned_loss(self, outputs: Mapping[str, Tensor], batch: Batch) -> Tensor:
+        """The loss of a step; that of Lovász of images that hold every class, since its memory grows with them."""
+        if self.mask_loss != "lovasz":
+            return super().planned_loss(outputs, batch)
+        losses = []
+        for probabilities in outputs["logits"].softmax(1):
+            rows = probabilities.flatten(1)
+            inside = torch.zeros(rows.shape[1], dtype=torch.bool, device=rows.device)
+            losses.append(torch.stack([mask_losses.lovasz_of_class(row, inside) for row in rows]).mean())
+        return torch.stack(losses).mean()
+
     def losses_per_sample(self, outputs: Mapping[str, Tensor], batch: Batch) -> Tensor:
         """Plain cross-entropy of each image, mean over its pixels: float32 [B]."""
         return mask_losses.pixel_cross_entropy(outputs["logits"], _batch_masks(batch))
@@ -116,10 +133,6 @@ class Segment:
         entropy = -(log_probabilities.exp() * log_probabilities).sum(1) / math.log(max(log_probabilities.shape[1], 2))
         steps = (entropy * UNCERTAINTY_STEPS).round().clamp(0, UNCERTAINTY_STEPS)
         return {"masks": log_probabilities.argmax(1).to(torch.uint8), "uncertainty": steps.to(torch.uint8)}
-
-    def fit(self, predictions: Arrays, targets: Targets) -> dict[str, float]:
-        """Nothing is fitted."""
-        return {}
 
     def scores(
         self, predictions: Arrays, targets: Targets, classes: Sequence[str], *, intervals: bool = True
@@ -161,6 +174,15 @@ class Segment:
     ) -> Arrays:
         """What the gallery keeps of the images that `details` names under "shown"."""
         return segmentation_pictures(images, predictions, _masks(targets), [row["index"] for row in details["shown"]])
+
+    def parts(self, arrays: Mapping[str, NDArray[Any]], num_classes: int, *, good_iou: float) -> Parts:
+        """Confusions of pixels, of which the mean IoU is made."""
+        counts = confusions(arrays["masks"], arrays["true_masks"], num_classes)
+
+        def mean_iou(sums: Floats) -> Floats:
+            return class_mean(iou(sums.reshape(len(sums), num_classes, num_classes)))
+
+        return counts.reshape(len(counts), -1).astype(np.float64), mean_iou
 
     def describe(
         self,
@@ -223,3 +245,6 @@ def _checked(
     masks, truth = predictions["masks"], _masks(targets)
     check_masks(masks, truth, len(classes))
     return masks, truth
+
+
+TASK = Segment()

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -27,25 +27,47 @@ from opsin.ops.boxes import area, box_losses, iou, weighted_by_uncertainty
 from opsin.ops.losses import balancing_weights, cross_entropy
 from opsin.ops.resize import unfit_boxes
 from opsin.ops.scores import check_predictions
-from opsin.score_kinds import MAIN_SCORES, SCORE_KINDS, ScoreKind
-from opsin.tasks.base import Arrays, Assessment, Drawing, Targets, batch_labels, likeliest, rgb
-from opsin.tasks.localize_scores import GOOD_IOU, Outcomes, localization_details, localization_scores
-from opsin.types import Prediction, Score, SizePolicy, TaskName
+from opsin.tasks.base import (
+    Arrays,
+    Assessment,
+    Drawing,
+    Parts,
+    Start,
+    Targets,
+    Task,
+    batch_labels,
+    hits,
+    likeliest,
+    rgb,
+    wrong_classes,
+)
+from opsin.tasks.cards import ScoreKind, TaskCard
+from opsin.tasks.localize.card import CARD
+from opsin.tasks.localize.defaults import box_defaults, box_finetune_defaults
+from opsin.tasks.localize.scores import GOOD_IOU, Outcomes, localization_details, localization_scores
+from opsin.types import Prediction, Score, SizePolicy
 
 if TYPE_CHECKING:
     from opsin.batches.batch import Batch
     from opsin.config import TrainConfig
-    from opsin.data.samples import Samples
+    from opsin.data.samples import Dataset, Samples
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Localize:
+class Localize(Task):
     """One label and one box for each image.
 
     `box_loss`: as in `TrainConfig`; None where a network is scored without its training being known, and then no loss
     of boxes is scored. `box_weight`: weight of the box's loss. `learn_weights`: learn it instead. `threshold`: IoU
     from which on a box is good. `label_smoothing`, `class_weights`: as in classification.
     """
+
+    card: ClassVar[TaskCard] = CARD
+    targets: ClassVar[tuple[str, ...]] = ("labels", "boxes")
+    gives_boxes: ClassVar[bool] = True
+    num_explained: ClassVar[int] = 5
+    is_share: ClassVar[bool] = True
+    reads_good_iou: ClassVar[bool] = True
 
     box_loss: BoxLossName | None = None
     box_weight: float = 1.0
@@ -55,18 +77,18 @@ class Localize:
     class_weights: Tensor | None = None
 
     @property
-    def name(self) -> TaskName:
-        return "localize"
-
-    @property
-    def main_score(self) -> str:
-        return MAIN_SCORES["localize"]
-
-    @property
     def score_kinds(self) -> Mapping[str, ScoreKind]:
-        kinds = SCORE_KINDS["localize"]
+        kinds = self.card.score_kinds
         good = replace(kinds["good_boxes"], title=f"Good boxes, IoU at least {self.threshold:g}")
         return {**kinds, "good_boxes": good}
+
+    def defaults(self, dataset: Dataset, model: str | None) -> dict[str, Any]:
+        """Settings of a run from scratch."""
+        return box_defaults(dataset, model)
+
+    def finetune_defaults(self, start: Start) -> dict[str, Any]:
+        """Settings of a run from pretrained weights."""
+        return box_finetune_defaults(start)
 
     def for_training(self, config: TrainConfig, samples: Samples, num_classes: int) -> Localize:
         """This task with the losses of `config`.
@@ -126,6 +148,15 @@ class Localize:
         weights = dict(zip(("class_weight", "box_weight"), torch.exp(-log_variances.detach()), strict=True))
         return {"loss": total, **parts, **weights}
 
+    def loss_allowance(self, config: TrainConfig) -> float:
+        """What the loss of boxes may add; none of ours is above 2 for a box inside its image."""
+        return 2 * config.box_weight
+
+    def blank_targets(self, count: int, height: int, width: int, num_outputs: int) -> dict[str, Tensor]:
+        """The first class, and a box of the whole image."""
+        boxes = torch.tensor([0.0, 0.0, width, height]).repeat(count, 1)
+        return {"labels": torch.zeros(count, dtype=torch.int64), "boxes": boxes}
+
     def losses_per_sample(self, outputs: Mapping[str, Tensor], batch: Batch) -> Tensor:
         """Negative log likelihood and the box's loss of each sample, weighted as by hand: float32 [B]."""
         class_losses = cross_entropy(outputs["logits"], batch_labels(batch))
@@ -154,10 +185,6 @@ class Localize:
     def decode(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """{"probabilities": float32 [B, K], "boxes": float32 [B, 4] xyxy in pixels of the network's input}."""
         return {"probabilities": outputs["logits"].float().softmax(dim=1), "boxes": outputs["boxes"].float()}
-
-    def fit(self, predictions: Arrays, targets: Targets) -> dict[str, float]:
-        """Nothing is fitted."""
-        return {}
 
     def scores(
         self, predictions: Arrays, targets: Targets, classes: Sequence[str], *, intervals: bool = True
@@ -205,6 +232,18 @@ class Localize:
             outcomes, classes, targets.ids, threshold=self.threshold, image_size=targets.image_size
         )
         return Assessment(scores=self._scores(outcomes, targets.image_size), details=details)
+
+    def parts(self, arrays: Mapping[str, NDArray[Any]], num_classes: int, *, good_iou: float) -> Parts:
+        """Images with the right class and a good box."""
+        right = arrays["probabilities"].argmax(axis=1) == arrays["labels"]
+        overlap = iou(arrays["boxes"].astype(np.float64), arrays["true_boxes"].astype(np.float64))
+        return hits(right & (overlap >= good_iou))
+
+    def wrong(
+        self, predictions: Arrays, targets: Targets, classes: Sequence[str], details: Mapping[str, Any]
+    ) -> list[dict[str, Any]]:
+        """Every sample whose class is wrong, the most confident first."""
+        return wrong_classes(predictions["probabilities"], _known(targets)[0], classes, targets.ids)
 
     def describe(
         self,
@@ -270,3 +309,6 @@ def _outcomes(predictions: Arrays, targets: Targets, classes: Sequence[str]) -> 
     if boxes.shape != true.shape or not np.isfinite(boxes).all():
         raise DataError("the predicted boxes cannot be scored", got=list(boxes.shape), expected=list(true.shape))
     return Outcomes.of(probabilities, boxes, labels, true)
+
+
+TASK = Localize()

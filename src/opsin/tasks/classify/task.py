@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -24,38 +24,54 @@ from opsin.models.registry import FULLY_CONVOLUTIONAL, ModelSpec, build_network,
 from opsin.ops.calibration import fit_temperature
 from opsin.ops.losses import balancing_weights, cross_entropy
 from opsin.ops.scores import check_predictions
-from opsin.score_kinds import MAIN_SCORES, SCORE_KINDS, ScoreKind
-from opsin.tasks.base import Arrays, Assessment, Drawing, Targets, batch_labels, likeliest, rgb
-from opsin.tasks.classify_scores import classification_details, classification_scores
-from opsin.types import Prediction, Score, SizePolicy, TaskName
+from opsin.tasks.base import (
+    Arrays,
+    Assessment,
+    Drawing,
+    Parts,
+    Start,
+    Targets,
+    Task,
+    batch_labels,
+    hits,
+    likeliest,
+    rgb,
+    wrong_classes,
+)
+from opsin.tasks.cards import TaskCard
+from opsin.tasks.classify.card import CARD
+from opsin.tasks.classify.defaults import class_defaults, class_finetune_defaults
+from opsin.tasks.classify.scores import classification_details, classification_scores
+from opsin.types import Prediction, Score, SizePolicy
 
 if TYPE_CHECKING:
     from opsin.batches.batch import Batch
     from opsin.config import TrainConfig
-    from opsin.data.samples import Samples
+    from opsin.data.samples import Dataset, Samples
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Classify:
+class Classify(Task):
     """One label for each image.
 
     `label_smoothing`: share of the target spread over all classes. `class_weights`: float32 [K] or None.
     """
 
+    card: ClassVar[TaskCard] = CARD
+    targets: ClassVar[tuple[str, ...]] = ("labels",)
+    one_class: ClassVar[bool] = True
+    is_share: ClassVar[bool] = True
+
     label_smoothing: float = 0.0
     class_weights: Tensor | None = None
 
-    @property
-    def name(self) -> TaskName:
-        return "classify"
+    def defaults(self, dataset: Dataset, model: str | None) -> dict[str, Any]:
+        """Settings of a run from scratch."""
+        return class_defaults(dataset, model)
 
-    @property
-    def main_score(self) -> str:
-        return MAIN_SCORES["classify"]
-
-    @property
-    def score_kinds(self) -> Mapping[str, ScoreKind]:
-        return SCORE_KINDS["classify"]
+    def finetune_defaults(self, start: Start) -> dict[str, Any]:
+        """Settings of a run from pretrained weights."""
+        return class_finetune_defaults(start)
 
     def for_training(self, config: TrainConfig, samples: Samples, num_classes: int) -> Classify:
         """This task with the smoothing and the class weights of `config`.
@@ -68,10 +84,6 @@ class Classify:
             counts = np.bincount(_labels(Targets.of(samples)), minlength=num_classes)
             weights = balancing_weights(counts, config.class_weights_power)
         return replace(self, label_smoothing=config.label_smoothing, class_weights=weights)
-
-    def for_scoring(self, config: TrainConfig) -> Classify:
-        """This task: its scores have no settings."""
-        return self
 
     def build(self, spec: ModelSpec, num_classes: int) -> nn.Module:
         """A backbone with a linear head: outputs {"logits": [B, K]}."""
@@ -96,6 +108,10 @@ class Classify:
             share=None if mixed is None else mixed.share,
         )
         return {"loss": losses.mean()}
+
+    def blank_targets(self, count: int, height: int, width: int, num_outputs: int) -> dict[str, Tensor]:
+        """The first class for each image."""
+        return {"labels": torch.zeros(count, dtype=torch.int64)}
 
     def losses_per_sample(self, outputs: Mapping[str, Tensor], batch: Batch) -> Tensor:
         """Negative log likelihood of each sample's label: float32 [B]."""
@@ -150,6 +166,16 @@ class Classify:
             details=classification_details(probabilities, labels, classes, targets.ids, temperature=temperature),
         )
 
+    def parts(self, arrays: Mapping[str, NDArray[Any]], num_classes: int, *, good_iou: float) -> Parts:
+        """Images whose class is right."""
+        return hits(arrays["probabilities"].argmax(axis=1) == arrays["labels"])
+
+    def wrong(
+        self, predictions: Arrays, targets: Targets, classes: Sequence[str], details: Mapping[str, Any]
+    ) -> list[dict[str, Any]]:
+        """Every sample whose class is wrong, the most confident first."""
+        return wrong_classes(predictions["probabilities"], _labels(targets), classes, targets.ids)
+
     def describe(
         self,
         predictions: Arrays,
@@ -191,3 +217,6 @@ def _checked(
     probabilities, labels = predictions["probabilities"], _labels(targets)
     check_predictions(probabilities, labels, classes)
     return probabilities, labels
+
+
+TASK = Classify()

@@ -1,21 +1,21 @@
-"""The sections that only a report of classification has."""
+"""The sections that only a report of classification has, and what the overview shows of it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from markupsafe import Markup
 
+from opsin.report.answering import ANSWERING
+from opsin.report.blocks import NUM_CARDS, class_names, confusion, per_split
 from opsin.report.figures import (
     FULL_MATRIX,
     confusion_figure,
     interval_bar,
-    most_confused,
     reliability_figure,
-    shade_key,
 )
 from opsin.report.formats import is_number, percent
 from opsin.report.render import picture, render
@@ -25,22 +25,6 @@ from opsin.report.view import SplitResult, View, to_score
 PARTS = ("precision", "recall", "f1")
 WORST_CLASSES = 15
 """Of more classes than fit a page, how many of the worst are shown unfolded."""
-
-
-def confusion(view: View) -> Markup | None:
-    """The confusion matrix of each scored split, and the pairs that are confused most."""
-
-    def show(result: SplitResult) -> Mapping[str, Any] | None:
-        counts = np.asarray(result.details.get("confusion") or [], dtype=np.int64)
-        if counts.ndim != 2 or counts.sum() == 0:
-            return None
-        names = class_names(view, len(counts))
-        pairs = [(names[i], names[j], n, percent(share)) for i, j, n, share in most_confused(counts)]
-        wrong = int(counts.sum() - np.trace(counts))
-        return {"figure": confusion_figure(counts, names), "pairs": pairs, "wrong": wrong, "total": int(counts.sum())}
-
-    many = len(view.classes) > FULL_MATRIX
-    return per_split(view, "confusion.html", show, {"key": shade_key(), "many": many, "classes": view.classes})
 
 
 def per_class(view: View) -> Markup | None:
@@ -144,27 +128,16 @@ def _named(names: tuple[str, ...], label: Any) -> str:
     return str(label)
 
 
-def class_names(view: View, num_classes: int) -> tuple[str, ...]:
-    """The run's class names, or numbers where it has none."""
-    return view.classes if len(view.classes) == num_classes else tuple(str(k) for k in range(num_classes))
-
-
-def per_split(
-    view: View,
-    template: str,
-    show: Callable[[SplitResult], Mapping[str, Any] | None],
-    shared: Mapping[str, Any],
-) -> Markup | None:
-    """The template once for each scored split that has the details; all but the first are folded."""
-    blocks = [(result, values) for result in view.results if (values := show(result)) is not None]
-    if not blocks:
-        return None
-    return render("per_split.html", {"inner": template, "blocks": blocks, "shared": shared})
-
-
-CLASSIFY = (
+SECTIONS = (
     Section(key="confusion", title="Confusion", show=confusion, empty=NOT_SCORED),
     Section(key="classes", title="Class by class", show=per_class, empty=NOT_SCORED),
     Section(key="calibration", title="Calibration", show=calibration, empty=NOT_SCORED),
     Section(key="mistakes", title="Most confident mistakes", show=mistakes, empty=NOT_SCORED),
+    ANSWERING,
 )
+
+
+def overview(view: View, result: SplitResult) -> tuple[Markup, Markup]:
+    """The figure of the overview, and pictures of mistakes."""
+    figure = confusion_figure(np.asarray(result.details["confusion"], dtype=np.int64), view.classes)
+    return figure, render("overview_classify.html", {"cards": mistake_cards(view, result)[:NUM_CARDS]})

@@ -1,4 +1,4 @@
-"""The sections that only a report of localization has."""
+"""The sections that only a report of localization has, and what the overview shows of it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import numpy as np
 from markupsafe import Markup
 
 from opsin.ops.box_pictures import PREDICTED, TRUE, draw_box, enlarge
-from opsin.report.classify import confusion, per_split
+from opsin.report.answering import ANSWERING
+from opsin.report.blocks import NUM_CARDS, confusion, per_split
 from opsin.report.curves import Panel, line_figure, series_of
 from opsin.report.formats import number, percent
 from opsin.report.render import Picture, picture, render
@@ -147,10 +148,20 @@ def _picture(pixels: np.ndarray, sample: Mapping[str, Any], size: Sequence[int] 
     return picture(draw_box(drawn, np.array(sample["box"]) * scale, PREDICTED))
 
 
-LOCALIZE = (
+SECTIONS = (
     Section(key="losses", title="Class and box apart", show=losses, empty="No epoch was finished."),
     Section(key="boxes", title="Boxes", show=boxes, empty=NOT_SCORED),
     Section(key="classes", title="Class by class", show=per_class, empty=NOT_SCORED),
     Section(key="confusion", title="Confusion", show=confusion, empty=NOT_SCORED),
     Section(key="gallery", title="True and predicted boxes", show=gallery, empty=NOT_SCORED),
+    ANSWERING,
 )
+
+
+def overview(view: View, result: SplitResult) -> tuple[Markup, Markup]:
+    """The figure of the overview, with random boxes and the worst ones: what is usual, and what goes wrong."""
+    cards = box_cards(view, result)
+    kinds = (("random", "Random images"), ("worst", "The worst boxes"))
+    groups = [(title, [card for card in cards if card["kind"] == kind][: NUM_CARDS // 2]) for kind, title in kinds]
+    pictures = render("overview_localize.html", {"groups": [(title, group) for title, group in groups if group]})
+    return threshold_figure(result.details["curve"], result.details["threshold"]), pictures

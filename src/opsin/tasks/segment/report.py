@@ -1,4 +1,4 @@
-"""The sections that only a report of segmentation has."""
+"""The sections that only a report of segmentation has, and what the overview shows of it."""
 
 from __future__ import annotations
 
@@ -19,15 +19,17 @@ from opsin.ops.mask_pictures import (
     overlaid,
     palette,
 )
-from opsin.report.classify import class_names, per_split
-from opsin.report.figures import interval_bar, share_bar
+from opsin.report.blocks import class_names, per_split
+from opsin.report.figures import confusion_figure, interval_bar, share_bar
 from opsin.report.formats import is_number, number, percent
-from opsin.report.render import Picture, picture
+from opsin.report.render import Picture, picture, render
 from opsin.report.sections import NOT_SCORED, Section, score_words
 from opsin.report.view import SplitResult, View, to_score
 
 PARTS = {"iou": "IoU", "dice": "Dice", "precision": "Precision", "recall": "Recall", "boundary_f1": "Boundary F1"}
 COLUMNS = ("image", "truth", "prediction", "difference", "overlay", "uncertainty")
+ROWS_OF = ("best", "middling", "worst")
+"""Which images the overview shows, one of each kind."""
 SWATCH_PX = 12
 VOID_COLOUR = (190, 190, 190)
 SURE, UNSURE = np.array([255, 255, 255.0]), np.array([96, 20, 110.0])
@@ -165,8 +167,17 @@ def legend(view: View) -> Mapping[str, Any]:
     return {"legend": words, "unsure": swatch(UNSURE)}
 
 
-SEGMENT = (
+SECTIONS = (
     Section(key="classes", title="Class by class", show=per_class, empty=NOT_SCORED),
     Section(key="confusion", title="Confusion", show=confused, empty=NOT_SCORED),
     Section(key="images", title="Image by image", show=images, empty=NOT_SCORED),
 )
+
+
+def overview(view: View, result: SplitResult) -> tuple[Markup, Markup]:
+    """The figure of the overview, and one image of each kind."""
+    rows = image_rows(view, result)
+    chosen = [next((row for row in rows if row["kind"] == kind), None) for kind in ROWS_OF]
+    shown = [row for row in chosen if row is not None] or rows[:3]
+    pictures = render("overview_segment.html", {"rows": shown, "columns": COLUMNS, "key": legend(view)})
+    return confusion_figure(np.asarray(result.details["confusion"], dtype=np.int64), view.classes), pictures

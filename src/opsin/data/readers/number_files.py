@@ -1,0 +1,105 @@
+"""A table of images with one or more numbers each.
+
+The columns are those that the setting `number_columns` names; else `value`, or `values`, which holds several numbers
+with `;` or `|` between them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opsin.config import DataConfig
+from opsin.data.readers.folders import check_table_files, table_splits
+from opsin.data.readers.found import Found
+from opsin.data.samples import FileSource
+from opsin.errors import DataError, nearest
+from opsin.io.tables import read_table
+from opsin.types import TaskName
+
+TASK: TaskName = "regress"
+ONE, SEVERAL = "value", "values"
+DELIMITERS = (";", "|")
+NUM_NAMED = 10
+
+
+def read_numbers(path: Path, config: DataConfig, task: str | None) -> Found | None:
+    """The table at `path`, or None where it is none of numbers, or `task` asks for another.
+
+    Other columns than those that are named are left out, and a note says so.
+
+    Raises:
+        DataError: a column is missing, or holds something that is no number.
+    """
+    wanted = config.number_columns
+    if task not in (None, TASK) or path.suffix.lower() != ".csv" or not path.is_file():
+        return None
+    rows = read_table(path)
+    columns = list(rows[0])
+    known = wanted or next(((name,) for name in (ONE, SEVERAL) if name in columns), ())
+    if task is None and not wanted and (not known or "label" in columns):
+        return None
+    missing = [name for name in ("path", *(known or (ONE,))) if name not in columns]
+    if missing:
+        close = nearest(missing[0], columns)
+        do = f"did you mean `{close}`?" if close else "name the columns: --number-columns age height"
+        raise DataError("required columns are missing", where=path, got=columns, expected=missing, do=do)
+    names, numbers = _several(rows, path) if known == (SEVERAL,) and not wanted else (known, _table(rows, known, path))
+    source = FileSource(
+        paths=[path.parent / row["path"].strip() for row in rows],
+        ids=[row["path"].strip() for row in rows],
+        numbers=numbers,
+        groups=[row["group"].strip() for row in rows] if "group" in columns else None,
+    )
+    check_table_files(source, path)
+    divided = "split" in columns
+    unused = [name for name in columns if name not in ("path", "split", "group", *known)]
+    return Found(
+        name=path.stem,
+        task=TASK,
+        classes=names,
+        layout=f"table of {len(rows)} paths and {', '.join(names)}" + (", with splits" if divided else ", undivided"),
+        splits=table_splits(source, [row["split"] for row in rows], path) if divided else {},
+        pool=None if divided else source,
+        root=path,
+        notes=(f"columns that were left out: {', '.join(unused)}",) if unused else (),
+    )
+
+
+def _table(rows: Sequence[Mapping[str, str]], names: Sequence[str], path: Path) -> NDArray[np.float32]:
+    """Numbers float32 [N, M] of the columns `names`."""
+    texts = [[row[name] for name in names] for row in rows]
+    return _parsed(texts, path)
+
+
+def _several(rows: Sequence[Mapping[str, str]], path: Path) -> tuple[tuple[str, ...], NDArray[np.float32]]:
+    """Names value_1 to value_M, and the numbers of one column that holds several."""
+    delimiter = next((d for d in DELIMITERS if any(d in row[SEVERAL] for row in rows)), DELIMITERS[0])
+    texts = [row[SEVERAL].split(delimiter) for row in rows]
+    count = len(texts[0])
+    wrong = [i + 2 for i, several in enumerate(texts) if len(several) != count]
+    if wrong:
+        where = f"{path}, lines {', '.join(map(str, wrong[:NUM_NAMED]))}"
+        raise DataError("rows with another number of values", where=where, expected=f"{count}, as in the first row")
+    return tuple(f"value_{k + 1}" for k in range(count)), _parsed(texts, path)
+
+
+def _parsed(texts: Sequence[Sequence[str]], path: Path) -> NDArray[np.float32]:
+    numbers = np.full((len(texts), len(texts[0])), np.nan, np.float32)
+    wrong: list[str] = []
+    for i, row in enumerate(texts):
+        try:
+            numbers[i] = [float(text) for text in row]
+        except ValueError:
+            wrong.append(f"line {i + 2}: {', '.join(row)}")
+    bad = [*wrong, *(f"line {i + 2}" for i in np.flatnonzero(~np.isfinite(numbers).all(axis=1)) if not wrong)]
+    if bad:
+        raise DataError(
+            f"{len(bad)} rows hold no finite number",
+            where=f"{path}: {'; '.join(bad[:NUM_NAMED])}",
+            expected="a number in each row, with a point before its fraction",
+        )
+    return numbers

@@ -1,0 +1,51 @@
+"""Parts of a report that several tasks show: a block for each scored split, the confusion of classes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from opsin.report.figures import FULL_MATRIX, confusion_figure, most_confused, shade_key
+from opsin.report.formats import percent
+from opsin.report.render import render
+from opsin.report.view import SplitResult, View
+
+NUM_CARDS = 12
+"""Pictures that the overview shows of a task."""
+
+
+def class_names(view: View, num_classes: int) -> tuple[str, ...]:
+    """The run's class names, or numbers where it has none."""
+    return view.classes if len(view.classes) == num_classes else tuple(str(k) for k in range(num_classes))
+
+
+def per_split(
+    view: View,
+    template: str,
+    show: Callable[[SplitResult], Mapping[str, Any] | None],
+    shared: Mapping[str, Any],
+) -> Markup | None:
+    """The template once for each scored split that has the details; all but the first are folded."""
+    blocks = [(result, values) for result in view.results if (values := show(result)) is not None]
+    if not blocks:
+        return None
+    return render("per_split.html", {"inner": template, "blocks": blocks, "shared": shared})
+
+
+def confusion(view: View) -> Markup | None:
+    """The confusion matrix of each scored split, and the pairs that are confused most."""
+
+    def show(result: SplitResult) -> Mapping[str, Any] | None:
+        counts = np.asarray(result.details.get("confusion") or [], dtype=np.int64)
+        if counts.ndim != 2 or counts.sum() == 0:
+            return None
+        names = class_names(view, len(counts))
+        pairs = [(names[i], names[j], n, percent(share)) for i, j, n, share in most_confused(counts)]
+        wrong = int(counts.sum() - np.trace(counts))
+        return {"figure": confusion_figure(counts, names), "pairs": pairs, "wrong": wrong, "total": int(counts.sum())}
+
+    many = len(view.classes) > FULL_MATRIX
+    return per_split(view, "confusion.html", show, {"key": shade_key(), "many": many, "classes": view.classes})

@@ -1,0 +1,136 @@
+"""What is known of a task without PyTorch: its name, its scores, the question that it answers. Reports read it.
+
+A task is a package in `opsin.tasks` with a `card.py`; it is found by being there.
+
+    tasks/NAME/
+      card.py        CARD, a `TaskCard`: no torch
+      task.py        TASK, a `base.Task`: target, head, loss, decoding, scores, drawings
+      scores.py      its scores with intervals, and the details of its report
+      defaults.py    what a run of it does when nothing else is said
+      report.py      SECTIONS of its report, and what the overview shows; the report room alone imports it
+      templates/     of these sections
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from opsin.errors import ConfigError, nearest
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreKind:
+    """How a score is read.
+
+    `title`: its name in tables. `words`: what it says, in a line. `higher_is_better`: which way is better. `share`:
+    whether it lies between 0 and 1 and is shown as a percentage.
+    """
+
+    title: str
+    words: str = ""
+    higher_is_better: bool = True
+    share: bool = True
+
+    @property
+    def short_title(self) -> str:
+        """The title within a line: `accuracy`, `mean IoU`."""
+        return self.title[:1].lower() + self.title[1:]
+
+
+def loss_kind(title: str, words: str) -> ScoreKind:
+    """A score that is better when it is lower, and no share."""
+    return ScoreKind(title=title, words=words, higher_is_better=False, share=False)
+
+
+ACCURACY = ScoreKind(title="Accuracy", words="images whose likeliest class is right")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskCard:
+    """What is known of a task without PyTorch.
+
+    `main_score`: by which epochs are compared and reports open; higher is better. `score_kinds`: every score that it
+    can give, in the order of tables; `{good_iou}` stands for the setting of that name. `question`, `words`: what it
+    answers, and with what. `settings`: those that it alone has. `decides_class`: one class is decided for each image,
+    by the `probabilities` of its predictions. `searched`, `searched_pretrained`: what a search varies by default,
+    of new and of pretrained networks. `moves_freely`: images may be cropped at random without losing their target.
+    """
+
+    name: str
+    main_score: str
+    score_kinds: Mapping[str, ScoreKind]
+    question: str
+    words: str
+    settings: tuple[str, ...] = field(default=())
+    decides_class: bool = False
+    moves_freely: bool = True
+    searched: tuple[str, ...] = ("lr", "batch_size", "filters", "augment", "schedule")
+    searched_pretrained: tuple[str, ...] = ("lr", "batch_size", "augment", "weight_decay", "backbone_lr")
+
+
+@cache
+def task_names() -> tuple[str, ...]:
+    """Names of all tasks, in alphabetical order."""
+    return tuple(sorted(card.parent.name for card in Path(__file__).parent.glob("*/card.py")))
+
+
+def part_of(name: str, part: str) -> Any:
+    """The module `part` of the package of a task.
+
+    Raises:
+        ConfigError: there is no such task.
+    """
+    if name not in task_names():
+        close = nearest(name, task_names())
+        do = f"did you mean `{close}`?" if close else None
+        raise ConfigError("no such task", got=name, expected=", ".join(task_names()), do=do)
+    return import_module(f"opsin.tasks.{name}.{part}")
+
+
+def card_of(name: str) -> TaskCard:
+    """The card of a task.
+
+    >>> card_of("classify").main_score
+    'accuracy'
+
+    Raises:
+        ConfigError: there is no such task.
+    """
+    card: TaskCard = part_of(name, "card").CARD
+    return card
+
+
+class _Cards(Mapping[str, Any]):
+    """One field of all cards, by the task's name; a card is read when it is asked for."""
+
+    def __init__(self, field_name: str) -> None:
+        self._field = field_name
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in task_names():
+            raise KeyError(name)
+        return getattr(card_of(name), self._field)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(task_names())
+
+    def __len__(self) -> int:
+        return len(task_names())
+
+
+SCORE_KINDS: Mapping[str, Mapping[str, ScoreKind]] = _Cards("score_kinds")
+MAIN_SCORES: Mapping[str, str] = _Cards("main_score")
+
+
+def score_kind(task: str, key: str) -> ScoreKind:
+    """How a score is read; one that is not known is called as it is written.
+
+    >>> score_kind("classify", "macro_f1").title, score_kind("classify", "new_score").title
+    ('Macro F1', 'New score')
+    """
+    return SCORE_KINDS.get(task, {}).get(key, ScoreKind(title=key.replace("_", " ").capitalize()))

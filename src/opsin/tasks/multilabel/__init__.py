@@ -1,0 +1,1 @@
+"""Multi-label classification: each class that is there, in each image."""

@@ -1,0 +1,67 @@
+"""The sections that only a report of multi-label classification has, and what the overview shows of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from opsin.report.blocks import NUM_CARDS, per_split
+from opsin.report.figures import interval_bar
+from opsin.report.formats import percent
+from opsin.report.render import picture, render
+from opsin.report.sections import NOT_SCORED, Section, score_words
+from opsin.report.view import SplitResult, View, to_score
+
+PARTS = {"average_precision": "Average precision", "precision": "Precision", "recall": "Recall", "f1": "F1"}
+
+
+def per_class(view: View) -> Markup | None:
+    """Average precision of each class; precision, recall and F1 at its threshold."""
+
+    def show(result: SplitResult) -> Mapping[str, Any] | None:
+        rows = [_class_row(row, result.name) for row in result.details.get("per_class") or []]
+        return {"rows": rows, "absent": result.details.get("absent_classes") or []} if rows else None
+
+    return per_split(view, "tag_classes.html", show, {"titles": tuple(PARTS.values())})
+
+
+def _class_row(row: Mapping[str, Any], role: str) -> Mapping[str, Any]:
+    scores = [to_score(row.get(key)) for key in PARTS]
+    return {
+        "name": str(row.get("class", "")),
+        "support": row.get("support"),
+        "threshold": percent(row["threshold"], 1),
+        "cells": [(*score_words(score), interval_bar(score, 0.0, 1.0, role)) for score in scores],
+    }
+
+
+def mistakes(view: View) -> Markup | None:
+    """The images that were answered worst."""
+
+    def show(result: SplitResult) -> Mapping[str, Any] | None:
+        return {"cards": mistake_cards(view, result)} if "mistakes" in result.details else None
+
+    return per_split(view, "tag_mistakes.html", show, {})
+
+
+def mistake_cards(view: View, result: SplitResult) -> list[dict[str, Any]]:
+    """The mistakes of a split that its details name, each with its thumbnail."""
+    images = view.gallery.get(f"mistakes_{result.name}", np.empty(0))
+    listed = result.details.get("mistakes", [])
+    return [{**entry, "picture": picture(images[i]) if i < len(images) else None} for i, entry in enumerate(listed)]
+
+
+SECTIONS = (
+    Section(key="classes", title="Class by class", show=per_class, empty=NOT_SCORED),
+    Section(key="mistakes", title="Worst answers", show=mistakes, empty=NOT_SCORED),
+)
+
+
+def overview(view: View, result: SplitResult) -> tuple[Markup, Markup]:
+    """The classes with their average precision, and pictures of mistakes."""
+    rows = [_class_row(row, result.name) for row in result.details.get("per_class") or []]
+    pictures = render("overview_multilabel.html", {"cards": mistake_cards(view, result)[:NUM_CARDS]})
+    return render("tag_bars.html", {"rows": rows}), pictures

@@ -1,0 +1,255 @@
+"""Multi-label classification: each class that is there, in each image.
+
+The target is a row of tags. The head is a linear layer on the backbone's features; the loss is binary cross-entropy of
+each class by itself; a prediction is a probability for each class. From which probability on a class is called is
+chosen on val, class by class, and kept in the artefact.
+
+Shapes: B samples of a batch, N samples of a split, K classes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from opsin.errors import DataError
+from opsin.models.registry import ModelSpec, build_network
+from opsin.models.wrappers.views import Averaging
+from opsin.tasks.base import Arrays, Assessment, Drawing, Parts, Start, Targets, Task, likeliest, rgb
+from opsin.tasks.cards import TaskCard
+from opsin.tasks.multilabel.card import CARD
+from opsin.tasks.multilabel.defaults import tag_defaults, tag_finetune_defaults
+from opsin.tasks.multilabel.scores import (
+    fitted_thresholds,
+    histogram_parts,
+    names_of,
+    tag_details,
+    tag_scores,
+    thresholds_of,
+)
+from opsin.types import Prediction, Score, SizePolicy
+
+if TYPE_CHECKING:
+    from opsin.batches.batch import Batch
+    from opsin.config import TrainConfig
+    from opsin.data.samples import Dataset, Samples
+
+SMALLEST = 1e-6
+TAGS = Averaging(output="logits", apart=torch.sigmoid, back=lambda means: torch.logit(means, eps=SMALLEST))
+"""Probabilities of classes each of which may be there are averaged over views."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Multilabel(Task):
+    """Each class that is there.
+
+    `label_smoothing`: share by which 0 and 1 are drawn towards one half. `there_weights`: float32 [K], how much a class
+    that is there counts against one that is not, or None. `fitted`: thresholds by name, as `fit` gave them.
+    """
+
+    card: ClassVar[TaskCard] = CARD
+    targets: ClassVar[tuple[str, ...]] = ("tags",)
+    keeps_fitted: ClassVar[bool] = True
+    score_is_of_label: ClassVar[bool] = False
+
+    label_smoothing: float = 0.0
+    there_weights: Tensor | None = None
+    fitted: Mapping[str, float] | None = None
+
+    def defaults(self, dataset: Dataset, model: str | None) -> dict[str, Any]:
+        """Settings of a run from scratch."""
+        return tag_defaults(dataset, model)
+
+    def finetune_defaults(self, start: Start) -> dict[str, Any]:
+        """Settings of a run from pretrained weights."""
+        return tag_finetune_defaults(start)
+
+    def for_training(self, config: TrainConfig, samples: Samples, num_classes: int) -> Multilabel:
+        """This task with the smoothing of `config`, and rare classes that are there counting more where it asks so.
+
+        Raises:
+            DataError: the samples have no tags.
+        """
+        weights = None
+        if config.class_weights:
+            there = _tags(Targets.of(samples)).sum(axis=0)
+            odds = (len(samples) - there) / np.maximum(there, 1)
+            weights = torch.from_numpy(odds**config.class_weights_power).float()
+        return replace(self, label_smoothing=config.label_smoothing, there_weights=weights)
+
+    def with_fitted(self, fitted: Mapping[str, float]) -> Multilabel:
+        """This task with the thresholds that were chosen on val."""
+        return replace(self, fitted=dict(fitted))
+
+    def build(self, spec: ModelSpec, num_classes: int) -> nn.Module:
+        """A backbone with a linear head: outputs {"logits": [B, K]}."""
+        return build_network(spec, {"logits": num_classes})
+
+    def first_loss(self, num_outputs: int) -> tuple[float, str]:
+        """That of a network that finds each class as likely there as not."""
+        return math.log(2), "ln 2"
+
+    def guessing_loss(self, num_outputs: int) -> tuple[float, str] | None:
+        """The same."""
+        return self.first_loss(num_outputs) if self.there_weights is None else None
+
+    @property
+    def averaging(self) -> Averaging:
+        """The probability of each class by itself."""
+        return TAGS
+
+    def blank_targets(self, count: int, height: int, width: int, num_outputs: int) -> dict[str, Tensor]:
+        """Images of nothing."""
+        return {"tags": torch.zeros(count, num_outputs, dtype=torch.uint8)}
+
+    def loss(self, outputs: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+        """Mean binary cross-entropy over classes and batch, scalar float32.
+
+        Raises:
+            DataError: the batch has no tags.
+        """
+        true = _batch_tags(batch).float()
+        wanted = true.lerp(torch.full_like(true, 0.5), self.label_smoothing)
+        return {"loss": _losses(outputs, wanted, self.there_weights).mean()}
+
+    def losses_per_sample(self, outputs: Mapping[str, Tensor], batch: Batch) -> Tensor:
+        """Mean binary cross-entropy of each sample over its classes: float32 [B]."""
+        return _losses(outputs, _batch_tags(batch).float(), None).mean(dim=1)
+
+    def batch_scores(self, outputs: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+        """Images of which every class is on the right side of one half."""
+        called = outputs["logits"].detach() >= 0
+        return {"exact_match": (called == _batch_tags(batch).bool()).all(dim=1).float().mean()}
+
+    def decode(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """{"probabilities": float32 [B, K]}, each by itself."""
+        return {"probabilities": outputs["logits"].float().sigmoid()}
+
+    def fit(self, predictions: Arrays, targets: Targets) -> dict[str, float]:
+        """The threshold of each class at which its F1 is best."""
+        return fitted_thresholds(predictions["probabilities"], _tags(targets))
+
+    def scores(
+        self, predictions: Arrays, targets: Targets, classes: Sequence[str], *, intervals: bool = True
+    ) -> dict[str, Score]:
+        """Mean average precision, and scores at the thresholds: those of val, or one half where none are known.
+
+        Raises:
+            DataError: predictions and tags do not match, or are out of range.
+        """
+        probabilities, tags = _checked(predictions, targets, classes)
+        thresholds = thresholds_of(self.fitted or {}, len(classes))
+        return tag_scores(probabilities, tags, thresholds, intervals=intervals)
+
+    def assess(
+        self,
+        predictions: Arrays,
+        targets: Targets,
+        classes: Sequence[str],
+        *,
+        fitted: Mapping[str, float] | None = None,
+    ) -> Assessment:
+        """All scores; each class's scores with its threshold, and the images that were answered worst.
+
+        Raises:
+            DataError: predictions and tags do not match, or are out of range.
+        """
+        probabilities, tags = _checked(predictions, targets, classes)
+        chosen = thresholds_of(self.fit(predictions, targets) if fitted is None else fitted, len(classes))
+        return Assessment(
+            scores=tag_scores(probabilities, tags, chosen),
+            details=tag_details(probabilities, tags, chosen, classes, targets.ids),
+        )
+
+    def parts(self, arrays: Mapping[str, NDArray[Any]], num_classes: int, *, good_iou: float) -> Parts:
+        """Counts of images at each step of each class's probability."""
+        return histogram_parts(arrays["probabilities"], arrays["true_tags"] > 0)
+
+    def wrong(
+        self, predictions: Arrays, targets: Targets, classes: Sequence[str], details: Mapping[str, Any]
+    ) -> list[dict[str, Any]]:
+        """The images that were answered worst, as the report shows them."""
+        return [
+            {"index": entry["index"], "id": entry["id"], "label": entry["truth"], "predicted": entry["predicted"]}
+            for entry in details["mistakes"]
+        ]
+
+    def describe(
+        self,
+        predictions: Arrays,
+        i: int,
+        classes: Sequence[str],
+        file: str,
+        *,
+        original_size: tuple[int, int] | None = None,
+        policy: SizePolicy | None = None,
+        notes: tuple[str, ...] = (),
+    ) -> Prediction:
+        """The classes of image `i`; its score is the probability of the likeliest one."""
+        shares = predictions["probabilities"][i]
+        called = shares >= thresholds_of(self.fitted or {}, len(classes))
+        top = likeliest(shares, classes)
+        return Prediction(
+            file=file,
+            label=names_of(called, classes),
+            score=top[0][1],
+            top=top,
+            notes=notes,
+            shares=tuple(shares.tolist()),
+        )
+
+    def draw_target(self, image: NDArray[np.uint8], targets: Targets, i: int, classes: Sequence[str]) -> Drawing:
+        """The image, captioned with its classes."""
+        return Drawing(pixels=rgb(image), caption=names_of(_tags(targets)[i], classes))
+
+    def draw_prediction(self, image: NDArray[np.uint8], predictions: Arrays, i: int, classes: Sequence[str]) -> Drawing:
+        """The image, captioned with the classes that are called."""
+        return Drawing(pixels=rgb(image), caption=self.describe(predictions, i, classes, "").label)
+
+
+def _losses(outputs: Mapping[str, Tensor], wanted: Tensor, there_weights: Tensor | None) -> Tensor:
+    """Binary cross-entropy of each class, float32 [B, K]."""
+    logits = outputs["logits"].float()
+    weight = None if there_weights is None else there_weights.to(logits)
+    return functional.binary_cross_entropy_with_logits(logits, wanted.to(logits), pos_weight=weight, reduction="none")
+
+
+def _tags(targets: Targets) -> NDArray[np.bool_]:
+    """Tags, bool [N, K]."""
+    if targets.tags is None:
+        raise DataError("these samples have no tags", expected="a row of 0 and 1 for each sample")
+    tags: NDArray[np.bool_] = np.asarray(targets.tags) > 0
+    return tags
+
+
+def _batch_tags(batch: Batch) -> Tensor:
+    if batch.tags is None:
+        raise DataError("a batch without tags", expected="uint8 [B, K]", do="name the classes of each image")
+    return batch.tags
+
+
+def _checked(
+    predictions: Arrays, targets: Targets, classes: Sequence[str]
+) -> tuple[NDArray[np.floating], NDArray[np.bool_]]:
+    """Probabilities and tags, [N, K] both, after checking that they can be scored."""
+    probabilities, tags = predictions["probabilities"], _tags(targets)
+    if probabilities.shape != tags.shape or probabilities.shape[1] != len(classes):
+        raise DataError(
+            "predictions and tags do not match",
+            got=f"probabilities {list(probabilities.shape)}, tags {list(tags.shape)}",
+            expected=f"[N, {len(classes)}] both",
+        )
+    if not np.isfinite(probabilities).all():
+        raise DataError("probabilities are NaN or infinite", do="train with a lower learning rate")
+    return probabilities, tags
+
+
+TASK = Multilabel()

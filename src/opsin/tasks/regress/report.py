@@ -1,0 +1,81 @@
+"""The sections that only a report of regression has, and what the overview shows of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from opsin.report.blocks import NUM_CARDS, per_split
+from opsin.report.formats import number
+from opsin.report.render import picture, render
+from opsin.report.sections import NOT_SCORED, Section, score_words
+from opsin.report.view import SplitResult, View, to_score
+
+SIDE, MARGIN = 220, 34
+"""Side of a figure and its margin, in units of the drawing."""
+
+
+def numbers(view: View) -> Markup | None:
+    """Each number: its scores, and prediction against truth."""
+
+    def show(result: SplitResult) -> Mapping[str, Any] | None:
+        rows = [_row(row) for row in result.details.get("per_number") or []]
+        return {"rows": rows} if rows else None
+
+    return per_split(view, "numbers.html", show, {})
+
+
+def _row(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    shares = {"r2": True, "mae": False, "rmse": False}
+    cells = [score_words(to_score(row.get(key)), share=share) for key, share in shares.items()]
+    points = np.array([row["truth"], row["predicted"]], np.float64)
+    return {
+        "name": row["name"],
+        "mean": number(row["mean"]),
+        "deviation": number(row["deviation"]),
+        "cells": cells,
+        "points": _points(points),
+        "ends": [number(float(points.min())), number(float(points.max()))],
+        "side": SIDE,
+        "margin": MARGIN,
+    }
+
+
+def _points(points: np.ndarray) -> list[tuple[float, float]]:
+    """Truth and prediction [2, n] as places in the figure, both on one scale."""
+    low, high = points.min(), points.max()
+    shares = (points - low) / max(high - low, 1e-12)
+    inner = SIDE - 2 * MARGIN
+    return [(round(MARGIN + x * inner, 1), round(SIDE - MARGIN - y * inner, 1)) for x, y in shares.T]
+
+
+def mistakes(view: View) -> Markup | None:
+    """The samples that are farthest off."""
+
+    def show(result: SplitResult) -> Mapping[str, Any] | None:
+        return {"cards": mistake_cards(view, result)} if "mistakes" in result.details else None
+
+    return per_split(view, "number_mistakes.html", show, {})
+
+
+def mistake_cards(view: View, result: SplitResult) -> list[dict[str, Any]]:
+    """The worst answers that the details of a split name, each with its thumbnail."""
+    images = view.gallery.get(f"mistakes_{result.name}", np.empty(0))
+    listed = result.details.get("mistakes", [])
+    return [{**entry, "picture": picture(images[i]) if i < len(images) else None} for i, entry in enumerate(listed)]
+
+
+SECTIONS = (
+    Section(key="numbers", title="Number by number", show=numbers, empty=NOT_SCORED),
+    Section(key="mistakes", title="Farthest off", show=mistakes, empty=NOT_SCORED),
+)
+
+
+def overview(view: View, result: SplitResult) -> tuple[Markup, Markup]:
+    """Prediction against truth of the first number, and pictures of the samples that are farthest off."""
+    row = _row(result.details["per_number"][0])
+    pictures = render("number_mistakes.html", {"values": {"cards": mistake_cards(view, result)[:NUM_CARDS]}})
+    return render("number_figure.html", {"row": row}), pictures

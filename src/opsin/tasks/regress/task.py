@@ -1,0 +1,246 @@
+"""Regression: one or more numbers for each image.
+
+The target is a row of numbers. The head is a linear layer on the backbone's features, and a layer without weights to
+learn that gives its answer the mean and the deviation that the training samples have: the artefact holds both. The loss
+is the squared error, or Huber's, of standardized numbers.
+
+Shapes: B samples of a batch, N samples of a split, M numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from opsin.config.train import NumberLossName
+from opsin.errors import DataError
+from opsin.models.registry import ModelSpec, build_network
+from opsin.models.wrappers.views import Averaging
+from opsin.tasks.base import Arrays, Assessment, Drawing, Parts, Start, Targets, Task, rgb
+from opsin.tasks.cards import TaskCard
+from opsin.tasks.regress.card import CARD
+from opsin.tasks.regress.defaults import number_defaults, number_finetune_defaults
+from opsin.tasks.regress.scores import in_words, number_details, number_scores, r2_parts
+from opsin.types import Prediction, Score, SizePolicy
+
+if TYPE_CHECKING:
+    from opsin.batches.batch import Batch
+    from opsin.config import TrainConfig
+    from opsin.data.samples import Dataset, Samples
+
+NUMBERS = Averaging(output="numbers", apart=lambda numbers: numbers, back=lambda means: means)
+"""Numbers are averaged over views as they are."""
+
+
+class Scaled(nn.Module):
+    """Standardized answers float [B, M] in the units of the training samples: their `mean` and `deviation` [M]."""
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, mean: Tensor, deviation: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("mean", mean.clone())
+        self.register_buffer("deviation", deviation.clone())
+
+    def forward(self, answers: Tensor) -> Tensor:
+        """Numbers float32 [B, M]."""
+        return answers.float() * self.deviation + self.mean
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Regress(Task):
+    """Numbers of each image.
+
+    `number_loss`: `squared` or `huber`, of standardized numbers. `mean`, `deviation`: float32 [M] of the training
+    samples; 0 and 1 where None.
+    """
+
+    card: ClassVar[TaskCard] = CARD
+    targets: ClassVar[tuple[str, ...]] = ("numbers",)
+    main_output: ClassVar[str] = "numbers"
+    score_is_of_label: ClassVar[bool] = False
+    column_prefix: ClassVar[str] = ""
+
+    number_loss: NumberLossName = "squared"
+    mean: Tensor | None = None
+    deviation: Tensor | None = None
+
+    def defaults(self, dataset: Dataset, model: str | None) -> dict[str, Any]:
+        """Settings of a run from scratch."""
+        return number_defaults(dataset, model)
+
+    def finetune_defaults(self, start: Start) -> dict[str, Any]:
+        """Settings of a run from pretrained weights."""
+        return number_finetune_defaults(start)
+
+    def for_training(self, config: TrainConfig, samples: Samples, num_classes: int) -> Regress:
+        """This task with the loss of `config`, and the mean and deviation of the training samples.
+
+        Raises:
+            DataError: the samples have no numbers.
+        """
+        numbers = _numbers(Targets.of(samples)).astype(np.float64)
+        deviation = numbers.std(axis=0)
+        return replace(
+            self,
+            number_loss=config.number_loss,
+            mean=torch.from_numpy(numbers.mean(axis=0)).float(),
+            deviation=torch.from_numpy(np.where(deviation > 0, deviation, 1)).float(),
+        )
+
+    def build(self, spec: ModelSpec, num_classes: int) -> nn.Module:
+        """A backbone with a linear head and its scale: outputs {"numbers": [B, M]} in the units of the samples."""
+        network = build_network(spec, {"numbers": num_classes})
+        mean, deviation = self._scale(num_classes)
+        network.heads["numbers"] = nn.Sequential(network.heads["numbers"], Scaled(mean, deviation))
+        return network
+
+    def _scale(self, count: int) -> tuple[Tensor, Tensor]:
+        mean = torch.zeros(count) if self.mean is None else self.mean
+        return mean, torch.ones(count) if self.deviation is None else self.deviation
+
+    def first_loss(self, num_outputs: int) -> tuple[float, str]:
+        """That of a network that always says the mean."""
+        return 1.0, "the variance"
+
+    def guessing_loss(self, num_outputs: int) -> tuple[float, str] | None:
+        """The same; Huber's loss has none that is known."""
+        return (1.0, "always the mean") if self.number_loss == "squared" else None
+
+    @property
+    def averaging(self) -> Averaging:
+        """The numbers themselves."""
+        return NUMBERS
+
+    def blank_targets(self, count: int, height: int, width: int, num_outputs: int) -> dict[str, Tensor]:
+        """Nothing but zeros."""
+        return {"numbers": torch.zeros(count, num_outputs)}
+
+    def loss(self, outputs: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+        """Mean loss over numbers and batch, scalar float32.
+
+        Raises:
+            DataError: the batch has no numbers.
+        """
+        answer, true = self._standardized(outputs, batch)
+        if self.number_loss == "huber":
+            return {"loss": functional.huber_loss(answer, true)}
+        return {"loss": functional.mse_loss(answer, true)}
+
+    def losses_per_sample(self, outputs: Mapping[str, Tensor], batch: Batch) -> Tensor:
+        """Mean squared error of each sample's standardized numbers: float32 [B]."""
+        answer, true = self._standardized(outputs, batch)
+        return (answer - true).square().mean(dim=1)
+
+    def _standardized(self, outputs: Mapping[str, Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
+        """Answers and truth in deviations from the mean, float32 [B, M] both."""
+        answer = outputs["numbers"].float()
+        mean, deviation = (part.to(answer) for part in self._scale(answer.shape[1]))
+        return (answer - mean) / deviation, (_batch_numbers(batch).to(answer) - mean) / deviation
+
+    def batch_scores(self, outputs: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+        """Mean absolute error of the batch, in the units of the numbers."""
+        return {"mae": (outputs["numbers"].detach().float() - _batch_numbers(batch)).abs().mean()}
+
+    def decode(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """{"numbers": float32 [B, M]}."""
+        return {"numbers": outputs["numbers"].float()}
+
+    def scores(
+        self, predictions: Arrays, targets: Targets, classes: Sequence[str], *, intervals: bool = True
+    ) -> dict[str, Score]:
+        """R², mean absolute error, root mean squared error, loss.
+
+        Raises:
+            DataError: predictions and numbers do not match, or are not finite.
+        """
+        predicted, truth = _checked(predictions, targets, classes)
+        deviations = None if self.deviation is None else self.deviation.double().numpy()
+        return number_scores(predicted, truth, deviations, intervals=intervals)
+
+    def assess(
+        self,
+        predictions: Arrays,
+        targets: Targets,
+        classes: Sequence[str],
+        *,
+        fitted: Mapping[str, float] | None = None,
+    ) -> Assessment:
+        """All scores; those of each number, truth against prediction, and the samples that are farthest off.
+
+        Raises:
+            DataError: predictions and numbers do not match, or are not finite.
+        """
+        predicted, truth = _checked(predictions, targets, classes)
+        return Assessment(
+            scores=self.scores(predictions, targets, classes),
+            details=number_details(predicted, truth, classes, targets.ids),
+        )
+
+    def parts(self, arrays: Mapping[str, NDArray[Any]], num_classes: int, *, good_iou: float) -> Parts:
+        """Squares of errors and of the truth, of which R² is made."""
+        return r2_parts(arrays["numbers"], arrays["true_numbers"])
+
+    def describe(
+        self,
+        predictions: Arrays,
+        i: int,
+        classes: Sequence[str],
+        file: str,
+        *,
+        original_size: tuple[int, int] | None = None,
+        policy: SizePolicy | None = None,
+        notes: tuple[str, ...] = (),
+    ) -> Prediction:
+        """The numbers of image `i`: `top` and `shares` hold them by name and in order, `score` is the first."""
+        numbers = predictions["numbers"][i]
+        top = tuple((str(name), float(value)) for name, value in zip(classes, numbers, strict=True))
+        label = in_words(numbers, classes)
+        return Prediction(file=file, label=label, score=top[0][1], top=top, notes=notes, shares=tuple(numbers.tolist()))
+
+    def draw_target(self, image: NDArray[np.uint8], targets: Targets, i: int, classes: Sequence[str]) -> Drawing:
+        """The image, captioned with its numbers."""
+        return Drawing(pixels=rgb(image), caption=in_words(_numbers(targets)[i], classes))
+
+    def draw_prediction(self, image: NDArray[np.uint8], predictions: Arrays, i: int, classes: Sequence[str]) -> Drawing:
+        """The image, captioned with the numbers that the network gives."""
+        return Drawing(pixels=rgb(image), caption=in_words(predictions["numbers"][i], classes))
+
+
+def _numbers(targets: Targets) -> NDArray[np.float32]:
+    if targets.numbers is None:
+        raise DataError("these samples have no numbers", expected="a row of numbers for each sample")
+    return targets.numbers
+
+
+def _batch_numbers(batch: Batch) -> Tensor:
+    if batch.numbers is None:
+        raise DataError("a batch without numbers", expected="float32 [B, M]", do="give the numbers of each image")
+    return batch.numbers
+
+
+def _checked(
+    predictions: Arrays, targets: Targets, names: Sequence[str]
+) -> tuple[NDArray[np.floating], NDArray[np.float32]]:
+    """Predicted and true numbers, [N, M] both, after checking that they can be scored."""
+    predicted, truth = predictions["numbers"], _numbers(targets)
+    if predicted.shape != truth.shape or predicted.shape[1] != len(names):
+        raise DataError(
+            "predictions and numbers do not match",
+            got=f"predictions {list(predicted.shape)}, numbers {list(truth.shape)}",
+            expected=f"[N, {len(names)}] both",
+        )
+    if not np.isfinite(predicted).all():
+        raise DataError("predicted numbers are NaN or infinite", do="train with a lower learning rate")
+    return predicted, truth
+
+
+TASK = Regress()
