@@ -19,7 +19,7 @@ from opsin.explanation.any_size import convert_run, map_predictions
 from opsin.io.files import write_atomically
 from opsin.io.images import encode_png
 from opsin.models.registry import ModelSpec, resolve_options
-from opsin.runs import Run
+from opsin.runs import Run, RunWriter
 from opsin.tasks import get_task
 from opsin.types import SizePolicy
 
@@ -40,7 +40,7 @@ def made(tmp_path: Path) -> Run:
     preprocess = Preprocess(
         size=SizePolicy(height=SIDE, width=SIDE), color="gray", range=(0.0, 1.0), mean=(0.0,), std=(1.0,)
     )
-    run = Run.create(RunConfig(source="made"), name="sides", out=tmp_path)
+    run = RunWriter.create(RunConfig(source="made"), name="sides", out=tmp_path).run
     artifact = Artifact(
         network=network, task="classify", classes=("left", "right"), spec=spec, preprocess=preprocess, meta={}
     )

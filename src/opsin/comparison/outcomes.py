@@ -56,12 +56,12 @@ def outcomes_of(run: Run, split: SplitName = "val") -> Outcomes:
     Raises:
         RunError: the run has no predictions on that split, or they do not hold what is needed.
     """
-    arrays, task = run.predictions(split), str(run.data.get("task"))
+    arrays, task = run.predictions(split), str(run.data.task)
     if not arrays or task not in _PARTS:
         raise RunError("the run has no predictions to compare", where=run.path, expected=f"predictions on {split}")
     good_iou = run.config.train.good_iou
     try:
-        parts, of_sums = _PARTS[task](arrays, len(run.data["classes"]), good_iou)
+        parts, of_sums = _PARTS[task](arrays, len(run.data.classes), good_iou)
         samples = _fingerprint(arrays)
     except KeyError as error:
         do = "train it again: it was made by an Opsin that did not keep what is needed"

@@ -75,8 +75,8 @@ def _part(view: View, link: str) -> Mapping[str, Any]:
         "panels": learning_panels(view)[:2] + ([figure(view, result)] if result else []),
         "pictures": pictures(view, result) if result else {},
         "key": legend(view) if view.task == "segment" else {},
-        "note": (view.data.get("notes") or [""])[0],
-        "images": view.data.get("splits", {}).get("train", {}).get("n"),
+        "note": (view.data.notes or ("",))[0],
+        "images": view.data.splits["train"].n if "train" in view.data.splits else None,
     }
 
 

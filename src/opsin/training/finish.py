@@ -18,12 +18,12 @@ from opsin.batches.loader import gather
 from opsin.config import RunConfig
 from opsin.data.samples import Samples
 from opsin.evaluation.record import split_pictures, thumbnails
-from opsin.evaluation.scoring import AugmentedScores, SplitScores, evaluate_predictions
+from opsin.evaluation.scoring import evaluate_predictions
 from opsin.inference.predictor import Predictor
 from opsin.models.table import count_parameters
 from opsin.models.wrappers.views import check_views
 from opsin.progress import QUIET, Reporter, duration
-from opsin.runs import Run
+from opsin.runs import AugmentedScores, Run, RunWriter, SplitScores, Summary
 from opsin.score_notes import notes_of, selection
 from opsin.tasks.base import Arrays, Targets, Task
 from opsin.training.engine import machine
@@ -40,6 +40,7 @@ NUM_VIEWS = 4
 def finish(
     *,
     run: Run,
+    writer: RunWriter,
     trainer: Trainer,
     splits: Mapping[SplitName, Samples],
     open_test: bool,
@@ -51,45 +52,63 @@ def finish(
     trainer.network.load_state_dict(trainer.final_weights())
     artifact = trainer.artifact_of(trainer.network)
     artifacts.save(run.model_folder, artifact, golden_images=golden_images(splits["train"]))
-    unchanged = run.summary.get("step") == trainer.state.step
-    kept_test = run.results.get("test") if unchanged else None
-    earlier = dict(run.results.get("val", {}))
-    scored = score_splits(run, trainer, splits, open_test=open_test, command=command, report=report)
-    scored |= _with_views(trainer, splits, scored, earlier)
+    unchanged = run.summary.step == trainer.state.step
+    earlier = dict(run.scores)
+    scored = score_splits(writer, trainer, splits, open_test=open_test, command=command, report=report)
+    scored |= _with_views(trainer, splits, scored, earlier.get("val"))
     shown = data_pictures(splits["train"], trainer.config, trainer.task, artifact.classes)
     for split, scores in scored.items():
         samples, predictions = splits[split], run.predictions(split)
         shown |= split_pictures(trainer.task, split, scores, predictions, Targets.of(samples), samples.images)
-    run.write_arrays("gallery.npz", shown)
-    run.write("summary.json", summary(run, trainer, command=command, data_name=data_name))
-    entries: dict[str, Any] = {split: scores.to_json() for split, scores in scored.items()}
-    if (copies := earlier.get("without_copies")) and unchanged:
-        entries["val"]["without_copies"] = copies
-    elif copies:
-        report.message(f"val without copies was scored before the last steps: `opsin evaluate {run.path} --copies`")
-    chosen = selection(run.epochs, trainer.task.main_score) if trainer.settings.restore_best else None
-    if chosen and "val" in entries:
-        entries["val"]["selection"] = chosen
-    if test := entries.get("test") or kept_test:
-        entries |= {"test": test | {"opened": run.test_openings}}
-    run.write("scores.json", entries)
+    writer.gallery(shown)
+    writer.summary(summary(run, trainer, command=command, data_name=data_name))
+    entries = _entries(run, trainer, scored, earlier, unchanged=unchanged, report=report)
+    writer.scores(entries)
     if (warning := no_better_than_guessing(run, trainer)) is not None:
-        run.event("no_better_than_guessing", step=trainer.state.step, message=warning)
+        writer.event("no_better_than_guessing", step=trainer.state.step, message=warning)
         report.message(f"warning: {warning}")
-    run.event("finish", step=trainer.state.step, message=trainer.state.stopped or "finished")
+    writer.event("finish", step=trainer.state.step, message=trainer.state.stopped or "finished")
     for split, scores in scored.items():
         name = trainer.task.main_score
         report.message(f"{split}: {name} {scores.scores[name]} on {scores.n:,} samples")
-        for note in notes_of(entries[split], name, scores.scores[name]):
+        entry = entries[split]
+        for note in notes_of(entry.details, entry.selection, name, entry[name]):
             report.message(f"  {note}")
     report.message(f"{duration(trainer.state.seconds)} of training; report: `opsin report {run.path}`")
 
 
+def _entries(
+    run: Run,
+    trainer: Trainer,
+    scored: Mapping[SplitName, SplitScores],
+    earlier: Mapping[str, SplitScores],
+    *,
+    unchanged: bool,
+    report: Reporter,
+) -> dict[str, SplitScores]:
+    """The scores that are kept: those of now, and of `earlier` ones what holds for the same weights."""
+    entries: dict[str, SplitScores] = {str(split): scores for split, scores in scored.items()}
+    if (copies := earlier["val"].without_copies if "val" in earlier else None) and unchanged:
+        entries["val"] = replace(entries["val"], without_copies=copies)
+    elif copies:
+        report.message(f"val without copies was scored before the last steps: `opsin evaluate {run.path} --copies`")
+    if trainer.settings.restore_best and "val" in entries:
+        chosen = selection([(epoch.epoch, epoch.val) for epoch in run.log.epochs], trainer.task.main_score)
+        entries["val"] = replace(entries["val"], selection=chosen)
+    kept_test = earlier.get("test") if unchanged else None
+    if test := entries.get("test") or kept_test:
+        entries["test"] = replace(test, opened=run.log.test_openings)
+    return entries
+
+
 def _with_views(
-    trainer: Trainer, splits: Mapping[SplitName, Samples], scored: Mapping[SplitName, SplitScores], earlier: Any
+    trainer: Trainer,
+    splits: Mapping[SplitName, Samples],
+    scored: Mapping[SplitName, SplitScores],
+    earlier: SplitScores | None,
 ) -> dict[SplitName, SplitScores]:
     """Val, scored over the views that it was scored over before the run went on; empty where it was not."""
-    views = check_views((earlier.get("tta") or {}).get("views", ()))
+    views = check_views(earlier.tta.views if earlier and earlier.tta else ())
     if not views or "val" not in scored:
         return {}
     predictor = Predictor(trainer.artifact_of(trainer.network), device=trainer.device, views=views)
@@ -103,8 +122,10 @@ def no_better_than_guessing(run: Run, trainer: Trainer) -> str | None:
 
     Losses of overlap are none of likelihood, and are not looked at.
     """
-    last: Mapping[str, float] = run.epochs[-1]["train"] if run.epochs else {}
-    name = next((key for key in ("class_loss", "cross_entropy", "loss") if last.get(key) is not None), None)
+    epochs = run.log.epochs
+    last = epochs[-1].train if epochs else {}
+    names = ("class_loss", "cross_entropy", "loss")
+    name = next((key for key in names if not math.isnan(last.get(key, math.nan))), None)
     likelihood = trainer.task.name != "segment" or trainer.settings.mask_loss == "cross-entropy"
     chance = math.log(max(len(trainer.artifact.classes), 1))
     if name is None or (name == "loss" and not likelihood) or chance == 0 or last[name] <= chance:
@@ -123,7 +144,7 @@ def golden_images(samples: Samples) -> Tensor:
 
 
 def score_splits(
-    run: Run,
+    writer: RunWriter,
     trainer: Trainer,
     splits: Mapping[SplitName, Samples],
     *,
@@ -135,9 +156,10 @@ def score_splits(
     predictor = Predictor(trainer.artifact_of(trainer.network), device=trainer.device)
     wanted: list[SplitName] = [split for split in ("val", "test") if split in splits and (split == "val" or open_test)]
     if "test" in wanted:
-        run.record_test_opening(command)
+        writer.record_test_opening(command)
+    run = writer.run
     found: dict[SplitName, SplitScores] = {}
-    unchanged = run.summary.get("step") == trainer.state.step
+    unchanged = run.summary.step == trainer.state.step
     kept: Arrays = {f"test/{key}": value for key, value in run.predictions("test").items()} if unchanged else {}
     fitted: Mapping[str, float] | None = None
     for split in wanted:
@@ -148,7 +170,7 @@ def score_splits(
         )
         fitted, found[split] = scores.fitted, scores
         kept |= {f"{split}/{key}": value for key, value in (predictions | targets.arrays()).items()}
-    run.write_arrays("predictions.npz", kept)
+    writer.predictions(kept)
     return found
 
 
@@ -179,23 +201,23 @@ def pictured(batch: Batch, task: Task, classes: Sequence[str]) -> np.ndarray:
     return np.stack([task.draw_target(image, targets, i, classes).pixels for i, image in enumerate(images)])
 
 
-def summary(run: Run, trainer: Trainer, *, command: str, data_name: str) -> dict[str, Any]:
+def summary(run: Run, trainer: Trainer, *, command: str, data_name: str) -> Summary:
     """What came out, in a few numbers."""
     parameters, trainable = count_parameters(trainer.network)
-    return {
-        "run": str(run.path),
-        "task": trainer.task.name,
-        "data": data_name,
-        "model": trainer.artifact.spec.name,
-        "parameters": parameters,
-        "trainable": trainable,
-        "epochs": trainer.state.epoch,
-        "step": trainer.state.step,
-        "seconds": round(trainer.state.seconds, 2),
-        "cpu_seconds": round(trainer.state.cpu_seconds, 2),
-        "best_epoch": trainer.state.best_epoch,
-        "peak_memory_bytes": machine.peak_memory_bytes(),
-        "command": command,
-        "stopped": trainer.state.stopped or "finished",
-        "test_openings": run.test_openings,
-    }
+    return Summary(
+        run=str(run.path),
+        task=trainer.task.name,
+        data=data_name,
+        model=trainer.artifact.spec.name,
+        parameters=parameters,
+        trainable=trainable,
+        epochs=trainer.state.epoch,
+        step=trainer.state.step,
+        seconds=round(trainer.state.seconds, 2),
+        cpu_seconds=round(trainer.state.cpu_seconds, 2),
+        best_epoch=trainer.state.best_epoch,
+        peak_memory_bytes=machine.peak_memory_bytes(),
+        command=command,
+        stopped=trainer.state.stopped or "finished",
+        test_openings=run.log.test_openings,
+    )

@@ -25,7 +25,7 @@ from opsin.data.samples import Samples
 from opsin.errors import DivergedError, InterruptedRunError, RunError
 from opsin.inference.predictor import Predictor
 from opsin.progress import Bar, Reporter
-from opsin.runs import RUNS_FOLDER, Run
+from opsin.runs import RUNS_FOLDER, Run, RunWriter
 from opsin.tasks.base import Arrays, Targets, Task
 from opsin.training.engine import checkpoints, guards, machine
 from opsin.training.engine.budget import Budget
@@ -69,7 +69,7 @@ class Trainer:
         config: RunConfig,
         precision: Precision,
         device: torch.device,
-        run: Run,
+        run: RunWriter,
         report: Reporter,
         features: Features | None = None,
         budget: Budget | None = None,
@@ -426,7 +426,7 @@ class Trainer:
         raise InterruptedRunError(
             f"stopped at step {self.state.step} of {self.total_steps}; a checkpoint was left",
             where=self.run.path,
-            do=f"`{command_to_resume(self.run, self.config)}` goes on from there",
+            do=f"`{command_to_resume(self.run.run, self.config)}` goes on from there",
         )
 
     def _height(self) -> int | None:
