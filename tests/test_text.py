@@ -109,7 +109,7 @@ def test_files_and_folders_that_are_not_utf8_are_trained_on_and_found_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from opsin.report.page import write_report
-        from opsin.training import train
+    from opsin.training import train
 
     root = tmp_path / os.fsdecode(b"fotos\xe9")
     for label, kind in enumerate(("a", "b")):

@@ -27,7 +27,7 @@ from opsin.errors import ConfigError, DataError, RunError
 from opsin.io.files import write_json
 from opsin.models.parts.layers import seeded
 from opsin.models.registry import ModelSpec
-from opsin.runs import DataCard, Run, RunWriter, Summary
+from opsin.runs import DataCard, Run, RunWriter, SplitCard, Summary
 from opsin.tasks import get_task
 from opsin.tasks.base import Targets
 from opsin.types import SizePolicy, TaskName

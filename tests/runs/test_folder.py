@@ -29,7 +29,7 @@ def test_a_new_run_holds_its_config_and_nothing_else(run: Run) -> None:
     assert [path.name for path in run.path.iterdir()] == ["config.json"]
     assert run.config.train.epochs == 3
     assert (list(run.log), run.scores, read_gallery(run.path)) == ([], {}, {})
-    assert not (run.data or run.environment or run.summary)
+    assert not any((run.data, run.environment, run.summary))
 
 
 def test_a_run_whose_config_has_a_former_name_opens(run: Run) -> None:
@@ -158,7 +158,10 @@ def test_one_process_at_a_time_trains_a_run(writer: RunWriter, run: Run) -> None
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot lock a folder")
 def test_a_lock_ends_with_the_process_that_holds_it(writer: RunWriter, run: Run) -> None:
-    code = "import sys; from opsin.runs import Run, RunWriter\nwith RunWriter(Run(sys.argv[1])).locked(): print('locked', flush=True); input()"
+    code = (
+        "import sys; from opsin.runs import Run, RunWriter\n"
+        "with RunWriter(Run(sys.argv[1])).locked(): print('locked', flush=True); input()"
+    )
     with subprocess.Popen(
         [sys.executable, "-c", code, str(run.path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as holder:

@@ -73,12 +73,13 @@ def from_json(kind: type[T], values: object, where: str) -> T:
     """
     if not isinstance(values, dict):
         raise damaged(where, values, "an object")
-    types = _types(kind)
+    hashable: Any = kind  # mypy takes no `type[T]` for hashable
+    types = _types(hashable)
     unknown = {key: value for key, value in values.items() if key not in types or key == EXTRA}
     if unknown and EXTRA not in types:
         raise _unknown(where, next(iter(unknown)), types)
     known = {key: _value(types[key], value, f"{where}: {key}") for key, value in values.items() if key not in unknown}
-    if missing := [name for name in _required(kind) if name not in known]:
+    if missing := [name for name in _required(hashable) if name not in known]:
         raise damaged(where, f"no `{missing[0]}`", f"the field `{missing[0]}`")
     return kind(**known, **({EXTRA: unknown} if unknown else {}))
 
