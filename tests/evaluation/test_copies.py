@@ -28,6 +28,7 @@ from opsin.models.registry import ModelSpec
 from opsin.progress import Bar, Reporter
 from opsin.report import write_report
 from opsin.runs import DataCard, Run, RunWriter
+from opsin.runs.codec import to_json
 from opsin.tasks import Targets, get_task
 from opsin.types import SizePolicy
 
@@ -231,7 +232,7 @@ def test_where_every_sample_is_a_copy_the_other_score_is_undefined():
     without = scores_without_copies(task, predictions, targets, CLASSES, copies, scores)
     assert (without.n, without.exact, without.near) == (0, 2, 1)
     assert all(math.isnan(score.value) for score in without.scores.values())
-    assert without.to_json()["scores"]["accuracy"] == {"value": None, "low": None, "high": None}
+    assert to_json(without)["scores"]["accuracy"] == {"value": None, "low": None, "high": None}
 
 
 def test_boxes_without_copies_are_scored_by_the_task_itself():
