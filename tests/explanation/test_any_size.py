@@ -61,9 +61,9 @@ def test_the_new_run_answers_as_the_old_one_and_says_where_it_comes_from(made: R
     assert converted.max_difference <= 1e-5
     assert converted.run.path != made.path
     summary = converted.run.summary
-    assert summary["converted_from"] == str(made.path)
-    assert summary["run"] == str(converted.run.path)
-    assert summary["command"] == f"opsin convert {made.path} --fully-convolutional --name {converted.run.name}"
+    assert summary.converted_from == str(made.path)
+    assert summary.run == str(converted.run.path)
+    assert summary.command == f"opsin convert {made.path} --fully-convolutional --name {converted.run.name}"
     loaded = artifacts.load(converted.run.model_folder)
     assert artifacts.check_golden(converted.run.model_folder, loaded) < 1e-5
     images = torch.randint(0, 256, (3, 1, SIDE, SIDE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
