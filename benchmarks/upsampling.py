@@ -63,7 +63,7 @@ def main() -> None:
         "seeds": options.seeds,
         "images": len(samples.masks),
         "seconds": {way: mean_over_seeds(options, way, lambda r: r.summary.seconds, runs) for way in options.ways},
-        "parameters": {way: runs[way, 0].summary["parameters"] for way in options.ways},
+        "parameters": {way: runs[way, 0].summary.parameters for way in options.ways},
         "scores": {way: scores_of(options, way, runs) for way in options.ways},
         "differences": differences(options, answers, samples.masks),
         "checkerboard": {way: checkerboard(options, way, answers) for way in options.ways},

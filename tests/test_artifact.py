@@ -104,7 +104,7 @@ def test_tensors_that_do_not_fit_are_listed(folder: Path) -> None:
 @pytest.mark.parametrize(
     "values",
     [
-        {"format": 2},
+        {"format": 3},
         {"task": "os.system"},
         {"spec": {"name": "subprocess.Popen", "channels": 3, "height": 16, "width": 16, "options": {}}},
         {"spec": {"name": "small", "channels": 3, "height": 16, "width": 16, "options": {"filtres": [8]}}},

@@ -3,7 +3,8 @@
     weights.safetensors   every tensor of the network
     model.json            format, task, classes, architecture, preprocessing
     golden.safetensors    a few input images and what the network answered to them when it was saved
-    manifest.json         SHA-256 of the three files above
+    answering.safetensors what val says of when to answer (`answering.py`); classes only, and not in older ones
+    manifest.json         SHA-256 of the files above
 
 Loading refuses a folder of which any byte has changed, and tensors that do not fit the architecture.
 """
@@ -20,6 +21,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from opsin.answering import Answering
 from opsin.batches.preprocess import Preprocess
 from opsin.errors import ArtifactError, OpsinError
 from opsin.io.files import atomic_folder, read_json, sha256_file, write_json
@@ -29,8 +31,11 @@ from opsin.tasks import get_task
 from opsin.text import is_text
 from opsin.types import TaskName
 
-FORMAT = 1
+FORMAT = 2
+FORMATS = (1, 2)
+"""1 has no `answering.safetensors`; an artefact without it is still written so."""
 PARTS = ("weights.safetensors", "model.json", "golden.safetensors")
+ANSWERING = "answering.safetensors"
 GOLDEN_TOLERANCE = 1e-3
 FIELDS = {"format", "task", "classes", "spec", "preprocess", "meta"}
 """What model.json holds."""
@@ -48,6 +53,8 @@ class Artifact:
     spec: ModelSpec
     preprocess: Preprocess
     meta: Mapping[str, Any]
+    answering: Answering | None = None
+    """When it is not to answer, by what it said of val; None where that is not known."""
 
 
 def save(folder: Path, artifact: Artifact, *, golden_images: Tensor) -> None:
@@ -66,7 +73,11 @@ def save(folder: Path, artifact: Artifact, *, golden_images: Tensor) -> None:
         write_tensors(partial / "weights.safetensors", weights, {})
         write_tensors(partial / "golden.safetensors", golden, {})
         write_json(partial / "model.json", _description(artifact))
-        write_json(partial / "manifest.json", {part: sha256_file(partial / part) for part in PARTS})
+        parts: tuple[str, ...] = PARTS
+        if artifact.answering is not None:
+            write_tensors(partial / ANSWERING, artifact.answering.tensors(), {})
+            parts = (*PARTS, ANSWERING)
+        write_json(partial / "manifest.json", {part: sha256_file(partial / part) for part in parts})
 
 
 def load_proved(folder: Path, *, device: torch.device | str = "cpu") -> Artifact:
@@ -91,12 +102,12 @@ def load(folder: Path, *, device: torch.device | str = "cpu") -> Artifact:
     Raises:
         ArtifactError: a part is missing or altered, the format is newer, or tensors do not fit the architecture.
     """
-    verify(folder)
+    parts = verify(folder)
     try:
         description = read_json(folder / "model.json")
-        if description.get("format") != FORMAT:
+        if description.get("format") not in FORMATS:
             got, do = description.get("format"), "install a newer Opsin"
-            raise ArtifactError("unknown format of artefact", where=folder, got=got, expected=FORMAT, do=do)
+            raise ArtifactError("unknown format of artefact", where=folder, got=got, expected=FORMATS, do=do)
         if unknown := sorted(map(str, description.keys() - FIELDS)):
             got, expected = reprlib.repr(unknown), ", ".join(sorted(FIELDS))
             raise ArtifactError(
@@ -106,6 +117,7 @@ def load(folder: Path, *, device: torch.device | str = "cpu") -> Artifact:
         preprocess = Preprocess.from_dict(description["preprocess"])
         weights, _ = read_tensors(folder / "weights.safetensors")
         network = _network(description["task"], spec, len(classes), weights, folder)
+        answering = _answering(folder / ANSWERING) if ANSWERING in parts else None
     except (KeyError, TypeError, AttributeError) as error:
         raise ArtifactError("model.json is incomplete", where=folder / "model.json", got=repr(error)) from error
     return Artifact(
@@ -115,7 +127,12 @@ def load(folder: Path, *, device: torch.device | str = "cpu") -> Artifact:
         spec=spec,
         preprocess=preprocess,
         meta=description.get("meta", {}),
+        answering=answering,
     )
+
+
+def _answering(path: Path) -> Answering:
+    return Answering.from_tensors(read_tensors(path)[0], where=path)
 
 
 def _spec(values: Mapping[str, Any], folder: Path) -> ModelSpec:
@@ -162,8 +179,8 @@ def _network(task: Any, spec: ModelSpec, num_classes: int, weights: Mapping[str,
     return network
 
 
-def verify(folder: Path) -> None:
-    """Compare every file of an artefact with the manifest.
+def verify(folder: Path) -> tuple[str, ...]:
+    """Compare every file of an artefact with the manifest; returns their names.
 
     Raises:
         ArtifactError: a file is missing, unreadable, unexpected or altered.
@@ -181,7 +198,7 @@ def verify(folder: Path) -> None:
         manifest = read_json(manifest_path)
     except OpsinError as error:
         raise ArtifactError("the manifest is altered", where=manifest_path, got=error.what) from error
-    if tuple(manifest) != PARTS:
+    if tuple(manifest) not in (PARTS, (*PARTS, ANSWERING)):
         raise ArtifactError("the manifest is altered", where=manifest_path, got=list(manifest), expected=list(PARTS))
     for part, expected in manifest.items():
         path = folder / part
@@ -190,6 +207,7 @@ def verify(folder: Path) -> None:
         if (got := sha256_file(path)) != expected:
             do = "copy the artefact again from where it was trained"
             raise ArtifactError("a part of the artefact is altered", where=path, got=got, expected=expected, do=do)
+    return tuple(manifest)
 
 
 def load_weights(network: nn.Module, weights: Mapping[str, Tensor], *, where: object) -> None:
@@ -251,7 +269,7 @@ def _description(artifact: Artifact) -> dict[str, Any]:
         "options": json.loads(json.dumps(dict(spec.options))),
     }
     return {
-        "format": FORMAT,
+        "format": FORMATS[0] if artifact.answering is None else FORMAT,
         "task": artifact.task,
         "classes": list(_strings(artifact.classes)),
         "spec": plain_spec,

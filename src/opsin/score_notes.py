@@ -12,6 +12,7 @@ from opsin.types import Score
 
 OPTIMISM = "by 2 to 3 points in a simulation of 20 alike epochs on 180 samples"
 """What `benchmarks/coverage.py` gives for the best of epochs that are alike in truth: docs/intervals.md."""
+TEST_AS_VAL = "the test split was used as val: epochs were chosen by it, and no score on it is that of a sealed test"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +20,7 @@ class Selection:
     """How the weights of a run that keeps those of its best epoch were chosen.
 
     `epochs`: how many were to choose from. `best`, `last`: scores of the best and the last epoch, as the log has them.
+    `optimism`: by about how much the best one leans to the good side, as a share; None where that is not known.
     """
 
     chosen_by: str
@@ -27,6 +29,7 @@ class Selection:
     best: float
     last_epoch: int
     last: float
+    optimism: float | None = None
 
 
 def selection(epochs: Iterable[tuple[int, Mapping[str, float]]], score: str) -> Selection | None:
@@ -61,9 +64,12 @@ def selection_words(chosen: Selection) -> str:
     >>> selection_words(selection(epochs, "accuracy"))[:75]
     'the best of 2 epochs, chosen by this very score (epoch 1, the last has 0.75'
     """
+    told = (
+        OPTIMISM if chosen.optimism is None else f"by about {chosen.optimism:.4f}, if the wobble between epochs is luck"
+    )
     return (
         f"the best of {chosen.epochs} epochs, chosen by this very score (epoch {chosen.best_epoch}, "
-        f"the last has {chosen.last:.4f}), so it leans to the good side: {OPTIMISM}; "
+        f"the last has {chosen.last:.4f}), so it leans to the good side: {told}; "
         "its interval does not count that"
     )
 
@@ -105,7 +111,9 @@ def lowest(score: Score, choices: int) -> float:
     return score.value - factor * (score.value - score.low)
 
 
-def notes_of(details: Mapping[str, Any], chosen: Selection | None, score: str, found: Score) -> tuple[str, ...]:
+def notes_of(
+    details: Mapping[str, Any], chosen: Selection | None, score: str, found: Score, *, test_as_val: bool = False
+) -> tuple[str, ...]:
     """The notes on one split's main score.
 
     Args:
@@ -113,7 +121,8 @@ def notes_of(details: Mapping[str, Any], chosen: Selection | None, score: str, f
         chosen: how the epoch was chosen, where it was on this split.
         score: what the main score is called.
         found: its value and interval.
+        test_as_val: whether the split is the test split, used as val.
     """
     chance = chance_words(found, details.get("chance"), choices=chosen.epochs if chosen else 1)
-    words = (chance, selection_words(chosen) if chosen else None)
+    words = (TEST_AS_VAL if test_as_val else None, chance, selection_words(chosen) if chosen else None)
     return tuple(f"{score}: {text}" for text in words if text)

@@ -94,6 +94,10 @@ class Prediction:
     likeliest classes, best first. `box` is xyxy in pixels of the original image. `mask` is where a mask was written, if
     one was. `notes` says what was done to the image. `shares` holds the probability of every class, in the network's
     order (of masks: the share of the pixels), which JSON leaves out.
+
+    What only a cautious prediction has, else None: `possible` holds the labels of the prediction set, likeliest first
+    (none, where even the likeliest is too unlikely); `answered` says whether the answer is to be used; `typicality` is
+    the share of val images that are at least as unlike the training images as this one.
     """
 
     file: str
@@ -104,7 +108,12 @@ class Prediction:
     mask: str | None = None
     notes: tuple[str, ...] = ()
     shares: tuple[float, ...] = field(default=(), repr=False)
+    possible: tuple[str, ...] | None = None
+    answered: bool | None = None
+    typicality: float | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON."""
-        return {key: value for key, value in asdict(self).items() if key != "shares"}
+        """As plain JSON; what only a cautious prediction has is left out of others."""
+        cautious = {"possible", "answered", "typicality"}
+        plain = {key: value for key, value in asdict(self).items() if key != "shares"}
+        return {key: value for key, value in plain.items() if key not in cautious or value is not None}

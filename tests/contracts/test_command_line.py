@@ -194,6 +194,8 @@ def test_wrong_usage_exits_with_2_and_names_what_is_wrong(
         (("models",), {"name", "parameters", "trainable"}),
         (("models", "plain"), {"name", "parameters", "trainable", "layers"}),
         (("evaluate", "runs/quick"), {"run", "split", "n", "scores"}),
+        (("evaluate", "runs/quick", "--robustness"), {"run", "split", "n", "scores", "robustness"}),
+        (("doctor", "runs/quick"), {"run", "findings"}),
         (("predict", "runs/quick", "digit.png"), {"predictions"}),
         (("report", "runs/quick"), {"file"}),
         (

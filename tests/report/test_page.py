@@ -78,6 +78,9 @@ def test_page_has_every_section_and_a_link_to_each(digits_page: str, digits_run:
         "classes",
         "calibration",
         "mistakes",
+        "doctor",
+        "robustness",
+        "answering",
         "data",
         "samples",
         "cost",
@@ -232,7 +235,7 @@ def test_browser_runs_nothing_of_a_hostile_name(hostile_run: Path, tmp_path: Pat
 
 def test_interrupted_run_has_every_section_and_says_what_is_missing(interrupted_run: Path, tmp_path: Path) -> None:
     outline = Outline(report_of(interrupted_run, tmp_path))
-    assert len(outline.values("id")) == 10
+    assert len(outline.values("id")) == 12
     assert "not finished" in outline.words
     assert "No split has been scored" in outline.words
     assert "on val in the log" in outline.words
@@ -283,7 +286,17 @@ def test_other_tasks_get_the_sections_of_every_task(digits_run: Path, tmp_path: 
     made_runs.write_json(run / "scores.json", {"val": {"n": 10, "scores": {"mean_iou": iou}, "details": {}}})
     outline = Outline(report_of(run, tmp_path))
     own = ["classes", "confusion", "images"]
-    assert outline.values("id") == ["scores", "training", *own, "data", "samples", "cost", "repeat"]
+    assert outline.values("id") == [
+        "scores",
+        "training",
+        *own,
+        "doctor",
+        "robustness",
+        "data",
+        "samples",
+        "cost",
+        "repeat",
+    ]
     assert "Mean IoU on val" in " ".join(outline.words.split())
 
 

@@ -1,6 +1,7 @@
 """Random changes of a training batch, on its device: images with their labels, boxes and masks.
 
     settings + policy -> knobs          policy.py     how strongly each image is changed
+    quarter turns                       turns.py      exact: pixels change places and nothing else
     geometry                            geometry.py   one affine map for each image; boxes and masks move with it
     colours, blur                       colour.py
     torchvision's policies              image_policy.py
@@ -25,6 +26,7 @@ from opsin.batches.geometry import move
 from opsin.batches.image_policy import apply_policy, is_of_images
 from opsin.batches.mixing import cutout, mix
 from opsin.batches.policy import knobs_of
+from opsin.batches.turns import turn_some
 from opsin.config import AugmentConfig, require
 from opsin.errors import ConfigError
 
@@ -51,7 +53,7 @@ def augment(batch: Batch, config: AugmentConfig, *, seed: int, epoch: int, num_c
     draws = Draws(seed=seed, epoch=epoch, index=batch.index.cpu())
     knobs = knobs_of(config, draws, channels=channels, side=min(H, W))
     given = batch.images
-    batch = move(batch, knobs, draws, config.shift_fill)
+    batch = move(turn_some(batch, knobs, draws), knobs, draws, config.shift_fill)
     images = recolour(_own(batch.images, given), knobs, draws)
     if is_of_images(config):
         images = apply_policy(images, config, draws)
@@ -72,6 +74,8 @@ def _check(batch: Batch, config: AugmentConfig, num_classes: int) -> None:
     side = min(H, W)
     require(config.shift < side, "shift", config.shift, f"less than the side of the images, {side} px")
     require(config.cutout <= side, "cutout", config.cutout, f"at most the side of the images, {side} px")
+    turned = f"0 for images that are not square ({H} x {W} px)"
+    require(H == W or not config.quarter_turns, "quarter_turns", config.quarter_turns, turned)
     boxed = bool(config.elastic) and batch.boxes is not None
     require(not boxed, "elastic", config.elastic, "0 where there are boxes: a bent box is no box")
     for name in ("saturation", "hue"):

@@ -16,6 +16,7 @@ STREAMS = (
     *("shift/down", "shift/right", "rotate", "shear", "scale"),
     *("crop/area", "crop/stretch", "crop/x", "crop/y"),
     *("brightness", "contrast", "saturation", "hue", "blur", "cutout/y", "cutout/x"),
+    *("turn/whether", "turn/which"),
     *("mix/which", "cutmix/y", "cutmix/x"),
 )
 """What a sample has one uniform number for. Drawn together: many small tensor operations cost more than the numbers."""

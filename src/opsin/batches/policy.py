@@ -23,7 +23,7 @@ from opsin.errors import ConfigError
 Knobs = Mapping[str, Tensor]
 """Name of a knob to its float64 [B]; knobs that are off for all images are missing."""
 
-MOVING = ("flip", "flip_vertical", "shift", "rotate", "scale", "shear", "elastic")
+MOVING = ("flip", "flip_vertical", "quarter_turns", "shift", "rotate", "scale", "shear", "elastic")
 COLOURING = ("brightness", "contrast", "saturation", "hue", "blur", "cutout")
 """Settings that are knobs as they are. `crop_area` is the knob `crop`: the largest share of the area cut off."""
 

@@ -23,7 +23,9 @@ VERBS = {
     "ensemble": "opsin.cli.ensemble:ensemble",
     "report": "opsin.cli.report:report",
     "models": "opsin.cli.models:models",
+    "clean": "opsin.cli.clean:clean",
     "compare": "opsin.cli.compare:compare",
+    "doctor": "opsin.cli.doctor:doctor",
     "explain": "opsin.cli.explain:explain",
     "kernels": "opsin.cli.kernels:kernels",
     "plan": "opsin.cli.plan:plan",
@@ -31,6 +33,9 @@ VERBS = {
     "convert": "opsin.cli.convert:convert",
     "find-lr": "opsin.cli.find_lr:find_lr",
     "normalize": "opsin.cli.normalize:normalize",
+    "tune": "opsin.cli.tune:tune",
+    "ablate": "opsin.cli.ablate:ablate",
+    "cv": "opsin.cli.cv:cv",
 }
 """Where each verb lives; a file is imported when its verb is used."""
 

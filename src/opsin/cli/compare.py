@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
 from opsin.cli.options import JsonFlag, OutOption, QuietFlag, SeedOption
-from opsin.cli.output import print_json, stdout_console
+from opsin.cli.output import print_json, print_line, stdout_console
 
 if TYPE_CHECKING:
     from opsin.comparison.comparison import Comparison
+    from opsin.runs import Run
+    from opsin.types import SplitName
 
 
 def compare(
     *runs: str,
     split: Annotated[Literal["val", "test"], Parameter(help="Split whose stored predictions are compared.")] = "val",
+    robustness: Annotated[
+        bool,
+        Parameter(
+            negative="", help="Show the runs' robustness cards side by side (`opsin evaluate RUN --robustness`)."
+        ),
+    ] = False,
     out: OutOption = "runs",
     json_: JsonFlag = False,
     quiet: QuietFlag = False,
@@ -30,14 +39,31 @@ def compare(
         Two runs or more, by path or name. Runs that differ in their seed, and in settings that change no result, are
         one group. One run a side compares two networks, not two methods: that takes several seeds of each.
     """
-    from opsin.comparison.comparison import compare_runs
-    from opsin.runs import Run
+    from opsin.api.verbs import compare as compare_runs
+    from opsin.api.verbs import opened_run
 
-    found = compare_runs([Run.open(run, out=out) for run in runs], split=split)
+    if robustness:
+        return _robustness([opened_run(run, out) for run in runs], split, json_=json_, quiet=quiet)
+    found = compare_runs(*runs, split=split, out=out)
     if json_:
         print_json(found.to_dict())
     elif not quiet:
         show(found)
+    return 0
+
+
+def _robustness(runs: Sequence[Run], split: SplitName, *, json_: bool, quiet: bool) -> int:
+    from opsin.diagnosis.compare_cards import compare_cards
+
+    found = compare_cards(runs, split=split)
+    if json_:
+        print_json(found.to_json())
+    elif not quiet:
+        from opsin.cli.cards import print_cards
+
+        print_cards(found.cards)
+        for pair in found.pairs:
+            print_line(f"{pair.b} less {pair.a}: {pair.words}")
     return 0
 
 

@@ -35,14 +35,14 @@ def convert(
     run
         Run by path or name.
     """
-    from opsin.explanation.any_size import convert_run, draw_map, map_predictions
-    from opsin.runs import Run
+    from opsin.api.verbs import convert as convert_run
+    from opsin.explanation.any_size import draw_map, map_predictions
 
     if not fully_convolutional:
         raise ConfigError("convert to what?", expected="--fully-convolutional")
     if short_side is not None and not 1 <= short_side <= 4096:
         raise ConfigError("a size out of range", where="--short-side", got=short_side, expected="1 to 4096")
-    converted = convert_run(Run.open(run, out=out), name=name, out=out)
+    converted = convert_run(run, name=name, out=out)
     found: dict[str, Any] = {
         "run": str(converted.run.path),
         "max_difference": converted.max_difference,

@@ -34,12 +34,10 @@ def ensemble(
     runs
         Two runs or more, by name or folder: of one data set and one input size.
     """
+    from opsin.api.verbs import ensemble as combine
     from opsin.cli.train import typed_command
-    from opsin.runs import Run
-    from opsin.studies.ensembles import ensemble as combine
 
-    opened = [Run.open(run, out=out) for run in runs]
-    found = combine(opened, kind=kind, name=name, out=out, quiet=quiet, command=typed_command())
+    found = combine(*runs, kind=kind, name=name, out=out, quiet=quiet, command=typed_command())
     about = {
         "run": str(found.run.path),
         "kind": found.kind,

@@ -16,7 +16,6 @@ from opsin.cli.options import (
     OutOption,
     QuietFlag,
     RootOption,
-    SeedOption,
     TtaOption,
     views_of,
 )
@@ -29,10 +28,29 @@ if TYPE_CHECKING:
 
     from opsin.config import TrainConfig
     from opsin.evaluation import Evaluation, WithoutCopies
-    from opsin.types import Score
+    from opsin.runs import Run
+    from opsin.types import Score, SplitName
 
     Columns = Sequence[tuple[str, Mapping[str, Score]]]
     """Headings, each with the scores under it."""
+
+
+RobustnessFlag = Annotated[
+    bool,
+    Parameter(
+        negative="",
+        help="The main score under rotation, shift, scale, blur, noise, JPEG, brightness, contrast and occlusion, "
+        "instead of the scores; kept in the run, shown in its report.",
+    ),
+]
+ByOption = Annotated[
+    str | None,
+    Parameter(help="The main score by group instead: folder, size, brightness, or a column of a CSV file."),
+]
+ByTableOption = Annotated[
+    Path | None,
+    Parameter(help="CSV that has the column of `--by` and the samples' paths; by default the run's own."),
+]
 
 
 def evaluate(
@@ -61,13 +79,18 @@ def evaluate(
         Parameter(negative="", help="Score also without samples that have an exact or near copy in train."),
     ] = False,
     tta: TtaOption = None,
+    robustness: RobustnessFlag = False,
+    by: ByOption = None,
+    by_table: ByTableOption = None,
     folder: Annotated[
         Path | None,
         Parameter(help="New folder for scores (JSON), confusion matrix and wrong samples (CSV) and their pictures."),
     ] = None,
     json_: JsonFlag = False,
     quiet: QuietFlag = False,
-    seed: SeedOption = 0,
+    seed: Annotated[
+        int, WHOLE, Parameter(name="--seed", help="Of what `--robustness` draws at random; nothing else is.")
+    ] = 0,
 ) -> int:
     """Score a run's network."""
     from opsin.cli.train import typed_command
@@ -79,6 +102,13 @@ def evaluate(
 
     require(batch_size > 0, "batch_size", batch_size, "more than 0")
     opened = Run.open(run, out=out)
+    if robustness or by is not None:
+        others = {"data": data, "good_iou": good_iou, "copies": copies, "tta": tta, "folder": folder}
+        _check_alone({**others, "by": by} if robustness else others, "robustness" if robustness else "by")
+        chosen = split or "val"
+        if by is not None:
+            return _by_group(opened, by, chosen, by_table, root, json_=json_)
+        return _card(opened, chosen, root, batch_size, device, seed, json_=json_, quiet=quiet)
     found = score(
         opened,
         split=split,
@@ -103,6 +133,71 @@ def evaluate(
         _print_classes(found, folder)
     if not quiet:
         _print_notes(found)
+    return 0
+
+
+def _check_alone(others: Mapping[str, Any], option: str) -> None:
+    """Refuse options that mean nothing beside `--robustness` and `--by`."""
+    from opsin.errors import ConfigError
+
+    if given := [f"--{name.replace('_', '-')}" for name, value in others.items() if value]:
+        raise ConfigError(f"`--{option}` goes with none of these", got=", ".join(given), do="ask one after the other")
+
+
+def _card(
+    run: Run,
+    split: SplitName,
+    root: str | None,
+    batch_size: int,
+    device: str,
+    seed: int,
+    *,
+    json_: bool,
+    quiet: bool,
+) -> int:
+    from opsin.cli.cards import print_cards
+    from opsin.cli.train import typed_command
+    from opsin.diagnosis.robustness import robustness
+    from opsin.progress import Reporter
+    from opsin.report import write_report
+    from opsin.types import scores_to_json
+
+    card = robustness(
+        run,
+        split=split,
+        root=root,
+        batch_size=batch_size,
+        device=device,
+        seed=seed,
+        command=typed_command(),
+        report=Reporter(quiet=quiet),
+    )
+    if (run.path / "report.html").is_file():
+        write_report(run)
+    if json_:
+        plain = {"run": str(run.path), "split": split, "n": card.n, "scores": scores_to_json({card.score: card.clean})}
+        print_json(plain | {"robustness": card.to_json()})
+    else:
+        print_cards([card], quiet=quiet)
+    return 0
+
+
+def _by_group(run: Run, by: str, split: SplitName, table: Path | None, root: str | None, *, json_: bool) -> int:
+    from opsin.cli.cards import print_groups
+    from opsin.diagnosis.groups import scores_by
+    from opsin.types import scores_to_json
+
+    found = scores_by(run, by, split=split, table=table, root=root)
+    if json_:
+        plain = {
+            "run": str(run.path),
+            "split": split,
+            "n": found.n,
+            "scores": scores_to_json({found.score: found.overall}),
+        }
+        print_json(plain | {"groups": found.to_json()})
+    else:
+        print_groups(found)
     return 0
 
 

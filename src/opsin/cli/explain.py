@@ -67,26 +67,26 @@ def explain(
     images
         Image files, and folders of them.
     """
+    from opsin.api.verbs import explain as explain_run
     from opsin.config import require
-    from opsin.explanation.explanation import Wanted, explain_run
-    from opsin.inference.predictor import image_files
-    from opsin.progress import Reporter
-    from opsin.runs import Run
 
     require(count > 0, "count", count, "more than 0")
-    wanted = Wanted(
+    found = explain_run(
+        run,
+        *images,
+        figures=figures,
         methods=method,
         layers=layer,
         label=class_,
-        num_mistakes=count if mistakes else 0,
+        mistakes=count if mistakes else 0,
         neurons=neurons,
         data=data,
         root=root,
         split=split,
-        num_patches=patches,
+        patches=patches,
+        out=out,
+        quiet=quiet,
     )
-    report = Reporter(quiet=quiet)
-    found = explain_run(Run.open(run, out=out), image_files(images), figures, wanted, report=report)
     if json_:
         print_json(found.to_dict())
     elif not quiet:

@@ -59,15 +59,18 @@ WHOLE = Parameter(n_tokens=1, converter=_one_number)
 """Marks an option that is a whole number: by default cyclopts would round `1.5`."""
 
 
-def _optional(*kinds: type[Any]) -> type[Any]:
-    """One class of the fields of all `kinds`, each None unless given; `--help` lists each kind under its heading."""
+def _optional(*kinds: type[Any], without: str = "") -> type[Any]:
+    """One class of the fields of all `kinds`, each None unless given; `--help` lists each kind under its heading.
+
+    `without`: a setting that the verb has an option of its own for.
+    """
     members: list[tuple[str, Any, Any]] = []
     for order, kind in enumerate(kinds):
         what, _, fields = inspect.cleandoc(kind.__doc__ or "").partition("\n\nParameters\n----------\n")
         described = {name: " ".join(text.split()) for name, text in FIELD.findall(fields)}
         panel = Group(PANELS[kind], help=what, sort_key=order)
         hints = typing.get_type_hints(kind)
-        for f in dataclasses.fields(kind):
+        for f in (f for f in dataclasses.fields(kind) if f.name != without):
             about = Parameter(group=panel, help=described[f.name])
             members.append((f.name, Annotated[_option_type(hints[f.name], f), about], field(default=None)))
     made = make_dataclass("Settings", members, frozen=True, kw_only=True)
@@ -97,6 +100,8 @@ ModelOptions = _optional(ModelConfig)
 AugmentOptions = _optional(AugmentConfig)
 Settings = _optional(*GROUPS.values())
 NONE_GIVEN = Settings()
+SettingsButMinutes = _optional(*GROUPS.values(), without="minutes")
+NO_SETTINGS_BUT_MINUTES = SettingsButMinutes()
 FLAT = Parameter(name="*")
 """Marks a group whose fields are options of the verb itself."""
 
@@ -123,6 +128,10 @@ SeedOption = Annotated[
 ]
 OutOption = Annotated[str, Parameter(name=("--runs", "--out"), help="Folder of runs; --out is its older spelling.")]
 """Verbs that write a file take `--out FILE`; those that read or make runs take `--runs DIR`."""
+StudyName = Annotated[
+    str | None,
+    Parameter(name="--name", help="Name of the study; one that is there, and was asked the same, goes on."),
+]
 RecipeOption = Annotated[
     str | None, Parameter(name="--recipe", help="Settings from a TOML file, or a recipe of ours by name.")
 ]

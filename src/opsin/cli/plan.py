@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
@@ -25,12 +22,10 @@ from opsin.cli.options import (
 from opsin.cli.output import print_json, stdout_console
 from opsin.config import OptimizerName, PrecisionName
 from opsin.errors import ConfigError
-from opsin.types import TaskName
 from opsin.units import bytes_text
 
 if TYPE_CHECKING:
     from opsin.planning.forecast import Plan
-    from opsin.planning.request import Request
 
 
 def plan(
@@ -94,105 +89,37 @@ def plan(
         An architecture (`opsin models` lists them); a run, planned as it was trained; or data (a catalogue name or a
         path), for the network that `opsin train` would choose.
     """
-    from opsin.planning.forecast import find_run, make_plan, measured_peak, parse_bytes, training_images
+    from opsin.api.verbs import plan as make_plan
 
     for name, value in (("batch", batch), ("accumulate", accumulate), ("classes", classes), ("samples", samples)):
         if value is not None and value < 1:
             raise ConfigError("a number out of range", where=f"--{name}", got=value, expected="1 or more")
-    training = {
-        "accumulate": accumulate,
-        "optimizer": optimizer,
-        "precision": precision,
-        "checkpoint_activations": checkpoint_activations,
-        "keep_memory": keep_memory,
-    }
-    asked = _Asked(
+    made = make_plan(
+        model,
         shape=parse_shape(input) if input else None,
         task=task,
         batch=batch,
         num_outputs=0 if headless else classes,
+        memory=memory,
+        fit=fit,
+        timed=time,
+        samples=samples,
+        root=root,
+        out=out,
+        accumulate=accumulate,
+        optimizer=optimizer,
+        precision=precision,
+        checkpoint_activations=checkpoint_activations,
+        keep_memory=keep_memory,
         weights=weights,
         finetune=finetune,
-        training=training,
-        settings=given(model_options),
+        **given(model_options),
     )
-    limit = parse_bytes(memory) if memory else None
-    run = find_run(model, out)
-    found = None if run is None else training_images(run)
-    if run is None and _is_data(model):
-        request, found = _of_data(model, asked, root)
-    else:
-        request = _of_model(model, asked, out)
-    measured = None if run is None else measured_peak(run)
-    made = make_plan(request, limit=limit, make_fit=fit, timed=time, samples=samples or found, measured_bytes=measured)
     if json_:
         print_json(made.to_dict())
     else:
         show(made, table=not quiet, every_layer=layers)
     return 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Asked:
-    """What was given on the command line; None where nothing was."""
-
-    shape: tuple[int, int, int] | None
-    task: TaskName | None
-    batch: int | None
-    num_outputs: int | None
-    weights: str | None
-    finetune: str | None
-    training: Mapping[str, Any]
-    settings: Mapping[str, Any]
-
-
-def _is_data(name: str) -> bool:
-    """Whether `name` is a data set: in the catalogue, or a path where something lies, and no network of ours."""
-    from opsin.data.catalogue import ENTRIES as DATA
-    from opsin.models.registry import ENTRIES, SEGMENTERS
-
-    made = ("digit_scenes", "digit_masks")
-    return name not in ENTRIES | SEGMENTERS and (name in DATA or name in made or Path(name).exists())
-
-
-def _of_model(model: str, asked: _Asked, out: str) -> Request:
-    """The request for a network by name, or for a run."""
-    from opsin.config import FinetuneConfig, ModelConfig
-    from opsin.planning.forecast import request_of
-
-    settings = dict(asked.settings)
-    if settings.pop("model", model) != model:
-        raise ConfigError("two networks are named", where="--model", do="name one")
-    if asked.weights is not None:
-        do = "leave it out: sizes do not depend on it; --finetune says what is trained of a pretrained network"
-        raise ConfigError("`--weights` is for the plan of data", where="--weights", got=asked.weights, do=do)
-    return request_of(
-        model,
-        ModelConfig(**settings),
-        shape=asked.shape,
-        task=asked.task,
-        finetune=FinetuneConfig(finetune=asked.finetune) if asked.finetune else None,
-        num_outputs=asked.num_outputs,
-        batch=asked.batch,
-        out=out,
-        **asked.training,
-    )
-
-
-def _of_data(data: str, asked: _Asked, root: str | None) -> tuple[Request, int]:
-    """The request for what `opsin train` would do with `data`, and the images in an epoch."""
-    from opsin.planning.forecast import changed
-    from opsin.training.planning import request_of_data
-
-    if asked.shape is not None:
-        do = "leave it out: the size is that which training would choose"
-        raise ConfigError("the shape of the images is that of the data", where="--input", got=asked.shape, do=do)
-    wanted = {"batch_size": asked.batch, "weights": asked.weights, "finetune": asked.finetune, "task": asked.task}
-    settings = {**asked.settings, **wanted, **asked.training}
-    request, images = request_of_data(
-        data, root=root, **{key: value for key, value in settings.items() if value is not None}
-    )
-    return changed(request, num_outputs=asked.num_outputs), images
 
 
 def show(plan: Plan, *, table: bool, every_layer: bool = False) -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import torch
 
     from opsin.artifact import Artifact
+    from opsin.inference.cautious import Caution
     from opsin.models.wrappers.views import ViewName
     from opsin.progress import Reporter
     from opsin.types import Prediction, Skipped
@@ -26,6 +27,12 @@ if TYPE_CHECKING:
         device: torch.device
         skipped: list[Skipped] | None
         report: Reporter
+
+    class _Asked(TypedDict):
+        """What is asked of the answers."""
+
+        coverage: float | None
+        abstain: float | None
 
 
 def predict(
@@ -57,6 +64,14 @@ def predict(
         Parameter(help="With --tile: margin around each tile in px; by default all that a pixel looks at."),
     ] = None,
     tta: TtaOption = None,
+    coverage: Annotated[
+        float | None,
+        Parameter(help="Also give the set of classes that holds the true one as often as this, e.g. 0.95."),
+    ] = None,
+    abstain: Annotated[
+        float | None,
+        Parameter(help="Give no answer where it would be too risky: at most this share of the others is wrong."),
+    ] = None,
     device: DeviceOption = "auto",
     weights: Annotated[
         str | None,
@@ -83,6 +98,7 @@ def predict(
     images
         Image files and folders.
     """
+    from opsin.api.verbs import is_published, model_folder
     from opsin.artifact import load_proved
     from opsin.devices import pick_device
     from opsin.errors import RefusedError
@@ -95,34 +111,48 @@ def predict(
         check_table_name(csv)
     report, views, place = Reporter(quiet=quiet), views_of(tta), pick_device(device)
     skipped: list[Skipped] | None = None if strict else []
-    if weights is not None or _is_published(run, out):
+    cautious = coverage is not None or abstain is not None
+    if cautious:
+        _refuse_with_caution(masks=masks, boxes=boxes, tile=tile, tta=tta, weights=weights)
+    if weights is not None or is_published(run, out):
         _refuse_for_published(masks=masks, boxes=boxes, tile=tile, overlap=overlap)
         artifact, line = _published(run, weights, weights_range, report=report), _top_line
     else:
         if weights_range is not None:
             raise RefusedError("a run knows what its network expects", got=weights_range, do="leave it out")
         _refuse_combinations(masks=masks, boxes=boxes, tile=tile, overlap=overlap, tta=tta)
-        artifact, line = load_proved(_model_folder(run, out), device=place), _line
-    found = _found(
-        artifact,
-        images,
-        masks=masks,
-        boxes=boxes,
-        tile=tile,
-        overlap=overlap,
-        views=views,
-        device=place,
-        skipped=skipped,
-        report=report,
-    )
+        artifact, line = load_proved(model_folder(run, out), device=place), _line
+    caution: Caution | None = None
+    if cautious:
+        from opsin.inference.cautious import predict_cautiously
+
+        asked: _Asked = {"coverage": coverage, "abstain": abstain}
+        found, caution = predict_cautiously(artifact, images, **asked, device=place, skipped=skipped, report=report)
+    else:
+        found = _found(
+            artifact,
+            images,
+            masks=masks,
+            boxes=boxes,
+            tile=tile,
+            overlap=overlap,
+            views=views,
+            device=place,
+            skipped=skipped,
+            report=report,
+        )
     if csv is not None:
         write_predictions(csv, found, artifact.classes, box=artifact.task == "localize")
     if json_:
         lost = [asdict(file) for file in skipped or ()]
-        print_json({"predictions": [prediction.to_json() for prediction in found], "skipped": lost})
+        told = {} if caution is None else {"caution": caution.to_json()}
+        print_json({"predictions": [prediction.to_json() for prediction in found], "skipped": lost} | told)
     else:
         for prediction in found:
             print_line(line(prediction))
+    if caution is not None and not quiet:
+        for note in caution.notes:
+            print_note(f"note: {note}")
     return _tell_skipped(skipped or ())
 
 
@@ -160,12 +190,17 @@ def _refuse_combinations(
         )
 
 
-def _model_folder(run: str, out: str) -> Path:
-    """The model of a run, or the folder itself where it is one."""
-    from opsin.runs import Run
+def _refuse_with_caution(**asked: object) -> None:
+    """Refuse options beside which no coverage and no risk is known.
 
-    folder = Path(run)
-    return folder if (folder / "manifest.json").is_file() else Run.open(run, out=out).model_folder
+    Raises:
+        RefusedError: naming them.
+    """
+    from opsin.errors import RefusedError
+
+    if got := [f"--{name}" for name, value in asked.items() if value is not None]:
+        what, do = "coverage and risk are known for classes of images as they are", "leave them out"
+        raise RefusedError(what, got=", ".join(got), do=do)
 
 
 def _found(
@@ -192,14 +227,6 @@ def _found(
     if boxes is not None:
         return predict_pictured(model, images, boxes=boxes, views=views, **common)
     return predict_files(model, images, masks=masks, views=views, **common)
-
-
-def _is_published(name: str, out: str) -> bool:
-    """Whether `name` is an architecture, and no run or model folder."""
-    from opsin.models.registry import ENTRIES
-
-    places = (Path(name) / "manifest.json", Path(name) / "config.json", Path(out) / name / "config.json")
-    return not any(place.is_file() for place in places) and (name in ENTRIES or name.startswith("timm/"))
 
 
 def _refuse_for_published(**asked: object) -> None:
@@ -230,7 +257,12 @@ def _line(prediction: Prediction) -> str:
 
     notes = f"  ({'; '.join(prediction.notes)})" if prediction.notes else ""
     box = f" at {', '.join(f'{edge:.1f}' for edge in prediction.box)}" if prediction.box else ""
-    return f"{printable(prediction.file)}: {printable(prediction.label)} {prediction.score:.1%}{box}{notes}"
+    label = f"{printable(prediction.label)} {prediction.score:.1%}{box}"
+    if prediction.answered is False:
+        label = f"no answer (rather {label})"
+    if prediction.possible is not None:
+        label += f", set: {', '.join(map(printable, prediction.possible)) or 'empty'}"
+    return f"{printable(prediction.file)}: {label}{notes}"
 
 
 def _top_line(prediction: Prediction) -> str:

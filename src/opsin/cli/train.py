@@ -48,7 +48,7 @@ def train(
     settings: Annotated[Settings, FLAT] = NONE_GIVEN,  # type: ignore[valid-type]
 ) -> int:
     """Train one network, score it on val, and leave a run folder with a report."""
-    from opsin.api import train as run_training
+    from opsin.api.training import train as run_training
     from opsin.training.engine.budget import process_began
 
     layer: dict[str, Any] = ({"task": task} if task else {}) | given(settings)

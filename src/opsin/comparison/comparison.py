@@ -17,6 +17,7 @@ from opsin.errors import ConfigError, DataError
 from opsin.models.table import layer_table
 from opsin.ops.intervals import wilson
 from opsin.runs import Run
+from opsin.score_notes import TEST_AS_VAL
 from opsin.types import SplitName
 
 SAME = "no difference shown"
@@ -125,12 +126,13 @@ class _Collected:
         return tuple(run.config.train.seed for run in self.runs)
 
 
-def compare_runs(runs: Sequence[Run], *, split: SplitName = "val") -> Comparison:
+def compare_runs(runs: Sequence[Run], *, split: SplitName = "val", against_first: bool = False) -> Comparison:
     """Compare finished runs of one task on the same samples.
 
     Args:
         runs: two or more; those that differ in their seed alone, and do differ in it, count as one.
         split: of which predictions are kept in the runs.
+        against_first: only the pairs that the first run's group is in; p is then raised for their number alone.
 
     Raises:
         ConfigError: fewer than two runs, or one is named twice.
@@ -145,7 +147,12 @@ def compare_runs(runs: Sequence[Run], *, split: SplitName = "val") -> Comparison
     _check_alike(runs, outcomes)
     collected = _collected(runs, outcomes)
     groups = [_group(found, name) for found, name in zip(collected, _names(collected), strict=True)]
+    groups = [
+        replace(group, notes=(*group.notes, *_opened(runs_of.runs)))
+        for group, runs_of in zip(groups, collected, strict=True)
+    ]
     found = list(combinations(zip(groups, collected, strict=True), 2))
+    found = found[: len(groups) - 1] if against_first else found
     of_sums = outcomes[0].of_sums
     tested = [_Tested(swap_test(a.parts, b.parts, of_sums), seeds_test(a.scores, b.scores)) for (_, a), (_, b) in found]
     return Comparison(
@@ -278,6 +285,23 @@ def _group(found: _Collected, name: str) -> Group:
         seconds=float(np.mean([np.nan if (s := run.summary.seconds) is None else s for run in found.runs])),
         notes=(*_few_seeds(len(scores)), *unequal(found.runs)),
     )
+
+
+def _opened(runs: Sequence[Run]) -> tuple[str, ...]:
+    """What a choice between these runs must know of looks at test."""
+    notes = []
+    if stamped := [run.name for run in runs if run.config.data.test_as_val]:
+        notes.append(f"{', '.join(stamped)}: {TEST_AS_VAL}")
+    if opened := [run for run in runs if run.log.test_openings and run.name not in stamped]:
+        looks = max(
+            (found for run in opened if (found := run.looks) is not None), key=lambda it: it.looks, default=None
+        )
+        told = "" if looks is None else f" ({looks.words()})"
+        notes.append(
+            f"test was open in {', '.join(run.name for run in opened)}{told}: a choice made now may have seen it, so "
+            "the test score of what is chosen is no longer that of a sealed test"
+        )
+    return tuple(notes)
 
 
 def _few_seeds(count: int) -> tuple[str, ...]:

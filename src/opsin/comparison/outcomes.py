@@ -59,19 +59,26 @@ def outcomes_of(run: Run, split: SplitName = "val") -> Outcomes:
     arrays, task = run.predictions(split), str(run.data.task)
     if not arrays or task not in _PARTS:
         raise RunError("the run has no predictions to compare", where=run.path, expected=f"predictions on {split}")
-    good_iou = run.config.train.good_iou
     try:
-        parts, of_sums = _PARTS[task](arrays, len(run.data.classes), good_iou)
-        samples = _fingerprint(arrays)
+        return outcomes_of_arrays(task, arrays, num_classes=len(run.data.classes), good_iou=run.config.train.good_iou)
     except KeyError as error:
         do = "train it again: it was made by an Opsin that did not keep what is needed"
         raise RunError("the predictions are incomplete", where=run.path, got=f"no {error}", do=do) from error
+
+
+def outcomes_of_arrays(task: str, arrays: Arrays, *, num_classes: int, good_iou: float) -> Outcomes:
+    """What was got right, from predictions and targets of N samples as predictions.npz holds them.
+
+    Raises:
+        KeyError: an array that the task needs is not there.
+    """
+    parts, of_sums = _PARTS[task](arrays, num_classes, good_iou)
     return Outcomes(
         score=get_task(task).main_score,
         parts=parts,
         of_sums=of_sums,
         is_share=task != "segment",
-        samples=samples,
+        samples=_fingerprint(arrays),
         good_iou=good_iou if task == "localize" else None,
     )
 

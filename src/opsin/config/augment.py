@@ -20,6 +20,8 @@ class AugmentConfig:
         Mirror left and right: share of the epochs, evenly spread over them for each image.
     flip_vertical
         Mirror top and bottom: share of the epochs, evenly spread over those with and those without `flip`.
+    quarter_turns
+        Turn by 90, 180 or 270 degrees, without resampling: share of the epochs, at random. Square images alone.
     shift
         Largest shift along each side, in pixels.
     shift_fill
@@ -63,6 +65,7 @@ class AugmentConfig:
 
     flip: float = 0.0
     flip_vertical: float = 0.0
+    quarter_turns: float = 0.0
     shift: int = 0
     shift_fill: Literal["reflect", "black"] = "reflect"
     rotate: float = 0.0
@@ -83,7 +86,7 @@ class AugmentConfig:
     policy_strength: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("flip", "flip_vertical"):
+        for name in ("flip", "flip_vertical", "quarter_turns"):
             require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "0 to 1")
         strength = self.policy_strength
         require(strength is None or 0 <= strength <= 1, "policy_strength", strength, "0 to 1")

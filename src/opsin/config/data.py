@@ -41,6 +41,9 @@ class DataConfig:
         what pretrained weights expect, which is the one choice where there are any.
     allow_leaks
         Go on although images are shared between splits.
+    test_as_val
+        Take the test split as val, so that epochs are chosen by it. Its scores are then no test, and everything that
+        comes out says so.
     skip_unreadable
         Go on when at most this many samples of each split are unreadable; each is named and counted.
     box_units
@@ -74,6 +77,7 @@ class DataConfig:
     fit: FitName = "squash"
     normalize: NormalizeName = "standard"
     allow_leaks: bool = False
+    test_as_val: bool = False
     skip_unreadable: int = 0
     box_units: Literal["auto", "pixels", "normalized"] = "auto"
     box_frame: Literal["auto", "upright", "stored"] = "auto"

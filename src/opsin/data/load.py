@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+from opsin import plugins
 from opsin.config import DataConfig
 from opsin.data.catalogue import ENTRIES, Entry
 from opsin.data.pack import default_cache
 from opsin.data.quality.copies import MAX_NEAR, Copies, find_copies
 from opsin.data.readers.found import Found
 from opsin.data.readers.labels import check_class_names, check_labels
-from opsin.data.samples import Dataset, FileSource, Source
+from opsin.data.samples import Dataset as LoadedDataset
+from opsin.data.samples import FileSource, Source
 from opsin.data.splits import divide, first_samples, hold_out, parse_subset
+from opsin.data.torch_datasets import MapStyle, arrays_of
 from opsin.errors import ConfigError, DataError, nearest
 from opsin.progress import QUIET, Reporter
+from opsin.score_notes import TEST_AS_VAL
 from opsin.text import path_of
 from opsin.types import SPLITS, SplitName
 
@@ -87,6 +91,59 @@ def load(
     )
 
 
+class Dataset(LoadedDataset):
+    """A data set that is ready to be trained on; `opsin.load` gives one, and so do arrays and PyTorch's data sets."""
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Any] | None = None, /, **named: Any) -> Dataset:
+        """A data set of arrays in memory.
+
+        Args:
+            arrays: by name: `images` uint8 [N, H, W], [N, H, W, C] or [N, C, H, W]; `labels` int [N] or texts [N];
+                `boxes` float [N, 4], xyxy in pixels; `masks` uint8 [N, H, W]; `classes`, the names; `groups` and `ids`
+                [N]. With the name of a split before or behind (`train_images`, `x_test`) the splits are given, without
+                it they are drawn.
+            named: the same as keywords.
+
+        >>> import numpy as np
+        >>> images = np.zeros((40, 8, 8), np.uint8) + np.arange(40, dtype=np.uint8)[:, None, None]
+        >>> Dataset.from_arrays(images=images, labels=np.arange(40) % 2)
+        Dataset(arrays: classify, 2 classes, train 32, val 4, test 4)
+
+        Raises:
+            DataError: names, shapes or values that do not go together.
+        """
+        return load({**(arrays or {}), **named})
+
+    @classmethod
+    def from_torch(
+        cls,
+        train: MapStyle,
+        *,
+        val: MapStyle | None = None,
+        test: MapStyle | None = None,
+        classes: Sequence[str] | None = None,
+    ) -> Dataset:
+        """A data set of PyTorch's map-style data sets, read into memory once.
+
+        Args:
+            train: gives (image, label) by number (`opsin.data.torch_datasets.arrays_of`), without normalization and
+                without random changes: both are Opsin's.
+            val, test: the same; what is not given is drawn from `train` (val), or left out (test).
+            classes: names; by default `train.classes`, where it has them.
+
+        Raises:
+            DataError: samples that are no pairs of an image and a label, or images of several sizes.
+        """
+        parts = {"train": train, "val": val, "test": test}
+        named = classes if classes is not None else getattr(train, "classes", None)
+        arrays: dict[str, Any] = {} if named is None else {"classes": list(named)}
+        for split, part in parts.items():
+            if part is not None:
+                arrays |= {f"{split}_{key}": value for key, value in arrays_of(part, split=split).items()}
+        return load(arrays)
+
+
 def source_name(source: str | Path | Mapping[str, Any]) -> str:
     """What a run calls its data: a catalogue name as it is, a path from the root of the file system, or "arrays"."""
     if isinstance(source, Mapping):
@@ -130,7 +187,15 @@ def find(
         return read_entry(entry, locate(entry, root), config.label_level)
     if config.label_level is not None:
         raise ConfigError("setting `label_level` is for catalogue sets that have several", got=config.label_level)
-    return _find_custom(Path(source), config, task)
+    return _from_outside(Path(source)) or _find_custom(Path(source), config, task)
+
+
+def _from_outside(path: Path) -> Found | None:
+    """What a registered layout makes of `path`; the first that recognizes it."""
+    if not path.exists():
+        return None
+    readers = (plugins.find("layouts", name) for name in plugins.names("layouts"))
+    return next((found for reader in readers if reader and (found := reader(path)) is not None), None)
 
 
 def _refuse_scene_settings(config: DataConfig) -> None:
@@ -259,6 +324,9 @@ def _splits(
     subset, near_kept = parse_subset(config.subset), False
     notes: list[str] = []
     if found.pool is not None:
+        if config.test_as_val:
+            do = "leave it out: a val is drawn"
+            raise ConfigError("`test_as_val` is for data that are divided already", got="an undivided set", do=do)
         if not drawn:
             return first_samples({"test": found.pool}, subset), ["undivided set, all taken as test"], False
         check_labels({"train": found.pool}, found.classes, where=found.root or found.name)
@@ -268,6 +336,9 @@ def _splits(
     else:
         before = {name: size for name, size in subset.items() if name in found.splits}
         splits = first_samples(found.splits, before)
+        if drawn and config.test_as_val:
+            splits = _test_as_val(splits, found)
+            notes.append(TEST_AS_VAL)
         if drawn and "train" in splits and "val" not in splits:
             if found.published:  # as it has always been drawn, so that published results hold
                 splits |= hold_out(splits["train"], config)
@@ -278,6 +349,18 @@ def _splits(
     if subset:
         notes.append(f"subset {config.subset}: the first samples in the publisher's order")
     return splits, notes, near_kept
+
+
+def _test_as_val(splits: Mapping[SplitName, Source], found: Found) -> dict[SplitName, Source]:
+    """Train as it is, and test in the place of val.
+
+    Raises:
+        ConfigError: there is no test split.
+    """
+    if "train" not in splits or "test" not in splits:
+        got = ", ".join(splits)
+        raise ConfigError("`test_as_val` needs a published test split", where=found.root or found.name, got=got)
+    return {"train": splits["train"], "val": splits["test"]}
 
 
 Draw = Callable[[Source, DataConfig, Copies | None], dict[SplitName, Source]]

@@ -174,7 +174,7 @@ def evaluate(
     notes = _notes(chosen.dataset, samples, artifact, copied)
     if chosen.title == "test":
         said = f"evaluate(run={opened.name!r}, split='test', data={chosen.dataset.name!r})"
-        RunWriter(opened).record_test_opening(command or said)
+        RunWriter(opened).record_test_opening(command or said, content=chosen.dataset.splits[split].content)
     title = f"scoring {chosen.title}"
     predictions, targets = predictor.samples(samples, report=report, title=title), Targets.of(samples)
     fits_itself = chosen.own and split == "val"
@@ -196,6 +196,8 @@ def evaluate(
     notes += notes_of(found.details, selected, task.main_score, found.scores[task.main_score])
     if chosen.own and settings == opened.config.train:
         _keep(opened, split, found, predictions, targets, samples)
+    if chosen.title == "test" and (looks := opened.looks) is not None:
+        notes += (looks.words(),)
     result = Evaluation(
         run=str(opened.path),
         data=chosen.dataset.name,

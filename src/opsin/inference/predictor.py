@@ -26,6 +26,7 @@ from opsin.models.wrappers.views import ViewName, Views
 from opsin.ops.mask_pictures import palette
 from opsin.ops.resize import unfit_mask
 from opsin.progress import QUIET, Reporter
+from opsin.score_notes import TEST_AS_VAL
 from opsin.tasks import get_task
 from opsin.types import Prediction, SizePolicy, Skipped
 
@@ -77,14 +78,14 @@ class Predictor:
         size = artifact.preprocess.size
         self.task = get_task(artifact.task)
         self.network: nn.Module = artifact.network.to(self.device).eval()
-        self.notes: tuple[str, ...] = ()
+        self.notes: tuple[str, ...] = (TEST_AS_VAL,) if artifact.meta.get("test_as_val") else ()
         """What is said of every prediction."""
         shown = float(size.height * size.width)
         if views:
             seen = Views(self.network, views).eval()
             shown *= seen.largest**2
             seen.check_sizes(torch.zeros(1, artifact.preprocess.channels, size.height, size.width, device=self.device))
-            self.network, self.notes = seen, (f"the mean over {len(seen.views)} views",)
+            self.network, self.notes = seen, (*self.notes, f"the mean over {len(seen.views)} views")
         self.batch_size = min(batch_size, max(1, int(PIXELS_AT_ONCE // shown)))
 
     @torch.inference_mode()
@@ -242,8 +243,14 @@ def predict_images(
         ImageError: an image cannot be read.
         InputError: a file is not there, or a folder holds no image.
     """
-    given = [image for item in images for image in _listed(item)]
-    found = Predictor(opened(model, device=device), device=device, views=views).files(given)
+    return answers_of(Predictor(opened(model, device=device), device=device, views=views), images)
+
+
+def answers_of(
+    predictor: Predictor, images: Sequence[ImageInput | Iterable[ImageInput]]
+) -> Prediction | list[Prediction]:
+    """The prediction of a predictor for one image, or a list for several, as `predict_images`."""
+    found = predictor.files([image for item in images for image in _listed(item)])
     return found if len(images) != 1 or _holds_several(images[0]) else found[0]
 
 

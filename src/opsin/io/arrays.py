@@ -7,16 +7,19 @@ than the file holds costs no memory.
 from __future__ import annotations
 
 import gzip
+import io
 import math
 import struct
 import zipfile
-from typing import IO, cast
+from collections.abc import Mapping
+from typing import IO, Any, cast
 
 import numpy as np
 from numpy.lib import format as npy_format
+from numpy.typing import NDArray
 
 from opsin.errors import ArrayError
-from opsin.io.files import PathLike
+from opsin.io.files import PathLike, write_atomically
 from opsin.io.gate import MEBIBYTE, check_size, first_bytes, open_regular, printable, refusing
 
 MAX_ARRAY_BYTES = 64 * 1024 * MEBIBYTE
@@ -202,3 +205,16 @@ def _refuse_pickle(path: PathLike) -> None:
     if start[:1] == b"\x80" or start[:3] == b"(dp" or start[:1] in (b"}", b"]"):
         do = "get the binary release: cifar-10-binary.tar.gz or cifar-100-binary.tar.gz"
         raise ArrayError("a pickle: it can run code when read", where=printable(path), expected="CIFAR records", do=do)
+
+
+def write_npz(path: PathLike, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write named arrays as one compressed .npz file, whole; none of them may hold objects, which would be pickled.
+
+    Raises:
+        WriteError: it cannot be written.
+    """
+    buffer = io.BytesIO()
+    # numpy before 2.2 takes `allow_pickle` for the name of an array
+    named: dict[str, Any] = dict(arrays)
+    np.savez_compressed(buffer, **named)
+    write_atomically(path, buffer.getvalue())

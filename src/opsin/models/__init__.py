@@ -1,0 +1,71 @@
+"""Networks: their names, how one is built, what it holds. The parts and families are in rooms of their own.
+
+opsin.models.names()                                    all architectures of Opsin, and those that are registered
+opsin.models.build("resnet18", num_outputs=10, height=32, width=32)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from opsin.models.registry import ModelEntry
+
+__all__ = ["build", "describe", "names"]
+
+
+def names() -> list[str]:
+    """Names that `model=` takes: Opsin's networks, then registered ones; any network of timm besides, as "timm/NAME".
+
+    >>> names()[:3]
+    ['dense', 'plain', 'small']
+    """
+    from opsin import plugins
+    from opsin.models.registry import ENTRIES, SEGMENTERS
+
+    return [*ENTRIES, *SEGMENTERS, *plugins.names("models")]
+
+
+def describe(name: str) -> ModelEntry:
+    """What is known of a network: description, source, options with their defaults, where weights are to be had.
+
+    Raises:
+        ConfigError: there is none of this name.
+    """
+    from opsin.models.registry import get_entry
+
+    return get_entry(name)
+
+
+def build(
+    name: str, *, num_outputs: int, channels: int = 3, height: int = 224, width: int = 224, seed: int = 0, **knobs: Any
+) -> nn.Module:
+    """A new classification network with random weights: float images [B, C, H, W] to `{"logits": float [B, K]}`.
+
+    Args:
+        name: the architecture.
+        num_outputs: K.
+        channels, height, width: shape of the images.
+        seed: of the weights.
+        knobs: its settings, e.g. `filters=(32, 64)`.
+
+    >>> import torch
+    >>> build("lenet5", num_outputs=10, channels=1, height=28, width=28)(torch.zeros(2, 1, 28, 28))["logits"].shape
+    torch.Size([2, 10])
+
+    Raises:
+        ConfigError: no such network, or a setting that it does not have.
+    """
+    from opsin.config import ModelConfig
+    from opsin.models.own import is_own
+    from opsin.models.parts.layers import seeded
+    from opsin.models.registry import ModelSpec, build_network, own_network, resolve_options
+
+    options = resolve_options(name, ModelConfig(**knobs))
+    spec = ModelSpec(name=name, channels=channels, height=height, width=width, options=options)
+    with seeded(seed):
+        return (
+            own_network(spec, {"logits": num_outputs}) if is_own(name) else build_network(spec, {"logits": num_outputs})
+        )

@@ -26,6 +26,7 @@ from opsin.models.architectures.smp import ARCHITECTURES, EXTRA, SmpOptions, Smp
 from opsin.models.architectures.tiny import Tiny, TinyOptions
 from opsin.models.architectures.unet import DecoderOptions, Segmenter, UNet, UNetOptions
 from opsin.models.architectures.xception import Xception, XceptionOptions
+from opsin.models.own import OWN, OwnNetwork, build_own, is_own
 from opsin.models.parts.backbone import Backbone
 from opsin.models.parts.heads import HEAD, class_head
 from opsin.models.parts.layers import seeded
@@ -94,6 +95,16 @@ class ModelEntry:
     def knobs(self) -> tuple[str, ...]:
         """Names of the settings that steer this network."""
         return (*(f.name for f in fields(self.options_type)), *self.extra_knobs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoOptions:
+    """The options of a network from outside: it has none that Opsin knows."""
+
+
+def _no_backbone(channels: int, height: int, width: int, options: NoOptions) -> Backbone:
+    what = "a network from outside has no backbone that Opsin could put heads on"
+    raise ConfigError(what, do="let the network give the outputs of the task itself")
 
 
 ENTRIES: dict[str, ModelEntry] = {
@@ -263,6 +274,15 @@ def get_entry(name: str) -> ModelEntry:
     ours = ENTRIES | SEGMENTERS
     if name in ours:
         return ours[name]
+    if is_own(name):
+        return ModelEntry(
+            name=name,
+            description="A network from outside.",
+            source=name.removeprefix(OWN),
+            default_size=(3, 224, 224),
+            options_type=NoOptions,
+            build=_no_backbone,
+        )
     # timm takes seconds to import: it is asked only for names that are not ours
     from opsin.models.architectures.timm_networks import PREFIX, TimmBackbone, TimmOptions, timm_facts, timm_name
 
@@ -357,12 +377,30 @@ def build_network(spec: ModelSpec, outputs: Mapping[str, int], *, seed: int | No
     )
 
 
-def build_segmenter(spec: ModelSpec, num_classes: int) -> Segmenter | SmpSegmenter:
+def own_network(spec: ModelSpec, outputs: Mapping[str, int]) -> OwnNetwork:
+    """The network from outside that `spec` names, with the outputs of a task.
+
+    Raises:
+        ConfigError: it is not known here.
+    """
+    return build_own(
+        spec.name,
+        outputs,
+        channels=spec.channels,
+        height=spec.height,
+        width=spec.width,
+        learned_input=bool(spec.options.get(LEARNED_INPUT, False)),
+    )
+
+
+def build_segmenter(spec: ModelSpec, num_classes: int) -> Segmenter | SmpSegmenter | OwnNetwork:
     """The network of `spec` with a decoder over its pyramid, which gives each pixel `num_classes` logits.
 
     Raises:
         ConfigError: as `build_backbone`, or the network has no feature maps.
     """
+    if is_own(spec.name):
+        return own_network(spec, {"logits": num_classes})
     learned_input = bool(spec.options.get(LEARNED_INPUT, False))
     if spec.name in SEGMENTERS:
         knobs = {key: value for key, value in spec.options.items() if key not in ABOVE_THE_BACKBONE}

@@ -14,7 +14,9 @@ from pathlib import Path
 from markupsafe import Markup
 
 from opsin.io.files import write_atomically
+from opsin.report.answering import ANSWERING
 from opsin.report.classify import CLASSIFY
+from opsin.report.diagnosis import DIAGNOSIS
 from opsin.report.localize import LOCALIZE
 from opsin.report.render import render, source
 from opsin.report.sections import FIRST, LAST, Section, headline
@@ -22,7 +24,11 @@ from opsin.report.segment import SEGMENT
 from opsin.report.view import View, view_of
 from opsin.runs import Run
 
-BY_TASK: Mapping[str, tuple[Section, ...]] = {"classify": CLASSIFY, "localize": LOCALIZE, "segment": SEGMENT}
+BY_TASK: Mapping[str, tuple[Section, ...]] = {
+    "classify": (*CLASSIFY, ANSWERING),
+    "localize": (*LOCALIZE, ANSWERING),
+    "segment": SEGMENT,
+}
 """The sections that each task adds between the learning curves and the data."""
 
 
@@ -60,7 +66,7 @@ def page(view: View) -> str:
 
 def sections_of(view: View) -> tuple[Section, ...]:
     """The sections of a report, in order: those of every task around those of this one."""
-    return (*FIRST, *BY_TASK.get(view.task, ()), *LAST)
+    return (*FIRST, *BY_TASK.get(view.task, ()), *DIAGNOSIS, *LAST)
 
 
 def policy(style: str) -> str:

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,10 +15,13 @@ from markupsafe import Markup
 
 from opsin.config import AugmentConfig, to_dict
 from opsin.data.catalogue import ENTRIES
+from opsin.ops.forecast import forecast
+from opsin.ops.intervals import Z_95
 from opsin.report.curves import cost_panels, learning_panels
 from opsin.report.figures import interval_bar, share_bar
 from opsin.report.formats import decimals_for, is_number, number, percent
 from opsin.report.render import picture, render
+from opsin.report.section import Section as Section
 from opsin.report.view import SplitResult, View
 from opsin.runs import Environment, SplitCard, Summary
 from opsin.score_kinds import ScoreKind, score_kind
@@ -33,16 +35,6 @@ KINDS = {"average": "probabilities averaged", "soup": "weights averaged into one
 VIEWS = {"scale": "made smaller and larger", "shift": "moved a little towards each corner", "flip": "mirrored"}
 """Views of test-time augmentation in words, in the order in which they are combined."""
 NOT_SCORED = "No split has been scored: the run did not get that far."
-
-
-@dataclass(frozen=True, kw_only=True)
-class Section:
-    """One part of the page: `show` returns its markup, or None, and then the page says `empty`."""
-
-    key: str
-    title: str
-    show: Callable[[View], Markup | None]
-    empty: str
 
 
 def score_words(score: Score, *, share: bool = True) -> tuple[str, str]:
@@ -89,9 +81,16 @@ def openings(view: View) -> int:
 
 def seal(view: View) -> str:
     """What became of the test split, in words."""
+    if view.config.get("data", {}).get("test_as_val"):
+        return "test was used as val"
     if not (count := openings(view)):
         return "test is sealed" if view.has_test else "no test split"
     return "test opened once" if count == 1 else f"test opened {count} times"
+
+
+def looks(view: View) -> str:
+    """Looks at the test split over all runs, as counted when this run last looked, in words; "" where not counted."""
+    return "" if view.looks is None else view.looks.words()
 
 
 def scores(view: View) -> Markup | None:
@@ -107,7 +106,7 @@ def scores(view: View) -> Markup | None:
     entry = ENTRIES.get(str(view.data.name)) if view.data.published else None
     caution = entry.caution if entry else ""
     values |= {"caution": caution, "augmented": _augmented(view, kinds), "never_mirrored": _never_mirrored(view)}
-    return render("scores.html", values | {"openings": openings(view)})
+    return render("scores.html", values | {"openings": openings(view), "looks": looks(view)})
 
 
 def _copies(view: View, kinds: Mapping[str, ScoreKind]) -> list[Mapping[str, Any]]:
@@ -185,8 +184,33 @@ def training(view: View) -> Markup | None:
         return None
     events = [e for e in view.events if e.event not in ("start", "finish")]
     values = {"panels": learning_panels(view), "events": events, "epochs": view.epochs}
+    values |= {"forecast": forecast_words(view)}
     origin = {"ensemble": _ensemble(view.summary), "converted_from": view.summary.converted_from}
     return render("training.html", values | origin)
+
+
+def forecast_words(view: View) -> str:
+    """What twice the time would bring, by the learning curve; "" where that cannot be said."""
+    val = next((result for result in view.results if result.name == "val"), None)
+    score = val.scores.get(view.main_score) if val else None
+    if score is None or not is_number(score.low) or not score_kind(view.task, view.main_score).higher_is_better:
+        return ""
+    points = [(epoch.seconds, epoch.val.get(view.main_score, math.nan)) for epoch in view.epochs]
+    kept = [(time, value) for time, value in points if is_number(value)]
+    if not kept:
+        return ""
+    error = (score.high - score.low) / (2 * Z_95)
+    found = forecast([time for time, _ in kept], [value for _, value in kept], standard_error=error)
+    if found is None:
+        return ""
+    title, minutes = score_kind(view.task, view.main_score).title, found.factor * kept[-1][0] / 60
+    gain = f"{100 * found.gain:+.1f} points of {title.lower()} ({100 * found.low:+.1f} to {100 * found.high:+.1f})"
+    if found.distinguishable:
+        return f"Twice the training time ({minutes:.1f} minutes) would bring about {gain}, by the learning curve."
+    return (
+        f"What twice the training time ({minutes:.1f} minutes) would bring is not distinguishable from nothing on "
+        f"a val of this size: {gain}, by the learning curve."
+    )
 
 
 def _ensemble(summary: Summary) -> Mapping[str, Any] | None:

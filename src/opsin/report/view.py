@@ -10,6 +10,10 @@ from typing import Any
 import numpy as np
 
 from opsin.config import to_dict
+from opsin.diagnosis.card import RobustnessCard, read_cards
+from opsin.diagnosis.case import case_of
+from opsin.diagnosis.doctor import Diagnosis, examine, stored_diagnosis
+from opsin.ledger import Looks
 from opsin.report.formats import is_number
 from opsin.runs import DataCard, Environment, Epoch, Log, Run, SplitScores, Summary, read_gallery
 from opsin.score_kinds import MAIN_SCORES, score_kind
@@ -51,7 +55,9 @@ class View:
     """A run as the report sees it. Parts that the run has not written yet are empty, never invented.
 
     `epochs` holds the log's epochs in order, each once; `events` everything else.
+    `diagnosis` is what the doctor left, else what the files alone tell; `cards` are robustness cards.
     `results` holds the splits that were scored, test first. `gallery` holds uint8 arrays `[n, C, h, w]`.
+    `looks`: at the test split, over all runs; None where this run has not looked, or they were not counted.
     """
 
     name: str
@@ -67,6 +73,9 @@ class View:
     results: tuple[SplitResult, ...]
     gallery: Mapping[str, np.ndarray]
     test_openings: int
+    looks: Looks | None = None
+    diagnosis: Diagnosis | None = None
+    cards: tuple[RobustnessCard, ...] = ()
 
     @property
     def main_score(self) -> str:
@@ -113,7 +122,17 @@ def view_of(run: Run) -> View:
         results=_results(run.scores, task, main_score=MAIN_SCORES.get(task, "accuracy")),
         gallery=read_gallery(run.path),
         test_openings=log.test_openings,
+        looks=run.looks,
+        diagnosis=stored_diagnosis(run) or _examined(run),
+        cards=tuple(read_cards(run).values()),
     )
+
+
+def _examined(run: Run) -> Diagnosis | None:
+    """What the run's files alone tell; None where nothing was trained or scored."""
+    if not run.log.epochs:
+        return None
+    return examine(case_of(run), run=run.name)
 
 
 def to_score(value: Any) -> Score:
@@ -155,7 +174,11 @@ def _results(scores: Mapping[str, SplitScores], task: str, *, main_score: str) -
             name=name,
             scores=scores[name],
             notes=notes_of(
-                scores[name].details, scores[name].selection, title, scores[name].get(main_score, Score(math.nan))
+                scores[name].details,
+                scores[name].selection,
+                title,
+                scores[name].get(main_score, Score(math.nan)),
+                test_as_val=bool(scores[name].test_as_val),
             ),
         )
         for name in order

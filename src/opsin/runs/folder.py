@@ -10,6 +10,7 @@ import numpy as np
 
 from opsin.config import RunConfig, from_stored
 from opsin.errors import RunError, SealedSplitError
+from opsin.ledger import Looks, looks_of_event
 from opsin.runs.log import LOG, Log, read_log
 from opsin.runs.names import RUNS_FOLDER, other_runs, run_path
 from opsin.runs.reader import (
@@ -25,7 +26,7 @@ from opsin.runs.reader import (
     read_record,
     read_scores,
 )
-from opsin.runs.records import DataCard, Environment, SplitScores, Summary
+from opsin.runs.records import DataCard, Environment, Epoch, SplitScores, Summary
 from opsin.types import Prediction, SplitName, TaskName
 
 if TYPE_CHECKING:
@@ -113,6 +114,25 @@ class Run:
         return read_log(self.path / LOG)
 
     @property
+    def epochs(self) -> tuple[Epoch, ...]:
+        """What the log tells of epochs, in order."""
+        return self.log.epochs
+
+    @property
+    def looks(self) -> Looks | None:
+        """Looks at the test split over all runs, as they were counted when this run last looked; None if it has not."""
+        opened = [event for event in self.log if event.event == "test_opened"]
+        return looks_of_event(opened[-1]) if opened else None
+
+    def extra(self, file: str) -> dict[str, Any]:
+        """A JSON file that another verb has left in the run; empty where it has not.
+
+        Raises:
+            RunError: it holds no object.
+        """
+        return read_object(self.path / file)
+
+    @property
     def model_folder(self) -> Path:
         """Where the artefact lies."""
         return self.path / "model"
@@ -142,19 +162,43 @@ class Run:
 
     @overload
     def predict(
-        self, images: bytes | np.ndarray, /, *, views: Sequence[ViewName] = ..., device: str = ...
+        self,
+        images: bytes | np.ndarray,
+        /,
+        *,
+        views: Sequence[ViewName] = ...,
+        device: str = ...,
+        coverage: float | None = ...,
+        abstain: float | None = ...,
     ) -> Prediction: ...
     @overload
     def predict(
-        self, images: str | Path, /, *, views: Sequence[ViewName] = ..., device: str = ...
+        self,
+        images: str | Path,
+        /,
+        *,
+        views: Sequence[ViewName] = ...,
+        device: str = ...,
+        coverage: float | None = ...,
+        abstain: float | None = ...,
     ) -> Prediction | Any: ...
     @overload
     def predict(
-        self, *images: ImageInput | Iterable[ImageInput], views: Sequence[ViewName] = ..., device: str = ...
+        self,
+        *images: ImageInput | Iterable[ImageInput],
+        views: Sequence[ViewName] = ...,
+        device: str = ...,
+        coverage: float | None = ...,
+        abstain: float | None = ...,
     ) -> Any: ...
 
     def predict(
-        self, *images: ImageInput | Iterable[ImageInput], views: Sequence[ViewName] = (), device: str = "auto"
+        self,
+        *images: ImageInput | Iterable[ImageInput],
+        views: Sequence[ViewName] = (),
+        device: str = "auto",
+        coverage: float | None = None,
+        abstain: float | None = None,
     ) -> Prediction | list[Prediction]:
         """What this run's network says of an image, or of several.
 
@@ -163,6 +207,7 @@ class Run:
                 Pillow image. Or several: more than one argument, lists of images, folders.
             views: as in `Predictor`.
             device: as in `pick_device`.
+            coverage, abstain: as in `CautiousPredictor`, for images as they are, without views.
 
         Returns:
             One prediction for one image; a list, in order, for several, also if they are lists or folders of one image.
@@ -170,11 +215,20 @@ class Run:
         Raises:
             ImageError: an image cannot be read.
             InputError: a file is not there, or a folder holds no image.
+            RefusedError, ConfigError: as `caution_of`.
+            RunError: views with coverage or abstain.
         """
         from opsin.devices import pick_device
         from opsin.inference.predictor import predict_images  # here, because reading a run should not import torch
 
-        return predict_images(self.model_folder, images, views=views, device=pick_device(device))
+        if coverage is None and abstain is None:
+            return predict_images(self.model_folder, images, views=views, device=pick_device(device))
+        from opsin.inference.cautious import predict_images_cautiously
+
+        if views:
+            raise RunError("coverage and risk are known for images as they are", got=views, do="leave views out")
+        place = pick_device(device)
+        return predict_images_cautiously(self.model_folder, images, coverage=coverage, abstain=abstain, device=place)
 
     def report(self) -> Path:
         """Write the report of the run anew.

@@ -48,7 +48,9 @@ class DataCard(Record):
     """The data set that a run was trained on.
 
     `size`: height and width of the network's input in pixels. `skipped`: by split, names of samples that could not be
-    read. `findings`: of the audit before training. `version`: of the run folder.
+    read. `findings`: of the audit before training. `test_content`: SHA-256 over the images of the test split, by which
+    looks at it are counted over all runs. `test_as_val`: true where the test split is used as val. `version`:
+    of the run folder.
     """
 
     version: int = VERSION
@@ -62,6 +64,8 @@ class DataCard(Record):
     size: tuple[int, ...] | None = None
     channels: int | None = None
     fingerprint: str | None = None
+    test_content: str | None = None
+    test_as_val: bool | None = None
     notes: tuple[str, ...] = ()
     skipped: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
@@ -182,7 +186,8 @@ class SplitScores(NamedScores):
     `n`: samples. `details`: of the task, plain JSON for the report. `fitted`: what was fitted on val (NaN: nothing was
     best). `without_copies`: scores without copies of training images; None where they were not looked for. `tta`:
     scores with test-time augmentation; None where it was not asked for. `selection`: how the epoch was chosen on this
-    split. `opened`: how often a sealed split had been looked at when it was scored.
+    split. `opened`: how often a sealed split had been looked at when it was scored. `test_as_val`: true where this val
+    is the test split, by which epochs were chosen.
     """
 
     n: int = 0
@@ -193,6 +198,7 @@ class SplitScores(NamedScores):
     tta: AugmentedScores | None = None
     selection: Selection | None = None
     opened: int | None = None
+    test_as_val: bool | None = None
     extra: Mapping[str, object] = field(default_factory=dict)
 
 

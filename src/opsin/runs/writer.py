@@ -6,7 +6,6 @@ by a crash is not part of it.
 
 from __future__ import annotations
 
-import io
 import json
 import os
 from collections.abc import Mapping
@@ -15,12 +14,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from opsin.config import RunConfig, to_dict
 from opsin.errors import NameTakenError, RunError
+from opsin.io.arrays import write_npz
 from opsin.io.files import as_json, atomic_folder, write_atomically, write_json, writing
 from opsin.io.temporary import remove_abandoned
+from opsin.ledger import record_look
 from opsin.runs.codec import to_json
 from opsin.runs.folder import Run
 from opsin.runs.lock import locked
@@ -121,9 +120,22 @@ class RunWriter:
             log.flush()
             os.fsync(log.fileno())
 
-    def record_test_opening(self, command: str) -> int:
-        """Write down that somebody looked at the test split; returns how often that has happened by now."""
-        self.event("test_opened", command=command, message="the test split was opened")
+    def extra(self, file: str, values: Mapping[str, Any]) -> None:
+        """Replace a JSON file that another verb leaves in the run, e.g. "doctor.json"."""
+        write_json(self.path / file, dict(values))
+
+    def record_test_opening(self, command: str, *, content: str | None = None, title: str = "opened") -> int:
+        """Write down that somebody looked at the test split; returns how often that has happened by now.
+
+        Args:
+            command: what the user typed.
+            content: SHA-256 over the images of the split, by which looks are counted over all runs (`ledger.py`).
+            title: what was done to the split.
+        """
+        looks = None if content is None else record_look(content, run=self.path, command=command)
+        counted = {} if looks is None else {"looks": looks.looks, "looking_runs": looks.runs}
+        words = "" if looks is None else f": {looks.words()}"
+        self.event("test_opened", command=command, **counted, message=f"the test split was {title}{words}")
         return self.run.log.test_openings
 
     def rewind(self, epoch: int) -> None:
@@ -176,11 +188,7 @@ def write_arrays(path: Path, arrays: Arrays) -> None:
     """
     if objects := [name for name, array in arrays.items() if array.dtype.hasobject]:
         raise RunError("an array of objects is not written", where=path, got=", ".join(objects))
-    buffer = io.BytesIO()
-    # numpy before 2.2 takes `allow_pickle` for the name of an array
-    named: dict[str, Any] = dict(arrays)
-    np.savez_compressed(buffer, **named)
-    write_atomically(path, buffer.getvalue())
+    write_npz(path, arrays)
 
 
 def _number(value: object) -> int:

@@ -1,1 +1,1 @@
-"""Studies: several runs that answer one question."""
+"""Studies: questions that take many runs. Search, ablation, cross-validation."""

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from opsin import artifact as artifacts
+from opsin.answering import answering_of
 from opsin.artifact import Artifact
 from opsin.data.pack import pack, usable_cache
 from opsin.data.samples import Samples
@@ -266,7 +267,9 @@ def _write(
     first, task, targets = members[0], get_task("classify"), Targets.of(val)
     writer.data(first.data)
     writer.environment(first.environment)
-    artifact = replace(artifact, meta={"ensemble": to_json(about)})
+    as_val = True if first.config.data.test_as_val else None
+    meta = {"ensemble": to_json(about), **({"test_as_val": True} if as_val else {})}
+    artifact = replace(artifact, meta=meta, answering=answering_of(predictions, targets))
     artifacts.save(writer.model_folder, artifact, golden_images=golden_images(val))
     scores = evaluate_predictions(task, predictions, targets, artifact.classes)
     writer.predictions({f"val/{k}": v for k, v in (predictions | targets.arrays()).items()})
@@ -274,7 +277,7 @@ def _write(
     mistakes = split_pictures(task, "val", scores, predictions, targets, val.images)
     writer.gallery(samples | mistakes)
     writer.summary(_summary(writer.run, members, artifact, about))
-    writer.scores({"val": scores})
+    writer.scores({"val": replace(scores, test_as_val=as_val)})
     message = f"{about.kind} of {', '.join(member.name for member in members)}"
     writer.event("ensemble", message=message, **to_json(about))
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import cast
+
+from opsin import plugins
 from opsin.errors import ConfigError, nearest
 from opsin.score_kinds import ScoreKind
 from opsin.tasks.base import Drawing, Targets, Task
@@ -23,6 +26,8 @@ def get_task(name: str) -> Task:
     Raises:
         ConfigError: there is no such task.
     """
+    if name not in _TASKS and (registered := plugins.find("tasks", name)) is not None:
+        return cast("Task", registered)
     if name not in _TASKS:
         close = nearest(name, _TASKS)
         do = f"did you mean `{close}`?" if close else None

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from opsin.errors import DataError
 from opsin.models.convert import fully_convolutional
-from opsin.models.registry import FULLY_CONVOLUTIONAL, ModelSpec, build_network
+from opsin.models.own import is_own
+from opsin.models.registry import FULLY_CONVOLUTIONAL, ModelSpec, build_network, own_network
 from opsin.ops.calibration import fit_temperature
 from opsin.ops.losses import balancing_weights, cross_entropy
 from opsin.ops.scores import check_predictions
@@ -74,6 +75,8 @@ class Classify:
 
     def build(self, spec: ModelSpec, num_classes: int) -> nn.Module:
         """A backbone with a linear head: outputs {"logits": [B, K]}."""
+        if is_own(spec.name):
+            return own_network(spec, {"logits": num_classes})
         network = build_network(spec, {"logits": num_classes})
         return fully_convolutional(network) if spec.options.get(FULLY_CONVOLUTIONAL) else network
 

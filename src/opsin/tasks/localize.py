@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from opsin.config import BoxLossName
-from opsin.errors import DataError
-from opsin.models.architectures.localizer import build_localizer
+from opsin.errors import ConfigError, DataError
+from opsin.models.architectures.localizer import Localizer, build_localizer
 from opsin.models.registry import ModelSpec
 from opsin.ops.box_pictures import PREDICTED, TRUE, draw_box
 from opsin.ops.boxes import area, box_losses, iou, weighted_by_uncertainty
@@ -96,7 +96,11 @@ class Localize:
     def build(self, spec: ModelSpec, num_classes: int) -> nn.Module:
         """A network with a class head and a box head: outputs {"logits": [B, K], "boxes": [B, 4]}."""
         network = build_localizer(spec, num_classes)
-        network.log_variances.requires_grad_(self.learn_weights)
+        if isinstance(network, Localizer):
+            network.log_variances.requires_grad_(self.learn_weights)
+        elif self.learn_weights:
+            what, do = "a network from outside has no weights of losses to learn", "leave --learn-weights out"
+            raise ConfigError(what, where="learn_weights", got=spec.name, do=do)
         return network
 
     def loss(self, outputs: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:

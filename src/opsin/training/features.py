@@ -65,7 +65,7 @@ class Features:
 class HeadStepper(Stepper):
     """A stepper whose batches are features: forward and backward pass through the heads alone."""
 
-    def _seen(self, batch: Batch, *, epoch: int, height: int | None) -> Batch:
+    def _seen(self, batch: Batch, *, epoch: int, step: int, height: int | None) -> Batch:
         return batch.to(self.device)
 
     def _outputs(self, images: Tensor) -> Mapping[str, Tensor]:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from opsin import artifact as artifacts
+from opsin.answering import Answering, answering_of, watched_distances
 from opsin.batches.augment import augment
 from opsin.batches.batch import Batch
 from opsin.batches.loader import gather
@@ -19,9 +20,11 @@ from opsin.config import RunConfig
 from opsin.data.samples import Samples
 from opsin.evaluation.record import split_pictures, thumbnails
 from opsin.evaluation.scoring import evaluate_predictions
+from opsin.inference.cautious import feature_bank
 from opsin.inference.predictor import Predictor
 from opsin.models.table import count_parameters
 from opsin.models.wrappers.views import check_views
+from opsin.ops.selection import best_of_optimism
 from opsin.progress import QUIET, Reporter, duration
 from opsin.runs import AugmentedScores, Run, RunWriter, SplitScores, Summary
 from opsin.score_notes import notes_of, selection
@@ -51,10 +54,13 @@ def finish(
     """Write everything that a finished run holds, the scores last."""
     trainer.network.load_state_dict(trainer.final_weights())
     artifact = trainer.artifact_of(trainer.network)
-    artifacts.save(run.model_folder, artifact, golden_images=golden_images(splits["train"]))
+    golden = golden_images(splits["train"])
+    artifacts.save(run.model_folder, artifact, golden_images=golden)
     unchanged = run.summary.step == trainer.state.step
     earlier = dict(run.scores)
-    scored = score_splits(writer, trainer, splits, open_test=open_test, command=command, report=report)
+    scored, rules = score_splits(writer, trainer, splits, open_test=open_test, command=command, report=report)
+    if rules is not None:
+        artifacts.save(run.model_folder, replace(artifact, answering=rules), golden_images=golden)
     scored |= _with_views(trainer, splits, scored, earlier.get("val"))
     shown = data_pictures(splits["train"], trainer.config, trainer.task, artifact.classes)
     for split, scores in scored.items():
@@ -72,7 +78,7 @@ def finish(
         name = trainer.task.main_score
         report.message(f"{split}: {name} {scores.scores[name]} on {scores.n:,} samples")
         entry = entries[split]
-        for note in notes_of(entry.details, entry.selection, name, entry[name]):
+        for note in notes_of(entry.details, entry.selection, name, entry[name], test_as_val=bool(entry.test_as_val)):
             report.message(f"  {note}")
     report.message(f"{duration(trainer.state.seconds)} of training; report: `opsin report {run.path}`")
 
@@ -94,7 +100,10 @@ def _entries(
         report.message(f"val without copies was scored before the last steps: `opsin evaluate {run.path} --copies`")
     if trainer.settings.restore_best and "val" in entries:
         chosen = selection([(epoch.epoch, epoch.val) for epoch in run.log.epochs], trainer.task.main_score)
+        chosen = chosen and replace(chosen, optimism=optimism_of(run, trainer, entries["val"]))
         entries["val"] = replace(entries["val"], selection=chosen)
+    if trainer.config.data.test_as_val and "val" in entries:
+        entries["val"] = replace(entries["val"], test_as_val=True)
     kept_test = earlier.get("test") if unchanged else None
     if test := entries.get("test") or kept_test:
         entries["test"] = replace(test, opened=run.log.test_openings)
@@ -115,6 +124,14 @@ def _with_views(
     samples = splits["val"]
     scores = trainer.task.scores(predictor.samples(samples), Targets.of(samples), trainer.artifact.classes)
     return {"val": replace(scored["val"], tta=AugmentedScores(views=views, scores=scores))}
+
+
+def optimism_of(run: Run, trainer: Trainer, found: SplitScores) -> float | None:
+    """By about how much the best epoch's score leans to the good side; None where that is not known."""
+    name = trainer.task.main_score
+    values = [value for epoch in run.log.epochs if not math.isnan(value := epoch.val.get(name, math.nan))]
+    value = best_of_optimism(values, found.scores[name])
+    return None if math.isnan(value) else round(value, 6)
 
 
 def no_better_than_guessing(run: Run, trainer: Trainer) -> str | None:
@@ -151,27 +168,35 @@ def score_splits(
     open_test: bool,
     command: str,
     report: Reporter = QUIET,
-) -> dict[SplitName, SplitScores]:
-    """Scores of val, and of test when it is opened; their predictions go to predictions.npz."""
+) -> tuple[dict[SplitName, SplitScores], Answering | None]:
+    """Scores of val, and of test when it is opened; what val says of when to answer. Predictions go to the run."""
     predictor = Predictor(trainer.artifact_of(trainer.network), device=trainer.device)
     wanted: list[SplitName] = [split for split in ("val", "test") if split in splits and (split == "val" or open_test)]
-    if "test" in wanted:
-        writer.record_test_opening(command)
     run = writer.run
+    content = run.data.test_content
+    if trainer.config.data.test_as_val:
+        writer.record_test_opening(command, content=content, title="used as val")
+    if "test" in wanted:
+        writer.record_test_opening(command, content=content)
     found: dict[SplitName, SplitScores] = {}
     unchanged = run.summary.step == trainer.state.step
     kept: Arrays = {f"test/{key}": value for key, value in run.predictions("test").items()} if unchanged else {}
     fitted: Mapping[str, float] | None = None
+    rules: Answering | None = None
+    bank = feature_bank(predictor, splits["train"], trainer.settings.seed) if "val" in wanted else None
     for split in wanted:
         targets = Targets.of(splits[split])
-        predictions = predictor.samples(splits[split], report=report, title=f"scoring {split}")
+        with watched_distances(predictor.network, bank if split == "val" else None) as distances:
+            predictions = predictor.samples(splits[split], report=report, title=f"scoring {split}")
+        if split == "val":
+            rules = answering_of(predictions, targets, distances=distances, bank=bank)
         scores = evaluate_predictions(
             trainer.task, predictions, targets, trainer.artifact.classes, fitted=fitted if split == "test" else None
         )
         fitted, found[split] = scores.fitted, scores
         kept |= {f"{split}/{key}": value for key, value in (predictions | targets.arrays()).items()}
     writer.predictions(kept)
-    return found
+    return found, rules
 
 
 def data_pictures(train: Samples, config: RunConfig, task: Task, classes: Sequence[str]) -> Arrays:

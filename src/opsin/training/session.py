@@ -17,6 +17,7 @@ import torch
 
 from opsin import config as settings_of
 from opsin import interrupts
+from opsin.answering import BANK
 from opsin.config import RunConfig
 from opsin.data.load import load, source_name
 from opsin.data.pack import usable_cache
@@ -28,7 +29,8 @@ from opsin.runs import RUNS_FOLDER, Run, RunWriter, free_path, next_name
 from opsin.training.engine import checkpoints, machine
 from opsin.training.engine.budget import Budget
 from opsin.training.engine.checkpoints import Checkpoint
-from opsin.training.engine.loop import Trainer, command_to_resume
+from opsin.training.engine.loop import EpochWatch, Trainer, command_to_resume
+from opsin.training.engine.own_parts import OwnParts, split_parts
 from opsin.training.engine.run_threads import Cores, choose_threads, go_on_with_threads, keep_threads, watch_threads
 from opsin.training.engine.threads import counted
 from opsin.training.features import compute_features, is_cached
@@ -44,7 +46,7 @@ from opsin.training.setup.prepared import (
     recorded_choice,
     write_environment,
 )
-from opsin.training.setup.preparing import check_model, plain, prepare, prepare_from
+from opsin.training.setup.preparing import check_model, plain, prepare, prepare_from, with_own_parts
 
 CONTINUED = ("epochs", "minutes", "patience", "checkpoint_minutes", "threads")
 """Settings that a resumed run may change."""
@@ -64,6 +66,7 @@ def train(
     quiet: bool = False,
     command: str = "opsin.train(...)",
     began: float | None = None,
+    watch: EpochWatch | None = None,
     **settings: Any,
 ) -> Run:
     """Train one network, score it on val, and leave a run folder.
@@ -82,13 +85,16 @@ def train(
         quiet: no progress.
         command: what the user typed, kept in the run.
         began: the reading of `time.monotonic` from which `minutes` count; by default now.
-        settings: any field of the groups in `opsin.config`.
+        watch: called after each epoch with its number and its scores on val; what it raises ends the training there.
+        settings: any field of the groups in `opsin.config`; also the user's own parts (`OwnParts`): `model` as a
+            module, `optimizer` as a function of the parameters, `loss` and `augment`.
 
     Raises:
         RefusedError: settings, data or the run's name are refused; nothing was written.
         InterruptedRunError: stopped by Ctrl-C, SIGTERM or SIGHUP once there was a run; `resume` goes on.
         DivergedError: the loss or a gradient is not finite.
     """
+    plain_settings, own = split_parts(settings)
     with interrupts.raised(), machine.threads_restored():
         return _train(
             data,
@@ -100,8 +106,10 @@ def train(
             open_test=open_test,
             report=Reporter(quiet=quiet),
             command=command,
-            settings=absolute(settings, out),
+            settings=absolute(plain_settings, out),
+            own=own,
             began=time.monotonic() if began is None else began,
+            watch=watch,
         )
 
 
@@ -117,7 +125,9 @@ def _train(
     report: Reporter,
     command: str,
     settings: Mapping[str, Any],
+    own: OwnParts,
     began: float,
+    watch: EpochWatch | None,
 ) -> Run:
     cores = Cores()
     layer = read_recipe(recipe) if recipe else {}
@@ -152,9 +162,20 @@ def _train(
             writer.weights(prepared.origin.record)
         if prepared.plan is not None:
             writer.event("plan", **prepared.plan)
+    prepared = with_own_parts(prepared, own)
+    if own:
+        writer.event("own_parts", parts=own.names(), withdrawn=own.withdrawn(), message="parts of the user's own")
     with writer.locked(), _told_how_to_go_on(writer.run, prepared.config):
         return _fit(
-            prepared, writer, report, resume=resume, open_test=open_test, command=command, cores=cores, budget=budget
+            prepared,
+            writer,
+            report,
+            resume=resume,
+            open_test=open_test,
+            command=command,
+            cores=cores,
+            budget=budget,
+            watch=watch,
         )
 
 
@@ -181,6 +202,7 @@ def _fit(
     command: str,
     cores: Cores,
     budget: Budget | None,
+    watch: EpochWatch | None,
 ) -> Run:
     run, say = writer.run, partial(_log_fallback, writer)
     checkpoint = checkpoints.load(writer.checkpoints_folder, report=report, say=say) if resume else None
@@ -204,7 +226,9 @@ def _fit(
         report=report,
         features=prepared.features if is_cached(prepared.config, prepared.dataset.task) else None,
         budget=budget,
+        own=prepared.own,
         scored_at_end=_scored_at_end(prepared, open_test=open_test),
+        watch=watch,
     )
     trainer.start_from(start)
     if thread_choice:
@@ -243,7 +267,8 @@ def _go_on(trainer: Trainer, writer: RunWriter, report: Reporter, checkpoint: Ch
 def _scored_at_end(prepared: Prepared, *, open_test: bool) -> int:
     """Number of images that are scored when training has ended."""
     wanted = ("val", "test") if open_test else ("val",)
-    return sum(len(samples.images) for split, samples in prepared.splits.items() if split in wanted)
+    scored = sum(len(samples.images) for split, samples in prepared.splits.items() if split in wanted)
+    return scored + (min(BANK, len(prepared.splits["train"])) if prepared.task.name != "segment" else 0)
 
 
 def _head_start(prepared: Prepared, writer: RunWriter, report: Reporter) -> Mapping[str, float]:

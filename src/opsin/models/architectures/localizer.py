@@ -20,11 +20,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from opsin.models.own import OwnNetwork, is_own
 from opsin.models.parts.backbone import Backbone, level_factors
 from opsin.models.parts.heads import class_head
 from opsin.models.parts.layers import frozen_scale_norm
 from opsin.models.parts.network import Network
-from opsin.models.registry import LEARNED_INPUT, ModelSpec, build_backbone
+from opsin.models.registry import LEARNED_INPUT, ModelSpec, build_backbone, own_network
 
 HIDDEN = 64
 """Channels F between the backbone's maps and the votes."""
@@ -174,12 +175,14 @@ class Localizer(Network):
         return outputs | {"boxes": boxes.clamp_min(0).minimum(limits)}
 
 
-def build_localizer(spec: ModelSpec, num_classes: int) -> Localizer:
+def build_localizer(spec: ModelSpec, num_classes: int) -> Localizer | OwnNetwork:
     """The network of `spec` with a class head and a box head.
 
     Raises:
         ConfigError: as `build_backbone`.
     """
+    if is_own(spec.name):
+        return own_network(spec, {"logits": num_classes, "boxes": 4})
     return Localizer(build_backbone(spec), spec, num_classes)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import shlex
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import replace
 
@@ -32,6 +32,7 @@ from opsin.training.engine.budget import Budget
 from opsin.training.engine.checkpoints import Checkpoint
 from opsin.training.engine.ema import MovingAverage
 from opsin.training.engine.epoch_lines import EpochLines, EpochResult
+from opsin.training.engine.own_parts import NO_OWN_PARTS, OwnParts
 from opsin.training.engine.precision import Precision
 from opsin.training.engine.schedules import Plateau, schedule_factor
 from opsin.training.engine.state import State, state_of
@@ -43,6 +44,8 @@ from opsin.types import SplitName
 
 PROBED = 16
 """Images whose scoring is timed, so that a budget in minutes has room for all."""
+EpochWatch = Callable[[int, Mapping[str, float]], None]
+"""Called after each epoch, when it is logged, with its number and its scores on val; what it raises ends the run."""
 
 
 class Trainer:
@@ -58,6 +61,8 @@ class Trainer:
         features: frozen features of train and val; with them the heads alone are trained, and images are not looked at.
         budget: of the whole run or of its resumption, by the clock on the wall; None goes on with what is left.
         scored_at_end: number of images that are scored after training, for which the budget has to last.
+        own: the user's own augmentation and optimizer.
+        watch: called after each epoch.
     """
 
     def __init__(
@@ -74,11 +79,13 @@ class Trainer:
         features: Features | None = None,
         budget: Budget | None = None,
         scored_at_end: int = 0,
+        own: OwnParts = NO_OWN_PARTS,
+        watch: EpochWatch | None = None,
     ) -> None:
         self.config, self.settings = config, config.train
         self.task, self.artifact = task, artifact
         self.features = features
-        self.budget, self.scored_at_end = budget, scored_at_end
+        self.budget, self.scored_at_end, self.watch = budget, scored_at_end, watch
         self.scoring_seconds = 0.0
         self._first_step = 0
         self.train_samples, self.val_samples = splits["train"], splits.get("val")
@@ -93,6 +100,7 @@ class Trainer:
             device=device,
             num_classes=len(artifact.classes),
             sample_ids=self.train_samples.ids,
+            own=own,
         )
         self.network, self.optimizer = self.stepper.network, self.stepper.optimizer
         self.average = MovingAverage(self.network, self.settings.ema) if self.settings.ema else None
@@ -356,6 +364,8 @@ class Trainer:
             )
         )
         bar.at(self.state.step)
+        if self.watch is not None:
+            self.watch(self.state.epoch, val)
         if self.settings.patience and self.state.stale_epochs >= self.settings.patience:
             self.state.stopped = "early"
             message = f"no better val score for {self.settings.patience} epochs: stopped"

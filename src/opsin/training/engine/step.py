@@ -19,6 +19,7 @@ from opsin.models.wrappers.recompute import recomputed, recomputing
 from opsin.tasks.base import Task
 from opsin.training.engine import guards
 from opsin.training.engine.optimizers import add_l2, build_optimizer, scale_learning_rate
+from opsin.training.engine.own_parts import NO_OWN_PARTS, OwnParts
 from opsin.training.engine.precision import Precision
 from opsin.training.setup.finetune import Stages
 
@@ -38,6 +39,7 @@ class Stepper:
         device: where.
         num_classes: for augmentations that mix images.
         sample_ids: what a person calls each training sample; an error names them.
+        own: the user's own augmentation and optimizer.
     """
 
     def __init__(
@@ -51,15 +53,18 @@ class Stepper:
         device: torch.device,
         num_classes: int,
         sample_ids: Sequence[str] = (),
+        own: OwnParts = NO_OWN_PARTS,
     ) -> None:
         self.network = precision.place(network, device)
         self.task, self.preprocess, self.num_classes = task, preprocess, num_classes
-        self.sample_ids = sample_ids
+        self.sample_ids, self.own = sample_ids, own
         self.config, self.settings = config, config.train
         self.precision, self.device = precision, device
         self.forward = self._forward_function()
         self.stages = Stages(self.network, config.finetune, epochs=self.settings.epochs)
-        self.optimizer = build_optimizer(self.network, self.settings, self.stages.rates())
+        self.optimizer = own.built_optimizer(self.network) or build_optimizer(
+            self.network, self.settings, self.stages.rates()
+        )
 
     def step(
         self, batch: Batch, *, step: int, epoch: int, factor: float = 1.0, height: int | None = None, parts: int = 1
@@ -83,7 +88,8 @@ class Stepper:
         torch.manual_seed(self.settings.seed * SEED_STRIDE + step)
         self.stages.enter(epoch)
         scale_learning_rate(self.optimizer, factor * self.stages.rate(epoch))
-        losses = self._backward(self._seen(batch, epoch=epoch, height=height), parts)
+        seen = self._seen(batch, epoch=epoch, step=step, height=height)
+        losses = self._backward(seen, parts)
         if self.settings.l2:
             add_l2(self.network, self.settings.l2)
         norm = guards.gradient_norm(self.network).item()
@@ -95,11 +101,12 @@ class Stepper:
         self.optimizer.zero_grad(set_to_none=True)
         return losses
 
-    def _seen(self, batch: Batch, *, epoch: int, height: int | None) -> Batch:
+    def _seen(self, batch: Batch, *, epoch: int, step: int, height: int | None) -> Batch:
         """What the network sees of `batch`: augmented, at the resolution asked for."""
         batch = batch.to(self.device)
         seed = self.settings.seed
         seen = augment(batch, self.config.augment, seed=seed, epoch=epoch, num_classes=self.num_classes)
+        seen = self.own.augmented(seen, seed=seed, step=step)
         return seen if height is None else resize_batch(seen, height)
 
     def _backward(self, batch: Batch, parts: int) -> dict[str, float]:

@@ -22,6 +22,7 @@ from opsin.runs import DataCard, Run, RunWriter, SplitCard, Timing
 from opsin.runs.codec import from_json, to_json
 from opsin.tasks.base import Task
 from opsin.training.engine import machine, precision
+from opsin.training.engine.own_parts import NO_OWN_PARTS, OwnParts
 from opsin.training.engine.precision import Choice, Precision
 from opsin.training.engine.step import Stepper
 from opsin.training.engine.threads import ThreadChoice
@@ -45,6 +46,7 @@ class Prepared:
     features: Features | None = None
     plan: Mapping[str, Any] | None = None
     """How a plan for photos came about, where there is one: costs, choice, seconds left."""
+    own: OwnParts = NO_OWN_PARTS
 
 
 def describe_data(prepared: Prepared) -> DataCard:
@@ -69,10 +71,18 @@ def describe_data(prepared: Prepared) -> DataCard:
         size=tuple(shape[2:]),
         channels=shape[1],
         fingerprint=dataset.fingerprint(),
+        test_content=_test_content(dataset, prepared.config),
+        test_as_val=True if prepared.config.data.test_as_val else None,
         notes=tuple(notes_of(dataset, prepared.splits)),
         skipped={split: tuple(samples.skipped) for split, samples in prepared.splits.items() if samples.skipped},
         findings=tuple(prepared.findings),
     )
+
+
+def _test_content(dataset: Dataset, config: RunConfig) -> str | None:
+    """What the test split is known by over all runs, also where it is used as val; None where there is none."""
+    split: SplitName = "val" if config.data.test_as_val else "test"
+    return dataset.splits[split].content if split in dataset.splits else None
 
 
 def notes_of(dataset: Dataset, splits: Mapping[SplitName, Samples]) -> list[str]:
@@ -118,6 +128,7 @@ def timed_step(prepared: Prepared, candidate: Precision, size: int) -> Callable[
         precision=candidate,
         device=prepared.device,
         num_classes=len(prepared.dataset.classes),
+        own=prepared.own,
     )
     batch = gather(prepared.splits["train"], torch.arange(size))
     return lambda: stepper.step(batch, step=0, epoch=0, factor=0.0)

@@ -34,6 +34,7 @@ from opsin.progress import QUIET, Reporter
 from opsin.tasks import get_task
 from opsin.training.engine import machine
 from opsin.training.engine.budget import Budget
+from opsin.training.engine.own_parts import OwnParts
 from opsin.training.engine.tensorboard import require_tensorboard
 from opsin.training.features import augmented_settings, is_cached
 from opsin.training.setup.defaults import data_defaults, defaults_for, read_recipe
@@ -249,7 +250,8 @@ def prepare(dataset: Dataset, config: RunConfig, report: Reporter, origin: Origi
         classes=dataset.classes,
         spec=spec,
         preprocess=contract,
-        meta={} if origin is None else {"weights": dict(origin.record)},
+        meta=({} if origin is None else {"weights": dict(origin.record)})
+        | ({"test_as_val": True} if config.data.test_as_val else {}),
     )
     return Prepared(
         dataset=dataset,
@@ -261,6 +263,21 @@ def prepare(dataset: Dataset, config: RunConfig, report: Reporter, origin: Origi
         device=device,
         origin=origin,
     )
+
+
+def with_own_parts(prepared: Prepared, own: OwnParts) -> Prepared:
+    """With the user's own loss, augmentation and optimizer; the artefact names them.
+
+    Raises:
+        ConfigError: features are computed once and for all, and would not see the augmentation.
+    """
+    if not own:
+        return prepared
+    if own.augment is not None and is_cached(prepared.config, prepared.dataset.task):
+        what = "an own augmentation changes images, and this run looks at each image once, for its features"
+        raise ConfigError(what, where="augment", do="leave it out, or train more than the head: finetune='all'")
+    artifact = replace(prepared.artifact, meta={**prepared.artifact.meta, "own_parts": own.names()})
+    return replace(prepared, own=own, task=own.with_loss(prepared.task), artifact=artifact)
 
 
 def _check_training_samples(count: int) -> None:

@@ -1,0 +1,323 @@
+"""Verbs on runs, images and networks: compare, explain, predict, plan, ensemble, convert, filter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opsin.artifact import Artifact, load_proved
+from opsin.comparison.comparison import Comparison, compare_runs
+from opsin.config import FinetuneConfig, ModelConfig, field_names, require
+from opsin.data.catalogue import ENTRIES as CATALOGUE
+from opsin.data.samples import Dataset
+from opsin.devices import pick_device
+from opsin.errors import ConfigError
+from opsin.explanation.any_size import Converted, convert_run
+from opsin.explanation.explanation import Explanation, MethodName, Wanted, explain_run
+from opsin.explanation.kernels import Filtered, Kernel, apply, parse_kernel
+from opsin.inference.predictor import image_files, predict_files
+from opsin.inference.published import published_artifact
+from opsin.models.registry import ENTRIES, SEGMENTERS
+from opsin.models.wrappers.views import ViewName
+from opsin.planning.forecast import (
+    Plan,
+    changed,
+    find_run,
+    make_plan,
+    measured_peak,
+    parse_bytes,
+    request_of,
+    training_images,
+)
+from opsin.planning.request import Request
+from opsin.progress import Reporter
+from opsin.runs import RUNS_FOLDER, Run
+from opsin.studies.ensembles import EnsembleResult, Kind
+from opsin.studies.ensembles import ensemble as combine
+from opsin.training.planning import request_of_data
+from opsin.types import Prediction, Skipped, SplitName
+
+AnyRun = Run | Path | str
+"""A run, its folder, or its name among the runs."""
+MADE_SETS = ("digit_scenes", "digit_masks")
+
+
+def opened_run(run: AnyRun, runs: Path | str = RUNS_FOLDER) -> Run:
+    """The run itself, opened where it is a folder or a name in `runs`.
+
+    Raises:
+        RunError: there is none.
+    """
+    return run if isinstance(run, Run) else Run.open(run, out=runs)
+
+
+def compare(*runs: AnyRun, split: SplitName = "val", out: Path | str = RUNS_FOLDER) -> Comparison:
+    """Is one run better than another? Paired over the same samples, with intervals and tests.
+
+    Args:
+        runs: two or more; those that differ in their seed alone are one group.
+        split: whose stored predictions are compared.
+        out: where names of runs are looked for.
+
+    Raises:
+        RunError: fewer than two, other data, or no predictions of the split.
+    """
+    return compare_runs([opened_run(run, out) for run in runs], split=split)
+
+
+def explain(
+    run: AnyRun,
+    *images: Path | str,
+    figures: Path | str = "explained",
+    methods: Sequence[MethodName] = (),
+    layers: Sequence[str] = (),
+    label: str | None = None,
+    mistakes: int = 0,
+    neurons: str | None = None,
+    data: str | None = None,
+    root: str | None = None,
+    split: SplitName = "val",
+    patches: int = 8,
+    out: Path | str = RUNS_FOLDER,
+    quiet: bool = False,
+) -> Explanation:
+    """Draw what the answer for each image depends on; and filters, feature maps, receptive fields.
+
+    Args:
+        run: whose network.
+        images: image files, and folders of them.
+        figures: folder that the figures are written to.
+        methods: what is drawn; by default Grad-CAM.
+        layers: whose maps are drawn; by default a few.
+        label: the class to explain; by default the predicted one.
+        mistakes: so many of the run's worst mistakes on val are explained too.
+        neurons: a layer: the patches of the data that activate each of its channels most.
+        data, root, split, patches: where these patches come from, and how many for each channel.
+        out: where names of runs are looked for.
+        quiet: no progress.
+
+    Raises:
+        RefusedError: an image, a layer or a class that is not there.
+    """
+    wanted = Wanted(
+        methods=tuple(methods),
+        layers=tuple(layers),
+        label=label,
+        num_mistakes=mistakes,
+        neurons=neurons,
+        data=data,
+        root=root,
+        split=split,
+        num_patches=patches,
+    )
+    files = image_files([Path(image) for image in images])
+    return explain_run(opened_run(run, out), files, Path(figures), wanted, report=Reporter(quiet=quiet))
+
+
+def predict(
+    run: AnyRun,
+    *images: Path | str | Iterable[Path | str],
+    views: Sequence[ViewName] = (),
+    device: str = "auto",
+    weights: str | None = None,
+    weights_range: str | None = None,
+    skipped: list[Skipped] | None = None,
+    out: Path | str = RUNS_FOLDER,
+    quiet: bool = True,
+) -> list[Prediction]:
+    """What a trained or a published network says of image files.
+
+    Args:
+        run: a run, a model folder, or the name of a published network, e.g. "mobilenet_v2".
+        images: files, folders of them, and lists of both.
+        views: further views of each image whose answers are averaged with its own.
+        device: "cpu", "cuda", "mps" or "auto".
+        weights, weights_range: of a published network: a file or source, and the input that it expects.
+        skipped: files that cannot be read are added to this list; None refuses them.
+        out: where names of runs are looked for.
+        quiet: no progress.
+
+    Raises:
+        RefusedError: no such run or network, or an image that cannot be read.
+    """
+    each = [[image] if isinstance(image, str | Path) else image for image in images]
+    files = [Path(image) for part in each for image in part]
+    place = pick_device(device)
+    model: Path | Artifact
+    if weights is not None or (isinstance(run, str) and is_published(run, out)):
+        model, _ = published_artifact(str(run), weights=weights, weights_range=weights_range)
+    else:
+        model = load_proved(model_folder(run, out), device=place)
+    return predict_files(model, files, views=views, device=place, skipped=skipped, report=Reporter(quiet=quiet))
+
+
+def is_published(name: str, out: Path | str = RUNS_FOLDER) -> bool:
+    """Whether `name` is an architecture, and no run or model folder."""
+    places = (Path(name) / "manifest.json", Path(name) / "config.json", Path(out) / name / "config.json")
+    return not any(place.is_file() for place in places) and (name in ENTRIES or name.startswith("timm/"))
+
+
+def model_folder(run: AnyRun, out: Path | str = RUNS_FOLDER) -> Path:
+    """The model of a run, or the folder itself where it is one."""
+    if not isinstance(run, Run) and (Path(run) / "manifest.json").is_file():
+        return Path(run)
+    return opened_run(run, out).model_folder
+
+
+def ensemble(
+    *runs: AnyRun,
+    kind: Kind = "auto",
+    name: str | None = None,
+    out: Path | str = RUNS_FOLDER,
+    quiet: bool = True,
+    command: str = "opsin.ensemble(...)",
+) -> EnsembleResult:
+    """Combine finished classification runs into one, with weights chosen on val.
+
+    Args:
+        runs: two or more, of one data set and one input size.
+        kind: average probabilities ("average"), average weights ("soup"), or the better of both on val ("auto").
+        name: of the new run.
+        out: folder of runs.
+        quiet: no progress.
+        command: what the user typed, kept in the run.
+
+    Raises:
+        RunError: they do not go together.
+    """
+    return combine([opened_run(run, out) for run in runs], kind=kind, name=name, out=out, quiet=quiet, command=command)
+
+
+def convert(run: AnyRun, *, name: str | None = None, out: Path | str = RUNS_FOLDER) -> Converted:
+    """A new run whose network takes images of any size: its dense layers are convolutions, with the same answers.
+
+    Raises:
+        RunError: its network cannot be converted.
+    """
+    return convert_run(opened_run(run, out), name=name, out=out)
+
+
+def filter_image(image: NDArray[np.uint8], kernel: str | Kernel) -> Filtered:
+    """An image under a classical filter: full, same and valid convolution, and cross-correlation.
+
+    Args:
+        image: uint8 [C, H, W], RGB or grey.
+        kernel: "sobel-x", "sobel-y", "gaussian:15x15,sigma=3", a matrix "[[0, 1], [1, 0]]", or a `Kernel`.
+
+    >>> filter_image(np.zeros((1, 512, 512), np.uint8), "gaussian:15x15,sigma=3").convolved["valid"].shape
+    (1, 498, 498)
+    """
+    return apply(image, parse_kernel(kernel) if isinstance(kernel, str) else kernel)
+
+
+def plan(
+    model: str | Path | Dataset,
+    /,
+    *,
+    shape: tuple[int, int, int] | None = None,
+    task: str | None = None,
+    batch: int | None = None,
+    num_outputs: int | None = None,
+    memory: str | int | None = None,
+    fit: bool = False,
+    timed: bool = True,
+    samples: int | None = None,
+    root: str | None = None,
+    out: Path | str = RUNS_FOLDER,
+    **settings: Any,
+) -> Plan:
+    """Parameters, work, memory and time of a network, before anything runs.
+
+    Args:
+        model: an architecture, a run, or data, for the network that `opsin.train` would choose for it.
+        shape: (channels, height, width) of the images; by default the architecture's own.
+        task: that the network is trained for.
+        batch: samples in a step.
+        num_outputs: classes; 0 is without a head.
+        memory: that there is, in bytes or e.g. "4GB"; remedies are given if it is too little.
+        fit: change how it is trained until it fits into `memory`.
+        timed: take a few steps, to tell the time.
+        samples: images in an epoch; by default those of the run or the data.
+        root: where catalogue sets lie.
+        out: where names of runs are looked for.
+        settings: knobs of the network (`filters`, `dropout`, …) and of training (`optimizer`, `precision`, …).
+
+    >>> plan("lenet5", timed=False).layers.parameters
+    61706
+
+    Raises:
+        ConfigError: no such network, or a setting that it does not have.
+    """
+    limit = parse_bytes(memory) if isinstance(memory, str) else memory
+    run = None if isinstance(model, Dataset) else find_run(str(model), out)
+    found = None if run is None else training_images(run)
+    common = {"batch": batch, "num_outputs": num_outputs}
+    if run is None and (isinstance(model, Dataset) or is_data(str(model))):
+        request, found = _request_of_data(model, shape=shape, task=task, root=root, settings=settings, **common)
+    else:
+        request = _request_of_model(str(model), shape=shape, task=task, out=out, settings=settings, **common)
+    measured = None if run is None else measured_peak(run)
+    return make_plan(request, limit=limit, make_fit=fit, timed=timed, samples=samples or found, measured_bytes=measured)
+
+
+def is_data(name: str) -> bool:
+    """Whether `name` is a data set: in the catalogue, or a path where something lies, and no network of ours."""
+    return name not in ENTRIES | SEGMENTERS and (name in CATALOGUE or name in MADE_SETS or Path(name).exists())
+
+
+def _request_of_model(
+    model: str,
+    *,
+    shape: tuple[int, int, int] | None,
+    task: str | None,
+    batch: int | None,
+    num_outputs: int | None,
+    out: Path | str,
+    settings: Mapping[str, Any],
+) -> Request:
+    """The request for a network by name, or for a run."""
+    rest = {key: value for key, value in settings.items() if value is not None}
+    if rest.pop("model", model) != model:
+        raise ConfigError("two networks are named", where="--model", do="name one")
+    if rest.pop("weights", None) is not None:
+        do = "leave it out: sizes do not depend on it; --finetune says what is trained of a pretrained network"
+        raise ConfigError("`--weights` is for the plan of data", where="--weights", got=settings["weights"], do=do)
+    way = rest.pop("finetune", None)
+    knobs = {key: rest.pop(key) for key in field_names(ModelConfig) if key in rest}
+    return request_of(
+        model,
+        ModelConfig(**knobs),
+        shape=shape,
+        task=task,
+        finetune=FinetuneConfig(finetune=way) if way else None,
+        num_outputs=num_outputs,
+        batch=batch,
+        out=out,
+        **rest,
+    )
+
+
+def _request_of_data(
+    data: str | Path | Dataset,
+    *,
+    shape: tuple[int, int, int] | None,
+    task: str | None,
+    batch: int | None,
+    num_outputs: int | None,
+    root: str | None,
+    settings: Mapping[str, Any],
+) -> tuple[Request, int]:
+    """The request for what `opsin.train` would do with `data`, and the images in an epoch."""
+    if shape is not None:
+        do = "leave it out: the size is that which training would choose"
+        raise ConfigError("the shape of the images is that of the data", where="--input", got=shape, do=do)
+    wanted = {**settings, "batch_size": batch, "task": task}
+    request, images = request_of_data(
+        data, root=root, **{key: value for key, value in wanted.items() if value is not None}
+    )
+    require(num_outputs is None or num_outputs >= 0, "num_outputs", num_outputs, "0 or more")
+    return changed(request, num_outputs=num_outputs), images

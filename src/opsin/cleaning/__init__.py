@@ -1,0 +1,1 @@
+"""Wrong labels, found and put right: suspects, a page of them, verdicts, a new table."""

@@ -1,0 +1,140 @@
+"""Training again on a cleaned data set: which verdicts the new network agrees with, and what that did to the scores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from opsin.artifact import load as load_artifact
+from opsin.cleaning.clean import development_of, settings_of_run
+from opsin.cleaning.verdicts import read_verdicts
+from opsin.data.load import load
+from opsin.data.pack import pack, usable_cache
+from opsin.data.samples import Dataset
+from opsin.inference.predictor import Predictor
+from opsin.progress import Reporter
+from opsin.report import write_report
+from opsin.runs import RUNS_FOLDER, Run, next_name
+from opsin.tasks.base import Targets
+from opsin.training import train
+from opsin.types import Score, scores_to_json
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flip:
+    """A sample with a verdict: its label before, what the verdict says, and what the networks before and after say."""
+
+    row: int
+    id: str
+    label: str
+    verdict: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retrained:
+    """`run`: trained on the cleaned data. `flips`: verdicts on which the two networks differ. `agrees`: of how many
+    relabelled samples the new one gives the new label, and the old one did, and their number. `scores`: both networks
+    on val with the labels as cleaned."""
+
+    run: Run
+    flips: tuple[Flip, ...]
+    agrees: tuple[int, int, int]
+    score: str
+    scores: Mapping[str, Score]
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON."""
+        after, before, total = self.agrees
+        return {
+            "run": str(self.run.path),
+            "flips": [asdict(flip) for flip in self.flips],
+            "relabelled": {"n": total, "agreed_before": before, "agree_after": after},
+            "score": self.score,
+            "scores": scores_to_json(self.scores),
+        }
+
+    def lines(self) -> Iterator[str]:
+        """The same in words."""
+        after, before, total = self.agrees
+        yield f"{self.score} on the cleaned val: before {self.scores['before']}, after {self.scores['after']}"
+        yield f"new labels of {total} relabelled samples: given to {before} before, to {after} after"
+        for flip in self.flips:
+            yield f"{flip.id}: {flip.verdict}; before {flip.before}, after {flip.after}"
+
+
+def retrain(
+    before: Run,
+    data: Path,
+    *,
+    verdicts: Path,
+    out: Path | str = RUNS_FOLDER,
+    root: Path | str | None = None,
+    quiet: bool = False,
+) -> Retrained:
+    """Train with a run's settings on the data set that its verdicts made, and hold both networks side by side.
+
+    Relabelled training images are seen in training: that the new network agrees with their new labels shows that they
+    can be learned, not that they are right. The val scores are on one val, with the labels as cleaned.
+
+    Args:
+        before: the run whose data were cleaned.
+        data: the new data set, as `apply` writes it.
+        verdicts: the table that it was made by.
+        out: folder of runs.
+        root: where catalogue sets lie.
+        quiet: no progress.
+    """
+    name = next_name(f"{before.name}-cleaned", out)
+    seed = before.config.train.seed
+    after = train(data, name=name, out=out, quiet=quiet, seed=seed, **settings_of_run(before))
+    write_report(after)
+    pool, _ = development_of(before, root=root, subset=None, report=Reporter(quiet=True))
+    decided = read_verdicts(verdicts, pool)
+    rows = np.array(sorted({*decided.relabel, *decided.drop, *decided.keep}), np.int64)
+    judged = replace(pool.dataset, splits={"train": pool.source.take(rows)})
+    said = {key: _labels(run, judged) for key, run in (("before", before), ("after", after))}
+    given = [pool.dataset.classes[label] for label in np.asarray(pool.source.labels)[rows]]
+    words = [_word(decided.relabel.get(int(row)), int(row) in decided.drop) for row in rows]
+    flips = tuple(
+        Flip(row=int(row), id=pool.source.ids[row], label=label, verdict=word, before=old, after=new)
+        for row, label, word, old, new in zip(rows, given, words, said["before"], said["after"], strict=True)
+        if old != new
+    )
+    changed = [(place, decided.relabel[int(row)]) for place, row in enumerate(rows) if int(row) in decided.relabel]
+    agrees = [sum(said[key][place] == label for place, label in changed) for key in ("after", "before")]
+    score, scores = _val_scores(before, after, data)
+    return Retrained(run=after, flips=flips, agrees=(agrees[0], agrees[1], len(changed)), score=score, scores=scores)
+
+
+def _word(label: str | None, dropped: bool) -> str:
+    return f"relabel={label}" if label is not None else "drop" if dropped else "keep"
+
+
+def _labels(run: Run, dataset: Dataset) -> list[str]:
+    """What a run's network says of the samples of train."""
+    if not len(dataset.splits["train"]):
+        return []
+    artifact = load_artifact(run.model_folder)
+    samples = pack(dataset, artifact.preprocess.size, cache=usable_cache(), splits=["train"])["train"]
+    return [artifact.classes[k] for k in Predictor(artifact).samples(samples)["probabilities"].argmax(1)]
+
+
+def _val_scores(before: Run, after: Run, data: Path) -> tuple[str, dict[str, Score]]:
+    """The main score of both networks on val of the cleaned data."""
+    cleaned = load(data, config=after.config.data)
+    found: dict[str, Score] = {}
+    name = ""
+    for key, run in (("before", before), ("after", after)):
+        predictor = Predictor(load_artifact(run.model_folder))
+        size = predictor.artifact.preprocess.size
+        samples = pack(cleaned, size, cache=usable_cache(), splits=["val"])["val"]
+        name = predictor.task.main_score
+        scores = predictor.task.scores(predictor.samples(samples), Targets.of(samples), predictor.artifact.classes)
+        found[key] = scores[name]
+    return name, found

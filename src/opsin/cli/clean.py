@@ -1,0 +1,108 @@
+"""`opsin clean`: labels that are likely wrong, and a new data set by the verdicts on them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from opsin.cli.options import WHOLE, JsonFlag, QuietFlag, RootOption
+from opsin.cli.output import print_json, print_line, print_note
+
+if TYPE_CHECKING:
+    from opsin.runs import Run
+
+SHOWN = 10
+
+
+def clean(
+    data: Annotated[str, Parameter(help="A run, or data of classes: catalogue name or path.")],
+    /,
+    *,
+    root: RootOption = None,
+    subset: Annotated[str | None, Parameter(help="First n samples of a split, e.g. train=10000.")] = None,
+    by: Annotated[
+        Literal["auto", "features", "train"],
+        Parameter(
+            help="Who judges: a regression on `features` of a pretrained network (minutes; for images in colour), or a "
+            "network that is trained for each fold."
+        ),
+    ] = "auto",
+    folds: Annotated[int, WHOLE, Parameter(help="Number of folds.")] = 5,
+    verdicts: Annotated[Path, Parameter(help="Table of verdicts, to write or to apply.")] = Path("verdicts.csv"),
+    out: Annotated[Path, Parameter(name="--out", help="Page to write.")] = Path("suspects.html"),
+    apply: Annotated[
+        Path | None, Parameter(help="Write a new data set (CSV) by the edited verdicts; nothing is overwritten.")
+    ] = None,
+    retrain: Annotated[
+        bool, Parameter(negative="", help="With --apply, of a run: train again, and tell which verdicts flipped.")
+    ] = False,
+    runs: Annotated[str, Parameter(name="--runs", help="Folder of runs.")] = "runs",
+    json_: JsonFlag = False,
+    quiet: QuietFlag = False,
+    seed: Annotated[int, WHOLE, Parameter(name="--seed", help="Of the folds and of what judges.")] = 0,
+) -> int:
+    """Find labels that are likely wrong, copies with different labels, and images unlike their class.
+
+    Test stays sealed. A page shows the suspects worst first, and a table takes verdicts: keep, relabel=CLASS or drop.
+    """
+    from opsin.cleaning.clean import apply as apply_verdicts
+    from opsin.cleaning.clean import clean as find_suspects
+
+    source = _run_or_data(data, runs)
+    if apply is not None:
+        path = apply_verdicts(source, verdicts=verdicts, out=apply, root=root, subset=subset)
+        found: dict[str, Any] = {"data": str(path), "verdicts": str(verdicts)}
+        if retrain:
+            found |= _retrained(source, path, verdicts, runs=runs, root=root, quiet=quiet)
+        if json_:
+            print_json(found)
+        else:
+            for line in found.get("lines", ()):
+                print_line(line)
+            print_line(path)
+        return 0
+    cleaning = find_suspects(
+        source,
+        root=root,
+        subset=subset,
+        way=by,
+        folds=folds,
+        seed=seed,
+        page=out,
+        verdicts=verdicts,
+        out=runs,
+        quiet=quiet,
+    )
+    if json_:
+        print_json(cleaning.to_json())
+    else:
+        print_line(cleaning.words)
+        for suspect in cleaning.suspects[:SHOWN]:
+            print_line(f"{suspect.id}: {suspect.label}, rather {suspect.suggestion} ({', '.join(suspect.reasons)})")
+        print_line(f"{cleaning.page}, {cleaning.verdicts}")
+    if not quiet:
+        for note in cleaning.notes:
+            print_note(f"note: {note}")
+    return 0
+
+
+def _run_or_data(data: str, runs: str) -> Run | str:
+    from opsin.runs import Run
+
+    places = (Path(data), Path(runs) / data)
+    return next((Run(place) for place in places if (place / "config.json").is_file()), data)
+
+
+def _retrained(
+    source: Run | str, data: Path, verdicts: Path, *, runs: str, root: str | None, quiet: bool
+) -> dict[str, Any]:
+    from opsin.cleaning.retraining import retrain
+    from opsin.errors import ConfigError
+    from opsin.runs import Run
+
+    if not isinstance(source, Run):
+        raise ConfigError("`--retrain` trains a run again", got=source, expected="a run", do="name a run, not its data")
+    found = retrain(source, data, verdicts=verdicts, out=runs, root=root, quiet=quiet)
+    return found.to_json() | {"lines": list(found.lines())}

@@ -1,0 +1,83 @@
+"""Samples of a map-style PyTorch data set as arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opsin.errors import DataError
+
+
+class MapStyle(Protocol):
+    """A data set by number, as `torch.utils.data.Dataset` has it: pairs of an image and a label."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Any: ...
+
+
+def arrays_of(dataset: MapStyle, *, split: str) -> dict[str, NDArray[Any]]:
+    """`images` uint8 [N, C, H, W] and `labels` int64 [N] of a data set, read once, in order.
+
+    Args:
+        dataset: gives (image, label); an image is uint8 or float in [0, 1], [C, H, W] as a tensor, [H, W] or [H, W, C]
+            as an array, or a Pillow image; a label is a whole number.
+        split: what errors call it.
+
+    Raises:
+        DataError: a sample is no pair, an image is no image or of another size than the first, a label is no number.
+    """
+    if not len(dataset):
+        raise DataError("this data set is empty", where=split)
+    images: list[NDArray[np.uint8]] = []
+    labels: list[int] = []
+    for i in range(len(dataset)):
+        where = f"{split}[{i}]"
+        sample = dataset[i]
+        if not isinstance(sample, Sequence) or len(sample) != 2:
+            raise DataError("a sample is no pair", where=where, got=type(sample).__name__, expected="(image, label)")
+        pixels = pixels_of(sample[0], where=where)
+        if images and pixels.shape != images[0].shape:
+            do = "resize the images to one size, e.g. by torchvision.transforms.v2.Resize"
+            raise DataError("images of several sizes", where=where, got=pixels.shape, expected=images[0].shape, do=do)
+        images.append(pixels)
+        labels.append(_label_of(sample[1], where=where))
+    return {"images": np.stack(images), "labels": np.array(labels, dtype=np.int64)}
+
+
+def pixels_of(image: Any, *, where: str) -> NDArray[np.uint8]:
+    """An image as uint8 [C, H, W]; C is 1 or 3.
+
+    >>> pixels_of(np.full((2, 2), 0.5, np.float32), where="x").tolist()
+    [[[128, 128], [128, 128]]]
+
+    Raises:
+        DataError: it is no image, or its numbers are no pixels.
+    """
+    is_tensor = hasattr(image, "detach")
+    array = np.asarray(image.detach().cpu() if is_tensor else image)
+    if array.ndim == 2:
+        array = array[None]
+    elif array.ndim == 3 and not is_tensor:
+        array = np.moveaxis(array, -1, 0)
+    if array.ndim != 3 or array.shape[0] not in (1, 3):
+        expected = "[C, H, W] as a tensor, [H, W] or [H, W, C] as an array; C is 1 or 3"
+        raise DataError("this is no image", where=where, got=list(array.shape), expected=expected)
+    if array.dtype == np.uint8:
+        return array
+    inside = np.issubdtype(array.dtype, np.floating) and array.size and array.min() >= 0 and array.max() <= 1
+    if not inside:
+        expected, do = "uint8, or floating in [0, 1]", "leave the normalization to Opsin"
+        got = f"{array.dtype}, {array.min():g} to {array.max():g}" if array.size else "no pixels"
+        raise DataError("these numbers are no pixels", where=where, got=got, expected=expected, do=do)
+    return np.round(array * 255).astype(np.uint8)
+
+
+def _label_of(label: Any, *, where: str) -> int:
+    number = np.asarray(label.detach().cpu() if hasattr(label, "detach") else label)
+    if number.ndim or not np.issubdtype(number.dtype, np.integer):
+        raise DataError("a label is no whole number", where=where, got=label, expected="an index of a class")
+    return int(number)

@@ -1,0 +1,163 @@
+"""A run as the doctor sees it: its files, typed, with what was measured with its network. No torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from opsin import runs
+from opsin.config import RunConfig
+from opsin.data.quality.findings import Finding
+from opsin.runs import Run
+from opsin.score_kinds import MAIN_SCORES
+from opsin.score_notes import Selection
+from opsin.types import Score
+
+
+@dataclass(frozen=True, kw_only=True)
+class Epoch:
+    """One epoch of the log; NaN where something was not logged. Scores are the task's main one."""
+
+    number: int
+    lr: float
+    train_loss: float
+    train_score: float
+    val_loss: float
+    val_score: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerFact:
+    """An activation layer: its units (channels), and how many give one constant for all images."""
+
+    name: str
+    units: int
+    dead: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class NormFact:
+    """A batch norm: how far its running statistics are from those of training images as they are.
+
+    `shift`: distance of the means in standard deviations. `log_ratio`: absolute natural logarithm of the ratio of the
+    variances. Medians over channels.
+    """
+
+    name: str
+    shift: float
+    log_ratio: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What was measured with the network: on `num_train` training images without augmentation, and on val.
+
+    `train_brightness`, `val_brightness`: mean pixel of each image, sorted.
+    """
+
+    train: Score
+    num_train: int
+    layers: tuple[LayerFact, ...]
+    norms: tuple[NormFact, ...]
+    train_brightness: tuple[float, ...]
+    val_brightness: tuple[float, ...] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitFacts:
+    """One scored split: samples, main score, and what scores.json has beside it."""
+
+    n: int
+    score: Score
+    details: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """What checks look at.
+
+    `score`: name of the main score. `sizes`: samples of each split. `class_counts`: of each split where there are
+    labels. `findings`: of the audit. `expected_input`: what the pretrained weights expect, `input` what the network
+    gets; empty where nothing is known. `facts`: None where the network was not asked.
+    """
+
+    task: str
+    score: str
+    classes: tuple[str, ...]
+    config: RunConfig
+    epochs: tuple[Epoch, ...]
+    events: tuple[Mapping[str, Any], ...]
+    splits: Mapping[str, SplitFacts]
+    sizes: Mapping[str, int]
+    class_counts: Mapping[str, tuple[int, ...]]
+    findings: tuple[Finding, ...]
+    expected_input: Mapping[str, Any]
+    input: Mapping[str, Any]
+    selection: Selection | None
+    facts: Facts | None = None
+
+    @property
+    def val(self) -> SplitFacts | None:
+        """The val split, where it was scored."""
+        return self.splits.get("val")
+
+    @property
+    def loss_floor(self) -> float:
+        """The training loss of a perfect network: not zero where labels are smoothed."""
+        smoothing, count = self.config.train.label_smoothing, max(2, len(self.classes))
+        if not smoothing or self.task == "segment":
+            return 0.0
+        other = smoothing / count
+        true = 1 - smoothing + other
+        return -(true * math.log(true) + (count - 1) * other * math.log(other))
+
+    def excess(self, loss: float) -> float:
+        """A training loss on a scale from 0 (a perfect network) to 1 (one that knows nothing: ln K)."""
+        chance = math.log(max(2, len(self.classes)))
+        return (loss - self.loss_floor) / (chance - self.loss_floor)
+
+
+def case_of(run: Run, facts: Facts | None = None) -> Case:
+    """Read what the checks need.
+
+    Raises:
+        RunError: a file of the run is damaged.
+    """
+    data, log, scores = run.data, run.log, run.scores
+    task = data.task or "classify"
+    score = MAIN_SCORES.get(task, "accuracy")
+    by_number = {epoch.epoch: epoch for epoch in log.epochs}
+    return Case(
+        task=task,
+        score=score,
+        classes=data.classes,
+        config=run.config,
+        epochs=tuple(_epoch(by_number[number], score) for number in sorted(by_number)),
+        events=tuple(event for event in log if event.event != "epoch"),
+        splits={name: _split(entry, score) for name, entry in scores.items()},
+        sizes={name: split.n for name, split in data.splits.items()},
+        class_counts={name: split.class_counts for name, split in data.splits.items() if split.class_counts},
+        findings=data.findings,
+        expected_input=run.extra("weights.json").get("input") or {},
+        input=run.extra("model/model.json").get("preprocess") or {},
+        selection=scores["val"].selection if "val" in scores else None,
+        facts=facts,
+    )
+
+
+def _epoch(logged: runs.Epoch, score: str) -> Epoch:
+    train, val = logged.train, logged.val
+    return Epoch(
+        number=logged.epoch,
+        lr=logged.lr,
+        train_loss=train.get("loss", math.nan),
+        train_score=train.get(score, math.nan),
+        val_loss=val.get("loss", math.nan),
+        val_score=val.get(score, math.nan),
+    )
+
+
+def _split(entry: runs.SplitScores, score: str) -> SplitFacts:
+    return SplitFacts(n=entry.n, score=entry.get(score, Score(math.nan)), details=entry.details)

@@ -1,0 +1,261 @@
+"""The robustness card: the main score of a run's network over changes of its images.
+
+All cells are measured on the same samples, so that they differ by the change alone.
+
+Shapes: N samples, M sums of a score, r resamples, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from opsin.artifact import load_proved
+from opsin.batches.batch import Batch
+from opsin.batches.loader import gather
+from opsin.comparison.outcomes import outcomes_of_arrays
+from opsin.data.pack import default_cache, pack
+from opsin.data.samples import Samples
+from opsin.devices import pick_device
+from opsin.diagnosis.by_class import class_counts, class_values
+from opsin.diagnosis.card import Cell, ClassLoss, Curve, RobustnessCard, write_card
+from opsin.diagnosis.changes import CHANGES, Change
+from opsin.diagnosis.outcome_scores import resampled_scores, score_of
+from opsin.diagnosis.stamp import network_stamp
+from opsin.errors import ConfigError, DataError, RunError, nearest
+from opsin.inference.predictor import BATCH_SIZE, Predictor
+from opsin.ops.intervals import Floats, Ints, percentile_interval
+from opsin.progress import QUIET, Bar, Reporter
+from opsin.runs import Run, RunWriter, dataset_of
+from opsin.score_kinds import MAIN_SCORES
+from opsin.tasks.base import Arrays
+from opsin.types import Score, SplitName
+
+MOST_SAMPLES = 2000
+"""Samples that are changed, unless more are asked for: some fifty passes over them are made."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Measured:
+    """One pass: outcomes of the samples that count, and scores of each class, float64 [K]."""
+
+    n: int
+    score: Score
+    resampled: Floats
+    classes: Floats
+
+
+def robustness(
+    run: Run | Path | str,
+    *,
+    split: SplitName = "val",
+    changes: Sequence[str] | None = None,
+    most_samples: int = MOST_SAMPLES,
+    root: Path | str | None = None,
+    batch_size: int = BATCH_SIZE,
+    device: str = "auto",
+    seed: int = 0,
+    command: str | None = None,
+    report: Reporter = QUIET,
+) -> RobustnessCard:
+    """Measure how a run's main score holds under changes of its images, and keep the card in the run.
+
+    Args:
+        run: the run, its folder or its name.
+        split: of the run's own data. `test` is sealed: the look at it is recorded in the run.
+        changes: names from `opsin.diagnosis.changes.CHANGES`; None takes all.
+        most_samples: of a larger split, so many are taken, evenly spread.
+        root: where catalogue sets lie; None takes the run's.
+        batch_size: images in one forward pass.
+        device: where the network runs.
+        seed: of what is drawn at random.
+        command: what the user typed, for the record.
+        report: shows progress.
+
+    Raises:
+        RunError: no such run, or it has not finished.
+        ConfigError: no such change, or no such split.
+        DataError: the data set has changed since training, or lacks the split.
+    """
+    opened = run if isinstance(run, Run) else Run.open(run)
+    chosen = _changes(changes)
+    if not opened.model_folder.is_dir():
+        raise RunError("the run has not finished", where=opened.path, do="go on with it: `opsin train … --resume`")
+    place = pick_device(device)
+    predictor = Predictor(load_proved(opened.model_folder, device=place), device=place, batch_size=batch_size)
+    samples = _samples(opened, split, predictor, root)
+    rows = torch.linspace(0, len(samples) - 1, min(most_samples, len(samples))).round().long()
+    if split == "test":
+        RunWriter(opened).record_test_opening(command or f"robustness(run={opened.name!r}, split='test')")
+    passes = 1 + sum(len(change.strengths) for change in chosen)
+    with report.bar("robustness", passes * len(rows)) as bar:
+        measure = _Measure(opened, predictor, samples, rows, bar, seed)
+        clean = measure.of(None, 0.0)
+        found = {change.name: [measure.of(change, strength) for strength in change.strengths] for change in chosen}
+    card = _card(opened, split, samples, rows, clean, found, seed)
+    write_card(opened, card)
+    return card
+
+
+class _Measure:
+    """Measures passes over the same samples."""
+
+    def __init__(
+        self, run: Run, predictor: Predictor, samples: Samples, rows: torch.Tensor, bar: Bar, seed: int
+    ) -> None:
+        self.run, self.predictor, self.samples, self.rows, self.bar, self.seed = (
+            run,
+            predictor,
+            samples,
+            rows,
+            bar,
+            seed,
+        )
+        self.num_classes = len(predictor.artifact.classes)
+
+    def of(self, change: Change | None, strength: float) -> _Measured:
+        """The score of the samples after a change; None leaves them as they are."""
+        parts = torch.split(self.rows, self.predictor.batch_size)
+        found = [self._batch(part, change, strength) for part in parts]
+        arrays = {key: np.concatenate([part[key] for part in found]) for key in found[0]}
+        arrays = _with_targets_left(arrays)
+        task, good_iou = self.predictor.artifact.task, self.run.config.train.good_iou
+        outcomes = outcomes_of_arrays(task, arrays, num_classes=self.num_classes, good_iou=good_iou)
+        resampled = resampled_scores(outcomes)
+        return _Measured(
+            n=len(outcomes.parts),
+            score=score_of(outcomes, resampled),
+            resampled=resampled,
+            classes=class_values(outcomes, arrays.get("labels"), self.num_classes),
+        )
+
+    def _batch(self, rows: torch.Tensor, change: Change | None, strength: float) -> Arrays:
+        batch = gather(self.samples, rows)
+        if change is not None:
+            batch = change(batch, strength, seed=self.seed)
+        predictions = self.predictor.run(batch.images)
+        self.bar.advance(len(rows))
+        return predictions | _targets(batch, [self.samples.ids[int(i)] for i in rows])
+
+
+def _targets(batch: Batch, ids: Sequence[str]) -> Arrays:
+    """Targets under the names of predictions.npz."""
+    named = {"labels": batch.labels, "true_boxes": batch.boxes, "true_masks": batch.masks}
+    return {"ids": np.array(ids)} | {key: value.numpy() for key, value in named.items() if value is not None}
+
+
+def _with_targets_left(arrays: Arrays) -> Arrays:
+    """Without samples whose box has left the image."""
+    if "true_boxes" not in arrays:
+        return arrays
+    boxes = arrays["true_boxes"]
+    kept = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+    return {key: array[kept] for key, array in arrays.items()}
+
+
+def _card(
+    run: Run,
+    split: SplitName,
+    samples: Samples,
+    rows: torch.Tensor,
+    clean: _Measured,
+    found: dict[str, list[_Measured]],
+    seed: int,
+) -> RobustnessCard:
+    named = {change.name: change for change in CHANGES}
+    curves = tuple(_curve(named[name], measured) for name, measured in found.items())
+    classes = run.data.classes
+    counts = class_counts(samples, rows.numpy(), len(classes))
+    means = [np.mean([measured.resampled for measured in found[curve.change]], axis=0) for curve in curves]
+    return RobustnessCard(
+        run=run.name,
+        network=network_stamp(run),
+        data=str(run.data.name),
+        split=split,
+        task=run.task,
+        score=_main_score(run),
+        n=len(rows),
+        n_of_split=len(samples),
+        seed=seed,
+        clean=clean.score,
+        mean=_mean([curve.mean.value for curve in curves], np.mean(means, axis=0)),
+        curves=curves,
+        classes=_class_losses(classes, counts, clean, found),
+        notes=_notes(run, samples, len(rows)),
+    )
+
+
+def _curve(change: Change, measured: Sequence[_Measured]) -> Curve:
+    cells = tuple(
+        Cell(strength=strength, n=one.n, score=one.score)
+        for strength, one in zip(change.strengths, measured, strict=True)
+    )
+    values, resampled = [one.score.value for one in measured], np.mean([one.resampled for one in measured], axis=0)
+    return Curve(
+        change=change.name, unit=change.unit, unchanged=change.unchanged, cells=cells, mean=_mean(values, resampled)
+    )
+
+
+def _mean(values: Sequence[float], resampled: Floats) -> Score:
+    """The mean of scores, with the percentiles of its resamples float64 [r]."""
+    low, high = percentile_interval(resampled[:, None])
+    value = float(np.mean(values))
+    return Score(value, min(float(low[0]), value), max(float(high[0]), value))
+
+
+def _class_losses(
+    classes: Sequence[str], counts: Ints, clean: _Measured, found: dict[str, list[_Measured]]
+) -> tuple[ClassLoss, ...]:
+    """Each class that has samples, the one that loses most first."""
+    names = list(found)
+    means = np.stack([np.mean([one.classes for one in found[name]], axis=0) for name in names])
+    losses = [
+        ClassLoss(
+            name=classes[k],
+            n=int(counts[k]),
+            clean=float(clean.classes[k]),
+            changed=float(means[:, k].mean()),
+            worst_change=names[int(means[:, k].argmin())],
+            worst=float(means[:, k].min()),
+        )
+        for k in range(len(classes))
+        if counts[k] and not np.isnan(means[:, k]).any() and not np.isnan(clean.classes[k])
+    ]
+    return tuple(sorted(losses, key=lambda loss: loss.changed - loss.clean))
+
+
+def _notes(run: Run, samples: Samples, n: int) -> tuple[str, ...]:
+    square = samples.images.shape[2] == samples.images.shape[3]
+    notes = (
+        f"{n:,} of {len(samples):,} samples, evenly spread" if n < len(samples) else "",
+        "" if square else "the images are not square: turns by 90 and 270 degrees are resampled, and corners cut off",
+        "a turned box is the envelope of its corners, larger than the object" if samples.boxes is not None else "",
+    )
+    return tuple(note for note in notes if note)
+
+
+def _main_score(run: Run) -> str:
+    return MAIN_SCORES[run.task]
+
+
+def _samples(run: Run, split: SplitName, predictor: Predictor, root: Path | str | None) -> Samples:
+    dataset = dataset_of(run, root)
+    if split not in dataset.splits:
+        expected = ", ".join(dataset.splits)
+        raise DataError(f"the data set has no split `{split}`", where=dataset.name, got=split, expected=expected)
+    size, skip = predictor.artifact.preprocess.size, run.config.data.skip_unreadable
+    return pack(dataset, size, cache=default_cache(), splits=[split], skip_unreadable=skip)[split]
+
+
+def _changes(names: Sequence[str] | None) -> tuple[Change, ...]:
+    known = {change.name: change for change in CHANGES}
+    for name in names or ():
+        if name not in known:
+            close = nearest(name, known)
+            do = f"did you mean `{close}`?" if close else None
+            raise ConfigError("no such change", got=name, expected=", ".join(known), do=do)
+    return CHANGES if names is None else tuple(change for change in CHANGES if change.name in names)

@@ -1,0 +1,116 @@
+"""Networks from outside, as users write them: a module whose outputs are a tensor, or tensors by name.
+
+    opsin.train("digits", model=MyNetwork())             a module: a copy of it is trained
+    opsin.register_model("my_network", build)            a function: `--model my_network` builds it
+
+`build` is called with `channels, height, width` of the images and `num_outputs`, and gives the module. Either is asked
+with preprocessed images float32 [B, C, H, W] and answers with logits float [B, K] (one number a class), or with a
+mapping by the names of the task's outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from typing import Any
+
+from torch import Tensor, nn
+
+from opsin import plugins
+from opsin.errors import ConfigError
+
+ModelFactory = Callable[..., nn.Module]
+OWN = "own:"
+"""Begins the name of a network that came as a module: `own:package.module:Class`."""
+
+
+class OwnNetwork(nn.Module):
+    """A module from outside, whose outputs are given the names that its task expects.
+
+    Args:
+        network: the module.
+        outputs: length of each output by name, in order; a single tensor is the first.
+        learned_channels: begin with a batch norm over so many channels, which learns the normalization; 0 is without.
+    """
+
+    def __init__(self, network: nn.Module, outputs: Mapping[str, int], *, learned_channels: int = 0) -> None:
+        super().__init__()
+        self.normalize: nn.Module = nn.BatchNorm2d(learned_channels) if learned_channels else nn.Identity()
+        self.network = network
+        self.outputs = dict(outputs)
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Outputs by name, each float [B, K, ...], of preprocessed images float [B, C, H, W].
+
+        Raises:
+            ConfigError: an output is missing, or has another length than the data needs.
+        """
+        found = self.network(self.normalize(images))
+        if isinstance(found, Tensor):
+            found = {next(iter(self.outputs)): found}
+        if not isinstance(found, Mapping):
+            raise self._refused(type(found).__name__)
+        for name, length in self.outputs.items():
+            value = found.get(name)
+            if not isinstance(value, Tensor) or value.ndim < 2 or value.shape[:2] != (len(images), length):
+                shape = list(value.shape) if isinstance(value, Tensor) else "nothing"
+                raise self._refused(f"`{name}`: {shape}")
+        return dict(found)
+
+    def _refused(self, got: str) -> ConfigError:
+        expected = ", ".join(f"`{name}`: [B, {length}, ...]" for name, length in self.outputs.items())
+        what = "the network's outputs are not those that the task needs"
+        do = "return a tensor, or a mapping of tensors by name"
+        return ConfigError(what, where=type(self.network).__name__, got=got, expected=expected, do=do)
+
+
+def register_model(name: str, build: ModelFactory) -> None:
+    """Make a network known by name in this process, for `train`, and for runs that were trained with it.
+
+    Args:
+        name: what `model=` and `--model` call it.
+        build: called with keywords `channels, height, width, num_outputs`; returns the module.
+
+    >>> register_model("flat", lambda *, channels, height, width, num_outputs: nn.Sequential(
+    ...     nn.Flatten(), nn.Linear(channels * height * width, num_outputs)))
+    >>> is_own("flat")
+    True
+    """
+    plugins.register("models", name, build)
+
+
+def register_module(network: nn.Module) -> str:
+    """Make a module known, so that copies of it can be built; returns the name under which runs keep it."""
+    kind = type(network)
+    name = f"{OWN}{kind.__module__}:{kind.__qualname__}"
+    template = deepcopy(network).cpu()
+    plugins.register("models", name, lambda **_: deepcopy(template))
+    return name
+
+
+def is_own(name: str) -> bool:
+    """Whether a network of that name comes from outside, known here or not."""
+    return name.startswith(OWN) or name in plugins.names("models")
+
+
+def build_own(
+    name: str, outputs: Mapping[str, int], *, channels: int, height: int, width: int, learned_input: bool = False
+) -> OwnNetwork:
+    """A new copy of the network of that name, which may begin with a learned normalization of its input.
+
+    Raises:
+        ConfigError: nothing here is registered by that name, or what it builds is no module.
+    """
+    build = plugins.find("models", name)
+    if build is None:
+        kind = name.removeprefix(OWN)
+        raise ConfigError(
+            "this run's network is not one of Opsin's, and is not known here",
+            got=kind,
+            do=f"before opening the run: `opsin.register_module(network)` with a new {kind.split(':')[-1]}",
+        )
+    shape: dict[str, Any] = {"channels": channels, "height": height, "width": width}
+    network = build(**shape, num_outputs=next(iter(outputs.values())))
+    if not isinstance(network, nn.Module):
+        raise ConfigError("a registered network is no module", where=name, got=type(network).__name__)
+    return OwnNetwork(network, outputs, learned_channels=channels if learned_input else 0)

@@ -1,0 +1,132 @@
+"""The folder of a study: what was asked, and a run folder for each of its trainings.
+
+A study that is asked again under its name goes on: finished runs are kept, one that was interrupted is resumed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from opsin import config as settings_of
+from opsin.config import RunConfig
+from opsin.data.samples import Dataset
+from opsin.errors import InterruptedRunError, NameTakenError, RunError
+from opsin.io.files import as_json, atomic_folder, read_json, write_json
+from opsin.runs import Run, free_path, next_name
+from opsin.training import train
+from opsin.training.engine.loop import EpochWatch
+
+ABOUT = "study.json"
+"""What was asked of the study; the last file of a new folder."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyFolder:
+    """A study on disk.
+
+    `about` is what was asked of it when it was begun, as plain JSON.
+    """
+
+    path: Path
+    about: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The name of the study."""
+        return self.path.name
+
+
+def open_study(kind: str, *, name: str | None, stem: str, out: Path | str, about: Mapping[str, Any]) -> StudyFolder:
+    """The study `name` in `out`: a new one, or one that is asked the same again.
+
+    Args:
+        kind: of study.
+        name: None takes the next free one.
+        stem: of the next free name.
+        out: folder of run folders, and of studies beside them.
+        about: what is asked, as plain JSON.
+
+    Raises:
+        RunError: the name is taken by a run or another study, or is no plain file name.
+    """
+    asked = as_json({"kind": kind, **about})
+    path = Path(out) / (name or next_name(stem, out))
+    if not (path / ABOUT).is_file():
+        free_path(path.name, out)
+        try:
+            with atomic_folder(path) as folder:
+                write_json(folder / ABOUT, asked)
+        except NameTakenError:  # another process began the same study meanwhile
+            if not (path / ABOUT).is_file():
+                raise
+    stored = read_json(path / ABOUT)
+    stored = stored if isinstance(stored, dict) else {}
+    if changed := [key for key in {**asked, **stored} if asked.get(key) != stored.get(key)]:
+        raise RunError(
+            "a study of this name is there, and was asked something else",
+            where=path,
+            got=", ".join(f"{key}: {asked.get(key)}" for key in changed),
+            expected=", ".join(f"{key}: {stored.get(key)}" for key in changed),
+            do="repeat its command to go on with it, or give another --name",
+        )
+    return StudyFolder(path=path, about=stored)
+
+
+def pinned(config: RunConfig) -> dict[str, Any]:
+    """All settings of a run as one flat layer: a run with them chooses nothing anew."""
+    names = settings_of.setting_names()
+    return {key: value for key, value in settings_of.flat(config).items() if key in names}
+
+
+def finished(path: Path) -> Run | None:
+    """The run at `path` if it has finished; scores are the last thing that a run writes."""
+    if not (path / "config.json").is_file():
+        return None
+    run = Run(path)
+    return run if run.scores else None
+
+
+def trained(
+    folder: Path,
+    name: str,
+    data: Dataset,
+    settings: Mapping[str, Any],
+    *,
+    root: Path | str | None,
+    command: str,
+    watch: EpochWatch | None = None,
+) -> Run:
+    """The run `name` in `folder`: as it is if it has finished, resumed if it was interrupted, else trained.
+
+    Raises:
+        InterruptedRunError: stopped by the user.
+        DivergedError: the loss or a gradient is not finite.
+    """
+    if (done := finished(folder / name)) is not None:
+        return done
+    resume = (folder / name / "config.json").is_file()
+    layer = {} if resume else dict(settings)
+    try:
+        return train(
+            data,
+            root=root,
+            name=name,
+            out=folder,
+            resume=resume,
+            quiet=True,
+            command=command,
+            watch=watch,
+            **layer,
+        )
+    except InterruptedRunError as error:
+        do = "the same command, with `--name`, goes on with it"
+        raise InterruptedRunError("the study was stopped", where=folder, do=do) from error
+
+
+def relative(path: Path, start: Path) -> str:
+    """The address of a file from a page that lies in `start`."""
+    return Path(os.path.relpath(path, start)).as_posix()

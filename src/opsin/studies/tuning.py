@@ -1,0 +1,377 @@
+"""`opsin tune`: a search over settings on val, and whether what it found is better than what was there.
+
+space -> trials, each a run (`search.py`) -> the best and the settings as they were, with fresh seeds -> compared
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from opsin.config import require
+from opsin.data.samples import Dataset
+from opsin.errors import CheckFailedError, ConfigError, DivergedError, RefusedError
+from opsin.io.files import remove_folder, write_json
+from opsin.progress import Bar, Reporter, duration
+from opsin.runs import RUNS_FOLDER, Run
+from opsin.studies.default_spaces import Base, default_space, named_space
+from opsin.studies.folder import StudyFolder, finished, open_study, pinned, trained
+from opsin.studies.gain import NOT_BEATEN, NOT_DISTINGUISHED, NOT_YET, Gain, Outcome, compare_with_given
+from opsin.studies.locks import FileLock
+from opsin.studies.recipes import write_recipe
+from opsin.studies.search import Search, Trial, best_of, require_optuna
+from opsin.studies.space import Parameter, given_values, read_space, settings_for, text_of_value, with_given
+from opsin.studies.tune_page import write_tune_page
+from opsin.tasks import get_task
+from opsin.training.setup.preparing import plain, resolve_settings
+
+TRIALS = 40
+"""Trials where neither their number nor minutes are given."""
+LARGEST_RESERVE = 0.5
+"""Share of the budget that may be kept for the comparison."""
+MARGIN = 1.15
+"""Time kept for the comparison, over what its trainings took before."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuneResult:
+    """What came of a search.
+
+    Attributes:
+        path: its folder.
+        score: name of the score on val by which trials were chosen.
+        trials: all of them.
+        best: the winner.
+        settings: what the winner changes of the settings as they were, as one flat layer.
+        gain: None where the settings as they were won or diverge, or where another process has yet to compare.
+        verdict: in words.
+        importances: share of the variance of scores that each parameter explains.
+        run: the winner's run.
+        runs: those of the comparison.
+        recipe: the file that `train --recipe` takes.
+        page: the report.
+    """
+
+    path: Path
+    score: str
+    trials: tuple[Trial, ...]
+    best: Trial
+    settings: Mapping[str, Any]
+    gain: Gain | None
+    verdict: str
+    importances: Mapping[str, float]
+    run: Run
+    runs: tuple[Run, ...]
+    recipe: Path
+    page: Path
+
+    @property
+    def distinguished(self) -> bool:
+        """Whether winner and given settings can be told apart."""
+        return self.gain is not None and not self.verdict.startswith(NOT_DISTINGUISHED)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        states = [trial.state for trial in self.trials]
+        return {
+            "study": str(self.path),
+            "score": self.score,
+            "trials": {"begun": len(states), **{name: states.count(name) for name in dict.fromkeys(states)}},
+            "best": {"trial": self.best.number, "score": self.best.score, "values": dict(self.best.values)},
+            "settings": dict(self.settings),
+            "gain": None if self.gain is None else asdict(self.gain),
+            "verdict": self.verdict,
+            "importances": dict(self.importances),
+            "run": str(self.run.path),
+            "runs": [str(run.path) for run in self.runs],
+            "file": str(self.recipe),
+            "report": str(self.page),
+        }
+
+
+def tune(
+    data: Dataset | str | Path | Mapping[str, Any],
+    *,
+    trials: int | None = None,
+    minutes: float | None = None,
+    space: Path | str | None = None,
+    search: str | None = None,
+    seeds: int = 3,
+    root: Path | str | None = None,
+    recipe: str | None = None,
+    name: str | None = None,
+    out: Path | str = RUNS_FOLDER,
+    file: Path | str | None = None,
+    quiet: bool = False,
+    command: str = "opsin.tune(...)",
+    began: float | None = None,
+    **settings: Any,
+) -> TuneResult:
+    """Search settings that score better on val, and compare the best with the settings as they were.
+
+    Trials are chosen by val alone; test stays sealed. The study lies on disk: a process that dies loses nothing, and
+    several may work on it at once, each called with the same `name`.
+
+    Args:
+        data: catalogue name, path, arrays, or a loaded data set.
+        trials: of the study in all, those before included; 40 where `minutes` is not given either.
+        minutes: for this call, the comparison at its end included.
+        space: a TOML file of settings with ranges or choices (`studies/space.py`).
+        search: parameters by name, with their default ranges, as in `lr,batch_size`; by default what suits task and
+            network.
+        seeds: fresh ones, for the comparison; with `minutes` fewer where no more fit.
+        root: where catalogue sets lie.
+        recipe: settings to start from: a TOML file, or the name of one of ours.
+        name: of the study; one that is there, and was asked the same, goes on.
+        out: folder in which the study's folder is made.
+        file: the recipe to write; by default `best.toml` in the study's folder.
+        quiet: no progress.
+        command: what the user typed, kept in runs and recipe.
+        began: the reading of `time.monotonic` from which `minutes` count; by default now.
+        settings: any field of the groups in `opsin.config`: settings to start from.
+
+    Raises:
+        RefusedError: settings, data, space or the name are refused; or Optuna is not installed.
+        InterruptedRunError: stopped by the user; the same call with `name` goes on.
+        CheckFailedError: no trial was completed.
+    """
+    require_optuna()
+    _check_request(trials, minutes, space, search, seeds)
+    clock = _Clock(time.monotonic() if began is None else began, minutes)
+    report = Reporter(quiet=quiet)
+    resolved = resolve_settings(data, root=root, recipe=recipe, settings=settings, report=report)
+    base = Base(dataset=resolved.dataset, config=resolved.config)
+    study, parts = _study(base, name=name, out=out, space=space, search=search)
+    work = _Work(study, base, parts, root=root, command=command, report=report, clock=clock)
+    limit = TRIALS if trials is None and minutes is None else trials
+    work.search_until(limit, seeds)
+    best = best_of(work.search.trials())
+    if best is None:
+        do = f"look at {study.path}: the trials' logs say why; a smaller space may help"
+        raise CheckFailedError("no trial was completed", where=study.path, do=do)
+    found = _compared(work, best, seeds)
+    return _result(work, best, found, file)
+
+
+def _check_request(
+    trials: int | None, minutes: float | None, space: Path | str | None, search: str | None, seeds: int
+) -> None:
+    require(trials is None or trials >= 1, "trials", trials, "1 or more")
+    require(minutes is None or minutes > 0, "minutes", minutes, "more than 0")
+    require(seeds >= 1, "seeds", seeds, "1 or more")
+    if space is not None and search is not None:
+        raise ConfigError("two spaces to search", got=f"{space} and {search}", do="give --space or --search")
+
+
+class _Clock:
+    """The budget of this call, by the clock on the wall."""
+
+    def __init__(self, began: float, minutes: float | None) -> None:
+        self.began = began
+        self.seconds = None if minutes is None else 60 * minutes
+
+    def left(self) -> float:
+        """Seconds that are left; infinity without a budget."""
+        return math.inf if self.seconds is None else self.began + self.seconds - time.monotonic()
+
+
+def _study(
+    base: Base, *, name: str | None, out: Path | str, space: Path | str | None, search: str | None
+) -> tuple[StudyFolder, tuple[Parameter, ...]]:
+    """The study's folder, and what it searches."""
+    if space is not None:
+        parts = read_space(space, base.config)
+    elif search is not None:
+        parts = named_space(search, base)
+    else:
+        parts = default_space(base)
+    parts = with_given(parts, base.settings)
+    about = {
+        "data": base.dataset.fingerprint(),
+        "settings": pinned(base.config),
+        "space": [asdict(part) for part in parts],
+    }
+    stem = f"tune-{base.dataset.name}-{base.config.model.model}"
+    return open_study("search", name=name, stem=stem, out=out, about=about), parts
+
+
+class _Cut(Exception):  # noqa: N818
+    """Ends the training of a trial; `why` is kept with it."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why)
+        self.why = why
+
+
+class _Work:
+    """What this process does on a study."""
+
+    def __init__(
+        self,
+        study: StudyFolder,
+        base: Base,
+        space: tuple[Parameter, ...],
+        *,
+        root: Path | str | None,
+        command: str,
+        report: Reporter,
+        clock: _Clock,
+    ) -> None:
+        self.study, self.base, self.space = study, base, space
+        self.root, self.command, self.report, self.clock = root, command, report, clock
+        self.given = pinned(base.config)
+        self.task = get_task(base.dataset.task)
+        first = given_values(space, base.settings)
+        config = base.config.train
+        self.search = Search(study.path, space, first=first, seed=config.seed, epochs=config.epochs)
+
+    def settings_of(self, trial: Trial) -> dict[str, Any]:
+        """All settings of a trial."""
+        return self.given | settings_for(self.space, trial.values)
+
+    def train(self, folder: str, name: str, settings: Mapping[str, Any], *, watch: Any = None) -> Run:
+        """A run of this study."""
+        place = self.study.path / folder
+        return trained(place, name, self.base.dataset, settings, root=self.root, command=self.command, watch=watch)
+
+    def search_until(self, limit: int | None, seeds: int) -> None:
+        """Work on trials until there are `limit`, or no time is left but for the comparison."""
+        with self.report.bar("tuning", limit or TRIALS, budget_s=self._search_seconds(seeds)) as bar:
+            while self._has_time(seeds):
+                bar.at(self._ended())
+                with self.search.claimed(limit) as trial:
+                    if trial is None:
+                        return
+                    self._work_on(trial, bar, seeds)
+
+    def _search_seconds(self, seeds: int) -> float | None:
+        left = self.clock.left() - self._reserve(seeds)
+        return None if math.isinf(left) else max(left, 0.0)
+
+    def _reserve(self, seeds: int) -> float:
+        """Seconds to be kept for the comparison: the trainings of both sides, as long as their trials took."""
+        if self.clock.seconds is None:
+            return 0.0
+        ended = self.search.trials()
+        best, first = best_of(ended), next((trial for trial in ended if trial.number == 0), None)
+        if best is None or first is None or math.isnan(first.seconds):
+            return LARGEST_RESERVE * self.clock.seconds
+        both = first.seconds + best.seconds
+        return min(MARGIN * seeds * both, LARGEST_RESERVE * self.clock.seconds)
+
+    def _has_time(self, seeds: int) -> bool:
+        """Whether a trial may yet be begun: the first always is."""
+        ended = [trial for trial in self.search.trials() if trial.state == "complete"]
+        return not ended or self.clock.left() > self._reserve(seeds)
+
+    def _ended(self) -> int:
+        return sum(trial.state != "running" for trial in self.search.trials())
+
+    def _work_on(self, trial: Any, bar: Bar, seeds: int) -> None:
+        name, number = f"trial-{trial.number:04d}", trial.number
+        values = dict(trial.params)
+        settings = self.given | settings_for(self.space, values)
+        settings["preflight"] = settings["preflight"] and number == 0
+        began = time.monotonic()
+
+        def watch(epoch: int, val: Mapping[str, float]) -> None:
+            pruned = self.search.report(trial, epoch, val.get(self.task.main_score, math.nan))
+            bar.at(bar.done, note=f"trial {number}, epoch {epoch}")
+            if pruned:
+                raise _Cut(f"pruned after epoch {epoch}: below the median of trials before it")
+            if number and self.clock.left() < self._reserve(seeds):
+                raise _Cut(f"cut off after epoch {epoch}: the time for the search was over")
+
+        try:
+            run = self.train("trials", name, settings, watch=watch)
+        except _Cut as cut:
+            self._end(trial, "pruned", bar, ended=cut.why, seconds=time.monotonic() - began)
+        except DivergedError as error:
+            self._end(trial, "pruned", bar, ended=f"diverged: {error.what}", seconds=time.monotonic() - began)
+        except RefusedError as error:
+            self._end(trial, "failed", bar, ended=error.what, seconds=time.monotonic() - began)
+            if number == 0:
+                raise
+        else:
+            score = run.scores["val"][self.task.main_score].value
+            seconds = max(time.monotonic() - began, run.summary.seconds or 0.0)
+            parameters = run.summary.parameters
+            self._end(trial, "complete", bar, score=score, seconds=seconds, parameters=parameters)
+        remove_folder(self.study.path / "trials" / name / "checkpoints")
+
+    def _end(self, trial: Any, state: str, bar: Bar, **about: Any) -> None:
+        self.search.tell(trial, state, **about)
+        best = best_of(self.search.trials())
+        bar.at(self._ended())
+        score = f"{about['score']:.4f}" if "score" in about else about["ended"]
+        so_far = "" if best is None else f"   best {best.score:.4f} (trial {best.number})"
+        self.report.message(f"trial {trial.number:>3}  {score}  {duration(about['seconds'])}{so_far}")
+
+
+def _compared(work: _Work, best: Trial, seeds: int) -> Outcome:
+    """The winner beside the settings as they were; of several processes on one study, the last one compares."""
+    if best.number == 0:
+        return Outcome(gain=None, verdict=NOT_BEATEN)
+    lock = FileLock(work.study.path / "locks" / "comparison")
+    if work.search.others_at_work() or not lock.take(wait=False):
+        return Outcome(gain=None, verdict=NOT_YET)
+    first = work.search.trials()[0]
+    cost = MARGIN * (first.seconds + best.seconds)
+    try:
+        return compare_with_given(
+            lambda name, settings: work.train("comparison", name, settings),
+            *((f"trial-{trial.number:04d}", work.settings_of(trial)) for trial in (first, best)),
+            seeds=seeds,
+            first_seed=work.base.config.train.seed,
+            has_time=lambda: work.clock.left() > cost,
+            report=work.report,
+        )
+    finally:
+        lock.drop()
+
+
+def _result(work: _Work, best: Trial, found: Outcome, file: Path | str | None) -> TuneResult:
+    path, trials = work.study.path, tuple(work.search.trials())
+    recipe = Path(file) if file is not None else path / "best.toml"
+    _write_winner(work, recipe, best, found)
+    run = finished(path / "trials" / f"trial-{best.number:04d}")
+    assert run is not None  # a complete trial is a finished run
+    result = TuneResult(
+        path=path,
+        score=work.task.main_score,
+        trials=trials,
+        best=best,
+        settings=_changed(work, best),
+        gain=found.gain,
+        verdict=found.verdict,
+        importances=work.search.importances(),
+        run=run,
+        runs=found.runs,
+        recipe=recipe,
+        page=path / "report.html",
+    )
+    write_json(path / "result.json", result.to_dict())
+    dataset, network = work.base.dataset, work.base.config.model.model
+    write_tune_page(result, work.space, task=dataset.task, data=dataset.name, network=network)
+    return result
+
+
+def _changed(work: _Work, best: Trial) -> dict[str, Any]:
+    before = work.base.settings
+    return {key: value for key, value in settings_for(work.space, best.values).items() if plain(before[key]) != value}
+
+
+def _write_winner(work: _Work, recipe: Path, best: Trial, found: Outcome) -> None:
+    told = found.verdict if found.gain is None else f"{found.verdict}: {found.gain}"
+    changed = ", ".join(f"{name} {text_of_value(value)}" for name, value in best.values.items())
+    comments = [
+        f"The best of {len(work.search.trials())} trials by {work.task.main_score} on val: {best.score:.4f}.",
+        f"command: {work.command}",
+        f"study: {work.study.path}, trial {best.number}, {duration(best.seconds)}: {changed}",
+        told,
+    ]
+    write_recipe(recipe, work.settings_of(best), comments)
