@@ -46,25 +46,27 @@ make_venv() {
   fi
 }
 
-# ready dev: opsin editable, with what tests and checks need. ready demo: opsin as a user installs it.
+# ready dev: opsin editable, with what tests and checks need. ready docs: editable, with what the site needs. ready demo: opsin
+# as a user installs it.
 # An environment for dev serves the demo too; each is reused until what it was made from changes.
 ready() {
-  local kind=$1 stamp=$venv/opsin-environment dev demo
+  local kind=$1 stamp=$venv/opsin-environment editable demo
   python=$(find_python)
-  dev="dev $(digest "$root/pyproject.toml") $root"
+  editable="$kind $(digest "$root/pyproject.toml") $root"
   demo="demo $(cd "$root" && find src pyproject.toml -type f ! -name '*.pyc' -print0 | sort -z | xargs -0 cksum | cksum)"
   make_venv
   if [ -f "$stamp" ]; then
     case "$(cat "$stamp")" in
-      "$dev") return ;;
+      "$editable") return ;;
+      "dev $(digest "$root/pyproject.toml") $root") [ "$kind" = demo ] && return ;;
       "$demo") [ "$kind" = demo ] && return ;;
     esac
     rm "$stamp"
   fi
   say "installing opsin and what it needs (the first time several minutes: PyTorch is large)"
-  if [ "$kind" = dev ]; then
-    "$venv/bin/python" -m pip install -qq --editable "$root[dev]" >&2 || fail "pip could not install; see above"
-    printf '%s' "$dev" >"$stamp"
+  if [ "$kind" != demo ]; then
+    "$venv/bin/python" -m pip install -qq --editable "$root[$kind]" >&2 || fail "pip could not install; see above"
+    printf '%s' "$editable" >"$stamp"
   else
     "$venv/bin/python" -m pip install -qq "$root" >&2 || fail "pip could not install; see above"
     printf '%s' "$demo" >"$stamp"

@@ -136,8 +136,8 @@ def test_a_table_that_cannot_be_used_is_refused(photos, header: str, rows: list[
     ("header", "what", "do"),
     [
         ("path,label,note", "columns that are not known", "remove note"),
-        ("file,kind", "not the columns that it needs", "path, label is missing"),
-        ("path,lable", "not the columns that it needs", "`label`"),
+        ("file,kind", "required columns are missing", "path, label is missing"),
+        ("path,lable", "required columns are missing", "`label`"),
     ],
 )
 def test_a_table_with_other_columns_is_refused_with_what_to_change(

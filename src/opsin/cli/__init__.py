@@ -48,6 +48,9 @@ app = cyclopts.App(
 )
 for _number, (_verb, _place) in enumerate(VERBS.items()):
     app.command(_place, name=_verb, sort_key=_number)
+app.register_install_completion_command(
+    help="Complete verbs and options with the tabulator key: for bash, zsh or fish (--shell).",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

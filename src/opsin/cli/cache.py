@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from opsin.data.cache import CacheEntry
 
-app = cyclopts.App(name="cache", help="List what lies in the cache of decoded images, or remove it.")
+app = cyclopts.App(name="cache", help="List the entries of the cache of decoded images, or remove them.")
 
 
 @app.command(name="list")

@@ -16,8 +16,8 @@ def convert(
     run: str,
     /,
     *,
-    fully_convolutional: Annotated[bool, Parameter(negative="", help="Make dense layers convolutions.")] = False,
-    image: Annotated[Path | None, Parameter(help="A photo: draw what the network sees at every place of it.")] = None,
+    fully_convolutional: Annotated[bool, Parameter(negative="", help="Replace dense layers by convolutions.")] = False,
+    image: Annotated[Path | None, Parameter(help="A photo: draw the prediction at every position of it.")] = None,
     short_side: Annotated[
         int | None, WHOLE, Parameter(help="Short side at which the photo is seen, in pixels.")
     ] = None,
@@ -28,7 +28,7 @@ def convert(
     quiet: QuietFlag = False,
     seed: SeedOption = 0,
 ) -> int:
-    """Make a new run whose network takes images of any size, and prove that it gives the same answers.
+    """Make a new run whose network takes images of any size, and check that its outputs are the same.
 
     Parameters
     ----------

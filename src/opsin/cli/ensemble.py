@@ -27,7 +27,7 @@ def ensemble(
     quiet: QuietFlag = False,
     seed: SeedOption = 0,
 ) -> int:
-    """Combine finished classification runs into one, with weights chosen on val, and tell the gain.
+    """Combine finished classification runs into one, with weights chosen on val, and report the gain.
 
     Parameters
     ----------

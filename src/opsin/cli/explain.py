@@ -1,4 +1,4 @@
-"""`opsin explain`: what a trained network has learned, and why it says what it says."""
+"""`opsin explain`: what a trained network has learned, and what its predictions depend on."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def explain(
         str | None, Parameter(name="--class", help="The class to explain; by default the predicted one.")
     ] = None,
     neurons: Annotated[
-        str | None, Parameter(help="A layer: what each of its channels likes most in the data set.")
+        str | None, Parameter(help="A layer: the top-activating patches of each of its channels in the data set.")
     ] = None,
     data: Annotated[str | None, Parameter(help="Data set for --neurons; by default the run's own.")] = None,
     split: Annotated[Literal["train", "val"], Parameter(help="Split for --neurons.")] = "val",
@@ -58,7 +58,7 @@ def explain(
     quiet: QuietFlag = False,
     seed: SeedOption = 0,
 ) -> int:
-    """Draw what the answer for each image depends on; and filters, feature maps, receptive fields.
+    """Draw what the prediction for each image depends on; and filters, feature maps, receptive fields.
 
     Parameters
     ----------

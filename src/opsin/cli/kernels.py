@@ -21,7 +21,7 @@ def kernels(
     kernel: Annotated[
         str, Parameter(help='gaussian:HxW,sigma=S, sobel-x, sobel-y, laplacian, sharpen, or a matrix "[[…], […]]".')
     ] = "sobel-x",
-    gray: Annotated[bool, Parameter(negative="", help="Take the image as grey.")] = False,
+    gray: Annotated[bool, Parameter(negative="", help="Convert the image to grey.")] = False,
     out: Annotated[Path, Parameter(help="Where the figure is written, a PNG.")] = Path("kernels.png"),
     picture: Annotated[
         Path | None,

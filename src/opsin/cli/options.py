@@ -133,7 +133,7 @@ StudyName = Annotated[
     Parameter(name="--name", help="Name of the study; one that is there, and was asked the same, goes on."),
 ]
 RecipeOption = Annotated[
-    str | None, Parameter(name="--recipe", help="Settings from a TOML file, or a recipe of ours by name.")
+    str | None, Parameter(name="--recipe", help="Settings from a TOML file, or a recipe of Opsin by name.")
 ]
 RootOption = Annotated[str | None, Parameter(name="--root", help="Folder where catalogue sets lie [env: OPSIN_DATA].")]
 TaskOption = Annotated[

@@ -62,13 +62,15 @@ def plan(
         bool | None, Parameter(help="Whether training lets the C allocator keep freed memory.")
     ] = None,
     memory: Annotated[
-        str | None, Parameter(help="Memory that there is, e.g. 4GB; remedies if it is too little.")
+        str | None, Parameter(help="Available memory, e.g. 4GB; with what saves memory where it is too little.")
     ] = None,
     fit: Annotated[bool, Parameter(negative="", help="Change how it is trained until it fits into --memory.")] = False,
     samples: Annotated[
-        int | None, WHOLE, Parameter(help="Images in an epoch, to tell its time; those of the run or data.")
+        int | None,
+        WHOLE,
+        Parameter(help="Images in an epoch, to estimate its time; by default those of the run or data."),
     ] = None,
-    time: Annotated[bool, Parameter(help="Take a few steps, to tell the time.")] = True,
+    time: Annotated[bool, Parameter(help="Take a few steps, to measure the time.")] = True,
     layers: Annotated[
         bool, Parameter(negative="", help="Every layer; otherwise long tables show sections with their sums.")
     ] = False,

@@ -1,4 +1,4 @@
-"""`opsin predict`: what a trained network says of image files."""
+"""`opsin predict`: predictions of a trained network for image files."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def predict(
     overlap: Annotated[
         int | None,
         WHOLE,
-        Parameter(help="With --tile: margin around each tile in px; by default all that a pixel looks at."),
+        Parameter(help="With --tile: margin around each tile in px; by default the receptive field of a pixel."),
     ] = None,
     tta: TtaOption = None,
     coverage: Annotated[

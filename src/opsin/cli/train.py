@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from opsin.runs import Run
 
 RESUME_HELP = (
-    "Go on with the run --name from its last checkpoint: bit for bit as unbroken, with the same number of threads, "
+    "Continue the run --name from its last checkpoint: same bits as without a break, with the same number of threads, "
     "which it keeps unless --threads says otherwise."
 )
 

@@ -12,7 +12,7 @@ PolicyName = Literal["none", "random_ops", "rand_augment", "trivial_augment_wide
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
-    """Random changes of training batches. Never applied to val or test. The zero of each knob is "off".
+    """Random changes of training batches. Never applied to val or test. Each setting is off at 0.
 
     Parameters
     ----------

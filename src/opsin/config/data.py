@@ -47,7 +47,7 @@ class DataConfig:
     skip_unreadable
         Go on when at most this many samples of each split are unreadable; each is named and counted.
     box_units
-        Unit of the boxes of arrays and tables: pixels, normalized (shares of the sides), or auto: detected and said.
+        Unit of the boxes of arrays and tables: pixels, normalized (shares of the sides), or auto: found and reported.
     box_frame
         What the boxes of a photo with an EXIF orientation refer to: its upright or its stored pixels, or auto.
     clip_boxes

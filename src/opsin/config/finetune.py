@@ -18,7 +18,7 @@ class FinetuneConfig:
     Parameters
     ----------
     weights
-        Pretrained weights: a file, a run of ours (name or folder), `package` (an installed package of weights), or
+        Pretrained weights: a file, a run of Opsin (name or folder), `package` (an installed package of weights), or
         `timm` or `torchvision`, which download.
     from_scratch
         Start from random weights where photos would start from pretrained ones.

@@ -96,7 +96,7 @@ class TrainConfig:
     device
         cpu, cuda, mps or auto.
     threads
-        CPU threads; 0 takes all cores, or fewer where other work keeps them busy, which is said. Their number changes
+        CPU threads; 0 takes all cores, or fewer where other work keeps them busy (reported). Their number changes
         the last bits of the weights: a resumed run keeps it unless it is given.
     preflight
         Check the network, its input and its gradients before the first step.

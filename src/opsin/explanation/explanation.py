@@ -365,7 +365,7 @@ def _neurons(run: Run, artifact: Artifact, wanted: Wanted, folder: Path, found: 
     samples = _samples(run, artifact, wanted)
     liked = favourites(artifact, samples, str(wanted.neurons), num_patches=min(wanted.num_patches, len(samples)))
     path = folder / f"neurons-{re.sub(r'[^A-Za-z0-9.]+', '-', liked.layer.name)}.png"
-    title = f"{run.name}: what the channels of {liked.layer.name} like most among {len(samples):,} images"
+    title = f"{run.name}: top-activating patches of {liked.layer.name} among {len(samples):,} images"
     pictures.draw_favourites(liked, path, title=title)
     found.files.append(str(path))
     found.numbers["neurons"] = liked.to_dict()

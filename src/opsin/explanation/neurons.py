@@ -1,4 +1,4 @@
-"""What each channel of a layer likes most: the patches of a data set to which it answers strongest."""
+"""The top-activating patches of each channel of a layer in a data set."""
 
 from __future__ import annotations
 

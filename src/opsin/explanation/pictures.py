@@ -1,4 +1,4 @@
-"""The figures of `opsin explain`: filters, feature maps, attributions, receptive fields, favourites of neurons."""
+"""The figures of `opsin explain`: filters, feature maps, attributions, receptive fields, top-activating patches."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ def draw_receptive_fields(
 
 
 def draw_favourites(found: Favourites, path: Path, *, title: str) -> None:
-    """Write the patches that each channel likes most as a PNG: a row a channel, best first."""
+    """Write the top-activating patches of each channel as a PNG: one row per channel, strongest first."""
     rows = found.channels[:MAX_CHANNELS]
     columns = found.values.shape[1]
     patch = found.patches[0][0]

@@ -38,7 +38,7 @@ class Memory:
         most_bytes: what it was never measured to exceed: `live_bytes`, or `MOST_KEPT` times that with `keep_memory`.
         parts: sizes of weights, gradients, optimizer, inputs, activations (saved for the backward pass), loader
             (uint8 batches, and the one that was augmented), workspace (temporary, at the peak) and fragments (freed
-            memory in holes that nothing fits into; none where it is given back). Not all of them exist at once.
+            heap fragmentation; none where freed memory is returned). Not all of them exist at once.
         at_peak: what exists at the peak; adds up to `training_bytes`.
         textbook_bytes: weights, and inputs and outputs of all layers of a batch; layers of `IN_PLACE` in place.
         saved: bytes of activations that each layer leaves for the backward pass.

@@ -141,7 +141,7 @@ def _read_box_table(path: Path, config: DataConfig) -> Found:
     wrong = [name for name in ("path", "label") if name not in columns] + [n for n in columns if n not in COLUMNS]
     if wrong:
         expected = "path,label,xmin,ymin,xmax,ymax and perhaps split,group"
-        raise DataError("the table has not the columns that it needs", where=path, got=columns, expected=expected)
+        raise DataError("the columns are not those of a table of boxes", where=path, got=columns, expected=expected)
     check_blank(table, path)
     rows = [
         Row(

@@ -225,7 +225,7 @@ def _check_columns(rows: Sequence[Mapping[str, str]], path: Path) -> None:
     if missing or unknown:
         close = nearest(unknown[0], COLUMNS) if unknown else None
         raise DataError(
-            "the table has not the columns that it needs" if missing else "the table has columns that are not known",
+            "required columns are missing" if missing else "the table has columns that are not known",
             where=path,
             got=", ".join(columns),
             expected="path,label and perhaps split,group",
