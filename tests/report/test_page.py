@@ -78,9 +78,9 @@ def test_page_has_every_section_and_a_link_to_each(digits_page: str, digits_run:
         "classes",
         "calibration",
         "mistakes",
+        "answering",
         "doctor",
         "robustness",
-        "answering",
         "data",
         "samples",
         "cost",
@@ -235,7 +235,7 @@ def test_browser_runs_nothing_of_a_hostile_name(hostile_run: Path, tmp_path: Pat
 
 def test_interrupted_run_has_every_section_and_says_what_is_missing(interrupted_run: Path, tmp_path: Path) -> None:
     outline = Outline(report_of(interrupted_run, tmp_path))
-    assert len(outline.values("id")) == 12
+    assert len(outline.values("id")) == 13
     assert "not finished" in outline.words
     assert "No split has been scored" in outline.words
     assert "on val in the log" in outline.words

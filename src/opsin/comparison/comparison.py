@@ -294,7 +294,7 @@ def _opened(runs: Sequence[Run]) -> tuple[str, ...]:
         notes.append(f"{', '.join(stamped)}: {TEST_AS_VAL}")
     if opened := [run for run in runs if run.log.test_openings and run.name not in stamped]:
         looks = max(
-            (found for run in opened if (found := run.looks) is not None), key=lambda it: it.looks, default=None
+            (found for run in opened if (found := run.log.looks) is not None), key=lambda it: it.looks, default=None
         )
         told = "" if looks is None else f" ({looks.words()})"
         notes.append(

@@ -140,8 +140,8 @@ def case_of(run: Run, facts: Facts | None = None) -> Case:
         sizes={name: split.n for name, split in data.splits.items()},
         class_counts={name: split.class_counts for name, split in data.splits.items() if split.class_counts},
         findings=data.findings,
-        expected_input=run.extra("weights.json").get("input") or {},
-        input=run.extra("model/model.json").get("preprocess") or {},
+        expected_input=runs.read_extra(run.path, "weights.json").get("input") or {},
+        input=runs.read_extra(run.path, "model/model.json").get("preprocess") or {},
         selection=scores["val"].selection if "val" in scores else None,
         facts=facts,
     )

@@ -33,7 +33,7 @@ from opsin.diagnosis.score_checks import (
 from opsin.diagnosis.stamp import network_stamp
 from opsin.errors import OpsinError, RunError
 from opsin.progress import QUIET, Reporter
-from opsin.runs import Run, RunWriter
+from opsin.runs import Run, RunWriter, read_extra
 
 FILE = "diagnosis.json"
 Check = Callable[[Case], Finding | None]
@@ -137,7 +137,7 @@ def stored_diagnosis(run: Run) -> Diagnosis | None:
     Raises:
         RunError: the file is damaged.
     """
-    entry = run.extra(FILE)
+    entry = read_extra(run.path, FILE)
     if not entry:
         return None
     try:

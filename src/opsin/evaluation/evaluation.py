@@ -196,7 +196,7 @@ def evaluate(
     notes += notes_of(found.details, selected, task.main_score, found.scores[task.main_score])
     if chosen.own and settings == opened.config.train:
         _keep(opened, split, found, predictions, targets, samples)
-    if chosen.title == "test" and (looks := opened.looks) is not None:
+    if chosen.title == "test" and (looks := opened.log.looks) is not None:
         notes += (looks.words(),)
     result = Evaluation(
         run=str(opened.path),

@@ -122,7 +122,7 @@ def view_of(run: Run) -> View:
         results=_results(run.scores, task, main_score=MAIN_SCORES.get(task, "accuracy")),
         gallery=read_gallery(run.path),
         test_openings=log.test_openings,
-        looks=run.looks,
+        looks=log.looks,
         diagnosis=stored_diagnosis(run) or _examined(run),
         cards=tuple(read_cards(run).values()),
     )

@@ -8,7 +8,7 @@ from opsin.runs.dataset import dataset_of
 from opsin.runs.folder import Run
 from opsin.runs.log import Log
 from opsin.runs.names import RUNS_FOLDER, free_path, list_runs, next_name
-from opsin.runs.reader import read_gallery
+from opsin.runs.reader import read_extra, read_gallery
 from opsin.runs.records import (
     AugmentedScores,
     DataCard,
@@ -42,5 +42,6 @@ __all__ = [
     "free_path",
     "list_runs",
     "next_name",
+    "read_extra",
     "read_gallery",
 ]

@@ -10,7 +10,6 @@ import numpy as np
 
 from opsin.config import RunConfig, from_stored
 from opsin.errors import RunError, SealedSplitError
-from opsin.ledger import Looks, looks_of_event
 from opsin.runs.log import LOG, Log, read_log
 from opsin.runs.names import RUNS_FOLDER, other_runs, run_path
 from opsin.runs.reader import (
@@ -117,20 +116,6 @@ class Run:
     def epochs(self) -> tuple[Epoch, ...]:
         """What the log tells of epochs, in order."""
         return self.log.epochs
-
-    @property
-    def looks(self) -> Looks | None:
-        """Looks at the test split over all runs, as they were counted when this run last looked; None if it has not."""
-        opened = [event for event in self.log if event.event == "test_opened"]
-        return looks_of_event(opened[-1]) if opened else None
-
-    def extra(self, file: str) -> dict[str, Any]:
-        """A JSON file that another verb has left in the run; empty where it has not.
-
-        Raises:
-            RunError: it holds no object.
-        """
-        return read_object(self.path / file)
 
     @property
     def model_folder(self) -> Path:

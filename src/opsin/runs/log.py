@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
 from opsin.errors import ConfigError, RunError
+from opsin.ledger import Looks, looks_of_event
 from opsin.runs.codec import from_json
 from opsin.runs.records import Epoch, Event
 
@@ -64,6 +65,12 @@ class Log(Sequence[Event]):
     def test_openings(self) -> int:
         """How often anybody has looked at the test split, in this run or in the one that it was made from."""
         return sum(int(e.event == "test_opened") + _count(e.get("test_openings")) for e in self._events)
+
+    @property
+    def looks(self) -> Looks | None:
+        """Looks at the test split over all runs, as they were counted when this run last looked; None if it has not."""
+        opened = [event for event in self._events if event.event == "test_opened"]
+        return looks_of_event(opened[-1]) if opened else None
 
     def to_pandas(self) -> pd.DataFrame:
         """The epochs as a table: one row an epoch, columns `epoch`, `lr`, …, `train.loss`, `val.accuracy`, ….

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -38,6 +38,15 @@ def read_object(path: Path) -> dict[str, object]:
     if not isinstance(values, dict):
         raise damaged(path, values, "an object")
     return values
+
+
+def read_extra(folder: Path, file: str) -> dict[str, Any]:
+    """A JSON file that another verb has left in the run in `folder`; empty where it has not.
+
+    Raises:
+        RunError: it holds no object.
+    """
+    return read_object(folder / file)
 
 
 def read_record(path: Path, kind: type[T]) -> T:
