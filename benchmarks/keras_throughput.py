@@ -93,7 +93,7 @@ def opsin_side(name: str, threads: int) -> tuple[Train, int, str]:
     )
 
     def train(epochs: int) -> None:
-        trainer.settings = replace(trainer.settings, epochs=trainer.state.epoch + epochs)
+        trainer.decisions.settings = replace(trainer.settings, epochs=trainer.state.epoch + epochs)
         trainer.fit()
 
     state = trainer.network.state_dict()

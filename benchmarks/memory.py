@@ -38,10 +38,10 @@ from opsin.batches.preprocess import Preprocess
 from opsin.config import ModelConfig, RunConfig, TrainConfig
 from opsin.models.parts.layers import seeded
 from opsin.models.registry import ModelSpec, resolve_options
+from opsin.models.wrappers.forward import Precision
 from opsin.planning.memory import memory_of
 from opsin.planning.request import Request, batch_of, build, task_settings
 from opsin.training.engine.machine import set_allocator
-from opsin.training.engine.precision import Precision
 from opsin.training.engine.step import Stepper
 from opsin.types import SizePolicy, TaskName
 

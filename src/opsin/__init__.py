@@ -67,6 +67,10 @@ if TYPE_CHECKING:
     from opsin.studies.lr_finder import find_lr as find_lr
     from opsin.studies.normalization import compare_normalizations as compare_normalizations
     from opsin.studies.tuning import tune as tune
+    from opsin.training.engine.hooks import Callback as Callback
+    from opsin.training.engine.hooks import EpochContext as EpochContext
+    from opsin.training.engine.hooks import EventContext as EventContext
+    from opsin.training.engine.hooks import StepContext as StepContext
     from opsin.types import Prediction as Prediction
     from opsin.types import Score as Score
 
@@ -94,11 +98,15 @@ _ERRORS = (
 )
 _HOME = {
     "Batch": "opsin.batches.batch",
+    "Callback": "opsin.training.engine.hooks",
     "Dataset": "opsin.data.load",
+    "EpochContext": "opsin.training.engine.hooks",
+    "EventContext": "opsin.training.engine.hooks",
     "Prediction": "opsin.types",
     "Predictor": "opsin.inference.predictor",
     "Run": "opsin.runs",
     "Score": "opsin.types",
+    "StepContext": "opsin.training.engine.hooks",
     "ablate": "opsin.studies.ablation",
     "audit": "opsin.data.quality.audit",
     "clean": "opsin.cleaning.clean",

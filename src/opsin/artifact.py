@@ -27,6 +27,7 @@ from opsin.errors import ArtifactError, OpsinError
 from opsin.io.files import atomic_folder, read_json, sha256_file, write_json
 from opsin.io.tensors import read_tensors, write_tensors
 from opsin.models.registry import ModelSpec
+from opsin.models.wrappers.forward import AS_BATCHED, Forward
 from opsin.tasks import get_task
 from opsin.text import is_text
 from opsin.types import TaskName
@@ -55,6 +56,10 @@ class Artifact:
     meta: Mapping[str, Any]
     answering: Answering | None = None
     """When it is not to answer, by what it said of val; None where that is not known."""
+
+    def input(self, images: Tensor) -> Tensor:
+        """What the network computes with: float32 of images uint8 or float32 [B, C, H, W], on their device."""
+        return Forward(preprocess=self.preprocess, precision=AS_BATCHED).input(images)
 
 
 def save(folder: Path, artifact: Artifact, *, golden_images: Tensor) -> None:
@@ -240,7 +245,7 @@ def answers(artifact: Artifact, images: Tensor) -> dict[str, Tensor]:
     """Raw outputs of the network for uint8 images [n, C, H, W], on the CPU in float32."""
     network = artifact.network.eval()
     device = next(network.parameters()).device
-    outputs: dict[str, Tensor] = network(artifact.preprocess(images.to(device)))
+    outputs: dict[str, Tensor] = network(artifact.input(images.to(device)))
     return {key: value.float().cpu().contiguous() for key, value in outputs.items()}
 
 

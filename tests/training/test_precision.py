@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from opsin.config import TrainConfig
+from opsin.models.wrappers.forward import Precision
 from opsin.training.engine import precision
-from opsin.training.engine.precision import Precision, choose
+from opsin.training.engine.precision import choose
 
 CPU = torch.device("cpu")
 

@@ -21,6 +21,8 @@ from opsin.runs import Run
 from opsin.tasks.classify import Classify
 from opsin.training import session
 from opsin.training.engine.checkpoints import Checkpoint, load, save
+from opsin.training.engine.clock import Clock
+from opsin.training.engine.decisions import Decisions
 from opsin.training.engine.loop import Trainer
 from opsin.types import Score
 
@@ -59,7 +61,7 @@ def test_an_epoch_that_is_logged_before_its_end_is_checkpointed_is_logged_once(
     assert quick_run("steps").log.epochs[0].step == 4
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "_step", step)
-        patch.setattr(Trainer, "_checkpoint_if_due", lambda self: None)
+        patch.setattr(Decisions, "saves_epoch", lambda self: False)
         with pytest.raises(Killed):
             quick_run("killed")
     assert [epoch.epoch for epoch in quick_run("killed", resume=True).log.epochs] == [1, 2, 3]
@@ -90,8 +92,8 @@ def test_more_patience_takes_a_run_on_that_had_stopped_early(quick_run: Quick) -
 def test_a_budget_that_ended_inside_an_epoch_can_be_raised(quick_run: Quick, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         # a clock by which each step takes a second: the budget ends after the sixth step, inside the second epoch
-        patch.setattr(Trainer, "seconds", property(lambda self: float(self.state.step)))
-        patch.setattr(Trainer, "_set_budget", lambda self: setattr(self.state, "budget_seconds", limit))
+        patch.setattr(Clock, "seconds", lambda self: float(self.state.step))
+        patch.setattr(Clock, "set_budget", lambda self: setattr(self.state, "budget_seconds", limit))
         limit = 6.0
         first = quick_run("budget", minutes=6 / 60)
         assert [epoch.step for epoch in first.log.epochs] == [4, 6]

@@ -24,6 +24,7 @@ from opsin.training import train
 from opsin.training.engine import checkpoints, guards
 from opsin.training.engine.loop import Trainer
 from opsin.training.engine.step import Stepper
+from opsin.training.engine.validation import Validation
 from opsin.training.setup import defaults
 
 Quick = Callable[..., Run]
@@ -146,7 +147,7 @@ def test_nan_stops_the_run_and_names_the_step_and_the_samples(quick_run: Quick) 
 def test_out_of_memory_halves_the_batch_says_so_and_goes_on(quick_run: Quick, monkeypatch: pytest.MonkeyPatch) -> None:
     original = Stepper._backward
 
-    def cramped(self: Stepper, batch: Batch, parts: int) -> dict[str, float]:
+    def cramped(self: Stepper, batch: Batch, parts: int) -> dict[str, torch.Tensor]:
         if parts == 1:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
         return original(self, batch, parts)
@@ -176,7 +177,7 @@ def test_early_stopping_restores_the_best_weights(quick_run: Quick) -> None:
 def test_of_equal_epochs_the_later_is_kept_and_none_counts_as_progress(
     quick_run: Quick, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Trainer, "_score_val", lambda _: {"accuracy": 0.5, "loss": 1.0})
+    monkeypatch.setattr(Validation, "scores", lambda _: {"accuracy": 0.5, "loss": 1.0})
     assert quick_run("equal", epochs=3).summary.best_epoch == 3
     assert quick_run("patient", epochs=9, patience=2).summary.epochs == 3
 

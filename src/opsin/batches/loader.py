@@ -8,8 +8,9 @@ are copied out of memory or of a memory map, never decoded, so one thread is eno
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -51,8 +52,16 @@ def steps_per_epoch(num_samples: int, batch_size: int, *, training: bool) -> int
 
 
 def batches(
-    samples: Samples, batch_size: int, *, seed: int, epoch: int, training: bool, start_step: int = 0
-) -> Iterator[Batch]:
+    samples: Samples,
+    batch_size: int,
+    *,
+    seed: int,
+    epoch: int,
+    training: bool,
+    start_step: int = 0,
+    prepare: Callable[[Batch], Batch] | None = None,
+    ahead: bool = False,
+) -> Generator[Batch]:
     """The batches of one epoch, uint8 on the CPU, gathered ahead by a thread.
 
     Args:
@@ -62,6 +71,9 @@ def batches(
         epoch: number of the epoch; each has its own order.
         training: shuffle by (seed, epoch). Otherwise the order is that of the split.
         start_step: first batch to give; those before it are skipped without being gathered.
+
+        prepare: makes of each batch what is given; without it batches are given as they were gathered.
+        ahead: `prepare` is called in the thread, and must then draw from no generator that others draw from.
 
     An error in the thread is raised here, at the batch that it concerns. Closing or forgetting the iterator ends the
     thread.
@@ -76,16 +88,29 @@ def batches(
         raise ConfigError("`start_step` is not inside the epoch", got=start_step, expected=f"0 to {num_steps}")
     order = permutation(num_samples, seed, epoch) if training else torch.arange(num_samples)
     cuts = [step * batch_size for step in range(num_steps)] + [num_samples]
-    return _gathered_ahead(samples, [order[cuts[s] : cuts[s + 1]] for s in range(start_step, num_steps)])
+    indices = [order[cuts[s] : cuts[s + 1]] for s in range(start_step, num_steps)]
+
+    def made(index: Tensor) -> Batch:
+        batch = gather(samples, index)
+        return prepare(batch) if prepare and ahead else batch
+
+    given = _made_ahead(made, indices)
+    return _prepared(given, prepare) if prepare and not ahead else given
 
 
-def _gathered_ahead(samples: Samples, indices: list[Tensor]) -> Iterator[Batch]:
-    """Gather each of `indices`, int64 [B], at most `NUM_AHEAD` batches before it is asked for."""
+def _prepared(given: Generator[Batch], prepare: Callable[[Batch], Batch]) -> Generator[Batch]:
+    with closing(given):
+        for batch in given:
+            yield prepare(batch)
+
+
+def _made_ahead(make: Callable[[Tensor], Batch], indices: list[Tensor]) -> Generator[Batch]:
+    """What `make` gives for each of `indices`, int64 [B], at most `NUM_AHEAD` batches before it is asked for."""
     waiting: deque[Future[Batch]] = deque()
     pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="opsin-batches")
     try:
         for index in indices:
-            waiting.append(pool.submit(gather, samples, index))
+            waiting.append(pool.submit(make, index))
             if len(waiting) > NUM_AHEAD:
                 yield waiting.popleft().result()
         while waiting:

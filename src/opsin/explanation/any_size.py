@@ -103,7 +103,7 @@ def compare(artifact: Artifact, network: FullyConvolutional, golden: torch.Tenso
     """
     generator = torch.Generator().manual_seed(0)
     random = torch.randint(0, 256, (NUM_RANDOM, *golden.shape[1:]), dtype=torch.uint8, generator=generator)
-    images = artifact.preprocess(torch.cat([golden, random]))
+    images = artifact.input(torch.cat([golden, random]))
     before, after = artifact.network.eval()(images), network(images)
     difference = max(float((after[key] - value).abs().max()) for key, value in before.items())
     return difference, max(float(value.abs().max()) for value in before.values())

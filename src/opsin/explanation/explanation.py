@@ -209,7 +209,7 @@ def _explain_photos(
     entries = []
     with report.bar("explaining", len(photos) * (len(drawn) + len(asked) * num_quantities)) as bar:
         for photo in photos:
-            image = artifact.preprocess(torch.from_numpy(photo.pixels)[None])
+            image = artifact.input(torch.from_numpy(photo.pixels)[None])
             stem = folder / photo.name
             entry: dict[str, Any] = {"file": photo.file, "truth": photo.truth}
             entry["maps"] = _draw_maps(artifact.network, image, drawn, stem, found, bar)
@@ -286,7 +286,7 @@ def _receptive_fields(
     """The table of all layers, and the figure of the chosen ones on the first photo."""
     count = min(NUM_EFFECTIVE, max(1, EFFECTIVE_PIXELS // (pixels[0].shape[1] * pixels[0].shape[2])))
     some = np.stack(pixels[:count])
-    images = artifact.preprocess(torch.from_numpy(some))
+    images = artifact.input(torch.from_numpy(some))
     asked = layers if len(layers) <= FEW_LAYERS else chosen
     with report.bar("receptive fields", len(asked)) as bar:
         gradients = effective_gradients(artifact.network, asked, images, done=bar.advance)

@@ -108,7 +108,7 @@ def _strongest(artifact: Artifact, samples: Samples, layer: Layer) -> tuple[NDAr
     values, places = [], []
     for start in range(0, len(samples), step):
         images = torch.from_numpy(np.array(samples.images[start : start + step]))
-        maps = outputs_of(artifact.network, artifact.preprocess(images), [layer.name])[layer.name]
+        maps = outputs_of(artifact.network, artifact.input(images), [layer.name])[layer.name]
         best, place = maps.flatten(2).max(dim=2) if maps.ndim > 2 else (maps, torch.zeros_like(maps, dtype=torch.int64))
         values.append(best.float().numpy())
         places.append(place.numpy())

@@ -22,6 +22,7 @@ from opsin.io.foreign import CONVERT, FOREIGN_SUFFIXES, foreign_format
 from opsin.io.gate import first_bytes
 from opsin.io.images import IMAGE_SUFFIXES, encode_mask
 from opsin.io.in_memory import ImageInput, image_name, image_of
+from opsin.models.wrappers.forward import Forward
 from opsin.models.wrappers.views import ViewName, Views
 from opsin.ops.mask_pictures import palette
 from opsin.ops.resize import unfit_mask
@@ -76,6 +77,7 @@ class Predictor:
         self.artifact = artifact
         self.device = torch.device(device)
         size = artifact.preprocess.size
+        self.forward = Forward(preprocess=artifact.preprocess, device=self.device)
         self.task = get_task(artifact.task)
         self.network: nn.Module = artifact.network.to(self.device).eval()
         self.notes: tuple[str, ...] = (TEST_AS_VAL,) if artifact.meta.get("test_as_val") else ()
@@ -98,9 +100,7 @@ class Predictor:
         Returns:
             Arrays of B rows, e.g. {"probabilities": float32 [B, K]}.
         """
-        channels_last = images.to(self.device).contiguous(memory_format=torch.channels_last)
-        outputs = self.network(self.artifact.preprocess(channels_last))
-        decoded = self.task.decode(outputs)
+        decoded = self.task.decode(self.forward(self.network, images))
         return {
             key: (value.float() if value.is_floating_point() else value).cpu().numpy() for key, value in decoded.items()
         }

@@ -6,7 +6,7 @@ A study that is asked again under its name goes on: finished runs are kept, one 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from opsin.errors import InterruptedRunError, NameTakenError, RunError
 from opsin.io.files import as_json, atomic_folder, read_json, write_json
 from opsin.runs import Run, free_path, next_name
 from opsin.training import train
-from opsin.training.engine.loop import EpochWatch
+from opsin.training.engine.hooks import Callback
 
 ABOUT = "study.json"
 """What was asked of the study; the last file of a new folder."""
@@ -98,7 +98,7 @@ def trained(
     *,
     root: Path | str | None,
     command: str,
-    watch: EpochWatch | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> Run:
     """The run `name` in `folder`: as it is if it has finished, resumed if it was interrupted, else trained.
 
@@ -119,7 +119,7 @@ def trained(
             resume=resume,
             quiet=True,
             command=command,
-            watch=watch,
+            callbacks=callbacks,
             **layer,
         )
     except InterruptedRunError as error:

@@ -106,12 +106,13 @@ def _losses(prepared: Prepared, factors: list[float], advance: Any) -> list[floa
             if step == len(factors):
                 break
             try:
-                loss = stepper.step(batch, step=step, epoch=epoch, factor=factors[step])["loss"]
+                means = stepper.step(batch, step=step, epoch=epoch, factor=factors[step])
+                stepper.reader.check()
             except DivergedError:
                 if not losses:
                     raise
                 return losses
-            losses.append(loss)
+            losses.append(loss := float(means["loss"]))
             advance()
             if not math.isfinite(loss) or loss > DIVERGED * min(losses):
                 return losses

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from opsin.studies.search import Search, Trial, best_of, require_optuna
 from opsin.studies.space import Parameter, given_values, read_space, settings_for, text_of_value, with_given
 from opsin.studies.tune_page import write_tune_page
 from opsin.tasks import get_task
+from opsin.training.engine.hooks import Callback, EpochContext
 from opsin.training.setup.preparing import plain, resolve_settings
 
 TRIALS = 40
@@ -199,6 +200,16 @@ def _study(
     return open_study("search", name=name, stem=stem, out=out, about=about), parts
 
 
+class _Judge(Callback):
+    """Tells the search of each epoch; what the search raises ends the trial."""
+
+    def __init__(self, watch: Callable[[int, Mapping[str, float]], None]) -> None:
+        self._watch = watch
+
+    def on_epoch(self, epoch: EpochContext) -> None:
+        self._watch(epoch.epoch, epoch.val)
+
+
 class _Cut(Exception):  # noqa: N818
     """Ends the training of a trial; `why` is kept with it."""
 
@@ -233,10 +244,12 @@ class _Work:
         """All settings of a trial."""
         return self.given | settings_for(self.space, trial.values)
 
-    def train(self, folder: str, name: str, settings: Mapping[str, Any], *, watch: Any = None) -> Run:
+    def train(self, folder: str, name: str, settings: Mapping[str, Any], *, callbacks: Sequence[Callback] = ()) -> Run:
         """A run of this study."""
         place = self.study.path / folder
-        return trained(place, name, self.base.dataset, settings, root=self.root, command=self.command, watch=watch)
+        return trained(
+            place, name, self.base.dataset, settings, root=self.root, command=self.command, callbacks=callbacks
+        )
 
     def search_until(self, limit: int | None, seeds: int) -> None:
         """Work on trials until there are `limit`, or no time is left but for the comparison."""
@@ -287,7 +300,7 @@ class _Work:
                 raise _Cut(f"cut off after epoch {epoch}: the time for the search was over")
 
         try:
-            run = self.train("trials", name, settings, watch=watch)
+            run = self.train("trials", name, settings, callbacks=[_Judge(watch)])
         except _Cut as cut:
             self._end(trial, "pruned", bar, ended=cut.why, seconds=time.monotonic() - began)
         except DivergedError as error:

@@ -30,9 +30,9 @@ from opsin.errors import InputError
 from opsin.inference.predictor import BATCH_SIZE, PIXELS_AT_ONCE
 from opsin.io.files import atomic_folder, read_json, sha256_file, write_json
 from opsin.models.parts.network import Network
+from opsin.models.wrappers.forward import Forward, Precision
 from opsin.progress import Bar, Reporter
 from opsin.tasks.base import Arrays, Task
-from opsin.training.engine.precision import Precision
 from opsin.training.engine.step import Stepper
 from opsin.types import SplitName
 
@@ -65,7 +65,7 @@ class Features:
 class HeadStepper(Stepper):
     """A stepper whose batches are features: forward and backward pass through the heads alone."""
 
-    def _seen(self, batch: Batch, *, epoch: int, step: int, height: int | None) -> Batch:
+    def see(self, batch: Batch, *, epoch: int, height: int | None) -> Batch:
         return batch.to(self.device)
 
     def _outputs(self, images: Tensor) -> Mapping[str, Tensor]:
@@ -174,10 +174,12 @@ class _Pieces:
         self.samples, self.config, self.view, self.device, self.bar = samples, config, view, device, bar
         network, size = artifact.network, artifact.preprocess.size
         assert isinstance(network, Network)
-        self.preprocess, self.num_features = artifact.preprocess, network.backbone.num_features
+        precision = Precision(dtype=config.finetune.feature_precision)
+        self.forward = Forward(preprocess=artifact.preprocess, precision=precision, device=device)
+        self.num_features = network.backbone.num_features
         self.step = min(BATCH_SIZE, max(1, PIXELS_AT_ONCE // (size.height * size.width)))
         below = nn.Sequential(copy.deepcopy(network.normalize), copy.deepcopy(network.backbone))
-        self.below = below.to(device).to(memory_format=torch.channels_last).requires_grad_(False).eval()
+        self.below = precision.place(below, device).requires_grad_(False).eval()
 
     def in_order(self) -> Iterator[np.ndarray]:
         """All features, float32 [n, F] at a time."""
@@ -203,9 +205,7 @@ class _Pieces:
 
     def _of(self, rows: torch.Tensor) -> np.ndarray:
         batch = _seen(gather(self.samples, rows).to(self.device), self.config, self.view)
-        images = self.preprocess(batch.images.contiguous(memory_format=torch.channels_last))
-        with Precision(dtype=self.config.finetune.feature_precision).autocast(self.device):
-            features = self.below(images.contiguous(memory_format=torch.channels_last))
+        features: Tensor = self.forward(self.below, batch.images)
         self.bar.advance(len(rows))
         array: np.ndarray = features.float().cpu().numpy()
         return array

@@ -6,7 +6,7 @@ prepared (`preparing.py`) -> precision -> Trainer -> artefact, scores, gallery
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -29,7 +29,8 @@ from opsin.runs import RUNS_FOLDER, Run, RunWriter, free_path, next_name
 from opsin.training.engine import checkpoints, machine
 from opsin.training.engine.budget import Budget
 from opsin.training.engine.checkpoints import Checkpoint
-from opsin.training.engine.loop import EpochWatch, Trainer, command_to_resume
+from opsin.training.engine.hooks import Callback, check_callbacks
+from opsin.training.engine.loop import Trainer, command_to_resume
 from opsin.training.engine.own_parts import OwnParts, split_parts
 from opsin.training.engine.run_threads import Cores, choose_threads, go_on_with_threads, keep_threads, watch_threads
 from opsin.training.engine.threads import counted
@@ -66,7 +67,7 @@ def train(
     quiet: bool = False,
     command: str = "opsin.train(...)",
     began: float | None = None,
-    watch: EpochWatch | None = None,
+    callbacks: Sequence[Callback] = (),
     **settings: Any,
 ) -> Run:
     """Train one network, score it on val, and leave a run folder.
@@ -85,7 +86,7 @@ def train(
         quiet: no progress.
         command: what the user typed, kept in the run.
         began: the reading of `time.monotonic` from which `minutes` count; by default now.
-        watch: called after each epoch with its number and its scores on val; what it raises ends the training there.
+        callbacks: look on while the network is trained, and may stop it (`Callback`).
         settings: any field of the groups in `opsin.config`; also the user's own parts (`OwnParts`): `model` as a
             module, `optimizer` as a function of the parameters, `loss` and `augment`.
 
@@ -94,6 +95,7 @@ def train(
         InterruptedRunError: stopped by Ctrl-C, SIGTERM or SIGHUP once there was a run; `resume` goes on.
         DivergedError: the loss or a gradient is not finite.
     """
+    check_callbacks(callbacks)
     plain_settings, own = split_parts(settings)
     with interrupts.raised(), machine.threads_restored():
         return _train(
@@ -109,7 +111,7 @@ def train(
             settings=absolute(plain_settings, out),
             own=own,
             began=time.monotonic() if began is None else began,
-            watch=watch,
+            callbacks=callbacks,
         )
 
 
@@ -127,7 +129,7 @@ def _train(
     settings: Mapping[str, Any],
     own: OwnParts,
     began: float,
-    watch: EpochWatch | None,
+    callbacks: Sequence[Callback],
 ) -> Run:
     cores = Cores()
     layer = read_recipe(recipe) if recipe else {}
@@ -175,7 +177,7 @@ def _train(
             command=command,
             cores=cores,
             budget=budget,
-            watch=watch,
+            callbacks=callbacks,
         )
 
 
@@ -202,7 +204,7 @@ def _fit(
     command: str,
     cores: Cores,
     budget: Budget | None,
-    watch: EpochWatch | None,
+    callbacks: Sequence[Callback],
 ) -> Run:
     run, say = writer.run, partial(_log_fallback, writer)
     checkpoint = checkpoints.load(writer.checkpoints_folder, report=report, say=say) if resume else None
@@ -228,11 +230,11 @@ def _fit(
         budget=budget,
         own=prepared.own,
         scored_at_end=_scored_at_end(prepared, open_test=open_test),
-        watch=watch,
+        callbacks=callbacks,
     )
     trainer.start_from(start)
     if thread_choice:
-        trainer.thread_watch = watch_threads(trainer, prepared, choice, cores, thread_choice)
+        trainer.journal.callbacks.append(watch_threads(trainer, prepared, choice, cores, thread_choice))
     _announce(prepared, trainer, writer, report)
     if resume:
         _go_on(trainer, writer, report, checkpoint)
@@ -260,7 +262,7 @@ def _go_on(trainer: Trainer, writer: RunWriter, report: Reporter, checkpoint: Ch
         trainer.restore(checkpoint)
     else:
         writer.rewind(0)
-    writer.event("resume", step=trainer.state.step, message=f"resumed at step {trainer.state.step}")
+    trainer.journal.event("resume", f"resumed at step {trainer.state.step}")
     report.message(f"resumed at step {trainer.state.step} of {trainer.total_steps}")
 
 

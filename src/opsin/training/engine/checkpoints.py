@@ -12,7 +12,8 @@ earlier versions, which have no manifest but the hash of the tensors in their st
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,28 @@ class Checkpoint:
     def part(self, prefix: str) -> dict[str, Tensor]:
         """The tensors under `prefix.`, without it."""
         return {key[len(prefix) + 1 :]: value for key, value in self.tensors.items() if key.startswith(f"{prefix}.")}
+
+
+def joined(parts: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> Checkpoint:
+    """A checkpoint of several parts, each under its name."""
+    return Checkpoint(
+        {f"{part}.{key}": value for part, values in parts.items() for key, value in values.items()}, state
+    )
+
+
+@contextmanager
+def fitting(folder: Path) -> Iterator[None]:
+    """What goes wrong inside the block is told as a checkpoint that does not fit its run.
+
+    Raises:
+        RunError: tensors or values of a checkpoint in `folder` are those of another network or optimizer.
+    """
+    try:
+        yield
+    except (RuntimeError, LookupError, TypeError, ValueError) as error:
+        what, got = "a checkpoint does not fit this run", str(error).splitlines()[0]
+        do = "put back the checkpoints that this run has written"
+        raise RunError(what, where=folder, got=got, do=do) from error
 
 
 def save(folder: Path, checkpoint: Checkpoint) -> None:

@@ -47,7 +47,13 @@ class StopRequest:
 
 
 def check_finite(
-    loss: float, gradient_norm: float, *, step: int, samples: Tensor, sample_ids: Sequence[str] = ()
+    loss: float,
+    gradient_norm: float,
+    *,
+    step: int,
+    samples: Tensor,
+    sample_ids: Sequence[str] = (),
+    weights_kept: bool = True,
 ) -> None:
     """Refuse to go on from a loss or a gradient that is no number.
 
@@ -57,6 +63,7 @@ def check_finite(
         step: number of the step.
         samples: int64 [B], numbers of the samples in the split.
         sample_ids: what a person calls each sample of the split; none where that is not known.
+        weights_kept: whether the step was checked before it changed the weights.
 
     Raises:
         DivergedError: naming the step and the samples of the batch.
@@ -64,10 +71,11 @@ def check_finite(
     if math.isfinite(loss) and math.isfinite(gradient_norm):
         return
     what = "the loss" if not math.isfinite(loss) else "a gradient"
+    kept = "the weights before this step were kept" if weights_kept else "`--resume` goes on from the last checkpoint"
     names = [str(sample_ids[i] if sample_ids else i) for i in samples[:SHOWN_SAMPLES].tolist()]
     shown = ", ".join(names) + (" …" if len(samples) > SHOWN_SAMPLES else "")
     raise DivergedError(
-        f"{what} is not a finite number; the weights before this step were kept",
+        f"{what} is not a finite number; {kept}",
         where=printable(f"step {step}, training samples {shown}"),
         got=f"loss {loss}, gradient norm {gradient_norm}",
         do="lower --lr, set --clip 1, or look at these samples with `opsin data audit`",

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from opsin.config import TrainConfig
+from opsin.training.engine.losses import exact
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 """Coefficients of the quintic iteration. Source: K. Jordan, https://kellerjordan.github.io/posts/muon/"""
@@ -67,6 +68,14 @@ def add_l2(network: nn.Module, strength: float) -> None:
     weights = [p for _, p in _trainable(network) if p.ndim > 1 and p.grad is not None]
     gradients = [p.grad for p in weights if p.grad is not None]
     torch._foreach_add_(gradients, [p.detach() for p in weights], alpha=2 * strength)
+
+
+def clip_gradients(network: nn.Module, norm: Tensor, limit: float) -> None:
+    """Shorten all gradients together where their Euclidean norm, a scalar on the device, is above `limit`."""
+    gradients = [p.grad for p in network.parameters() if p.grad is not None]
+    # the quotient in float64, as Python's; a factor of 1 changes no bit, and the device need not be waited for
+    factor = (limit / exact(norm)).clamp(max=1.0)
+    torch._foreach_mul_(gradients, factor.to(torch.float32))
 
 
 class Muon(Optimizer):

@@ -62,15 +62,16 @@ class OwnParts:
             said.append("a resumed run equals an unbroken one bit for bit only if the parts keep no state")
         return said
 
-    def augmented(self, batch: Batch, *, seed: int, step: int) -> Batch:
-        """The batch as the user's augmentation leaves it; what it draws follows from (seed, step) alone.
+    def augmented(self, batch: Batch, *, seed: int, epoch: int) -> Batch:
+        """The batch as the user's augmentation leaves it; what it draws follows from (seed, epoch, samples) alone.
 
         Raises:
             ConfigError: images of another shape came back.
         """
         if self.augment is None:
             return batch
-        generator = torch.Generator(device=batch.images.device).manual_seed(seed * SEED_STRIDE + step)
+        drawn = ((seed * SEED_STRIDE + epoch) * SEED_STRIDE + int(batch.index[0])) % (1 << 63)
+        generator = torch.Generator(device=batch.images.device).manual_seed(drawn)
         images: Any = self.augment(batch.images.float(), generator)
         if not isinstance(images, Tensor) or images.shape != batch.images.shape:
             got = list(images.shape) if isinstance(images, Tensor) else type(images).__name__

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from opsin.config import TrainConfig
 from opsin.errors import OpsinError
 from opsin.io.files import read_json, write_json
+from opsin.models.wrappers.forward import DTYPES, Precision
 from opsin.training.engine.guards import is_out_of_memory
 from opsin.training.engine.machine import processor_name
 
@@ -27,31 +27,8 @@ TIMED_STEPS = 2
 CLEARLY_FASTER = 1.15
 PROBE_SIDE = 256
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-
-StepTimer = Callable[["Precision"], Callable[[], object]]
+StepTimer = Callable[[Precision], Callable[[], object]]
 """Makes, for one candidate, a function that trains one step on a throw-away copy of the network."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Precision:
-    """How the forward and backward passes are computed. Weights are always kept in float32."""
-
-    dtype: str = "float32"
-    channels_last: bool = True
-    compile: bool = False
-
-    def autocast(self, device: torch.device) -> torch.autocast:
-        """The context of the forward pass."""
-        dtype = DTYPES[self.dtype]
-        return torch.autocast(
-            device.type, dtype=None if dtype is torch.float32 else dtype, enabled=dtype is not torch.float32
-        )
-
-    def place(self, network: nn.Module, device: torch.device) -> nn.Module:
-        """Move `network` to `device` in the chosen memory format."""
-        network = network.to(device)
-        return network.to(memory_format=torch.channels_last) if self.channels_last else network
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ def watch_threads(
         step = trainer.state.step
         message = f"from step {step} on: {threads.reason(new, cores.most)}"
         trainer.report.message(message)
-        trainer.run.event("threads", step=step, message=message, **new.record())
+        trainer.journal.event("threads", message, **new.record())
 
     return ThreadWatch(
         most=cores.most,
@@ -90,7 +90,7 @@ def go_on_with_threads(trainer: Trainer, begun_with: object) -> None:
         f"the result is not bit for bit that of an unbroken run; `--threads {recorded}` keeps it"
     )
     trainer.report.message(f"warning: {message}")
-    trainer.run.event("threads", step=step, message=message, threads=present, before=recorded)
+    trainer.journal.event("threads", message, threads=present, before=recorded)
 
 
 def _make_step(prepared: Prepared, choice: Choice) -> Callable[[], Callable[[], object]]:

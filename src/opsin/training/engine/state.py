@@ -50,6 +50,23 @@ class State:
     plateau: dict[str, Any] = field(default_factory=dict)
     optimizer: dict[str, Any] = field(default_factory=dict)
 
+    def take(self, other: State) -> None:
+        """Become equal to `other`; who holds this state sees it."""
+        vars(self).update(vars(other))
+
+    def count(self, losses: Mapping[str, float], images: int) -> None:
+        """Add the means of a step over `images` images to those of the epoch."""
+        self.sums["count"] = self.sums.get("count", 0.0) + images
+        for key, value in losses.items():
+            self.sums[key] = self.sums.get(key, 0.0) + value * images
+
+    def end_epoch(self) -> dict[str, float]:
+        """Begin the next epoch; returns the means of the one that has ended."""
+        sums, self.sums = self.sums, {}
+        count = sums.pop("count", 1.0)
+        self.epoch, self.epoch_start = self.epoch + 1, self.step
+        return {key: value / count for key, value in sums.items()}
+
 
 def state_of(values: Any, *, where: str) -> State:
     """The state in a checkpoint's plain values.

@@ -15,16 +15,15 @@ from opsin.batches.batch import Batch
 from opsin.batches.preprocess import Preprocess
 from opsin.batches.resolution import resize_batch
 from opsin.config import RunConfig
+from opsin.models.wrappers.forward import Forward, Precision
 from opsin.models.wrappers.recompute import recomputed, recomputing
 from opsin.tasks.base import Task
 from opsin.training.engine import guards
-from opsin.training.engine.optimizers import add_l2, build_optimizer, scale_learning_rate
+from opsin.training.engine.losses import LossReader, StepLosses, exact
+from opsin.training.engine.optimizers import add_l2, build_optimizer, clip_gradients, scale_learning_rate
 from opsin.training.engine.own_parts import NO_OWN_PARTS, OwnParts
-from opsin.training.engine.precision import Precision
+from opsin.training.engine.randomness import seed_layers
 from opsin.training.setup.finetune import Stages
-
-SEED_STRIDE = 1_000_003
-"""Keeps the dropout seeds of neighbouring run seeds apart."""
 
 
 class Stepper:
@@ -56,11 +55,12 @@ class Stepper:
         own: OwnParts = NO_OWN_PARTS,
     ) -> None:
         self.network = precision.place(network, device)
-        self.task, self.preprocess, self.num_classes = task, preprocess, num_classes
-        self.sample_ids, self.own = sample_ids, own
+        self.task, self.num_classes, self.own = task, num_classes, own
+        self.reader = LossReader(device, sample_ids)
         self.config, self.settings = config, config.train
         self.precision, self.device = precision, device
-        self.forward = self._forward_function()
+        self.forward = Forward(preprocess=preprocess, precision=precision, device=device)
+        self._compute = self._compute_function()
         self.stages = Stages(self.network, config.finetune, epochs=self.settings.epochs)
         self.optimizer = own.built_optimizer(self.network) or build_optimizer(
             self.network, self.settings, self.stages.rates()
@@ -68,7 +68,7 @@ class Stepper:
 
     def step(
         self, batch: Batch, *, step: int, epoch: int, factor: float = 1.0, height: int | None = None, parts: int = 1
-    ) -> dict[str, float]:
+    ) -> Mapping[str, Tensor]:
         """Change the weights by one batch.
 
         Args:
@@ -80,57 +80,59 @@ class Stepper:
             parts: into how many parts the batch is cut, gradients added up.
 
         Returns:
-            Means over the batch: "loss", its parts, and cheap scores.
+            Means over the batch, scalars on the device: "loss", its parts, and cheap scores.
 
         Raises:
-            DivergedError: the loss or a gradient is not finite; the weights are as before.
+            DivergedError: the loss or a gradient is not finite. Where each step is read, the weights are as before.
         """
-        torch.manual_seed(self.settings.seed * SEED_STRIDE + step)
-        self.stages.enter(epoch)
-        scale_learning_rate(self.optimizer, factor * self.stages.rate(epoch))
-        seen = self._seen(batch, epoch=epoch, step=step, height=height)
-        losses = self._backward(seen, parts)
-        if self.settings.l2:
-            add_l2(self.network, self.settings.l2)
-        norm = guards.gradient_norm(self.network).item()
-        guards.check_finite(losses["loss"], norm, step=step, samples=batch.index, sample_ids=self.sample_ids)
-        if self.settings.clip and norm > self.settings.clip:
-            gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
-            torch._foreach_mul_(gradients, self.settings.clip / norm)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        return losses
+        seen = self.see(batch, epoch=epoch, height=height)
+        return self.train(seen, step=step, epoch=epoch, factor=factor, parts=parts)
 
-    def _seen(self, batch: Batch, *, epoch: int, step: int, height: int | None) -> Batch:
-        """What the network sees of `batch`: augmented, at the resolution asked for."""
+    def see(self, batch: Batch, *, epoch: int, height: int | None) -> Batch:
+        """What the network sees of `batch`: on the device, augmented, at the resolution asked for.
+
+        It depends on (seed, epoch, sample) and on no weight, so it may be done ahead of the step.
+        """
         batch = batch.to(self.device)
         seed = self.settings.seed
         seen = augment(batch, self.config.augment, seed=seed, epoch=epoch, num_classes=self.num_classes)
-        seen = self.own.augmented(seen, seed=seed, step=step)
+        seen = self.own.augmented(seen, seed=seed, epoch=epoch)
         return seen if height is None else resize_batch(seen, height)
 
-    def _backward(self, batch: Batch, parts: int) -> dict[str, float]:
-        """Gradients of the mean loss of `batch`."""
-        sums: dict[str, float] = {}
+    def train(self, seen: Batch, *, step: int, epoch: int, factor: float, parts: int) -> Mapping[str, Tensor]:
+        """Change the weights by what `see` made of a batch; the rest as `step`."""
+        seed_layers(self.settings.seed, step)
+        self.stages.enter(epoch)
+        scale_learning_rate(self.optimizer, factor * self.stages.rate(epoch))
+        means = self._backward(seen, parts)
+        if self.settings.l2:
+            add_l2(self.network, self.settings.l2)
+        norm = guards.gradient_norm(self.network)
+        self.reader.add(StepLosses(step=step, means=means, norm=norm, samples=seen.index))
+        if self.settings.clip:
+            clip_gradients(self.network, norm, self.settings.clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return means
+
+    def _backward(self, batch: Batch, parts: int) -> dict[str, Tensor]:
+        """Gradients of the mean loss of `batch`; returns means over it."""
+        sums: dict[str, Tensor] = {}
         for part in batch.split(parts):
             share = len(part) / len(batch)
-            with self.precision.autocast(self.device):
-                outputs = self._outputs(part.images)
-            outputs = {key: value.float() for key, value in outputs.items()}
+            outputs = {key: value.float() for key, value in self._outputs(part.images).items()}
             losses = self.task.loss(outputs, part)
             (losses["loss"] * share).backward()  # type: ignore[no-untyped-call]
             for key, value in (losses | self.task.batch_scores(outputs, part)).items():
-                sums[key] = sums.get(key, 0.0) + value.item() * share
+                mean = value.detach() if share == 1 else exact(value) * share
+                sums[key] = sums[key] + mean if key in sums else mean
         return sums
 
     def _outputs(self, images: Tensor) -> Mapping[str, Tensor]:
         """What the network says of images as they are batched."""
-        images = self.preprocess(images)
-        if self.precision.channels_last:
-            images = images.contiguous(memory_format=torch.channels_last)
-        return self.forward(images)
+        return self.forward(self._compute, images)
 
-    def _forward_function(self) -> Callable[[Tensor], Mapping[str, Tensor]]:
+    def _compute_function(self) -> Callable[[Tensor], Mapping[str, Tensor]]:
         keeps = not self.settings.checkpoint_activations
         if self.precision.compile:
             compiled: Callable[[Tensor], Mapping[str, Tensor]] = torch.compile(self.network)
@@ -139,9 +141,9 @@ class Stepper:
         if keeps:
             return self.network
 
-        def forward(images: Tensor) -> Mapping[str, Tensor]:
+        def compute(images: Tensor) -> Mapping[str, Tensor]:
             with recomputing(self.network):
                 outputs: Mapping[str, Tensor] = self.network(images)
                 return outputs
 
-        return forward
+        return compute

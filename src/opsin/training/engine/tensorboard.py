@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from opsin.errors import ConfigError
+from opsin.training.engine.hooks import Callback, EpochContext
 
 
 def require_tensorboard() -> None:
@@ -20,6 +21,16 @@ def require_tensorboard() -> None:
     except ModuleNotFoundError as error:
         do = "pip install 'opsin[tensorboard]', or leave --tensorboard out"
         raise ConfigError("TensorBoard is not installed", do=do) from error
+
+
+class TensorBoardLog(Callback):
+    """Writes the numbers of each epoch into event files in `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_epoch(self, epoch: EpochContext) -> None:
+        log_epoch(self.folder, epoch.record)
 
 
 def log_epoch(folder: Path, epoch: Mapping[str, Any]) -> None:

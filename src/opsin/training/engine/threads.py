@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from opsin.config import TrainConfig
+from opsin.training.engine.hooks import Callback, EpochContext, EventContext, StepContext
 
 BUSY_CORES = 0.3
 """Cores kept busy by others from which on fewer threads may be faster."""
@@ -136,7 +137,7 @@ def counted(threads: int) -> str:
 
 
 @dataclass
-class ThreadWatch:
+class ThreadWatch(Callback):
     """Looks at the pace of a run, and chooses the number of threads again when it collapses or other work ends.
 
     Args:
@@ -154,14 +155,27 @@ class ThreadWatch:
     other_work: OtherWork = field(default_factory=OtherWork)
     fastest: float = float("inf")
     pause: float = FIRST_PAUSE_S
+    _watching: bool = False
     _steps: int = 0
     _seconds: float = 0.0
     _last: float = field(default_factory=lambda: time.monotonic())
     _chosen_at: float = field(default_factory=lambda: time.monotonic())
 
+    def on_step(self, step: StepContext) -> None:
+        if self._watching:
+            self.stepped()
+        else:  # the first step began long after this was made
+            self.begin()
+
+    def on_epoch(self, epoch: EpochContext) -> None:
+        self.begin()
+
+    def on_event(self, event: EventContext) -> None:
+        self.begin()
+
     def begin(self) -> None:
         """Steps follow each other from here on: what came before, e.g. scores, counts as no step."""
-        self._last = time.monotonic()
+        self._watching, self._last = True, time.monotonic()
 
     def stepped(self) -> None:
         """A step has ended."""

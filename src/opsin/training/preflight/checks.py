@@ -31,8 +31,8 @@ from opsin.batches.loader import gather
 from opsin.data.samples import Samples
 from opsin.errors import PreflightError
 from opsin.models.parts.network import Network
+from opsin.models.wrappers.forward import Forward, Precision
 from opsin.progress import Reporter
-from opsin.training.engine.precision import Precision
 from opsin.training.preflight.input_checks import check_input, check_targets
 from opsin.training.preflight.shuffled_labels import WARNING, check_shuffled
 from opsin.training.setup.finetune import Stages
@@ -67,9 +67,13 @@ class Trial:
 
     def outputs(self) -> Mapping[str, Tensor]:
         """What the network says of the images."""
-        images = self.prepared.artifact.preprocess(self.batch.images)
-        found: Mapping[str, Tensor] = self.network(images.contiguous(memory_format=torch.channels_last))
+        found: Mapping[str, Tensor] = self.forward(self.network, self.batch.images)
         return found
+
+    @property
+    def forward(self) -> Forward:
+        """From the images to whatever of the network takes its input."""
+        return Forward(preprocess=self.prepared.artifact.preprocess)
 
     def loss(self) -> Tensor:
         """The loss that is trained on, a scalar."""
@@ -335,8 +339,7 @@ def _head_loss(trial: Trial) -> Any:
     """The loss as a function of the head alone: features are computed once."""
     network = trial.network
     assert isinstance(network, Network)
-    images = trial.prepared.artifact.preprocess(trial.batch.images)
     with torch.no_grad():
-        features = network.backbone(network.normalize(images.contiguous(memory_format=torch.channels_last)))
+        features = trial.forward(lambda images: network.backbone(network.normalize(images)), trial.batch.images)
     task = trial.prepared.task
     return lambda: task.loss({n: head(features).float() for n, head in network.heads.items()}, trial.batch)["loss"]

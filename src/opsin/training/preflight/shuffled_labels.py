@@ -107,7 +107,7 @@ def _features(trial: Trial, split: str, index: Tensor) -> Tensor:
         samples = prepared.splits["train" if split == "train" else "val"]
         step = len(trial.batch)
         parts = [gather(samples, part).to(prepared.device).images for part in torch.split(index, step)]
-        rows = torch.cat([network.backbone(network.normalize(prepared.artifact.preprocess(p))) for p in parts]).cpu()
+        rows = torch.cat([network.backbone(network.normalize(prepared.artifact.input(p))) for p in parts]).cpu()
     rows = rows.double()
     return (rows - rows.mean(0)) / rows.std(0).clamp_min(1e-9)
 

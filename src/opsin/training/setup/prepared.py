@@ -17,13 +17,14 @@ from opsin.config import RunConfig
 from opsin.data.pack import usable_cache
 from opsin.data.quality.findings import Finding
 from opsin.data.samples import Dataset, Samples
+from opsin.models.wrappers.forward import Precision
 from opsin.ops.masks import images_with_class
 from opsin.runs import DataCard, Run, RunWriter, SplitCard, Timing
 from opsin.runs.codec import from_json, to_json
 from opsin.tasks.base import Task
 from opsin.training.engine import machine, precision
 from opsin.training.engine.own_parts import NO_OWN_PARTS, OwnParts
-from opsin.training.engine.precision import Choice, Precision
+from opsin.training.engine.precision import Choice
 from opsin.training.engine.step import Stepper
 from opsin.training.engine.threads import ThreadChoice
 from opsin.training.features import Features

@@ -26,8 +26,8 @@ from opsin.errors import InputError
 from opsin.models.freezing import pin_norms
 from opsin.models.registry import ModelSpec, build_network
 from opsin.models.weights.published import package_weights
+from opsin.models.wrappers.forward import Precision
 from opsin.progress import duration
-from opsin.training.engine.precision import Precision
 from opsin.training.setup.origin import Origin
 
 NETWORK, WEIGHTS = "efficientnet_lite0", "package"

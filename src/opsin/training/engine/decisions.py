@@ -1,0 +1,138 @@
+"""What a run does next: decided here alone, and handed on as frozen values.
+
+    before a step      StepDecision   learning rate, resolution, parts of the batch     from clock, schedule, memory
+    after a step       Verdict        go on, save, end the epoch, stop                  from clock, signals, callbacks
+    after an epoch     finished()     epochs, budget, patience
+
+Where several processes train together, one decides and sends these values to the others: a clock, a signal or a refused
+allocation of one of them must not let them part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from opsin.config import RunConfig
+from opsin.training.engine.clock import Clock
+from opsin.training.engine.guards import StopRequest, is_out_of_memory
+from opsin.training.engine.schedules import Plateau, schedule_factor
+from opsin.training.engine.state import State
+from opsin.training.setup.finetune import Stages
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepDecision:
+    """How the next step is taken.
+
+    `step`, `epoch`: their numbers, from 0; randomness is drawn from them. `factor`: share of the peak learning rate.
+    `parts`: into how many parts the batch is cut, gradients added up.
+    """
+
+    step: int
+    epoch: int
+    factor: float
+    parts: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What follows a step. `interrupt`: a checkpoint, and the end of the call. `end_epoch`: its scores, now."""
+
+    interrupt: bool = False
+    end_epoch: bool = False
+    checkpoint: bool = False
+
+
+class Decisions:
+    """Decides for one run.
+
+    Args:
+        config: all settings, resolved.
+        state: where the training stands; the decisions are written into it.
+        clock: of the training.
+        stages: which parameters are trained in which epoch.
+    """
+
+    def __init__(self, config: RunConfig, state: State, clock: Clock, stages: Stages, stop: StopRequest) -> None:
+        self.settings = config.train
+        self.state, self.clock, self.stages, self.stop = state, clock, stages, stop
+        self.plateau = Plateau()
+        self.asked_to_stop = ""
+        """Why a callback asks the run to end."""
+
+    def begin(self) -> None:
+        """Take up a training from wherever its state stands."""
+        # an early stop is final unless the patience has grown: it may have been made just before a kill
+        self.state.stopped = "early" if out_of_patience(self.state, self.settings.patience) else ""
+        self.asked_to_stop = ""
+        self.clock.begin()
+
+    def height(self) -> int | None:
+        """Height of the images in the coming epoch, for a run with several resolutions; None for that of the input."""
+        heights = self.settings.resolutions
+        if not heights:
+            return None
+        epochs_done = self.state.epoch / self.settings.epochs
+        progress = epochs_done if self.settings.minutes is None else max(epochs_done, self.clock.progress())
+        return heights[min(int(progress * len(heights)), len(heights) - 1)]
+
+    def step(self) -> StepDecision:
+        """The next step."""
+        state, settings = self.state, self.settings
+        progress = self.stages.progress(self.clock.progress(), state.epoch)
+        factor = schedule_factor(settings.schedule, progress, warmup=settings.warmup) * self.plateau.factor
+        return StepDecision(step=state.step, epoch=state.epoch, factor=factor, parts=state.accumulate)
+
+    def parts_after(self, error: BaseException, count: int) -> int | None:
+        """Twice as many parts for a batch of `count` images, where `error` says that memory did not suffice."""
+        parts = self.state.accumulate * 2
+        return parts if is_out_of_memory(error) and parts <= count else None
+
+    def after_step(self) -> Verdict:
+        """What follows the step that was just taken."""
+        if self.stop.made:
+            return Verdict(interrupt=True)
+        used_up = self.settings.minutes is not None and self.clock.progress() >= 1
+        if used_up or self.asked_to_stop:
+            return Verdict(end_epoch=True)
+        return Verdict(checkpoint=self.clock.since_checkpoint() > 60 * self.settings.checkpoint_minutes)
+
+    def saves_epoch(self) -> bool:
+        """Whether the epoch that has ended is worth a checkpoint: one of a second is not; the run's end always is."""
+        return self.clock.since_checkpoint() > min(20.0, 60 * self.settings.checkpoint_minutes)
+
+    def after_epoch(self, train: Mapping[str, float], val: Mapping[str, float]) -> None:
+        """Learn from the epoch's scores how fast to go on, and whether."""
+        if self.settings.schedule == "plateau":
+            self.plateau.see(val.get("loss", train["loss"]))
+        if out_of_patience(self.state, self.settings.patience):
+            self.state.stopped = "early"
+
+    def finished(self) -> bool:
+        """Whether nothing is left to train; `state.stopped` says why, where it is not the number of epochs."""
+        if self.asked_to_stop and not self.state.stopped:
+            self.state.stopped = self.asked_to_stop
+        if self.state.stopped:
+            return True
+        used_up = self.settings.minutes is not None and self.clock.progress() >= 1
+        if used_up and self.state.epoch < self.settings.epochs and not self.clock.owes_a_step():
+            self.state.stopped = "minutes"
+            return True
+        return self.state.epoch >= self.settings.epochs
+
+    def ask_to_stop(self, reason: str) -> None:
+        """End the run after the scores of the epoch at hand; the first reason counts."""
+        self.asked_to_stop = self.asked_to_stop or reason or "callback"
+
+
+def out_of_patience(state: State, patience: int) -> bool:
+    """Whether the score on val has not risen for as many epochs as are waited for; 0 waits for ever."""
+    return bool(patience) and state.stale_epochs >= patience
+
+
+def why_nothing_is_left(state: State, epochs: int) -> str:
+    """What a person is told when a run is finished before its first step."""
+    if state.stopped == "minutes":
+        return "no step was taken: the budget had ended; give --minutes for this call, or more of them"
+    return f"nothing is left to train: all {epochs} epochs are done; a larger --epochs goes on"

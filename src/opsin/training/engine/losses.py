@@ -1,0 +1,124 @@
+"""The losses of a training: left on the device, read once in a while, and each checked before anything is kept.
+
+Reading a number makes the processor wait for the device. On a CPU there is nothing to wait for, so every step is read,
+and one that diverges leaves the weights as they were. On a GPU steps are read together; the first that diverged is
+named all the same, and neither a checkpoint nor a best state is made of weights that came after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from opsin.training.engine.guards import check_finite
+
+STEPS_BETWEEN_READS = 16
+"""On devices that compute beside the processor."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepLosses:
+    """What a step measured, on its device.
+
+    `means`: over the batch, scalars; "loss" is among them. `norm`: of all gradients together, a scalar. `samples`:
+    int64 [B], numbers of the samples in the split.
+    """
+
+    step: int
+    means: Mapping[str, Tensor]
+    norm: Tensor
+    samples: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadLosses:
+    """Means over the `count` images of a step, as plain numbers."""
+
+    count: int
+    means: Mapping[str, float]
+
+
+class LossReader:
+    """Takes the losses of each step, and gives their numbers later.
+
+    Args:
+        device: where the losses are.
+        sample_ids: what a person calls each training sample; an error names them.
+    """
+
+    def __init__(self, device: torch.device, sample_ids: Sequence[str] = ()) -> None:
+        self.sample_ids = sample_ids
+        self.every = steps_between_reads(device)
+        # keyed by the step: one that memory did not suffice for is taken again, and counts once
+        self._waiting: dict[int, StepLosses] = {}
+        self._read: dict[int, ReadLosses] = {}
+
+    def add(self, losses: StepLosses) -> None:
+        """Take a step's losses; read all that wait when it is time.
+
+        Raises:
+            DivergedError: a step among those that were read has a loss or a gradient that is not finite.
+        """
+        self._waiting[losses.step] = losses
+        if len(self._waiting) >= self.every:
+            self.check()
+
+    def check(self) -> None:
+        """Read all losses that wait.
+
+        Raises:
+            DivergedError: naming the first step whose loss or gradient is not finite.
+        """
+        waiting, self._waiting = self._waiting, {}
+        numbers = _numbers([(*losses.means.values(), losses.norm) for losses in waiting.values()])
+        for losses, (*means, norm) in zip(waiting.values(), numbers, strict=True):
+            named = dict(zip(losses.means, means, strict=True))
+            check_finite(
+                named["loss"],
+                norm,
+                step=losses.step,
+                samples=losses.samples,
+                sample_ids=self.sample_ids,
+                weights_kept=self.every == 1,
+            )
+            self._read[losses.step] = ReadLosses(count=len(losses.samples), means=named)
+
+    def take(self) -> list[ReadLosses]:
+        """The steps that were read since the last call, in order."""
+        read, self._read = self._read, {}
+        return list(read.values())
+
+    def drain(self) -> list[ReadLosses]:
+        """As `take`, with those that still wait.
+
+        Raises:
+            DivergedError: as `check`.
+        """
+        self.check()
+        return self.take()
+
+
+def steps_between_reads(device: torch.device) -> int:
+    """Steps whose losses are read together: on a CPU each by itself."""
+    return 1 if device.type == "cpu" else STEPS_BETWEEN_READS
+
+
+def _numbers(rows: Sequence[Sequence[Tensor]]) -> list[list[float]]:
+    """The scalars of each row as numbers."""
+    on_cpu = all(value.device.type == "cpu" for row in rows for value in row)
+    return [[value.item() for value in row] for row in rows] if on_cpu else read_at_once(rows)
+
+
+def read_at_once(rows: Sequence[Sequence[Tensor]]) -> list[list[float]]:
+    """The scalars of each row as numbers, for which a device is waited for once."""
+    flat = [exact(value) for row in rows for value in row]
+    values = iter(torch.stack(flat).tolist() if flat else [])
+    return [[next(values) for _ in row] for row in rows]
+
+
+def exact(value: Tensor) -> Tensor:
+    """`value` in float64, in which sums of float32 are exact enough for any order; MPS has float32 alone."""
+    return value.detach().to(torch.float32 if value.device.type == "mps" else torch.float64)

@@ -1,0 +1,55 @@
+"""Everything that the next step depends on, into a checkpoint and out of one."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+from torch.optim import Optimizer
+
+from opsin.runs import RunWriter
+from opsin.training.engine import checkpoints, guards
+from opsin.training.engine.checkpoints import Checkpoint
+from opsin.training.engine.clock import Clock
+from opsin.training.engine.decisions import Decisions
+from opsin.training.engine.kept import KeptWeights
+from opsin.training.engine.schedules import Plateau
+from opsin.training.engine.state import State, state_of
+
+
+class Saver:
+    """Writes and reads the checkpoints of one run; it holds what they are made of."""
+
+    def __init__(
+        self, run: RunWriter, state: State, clock: Clock, kept: KeptWeights, optimizer: Optimizer, decisions: Decisions
+    ) -> None:
+        self.run, self.state, self.clock = run, state, clock
+        self.kept, self.optimizer, self.decisions = kept, optimizer, decisions
+
+    def save(self) -> None:
+        """Write a checkpoint; all losses must have been read.
+
+        Raises:
+            DivergedError: a weight is not finite; the checkpoint before stays the newest.
+        """
+        guards.check_weights(self.kept.network, step=self.state.step)
+        tensors, self.state.optimizer = checkpoints.optimizer_tensors(self.optimizer)
+        self.state.plateau = vars(self.decisions.plateau)
+        self.state.threads = torch.get_num_threads()
+        times = {"seconds": self.clock.seconds(), "cpu_seconds": self.clock.cpu_seconds()}
+        checkpoint = checkpoints.joined({**self.kept.tensors(), "optimizer": tensors}, vars(self.state) | times)
+        checkpoints.save(self.run.checkpoints_folder, checkpoint)
+        self.clock.checkpointed_at = time.monotonic()
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Continue from a checkpoint.
+
+        Raises:
+            RunError: its tensors are those of another network or optimizer.
+        """
+        with checkpoints.fitting(self.run.checkpoints_folder):
+            self.kept.load(*(checkpoint.part(name) for name in ("network", "best", "average")))
+            self.state.take(state_of(checkpoint.state, where="state.json"))
+            checkpoints.load_optimizer(self.optimizer, checkpoint.part("optimizer"), self.state.optimizer)
+            self.decisions.plateau = Plateau(**self.state.plateau)
+        self.run.rewind(self.state.epoch)
