@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from opsin.api.live import notebook_callbacks
 from opsin.report import write_report
 from opsin.runs import RUNS_FOLDER, Run
 from opsin.training import train as run_training
+from opsin.training.engine.hooks import Callback
 
 if TYPE_CHECKING:
     from opsin.data.samples import Dataset
@@ -27,6 +29,7 @@ def train(
     quiet: bool = False,
     command: str = "opsin.train(...)",
     began: float | None = None,
+    callbacks: Sequence[Callback] = (),
     **settings: Any,
 ) -> Run:
     """Train one network, score it on val, and leave a run folder with a report, as `opsin train` does.
@@ -44,7 +47,11 @@ def train(
         quiet: no progress.
         command: what the user typed, kept in the run.
         began: the reading of `time.monotonic` from which `minutes` count; by default now.
-        settings: any field of the groups in `opsin.config`.
+        callbacks: look on while the network is trained, and may stop it (`opsin.Callback`). In a notebook learning
+            curves are drawn as well, unless `quiet`.
+        settings: any field of the groups in `opsin.config`; and parts of the user's own: `model`, a module in place of
+            a name; `loss` of (outputs, batch); `augment` of (images, generator); `optimizer` of the parameters
+            (docs/own-parts.md).
 
     Raises:
         RefusedError: settings, data or the run's name are refused; nothing was written.
@@ -62,6 +69,7 @@ def train(
         quiet=quiet,
         command=command,
         began=began,
+        callbacks=[*callbacks, *([] if quiet else notebook_callbacks())],
         **settings,
     )
     if report:
