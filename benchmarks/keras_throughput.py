@@ -66,7 +66,7 @@ def opsin_side(name: str, threads: int) -> tuple[Train, int, str]:
     from opsin import config
     from opsin.data.load import load
     from opsin.progress import Reporter
-    from opsin.runs import Run
+    from opsin.runs import RunWriter
     from opsin.training.engine.loop import Trainer
     from opsin.training.setup.prepared import choose_precision
     from opsin.training.setup.preparing import prepare
@@ -88,7 +88,7 @@ def opsin_side(name: str, threads: int) -> tuple[Train, int, str]:
         config=settings,
         precision=precision,
         device=prepared.device,
-        run=Run.create(settings, name="bench", out=tempfile.mkdtemp(dir=os.environ["OPSIN_CACHE"])),
+        run=RunWriter.create(settings, name="bench", out=tempfile.mkdtemp(dir=os.environ["OPSIN_CACHE"])),
         report=report,
     )
 

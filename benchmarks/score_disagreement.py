@@ -50,11 +50,11 @@ def main() -> None:
     parser.add_argument("--figure", type=Path, help="PNG; by default images/scores-NAME.png beside the page")
     options = parser.parse_args()
     run = Run(options.run)
-    name = options.name or run.data["name"]
+    name = options.name or run.data.name
     kept = run.predictions("val")
     if "true_masks" not in kept:
         raise RunError("this run holds no true masks beside its predictions", where=run.path, do="train it again")
-    masks, truth, classes = kept["masks"], kept["true_masks"], run.data["classes"]
+    masks, truth, classes = kept["masks"], kept["true_masks"], run.data.classes
     figure = options.figure or (options.page.parent if options.page else Path()) / "images" / f"scores-{name}.png"
     figure.parent.mkdir(parents=True, exist_ok=True)
     pairs = draw(figure, run, masks, truth, classes)
@@ -163,8 +163,8 @@ def page_part(
     single = single_scores(masks, truth, len(classes))
     means = {key: float(np.nanmean(values)) for key, values in single.items()}
     lines = [
-        f"`{run.data['name']}`, val, {len(truth)} images of {truth.shape[2]}x{truth.shape[1]} px, {len(classes)} "
-        f"classes, {run.summary.get('epochs')} epochs of `{run.summary.get('model')}`, seed {run.config.train.seed}:",
+        f"`{run.data.name}`, val, {len(truth)} images of {truth.shape[2]}x{truth.shape[1]} px, {len(classes)} "
+        f"classes, {run.summary.epochs} epochs of `{run.summary.model}`, seed {run.config.train.seed}:",
         "",
         f"| answer | {' | '.join(NAMES.values())} |",
         f"|---|{'---|' * len(NAMES)}",

@@ -62,8 +62,8 @@ def main() -> None:
     found = {
         "seeds": options.seeds,
         "images": len(samples.masks),
-        "seconds": {way: mean_over_seeds(options, way, lambda r: r.summary["seconds"], runs) for way in options.ways},
-        "parameters": {way: runs[way, 0].summary["parameters"] for way in options.ways},
+        "seconds": {way: mean_over_seeds(options, way, lambda r: r.summary.seconds, runs) for way in options.ways},
+        "parameters": {way: runs[way, 0].summary.parameters for way in options.ways},
         "scores": {way: scores_of(options, way, runs) for way in options.ways},
         "differences": differences(options, answers, samples.masks),
         "checkerboard": {way: checkerboard(options, way, answers) for way in options.ways},

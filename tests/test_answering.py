@@ -19,7 +19,7 @@ from opsin.inference.cautious import CautiousPredictor, predict_cautiously
 from opsin.inference.predictor import Predictor
 from opsin.io.files import read_json
 from opsin.io.images import encode_png
-from opsin.runs import Run
+from opsin.runs import Run, dataset_of
 from opsin.tasks.base import Targets
 
 
@@ -67,7 +67,7 @@ def test_a_training_leaves_what_val_says_in_the_artefact(run: Run) -> None:
 def test_distances_of_val_are_measured_again_by_a_predictor(run: Run) -> None:
     artifact = artifacts.load(run.model_folder)
     assert artifact.answering is not None
-    images = torch.from_numpy(np.stack([run.dataset().splits["val"].image(i) for i in range(20)]))
+    images = torch.from_numpy(np.stack([dataset_of(run).splits["val"].image(i) for i in range(20)]))
     with watched_distances(artifact.network, torch.from_numpy(artifact.answering.bank)) as found:
         Predictor(artifact).run(images)
     np.testing.assert_allclose(torch.cat(found).numpy(), artifact.answering.distance[:20], atol=2e-3)
@@ -116,8 +116,8 @@ def test_predict_gives_sets_abstains_and_knows_strange_images(
 
 
 def test_a_plain_prediction_says_nothing_of_it(run: Run, images: Path) -> None:
-    plain = run.predict(images / "digit00.png")[0]
-    cautious = run.predict(images / "digit00.png", coverage=0.9)[0]
+    plain = run.predict(images / "digit00.png")
+    cautious = run.predict(images / "digit00.png", coverage=0.9)
     assert "possible" not in plain.to_json()
     assert cautious.possible is not None
     assert (plain.label, plain.score) == (cautious.label, cautious.score)

@@ -14,7 +14,7 @@ from opsin.config import DataConfig
 from opsin.errors import ConfigError
 from opsin.io.images import encode_png
 from opsin.ledger import looks_at
-from opsin.runs import Run
+from opsin.runs import Run, RunWriter
 from opsin.score_notes import TEST_AS_VAL
 
 SHORT = {"epochs": 4, "threads": 1, "preflight": False, "quiet": True, "report": False}
@@ -49,8 +49,8 @@ def trained(folder: Path, **settings: object) -> Run:
 
 def test_looks_are_counted_over_runs_and_told(own_cache: Path) -> None:
     first, second = trained(own_cache, open_test=True), trained(own_cache, seed=1)
-    assert first.looks is not None
-    assert first.looks.words() == "first look at this test split, by 1 run"
+    assert first.log.looks is not None
+    assert first.log.looks.words() == "first look at this test split, by 1 run"
     opsin.evaluate(second, split="test")
     found = opsin.evaluate(second, split="test")
     assert "third look at this test split, by 2 runs" in found.notes
@@ -64,9 +64,9 @@ def test_the_same_images_elsewhere_are_the_same_test(own_cache: Path) -> None:
     elsewhere = own_cache / "elsewhere.npz"
     np.savez(elsewhere, **small())
     other = opsin.train(elsewhere, out=own_cache / "runs", open_test=True, **SHORT)  # type: ignore[arg-type]
-    assert other.looks is not None
-    assert other.looks.runs == 2
-    assert looks_at(run.data["test_content"]).looks == 2
+    assert other.log.looks is not None
+    assert other.log.looks.runs == 2
+    assert looks_at(run.data.test_content).looks == 2
 
 
 def test_a_cache_that_cannot_be_written_leaves_the_runs_own_count(
@@ -75,28 +75,28 @@ def test_a_cache_that_cannot_be_written_leaves_the_runs_own_count(
     run = trained(own_cache)
     (own_cache / "file").write_text("")
     monkeypatch.setenv("OPSIN_CACHE", str(own_cache / "file"))
-    assert run.record_test_opening("looked", content="0" * 64) == 1
-    assert run.looks is None
+    assert RunWriter(run).record_test_opening("looked", content="0" * 64) == 1
+    assert run.log.looks is None
 
 
 def test_a_sealed_run_has_no_look(own_cache: Path) -> None:
     run = trained(own_cache)
-    assert run.looks is None
-    assert looks_at(run.data["test_content"]).looks == 0
+    assert run.log.looks is None
+    assert looks_at(run.data.test_content).looks == 0
 
 
 def test_test_as_val_is_stamped_on_everything(own_cache: Path) -> None:
     run = trained(own_cache, test_as_val=True)
-    assert run.data["splits"]["train"]["n"] == 100
-    assert run.data["splits"]["val"]["n"] == 50
-    assert TEST_AS_VAL in run.data["notes"]
-    assert run.results["val"]["test_as_val"] is True
+    assert run.data.splits["train"].n == 100
+    assert run.data.splits["val"].n == 50
+    assert TEST_AS_VAL in run.data.notes
+    assert run.scores["val"].test_as_val is True
     assert artifacts.load(run.model_folder).meta["test_as_val"] is True
     assert TEST_AS_VAL in opsin.write_report(run).read_text()
-    assert run.test_openings == 1
+    assert run.log.test_openings == 1
     image = own_cache / "image.png"
     image.write_bytes(encode_png(small()["test_images"][0]))
-    assert TEST_AS_VAL in run.predict(image)[0].notes
+    assert TEST_AS_VAL in run.predict(image).notes
     assert any(TEST_AS_VAL in note for note in opsin.evaluate(run, split="val").notes)
 
 

@@ -14,24 +14,24 @@ from opsin.types import Score
 CHANCE = {"value": 0.11, "by": "always the most frequent class"}
 
 
-def epochs(*values: float | None) -> list[dict[str, object]]:
-    return [{"epoch": i, "val": {"accuracy": value}} for i, value in enumerate(values, 1)]
+def epochs(*values: float | None) -> list[tuple[int, dict[str, float]]]:
+    return [(i, {"accuracy": np.nan if value is None else value}) for i, value in enumerate(values, 1)]
 
 
 def test_the_last_epochs_score_stands_beside_that_of_the_best() -> None:
     found = selection(epochs(0.5, 0.9, 0.9, 0.7), "accuracy")
     assert found is not None
-    assert (found["epochs"], found["best_epoch"], found["best"]) == (4, 3, 0.9)
-    assert (found["last_epoch"], found["last"]) == (4, 0.7)
-    (note,) = notes_of({"selection": found}, "accuracy", Score(0.9, 0.85, 0.94))
+    assert (found.epochs, found.best_epoch, found.best) == (4, 3, 0.9)
+    assert (found.last_epoch, found.last) == (4, 0.7)
+    (note,) = notes_of({}, found, "accuracy", Score(0.9, 0.85, 0.94))
     assert "best of 4 epochs" in note
     assert "0.7000" in note
 
 
 def test_where_there_was_nothing_to_choose_from_nothing_is_said() -> None:
     assert selection(epochs(0.5, None), "accuracy") is None
-    assert selection([{"epoch": 1, "val": {}}], "accuracy") is None
-    assert notes_of({}, "accuracy", Score(0.5)) == ()
+    assert selection([(1, {})], "accuracy") is None
+    assert notes_of({}, None, "accuracy", Score(0.5)) == ()
 
 
 def test_a_score_at_chance_is_called_so_and_one_above_is_not() -> None:

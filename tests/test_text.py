@@ -23,6 +23,7 @@ from opsin.errors import DataError
 from opsin.io.files import write_json
 from opsin.io.images import encode_png
 from opsin.progress import Reporter
+from opsin.runs import dataset_of
 from opsin.text import is_text, path_of, printable_lines, text_of
 
 HOSTILE = "rose\x1b[2J\x9b31m\u202egpj.exe"
@@ -121,7 +122,7 @@ def test_files_and_folders_that_are_not_utf8_are_trained_on_and_found_again(
     run = train(root, name="bytes", out=tmp_path / "runs", quiet=True, **settings)
     assert set(run.scores) == {"val"}
     assert all(r"rose\xe9" in str(name) for name in run.predictions("val")["ids"])
-    assert run.dataset().root == root
+    assert dataset_of(run).root == root
     assert r"fotos\xe9" in write_report(run).read_text(encoding="utf-8")
     assert Path(run.predict(root / "a")[0].file).is_file()
     assert main(["predict", str(run.path), str(root / "a"), "--json"]) == 0

@@ -45,7 +45,7 @@ print(f"{accuracy.value:.3f}, between {accuracy.low:.3f} and {accuracy.high:.3f}
 
 # %%
 for epoch in run.epochs:
-    print(epoch["epoch"], round(epoch["train"]["loss"], 3), epoch["val"]["accuracy"])
+    print(epoch.epoch, round(epoch.train["loss"], 3), epoch.val["accuracy"])
 
 # %% [markdown]
 # ## Open the test split, once

@@ -22,7 +22,7 @@ dense = opsin.train(data, model="dense", epochs=3, name="compare-dense", quiet=T
 small = opsin.train(data, model="small", epochs=3, name="compare-small", quiet=True)
 
 for run in (dense, small):
-    print(run.name, run.scores["val"]["accuracy"], f"{run.summary['parameters']:,} parameters")
+    print(run.name, run.scores["val"]["accuracy"], f"{run.summary.parameters:,} parameters")
 
 # %% [markdown]
 # ## Sample by sample

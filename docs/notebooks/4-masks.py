@@ -35,7 +35,7 @@ stored = run.predictions("val")
 {name: (values.shape, str(values.dtype)) for name, values in stored.items()}
 
 # %%
-val = run.dataset().splits["val"]
+val = opsin.dataset_of(run).splits["val"]
 place = {sample: index for index, sample in enumerate(val.ids)}
 shown = [place[str(sample)] for sample in stored["ids"][:6]]
 

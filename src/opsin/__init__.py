@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from opsin.models.own import register_module as register_module
     from opsin.report import write_report as write_report
     from opsin.runs import Run as Run
+    from opsin.runs import dataset_of as dataset_of
     from opsin.runs import list_runs as list_runs
     from opsin.studies.ablation import ablate as ablate
     from opsin.studies.cross_validation import cross_validate as cross_validate
@@ -113,6 +114,7 @@ _HOME = {
     "compare_normalizations": "opsin.studies.normalization",
     "convert": "opsin.api.verbs",
     "cross_validate": "opsin.studies.cross_validation",
+    "dataset_of": "opsin.runs",
     "diagnose": "opsin.diagnosis.doctor",
     "ensemble": "opsin.api.verbs",
     "evaluate": "opsin.evaluation",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
 
@@ -13,44 +15,61 @@ OPTIMISM = "by 2 to 3 points in a simulation of 20 alike epochs on 180 samples"
 TEST_AS_VAL = "the test split was used as val: epochs were chosen by it, and no score on it is that of a sealed test"
 
 
-def selection(epochs: Sequence[Mapping[str, Any]], score: str) -> dict[str, Any] | None:
-    """How the weights of a run that keeps those of its best epoch were chosen, as plain JSON.
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """How the weights of a run that keeps those of its best epoch were chosen.
+
+    `epochs`: how many were to choose from. `best`, `last`: scores of the best and the last epoch, as the log has them.
+    `optimism`: by about how much the best one leans to the good side, as a share; None where that is not known.
+    """
+
+    chosen_by: str
+    epochs: int
+    best_epoch: int
+    best: float
+    last_epoch: int
+    last: float
+    optimism: float | None = None
+
+
+def selection(epochs: Iterable[tuple[int, Mapping[str, float]]], score: str) -> Selection | None:
+    """How the weights of a run that keeps those of its best epoch were chosen.
 
     Args:
-        epochs: of the log, in order, each with `epoch` and `val`.
+        epochs: numbers and val scores of the epochs, in order.
         score: the main score, by which the best was chosen.
 
     Returns:
-        `chosen_by`, `epochs` (how many were to choose from), `best_epoch`, `best`, `last_epoch`, `last`; the two scores
-        are those of the log. None where there was no choice: fewer than two epochs have the score.
+        None where there was no choice: fewer than two epochs have the score.
     """
-    scored = [(int(e["epoch"]), float(value)) for e in epochs if (value := (e.get("val") or {}).get(score)) is not None]
+    scored = [(epoch, val[score]) for epoch, val in epochs if not math.isnan(val.get(score, math.nan))]
     if len(scored) < 2:
         return None
     best_epoch, best = max(scored, key=lambda pair: (pair[1], pair[0]))
     last_epoch, last = scored[-1]
-    return {
-        "chosen_by": f"val {score}",
-        "epochs": len(scored),
-        "best_epoch": best_epoch,
-        "best": best,
-        "last_epoch": last_epoch,
-        "last": last,
-    }
+    return Selection(
+        chosen_by=f"val {score}",
+        epochs=len(scored),
+        best_epoch=best_epoch,
+        best=best,
+        last_epoch=last_epoch,
+        last=last,
+    )
 
 
-def selection_words(chosen: Mapping[str, Any]) -> str:
+def selection_words(chosen: Selection) -> str:
     """`selection` in a sentence.
 
-    >>> epochs = [{"epoch": 1, "val": {"accuracy": 0.8}}, {"epoch": 2, "val": {"accuracy": 0.75}}]
+    >>> epochs = [(1, {"accuracy": 0.8}), (2, {"accuracy": 0.75})]
     >>> selection_words(selection(epochs, "accuracy"))[:75]
     'the best of 2 epochs, chosen by this very score (epoch 1, the last has 0.75'
     """
-    optimism = chosen.get("optimism")
-    told = OPTIMISM if optimism is None else f"by about {optimism:.4f}, if the wobble between epochs is luck"
+    told = (
+        OPTIMISM if chosen.optimism is None else f"by about {chosen.optimism:.4f}, if the wobble between epochs is luck"
+    )
     return (
-        f"the best of {chosen['epochs']} epochs, chosen by this very score (epoch {chosen['best_epoch']}, "
-        f"the last has {chosen['last']:.4f}), so it leans to the good side: {told}; "
+        f"the best of {chosen.epochs} epochs, chosen by this very score (epoch {chosen.best_epoch}, "
+        f"the last has {chosen.last:.4f}), so it leans to the good side: {told}; "
         "its interval does not count that"
     )
 
@@ -92,16 +111,18 @@ def lowest(score: Score, choices: int) -> float:
     return score.value - factor * (score.value - score.low)
 
 
-def notes_of(entry: Mapping[str, Any], score: str, found: Score) -> tuple[str, ...]:
+def notes_of(
+    details: Mapping[str, Any], chosen: Selection | None, score: str, found: Score, *, test_as_val: bool = False
+) -> tuple[str, ...]:
     """The notes on one split's main score.
 
     Args:
-        entry: of scores.json: `details` with `chance`, and `selection` where the epoch was chosen on this split.
+        details: of the task, with `chance` where that is known.
+        chosen: how the epoch was chosen, where it was on this split.
         score: what the main score is called.
         found: its value and interval.
+        test_as_val: whether the split is the test split, used as val.
     """
-    chosen = entry.get("selection")
-    choices = int(chosen["epochs"]) if chosen else 1
-    chance = chance_words(found, entry.get("details", {}).get("chance"), choices=choices)
-    words = (TEST_AS_VAL if entry.get("test_as_val") else None, chance, selection_words(chosen) if chosen else None)
+    chance = chance_words(found, details.get("chance"), choices=chosen.epochs if chosen else 1)
+    words = (TEST_AS_VAL if test_as_val else None, chance, selection_words(chosen) if chosen else None)
     return tuple(f"{score}: {text}" for text in words if text)

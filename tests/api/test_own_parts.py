@@ -97,7 +97,7 @@ def test_own_loss_augmentation_and_optimizer_are_called_and_named(tmp_path: Path
     run = opsin.train("digits", model="plain", filters=(4,), name="own", out=tmp_path, **parts, **SETTINGS)
     assert seen["range"][0] >= 0
     assert 200 < seen["range"][1] <= 255
-    assert run.epochs[-1]["train"]["double"] == pytest.approx(2 * run.epochs[-1]["train"]["loss"], rel=1e-5)
+    assert run.epochs[-1].train["double"] == pytest.approx(2 * run.epochs[-1].train["loss"], rel=1e-5)
     (event,) = [event for event in run.log if event["event"] == "own_parts"]
     assert sorted(event["parts"]) == ["augment", "loss", "optimizer"]
 
@@ -106,7 +106,7 @@ def test_a_loss_module_of_torch_is_called_with_logits_and_labels(tmp_path: Path)
     settings = {"model": "plain", "filters": (4,), "label_smoothing": 0.0, "out": tmp_path, **SETTINGS}
     ours = opsin.train("digits", name="ours", **settings)
     theirs = opsin.train("digits", name="theirs", loss=nn.CrossEntropyLoss(), **settings)
-    losses = [[epoch["train"]["loss"] for epoch in run.epochs] for run in (ours, theirs)]
+    losses = [[epoch.train["loss"] for epoch in run.epochs] for run in (ours, theirs)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
@@ -154,5 +154,5 @@ def test_a_registered_network_is_trained_by_its_name(tmp_path: Path) -> None:
 
     opsin.register_model("flat", flat)
     run = opsin.train("digits", model="flat", name="own", out=tmp_path, **SETTINGS)
-    assert run.summary["parameters"] >= 64 * 10 + 10
+    assert run.summary.parameters >= 64 * 10 + 10
     assert "flat" in opsin.models.names()

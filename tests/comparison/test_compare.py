@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from math import comb
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,10 @@ from opsin.comparison.outcomes import outcomes_of
 from opsin.comparison.paired import difference_interval, group_interval, holm, resampled_scores, seeds_test, swap_test
 from opsin.config import RunConfig, TrainConfig
 from opsin.errors import ConfigError, DataError, RunError
+from opsin.io.files import write_json
 from opsin.models.parts.layers import seeded
 from opsin.models.registry import ModelSpec
-from opsin.runs import Run
+from opsin.runs import DataCard, Run, RunWriter, SplitCard, Summary
 from opsin.tasks import get_task
 from opsin.tasks.base import Targets
 from opsin.types import SizePolicy, TaskName
@@ -137,10 +139,11 @@ def made_run(
 ) -> Run:
     """A finished run of an untrained network, with predictions on val."""
     settings = TrainConfig(seed=seed, epochs=epochs, good_iou=good_iou)
-    run = Run.create(RunConfig(source="made", train=settings), name=name, out=out)
-    run.write("data.json", {"task": task, "classes": ["a", "b"]})
-    run.write("summary.json", {"seconds": 10.0 + seed})
-    run.write_arrays("predictions.npz", {f"val/{key}": value for key, value in arrays.items()})
+    writer = RunWriter.create(RunConfig(source="made", train=settings), name=name, out=out)
+    run = writer.run
+    writer.data(DataCard(task=task, classes=("a", "b")))
+    writer.summary(Summary(seconds=10.0 + seed))
+    writer.predictions({f"val/{key}": value for key, value in arrays.items()})
     spec = ModelSpec(name="plain", channels=1, height=8, width=8, options={"filters": [2]})
     with seeded(0):
         network = get_task(task).build(spec, 2)
@@ -194,16 +197,16 @@ def test_settings_that_change_no_result_open_no_group(tmp_path: Path) -> None:
     runs = [made_run(tmp_path, f"net-{i}", classified(40 + i, seed=i), seed=i) for i in range(3)]
     config = json.loads((runs[1].path / "config.json").read_text())
     config["train"] |= {"preflight": False, "keep_memory": False, "tensorboard": True, "checkpoint_minutes": 1.0}
-    runs[1].write("config.json", config)
+    write_json(runs[1].path / "config.json", config)
     assert [group.seeds for group in compare_runs(runs).groups] == [(0, 1, 2)]
 
 
 def test_unequal_steps_and_data_are_told_beside_the_verdict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     runs = [made_run(tmp_path, name, classified(k), epochs=k) for name, k in (("one", 40), ("two", 50))]
     for run, steps in zip(runs, (144, 1200), strict=True):
-        run.write("summary.json", run.summary | {"step": steps})
-        splits = {"train": {"n": 10 * steps}}
-        run.write("data.json", run.data | {"fingerprint": str(steps), "splits": splits})
+        RunWriter(run).summary(replace(run.summary, step=steps))
+        splits = {"train": SplitCard(n=10 * steps)}
+        RunWriter(run).data(replace(run.data, fingerprint=str(steps), splits=splits))
     (pair,) = compare_runs(runs).pairs
     assert pair.notes[1:] == (
         "unequal steps: 144 to 1,200",
@@ -216,7 +219,7 @@ def test_unequal_steps_and_data_are_told_beside_the_verdict(tmp_path: Path, caps
 
 def test_runs_of_different_tasks_are_refused_as_such(tmp_path: Path) -> None:
     runs = [made_run(tmp_path, name, classified(40), epochs=k) for name, k in (("one", 3), ("two", 4))]
-    runs[1].write("data.json", {"task": "segment", "classes": ["a", "b"]})
+    RunWriter(runs[1]).data(DataCard(task="segment", classes=("a", "b")))
     with pytest.raises(DataError, match="different tasks"):
         compare_runs(runs)
 
@@ -270,7 +273,7 @@ def test_an_undefined_score_is_called_better_by_nobody(tmp_path: Path) -> None:
     for name, epochs in (("one", 3), ("two", 4)):
         targets = Targets(ids=["a"], masks=np.full((1, 8, 8), 255, np.uint8))
         run = made_run(tmp_path, name, {"masks": np.zeros((1, 8, 8), np.uint8)} | targets.arrays(), epochs=epochs)
-        run.write("data.json", {"task": "segment", "classes": ["a", "b"]})
+        RunWriter(run).data(DataCard(task="segment", classes=("a", "b")))
         runs.append(run)
     assert compare_runs(runs).pairs[0].verdict == "no difference shown"
 
@@ -285,7 +288,7 @@ def test_predictions_that_do_not_name_their_samples_are_refused(tmp_path: Path) 
 def test_an_ensemble_is_no_further_seed_of_its_members(tmp_path: Path) -> None:
     members = [made_run(tmp_path, f"member-{seed}", classified(k), seed=seed) for seed, k in ((0, 40), (1, 44))]
     ensemble = made_run(tmp_path, "together", classified(50))
-    ensemble.write("summary.json", {"kind": "average", "members": [str(run.path) for run in members]})
+    RunWriter(ensemble).summary(Summary(kind="average", members=tuple(str(run.path) for run in members)))
     found = compare_runs([*members, ensemble])
     assert [len(group.runs) for group in found.groups] == [2, 1]
     assert found.pairs[0].differs == ("ensemble.kind", "ensemble.members")
@@ -322,7 +325,7 @@ def test_segmenters_are_compared_by_the_pooled_mean_iou(tmp_path: Path) -> None:
     masks, true = (generator.integers(0, 2, (5, 8, 8), dtype=np.uint8) for _ in range(2))
     targets = Targets(ids=list("abcde"), masks=true)
     spec_run = made_run(tmp_path, "masks", {"masks": masks} | targets.arrays())
-    spec_run.write("data.json", {"task": "segment", "classes": ["a", "b"]})
+    RunWriter(spec_run).data(DataCard(task="segment", classes=("a", "b")))
     found = outcomes_of(spec_run)
     ious = [((masks == k) & (true == k)).sum() / ((masks == k) | (true == k)).sum() for k in (0, 1)]
     assert found.value == pytest.approx(np.mean(ious))
@@ -357,7 +360,7 @@ def test_the_time_of_a_run_that_was_not_trained_is_null_in_json_and_na_in_the_ta
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made_run(tmp_path, "trained", classified(30))
-    made_run(tmp_path, "averaged", classified(40), epochs=9).write("summary.json", {})
+    (made_run(tmp_path, "averaged", classified(40), epochs=9).path / "summary.json").unlink()
     assert main(["compare", "trained", "averaged", "--out", str(tmp_path), "--json"]) == 0
     document = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
     assert [group["seconds"] for group in document["groups"]] == [10.0, None]

@@ -14,7 +14,7 @@ from opsin.comparison.shifts import shifted, shifted_accuracy
 from opsin.config import RunConfig
 from opsin.data.samples import Samples
 from opsin.models.registry import ModelSpec, build_network
-from opsin.runs import Run
+from opsin.runs import RunWriter
 from opsin.types import SizePolicy
 
 
@@ -38,7 +38,7 @@ def test_a_network_that_looks_at_one_pixel_loses_it(tmp_path: Path) -> None:
     made = Artifact(
         network=network, task="classify", classes=("dark", "bright"), spec=spec, preprocess=preprocess, meta={}
     )
-    run = Run.create(RunConfig(source="made"), name="one", out=tmp_path)
+    run = RunWriter.create(RunConfig(source="made"), name="one", out=tmp_path).run
     artifacts.save(run.model_folder, made, golden_images=torch.zeros(1, 1, 5, 5, dtype=torch.uint8))
     images = np.zeros((2, 1, 5, 5), np.uint8)
     images[1, 0, 2, 2] = 255

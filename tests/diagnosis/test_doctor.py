@@ -14,6 +14,7 @@ from torch import nn
 
 import opsin
 from opsin.config import resolve
+from opsin.data.quality.findings import Finding
 from opsin.diagnosis import score_checks
 from opsin.diagnosis.card import read_cards
 from opsin.diagnosis.case import Case, Epoch, Facts, LayerFact, NormFact, SplitFacts
@@ -23,6 +24,7 @@ from opsin.diagnosis.finding import by_severity, finding_from_json
 from opsin.diagnosis.stamp import network_stamp
 from opsin.errors import RunError
 from opsin.models.weights.contracts import CAFFE, IMAGENET, SIGNED
+from opsin.runs import RunWriter, read_extra
 from opsin.types import Score
 
 CLASSES = tuple("abcdefghij")
@@ -76,7 +78,7 @@ def sound(**changed):
         splits={"val": split(570, 600, counted(GOOD)), "test": split(940, 1000)},
         sizes={"train": 3000, "val": 600},
         class_counts={"train": (300,) * 10, "val": (60,) * 10},
-        findings=({"kind": "near-leak", "severity": "info", "message": "none"},),
+        findings=(Finding(kind="near-leak", severity="info", message="none"),),
         expected_input={},
         input={"range": [0.0, 1.0], "mean": [0.5], "std": [0.25], "color": "rgb"},
         selection=None,
@@ -109,9 +111,7 @@ MAJORITY = [[60 if j == 0 else 0 for j in range(10)] for i in range(10)]
 DRAGGED = [row if i != 8 else [0, 0, 0, 42, 0, 0, 0, 0, 18, 0] for i, row in enumerate(GOOD)]
 
 FAULTS = {
-    "leak": sound(
-        findings=({"kind": "leak", "severity": "warning", "message": "3 images lie in both", "samples": ()},)
-    ),
+    "leak": sound(findings=(Finding(kind="leak", severity="warning", message="3 images lie in both"),)),
     "input-unlike-backbone": sound(expected_input={"range": [-1.0, 1.0], "mean": [0.5], "std": [0.25], "color": "rgb"}),
     "majority-class": sound(splits={"val": split(60, 600, counted(MAJORITY))}),
     "rate-too-high": sound(epochs=jumping()),
@@ -259,7 +259,7 @@ def test_a_real_run_is_examined_kept_and_shown_in_its_report_without_a_look_at_t
     assert isinstance(found, Diagnosis)
     assert found.not_made == {}
     assert stored_diagnosis(run) == found
-    assert run.test_openings == 0
+    assert run.log.test_openings == 0
     page = opsin.write_report(run).read_text()
     assert 'id="doctor"' in page
     for finding in found.findings:
@@ -268,7 +268,7 @@ def test_a_real_run_is_examined_kept_and_shown_in_its_report_without_a_look_at_t
 
 def test_a_finding_is_shown_in_the_report_with_figure_and_remedy(run):
     findings = tuple(CHECKS[name](FAULTS[name]) for name in ("rate-too-high", "class-drags"))
-    run.write(
+    RunWriter(run).extra(
         "diagnosis.json",
         Diagnosis(run="x", network=network_stamp(run), checks=("leak",), not_made={}, findings=findings).to_json(),
     )
@@ -281,7 +281,7 @@ def test_a_finding_is_shown_in_the_report_with_figure_and_remedy(run):
 
 
 def test_a_damaged_diagnosis_is_refused(run):
-    run.write("diagnosis.json", {"findings": [{"check": "x"}]})
+    RunWriter(run).extra("diagnosis.json", {"findings": [{"check": "x"}]})
     with pytest.raises(RunError, match="damaged"):
         stored_diagnosis(run)
     (run.path / "diagnosis.json").unlink()
@@ -291,8 +291,8 @@ def test_what_was_found_before_the_run_went_on_training_is_out_of_date(run):
     diagnose(run)
     opsin.robustness(run, changes=["shift"], most_samples=20)
     assert stored_diagnosis(run) is not None
-    manifest = run.extra("model/manifest.json")
-    run.write("model/manifest.json", manifest | {"weights.safetensors": "other"})
+    manifest = read_extra(run.path, "model/manifest.json")
+    RunWriter(run).extra("model/manifest.json", manifest | {"weights.safetensors": "other"})
     assert stored_diagnosis(run) is None
     assert read_cards(run) == {}
-    run.write("model/manifest.json", manifest)
+    RunWriter(run).extra("model/manifest.json", manifest)

@@ -20,6 +20,7 @@ from opsin.diagnosis.card import read_card, read_cards
 from opsin.diagnosis.changes import CHANGES
 from opsin.diagnosis.compare_cards import compare_cards
 from opsin.errors import ConfigError, RunError
+from opsin.runs import RunWriter
 
 NAMED = {change.name: change for change in CHANGES}
 SIDE = 16
@@ -194,9 +195,9 @@ def test_a_card_of_fewer_samples_says_so(run):
 
 def test_a_look_at_test_is_recorded_and_val_is_no_look(run):
     opsin.robustness(run, changes=["brightness"], most_samples=20)
-    assert run.test_openings == 0
+    assert run.log.test_openings == 0
     opsin.robustness(run, split="test", changes=["brightness"], most_samples=20)
-    assert run.test_openings == 1
+    assert run.log.test_openings == 1
     assert set(read_cards(run)) == {"val", "test"}
 
 
@@ -207,7 +208,7 @@ def test_an_unknown_change_is_refused_with_the_nearest(run):
 
 def test_a_damaged_card_is_refused_and_a_missing_one_says_how_to_make_it(run, tmp_path):
     kept = (run.path / "robustness.json").read_bytes()
-    run.write("robustness.json", {"val": {"run": "x"}})
+    RunWriter(run).extra("robustness.json", {"val": {"run": "x"}})
     with pytest.raises(RunError, match="damaged"):
         read_card(run)
     (run.path / "robustness.json").unlink()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +27,8 @@ from opsin.inference.predictor import Predictor
 from opsin.models.registry import ModelSpec
 from opsin.progress import Bar, Reporter
 from opsin.report import write_report
-from opsin.runs import Run
+from opsin.runs import DataCard, Run, RunWriter
+from opsin.runs.codec import to_json
 from opsin.tasks import Targets, get_task
 from opsin.types import SizePolicy
 
@@ -94,9 +95,10 @@ def made(folder: Path, splits: dict[str, np.ndarray]) -> World:
     np.savez(file, **arrays)
     config = resolve({"source": str(file), "task": "classify"})
     dataset = load(file, config=config.data)
-    run = Run.create(config, name="try", out=folder / "runs")
-    about = {"task": "classify", "name": dataset.name, "fingerprint": dataset.fingerprint(), "classes": CLASSES}
-    run.write("data.json", about)
+    writer = RunWriter.create(config, name="try", out=folder / "runs")
+    about = DataCard(task="classify", name=dataset.name, fingerprint=dataset.fingerprint(), classes=tuple(CLASSES))
+    writer.data(about)
+    run = writer.run
     packed = pack(dataset, None)
     artifacts.save(run.model_folder, artifact, golden_images=torch.from_numpy(packed["train"].images[:2]))
     predictions, targets = predictor.samples(packed["val"]), Targets.of(packed["val"])
@@ -142,28 +144,27 @@ def test_both_scores_are_those_worked_out_by_hand_with_their_intervals(world, sp
 
 
 def test_scores_without_copies_are_kept_beside_the_others(world):
-    before = world.run.results["val"]
+    before = world.run.scores["val"]
     found = evaluate(world.run, copies=True)
-    after = world.run.results["val"]
-    assert after.pop("without_copies") == found.without_copies.to_json()
-    assert after == before
-    assert world.run.without_copies == {"val": found.without_copies.scores}
+    after = world.run.scores["val"]
+    assert after.without_copies == found.without_copies
+    assert replace(after, without_copies=None) == before
 
 
 def test_copies_are_not_looked_for_unless_asked(world):
     found = evaluate(world.run)
     assert found.without_copies is None
     assert found.to_json()["without_copies"] is None
-    assert world.run.without_copies == {}
+    assert world.run.scores["val"].without_copies is None
 
 
 def test_the_search_opens_test_no_more_often_and_a_later_look_does_not_lose_what_it_found(world):
     without = evaluate(world.run, split="test", copies=True).without_copies
-    assert world.run.test_openings == world.run.results["test"]["opened"] == 1
+    assert world.run.log.test_openings == world.run.scores["test"].opened == 1
     evaluate(world.run, split="test")
-    assert world.run.test_openings == world.run.results["test"]["opened"] == 2
-    assert world.run.results["test"]["without_copies"] == without.to_json()
-    assert "without_copies" not in world.run.results["val"]
+    assert world.run.log.test_openings == world.run.scores["test"].opened == 2
+    assert world.run.scores["test"].without_copies == without
+    assert world.run.scores["val"].without_copies is None
 
 
 def test_copies_in_another_set_are_those_of_the_runs_training_images(world):
@@ -172,7 +173,7 @@ def test_copies_in_another_set_are_those_of_the_runs_training_images(world):
     np.savez(world.folder / "other.npz", **arrays)
     found = evaluate(world.run, data=world.folder / "other.npz", copies=True)
     assert (found.without_copies.n, found.without_copies.exact, found.without_copies.near) == (19, 1, 0)
-    assert world.run.without_copies == {}
+    assert world.run.scores["val"].without_copies is None
 
 
 def test_near_copies_are_not_searched_among_grey_images_and_that_is_said(grey_world):
@@ -198,7 +199,7 @@ def test_without_training_images_copies_are_refused_before_test_is_opened(world)
     assert evaluate(world.run, data=world.folder / "other.npz").n == 20
     with pytest.raises(DataError, match=r"(?s)cannot be looked for: .*or score without `--copies`"):
         evaluate(world.run, data=world.folder / "other.npz", split="test", copies=True)
-    assert world.run.test_openings == 0
+    assert world.run.log.test_openings == 0
 
 
 def test_copies_of_training_images_among_themselves_are_refused(world):
@@ -209,8 +210,8 @@ def test_copies_of_training_images_among_themselves_are_refused(world):
 def test_scores_of_another_set_without_copies_are_kept_nowhere(world):
     np.savez(world.folder / "other.npz", **(world.arrays | {"x_train": scenes(30, 7)}))
     assert evaluate(world.run, data=world.folder / "other.npz", split="train", copies=True).without_copies.n == 30
-    assert set(world.run.results) == {"val"}
-    assert world.run.without_copies == {}
+    assert set(world.run.scores) == {"val"}
+    assert world.run.scores["val"].without_copies is None
 
 
 def test_progress_counts_up_to_the_whole_search(world):
@@ -231,7 +232,7 @@ def test_where_every_sample_is_a_copy_the_other_score_is_undefined():
     without = scores_without_copies(task, predictions, targets, CLASSES, copies, scores)
     assert (without.n, without.exact, without.near) == (0, 2, 1)
     assert all(math.isnan(score.value) for score in without.scores.values())
-    assert without.to_json()["scores"]["accuracy"] == {"value": None, "low": None, "high": None}
+    assert to_json(without)["scores"]["accuracy"] == {"value": None, "low": None, "high": None}
 
 
 def test_boxes_without_copies_are_scored_by_the_task_itself():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ import torch
 from opsin import artifact as artifacts
 from opsin.batches.preprocess import measure
 from opsin.cli import main
-from opsin.config import resolve, to_dict
+from opsin.config import resolve
 from opsin.data.load import load
 from opsin.data.pack import pack
 from opsin.errors import ConfigError, DataError, RunError
@@ -21,7 +21,8 @@ from opsin.evaluation import evaluate, evaluate_predictions, record_split
 from opsin.inference.predictor import Predictor
 from opsin.io.images import encode_png
 from opsin.models.registry import ModelSpec
-from opsin.runs import Run
+from opsin.runs import DataCard, Run, RunWriter, read_gallery
+from opsin.runs.codec import to_json
 from opsin.tasks import Targets, get_task
 from opsin.types import SizePolicy
 
@@ -55,8 +56,9 @@ def world(tmp_path, monkeypatch) -> World:
     np.savez(file, **arrays)
     config = resolve({"source": str(file), "task": "classify"})
     dataset = load(file, config=config.data)
-    run = Run.create(config, name="try", out=tmp_path / "runs")
-    run.write("data.json", {"task": "classify", "name": dataset.name, "fingerprint": dataset.fingerprint()})
+    writer = RunWriter.create(config, name="try", out=tmp_path / "runs")
+    writer.data(DataCard(task="classify", name=dataset.name, fingerprint=dataset.fingerprint()))
+    run = writer.run
     task, splits = get_task("classify"), pack(dataset, None)
     spec = ModelSpec(name="dense", channels=1, height=SIDE, width=SIDE, options={})
     contract = measure(splits["train"], "unit", SizePolicy(height=SIDE, width=SIDE))
@@ -77,11 +79,11 @@ def values(scores):
 
 def test_val_scores_are_those_that_the_run_ended_with(world):
     found = evaluate(world.run)
-    stored = world.run.results["val"]
+    stored = world.run.scores["val"]
     assert (found.split, found.n) == ("val", 24)
     for name, score in found.scores.items():
-        assert stored["scores"][name]["value"] == pytest.approx(score.value, abs=1e-6)
-    assert found.details["temperature"] == pytest.approx(stored["details"]["temperature"], rel=1e-4)
+        assert stored[name].value == pytest.approx(score.value, abs=1e-6)
+    assert found.details["temperature"] == pytest.approx(stored.details["temperature"], rel=1e-4)
 
 
 def test_batch_size_does_not_change_scores(world):
@@ -97,32 +99,32 @@ def test_a_look_at_val_changes_nothing_in_the_run(world):
 
 
 def test_each_look_at_test_is_recorded_and_kept_with_its_predictions(world):
-    assert world.run.test_openings == 0
+    assert world.run.log.test_openings == 0
     found = evaluate(world.run, split="test", command="opsin evaluate try --split test")
     assert found.test_openings == 1
     assert evaluate(world.run, split="test").test_openings == 2
     events = [event for event in world.run.log if event["event"] == "test_opened"]
     assert events[0]["command"] == "opsin evaluate try --split test"
-    stored = world.run.results
-    assert stored["test"]["opened"] == 2
-    assert stored["test"]["n"] == 18
-    assert stored["val"]["n"] == 24
+    stored = world.run.scores
+    assert stored["test"].opened == 2
+    assert stored["test"].n == 18
+    assert stored["val"].n == 24
     assert world.run.predictions("test")["probabilities"].shape == (18, 3)
     assert world.run.predictions("val")["ids"].shape == (24,)
-    shown = world.run.gallery()["mistakes_test"]
-    assert len(shown) == len(stored["test"]["details"]["mistakes"])
-    assert "mistakes_val" in world.run.gallery()
+    shown = read_gallery(world.run.path)["mistakes_test"]
+    assert len(shown) == len(stored["test"].details["mistakes"])
+    assert "mistakes_val" in read_gallery(world.run.path)
 
 
 def test_test_takes_the_temperature_of_val(world):
-    assert evaluate(world.run, split="test").details["temperature"] == world.run.results["val"]["fitted"]["temperature"]
+    assert evaluate(world.run, split="test").details["temperature"] == world.run.scores["val"].fitted["temperature"]
 
 
 def test_a_refused_evaluation_does_not_open_test(world):
     np.savez(world.file, **arrays_of(1))
     with pytest.raises(DataError, match="has changed"):
         evaluate(world.run, split="test")
-    assert world.run.test_openings == 0
+    assert world.run.log.test_openings == 0
 
 
 def test_other_data_in_another_order_of_classes_gives_the_same_scores(world):
@@ -140,7 +142,7 @@ def test_the_test_split_of_another_set_is_sealed_too_but_not_kept(world):
     np.savez(world.folder / "other.npz", **arrays_of(5))
     found = evaluate(world.run, split="test", data=world.folder / "other.npz")
     assert found.test_openings == 1
-    assert "test" not in world.run.results
+    assert "test" not in world.run.scores
 
 
 def test_training_images_in_another_set_are_counted(world):
@@ -188,9 +190,9 @@ def test_the_runs_own_undivided_photos_under_another_spelling_are_not_scored_as_
             (photos / name / f"{i}.png").write_bytes(encode_png(pixels))
     monkeypatch.chdir(world.folder)
     config = resolve({"source": "own", "task": "classify"})
-    world.run.write("config.json", to_dict(config))
+    RunWriter(world.run).config(config)
     dataset = load("own", config=config.data)
-    world.run.write("data.json", {"task": "classify", "name": "own", "fingerprint": dataset.fingerprint()})
+    RunWriter(world.run).data(DataCard(task="classify", name="own", fingerprint=dataset.fingerprint()))
     for spelling in ("own", "own/", "./own", photos):
         found = evaluate(world.run, data=spelling)
         assert (found.split, found.n) == ("val", len(dataset.splits["val"]))
@@ -205,7 +207,7 @@ def test_classes_that_the_network_does_not_know_are_refused(world):
 def test_an_unknown_split_and_an_unfinished_run_are_refused(world):
     with pytest.raises(ConfigError, match="did you mean `test`"):
         evaluate(world.run, split="tests")
-    unfinished = Run.create(world.run.config, name="new", out=world.folder / "runs")
+    unfinished = RunWriter.create(world.run.config, name="new", out=world.folder / "runs").run
     with pytest.raises(RunError, match="not finished"):
         evaluate(unfinished)
 
@@ -232,10 +234,10 @@ def test_json_holds_one_document_with_the_contract_keys(world, capsys):
 def test_the_table_shows_each_score_with_its_interval(world, capsys):
     assert main(["evaluate", "try", "--out", str(world.folder / "runs")]) == 0
     out = capsys.readouterr().out
-    accuracy = world.run.results["val"]["scores"]["accuracy"]
+    accuracy = world.run.scores["val"]["accuracy"]
     assert "24 samples" in out
-    assert f"{accuracy['value']:.4f}" in out
-    assert f"{accuracy['low']:.4f} to {accuracy['high']:.4f}" in out
+    assert f"{accuracy.value:.4f}" in out
+    assert f"{accuracy.low:.4f} to {accuracy.high:.4f}" in out
 
 
 def test_a_missing_run_exits_with_two(world, capsys):
@@ -246,11 +248,10 @@ def test_a_missing_run_exits_with_two(world, capsys):
 def test_views_are_scored_beside_the_images_as_they_are(world):
     plain = evaluate(world.run)
     found = evaluate(world.run, tta=("flip",))
-    assert found.scores == plain.scores
+    assert found.scores.scores == plain.scores.scores
     assert found.tta.views == ("flip",)
     assert found.tta.scores.keys() == plain.scores.keys()
-    assert world.run.results["val"]["tta"] == found.tta.to_json()
-    assert world.run.tta == {"val": found.tta.scores}
+    assert world.run.scores["val"].tta == found.tta
 
 
 def test_one_look_at_test_scores_both(world, capsys):
@@ -258,11 +259,11 @@ def test_one_look_at_test_scores_both(world, capsys):
     captured = capsys.readouterr()
     assert "one view" in captured.out
     assert "with flip" in captured.out
-    assert world.run.test_openings == 1
-    kept = world.run.results["test"]
-    assert kept["tta"]["views"] == ["flip"]
+    assert world.run.log.test_openings == 1
+    kept = world.run.scores["test"]
+    assert kept.tta.views == ("flip",)
     evaluate(world.run, split="test")
-    assert world.run.results["test"]["tta"] == kept["tta"], "stays when it is not asked for anew"
+    assert world.run.scores["test"].tta == kept.tta, "stays when it is not asked for anew"
 
 
 def test_views_that_the_network_was_never_trained_on_are_told(world):
@@ -275,29 +276,28 @@ def test_views_that_the_network_was_never_trained_on_are_told(world):
 def test_a_view_that_is_refused_does_not_open_test(world, capsys, views, said):
     assert main(["evaluate", str(world.run.path), "--split", "test", "--tta", views]) == 2
     assert said in capsys.readouterr().err
-    assert world.run.test_openings == 0
+    assert world.run.log.test_openings == 0
 
 
 def test_views_leave_the_scores_of_images_as_they_are_in_the_run(world):
-    before = world.run.results["val"]
+    before = world.run.scores["val"]
     evaluate(world.run, tta=("flip",))
-    after = world.run.results["val"]
-    assert after.pop("tta")["views"] == ["flip"]
-    assert after == before
-    assert "tta" not in json.dumps(before)
+    after = world.run.scores["val"]
+    assert after.tta.views == ("flip",)
+    assert replace(after, tta=None) == before
 
 
 def test_views_of_another_set_are_scored_and_kept_nowhere(world):
     np.savez(world.folder / "other.npz", **arrays_of(5))
-    before = world.run.results
+    before = world.run.scores
     assert evaluate(world.run, data=world.folder / "other.npz", tta=("flip",)).tta.views == ("flip",)
     assert evaluate(world.run, split="train", tta=("flip",)).tta.views == ("flip",)
-    assert world.run.results == before
+    assert world.run.scores == before
 
 
 def test_json_tells_the_scores_over_views(world, capsys):
     assert main(["evaluate", str(world.run.path), "--json", "--tta", "flip"]) == 0
-    assert json.loads(capsys.readouterr().out)["tta"] == world.run.results["val"]["tta"]
+    assert json.loads(capsys.readouterr().out)["tta"] == to_json(world.run.scores["val"].tta)
     assert evaluate(world.run).to_json()["tta"] is None
 
 
@@ -306,9 +306,9 @@ def test_copies_and_views_together_fit_a_terminal_of_80_characters(world, capsys
     assert main(["evaluate", str(world.run.path), "--copies", "--tta", "flip"]) == 0
     out = capsys.readouterr().out
     assert "…" not in out
-    kept = world.run.results["val"]
-    for scores in (kept["scores"], kept["without_copies"]["scores"], kept["tta"]["scores"]):
-        assert f"{scores['accuracy']['low']:.4f} to {scores['accuracy']['high']:.4f}" in out
+    kept = world.run.scores["val"]
+    for scores in (kept, kept.without_copies, kept.tta):
+        assert f"{scores['accuracy'].low:.4f} to {scores['accuracy'].high:.4f}" in out
 
 
 def test_another_data_set_gets_confusion_classes_and_every_wrong_sample(world, tmp_path, capsys):

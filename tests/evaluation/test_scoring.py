@@ -7,7 +7,9 @@ import math
 
 import numpy as np
 
-from opsin.evaluation.scoring import evaluate_predictions, fitted_from_json
+from opsin.evaluation.scoring import evaluate_predictions
+from opsin.runs import SplitScores
+from opsin.runs.codec import from_json, to_json
 from opsin.tasks import Targets, get_task
 from opsin.types import scores_from_json
 
@@ -23,11 +25,12 @@ def case(seed=0, num_samples=80):
 
 def test_scores_survive_json_with_undefined_ones():
     found = evaluate_predictions(get_task("classify"), *case(), CLASSES)
-    entry = json.loads(json.dumps(found.to_json(), allow_nan=False))
+    entry = json.loads(json.dumps(to_json(found), allow_nan=False))
     assert entry["n"] == found.n == 80
     assert scores_from_json(entry["scores"]) == dict(found.scores)
-    assert fitted_from_json(entry["fitted"]) == dict(found.fitted)
-    assert math.isnan(fitted_from_json({"temperature": None})["temperature"])
+    assert from_json(SplitScores, entry, "val").fitted == found.fitted
+    undefined = from_json(SplitScores, entry | {"fitted": {"temperature": None}}, "val")
+    assert math.isnan(undefined.fitted["temperature"])
 
 
 def test_val_fits_its_temperature_and_other_splits_take_it_over():

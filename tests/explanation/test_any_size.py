@@ -19,7 +19,7 @@ from opsin.explanation.any_size import convert_run, map_predictions
 from opsin.io.files import write_atomically
 from opsin.io.images import encode_png
 from opsin.models.registry import ModelSpec, resolve_options
-from opsin.runs import Run
+from opsin.runs import Run, RunWriter
 from opsin.tasks import get_task
 from opsin.types import SizePolicy
 
@@ -40,7 +40,7 @@ def made(tmp_path: Path) -> Run:
     preprocess = Preprocess(
         size=SizePolicy(height=SIDE, width=SIDE), color="gray", range=(0.0, 1.0), mean=(0.0,), std=(1.0,)
     )
-    run = Run.create(RunConfig(source="made"), name="sides", out=tmp_path)
+    run = RunWriter.create(RunConfig(source="made"), name="sides", out=tmp_path).run
     artifact = Artifact(
         network=network, task="classify", classes=("left", "right"), spec=spec, preprocess=preprocess, meta={}
     )
@@ -61,9 +61,9 @@ def test_the_new_run_answers_as_the_old_one_and_says_where_it_comes_from(made: R
     assert converted.max_difference <= 1e-5
     assert converted.run.path != made.path
     summary = converted.run.summary
-    assert summary["converted_from"] == str(made.path)
-    assert summary["run"] == str(converted.run.path)
-    assert summary["command"] == f"opsin convert {made.path} --fully-convolutional --name {converted.run.name}"
+    assert summary.converted_from == str(made.path)
+    assert summary.run == str(converted.run.path)
+    assert summary.command == f"opsin convert {made.path} --fully-convolutional --name {converted.run.name}"
     loaded = artifacts.load(converted.run.model_folder)
     assert artifacts.check_golden(converted.run.model_folder, loaded) < 1e-5
     images = torch.randint(0, 256, (3, 1, SIDE, SIDE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))

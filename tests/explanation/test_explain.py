@@ -160,7 +160,7 @@ def test_the_worst_mistakes_of_val_are_explained_with_truth_and_prediction(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = explained(place, monkeypatch, capsys, "--mistakes", "--count", "2")
-    listed = Run.open("quick", out=place / "runs").results["val"]["details"]["mistakes"][:2]
+    listed = Run.open("quick", out=place / "runs").scores["val"].details["mistakes"][:2]
     assert [image["file"] for image in found["images"]] == [mistake["id"] for mistake in listed]
     for image, mistake in zip(found["images"], listed, strict=True):
         assert image["truth"] == mistake["truth"] != mistake["predicted"]
@@ -212,7 +212,7 @@ def test_the_worst_boxes_and_masks_are_explained_with_truth_and_prediction(
     settings = {"epochs": 1, "subset": "train=32,val=8", "threads": 1, "precision": "float32", "preflight": False}
     run = train(data, name=data, out=tmp_path / "runs", quiet=True, **settings)
     found = explain_run(run, [], tmp_path / "figures", Wanted(num_mistakes=2))
-    details = run.results["val"]["details"]
+    details = run.scores["val"].details
     listed = (details.get("shown") or details["mistakes"])[:2]  # of the few masks here all are listed, the worst first
     images = found.numbers["images"]
     assert [image["file"] for image in images] == [entry["id"] for entry in listed]

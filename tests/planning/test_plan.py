@@ -24,7 +24,7 @@ from opsin.planning.forecast import layer_dicts, make_plan, measured_peak, parse
 from opsin.planning.memory import memory_of, optimizer_bytes, table_of
 from opsin.planning.remedies import fit, remedies
 from opsin.planning.request import Request, task_settings, trained_parts
-from opsin.runs import Run
+from opsin.runs import RunWriter, Summary
 from opsin.training.setup.defaults import defaults_for
 from opsin.types import SizePolicy
 
@@ -199,7 +199,7 @@ def test_precision_auto_counts_as_float32_whatever_a_run_was_trained_in(tmp_path
     contract = Preprocess(size=size, color="rgb", range=(0.0, 1.0), mean=(0.0,) * 3, std=(1.0,) * 3)
     network = build_network(spec, {"logits": 2}, seed=0)
     made = Artifact(network=network, task="classify", classes=("a", "b"), spec=spec, preprocess=contract, meta={})
-    run = Run.create(resolve({"precision": "bfloat16"}), name="half", out=tmp_path)
+    run = RunWriter.create(resolve({"precision": "bfloat16"}), name="half", out=tmp_path).run
     artifacts.save(run.model_folder, made, golden_images=torch.zeros(1, 3, 16, 16, dtype=torch.uint8))
     found = [request_of("half", ModelConfig(), out=tmp_path, precision=asked).precision for asked in (None, "auto")]
     assert found == ["bfloat16", "float32"]
@@ -230,7 +230,7 @@ def test_the_command_refuses_what_cannot_be(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_a_mistyped_run_is_found_among_the_runs(tmp_path):
-    Run.create(resolve({"source": "digits"}), name="roses-small-1", out=tmp_path)
+    RunWriter.create(resolve({"source": "digits"}), name="roses-small-1", out=tmp_path)
     with pytest.raises(ConfigError, match="no such network or run") as caught:
         request_of("roses-smal-1", ModelConfig(), out=tmp_path)
     assert "`roses-small-1`" in str(caught.value.do)
@@ -324,10 +324,11 @@ def test_totals_stand_before_layers_and_many_layers_are_summed_up(capsys: pytest
 
 
 def test_the_measured_peak_of_a_run_stands_beside_its_forecast(tmp_path: Path) -> None:
-    run = Run.create(resolve({}), name="run", out=tmp_path)
+    writer = RunWriter.create(resolve({}), name="run", out=tmp_path)
+    run = writer.run
     assert measured_peak(run) is None
-    run.event("epoch", epoch=1, peak_memory_bytes=2_340_000_000)
-    run.write("summary.json", {"peak_memory_bytes": 2_200_000_000})
+    writer.event("epoch", epoch=1, peak_memory_bytes=2_340_000_000)
+    writer.summary(Summary(peak_memory_bytes=2_200_000_000))
     assert measured_peak(run) == 2_340_000_000
     made = make_plan(request(), timed=False, measured_bytes=measured_peak(run))
     assert "2.34 GB measured in this run" in " ".join(process_lines(made))

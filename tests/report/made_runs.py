@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from sklearn.datasets import load_digits
 
-from opsin.config import resolve, to_dict
+from opsin.config import resolve
+from opsin.data.quality.findings import Finding
 from opsin.ops.calibration import fit_temperature
+from opsin.runs import DataCard, Environment, RunWriter, SplitCard, SplitScores, Summary, Timing
 from opsin.tasks.classify.scores import classification_details, classification_scores
-from opsin.types import scores_to_json
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 START = "2026-11-22T07:00:00.000+00:00"
@@ -81,13 +82,13 @@ def measure(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     return {"loss": float(loss), "accuracy": float((probabilities.argmax(1) == labels).mean())}
 
 
-def result(name: str, probabilities: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> dict[str, Any]:
+def result(name: str, probabilities: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> SplitScores:
     """One split's entry in scores.json, computed by the task itself."""
     ids = [f"{name}/{i:05d}" for i in range(len(labels))]
     temperature = fit_temperature(probabilities, labels)
     scores = classification_scores(probabilities, labels)
     details = classification_details(probabilities, labels, classes, ids, temperature=temperature)
-    return {"n": len(labels), "scores": scores_to_json(scores), "details": details}
+    return SplitScores(n=len(labels), scores=scores, details=details)
 
 
 def write_run(
@@ -99,23 +100,22 @@ def write_run(
     happened: Sequence[dict[str, Any]] = (),
 ) -> Path:
     """A whole run folder; `happened` goes into the log before the last five epochs."""
-    folder.mkdir(parents=True)
+    settings = {"source": "digits", "epochs": epochs, "lr": 2.0, "batch_size": 32, "optimizer": "sgd", "shift": 1}
+    writer = RunWriter.create(resolve(settings), name=folder.name, out=folder.parent)
     log, probabilities = train(problem, epochs)
     best = max(log, key=lambda epoch: epoch["val"]["accuracy"])["epoch"]
     write_log(folder / "log.jsonl", log, best=best, opened="test" in splits, happened=happened)
-    settings = {"source": "digits", "epochs": epochs, "lr": 2.0, "batch_size": 32, "optimizer": "sgd", "shift": 1}
     scores = {
         name: result(name, probabilities[name], problem.labels[problem.splits[name]], problem.classes)
         for name in splits
     }
     if "test" in scores:
-        scores["test"]["opened"] = 1
-    write_json(folder / "config.json", to_dict(resolve(settings)))
-    write_json(folder / "environment.json", machine())
-    write_json(folder / "data.json", description(problem))
-    write_json(folder / "scores.json", scores)
-    write_json(folder / "summary.json", summary(folder.name, epochs, best, int("test" in splits)))
-    np.savez_compressed(folder / "gallery.npz", allow_pickle=False, **gallery(problem, scores))
+        scores["test"] = replace(scores["test"], opened=1)
+    writer.environment(machine())
+    writer.data(description(problem))
+    writer.scores(scores)
+    writer.summary(summary(folder.name, epochs, best, int("test" in splits)))
+    writer.gallery(gallery(problem, scores))
     return folder
 
 
@@ -134,89 +134,88 @@ def write_log(
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
-def gallery(problem: Problem, scores: dict[str, Any]) -> dict[str, np.ndarray]:
+def gallery(problem: Problem, scores: dict[str, SplitScores]) -> dict[str, np.ndarray]:
     chosen = problem.splits["train"][:24]
     samples = problem.images[chosen]
     moves = [(dx, dy) for dx in (-1, 0, 1) for dy in (-1, 1)]
     views = [[np.roll(pixels, move, axis=(1, 2)) for move in moves] for pixels in samples[:8]]
     arrays = {"samples": samples, "samples_labels": problem.labels[chosen], "augmented": np.array(views)}
     for name, values in scores.items():
-        wrong = [mistake["index"] for mistake in values["details"]["mistakes"]]
+        wrong = [mistake["index"] for mistake in values.details["mistakes"]]
         if wrong:
             arrays[f"mistakes_{name}"] = problem.images[problem.splits[name][wrong]]
     return arrays
 
 
-def description(problem: Problem) -> dict[str, Any]:
+def description(problem: Problem) -> DataCard:
     num_classes = len(problem.classes)
     counts = {name: np.bincount(problem.labels[i], minlength=num_classes) for name, i in problem.splits.items()}
-    finding = {
-        "kind": "near_duplicate",
-        "severity": "warning",
-        "message": "2 pairs of val images look like train images",
-        "samples": ["val/00017", "train/00911"],
-    }
-    return {
-        "name": "digits",
-        "task": "classify",
-        "classes": list(problem.classes),
-        "layout": "scikit-learn's embedded digits",
-        "root": None,
-        "published": True,
-        "splits": {name: {"n": int(c.sum()), "class_counts": c.tolist()} for name, c in counts.items()},
-        "size": list(problem.images.shape[2:]),
-        "channels": 1,
-        "fingerprint": "5f0c2a9e41d8b7736a2e",
-        "notes": ["val and test were drawn from train, stratified, with seed 0"],
-        "findings": [finding],
-    }
+    finding = Finding(
+        kind="near_duplicate",
+        severity="warning",
+        message="2 pairs of val images look like train images",
+        samples=("val/00017", "train/00911"),
+    )
+    return DataCard(
+        name="digits",
+        task="classify",
+        classes=problem.classes,
+        layout="scikit-learn's embedded digits",
+        published=True,
+        splits={name: SplitCard(n=int(c.sum()), class_counts=tuple(c.tolist())) for name, c in counts.items()},
+        size=problem.images.shape[2:],
+        channels=1,
+        fingerprint="5f0c2a9e41d8b7736a2e",
+        notes=("val and test were drawn from train, stratified, with seed 0",),
+        findings=(finding,),
+    )
 
 
-def machine() -> dict[str, Any]:
+def machine() -> Environment:
     speeds = {
         ("float32", False): 1650.0,
         ("float32", True): 2210.0,
         ("bfloat16", False): 3320.0,
         ("bfloat16", True): 5180.0,
     }
-    return {
-        "opsin": "0.1.0",
-        "python": "3.11.7",
-        "torch": "2.15.0",
-        "torchvision": "0.30.0",
-        "platform": "Linux-6.1.0-x86_64",
-        "processor": "Intel(R) Xeon(R) Platinum 8481C CPU @ 2.70GHz",
-        "cores": 2,
-        "threads": 2,
-        "memory_bytes": 24 * 2**30,
-        "device": "cpu",
-        "precision": "bfloat16",
-        "channels_last": True,
-        "compiled": False,
-        "timings": [
-            {"precision": precision, "channels_last": last, "compile": False, "images_per_second": speed}
+    return Environment(
+        opsin="0.1.0",
+        python="3.11.7",
+        torch="2.15.0",
+        torchvision="0.30.0",
+        platform="Linux-6.1.0-x86_64",
+        processor="Intel(R) Xeon(R) Platinum 8481C CPU @ 2.70GHz",
+        cores=2,
+        threads=2,
+        memory_bytes=24 * 2**30,
+        device="cpu",
+        precision="bfloat16",
+        channels_last=True,
+        compiled=False,
+        timings=tuple(
+            Timing(precision=precision, channels_last=last, images_per_second=speed)
             for (precision, last), speed in speeds.items()
-        ],
-    }
+        ),
+    )
 
 
-def summary(name: str, epochs: int, best: int, openings: int) -> dict[str, Any]:
-    return {
-        "run": name,
-        "task": "classify",
-        "data": "digits",
-        "model": "plain",
-        "parameters": 650,
-        "trainable": 650,
-        "epochs": epochs,
-        "seconds": 0.21 * epochs,
-        "cpu_seconds": 0.39 * epochs,
-        "best_epoch": best,
-        "peak_memory_bytes": 417 * MIB,
-        "command": f"opsin train digits --epochs {epochs} --optimizer sgd --lr 2 --shift 1",
-        "stopped": "finished",
-        "test_openings": openings,
-    }
+def summary(name: str, epochs: int, best: int, openings: int) -> Summary:
+    return Summary(
+        run=name,
+        task="classify",
+        data="digits",
+        model="plain",
+        parameters=650,
+        trainable=650,
+        epochs=epochs,
+        seconds=0.21 * epochs,
+        cpu_seconds=0.39 * epochs,
+        best_epoch=best,
+        peak_memory_bytes=417 * MIB,
+        command=f"opsin train digits --epochs {epochs} --optimizer sgd --lr 2 --shift 1",
+        stopped="finished",
+        test_openings=openings,
+    )
 
 
 def write_json(path: Path, values: Any) -> None:

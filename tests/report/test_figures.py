@@ -19,6 +19,7 @@ from opsin.report.figures import (
     row_shares,
 )
 from opsin.report.svg import Scale, element, log_ticks, nice_ticks, path, step_ticks
+from opsin.report.view import LoggedEvent
 from opsin.types import Score
 
 COUNTS = np.array([[8, 2, 0], [1, 9, 0], [0, 0, 0]])
@@ -111,7 +112,7 @@ def test_lines_that_end_together_have_labels_apart() -> None:
 
 def test_events_at_one_place_share_one_mark() -> None:
     panel = Panel(title="Loss", unit="", series=(Series(name="val", role="val", points=((1.0, 1.0), (9.0, 0.5))),))
-    events = [{"event": name, "after_epoch": 4} for name in ("interrupt", "resume", "note")]
+    events = [LoggedEvent(event=name, after_epoch=4) for name in ("interrupt", "resume", "note")]
     figure = line_figure(panel, events=events)
     assert figure.count('class="event"') == 1
     assert "interrupted, resumed" in figure
@@ -162,7 +163,7 @@ def test_names_of_events_stand_above_the_plot_and_never_over_one_another() -> No
     panel = Panel(
         title="Loss", unit="", series=(Series(name="val", role="val", points=tuple((i, 1 / i) for i in range(1, 41))),)
     )
-    events = [{"event": "resume", "after_epoch": epoch} for epoch in (4, 5, 30)]
+    events = [LoggedEvent(event="resume", after_epoch=epoch) for epoch in (4, 5, 30)]
     figure = ET.fromstring(str(line_figure(panel, events=events)))
     names = [entry for entry in figure.iter("text") if entry.text == "resumed"]
     assert len(names) == 2

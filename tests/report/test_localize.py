@@ -9,6 +9,7 @@ from opsin.config import resolve, to_dict
 from opsin.ops.box_pictures import PREDICTED, TRUE, draw_box, enlarge
 from opsin.report.page import page
 from opsin.report.view import SplitResult, View
+from opsin.runs import DataCard, Environment, Epoch, SplitScores, Summary
 from opsin.tasks import Targets, get_task
 from opsin.tasks.localize.report import SECTIONS, threshold_figure
 
@@ -28,19 +29,19 @@ def view() -> View:
     task = get_task("localize")
     details = task.assess(predictions, targets, CLASSES).details
     result = SplitResult(
-        name="val", num_samples=60, scores=task.scores(predictions, targets, CLASSES), details=details, opened=0
+        name="val", scores=SplitScores(n=60, scores=task.scores(predictions, targets, CLASSES), details=details)
     )
     part = {"loss": 2.0, "class_loss": 1.0, "box_loss": 0.5, "mean_iou": 0.6, "joint_accuracy": 0.5}
-    epochs = tuple({"epoch": e, "lr": 0.1, "train": part, "val": part, "best": True} for e in (1, 2))
+    epochs = tuple(Epoch(epoch=e, lr=0.1, train=part, val=part, best=True) for e in (1, 2))
     return View(
         name="scenes",
         folder="runs/scenes",
         task="localize",
         classes=CLASSES,
         config=to_dict(resolve({"box_loss": "ciou"})),
-        environment={},
-        data={},
-        summary={},
+        environment=Environment(),
+        data=DataCard(),
+        summary=Summary(),
         epochs=epochs,
         events=(),
         results=(result,),

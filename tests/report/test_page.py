@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from types import ModuleType
@@ -22,7 +23,7 @@ from opsin.report import write_report
 from opsin.report.page import sections_of
 from opsin.report.render import soft
 from opsin.report.view import view_of
-from opsin.runs import Run
+from opsin.runs import Run, RunWriter
 
 VOID = {"meta", "img", "br", "wbr", "link", "input", "hr"}
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -140,7 +141,8 @@ def test_a_test_split_that_does_not_exist_is_not_said_to_be_sealed(
 ) -> None:
     run = shutil.copytree(hundred_run, tmp_path / "undivided")
     data = Run(run).data
-    made_runs.write_json(run / "data.json", data | {"splits": {k: v for k, v in data["splits"].items() if k != "test"}})
+    splits = {name: card for name, card in data.splits.items() if name != "test"}
+    RunWriter(Run(run)).data(replace(data, splits=splits))
     words = Outline(report_of(run, tmp_path)).words
     assert "no test split" in words
     assert "sealed" not in words
@@ -161,7 +163,7 @@ def test_a_converted_run_says_what_it_was_made_of(interrupted_run: Path, tmp_pat
 
 def test_every_opening_is_counted(digits_run: Path, tmp_path: Path) -> None:
     run = shutil.copytree(digits_run, tmp_path / "twice")
-    Run(run).record_test_opening("opsin evaluate twice --split test")
+    RunWriter(Run(run)).record_test_opening("opsin evaluate twice --split test")
     assert "test opened 2 times" in Outline(report_of(run, tmp_path)).words
 
 
@@ -259,7 +261,7 @@ def test_page_of_a_cifar_like_run_stays_under_two_megabytes(digits_run: Path, tm
     rng = np.random.default_rng(0)
     shapes = {"samples": (64, 3, 32, 32), "augmented": (8, 8, 3, 32, 32), "mistakes_val": (48, 3, 32, 32)}
     noise = {name: rng.integers(0, 256, shape, dtype=np.uint8) for name, shape in shapes.items()}
-    Run(run).write_arrays("gallery.npz", noise | {"mistakes_test": noise["mistakes_val"]})
+    RunWriter(Run(run)).gallery(noise | {"mistakes_test": noise["mistakes_val"]})
     assert write_report(run).stat().st_size < 2_000_000
 
 

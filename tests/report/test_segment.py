@@ -7,22 +7,23 @@ from typing import Any
 import numpy as np
 
 from opsin.report.view import SplitResult, View
+from opsin.runs import DataCard, Environment, SplitScores, Summary
 from opsin.tasks.segment.report import confused
 
 
 def view_of_confusion(counts: np.ndarray) -> View:
     """A run with nothing but the pixels of each true class (rows) by predicted class."""
     details: dict[str, Any] = {"confusion": counts.tolist()}
-    result = SplitResult(name="val", num_samples=1, scores={}, details=details, opened=0)
+    result = SplitResult(name="val", scores=SplitScores(n=1, scores={}, details=details))
     return View(
         name="made",
         folder="runs/made",
         task="segment",
         classes=tuple(f"class {k}" for k in range(len(counts))),
         config={},
-        environment={},
-        data={},
-        summary={},
+        environment=Environment(),
+        data=DataCard(),
+        summary=Summary(),
         epochs=(),
         events=(),
         results=(result,),

@@ -14,18 +14,20 @@ from opsin.cli import main
 from opsin.report.notebook import run_html
 from opsin.report.sections import headline, mean_of, openings, peak_memory
 from opsin.report.view import to_score, view_of
-from opsin.runs import Run
+from opsin.runs import Run, RunWriter
 
 
 def test_an_epoch_that_was_trained_again_counts_once_as_it_went_the_last_time(interrupted_run: Path) -> None:
-    Run(interrupted_run).event("epoch", epoch=6, step=1, seconds=9.0, lr=0.1, train={}, val={"accuracy": 0.123})
+    RunWriter(Run(interrupted_run)).event(
+        "epoch", epoch=6, step=1, seconds=9.0, lr=0.1, train={}, val={"accuracy": 0.123}
+    )
     view = view_of(Run(interrupted_run))
-    assert [epoch["epoch"] for epoch in view.epochs] == [1, 2, 3, 4, 5, 6]
-    assert view.epochs[-1]["val"] == {"accuracy": 0.123}
+    assert [epoch.epoch for epoch in view.epochs] == [1, 2, 3, 4, 5, 6]
+    assert view.epochs[-1].val == {"accuracy": 0.123}
 
 
 def test_events_know_the_epoch_they_came_after(digits_run: Path) -> None:
-    places = {event["event"]: event["after_epoch"] for event in view_of(Run(digits_run)).events}
+    places = {event.event: event.after_epoch for event in view_of(Run(digits_run)).events}
     assert places == {"start": 0, "interrupt": 25, "resume": 25, "test_opened": 30, "finish": 30}
 
 
@@ -44,7 +46,7 @@ def test_costs_are_those_of_the_log(digits_run: Path) -> None:
 
 def test_unscored_run_opens_with_the_best_val_score_of_its_log(interrupted_run: Path) -> None:
     view = view_of(Run(interrupted_run))
-    best = max(epoch["val"]["accuracy"] for epoch in view.epochs)
+    best = max(epoch.val["accuracy"] for epoch in view.epochs)
     assert headline(view)["value"] == f"{100 * best:.1f} %"
     assert headline(view)["interval"] == ""
 

@@ -43,8 +43,8 @@ def test_the_ladder_has_each_change_alone_and_all_together(found: Ablation) -> N
 def test_all_runs_share_seeds_and_splits(found: Ablation) -> None:
     runs = [[Run(run) for run in rung.runs] for rung in found.rungs]
     assert {tuple(run.config.train.seed for run in each) for each in runs} == {(0, 1)}
-    assert len({run.data["fingerprint"] for each in runs for run in each}) == 1
-    assert all(run.test_openings == 0 for each in runs for run in each)
+    assert len({run.data.fingerprint for each in runs for run in each}) == 1
+    assert all(run.log.test_openings == 0 for each in runs for run in each)
 
 
 def test_differences_are_to_the_settings_as_they_are_and_corrected_for_the_changes_alone(found: Ablation) -> None:
@@ -60,7 +60,7 @@ def test_differences_are_to_the_settings_as_they_are_and_corrected_for_the_chang
 
 
 def test_each_rung_tells_its_cost(found: Ablation) -> None:
-    parameters = [Run(rung.runs[0]).summary["parameters"] for rung in found.rungs]
+    parameters = [Run(rung.runs[0]).summary.parameters for rung in found.rungs]
     assert [rung.parameters for rung in found.rungs] == parameters
     assert all(rung.seconds > 0 for rung in found.rungs)
 

@@ -46,8 +46,8 @@ def test_each_sample_was_predicted_by_the_run_that_did_not_see_it(found: CrossVa
         held = np.flatnonzero(found.out_of_fold.fold == number)
         seen = set(run.predictions("val")["ids"].tolist())
         assert not seen & {found.out_of_fold.ids[row] for row in held}
-        assert run.data["splits"]["train"]["n"] + run.data["splits"]["val"]["n"] + len(held) == len(found.out_of_fold)
-        assert run.test_openings == 0
+        assert run.data.splits["train"].n + run.data.splits["val"].n + len(held) == len(found.out_of_fold)
+        assert run.log.test_openings == 0
 
 
 def test_scores_of_folds_and_of_all_samples_agree(found: CrossValidation) -> None:

@@ -67,7 +67,7 @@ def test_winner_and_given_settings_are_compared_with_fresh_seeds_on_val(found: T
 
 
 def test_the_test_split_is_never_opened(found: TuneResult) -> None:
-    assert all(run.test_openings == 0 for run in (found.run, *found.runs))
+    assert all(run.log.test_openings == 0 for run in (found.run, *found.runs))
 
 
 def test_the_recipe_gives_the_settings_of_the_winner(found: TuneResult) -> None:

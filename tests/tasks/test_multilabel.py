@@ -175,10 +175,10 @@ def test_a_run_goes_through_all_verbs(tmp_path: Path):
     run = opsin.train("digit_tags", name="a", open_test=True, **kept)
     other = opsin.train("digit_tags", name="b", open_test=True, report=False, label_smoothing=0.1, **kept)
     artifact = load(run.model_folder)
-    fitted = run.results["val"]["fitted"]
+    fitted = run.scores["val"].fitted
     assert artifact.meta["fitted"] == fitted
     found = opsin.evaluate(run, split="test", tta=("flip",))
-    assert found.scores["macro_f1"].value == pytest.approx(run.results["test"]["scores"]["macro_f1"]["value"])
+    assert found.scores["macro_f1"].value == pytest.approx(run.scores["test"]["macro_f1"].value)
     (tmp_path / "one.png").write_bytes(encode_png(np.zeros((3, 64, 64), np.uint8)))
     (said,) = Predictor(artifact).files([tmp_path / "one.png"])
     called = np.array(said.shares) >= thresholds_of(fitted, 10)

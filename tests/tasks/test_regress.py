@@ -128,12 +128,12 @@ def test_a_run_goes_through_all_verbs_and_learns_how_bright_images_are(tmp_path:
     kept = {"epochs": 8, "threads": 1, "quiet": True, "out": tmp_path, "batch_size": 24, "model": "tiny"}
     run = opsin.train(tmp_path / "n.npz", name="a", open_test=True, **kept)
     other = opsin.train(tmp_path / "n.npz", name="b", report=False, preflight=False, number_loss="huber", **kept)
-    assert run.results["test"]["scores"]["r2"]["value"] > 0.5
+    assert run.scores["test"]["r2"].value > 0.5
     artifact = load(run.model_folder)
     scale = artifact.network.heads["numbers"][1]
     assert scale.mean.tolist() == pytest.approx(run.dataset().splits["train"].numbers.mean(axis=0).tolist(), rel=1e-5)
     found = opsin.evaluate(run, split="test", tta=("flip",))
-    assert found.scores["mae"].value == pytest.approx(run.results["test"]["scores"]["mae"]["value"], rel=1e-5)
+    assert found.scores["mae"].value == pytest.approx(run.scores["test"]["mae"].value, rel=1e-5)
     (tmp_path / "one.png").write_bytes(encode_png(np.full((3, 12, 12), 100, np.uint8)))
     (said,) = Predictor(artifact).files([tmp_path / "one.png"])
     assert said.label.startswith("value_0")

@@ -22,7 +22,7 @@ from opsin.io.images import encode_mask, read_mask
 from opsin.models.registry import ModelSpec, resolve_options
 from opsin.ops import mask_losses
 from opsin.ops.mask_pictures import difference, overlaid, palette
-from opsin.runs import Run
+from opsin.runs import read_gallery
 from opsin.tasks import Targets, get_task
 from opsin.tasks.segment import task as segment
 from opsin.training import train
@@ -197,8 +197,8 @@ def run(discs, tmp_path_factory):
 
 
 def test_a_run_learns_discs_at_their_own_shape(run):
-    assert run.data["size"] == [28, 36]
-    assert run.results["val"]["scores"]["foreground_dice"]["value"] > 0.7
+    assert run.data.size == (28, 36)
+    assert run.scores["val"]["foreground_dice"].value > 0.7
     assert run.predictions("val")["masks"].dtype == np.uint8
 
 
@@ -215,7 +215,7 @@ def test_every_verb_works(run, discs, tmp_path, capsys, monkeypatch):
     assert main(["evaluate", str(run.path), "--split", "test", "--json"]) == 0
     scores = json.loads(capsys.readouterr().out)["scores"]
     assert {"mean_iou", "foreground_dice", "boundary_f1"} <= set(scores)
-    assert "shown_test" in Run(run.path).gallery()
+    assert "shown_test" in read_gallery(run.path)
     assert main(["report", str(run.path)]) == 0
     assert main(["data", "show", str(discs), "--out", "discs.png", "--quiet"]) == 0
     assert main(["data", "show", str(discs), "--augment", "--out", "seen.png", "--quiet"]) == 0

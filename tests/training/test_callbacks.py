@@ -68,7 +68,9 @@ def test_a_callback_is_told_of_each_step_and_epoch_and_changes_no_bit(quick_run:
     assert same(weights(seen), weights(alone))
     assert [(step, epoch) for step, epoch, _ in notes.steps] == [(i + 1, i // 4) for i in range(12)]
     assert [epoch.record for epoch in notes.epochs] == [
-        {key: value for key, value in entry.items() if key not in ("event", "time")} for entry in seen.epochs
+        {key: value for key, value in event.items() if key not in ("event", "time")}
+        for event in seen.log
+        if event.event == "epoch"
     ]
     first = sum(loss for _, epoch, loss in notes.steps if epoch == 0) / 400
     assert notes.epochs[0].train["loss"] == pytest.approx(first)
@@ -76,9 +78,9 @@ def test_a_callback_is_told_of_each_step_and_epoch_and_changes_no_bit(quick_run:
 
 def test_a_callback_may_end_the_run_inside_an_epoch_which_is_scored(quick_run: Quick) -> None:
     run = quick_run("stopped", callbacks=[StopAfter(6)])
-    assert run.summary["stopped"] == "enough"
-    assert [epoch["step"] for epoch in run.epochs] == [4, 6]
-    assert run.results.keys() == {"val"}
+    assert run.summary.stopped == "enough"
+    assert [epoch.step for epoch in run.epochs] == [4, 6]
+    assert run.scores.keys() == {"val"}
 
 
 def test_a_callback_is_told_of_an_early_stop(quick_run: Quick) -> None:
@@ -112,7 +114,7 @@ def test_losses_that_are_read_together_give_the_same_run(quick_run: Quick, monke
     monkeypatch.setattr(losses, "steps_between_reads", lambda device: 3)
     together = quick_run("together", clip=0.5)
     assert same(weights(each), weights(together))
-    assert [epoch["train"] for epoch in each.epochs] == [epoch["train"] for epoch in together.epochs]
+    assert [epoch.train for epoch in each.epochs] == [epoch.train for epoch in together.epochs]
 
 
 def test_losses_that_are_read_late_name_the_same_step_and_keep_no_broken_weights(

@@ -14,7 +14,7 @@ import torch
 from opsin.errors import RunError
 from opsin.io.files import read_json, sha256_file, write_json
 from opsin.progress import Reporter
-from opsin.runs import Run
+from opsin.runs import Run, RunWriter
 from opsin.training.engine.checkpoints import Checkpoint, load, save
 
 Quick = Callable[..., Run]
@@ -97,13 +97,13 @@ def test_a_newer_checkpoint_that_could_not_be_read_goes_when_the_run_goes_on(fol
 
 def test_a_resumed_run_logs_that_it_fell_back(quick_run: Quick) -> None:
     run = quick_run("fallback", checkpoint_minutes=1e-9)
-    newest = sorted(run.checkpoints_folder.glob("step-*"))[-1]
+    newest = sorted(RunWriter(run).checkpoints_folder.glob("step-*"))[-1]
     (newest / "state.json").write_text("[]")
     again = quick_run("fallback", checkpoint_minutes=1e-9, resume=True)
     said = [event["message"] for event in again.log if event["event"] == "checkpoint_fallback"]
     assert len(said) == 1
     assert newest.name in said[0]
-    assert [epoch["epoch"] for epoch in again.epochs] == [1, 2, 3]
+    assert [epoch.epoch for epoch in again.log.epochs] == [1, 2, 3]
 
 
 def test_a_damaged_log_and_cut_scores_do_not_keep_a_run_from_going_on(
@@ -119,7 +119,7 @@ def test_a_damaged_log_and_cut_scores_do_not_keep_a_run_from_going_on(
         path.write_bytes(path.read_bytes()[:100])
     again = quick_run("damaged", resume=True, quiet=False)
     assert "accuracy" in again.scores["val"]
-    assert again.test_openings == 1
+    assert again.log.test_openings == 1
     said = [event["message"] for event in again.log if event["event"] == "repair"]
     assert ["1 damaged line" in said[0], "scores.json" in said[1], "predictions.npz" in said[2]] == [True] * 3
     assert "1 damaged line of log.jsonl" in capsys.readouterr().err

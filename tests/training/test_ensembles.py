@@ -15,7 +15,7 @@ from opsin.cli.ensemble import unheard_note
 from opsin.errors import ConfigError, DataError
 from opsin.evaluation import evaluate
 from opsin.report import write_report
-from opsin.runs import Run
+from opsin.runs import Run, read_gallery
 from opsin.studies.ensembles import ensemble, mixture_weights, paired_gain
 from opsin.training import train
 
@@ -59,7 +59,7 @@ def test_an_ensemble_is_an_artefact_that_answers_with_the_weighted_mean(members:
 def test_an_ensemble_is_shown_other_sizes_where_every_member_takes_them(members: list[Run], tmp_path: Path) -> None:
     pair = ensemble(members[:2], kind="average", out=tmp_path, name="pair", quiet=True).run
     found = evaluate(pair, tta=("scale",))
-    assert pair.tta["val"]["accuracy"] == found.tta.scores["accuracy"]
+    assert pair.scores["val"].tta["accuracy"] == found.tta["accuracy"]
     three = ensemble(members, kind="average", out=tmp_path, name="three", quiet=True).run
     with pytest.raises(ConfigError, match="one size"):
         evaluate(three, tta=("scale",))
@@ -69,13 +69,13 @@ def test_an_ensemble_tells_its_parameters_and_the_training_time_of_its_members(
     members: list[Run], tmp_path: Path
 ) -> None:
     found = ensemble(members, kind="average", out=tmp_path, name="three", quiet=True).run.summary
-    assert found["parameters"] == sum(run.summary["parameters"] for run in members)
-    assert found["seconds"] == pytest.approx(sum(run.summary["seconds"] for run in members), abs=0.02)
+    assert found.parameters == sum(run.summary.parameters for run in members)
+    assert found.seconds == pytest.approx(sum(run.summary.seconds for run in members), abs=0.02)
 
 
 def test_the_report_of_an_ensemble_names_its_members_and_shows_its_mistakes(members: list[Run], tmp_path: Path) -> None:
     run = ensemble(members, kind="average", out=tmp_path, name="three", quiet=True).run
-    assert len(run.gallery()["mistakes_val"]) == len(run.results["val"]["details"]["mistakes"]) > 0
+    assert len(read_gallery(run.path)["mistakes_val"]) == len(run.scores["val"].details["mistakes"]) > 0
     page = write_report(run).read_text()
     assert all(str(member.path) in page for member in members)
     assert "no thumbnail" not in page

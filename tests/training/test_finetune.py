@@ -17,12 +17,13 @@ from torch import nn
 from opsin.artifact import load
 from opsin.config import FinetuneConfig, TrainConfig, resolve
 from opsin.errors import ConfigError, InterruptedRunError, RunError
+from opsin.io.files import read_json
 from opsin.io.tensors import read_tensors, write_tensors
 from opsin.models.freezing import pin_norms
 from opsin.models.registry import ModelSpec, build_network
 from opsin.models.weights.contracts import INPUT_RANGES
 from opsin.models.weights.pretrained import Pretrained
-from opsin.runs import Run
+from opsin.runs import Run, RunWriter
 from opsin.training import features, train
 from opsin.training.engine.loop import Trainer
 from opsin.training.engine.optimizers import build_optimizer
@@ -88,8 +89,8 @@ def test_a_head_alone_is_trained_and_everything_below_keeps_its_bits(base: Run, 
     run = tuned("head", finetune="head", restore_best=False)
     assert changed(base, run) == {"heads.logits"}
     # the last epoch was scored on cached features, the end of the run by the whole network
-    assert run.epochs[-1]["val"]["accuracy"] == run.results["val"]["scores"]["accuracy"]["value"]
-    assert run.epochs[-1]["val"]["loss"] == pytest.approx(run.results["val"]["scores"]["loss"]["value"], rel=1e-4)
+    assert run.log.epochs[-1].val["accuracy"] == run.scores["val"]["accuracy"].value
+    assert run.log.epochs[-1].val["loss"] == pytest.approx(run.scores["val"]["loss"].value, rel=1e-4)
 
 
 def test_features_are_computed_once_and_a_damaged_file_is_computed_anew(
@@ -117,7 +118,7 @@ def test_each_epoch_sees_another_view_and_all_are_kept(tuned: Tuned, monkeypatch
     monkeypatch.setattr(features._Pieces, "in_order", in_order)
     plain, shifted = tuned("plain", finetune="head"), tuned("views", finetune="head", feature_views=2, shift=1)
     assert made[-2:] == [0, 1]
-    assert plain.epochs[0]["train"] != shifted.epochs[0]["train"]
+    assert plain.log.epochs[0].train != shifted.log.epochs[0].train
 
 
 @pytest.mark.parametrize("way", ["head", "staged"])
@@ -134,7 +135,7 @@ def test_a_fine_tuning_that_was_interrupted_ends_with_the_same_bits(
             tuned("broken", **settings)
     resumed = tuned("broken", resume=True, **settings)
     assert not changed(unbroken, resumed)
-    assert [e["lr"] for e in unbroken.epochs] == [e["lr"] for e in resumed.epochs]
+    assert [e.lr for e in unbroken.log.epochs] == [e.lr for e in resumed.log.epochs]
 
 
 def test_the_upper_sections_are_trained_and_the_lower_ones_are_not(base: Run, tuned: Tuned) -> None:
@@ -143,8 +144,9 @@ def test_the_upper_sections_are_trained_and_the_lower_ones_are_not(base: Run, tu
 
 def test_a_run_is_fine_tuned_on_larger_images_with_its_lower_sections_frozen(base: Run, tuned: Tuned) -> None:
     run = tuned("larger", finetune="top:3", input_size=16)
-    assert run.contract["size"]["height"] == 16
-    assert run.contract["range"] == base.contract["range"] == [-1.0, 1.0]
+    contract = load(run.model_folder).preprocess
+    assert contract.size.height == 16
+    assert contract.range == load(base.model_folder).preprocess.range == (-1.0, 1.0)
     assert changed(base, run) == {"backbone.residual", "heads.logits"}
 
 
@@ -160,7 +162,7 @@ def test_the_artefact_of_a_deeper_head_is_a_whole_network(tuned: Tuned) -> None:
 def test_weights_that_changed_are_refused_when_the_run_goes_on(base: Run, tuned: Tuned, tmp_path: Path) -> None:
     tuned("kept", finetune="head")
     run = Run(tmp_path / "kept")
-    run.write("weights.json", run._json("weights.json") | {"sha256": "other"})
+    RunWriter(run).weights(read_json(run.path / "weights.json") | {"sha256": "other"})
     with pytest.raises(RunError, match="pretrained weights have changed"):
         tuned("kept", finetune="head", resume=True, epochs=4)
 

@@ -49,36 +49,34 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def test_a_run_scores_class_and_box_with_intervals(run: Run) -> None:
-    scores = run.results["val"]["scores"]
+    scores = run.scores["val"]
     assert set(scores) >= NAMED
-    assert all(scores[name]["low"] <= scores[name]["value"] <= scores[name]["high"] for name in NAMED)
+    assert all(scores[name].low <= scores[name].value <= scores[name].high for name in NAMED)
 
 
 def test_both_losses_are_logged_apart_and_add_up(run: Run) -> None:
     weight = run.config.train.box_weight
-    for epoch in run.epochs:
-        for part in (epoch["train"], epoch["val"]):
+    for epoch in run.log.epochs:
+        for part in (epoch.train, epoch.val):
             assert part["loss"] == pytest.approx(part["class_loss"] + weight * part["box_loss"], abs=1e-5)
 
 
 def test_boxes_improve_over_the_epochs(run: Run) -> None:
-    first, last = run.epochs[0], run.epochs[-1]
-    assert last["train"]["box_loss"] < first["train"]["box_loss"]
+    first, last = run.log.epochs[0], run.log.epochs[-1]
+    assert last.train["box_loss"] < first.train["box_loss"]
 
 
 def test_evaluation_gives_the_scores_of_the_run(run: Run) -> None:
     found = evaluate(run)
     for name in NAMED:
-        assert found.scores[name].value == pytest.approx(
-            run.results["val"]["scores"][name]["value"], rel=1e-5, abs=1e-6
-        )
+        assert found.scores[name].value == pytest.approx(run.scores["val"][name].value, rel=1e-5, abs=1e-6)
 
 
 def test_the_report_shows_boxes_and_both_losses(run: Run, tmp_path: Path) -> None:
     page = write_report(run, out=tmp_path / "r.html").read_text(encoding="utf-8")
     for words in ("Loss of the class", "Loss of the box", "Worst boxes", "Best boxes"):
         assert words in page
-    assert page.count("IoU <b>") == len(run.results["val"]["details"]["mistakes"])
+    assert page.count("IoU <b>") == len(run.scores["val"].details["mistakes"])
 
 
 def test_prediction_gives_the_box_in_pixels_of_the_file(run: Run, tmp_path: Path) -> None:

@@ -39,9 +39,9 @@ def test_samples_that_are_left_out_are_said_and_recorded(tmp_path: Path, capsys:
     said, kept = capsys.readouterr().err, describe_data(prepared)
     assert "train: 1 unreadable samples were left out" in said
     assert "train: left out: train/a/0.png" in said
-    assert kept["skipped"] == {"train": ["train/a/0.png"]}
-    assert kept["splits"]["train"]["n"] == 9
-    assert any("unreadable" in note for note in kept["notes"])
+    assert kept.skipped == {"train": ("train/a/0.png",)}
+    assert kept.splits["train"].n == 9
+    assert any("unreadable" in note for note in kept.notes)
 
 
 def test_the_contract_keeps_the_fit_that_was_asked_for_where_no_image_had_to_be_fitted() -> None:

@@ -58,13 +58,13 @@ def test_an_epoch_that_is_logged_before_its_end_is_checkpointed_is_logged_once(
         if self.state.step == 4:
             self.save_checkpoint()
 
-    assert quick_run("steps").epochs[0]["step"] == 4
+    assert quick_run("steps").log.epochs[0].step == 4
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "_step", step)
         patch.setattr(Decisions, "saves_epoch", lambda self: False)
         with pytest.raises(Killed):
             quick_run("killed")
-    assert [epoch["epoch"] for epoch in quick_run("killed", resume=True).epochs] == [1, 2, 3]
+    assert [epoch.epoch for epoch in quick_run("killed", resume=True).log.epochs] == [1, 2, 3]
 
 
 def test_a_run_that_had_stopped_early_when_it_was_killed_trains_no_further(
@@ -78,15 +78,15 @@ def test_a_run_that_had_stopped_early_when_it_was_killed_trains_no_further(
         with pytest.raises(Killed):
             quick_run("killed", **settings)
     resumed = quick_run("killed", resume=True, **settings)
-    assert len(resumed.epochs) == len(unbroken.epochs)
-    assert resumed.summary["stopped"] == "early"
+    assert len(resumed.log.epochs) == len(unbroken.log.epochs)
+    assert resumed.summary.stopped == "early"
     assert same(weights(unbroken), weights(resumed))
 
 
 def test_more_patience_takes_a_run_on_that_had_stopped_early(quick_run: Quick) -> None:
     settings = {"optimizer": "sgd", "lr": 1e-9, "schedule": "constant", "epochs": 9}
-    stopped = len(quick_run("patient", patience=1, **settings).epochs)
-    assert len(quick_run("patient", patience=2, resume=True, **settings).epochs) > stopped
+    stopped = len(quick_run("patient", patience=1, **settings).log.epochs)
+    assert len(quick_run("patient", patience=2, resume=True, **settings).log.epochs) > stopped
 
 
 def test_a_budget_that_ended_inside_an_epoch_can_be_raised(quick_run: Quick, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,11 +96,11 @@ def test_a_budget_that_ended_inside_an_epoch_can_be_raised(quick_run: Quick, mon
         patch.setattr(Clock, "set_budget", lambda self: setattr(self.state, "budget_seconds", limit))
         limit = 6.0
         first = quick_run("budget", minutes=6 / 60)
-        assert [epoch["step"] for epoch in first.epochs] == [4, 6]
-        assert first.summary["stopped"] == "minutes"
+        assert [epoch.step for epoch in first.log.epochs] == [4, 6]
+        assert first.summary.stopped == "minutes"
         limit = 60.0
         longer = quick_run("budget", minutes=1.0, resume=True)
-    assert [(epoch["epoch"], epoch["step"]) for epoch in longer.epochs] == [(1, 4), (2, 6), (3, 10)]
+    assert [(epoch.epoch, epoch.step) for epoch in longer.log.epochs] == [(1, 4), (2, 6), (3, 10)]
 
 
 def test_an_undefined_score_is_beaten_by_any_number(quick_run: Quick, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,9 +111,9 @@ def test_an_undefined_score_is_beaten_by_any_number(quick_run: Quick, monkeypatc
 
     monkeypatch.setattr(Classify, "scores", scores)
     run = quick_run("undefined", preflight=False)
-    assert [epoch["best"] for epoch in run.epochs] == [False, True, True]
-    assert run.summary["best_epoch"] == 3
-    assert run.epochs[0]["val"]["accuracy"] is None
+    assert [epoch.best for epoch in run.log.epochs] == [False, True, True]
+    assert run.summary.best_epoch == 3
+    assert run.log.epochs[0].val["accuracy"] != run.log.epochs[0].val["accuracy"]  # NaN
     for line in (run.path / "log.jsonl").read_text().splitlines():
         json.loads(line, parse_constant=die)
 
@@ -187,10 +187,10 @@ def test_training_from_python_leaves_a_report_unless_told_otherwise(
 def test_a_run_that_goes_on_scores_val_over_its_views_again(quick_run: Quick) -> None:
     run = quick_run("views", epochs=2)
     opsin.evaluate(run, tta=("shift",), copies=True)
-    assert "val" in quick_run("views", epochs=2, resume=True).without_copies
+    assert quick_run("views", epochs=2, resume=True).scores["val"].without_copies is not None
     again = quick_run("views", epochs=3, resume=True)
-    assert again.results["val"]["tta"]["views"] == ["shift"]
-    assert "val" not in again.without_copies  # other weights: those scores are of the network as it was
+    assert again.scores["val"].tta.views == ("shift",)
+    assert again.scores["val"].without_copies is None  # other weights: those scores are of the network as it was
 
 
 def test_batches_of_one_image_are_refused_before_training_where_a_norm_is_over_the_batch(quick_run: Quick) -> None:
@@ -201,15 +201,15 @@ def test_batches_of_one_image_are_refused_before_training_where_a_norm_is_over_t
 def test_a_converted_run_is_evaluated_and_keeps_the_count_of_openings(quick_run: Quick, tmp_path: Path) -> None:
     run = quick_run("dense", model="dense", filters=None, dense=(8,), open_test=True)
     converted = convert_run(run, out=tmp_path).run
-    assert converted.test_openings == 1
+    assert converted.log.test_openings == 1
     found = opsin.evaluate(converted)
     assert found.scores["accuracy"].value == run.scores["val"]["accuracy"].value
     assert opsin.evaluate(converted, split="test").test_openings == 2
 
 
 def test_minutes_of_a_resumed_run_are_minutes_more(quick_run: Quick) -> None:
-    steps = quick_run("more", epochs=10_000, minutes=0.01).summary["step"]
-    assert quick_run("more", epochs=10_000, minutes=0.01, resume=True).summary["step"] > steps
+    steps = quick_run("more", epochs=10_000, minutes=0.01).summary.step
+    assert quick_run("more", epochs=10_000, minutes=0.01, resume=True).summary.step > steps
 
 
 def test_a_resumed_run_with_nothing_left_to_train_says_so(quick_run: Quick, capsys: pytest.CaptureFixture[str]) -> None:

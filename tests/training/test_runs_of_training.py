@@ -19,7 +19,7 @@ from opsin.batches.batch import Batch
 from opsin.errors import ConfigError, DivergedError, InterruptedRunError, RunError
 from opsin.io.tensors import read_tensors
 from opsin.progress import Reporter
-from opsin.runs import Run
+from opsin.runs import Run, RunWriter
 from opsin.training import train
 from opsin.training.engine import checkpoints, guards
 from opsin.training.engine.loop import Trainer
@@ -58,15 +58,15 @@ def test_a_run_leaves_every_file_of_its_folder(quick_run: Quick) -> None:
         "summary.json", "predictions.npz", "gallery.npz",
     }  # fmt: skip
     assert [event["event"] for event in run.log] == ["preflight", "start", "epoch", "epoch", "epoch", "finish"]
-    assert run.results.keys() == {"val"}
+    assert run.scores.keys() == {"val"}
 
 
 def test_the_test_split_stays_sealed_unless_it_is_opened(quick_run: Quick) -> None:
     sealed, opened = quick_run("sealed"), quick_run("opened", open_test=True)
-    assert sealed.test_openings == 0
+    assert sealed.log.test_openings == 0
     assert not sealed.predictions("test")
-    assert opened.test_openings == 1
-    assert opened.results["test"]["opened"] == 1
+    assert opened.log.test_openings == 1
+    assert opened.scores["test"].opened == 1
 
 
 def test_feeding_the_config_back_repeats_the_run_bit_for_bit(quick_run: Quick) -> None:
@@ -77,7 +77,7 @@ def test_feeding_the_config_back_repeats_the_run_bit_for_bit(quick_run: Quick) -
 
 def test_another_seed_gives_other_weights_on_the_same_split(quick_run: Quick) -> None:
     a, b = quick_run("a", seed=0), quick_run("b", seed=1)
-    assert a.data["fingerprint"] == b.data["fingerprint"]
+    assert a.data.fingerprint == b.data.fingerprint
     assert not same(weights(a), weights(b))
 
 
@@ -101,13 +101,15 @@ def test_a_run_that_was_interrupted_ends_with_the_same_bits(
     resumed = quick_run("broken", resume=True, **settings)
     assert same(weights(unbroken), weights(resumed))
     keys = ("epoch", "step", "lr", "train", "val", "best")
-    assert [[e[k] for k in keys] for e in unbroken.epochs] == [[e[k] for k in keys] for e in resumed.epochs]
+    assert [[getattr(e, k) for k in keys] for e in unbroken.log.epochs] == [
+        [getattr(e, k) for k in keys] for e in resumed.log.epochs
+    ]
 
 
 def test_a_finished_run_goes_on_for_more_epochs(quick_run: Quick) -> None:
     quick_run("more", schedule="constant", epochs=2)
     longer = quick_run("more", schedule="constant", epochs=4, resume=True)
-    assert [e["epoch"] for e in longer.epochs] == [1, 2, 3, 4]
+    assert [e.epoch for e in longer.log.epochs] == [1, 2, 3, 4]
     assert same(weights(longer), weights(quick_run("at-once", schedule="constant", epochs=4)))
 
 
@@ -128,10 +130,10 @@ def test_a_name_that_is_taken_is_refused_and_nothing_is_overwritten(quick_run: Q
 
 def test_a_corrupt_newest_checkpoint_falls_back_to_the_one_before(quick_run: Quick, tmp_path: Path) -> None:
     run = quick_run("corrupt", checkpoint_minutes=1e-9)
-    newest = run.checkpoints_folder / (run.checkpoints_folder / "LAST").read_text()
+    newest = RunWriter(run).checkpoints_folder / (RunWriter(run).checkpoints_folder / "LAST").read_text()
     tensors = newest / "tensors.safetensors"
     tensors.write_bytes(tensors.read_bytes()[:-1] + b"!")
-    found = checkpoints.load(run.checkpoints_folder, report=Reporter(quiet=True))
+    found = checkpoints.load(RunWriter(run).checkpoints_folder, report=Reporter(quiet=True))
     assert found is not None
     assert f"step-{found.state['step']:06d}" < newest.name
 
@@ -154,7 +156,7 @@ def test_out_of_memory_halves_the_batch_says_so_and_goes_on(quick_run: Quick, mo
     run = quick_run("cramped")
     guard = next(event for event in run.log if event["event"] == "memory_guard")
     assert "2 parts" in guard["message"]
-    assert len(run.epochs) == 3
+    assert len(run.log.epochs) == 3
 
 
 def test_gradients_added_up_over_parts_equal_those_of_the_whole_batch_without_batch_norm(quick_run: Quick) -> None:
@@ -166,18 +168,18 @@ def test_gradients_added_up_over_parts_equal_those_of_the_whole_batch_without_ba
 
 def test_early_stopping_restores_the_best_weights(quick_run: Quick) -> None:
     run = quick_run("early", optimizer="sgd", lr=1e-9, schedule="constant", patience=2, epochs=9)
-    assert run.summary["stopped"] == "early"
-    accuracies = [epoch["val"]["accuracy"] for epoch in run.epochs]
-    assert run.summary["epochs"] == accuracies.index(max(accuracies)) + 1 + 2
-    assert run.results["val"]["scores"]["accuracy"]["value"] == max(accuracies)
+    assert run.summary.stopped == "early"
+    accuracies = [epoch.val["accuracy"] for epoch in run.log.epochs]
+    assert run.summary.epochs == accuracies.index(max(accuracies)) + 1 + 2
+    assert run.scores["val"]["accuracy"].value == max(accuracies)
 
 
 def test_of_equal_epochs_the_later_is_kept_and_none_counts_as_progress(
     quick_run: Quick, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Validation, "scores", lambda _: {"accuracy": 0.5, "loss": 1.0})
-    assert quick_run("equal", epochs=3).summary["best_epoch"] == 3
-    assert quick_run("patient", epochs=9, patience=2).summary["epochs"] == 3
+    assert quick_run("equal", epochs=3).summary.best_epoch == 3
+    assert quick_run("patient", epochs=9, patience=2).summary.epochs == 3
 
 
 def test_recomputed_activations_change_nothing(quick_run: Quick) -> None:
@@ -191,8 +193,8 @@ def test_giving_freed_memory_back_changes_no_bit_of_the_weights(quick_run: Quick
 
 def test_a_budget_in_minutes_ends_the_run_with_the_rate_near_zero(quick_run: Quick) -> None:
     run = quick_run("budget", epochs=10_000, minutes=0.02)
-    assert run.summary["stopped"] == "minutes"
-    assert run.epochs[-1]["lr"] < 0.02
+    assert run.summary.stopped == "minutes"
+    assert run.log.epochs[-1].lr < 0.02
 
 
 def test_the_artefact_answers_as_it_did_when_it_was_saved(quick_run: Quick) -> None:
@@ -221,7 +223,7 @@ def test_a_tensorboard_log_holds_every_epoch_of_the_run(quick_run: Quick) -> Non
     log = events.EventAccumulator(str(run.path / "tensorboard"))
     log.Reload()
     logged = [(e.step, pytest.approx(e.value)) for e in log.Scalars("accuracy/val")]
-    assert [(e["epoch"], e["val"]["accuracy"]) for e in run.epochs] == logged
+    assert [(e.epoch, e.val["accuracy"]) for e in run.log.epochs] == logged
 
 
 def test_the_split_is_drawn_with_the_share_that_the_config_tells(
@@ -231,7 +233,7 @@ def test_the_split_is_drawn_with_the_share_that_the_config_tells(
     images = np.random.default_rng(0).integers(0, 255, (600, 8, 8), dtype=np.uint8)
     arrays = {"images": images, "labels": labels}
     run = train(arrays, name="shares", out=tmp_path, **(quick_settings | {"subset": None, "epochs": 1}))
-    counts = {split: entry["n"] for split, entry in run.data["splits"].items()}
+    counts = {split: entry.n for split, entry in run.data.splits.items()}
     assert counts["val"] == round(600 * run.config.data.val_fraction)
 
 
@@ -244,7 +246,7 @@ def test_a_catalogue_set_is_divided_as_its_own_defaults_say() -> None:
 def test_a_run_counts_parameters_as_the_layer_table_does(quick_run: Quick) -> None:
     run = quick_run("counted", model="plain", filters=[4, 8], epochs=1)
     network = load(run.model_folder).network
-    counts = (run.summary["parameters"], run.summary["trainable"])
+    counts = (run.summary.parameters, run.summary.trainable)
     statistics = sum(b.numel() for name, b in network.named_buffers() if "running" in name)
     assert counts[1] == sum(p.numel() for p in network.parameters() if p.requires_grad)
     assert counts[0] == sum(p.numel() for p in network.parameters()) + statistics

@@ -162,10 +162,10 @@ def test_a_resumed_run_keeps_its_threads_and_another_number_is_said(
     quick_run: Quick, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = quick_run("kept", threads=2)
-    assert run.environment["threads"] == 2
+    assert run.environment.threads == 2
     torch.set_num_threads(1)
     assert events_of(quick_run("kept", threads=0, resume=True, epochs=4)) == []
-    assert run.environment["threads"] == 2
+    assert run.environment.threads == 2
     other = quick_run("kept", threads=1, resume=True, epochs=5, quiet=False)
     assert [(event["threads"], event["before"]) for event in events_of(other)] == [(1, 2)]
     assert "warning: from step 16 on with 1 thread instead of 2" in capsys.readouterr().err
@@ -182,7 +182,7 @@ def test_a_run_chooses_beside_other_work_and_says_so(
     monkeypatch.setattr(OtherWork, "cores", lambda self: 1.0)
     monkeypatch.setattr(threads, "_steps_per_second", lambda step, count: 10.0 / count)
     run = quick_run("busy", threads=0, quiet=False)
-    assert (run.environment["threads"], run.environment["busy_cores"]) == (1, 1.0)
+    assert (run.environment.threads, run.environment.busy_cores) == (1, 1.0)
     assert "other work keeps 1.0 cores busy: 1 thread instead of 2 (5 with 2, 10 with 1 steps/s)" in (
         capsys.readouterr().err
     )

@@ -118,7 +118,7 @@ def test_photos_without_a_flag_are_fine_tuned_from_a_fitted_head_and_keep_the_be
     plan = next(event for event in run.log if event["event"] == "plan")
     assert plan["plan"]["way"] == "all"
     assert run.config.finetune.head_start
-    assert run.results["val"]["scores"]["accuracy"]["value"] >= start["val"]["accuracy"]
+    assert run.scores["val"]["accuracy"].value >= start["val"]["accuracy"]
 
 
 def test_weights_of_the_package_mean_its_network(trained: Callable[..., Run]) -> None:

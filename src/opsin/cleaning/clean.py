@@ -24,7 +24,7 @@ from opsin.evaluation.record import thumbnails
 from opsin.io.files import writing
 from opsin.progress import Reporter
 from opsin.report.suspects import write_suspects_page
-from opsin.runs import RUNS_FOLDER, Run
+from opsin.runs import RUNS_FOLDER, Run, dataset_of
 from opsin.studies.folds import Development, development
 from opsin.tasks import get_task
 from opsin.types import SizePolicy
@@ -190,7 +190,7 @@ def development_of(
         ConfigError: the data are not of classes.
     """
     if isinstance(data, Run):
-        dataset, name = data.dataset(root), str(data.path)
+        dataset, name = dataset_of(data, root), str(data.path)
     elif isinstance(data, Dataset):
         dataset, name = data, data.source or data.name
     else:

@@ -53,7 +53,7 @@ def demo(
         print_json({"runs": [str(run.path) for run in runs], "report": str(page)})
         return 0
     for run in runs:
-        task = get_task(run.data["task"])
+        task = get_task(run.task)
         score = run.scores["test"][task.main_score]
         share = f"{score.value:.2%} (95 % interval {score.low:.2%} to {score.high:.2%})"
         print_line(f"{run.path}: {task.score_kinds[task.main_score].title} {share} on test")

@@ -129,7 +129,7 @@ def evaluate(
         print_json(found.to_json())
     else:
         settings = opened.config.train
-        _print(found, opened.data["task"], replace(settings, good_iou=good_iou or settings.good_iou))
+        _print(found, opened.task, replace(settings, good_iou=good_iou or settings.good_iou))
         _print_classes(found, folder)
     if not quiet:
         _print_notes(found)

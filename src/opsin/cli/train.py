@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
@@ -22,6 +22,9 @@ from opsin.cli.options import (
     given,
 )
 from opsin.cli.output import print_json, print_line
+
+if TYPE_CHECKING:
+    from opsin.runs import Run
 
 RESUME_HELP = (
     "Continue the run --name from its last checkpoint: same bits as without a break, with the same number of threads, "
@@ -69,14 +72,14 @@ def train(
     return 0
 
 
-def result(run: Any) -> dict[str, Any]:
+def result(run: Run) -> dict[str, Any]:
     """What `--json` prints of a run."""
-    summary = run.summary
-    scores = {split: entry["scores"] for split, entry in run.results.items()}
-    chosen = run.results.get("val", {}).get("selection")
+    from opsin.runs.codec import plain_value, to_json
+
+    scores = {split: plain_value(found.scores) for split, found in run.scores.items()}
     return {
-        **summary,
-        "selection": chosen,
+        **to_json(run.summary),
+        "selection": plain_value(run.scores["val"].selection) if "val" in run.scores else None,
         "run": str(run.path),
         "scores": scores,
         "report": str(run.path / "report.html"),

@@ -165,7 +165,7 @@ def compare_runs(runs: Sequence[Run], *, split: SplitName = "val", against_first
 
 
 def _check_tasks(runs: Sequence[Run]) -> None:
-    tasks = [str(run.data.get("task")) for run in runs]
+    tasks = [str(run.data.task) for run in runs]
     for run, task in zip(runs, tasks, strict=True):
         if task != tasks[0]:
             what, do = "the runs are of different tasks", "compare runs of one task: their scores have one meaning"
@@ -216,7 +216,8 @@ def flat_settings(run: Run) -> dict[str, Any]:
     An ensemble has the settings of its first member, and besides them what it is made of.
     """
     summary = run.summary
-    flat = {f"ensemble.{key}": summary[key] for key in ("kind", "members") if key in summary}
+    made_of = {"kind": summary.kind, "members": summary.members}
+    flat: dict[str, Any] = {f"ensemble.{key}": value for key, value in made_of.items() if value is not None}
 
     def walk(prefix: str, values: dict[str, Any]) -> None:
         for key, value in values.items():
@@ -281,7 +282,7 @@ def _group(found: _Collected, name: str) -> Group:
         interval="seeds and samples" if len(scores) > 1 else "samples",
         parameters=table.parameters,
         flops=2 * table.multiply_adds,
-        seconds=float(np.mean([run.summary.get("seconds", np.nan) for run in found.runs])),
+        seconds=float(np.mean([np.nan if (s := run.summary.seconds) is None else s for run in found.runs])),
         notes=(*_few_seeds(len(scores)), *unequal(found.runs)),
     )
 
@@ -291,9 +292,9 @@ def _opened(runs: Sequence[Run]) -> tuple[str, ...]:
     notes = []
     if stamped := [run.name for run in runs if run.config.data.test_as_val]:
         notes.append(f"{', '.join(stamped)}: {TEST_AS_VAL}")
-    if opened := [run for run in runs if run.test_openings and run.name not in stamped]:
+    if opened := [run for run in runs if run.log.test_openings and run.name not in stamped]:
         looks = max(
-            (found for run in opened if (found := run.looks) is not None), key=lambda it: it.looks, default=None
+            (found for run in opened if (found := run.log.looks) is not None), key=lambda it: it.looks, default=None
         )
         told = "" if looks is None else f" ({looks.words()})"
         notes.append(
@@ -310,9 +311,9 @@ def _few_seeds(count: int) -> tuple[str, ...]:
 
 
 UNEQUAL: Mapping[str, Callable[[Run], Any]] = {
-    "steps": lambda run: run.summary.get("step"),
-    "training samples": lambda run: run.data.get("splits", {}).get("train", {}).get("n"),
-    "data sets": lambda run: run.data.get("fingerprint"),
+    "steps": lambda run: run.summary.step,
+    "training samples": lambda run: run.data.splits["train"].n if "train" in run.data.splits else None,
+    "data sets": lambda run: run.data.fingerprint,
 }
 """What should be equal for a fair comparison, by what it is called."""
 

@@ -55,13 +55,11 @@ def outcomes_of(run: Run, split: SplitName = "val") -> Outcomes:
     Raises:
         RunError: the run has no predictions on that split, or they do not hold what is needed.
     """
-    arrays, task = run.predictions(split), str(run.data.get("task"))
+    arrays, task = run.predictions(split), str(run.data.task)
     if not arrays or task not in task_names():
         raise RunError("the run has no predictions to compare", where=run.path, expected=f"predictions on {split}")
     try:
-        return outcomes_of_arrays(
-            task, arrays, num_classes=len(run.data["classes"]), good_iou=run.config.train.good_iou
-        )
+        return outcomes_of_arrays(task, arrays, num_classes=len(run.data.classes), good_iou=run.config.train.good_iou)
     except KeyError as error:
         do = "train it again: it was made by an Opsin that did not keep what is needed"
         raise RunError("the predictions are incomplete", where=run.path, got=f"no {error}", do=do) from error

@@ -24,6 +24,8 @@ from opsin.data.parallel import for_each
 from opsin.data.samples import Bytes, Dataset, Ints, Samples, Source, holds_masks
 from opsin.data.targets import KINDS
 from opsin.errors import DataError, InputError, NameTakenError, WriteError
+from opsin.io.caches import CACHE_VARIABLE
+from opsin.io.caches import default_cache as default_cache
 from opsin.io.files import atomic_folder, read_json, remove_folder, sha256_file, write_json
 from opsin.io.temporary import remove_abandoned
 from opsin.ops.resize import fit_image, fit_mask
@@ -32,20 +34,11 @@ from opsin.types import SizePolicy, SplitName
 Progress = Callable[[int, int], None]
 """Called with the samples done and the samples in all."""
 
-CACHE_VARIABLE = "OPSIN_CACHE"
 _OTHER_CACHE = f"set {CACHE_VARIABLE} to a folder that can be written"
 FORMAT = 1
 FULL_CHECK_BYTES = 1 << 30
 """Packed files up to this size are hashed on opening; of larger ones the length is checked."""
 NUM_NAMED = 20
-
-
-def default_cache() -> Path:
-    """The cache folder: OPSIN_CACHE, else `~/.cache/opsin` (or under XDG_CACHE_HOME)."""
-    given = os.environ.get(CACHE_VARIABLE)
-    if given:
-        return Path(given).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "opsin"
 
 
 def usable_cache() -> Path:

@@ -9,7 +9,7 @@ from typing import Any
 
 from opsin.diagnosis.stamp import network_stamp
 from opsin.errors import RunError
-from opsin.runs import Run
+from opsin.runs import Run, RunWriter, read_extra
 from opsin.types import Score, SplitName, plain_score, scores_from_json
 
 FILE = "robustness.json"
@@ -126,7 +126,7 @@ def read_cards(run: Run) -> dict[str, RobustnessCard]:
     Raises:
         RunError: the file is damaged.
     """
-    entries = run.extra(FILE)
+    entries = read_extra(run.path, FILE)
     try:
         cards = {split: _card(entry) for split, entry in entries.items()}
     except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -139,7 +139,7 @@ def read_cards(run: Run) -> dict[str, RobustnessCard]:
 
 def write_card(run: Run, card: RobustnessCard) -> None:
     """Put a card into its run; cards of other splits stay."""
-    run.write(FILE, run.extra(FILE) | {card.split: card.to_json()})
+    RunWriter(run).extra(FILE, read_extra(run.path, FILE) | {card.split: card.to_json()})
 
 
 def _card(entry: Mapping[str, Any]) -> RobustnessCard:

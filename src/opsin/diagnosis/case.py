@@ -7,10 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from opsin import runs
 from opsin.config import RunConfig
+from opsin.data.quality.findings import Finding
 from opsin.runs import Run
+from opsin.score_notes import Selection
 from opsin.tasks.cards import MAIN_SCORES, card_of, task_names
-from opsin.types import Score, number_of
+from opsin.types import Score
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,10 +92,10 @@ class Case:
     splits: Mapping[str, SplitFacts]
     sizes: Mapping[str, int]
     class_counts: Mapping[str, tuple[int, ...]]
-    findings: tuple[Mapping[str, Any], ...]
+    findings: tuple[Finding, ...]
     expected_input: Mapping[str, Any]
     input: Mapping[str, Any]
-    selection: Mapping[str, Any] | None
+    selection: Selection | None
     facts: Facts | None = None
 
     @property
@@ -127,42 +130,39 @@ def case_of(run: Run, facts: Facts | None = None) -> Case:
     Raises:
         RunError: a file of the run is damaged.
     """
-    data, log, results = run.data, run.log, run.results
-    task = str(data.get("task"))
+    data, log, scores = run.data, run.log, run.scores
+    task = data.task or ""
     score = MAIN_SCORES.get(task, "accuracy")
-    splits = data.get("splits", {})
-    by_number = {int(event["epoch"]): event for event in log if event["event"] == "epoch"}
+    by_number = {epoch.epoch: epoch for epoch in log.epochs}
     return Case(
         task=task,
         score=score,
-        classes=tuple(map(str, data.get("classes", ()))),
+        classes=data.classes,
         config=run.config,
         epochs=tuple(_epoch(by_number[number], score) for number in sorted(by_number)),
-        events=tuple(event for event in log if event["event"] != "epoch"),
-        splits={name: _split(entry, score) for name, entry in results.items()},
-        sizes={name: int(entry["n"]) for name, entry in splits.items()},
-        class_counts={name: tuple(e["class_counts"]) for name, e in splits.items() if e.get("class_counts")},
-        findings=tuple(data.get("findings", ())),
-        expected_input=run.extra("weights.json").get("input") or {},
-        input=run.contract,
-        selection=results.get("val", {}).get("selection"),
+        events=tuple(event for event in log if event.event != "epoch"),
+        splits={name: _split(entry, score) for name, entry in scores.items()},
+        sizes={name: split.n for name, split in data.splits.items()},
+        class_counts={name: split.class_counts for name, split in data.splits.items() if split.class_counts},
+        findings=data.findings,
+        expected_input=runs.read_extra(run.path, "weights.json").get("input") or {},
+        input=runs.read_extra(run.path, "model/model.json").get("preprocess") or {},
+        selection=scores["val"].selection if "val" in scores else None,
         facts=facts,
     )
 
 
-def _epoch(event: Mapping[str, Any], score: str) -> Epoch:
-    train, val = event.get("train") or {}, event.get("val") or {}
+def _epoch(logged: runs.Epoch, score: str) -> Epoch:
+    train, val = logged.train, logged.val
     return Epoch(
-        number=int(event["epoch"]),
-        lr=number_of(event.get("lr")),
-        train_loss=number_of(train.get("loss")),
-        train_score=number_of(train.get(score)),
-        val_loss=number_of(val.get("loss")),
-        val_score=number_of(val.get(score)),
+        number=logged.epoch,
+        lr=logged.lr,
+        train_loss=train.get("loss", math.nan),
+        train_score=train.get(score, math.nan),
+        val_loss=val.get("loss", math.nan),
+        val_score=val.get(score, math.nan),
     )
 
 
-def _split(entry: Mapping[str, Any], score: str) -> SplitFacts:
-    found = entry.get("scores", {}).get(score) or {}
-    value = Score(*(number_of(found.get(key)) for key in ("value", "low", "high")))
-    return SplitFacts(n=int(entry.get("n", 0)), score=value, details=entry.get("details", {}))
+def _split(entry: runs.SplitScores, score: str) -> SplitFacts:
+    return SplitFacts(n=entry.n, score=entry.get(score, Score(math.nan)), details=entry.details)

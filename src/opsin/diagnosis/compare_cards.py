@@ -61,7 +61,7 @@ def compare_cards(runs: Sequence[Run], *, split: SplitName = "val") -> CardCompa
     if len(runs) < 2:
         raise ConfigError("cards of several runs are compared", got=f"{len(runs)} run", expected="2 or more")
     cards = [read_card(run, split) for run in runs]
-    fingerprints = [run.data.get("fingerprint") for run in runs]
+    fingerprints = [run.data.fingerprint for run in runs]
     for run, card, fingerprint in zip(runs, cards, fingerprints, strict=True):
         same = (card.score, card.n, fingerprint) == (cards[0].score, cards[0].n, fingerprints[0])
         if not same:

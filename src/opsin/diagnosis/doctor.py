@@ -33,7 +33,7 @@ from opsin.diagnosis.score_checks import (
 from opsin.diagnosis.stamp import network_stamp
 from opsin.errors import OpsinError, RunError
 from opsin.progress import QUIET, Reporter
-from opsin.runs import Run
+from opsin.runs import Run, RunWriter, read_extra
 
 FILE = "diagnosis.json"
 Check = Callable[[Case], Finding | None]
@@ -109,12 +109,12 @@ def diagnose(
         RunError: no such run, it has no epoch yet, or a file of it is damaged.
     """
     opened = run if isinstance(run, Run) else Run.open(run)
-    if not opened.epochs and not opened.results and not any(event["event"] == "diverged" for event in opened.log):
+    if not opened.epochs and not opened.scores and not any(event.event == "diverged" for event in opened.log):
         raise RunError("the run has no epoch yet", where=opened.path, do="wait for its first epoch")
     facts, reason = _facts(opened, root, device, report) if measure else (None, "the network was not asked")
     found = examine(case_of(opened, facts), run=opened.name, network=network_stamp(opened), reason=reason)
     if measure:
-        opened.write(FILE, found.to_json())
+        RunWriter(opened).extra(FILE, found.to_json())
     return found
 
 
@@ -137,7 +137,7 @@ def stored_diagnosis(run: Run) -> Diagnosis | None:
     Raises:
         RunError: the file is damaged.
     """
-    entry = run.extra(FILE)
+    entry = read_extra(run.path, FILE)
     if not entry:
         return None
     try:

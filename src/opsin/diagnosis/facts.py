@@ -24,7 +24,7 @@ from opsin.diagnosis.case import Facts, LayerFact, NormFact
 from opsin.diagnosis.outcome_scores import score_of
 from opsin.inference.predictor import Predictor
 from opsin.progress import QUIET, Reporter
-from opsin.runs import Run
+from opsin.runs import Run, dataset_of
 from opsin.tasks.base import Targets
 from opsin.types import SplitName
 
@@ -66,7 +66,7 @@ def facts_to_json(facts: Facts) -> dict[str, Any]:
 
 def _few(run: Run, predictor: Predictor, root: str | None) -> dict[SplitName, Samples]:
     """At most `MOST_IMAGES` of train and of val, packed."""
-    dataset = run.dataset(root)
+    dataset = dataset_of(run, root)
     wanted: list[SplitName] = [split for split in LOOKED_AT if split in dataset.splits]
     size, skip = predictor.artifact.preprocess.size, run.config.data.skip_unreadable
     packed = pack(dataset, size, cache=default_cache(), splits=wanted, skip_unreadable=skip)

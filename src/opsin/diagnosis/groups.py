@@ -13,15 +13,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.artifact import load as load_artifact
 from opsin.comparison.outcomes import Outcomes, outcomes_of
 from opsin.data.pack import default_cache, pack
 from opsin.data.samples import Samples
 from opsin.diagnosis.outcome_scores import score_of
 from opsin.errors import ConfigError, DataError, nearest
 from opsin.io.tables import read_table
-from opsin.runs import Run
+from opsin.runs import Run, dataset_of
 from opsin.score_notes import lowest
-from opsin.types import Score, SizePolicy, SplitName, plain_score
+from opsin.types import Score, SplitName, plain_score
 
 FEW = 30
 """Fewer samples than this make a group small: it is marked, and is not called the worst while there are others."""
@@ -181,10 +182,9 @@ def _by_id(rows: Sequence[Mapping[str, str]], by: str) -> dict[str, str]:
 
 
 def _samples(run: Run, split: SplitName, root: Path | str | None) -> Samples:
-    contract = run.contract["size"]
-    size = contract if isinstance(contract, SizePolicy) else SizePolicy(**contract)
+    size = load_artifact(run.model_folder).preprocess.size
     skip = run.config.data.skip_unreadable
-    return pack(run.dataset(root), size, cache=default_cache(), splits=[split], skip_unreadable=skip)[split]
+    return pack(dataset_of(run, root), size, cache=default_cache(), splits=[split], skip_unreadable=skip)[split]
 
 
 def _areas(samples: Samples) -> NDArray[np.float64]:

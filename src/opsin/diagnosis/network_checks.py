@@ -82,14 +82,14 @@ def check_input(case: Case) -> Finding | None:
 
 def check_leaks(case: Case) -> Finding | None:
     """Images of val or test lie in train too."""
-    leaks = [found for found in case.findings if found.get("kind") in LEAKS and found.get("severity") != "info"]
+    leaks = [found for found in case.findings if found.kind in LEAKS and found.severity != "info"]
     if not leaks:
         return None
-    samples = ", ".join(str(name) for name in list(leaks[0].get("samples") or ())[:3])
+    samples = ", ".join(str(name) for name in leaks[0].samples[:3])
     return Finding(
         check="leak",
         severity="error",
-        evidence="; ".join(str(found["message"]) for found in leaks) + (f" (e.g. {samples})" if samples else ""),
+        evidence="; ".join(found.message for found in leaks) + (f" (e.g. {samples})" if samples else ""),
         remedy="`opsin evaluate RUN --copies` scores without them; `opsin data audit` lists them; take them out of "
         "train, or keep groups together when val is drawn",
     )

@@ -30,7 +30,7 @@ from opsin.errors import ConfigError, DataError, RunError, nearest
 from opsin.inference.predictor import BATCH_SIZE, Predictor
 from opsin.ops.intervals import Floats, Ints, percentile_interval
 from opsin.progress import QUIET, Bar, Reporter
-from opsin.runs import Run
+from opsin.runs import Run, RunWriter, dataset_of
 from opsin.tasks.base import Arrays
 from opsin.tasks.cards import MAIN_SCORES
 from opsin.types import Score, SplitName
@@ -90,7 +90,7 @@ def robustness(
     samples = _samples(opened, split, predictor, root)
     rows = torch.linspace(0, len(samples) - 1, min(most_samples, len(samples))).round().long()
     if split == "test":
-        opened.record_test_opening(command or f"robustness(run={opened.name!r}, split='test')")
+        RunWriter(opened).record_test_opening(command or f"robustness(run={opened.name!r}, split='test')")
     passes = 1 + sum(len(change.strengths) for change in chosen)
     with report.bar("robustness", passes * len(rows)) as bar:
         measure = _Measure(opened, predictor, samples, rows, bar, seed)
@@ -168,15 +168,15 @@ def _card(
 ) -> RobustnessCard:
     named = {change.name: change for change in CHANGES}
     curves = tuple(_curve(named[name], measured) for name, measured in found.items())
-    classes = tuple(str(name) for name in run.data["classes"])
+    classes = run.data.classes
     counts = class_counts(samples, rows.numpy(), len(classes))
     means = [np.mean([measured.resampled for measured in found[curve.change]], axis=0) for curve in curves]
     return RobustnessCard(
         run=run.name,
         network=network_stamp(run),
-        data=str(run.data["name"]),
+        data=str(run.data.name),
         split=split,
-        task=str(run.data["task"]),
+        task=run.task,
         score=_main_score(run),
         n=len(rows),
         n_of_split=len(samples),
@@ -239,11 +239,11 @@ def _notes(run: Run, samples: Samples, n: int) -> tuple[str, ...]:
 
 
 def _main_score(run: Run) -> str:
-    return MAIN_SCORES[run.data["task"]]
+    return MAIN_SCORES[run.task]
 
 
 def _samples(run: Run, split: SplitName, predictor: Predictor, root: Path | str | None) -> Samples:
-    dataset = run.dataset(root)
+    dataset = dataset_of(run, root)
     if split not in dataset.splits:
         expected = ", ".join(dataset.splits)
         raise DataError(f"the data set has no split `{split}`", where=dataset.name, got=split, expected=expected)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from opsin.evaluation.evaluation import Evaluation, evaluate
 from opsin.evaluation.record import record_split
-from opsin.evaluation.scoring import AugmentedScores, SplitScores, WithoutCopies, evaluate_predictions
+from opsin.evaluation.scoring import evaluate_predictions
+from opsin.runs import AugmentedScores, SplitScores, WithoutCopies
 
 __all__ = [
     "AugmentedScores",

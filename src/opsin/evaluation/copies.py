@@ -18,7 +18,7 @@ from opsin.data.quality.near import near_pairs
 from opsin.data.samples import ArraySource, Bytes, Dataset, Samples, numbered_ids
 from opsin.errors import DataError, RefusedError
 from opsin.progress import QUIET, Bar, Reporter
-from opsin.runs import Run
+from opsin.runs import Run, dataset_of
 from opsin.types import SizePolicy
 
 Flags = NDArray[np.bool_]
@@ -61,7 +61,7 @@ def training_samples(
     Raises:
         RefusedError: they are not there, have changed since, or cannot be read.
     """
-    own = run.dataset(root) if dataset is None else dataset
+    own = dataset_of(run, root) if dataset is None else dataset
     skip = run.config.data.skip_unreadable
     with report.bar("training images", len(own.splits["train"])) as bar:
         packed = pack(

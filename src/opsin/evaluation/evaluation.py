@@ -20,23 +20,17 @@ from opsin.errors import ConfigError, DataError, NameTakenError, RunError, neare
 from opsin.evaluation.copies import copies_note, find_copies, required_training_samples
 from opsin.evaluation.matching import absent_classes, match_classes, size_note
 from opsin.evaluation.record import record_extras, record_split
-from opsin.evaluation.scoring import (
-    AugmentedScores,
-    SplitScores,
-    WithoutCopies,
-    evaluate_predictions,
-    fitted_from_json,
-    scores_without_copies,
-)
+from opsin.evaluation.scoring import evaluate_predictions, scores_without_copies
 from opsin.evaluation.wrong import write_evaluation
 from opsin.inference.predictor import BATCH_SIZE, Predictor
 from opsin.models.wrappers.views import ViewName, check_views
 from opsin.progress import QUIET, Reporter
-from opsin.runs import Run
+from opsin.runs import AugmentedScores, Run, RunWriter, SplitScores, WithoutCopies, dataset_of
+from opsin.runs.codec import to_json
 from opsin.score_notes import notes_of
 from opsin.tasks import get_task
 from opsin.tasks.base import Arrays, Targets
-from opsin.types import SPLITS, Score, SplitName, TaskName, scores_to_json
+from opsin.types import SPLITS, SplitName, TaskName, scores_to_json
 
 NEVER_MIRRORED = "views: the network never saw mirrored images in training (`--flip 0`)"
 NO_NEAR = "near copies were not searched: drawings of one channel are alike without being copies"
@@ -47,39 +41,54 @@ class Evaluation:
     """What an evaluation found.
 
     `run`: folder of the run. `data`: name of the data set. `split`: which of its splits, or "all" for a set that is not
-    divided. `n`: samples. `scores`: with 95 % intervals, NaN where undefined. `details`: plain JSON for reports.
+    divided. `scores`: by name, with 95 % intervals, NaN where undefined; with the number of samples `n`, `details` as
+    plain JSON for reports, the scores `without_copies` of training images and those with test-time augmentation, `tta`,
+    where they were asked for: they are attributes of the evaluation too.
     `notes`: what was done to the samples, and what a reader of the scores must know. `test_openings`: how often
     anybody has looked at a test split by now. `classes`: names of the rows of `details["confusion"]`. `wrong`: every
     sample of a wrong class, the most confident first (`Task.wrong`).
-    `without_copies`: the scores without copies of training images; None
-    where they were not looked for. `tta`: the scores with test-time augmentation; None where it was not asked for.
     """
 
     run: str
     data: str
     split: str
-    n: int
-    scores: Mapping[str, Score]
-    details: Mapping[str, Any]
+    scores: SplitScores
     notes: tuple[str, ...]
     test_openings: int
     classes: tuple[str, ...] = ()
     wrong: tuple[Mapping[str, Any], ...] = ()
-    without_copies: WithoutCopies | None = None
-    tta: AugmentedScores | None = None
+
+    @property
+    def n(self) -> int:
+        """Number of samples."""
+        return self.scores.n
+
+    @property
+    def details(self) -> Mapping[str, Any]:
+        """Of the task, plain JSON for reports."""
+        return self.scores.details
+
+    @property
+    def without_copies(self) -> WithoutCopies | None:
+        """The scores without copies of training images; None where they were not looked for."""
+        return self.scores.without_copies
+
+    @property
+    def tta(self) -> AugmentedScores | None:
+        """The scores with test-time augmentation; None where it was not asked for."""
+        return self.scores.tta
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON; of the details the confusion matrix and the scores of each class; None for undefined."""
         plain = {key: getattr(self, key) for key in ("run", "data", "split", "n", "test_openings")}
-        copies = None if self.without_copies is None else self.without_copies.to_json()
         return plain | {
             "scores": scores_to_json(self.scores),
             "classes": list(self.classes),
             "confusion": self.details.get("confusion"),
             "per_class": self.details.get("per_class"),
             "wrong": [dict(entry) for entry in self.wrong],
-            "without_copies": copies,
-            "tta": None if self.tta is None else self.tta.to_json(),
+            "without_copies": None if self.without_copies is None else to_json(self.without_copies),
+            "tta": None if self.tta is None else to_json(self.tta),
             "notes": list(self.notes),
         }
 
@@ -166,7 +175,7 @@ def evaluate(
     notes = _notes(chosen.dataset, samples, artifact, copied)
     if chosen.title == "test":
         said = f"evaluate(run={opened.name!r}, split='test', data={chosen.dataset.name!r})"
-        opened.record_test_opening(command or said, content=chosen.dataset.splits[split].content)
+        RunWriter(opened).record_test_opening(command or said, content=chosen.dataset.splits[split].content)
     title = f"scoring {chosen.title}"
     predictions, targets = predictor.samples(samples, report=report, title=title), Targets.of(samples)
     fits_itself = chosen.own and split == "val"
@@ -183,26 +192,22 @@ def evaluate(
         found = replace(found, tta=AugmentedScores(views=views, scores=scores))
         notes += (NEVER_MIRRORED,) if "flip" in views and not opened.config.augment.flip else ()
     # the epoch was chosen by its score on the val split of the run
-    known = opened.results.get(split, {}) if chosen.own else {}
-    entry = {"details": found.details, "selection": known.get("selection")}
-    notes += notes_of(entry, task.main_score, found.scores[task.main_score])
+    recorded = opened.scores.get(split) if chosen.own else None
+    selected = recorded.selection if recorded else None
+    notes += notes_of(found.details, selected, task.main_score, found.scores[task.main_score])
     if chosen.own and settings == opened.config.train:
         _keep(opened, split, found, predictions, targets, samples)
-    if chosen.title == "test" and (looks := opened.looks) is not None:
+    if chosen.title == "test" and (looks := opened.log.looks) is not None:
         notes += (looks.words(),)
     result = Evaluation(
         run=str(opened.path),
         data=chosen.dataset.name,
         split=chosen.title,
-        n=found.n,
-        scores=found.scores,
-        details=found.details,
+        scores=found,
         notes=notes,
-        test_openings=opened.test_openings,
+        test_openings=opened.log.test_openings,
         classes=artifact.classes,
         wrong=tuple(task.wrong(predictions, targets, artifact.classes, found.details)),
-        without_copies=found.without_copies,
-        tta=found.tta,
     )
     if folder is not None:
         write_evaluation(result, samples.images, Path(folder))
@@ -231,17 +236,17 @@ def _scoring(run: Run, good_iou: float | None) -> TrainConfig:
     settings = run.config.train
     if good_iou is None:
         return settings
-    if not get_task(run.data["task"]).reads_good_iou:
-        raise ConfigError("a good box is asked for, and this network gives no boxes", got=run.data["task"])
+    if not get_task(run.task).reads_good_iou:
+        raise ConfigError("a good box is asked for, and this network gives no boxes", got=run.task)
     return replace(settings, good_iou=good_iou)
 
 
-def _fitted_on_val(run: Run) -> dict[str, float]:
+def _fitted_on_val(run: Run) -> Mapping[str, float]:
     """What was fitted on val when the run ended, e.g. the temperature: no other split may fit it anew."""
-    fitted = run.results.get("val", {}).get("fitted")
-    if fitted is None or not run.model_folder.is_dir():
+    val = run.scores.get("val")
+    if val is None or not run.model_folder.is_dir():
         raise RunError("the run has not finished", where=run.path, do=f"`--resume --name {run.name}` goes on with it")
-    return fitted_from_json(fitted)
+    return val.fitted
 
 
 def _choose(
@@ -284,7 +289,7 @@ def _notes(dataset: Dataset, samples: Samples, artifact: Artifact, copied: str |
 def _dataset(run: Run, data: Dataset | Path | str | None, root: Path | str | None) -> tuple[Dataset, bool]:
     """The data set to score on, and whether it is the run's own."""
     if data is None:
-        return run.dataset(root), True
+        return dataset_of(run, root), True
     if isinstance(data, Dataset):
         found = data
     else:
@@ -292,8 +297,8 @@ def _dataset(run: Run, data: Dataset | Path | str | None, root: Path | str | Non
         same = _same_place(data, config.source)
         # Another set is scored as it is divided: the run's own subset and label level mean nothing there.
         settings = config.data if same else replace(config.data, subset=None, label_level=None)
-        found = load(data, root=root or config.root, config=settings, task=run.data["task"], drawn=same)
-    return found, found.fingerprint() == run.data.get("fingerprint")
+        found = load(data, root=root or config.root, config=settings, task=run.task, drawn=same)
+    return found, found.fingerprint() == run.data.fingerprint
 
 
 def _same_place(data: Path | str, source: str) -> bool:

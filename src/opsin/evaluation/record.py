@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.evaluation.scoring import SplitScores
 from opsin.ops.resize import fit_image
-from opsin.runs import Run
+from opsin.runs import Run, RunWriter, SplitScores, read_gallery
 from opsin.tasks import get_task
 from opsin.tasks.base import Arrays, Pictured, Targets, Task
 from opsin.types import SizePolicy, SplitName
 
 THUMBNAIL_PX = 96
-EXTRAS = ("without_copies", "tta")
-"""Entries of a split's scores that an evaluation adds when it is asked to."""
 
 
 def record_split(
@@ -41,26 +39,34 @@ def record_split(
         targets: N targets.
         images: uint8 [N, C, H, W].
     """
-    task = get_task(run.data["task"])
+    task, writer, openings = get_task(run.task), RunWriter(run), run.log.test_openings
     others = {key: value for name in ("train", "val", "test") if name != split for key, value in _stored(run, name)}
     own = {f"{split}/{key}": value for key, value in (predictions | targets.arrays()).items()}
-    run.write_arrays("predictions.npz", others | own)
-    gallery = {key: value for key, value in run.gallery().items() if key != f"mistakes_{split}"}
-    run.write_arrays("gallery.npz", gallery | split_pictures(task, split, found, predictions, targets, images))
-    earlier = run.results.get(split, {})
-    entry: dict[str, Any] = {key: earlier[key] for key in EXTRAS if key in earlier} | found.to_json()
+    writer.predictions(others | own)
+    gallery = {key: value for key, value in read_gallery(run.path).items() if key != f"mistakes_{split}"}
+    writer.gallery(gallery | split_pictures(task, split, found, predictions, targets, images))
     if split == "test":
-        entry["opened"] = run.test_openings
-        if run.summary:
-            run.write("summary.json", run.summary | {"test_openings": run.test_openings})
-    run.write("scores.json", run.results | {split: entry})
+        found = replace(found, opened=openings)
+        if summary := run.summary:
+            writer.summary(replace(summary, test_openings=openings))
+    scores = dict(run.scores)
+    if (earlier := scores.get(split)) is not None:
+        found = replace(found, extra=earlier.extra, **_extras(found, earlier))
+    writer.scores(scores | {split: found})
 
 
 def record_extras(run: Run, split: SplitName, found: SplitScores) -> None:
     """Write scores.json anew with what was asked for beside the scores of `split`; the rest stays as it is."""
-    if extras := found.extras_to_json():
-        results = run.results
-        run.write("scores.json", results | {split: results[split] | extras})
+    if any(_extras(found).values()):
+        scores = dict(run.scores)
+        earlier = scores[split]
+        RunWriter(run).scores(scores | {split: replace(earlier, **_extras(found, earlier))})
+
+
+def _extras(*sources: SplitScores) -> dict[str, Any]:
+    """What an evaluation adds when it is asked to, of the first source that has it."""
+    names = ("without_copies", "tta")
+    return {name: next((v for s in sources if (v := getattr(s, name)) is not None), None) for name in names}
 
 
 def split_pictures(

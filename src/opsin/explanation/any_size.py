@@ -24,7 +24,7 @@ from opsin.io.tensors import read_tensors
 from opsin.models.convert import FullyConvolutional, fully_convolutional
 from opsin.models.parts.network import Network
 from opsin.models.registry import FULLY_CONVOLUTIONAL
-from opsin.runs import RUNS_FOLDER, Run, next_name
+from opsin.runs import RUNS_FOLDER, Run, RunWriter, next_name
 from opsin.types import SizePolicy
 
 if TYPE_CHECKING:
@@ -70,18 +70,26 @@ def convert_run(run: Run, *, name: str | None = None, out: Path | str = RUNS_FOL
     about = {"converted_from": str(run.path), "max_difference": difference}
     meta = {**artifact.meta, **about}
     made = replace(artifact, network=network, spec=spec, meta=meta)
-    new = Run.create(run.config, name=name or next_name(f"{run.name}-any-size", out), out=out)
-    for file, values in (("environment.json", run.environment), ("data.json", run.data)):
-        new.write(file, values)
+    new = RunWriter.create(run.config, name=name or next_name(f"{run.name}-any-size", out), out=out)
+    new.environment(run.environment)
+    new.data(run.data)
     artifacts.save(new.model_folder, made, golden_images=golden)
     command = shlex.join(["opsin", "convert", str(run.path), "--fully-convolutional", "--name", new.name])
-    new.write("summary.json", run.summary | about | {"run": str(new.path), "command": command})
+    new.summary(
+        replace(
+            run.summary,
+            run=str(new.path),
+            command=command,
+            converted_from=str(run.path),
+            max_difference=difference,
+        )
+    )
     # the answers are the same, so are scores and predictions, and what was fitted on val
     for file in ("predictions.npz", "gallery.npz", "scores.json"):
         if (run.path / file).is_file():
             write_atomically(new.path / file, (run.path / file).read_bytes())
-    new.event("convert", source=str(run.path), max_difference=difference, test_openings=run.test_openings)
-    return Converted(run=new, artifact=made, max_difference=difference, largest_output=largest)
+    new.event("convert", source=str(run.path), max_difference=difference, test_openings=run.log.test_openings)
+    return Converted(run=new.run, artifact=made, max_difference=difference, largest_output=largest)
 
 
 @torch.inference_mode()

@@ -32,7 +32,7 @@ from opsin.inference.predictor import Predictor
 from opsin.io.images import read_image
 from opsin.io.tensors import read_tensors
 from opsin.progress import QUIET, Bar, Reporter
-from opsin.runs import Run
+from opsin.runs import Run, dataset_of
 from opsin.tasks import get_task
 from opsin.tasks.base import Targets
 from opsin.types import SplitName
@@ -173,7 +173,7 @@ def _mistakes(run: Run, artifact: Artifact, wanted: Wanted) -> list[_Photo]:
         ConfigError: there are none.
         DataError: the data set is not there, or has changed.
     """
-    details = run.results.get("val", {}).get("details", {})
+    details = run.scores["val"].details if "val" in run.scores else {}
     listed = details.get("mistakes") or details.get("shown") or []
     # masks of a few images are listed all, the worst first
     numbers = [int(entry["index"]) for entry in listed if entry.get("kind", "worst") in ("worst", "of all")]
@@ -379,7 +379,7 @@ def _samples(run: Run, artifact: Artifact, wanted: Wanted) -> Samples:
     """
     own = wanted.data is None
     if own:
-        dataset = run.dataset(wanted.root)
+        dataset = dataset_of(run, wanted.root)
     else:
         dataset = load(str(wanted.data), root=wanted.root or run.config.root, task=artifact.task)
     if wanted.split not in dataset.splits:

@@ -5,7 +5,7 @@ All of it rests on what the artefact knows of val (`answering.py`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,8 @@ from opsin.answering import (
 from opsin.artifact import Artifact, opened
 from opsin.data.samples import Samples
 from opsin.errors import ConfigError, RefusedError
-from opsin.inference.predictor import BATCH_SIZE, Predictor, _Fitted, image_files
+from opsin.inference.predictor import BATCH_SIZE, Predictor, _Fitted, answers_of, image_files
+from opsin.io.in_memory import ImageInput
 from opsin.ops.conformal import prediction_sets
 from opsin.ops.selective import Abstention
 from opsin.progress import QUIET, Reporter
@@ -169,6 +170,24 @@ def predict_cautiously(
     """
     predictor = CautiousPredictor(opened(model, device=device), coverage=coverage, abstain=abstain, device=device)
     return predictor.files(image_files(files, skipped), skipped=skipped, report=report), predictor.caution
+
+
+def predict_images_cautiously(
+    model: Path | Artifact,
+    images: Sequence[ImageInput | Iterable[ImageInput]],
+    *,
+    coverage: float | None = None,
+    abstain: float | None = None,
+    device: torch.device | str = "cpu",
+) -> Prediction | list[Prediction]:
+    """`predict_images`, each prediction saying whether to use it; `coverage`, `abstain` as in `CautiousPredictor`.
+
+    Raises:
+        RefusedError, ConfigError: as `caution_of`.
+        ImageError, InputError: as `predict_images`.
+    """
+    artifact = opened(model, device=device)
+    return answers_of(CautiousPredictor(artifact, coverage=coverage, abstain=abstain, device=device), images)
 
 
 def feature_bank(predictor: Predictor, train: Samples, seed: int) -> torch.Tensor | None:

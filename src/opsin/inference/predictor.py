@@ -20,7 +20,8 @@ from opsin.errors import ConfigError, ImageError, InputError, OpsinError
 from opsin.io.files import walk_files, write_atomically, writing
 from opsin.io.foreign import CONVERT, FOREIGN_SUFFIXES, foreign_format
 from opsin.io.gate import first_bytes
-from opsin.io.images import IMAGE_SUFFIXES, encode_mask, read_image
+from opsin.io.images import IMAGE_SUFFIXES, encode_mask
+from opsin.io.in_memory import ImageInput, image_name, image_of
 from opsin.models.wrappers.forward import Forward
 from opsin.models.wrappers.views import ViewName, Views
 from opsin.ops.mask_pictures import palette
@@ -39,12 +40,13 @@ PIXELS_AT_ONCE = 1 << 19
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Fitted:
-    """An image file at the network's size.
+    """An image at the network's size.
 
-    `pixels`: uint8 [C, H, W]. `original`: its own height and width. `notes`: what was done to it.
+    `name`: its path, or its place among the images. `pixels`: uint8 [C, H, W]. `original`: its own height and width.
+    `notes`: what was done to it.
     """
 
-    file: Path
+    name: str
     pixels: np.ndarray
     original: tuple[int, int]
     notes: tuple[str, ...]
@@ -118,16 +120,16 @@ class Predictor:
 
     def files(
         self,
-        files: Sequence[Path],
+        files: Sequence[ImageInput],
         *,
         masks: Path | None = None,
         skipped: list[Skipped] | None = None,
         report: Reporter = QUIET,
     ) -> list[Prediction]:
-        """A prediction for each image file, in order.
+        """A prediction for each image, in order.
 
         Args:
-            files: image files.
+            files: image files, or images in memory (`opsin.io.in_memory`).
             masks: folder for predicted masks, as PNG in the size of each image; made if it is not there.
             skipped: where files that cannot be read are added; they get no prediction then.
             report: shows progress.
@@ -141,42 +143,47 @@ class Predictor:
         if masks is not None:
             self._check_masks(files, masks)
         found: list[Prediction] = []
-        refused: list[tuple[Path, ImageError]] = []
+        refused: list[tuple[str, ImageError]] = []
         with report.bar("predicting", len(files)) as bar:
             for start in range(0, len(files), self.batch_size):
                 chunk = files[start : start + self.batch_size]
-                fitted = list(self._fitted(chunk, refused))
+                fitted = list(self._fitted(chunk, start, refused))
                 if fitted and (skipped is not None or not refused):
                     found.extend(self._chunk(fitted, masks))
                 bar.advance(len(chunk))
         if skipped is None:
             _refuse([error for _, error in refused])
         else:
-            skipped.extend(skipped_file(file, error) for file, error in refused)
+            skipped.extend(skipped_file(name, error) for name, error in refused)
         return found
 
-    def _check_masks(self, files: Sequence[Path], masks: Path) -> None:
+    def _check_masks(self, files: Sequence[ImageInput], masks: Path) -> None:
         if not get_task(self.artifact.task).pixelwise:
             raise ConfigError("this network predicts no masks", got=self.artifact.task, do="leave --masks out")
-        picture_paths(files, masks)  # refused before any image is read
+        # refused before any image is read
+        picture_paths([Path(image_name(file, number)) for number, file in enumerate(files)], masks)
         with writing(masks):
             masks.mkdir(parents=True, exist_ok=True)
 
-    def _fitted(self, files: Sequence[Path], refused: list[tuple[Path, ImageError]]) -> Iterator[_Fitted]:
-        """The files that can be read, at the network's size; the others are added to `refused`.
+    def _fitted(
+        self, items: Sequence[ImageInput], first: int, refused: list[tuple[str, ImageError]]
+    ) -> Iterator[_Fitted]:
+        """The images that can be read, at the network's size; the others are added to `refused`.
 
-        Each is fitted as soon as it is decoded: a batch of photos at their own sizes may not fit into memory.
+        Each is fitted as soon as it is decoded: a batch of photos at their own sizes may not fit into memory. `first`
+        is the number of the first one.
         """
         contract = self.artifact.preprocess
-        for file in files:
+        for number, item in enumerate(items, first):
+            name = image_name(item, number)
             try:
-                image = read_image(file)
+                image = image_of(item, name)
             except ImageError as error:
-                refused.append((file, error))
+                refused.append((name, error))
                 continue
             height, width = image.pixels.shape[1:]
             notes = (*image.notes, *_size_notes(height, width, contract.size), *self.notes)
-            yield _Fitted(file=file, pixels=contract.fit_image(image.pixels), original=(height, width), notes=notes)
+            yield _Fitted(name=name, pixels=contract.fit_image(image.pixels), original=(height, width), notes=notes)
 
     def _chunk(self, images: Sequence[_Fitted], masks: Path | None) -> list[Prediction]:
         """Predictions of one batch, with their masks written where a folder for them is given."""
@@ -187,7 +194,7 @@ class Predictor:
                 predictions,
                 i,
                 self.artifact.classes,
-                str(image.file),
+                image.name,
                 original_size=image.original,
                 policy=size,
                 notes=image.notes,
@@ -196,7 +203,7 @@ class Predictor:
         ]
         if masks is None:
             return found
-        written = picture_paths([image.file for image in images], masks)
+        written = picture_paths([Path(image.name) for image in images], masks)
         for path, mask, image in zip(written, predictions["masks"], images, strict=True):
             write_atomically(path, encode_mask(unfit_mask(mask, *image.original, size), palette()))
         return [replace(prediction, mask=str(path)) for prediction, path in zip(found, written, strict=True)]
@@ -221,6 +228,48 @@ def predict_files(
     return predictor.files(photos, masks=masks, skipped=skipped, report=report)
 
 
+def predict_images(
+    model: Path | Artifact,
+    images: Sequence[ImageInput | Iterable[ImageInput]],
+    *,
+    views: Sequence[ViewName] = (),
+    device: torch.device | str = "cpu",
+) -> Prediction | list[Prediction]:
+    """The prediction of a network for one image, or a list for several: more than one item, lists, folders.
+
+    `model`, `views` and `device` as in `predict_files`.
+
+    Raises:
+        ImageError: an image cannot be read.
+        InputError: a file is not there, or a folder holds no image.
+    """
+    return answers_of(Predictor(opened(model, device=device), device=device, views=views), images)
+
+
+def answers_of(
+    predictor: Predictor, images: Sequence[ImageInput | Iterable[ImageInput]]
+) -> Prediction | list[Prediction]:
+    """The prediction of a predictor for one image, or a list for several, as `predict_images`."""
+    found = predictor.files([image for item in images for image in _listed(item)])
+    return found if len(images) != 1 or _holds_several(images[0]) else found[0]
+
+
+def _holds_several(item: ImageInput | Iterable[ImageInput]) -> bool:
+    """Whether an item is a folder or a list of images."""
+    if isinstance(item, str | Path):
+        return Path(item).is_dir()
+    return not isinstance(item, bytes | np.ndarray) and isinstance(item, Iterable)
+
+
+def _listed(item: ImageInput | Iterable[ImageInput]) -> list[ImageInput]:
+    """The images of one item; files and folders as `image_files` finds them."""
+    if isinstance(item, str | Path):
+        return [*image_files([Path(item)])]
+    if isinstance(item, Iterable) and not isinstance(item, bytes | np.ndarray):
+        return [image for one in item for image in _listed(one)]
+    return [item]
+
+
 def picture_paths(files: Sequence[Path], folder: Path) -> list[Path]:
     """Where the picture that is made of each image goes: the images' names with `.png`, in `folder`, in order.
 
@@ -240,7 +289,7 @@ def picture_paths(files: Sequence[Path], folder: Path) -> list[Path]:
     return pictures
 
 
-def skipped_file(file: Path, error: OpsinError) -> Skipped:
+def skipped_file(file: Path | str, error: OpsinError) -> Skipped:
     """A file that is left out for an error."""
     reason = f"{error.what}; {error.do}" if error.do else error.what
     return Skipped(file=str(file), reason=reason)

@@ -321,20 +321,14 @@ def find_run(name: str, out: Path | str = RUNS_FOLDER) -> Run | None:
 
 def measured_peak(run: Run) -> int | None:
     """Most bytes that the process of a run is known to have held."""
-    found = [entry.get("peak_memory_bytes") for entry in (*run.epochs, *_summaries(run))]
-    return max((int(value) for value in found if isinstance(value, int | float)), default=None)
+    found = [run.summary.peak_memory_bytes, *(epoch.peak_memory_bytes for epoch in run.log.epochs)]
+    return max((value for value in found if value is not None), default=None)
 
 
 def training_images(run: Run) -> int | None:
     """Images in an epoch of a run, where it recorded them."""
-    if not (run.path / "data.json").is_file():
-        return None
-    found = run.data["splits"].get("train", {}).get("n")
-    return int(found) if found else None
-
-
-def _summaries(run: Run) -> list[dict[str, Any]]:
-    return [run.summary] if (run.path / "summary.json").is_file() else []
+    train = run.data.splits.get("train")
+    return train.n or None if train else None
 
 
 def _request_of_run(run: Run) -> Request:
@@ -359,6 +353,5 @@ def _request_of_run(run: Run) -> Request:
 def _precision_of(run: Run) -> str:
     """The precision that a run was trained in: as it recorded it, or as its settings have it."""
     asked = run.config.train.precision
-    recorded = run.environment.get("precision") if (run.path / "environment.json").is_file() else None
-    found = str(recorded or asked)
+    found = run.environment.precision or asked
     return found if found in DTYPES else "float32"

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from markupsafe import Markup
 
 from opsin.report.formats import is_number, number, percent
 from opsin.report.svg import Scale, drawing, element, log_ticks, nice_ticks, path, step_ticks, text
-from opsin.report.view import View
+from opsin.report.view import LoggedEvent, View
+from opsin.runs import Epoch
 from opsin.tasks.cards import score_kind
 
 WIDTH, HEIGHT = 330, 240
@@ -80,23 +80,23 @@ def cost_panels(view: View) -> list[Markup]:
     return [line_figure(panel) for panel in panels if panel.values]
 
 
-def score_key(epochs: Sequence[Mapping[str, Any]], preferred: str) -> str | None:
+def score_key(epochs: Sequence[Epoch], preferred: str) -> str | None:
     """The score that the log has for each epoch: `preferred`, else the first one that is no loss."""
-    parts = [epoch.get(split) or {} for epoch in epochs for split in ("val", "train")]
+    parts = [part for epoch in epochs for part in (epoch.val, epoch.train)]
     keys = dict.fromkeys(key for part in parts for key in part if key != "loss")
     return preferred if preferred in keys else next(iter(keys), None)
 
 
 def series_of(
-    epochs: Sequence[Mapping[str, Any]], name: str, role: str, key: str, *, split: str | None = None, scale: float = 1
+    epochs: Sequence[Epoch], name: str, role: str, key: str, *, split: str | None = None, scale: float = 1
 ) -> Series:
     """The values of `key` (of `split`'s part, if given) over the epochs that have it, divided by `scale`."""
-    places: list[tuple[Any, Mapping[str, Any]]] = [(e["epoch"], (e.get(split) or {}) if split else e) for e in epochs]
-    points = tuple((float(epoch), place[key] / scale) for epoch, place in places if is_number(place.get(key)))
+    values = [(e.epoch, getattr(e, split).get(key) if split else getattr(e, key)) for e in epochs]
+    points = tuple((float(epoch), value / scale) for epoch, value in values if is_number(value))
     return Series(name=name, role=role, points=points)
 
 
-def line_figure(panel: Panel, *, best: int | None = None, events: Sequence[Mapping[str, Any]] = ()) -> Markup:
+def line_figure(panel: Panel, *, best: int | None = None, events: Sequence[LoggedEvent] = ()) -> Markup:
     """The panel as SVG, 330 × 240 pixels, with direct labels at the lines' ends."""
     first, last = (pick(x for s in panel.series for x, _ in s.points) for pick in (min, max))
     span = (first - 0.5, last + 0.5) if first == last else (first, last)
@@ -195,15 +195,15 @@ def _best_mark(panel: Panel, x: Scale, y: Scale, best: int) -> list[Markup]:
     return parts
 
 
-def _event_marks(events: Sequence[Mapping[str, Any]], x: Scale, last: float) -> list[Markup]:
+def _event_marks(events: Sequence[LoggedEvent], x: Scale, last: float) -> list[Markup]:
     """A dotted line where the run was resumed, stopped or changed; its name stands in a row above the plot.
 
     A name that would lie over the one before it is left to the line, which tells it on hover.
     """
     names: dict[int, list[str]] = {}
     for event in events:
-        if event.get("event") in EVENT_NAMES:
-            names.setdefault(int(event["after_epoch"]), []).append(EVENT_NAMES[event["event"]])
+        if event.event in EVENT_NAMES:
+            names.setdefault(event.after_epoch, []).append(EVENT_NAMES[event.event])
     parts, taken = [], 0.0
     for epoch, found in sorted(names.items()):
         name = ", ".join(dict.fromkeys(found))
@@ -218,7 +218,7 @@ def _event_marks(events: Sequence[Mapping[str, Any]], x: Scale, last: float) -> 
     return parts
 
 
-def _both(epochs: Sequence[Mapping[str, Any]], key: str) -> tuple[Series, ...]:
+def _both(epochs: Sequence[Epoch], key: str) -> tuple[Series, ...]:
     both = (series_of(epochs, split, split, key, split=split) for split in ("train", "val"))
     return tuple(series for series in both if series.points)
 

@@ -60,6 +60,6 @@ def _part(view: View, link: str) -> Mapping[str, Any]:
         "link": link,
         "panels": learning_panels(view)[:2] + ([figure] if result else []),
         "pictures": pictures,
-        "note": (view.data.get("notes") or [""])[0],
-        "images": view.data.get("splits", {}).get("train", {}).get("n"),
+        "note": (view.data.notes or ("",))[0],
+        "images": view.data.splits["train"].n if "train" in view.data.splits else None,
     }

@@ -5,6 +5,7 @@ A section that has nothing to show returns None, and the page says why it is emp
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,7 +15,6 @@ from markupsafe import Markup
 
 from opsin.config import AugmentConfig, to_dict
 from opsin.data.catalogue import ENTRIES
-from opsin.ledger import looks_of_event
 from opsin.ops.forecast import forecast
 from opsin.ops.intervals import Z_95
 from opsin.report.curves import cost_panels, learning_panels
@@ -22,7 +22,8 @@ from opsin.report.figures import interval_bar, share_bar
 from opsin.report.formats import decimals_for, is_number, number, percent
 from opsin.report.render import picture, render
 from opsin.report.section import Section as Section
-from opsin.report.view import SplitResult, View, as_float, to_score
+from opsin.report.view import SplitResult, View
+from opsin.runs import Environment, SplitCard, Summary
 from opsin.tasks.cards import ScoreKind, score_kind
 from opsin.types import SPLITS, Score
 
@@ -67,16 +68,15 @@ def headline(view: View) -> Mapping[str, Any]:
 
 def unscored(view: View) -> tuple[str, str]:
     """What can be said of a run without scores: the best val score in its log, if there is one."""
-    values = (as_float((epoch.get("val") or {}).get(view.main_score)) for epoch in view.epochs)
+    values = [epoch.val[view.main_score] for epoch in view.epochs if view.main_score in epoch.val]
     known = [value for value in values if is_number(value)]
     return (percent(max(known)), "") if known else ("n/a", "")
 
 
 def openings(view: View) -> int:
     """How often the test split was looked at: the largest number that the run's files give."""
-    recorded = view.summary.get("test_openings")
-    opened = [result.opened for result in view.results if result.name == "test"]
-    return max([view.test_openings, *opened, recorded if isinstance(recorded, int) else 0])
+    opened = [result.scores.opened or 0 for result in view.results if result.name == "test"]
+    return max([view.test_openings, *opened, view.summary.test_openings or 0])
 
 
 def seal(view: View) -> str:
@@ -90,9 +90,7 @@ def seal(view: View) -> str:
 
 def looks(view: View) -> str:
     """Looks at the test split over all runs, as counted when this run last looked, in words; "" where not counted."""
-    opened = [event for event in view.events if event.get("event") == "test_opened"]
-    found = looks_of_event(opened[-1]) if opened else None
-    return "" if found is None else found.words()
+    return "" if view.looks is None else view.looks.words()
 
 
 def scores(view: View) -> Markup | None:
@@ -105,7 +103,7 @@ def scores(view: View) -> Markup | None:
     good_iou = view.config["train"]["good_iou"]
     rows = [(kind.title, kind.words.format(good_iou=good_iou), cells[key]) for key, kind in kinds.items()]
     values = {"view": view, "results": view.results, "rows": rows, "copies": _copies(view, kinds)}
-    entry = ENTRIES.get(str(view.data.get("name"))) if view.data.get("published") else None
+    entry = ENTRIES.get(str(view.data.name)) if view.data.published else None
     caution = entry.caution if entry else ""
     values |= {"caution": caution, "augmented": _augmented(view, kinds), "never_mirrored": _never_mirrored(view)}
     return render("scores.html", values | {"openings": openings(view), "looks": looks(view)})
@@ -118,10 +116,10 @@ def _copies(view: View, kinds: Mapping[str, ScoreKind]) -> list[Mapping[str, Any
     """
     blocks: list[Mapping[str, Any]] = []
     for result in view.results:
-        without = result.without_copies
+        without = result.scores.without_copies
         if without is None:
             continue
-        rows = _side_by_side(view, kinds, result.scores, without.scores)
+        rows = _side_by_side(view, kinds, result.scores, without)
         blocks.append({"result": result, "without": without, "rows": rows})
     return blocks
 
@@ -129,10 +127,9 @@ def _copies(view: View, kinds: Mapping[str, ScoreKind]) -> list[Mapping[str, Any
 def _augmented(view: View, kinds: Mapping[str, ScoreKind]) -> list[Mapping[str, Any]]:
     """Of each split that was scored with test-time augmentation: its scores without it and with it, as `_copies`."""
     return [
-        {"result": result, "views": _in_words(result.tta.views), "rows": rows}
+        {"result": result, "views": _in_words(tta.views), "rows": _side_by_side(view, kinds, result.scores, tta)}
         for result in view.results
-        if result.tta is not None
-        for rows in (_side_by_side(view, kinds, result.scores, result.tta.scores),)
+        if (tta := result.scores.tta) is not None
     ]
 
 
@@ -142,7 +139,7 @@ def _in_words(views: tuple[str, ...]) -> str:
 
 def _never_mirrored(view: View) -> bool:
     """Whether mirrored images were scored with a network that saw none in training."""
-    scored = any(result.tta is not None and "flip" in result.tta.views for result in view.results)
+    scored = any(tta and "flip" in tta.views for tta in (result.scores.tta for result in view.results))
     return scored and not view.config["augment"]["flip"]
 
 
@@ -185,10 +182,10 @@ def training(view: View) -> Markup | None:
     """Learning curves, and what happened on the way."""
     if not view.epochs and not view.events:
         return None
-    events = [e for e in view.events if e["event"] not in ("start", "finish")]
+    events = [e for e in view.events if e.event not in ("start", "finish")]
     values = {"panels": learning_panels(view), "events": events, "epochs": view.epochs}
     values |= {"forecast": forecast_words(view)}
-    origin = {"ensemble": _ensemble(view.summary), "converted_from": view.summary.get("converted_from")}
+    origin = {"ensemble": _ensemble(view.summary), "converted_from": view.summary.converted_from}
     return render("training.html", values | origin)
 
 
@@ -198,8 +195,8 @@ def forecast_words(view: View) -> str:
     score = val.scores.get(view.main_score) if val else None
     if score is None or not is_number(score.low) or not score_kind(view.task, view.main_score).higher_is_better:
         return ""
-    points = [(e.get("seconds", e["epoch"]), as_float((e.get("val") or {}).get(view.main_score))) for e in view.epochs]
-    kept = [(float(time), value) for time, value in points if is_number(value)]
+    points = [(epoch.seconds, epoch.val.get(view.main_score, math.nan)) for epoch in view.epochs]
+    kept = [(time, value) for time, value in points if is_number(value)]
     if not kept:
         return ""
     error = (score.high - score.low) / (2 * Z_95)
@@ -216,15 +213,15 @@ def forecast_words(view: View) -> str:
     )
 
 
-def _ensemble(summary: Mapping[str, Any]) -> Mapping[str, Any] | None:
+def _ensemble(summary: Summary) -> Mapping[str, Any] | None:
     """What an ensemble is made of: its kind, its members with their weights, and what it gained."""
-    if not summary.get("members"):
+    if not summary.members:
         return None
-    gain = to_score(summary.get("gain"))
+    gain = summary.gain or Score(math.nan)
     interval = f" ({100 * gain.low:+.1f} to {100 * gain.high:+.1f})" if is_number(gain.low) else ""
     return {
-        "kind": KINDS.get(str(summary.get("kind")), "combined"),
-        "members": list(zip(summary["members"], summary.get("weights", ()), strict=False)),
+        "kind": KINDS.get(str(summary.kind), "combined"),
+        "members": list(zip(summary.members, summary.weights or (), strict=False)),
         "gain": f"{100 * gain.value:+.1f}{interval}" if is_number(gain.value) else "n/a",
     }
 
@@ -233,7 +230,7 @@ def data(view: View) -> Markup | None:
     """What the run learned from: counts per split and class, notes, findings of the audit."""
     if not view.data:
         return None
-    splits = [(name, view.data["splits"][name]) for name in SPLITS if name in view.data.get("splits", {})]
+    splits = [(name, view.data.splits[name]) for name in SPLITS if name in view.data.splits]
     values = {
         "data": view.data,
         "splits": splits,
@@ -243,9 +240,9 @@ def data(view: View) -> Markup | None:
     return render("data.html", values)
 
 
-def _class_rows(view: View, splits: Sequence[tuple[str, Any]]) -> list[tuple[str, list[tuple[int, Markup]]]]:
+def _class_rows(view: View, splits: Sequence[tuple[str, SplitCard]]) -> list[tuple[str, list[tuple[int, Markup]]]]:
     """For each class its count in every split, with a bar relative to the split's largest class."""
-    counts = [list(split.get("class_counts") or []) for _, split in splits]
+    counts = [list(split.class_counts or ()) for _, split in splits]
     if not counts or any(len(c) != len(view.classes) for c in counts):
         return []
     largest = [max([1, *c]) for c in counts]
@@ -281,14 +278,14 @@ def cost(view: View) -> Markup | None:
     """Time, memory, machine, and how precision and memory format were chosen."""
     if not (view.environment or view.summary or view.epochs):
         return None
-    last = view.epochs[-1] if view.epochs else {}
+    last = view.epochs[-1].seconds if view.epochs else None
     values = {
         "environment": view.environment,
         "summary": view.summary,
-        "seconds": view.summary.get("seconds", last.get("seconds")),
+        "seconds": last if view.summary.seconds is None else view.summary.seconds,
         "speed": mean_of(view, "images_per_second"),
         "cpu": mean_of(view, "cpu_percent"),
-        "cores": view.environment.get("cores"),
+        "cores": view.environment.cores,
         "peak": peak_memory(view),
         "panels": cost_panels(view),
         "timings": _timings(view.environment),
@@ -298,28 +295,28 @@ def cost(view: View) -> Markup | None:
 
 def mean_of(view: View, key: str) -> float | None:
     """The mean over epochs of a number in the log; None where it was not logged."""
-    values = [epoch[key] for epoch in view.epochs if is_number(epoch.get(key))]
+    values = [value for epoch in view.epochs if is_number(value := getattr(epoch, key))]
     return float(np.mean(values)) if values else None
 
 
 def peak_memory(view: View) -> int | None:
     """The largest memory in bytes that the run is known to have held."""
-    places = (view.summary, *view.epochs)
-    return max((int(p["peak_memory_bytes"]) for p in places if is_number(p.get("peak_memory_bytes"))), default=None)
+    told = (view.summary.peak_memory_bytes, *(epoch.peak_memory_bytes for epoch in view.epochs))
+    return max((value for value in told if value is not None), default=None)
 
 
-def _timings(environment: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def _timings(environment: Environment) -> list[Mapping[str, Any]]:
     """The timed candidates, fastest first, each with its bar and whether it was chosen."""
-    rows = [row for row in environment.get("timings") or [] if is_number(row.get("images_per_second"))]
-    fastest = max((row["images_per_second"] for row in rows), default=1)
-    chosen = [environment.get(key) for key in ("precision", "channels_last", "compiled")]
+    rows = [timing for timing in environment.timings if is_number(timing.images_per_second)]
+    fastest = max((timing.images_per_second for timing in rows), default=1)
+    chosen = (environment.precision, environment.channels_last, environment.compiled)
     return [
         {
-            **row,
-            "bar": share_bar(row["images_per_second"] / fastest),
-            "chosen": [row.get("precision"), bool(row.get("channels_last")), bool(row.get("compile"))] == chosen,
+            "timing": timing,
+            "bar": share_bar(timing.images_per_second / fastest),
+            "chosen": (timing.precision, timing.channels_last, timing.compile) == chosen,
         }
-        for row in sorted(rows, key=lambda row: -row["images_per_second"])
+        for timing in sorted(rows, key=lambda timing: -timing.images_per_second)
     ]
 
 
@@ -327,7 +324,7 @@ def repeat(view: View) -> Markup | None:
     """How to repeat the run and how to use its network; every setting that it had."""
     folder = shlex.quote(view.folder)
     values = {
-        "command": view.summary.get("command"),
+        "command": view.summary.command,
         "folder": folder,
         "quoted": repr(view.folder),
         "view": view,

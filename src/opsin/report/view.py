@@ -13,60 +13,51 @@ from opsin.config import to_dict
 from opsin.diagnosis.card import RobustnessCard, read_cards
 from opsin.diagnosis.case import case_of
 from opsin.diagnosis.doctor import Diagnosis, examine, stored_diagnosis
+from opsin.ledger import Looks
 from opsin.report.formats import is_number
-from opsin.runs import Run
+from opsin.runs import DataCard, Environment, Epoch, Log, Run, SplitScores, Summary, read_gallery
 from opsin.score_notes import notes_of
 from opsin.tasks.cards import MAIN_SCORES, score_kind
 from opsin.types import Score
 
 
 @dataclass(frozen=True, kw_only=True)
-class WithoutCopies:
-    """A split's scores by name over the `num_samples` that have no copy in train.
-
-    `exact` is how many others have an equal image there, `near` how many more one of the same shot; None: not searched.
-    """
-
-    num_samples: int
-    exact: int
-    near: int | None
-    scores: Mapping[str, Score]
-
-
-@dataclass(frozen=True, kw_only=True)
-class AugmentedScores:
-    """Scores with test-time augmentation, and which views of each image were averaged with the image as it is."""
-
-    views: tuple[str, ...]
-    scores: Mapping[str, Score]
-
-
-@dataclass(frozen=True, kw_only=True)
 class SplitResult:
-    """The scores of one split.
-
-    Fields: `scores` by name, `details` as the task wrote them (plain JSON), `opened` how often a sealed split was
-    looked at, `num_samples` what was scored, `without_copies` where copies in train were looked for,
-    `tta` where it was also scored with test-time augmentation, `notes` what a reader of the main score must know.
-    """
+    """The scores of one split, its name, and the `notes`: what a reader of the main score must know."""
 
     name: str
-    num_samples: int
-    scores: Mapping[str, Score]
-    details: Mapping[str, Any]
-    opened: int
-    without_copies: WithoutCopies | None = None
-    tta: AugmentedScores | None = None
+    scores: SplitScores
     notes: tuple[str, ...] = ()
+
+    @property
+    def num_samples(self) -> int:
+        """How many samples were scored."""
+        return self.scores.n
+
+    @property
+    def details(self) -> Mapping[str, Any]:
+        """As the task wrote them, plain JSON."""
+        return self.scores.details
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoggedEvent:
+    """An event of the log, and the number of the last epoch that had ended before it."""
+
+    event: str
+    after_epoch: int
+    message: str | None = None
+    time: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class View:
     """A run as the report sees it. Parts that the run has not written yet are empty, never invented.
 
-    `epochs` holds the log's epochs in order, each once; `events` everything else, each with "after_epoch".
+    `epochs` holds the log's epochs in order, each once; `events` everything else.
     `diagnosis` is what the doctor left, else what the files alone tell; `cards` are robustness cards.
     `results` holds the splits that were scored, test first. `gallery` holds uint8 arrays `[n, C, h, w]`.
+    `looks`: at the test split, over all runs; None where this run has not looked, or they were not counted.
     """
 
     name: str
@@ -74,14 +65,15 @@ class View:
     task: str
     classes: tuple[str, ...]
     config: Mapping[str, Any]
-    environment: Mapping[str, Any]
-    data: Mapping[str, Any]
-    summary: Mapping[str, Any]
-    epochs: tuple[Mapping[str, Any], ...]
-    events: tuple[Mapping[str, Any], ...]
+    environment: Environment
+    data: DataCard
+    summary: Summary
+    epochs: tuple[Epoch, ...]
+    events: tuple[LoggedEvent, ...]
     results: tuple[SplitResult, ...]
     gallery: Mapping[str, np.ndarray]
     test_openings: int
+    looks: Looks | None = None
     diagnosis: Diagnosis | None = None
     cards: tuple[RobustnessCard, ...] = ()
 
@@ -93,7 +85,7 @@ class View:
     @property
     def has_test(self) -> bool:
         """Whether the data has a test split; a run that does not describe its data may have one."""
-        return "test" in self.data.get("splits", {"test": None})
+        return "test" in self.data.splits or not self.data.splits
 
     @property
     def best_epoch(self) -> int | None:
@@ -101,9 +93,9 @@ class View:
 
         Its weights are those of the run where it restored the best ones.
         """
-        if is_number(self.summary.get("best_epoch")):
-            return int(self.summary["best_epoch"])
-        return next((int(e["epoch"]) for e in reversed(self.epochs) if e.get("best")), None)
+        if self.summary.best_epoch is not None:
+            return self.summary.best_epoch
+        return next((epoch.epoch for epoch in reversed(self.epochs) if epoch.best), None)
 
 
 def view_of(run: Run) -> View:
@@ -115,21 +107,22 @@ def view_of(run: Run) -> View:
     """
     data, summary, log = run.data, run.summary, run.log
     config = to_dict(run.config)
-    task = str(summary.get("task") or data.get("task") or config.get("task") or "")
+    task = str(summary.task or data.task or config.get("task") or "")
     return View(
         name=run.name or run.path.resolve().name,
         folder=str(run.path),
         task=task,
-        classes=tuple(str(name) for name in data.get("classes", ())),
+        classes=data.classes,
         config=config,
         environment=run.environment,
         data=data,
         summary=summary,
         epochs=_epochs(log),
         events=_events(log),
-        results=_results(run.results, task, main_score=MAIN_SCORES.get(task, "accuracy")),
-        gallery=run.gallery(),
-        test_openings=run.test_openings,
+        results=_results(run.scores, task, main_score=MAIN_SCORES.get(task, "accuracy")),
+        gallery=read_gallery(run.path),
+        test_openings=log.test_openings,
+        looks=log.looks,
         diagnosis=stored_diagnosis(run) or _examined(run),
         cards=tuple(read_cards(run).values()),
     )
@@ -137,7 +130,7 @@ def view_of(run: Run) -> View:
 
 def _examined(run: Run) -> Diagnosis | None:
     """What the run's files alone tell; None where nothing was trained or scored."""
-    if not run.epochs:
+    if not run.log.epochs:
         return None
     return examine(case_of(run), run=run.name)
 
@@ -154,56 +147,39 @@ def as_float(value: Any) -> float:
     return float(value) if is_number(value) else math.nan
 
 
-def _epochs(log: list[dict[str, Any]]) -> tuple[dict[str, Any], ...]:
+def _epochs(log: Log) -> tuple[Epoch, ...]:
     """Epochs in order; one that was trained again after a resume counts once, as it went the last time."""
-    by_number = {int(event["epoch"]): event for event in log if event.get("event") == "epoch"}
+    by_number = {epoch.epoch: epoch for epoch in log.epochs}
     return tuple(by_number[number] for number in sorted(by_number))
 
 
-def _events(log: list[dict[str, Any]]) -> tuple[dict[str, Any], ...]:
+def _events(log: Log) -> tuple[LoggedEvent, ...]:
     """Everything but epochs, with the number of the last epoch that had ended before it."""
-    events, epoch = [], 0
+    events, last = [], 0
     for event in log:
-        if event.get("event") == "epoch":
-            epoch = int(event["epoch"])
+        number = event.get("epoch")
+        if event.event == "epoch" and isinstance(number, int):
+            last = number
         else:
-            events.append({**event, "after_epoch": epoch})
+            found = LoggedEvent(event=event.event, after_epoch=last, message=event.message, time=event.time)
+            events.append(found)
     return tuple(events)
 
 
-def _results(scores: Mapping[str, Any], task: str, *, main_score: str) -> tuple[SplitResult, ...]:
+def _results(scores: Mapping[str, SplitScores], task: str, *, main_score: str) -> tuple[SplitResult, ...]:
     title = score_kind(task, main_score).title
     order = sorted(scores, key=lambda name: ({"test": 0, "val": 1}.get(name, 2), name))
     return tuple(
         SplitResult(
             name=name,
-            num_samples=int(scores[name].get("n", 0)),
-            scores=_scores(scores[name]),
-            details=scores[name].get("details", {}),
-            opened=int(scores[name].get("opened", 0)),
-            without_copies=_without_copies(scores[name].get("without_copies")),
-            tta=_augmented(scores[name].get("tta")),
-            notes=notes_of(scores[name], title, to_score(scores[name].get("scores", {}).get(main_score))),
+            scores=scores[name],
+            notes=notes_of(
+                scores[name].details,
+                scores[name].selection,
+                title,
+                scores[name].get(main_score, Score(math.nan)),
+                test_as_val=bool(scores[name].test_as_val),
+            ),
         )
         for name in order
     )
-
-
-def _without_copies(entry: Mapping[str, Any] | None) -> WithoutCopies | None:
-    if entry is None:
-        return None
-    near = entry.get("near")
-    return WithoutCopies(
-        num_samples=int(entry.get("n", 0)),
-        exact=int(entry.get("exact", 0)),
-        near=None if near is None else int(near),
-        scores=_scores(entry),
-    )
-
-
-def _augmented(entry: Mapping[str, Any] | None) -> AugmentedScores | None:
-    return None if entry is None else AugmentedScores(views=tuple(entry.get("views", ())), scores=_scores(entry))
-
-
-def _scores(entry: Mapping[str, Any]) -> dict[str, Score]:
-    return {key: to_score(value) for key, value in entry.get("scores", {}).items()}

@@ -184,7 +184,7 @@ def _held_out(run: Run, fold: Fold) -> tuple[Arrays, Ints]:
     device = pick_device(run.config.train.device)
     predictions = Predictor(artifact, device=device).samples(samples)
     arrays = predictions | Targets.of(samples).arrays()
-    run.write_arrays(file.name, arrays | {"rows": rows})
+    write_npz(file, arrays | {"rows": rows})
     write_report(run)
     return arrays, rows
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -28,16 +28,15 @@ from opsin.models.table import count_parameters
 from opsin.models.wrappers.ensemble import ensemble_spec, pixels
 from opsin.ops.intervals import bootstrap, percentile_interval
 from opsin.progress import Reporter
-from opsin.runs import RUNS_FOLDER, Run, free_path, next_name
+from opsin.runs import RUNS_FOLDER, Run, RunWriter, Summary, dataset_of, free_path, next_name, read_gallery
+from opsin.runs.codec import to_json
 from opsin.tasks import get_task
 from opsin.tasks.base import Arrays, Targets
 from opsin.training.finish import golden_images
-from opsin.types import Score, SizePolicy, plain_score
+from opsin.types import Score, SizePolicy
 
 Kind = Literal["auto", "average", "soup"]
 ITERATIONS = 500
-COSTS = ("seconds", "cpu_seconds")
-"""What an ensemble costs in training: as much as its members together."""
 Floats = NDArray[np.float64]
 
 
@@ -55,6 +54,17 @@ class EnsembleResult:
     members: tuple[float, ...]
     accuracy: float
     gain: Score
+
+
+@dataclass(frozen=True, kw_only=True)
+class _About:
+    """How an ensemble came about, for its summary, its log and its artefact."""
+
+    kind: str
+    members: tuple[str, ...]
+    weights: tuple[float, ...]
+    gain: Score
+    command: str
 
 
 def ensemble(
@@ -95,20 +105,16 @@ def ensemble(
     hits = (each.argmax(2) == labels).astype(float)
     best = hits[int(hits.mean(1).argmax())]
     gain = paired_gain(right[chosen].astype(float), best)
-    run = Run.create(runs[0].config, name=name or next_name(f"ensemble-{runs[0].data['name']}", out), out=out)
+    writer = RunWriter.create(runs[0].config, name=name or next_name(f"ensemble-{runs[0].data.name}", out), out=out)
     shares = tuple(weights.tolist()) if chosen == "average" else (1 / len(members),) * len(members)
-    about = {
-        "kind": chosen,
-        "members": [str(member.path) for member in runs],
-        "weights": list(shares),
-        "gain": plain_score(gain),
-        "command": command,
-    }
-    _write(run, runs, candidates[chosen], val, predictions[chosen], about)
+    about = _About(
+        kind=chosen, members=tuple(str(member.path) for member in runs), weights=shares, gain=gain, command=command
+    )
+    _write(writer, runs, candidates[chosen], val, predictions[chosen], about)
     accuracy = float(right[chosen].mean())
     report.message(f"{chosen} of {len(runs)} runs: val accuracy {accuracy:.4f}, gain over the best {gain}")
     return EnsembleResult(
-        run=run,
+        run=writer.run,
         kind=chosen,
         weights=shares,
         members=tuple(hits.mean(1).tolist()),
@@ -159,7 +165,7 @@ def check_alike(runs: Sequence[Run], members: Sequence[Artifact]) -> None:
                 expected=first.preprocess.size,
                 do="train them at one --input-size and --fit",
             )
-        if run.data.get("fingerprint") != runs[0].data.get("fingerprint"):
+        if run.data.fingerprint != runs[0].data.fingerprint:
             do = "weights can only be chosen on a val split that no member was trained on: use one --split-seed"
             raise DataError("the runs were trained on other data or other splits", where=run.path, do=do)
 
@@ -250,43 +256,56 @@ def _val_samples(run: Run, size: SizePolicy) -> Samples:
         DataError: the data set is not there, or has changed.
     """
     skip = run.config.data.skip_unreadable
-    packed = pack(run.dataset(), size, cache=usable_cache(), splits=["val"], skip_unreadable=skip)
+    packed = pack(dataset_of(run), size, cache=usable_cache(), splits=["val"], skip_unreadable=skip)
     return packed["val"]
 
 
 def _write(
-    run: Run, members: Sequence[Run], artifact: Artifact, val: Samples, predictions: Arrays, about: dict[str, Any]
+    writer: RunWriter, members: Sequence[Run], artifact: Artifact, val: Samples, predictions: Arrays, about: _About
 ) -> None:
     """Everything that a finished run holds, the scores last; data, machine and sample images as in the first member."""
     first, task, targets = members[0], get_task(artifact.task), Targets.of(val)
-    run.write("data.json", first.data)
-    run.write("environment.json", first.environment)
-    stamped = {"test_as_val": True} if first.config.data.test_as_val else {}
-    artifact = replace(artifact, meta={"ensemble": about, **stamped}, answering=answering_of(predictions, targets))
-    artifacts.save(run.model_folder, artifact, golden_images=golden_images(val))
+    writer.data(first.data)
+    writer.environment(first.environment)
+    as_val = True if first.config.data.test_as_val else None
+    meta = {"ensemble": to_json(about), **({"test_as_val": True} if as_val else {})}
+    artifact = replace(artifact, meta=meta, answering=answering_of(predictions, targets))
+    artifacts.save(writer.model_folder, artifact, golden_images=golden_images(val))
     scores = evaluate_predictions(task, predictions, targets, artifact.classes)
-    run.write_arrays("predictions.npz", {f"val/{k}": v for k, v in (predictions | targets.arrays()).items()})
-    samples = {key: array for key, array in first.gallery().items() if not key.startswith("mistakes_")}
+    writer.predictions({f"val/{k}": v for k, v in (predictions | targets.arrays()).items()})
+    samples = {key: array for key, array in read_gallery(first.path).items() if not key.startswith("mistakes_")}
     mistakes = split_pictures(task, "val", scores, predictions, targets, val.images)
-    run.write_arrays("gallery.npz", samples | mistakes)
-    run.write("summary.json", _summary(run, members, artifact) | about)
-    run.write("scores.json", {"val": scores.to_json() | stamped})
-    run.event("ensemble", message=f"{about['kind']} of {', '.join(member.name for member in members)}", **about)
+    writer.gallery(samples | mistakes)
+    writer.summary(_summary(writer.run, members, artifact, about))
+    writer.scores({"val": replace(scores, test_as_val=as_val)})
+    message = f"{about.kind} of {', '.join(member.name for member in members)}"
+    writer.event("ensemble", message=message, **to_json(about))
 
 
-def _summary(run: Run, members: Sequence[Run], artifact: Artifact) -> dict[str, Any]:
+def _summary(run: Run, members: Sequence[Run], artifact: Artifact, about: _About) -> Summary:
     """What came out, in a few numbers; costs that a member does not know are left out."""
     parameters, trainable = count_parameters(artifact.network)
     summaries = [member.summary for member in members]
-    known = [key for key in COSTS if all(key in summary for summary in summaries)]
-    return {
-        "run": str(run.path),
-        "task": artifact.task,
-        "data": members[0].data["name"],
-        "model": artifact.spec.name,
-        "parameters": parameters,
-        "trainable": trainable,
-        **{key: round(sum(summary[key] for summary in summaries), 2) for key in known},
-        "stopped": "finished",
-        "test_openings": run.test_openings,
-    }
+    return Summary(
+        run=str(run.path),
+        task=artifact.task,
+        data=members[0].data.name,
+        model=artifact.spec.name,
+        parameters=parameters,
+        trainable=trainable,
+        seconds=_total([summary.seconds for summary in summaries]),
+        cpu_seconds=_total([summary.cpu_seconds for summary in summaries]),
+        stopped="finished",
+        test_openings=run.log.test_openings,
+        kind=about.kind,
+        members=about.members,
+        weights=about.weights,
+        gain=about.gain,
+        command=about.command,
+    )
+
+
+def _total(costs: Sequence[float | None]) -> float | None:
+    """What an ensemble costs in training: as much as its members together; None where one does not know."""
+    known = [cost for cost in costs if cost is not None]
+    return round(sum(known), 2) if len(known) == len(costs) else None

@@ -87,7 +87,7 @@ def finished(path: Path) -> Run | None:
     if not (path / "config.json").is_file():
         return None
     run = Run(path)
-    return run if run.results else None
+    return run if run.scores else None
 
 
 def trained(

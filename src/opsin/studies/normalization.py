@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
+from opsin.artifact import load
+from opsin.batches.preprocess import Preprocess
 from opsin.config import NormalizeName, require
 from opsin.data.samples import Dataset
 from opsin.errors import DivergedError
@@ -87,7 +89,7 @@ def _measured(
     data: Any, name: NormalizeName, seeds: int, root: Any, folder: Path, settings: Mapping[str, Any], advance: Any
 ) -> NormalizationResult:
     scores: list[float] = []
-    contract: dict[str, Any] = {"range": (math.nan, math.nan), "mean": (), "std": ()}
+    contract: Preprocess | None = None
     for seed in range(seeds):
         options = {**settings, "normalize": name, "seed": seed}
         try:
@@ -95,18 +97,18 @@ def _measured(
         except DivergedError:
             scores.append(float("nan"))
         else:
-            value = run.scores["val"][get_task(run.data["task"]).main_score].value
+            value = run.scores["val"][get_task(run.task).main_score].value
             scores.append(math.nan if value is None else value)
-            contract = run.contract
+            contract = load(run.model_folder).preprocess
         advance(note=name)
     return NormalizationResult(
         normalize=name,
         scores=tuple(scores),
         mean=statistics.fmean(scores),
         sd=statistics.stdev(scores) if len(scores) > 1 else float("nan"),
-        range=tuple(contract["range"]),
-        channel_mean=tuple(contract["mean"]),
-        channel_std=tuple(contract["std"]),
+        range=contract.range if contract else (math.nan, math.nan),
+        channel_mean=contract.mean if contract else (),
+        channel_std=contract.std if contract else (),
     )
 
 

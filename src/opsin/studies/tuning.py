@@ -311,9 +311,9 @@ class _Work:
                 raise
         else:
             score = run.scores["val"][self.task.main_score].value
-            about = {"seconds": time.monotonic() - began, "parameters": run.summary["parameters"]}
-            about["seconds"] = max(about["seconds"], run.summary["seconds"])
-            self._end(trial, "complete", bar, score=score, **about)
+            seconds = max(time.monotonic() - began, run.summary.seconds or 0.0)
+            parameters = run.summary.parameters
+            self._end(trial, "complete", bar, score=score, seconds=seconds, parameters=parameters)
         remove_folder(self.study.path / "trials" / name / "checkpoints")
 
     def _end(self, trial: Any, state: str, bar: Bar, **about: Any) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,14 +18,14 @@ from opsin.batches.loader import gather
 from opsin.config import RunConfig
 from opsin.data.samples import Samples
 from opsin.evaluation.record import split_pictures, thumbnails
-from opsin.evaluation.scoring import AugmentedScores, SplitScores, evaluate_predictions
+from opsin.evaluation.scoring import evaluate_predictions
 from opsin.inference.cautious import feature_bank
 from opsin.inference.predictor import Predictor
 from opsin.models.table import count_parameters
 from opsin.models.wrappers.views import check_views
 from opsin.ops.selection import best_of_optimism
 from opsin.progress import QUIET, Reporter, duration
-from opsin.runs import Run
+from opsin.runs import AugmentedScores, Run, RunWriter, SplitScores, Summary
 from opsin.score_notes import notes_of, selection
 from opsin.tasks.base import Arrays, Targets, Task
 from opsin.training.engine import machine
@@ -43,6 +42,7 @@ NUM_VIEWS = 4
 def finish(
     *,
     run: Run,
+    writer: RunWriter,
     trainer: Trainer,
     splits: Mapping[SplitName, Samples],
     open_test: bool,
@@ -55,53 +55,71 @@ def finish(
     artifact = trainer.artifact_of(trainer.network)
     golden = golden_images(splits["train"])
     artifacts.save(run.model_folder, artifact, golden_images=golden)
-    unchanged = run.summary.get("step") == trainer.state.step
-    kept_test = run.results.get("test") if unchanged else None
-    earlier = dict(run.results.get("val", {}))
-    scored, rules = score_splits(run, trainer, splits, open_test=open_test, command=command, report=report)
+    unchanged = run.summary.step == trainer.state.step
+    earlier = dict(run.scores)
+    scored, rules = score_splits(writer, trainer, splits, open_test=open_test, command=command, report=report)
     if trainer.task.keeps_fitted and "val" in scored:
         fitted = {key: plain_number(value) for key, value in scored["val"].fitted.items()}
         artifact = replace(artifact, meta={**artifact.meta, "fitted": fitted})
     if rules is not None or "fitted" in artifact.meta:
         artifacts.save(run.model_folder, replace(artifact, answering=rules), golden_images=golden)
-    scored |= _with_views(trainer, splits, scored, earlier)
+    scored |= _with_views(trainer, splits, scored, earlier.get("val"))
     shown = data_pictures(splits["train"], trainer.config, trainer.task, artifact.classes)
     for split, scores in scored.items():
         samples, predictions = splits[split], run.predictions(split)
         shown |= split_pictures(trainer.task, split, scores, predictions, Targets.of(samples), samples.images)
-    run.write_arrays("gallery.npz", shown)
-    run.write("summary.json", summary(run, trainer, command=command, data_name=data_name))
-    entries: dict[str, Any] = {split: scores.to_json() for split, scores in scored.items()}
-    if (copies := earlier.get("without_copies")) and unchanged:
-        entries["val"]["without_copies"] = copies
-    elif copies:
-        report.message(f"val without copies was scored before the last steps: `opsin evaluate {run.path} --copies`")
-    chosen = selection(run.epochs, trainer.task.main_score) if trainer.settings.restore_best else None
-    if chosen and "val" in entries:
-        optimism = optimism_of(run, trainer, scored["val"])
-        entries["val"]["selection"] = chosen | ({} if optimism is None else {"optimism": optimism})
-    if trainer.config.data.test_as_val and "val" in entries:
-        entries["val"]["test_as_val"] = True
-    if test := entries.get("test") or kept_test:
-        entries |= {"test": test | {"opened": run.test_openings}}
-    run.write("scores.json", entries)
+    writer.gallery(shown)
+    writer.summary(summary(run, trainer, command=command, data_name=data_name))
+    entries = _entries(run, trainer, scored, earlier, unchanged=unchanged, report=report)
+    writer.scores(entries)
     if (warning := no_better_than_guessing(run, trainer)) is not None:
-        run.event("no_better_than_guessing", step=trainer.state.step, message=warning)
+        writer.event("no_better_than_guessing", step=trainer.state.step, message=warning)
         report.message(f"warning: {warning}")
-    run.event("finish", step=trainer.state.step, message=trainer.state.stopped or "finished")
+    writer.event("finish", step=trainer.state.step, message=trainer.state.stopped or "finished")
     for split, scores in scored.items():
         name = trainer.task.main_score
         report.message(f"{split}: {name} {scores.scores[name]} on {scores.n:,} samples")
-        for note in notes_of(entries[split], name, scores.scores[name]):
+        entry = entries[split]
+        for note in notes_of(entry.details, entry.selection, name, entry[name], test_as_val=bool(entry.test_as_val)):
             report.message(f"  {note}")
     report.message(f"{duration(trainer.state.seconds)} of training; report: `opsin report {run.path}`")
 
 
+def _entries(
+    run: Run,
+    trainer: Trainer,
+    scored: Mapping[SplitName, SplitScores],
+    earlier: Mapping[str, SplitScores],
+    *,
+    unchanged: bool,
+    report: Reporter,
+) -> dict[str, SplitScores]:
+    """The scores that are kept: those of now, and of `earlier` ones what holds for the same weights."""
+    entries: dict[str, SplitScores] = {str(split): scores for split, scores in scored.items()}
+    if (copies := earlier["val"].without_copies if "val" in earlier else None) and unchanged:
+        entries["val"] = replace(entries["val"], without_copies=copies)
+    elif copies:
+        report.message(f"val without copies was scored before the last steps: `opsin evaluate {run.path} --copies`")
+    if trainer.settings.restore_best and "val" in entries:
+        chosen = selection([(epoch.epoch, epoch.val) for epoch in run.log.epochs], trainer.task.main_score)
+        chosen = chosen and replace(chosen, optimism=optimism_of(run, trainer, entries["val"]))
+        entries["val"] = replace(entries["val"], selection=chosen)
+    if trainer.config.data.test_as_val and "val" in entries:
+        entries["val"] = replace(entries["val"], test_as_val=True)
+    kept_test = earlier.get("test") if unchanged else None
+    if test := entries.get("test") or kept_test:
+        entries["test"] = replace(test, opened=run.log.test_openings)
+    return entries
+
+
 def _with_views(
-    trainer: Trainer, splits: Mapping[SplitName, Samples], scored: Mapping[SplitName, SplitScores], earlier: Any
+    trainer: Trainer,
+    splits: Mapping[SplitName, Samples],
+    scored: Mapping[SplitName, SplitScores],
+    earlier: SplitScores | None,
 ) -> dict[SplitName, SplitScores]:
     """Val, scored over the views that it was scored over before the run went on; empty where it was not."""
-    views = check_views((earlier.get("tta") or {}).get("views", ()))
+    views = check_views(earlier.tta.views if earlier and earlier.tta else ())
     if not views or "val" not in scored:
         return {}
     predictor = Predictor(trainer.artifact_of(trainer.network), device=trainer.device, views=views)
@@ -113,7 +131,7 @@ def _with_views(
 def optimism_of(run: Run, trainer: Trainer, found: SplitScores) -> float | None:
     """By about how much the best epoch's score leans to the good side; None where that is not known."""
     name = trainer.task.main_score
-    values = [float(value) for epoch in run.epochs if (value := (epoch.get("val") or {}).get(name)) is not None]
+    values = [value for epoch in run.log.epochs if not math.isnan(value := epoch.val.get(name, math.nan))]
     value = best_of_optimism(values, found.scores[name])
     return None if math.isnan(value) else round(value, 6)
 
@@ -123,8 +141,10 @@ def no_better_than_guessing(run: Run, trainer: Trainer) -> str | None:
 
     Losses of overlap are none of likelihood, and are not looked at.
     """
-    last: Mapping[str, float] = run.epochs[-1]["train"] if run.epochs else {}
-    name = next((key for key in ("class_loss", "cross_entropy", "loss") if last.get(key) is not None), None)
+    epochs = run.log.epochs
+    last = epochs[-1].train if epochs else {}
+    names = ("class_loss", "cross_entropy", "loss")
+    name = next((key for key in names if not math.isnan(last.get(key, math.nan))), None)
     guessing = trainer.task.guessing_loss(len(trainer.artifact.classes))
     if guessing is None or name is None or last[name] <= guessing[0]:
         return None
@@ -143,7 +163,7 @@ def golden_images(samples: Samples) -> Tensor:
 
 
 def score_splits(
-    run: Run,
+    writer: RunWriter,
     trainer: Trainer,
     splits: Mapping[SplitName, Samples],
     *,
@@ -154,12 +174,14 @@ def score_splits(
     """Scores of val, and of test when it is opened; what val says of when to answer. Predictions go to the run."""
     predictor = Predictor(trainer.artifact_of(trainer.network), device=trainer.device)
     wanted: list[SplitName] = [split for split in ("val", "test") if split in splits and (split == "val" or open_test)]
+    run = writer.run
+    content = run.data.test_content
     if trainer.config.data.test_as_val:
-        run.record_test_opening(command, content=run.data.get("test_content"), title="used as val")
+        writer.record_test_opening(command, content=content, title="used as val")
     if "test" in wanted:
-        run.record_test_opening(command, content=run.data.get("test_content"))
+        writer.record_test_opening(command, content=content)
     found: dict[SplitName, SplitScores] = {}
-    unchanged = run.summary.get("step") == trainer.state.step
+    unchanged = run.summary.step == trainer.state.step
     kept: Arrays = {f"test/{key}": value for key, value in run.predictions("test").items()} if unchanged else {}
     fitted: Mapping[str, float] | None = None
     rules: Answering | None = None
@@ -175,7 +197,7 @@ def score_splits(
         )
         fitted, found[split] = scores.fitted, scores
         kept |= {f"{split}/{key}": value for key, value in (predictions | targets.arrays()).items()}
-    run.write_arrays("predictions.npz", kept)
+    writer.predictions(kept)
     return found, rules
 
 
@@ -205,23 +227,23 @@ def pictured(batch: Batch, task: Task, classes: Sequence[str]) -> np.ndarray:
     return np.stack([task.draw_target(image, targets, i, classes).pixels for i, image in enumerate(images)])
 
 
-def summary(run: Run, trainer: Trainer, *, command: str, data_name: str) -> dict[str, Any]:
+def summary(run: Run, trainer: Trainer, *, command: str, data_name: str) -> Summary:
     """What came out, in a few numbers."""
     parameters, trainable = count_parameters(trainer.network)
-    return {
-        "run": str(run.path),
-        "task": trainer.task.name,
-        "data": data_name,
-        "model": trainer.artifact.spec.name,
-        "parameters": parameters,
-        "trainable": trainable,
-        "epochs": trainer.state.epoch,
-        "step": trainer.state.step,
-        "seconds": round(trainer.state.seconds, 2),
-        "cpu_seconds": round(trainer.state.cpu_seconds, 2),
-        "best_epoch": trainer.state.best_epoch,
-        "peak_memory_bytes": machine.peak_memory_bytes(),
-        "command": command,
-        "stopped": trainer.state.stopped or "finished",
-        "test_openings": run.test_openings,
-    }
+    return Summary(
+        run=str(run.path),
+        task=trainer.task.name,
+        data=data_name,
+        model=trainer.artifact.spec.name,
+        parameters=parameters,
+        trainable=trainable,
+        epochs=trainer.state.epoch,
+        step=trainer.state.step,
+        seconds=round(trainer.state.seconds, 2),
+        cpu_seconds=round(trainer.state.cpu_seconds, 2),
+        best_epoch=trainer.state.best_epoch,
+        peak_memory_bytes=machine.peak_memory_bytes(),
+        command=command,
+        stopped=trainer.state.stopped or "finished",
+        test_openings=run.log.test_openings,
+    )

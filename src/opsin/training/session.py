@@ -25,7 +25,7 @@ from opsin.data.samples import Dataset
 from opsin.errors import InterruptedRunError, RunError
 from opsin.models.table import count_parameters
 from opsin.progress import Reporter
-from opsin.runs import RUNS_FOLDER, Run, free_path, next_name
+from opsin.runs import RUNS_FOLDER, Run, RunWriter, free_path, next_name
 from opsin.tasks import card_of
 from opsin.training.engine import checkpoints, machine
 from opsin.training.engine.budget import Budget
@@ -138,8 +138,9 @@ def _train(
     budget = None if minutes is None else Budget(seconds=60 * float(minutes), began=began)
     if resume:
         run = _existing(name, out)
-        with run.locked():  # refused here, before the data is read, and held from the first step on
-            for message in run.repair():
+        writer = RunWriter(run)
+        with writer.locked():  # refused here, before the data is read, and held from the first step on
+            for message in writer.repair():
                 report.message(message)
         source = data.source if isinstance(data, Dataset) else source_name(data)
         config = _continued(run, source, settings, layer)
@@ -150,27 +151,27 @@ def _train(
             _check_same_data(run, dataset)
             check_same_weights(run, prepared.origin)
         else:  # it was stopped between the making of its folder and the writing of this file
-            run.write("data.json", describe_data(prepared))
-        run.write("config.json", settings_of.to_dict(config))
+            writer.data(describe_data(prepared))
+        writer.config(config)
     else:
         check_model(settings_of.resolve(layer, settings).model.model)
         if name is not None:
             free_path(name, out)  # refused now rather than after all images were packed
         prepared = prepare_from(data, root=root, recipe=recipe, settings=settings, report=report, budget=budget)
         dataset, config = prepared.dataset, prepared.config
-        run = Run.create(config, name=name or next_name(f"{dataset.name}-{config.model.model}", out), out=out)
-        run.write("data.json", describe_data(prepared))
+        writer = RunWriter.create(config, name=name or next_name(f"{dataset.name}-{config.model.model}", out), out=out)
+        writer.data(describe_data(prepared))
         if prepared.origin is not None:
-            run.write("weights.json", prepared.origin.record)
+            writer.weights(prepared.origin.record)
         if prepared.plan is not None:
-            run.event("plan", **prepared.plan)
+            writer.event("plan", **prepared.plan)
     prepared = with_own_parts(prepared, own)
     if own:
-        run.event("own_parts", parts=own.names(), withdrawn=own.withdrawn(), message="parts of the user's own")
-    with run.locked(), _told_how_to_go_on(run, prepared.config):
+        writer.event("own_parts", parts=own.names(), withdrawn=own.withdrawn(), message="parts of the user's own")
+    with writer.locked(), _told_how_to_go_on(writer.run, prepared.config):
         return _fit(
             prepared,
-            run,
+            writer,
             report,
             resume=resume,
             open_test=open_test,
@@ -196,7 +197,7 @@ def _told_how_to_go_on(run: Run, config: RunConfig) -> Iterator[None]:
 
 def _fit(
     prepared: Prepared,
-    run: Run,
+    writer: RunWriter,
     report: Reporter,
     *,
     resume: bool,
@@ -206,17 +207,17 @@ def _fit(
     budget: Budget | None,
     callbacks: Sequence[Callback],
 ) -> Run:
-    say = partial(_log_fallback, run)
-    checkpoint = checkpoints.load(run.checkpoints_folder, report=report, say=say) if resume else None
+    run, say = writer.run, partial(_log_fallback, writer)
+    checkpoint = checkpoints.load(writer.checkpoints_folder, report=report, say=say) if resume else None
     prepared = _with_features(prepared, report, started=checkpoint is not None, budget=budget)
     choice = recorded_choice(run) if resume else None
     choice = choice or choose_precision(prepared)
-    earlier_threads = run.environment.get("threads") if resume else None
+    earlier_threads = run.environment.threads if resume else None
     thread_choice = choose_threads(prepared, choice, cores, report, resume=resume)
-    write_environment(run, prepared.device, choice, thread_choice)
-    if prepared.config.train.preflight and not any(event["event"] == "preflight" for event in run.log):
-        run.event("preflight", **preflight(prepared, choice.precision, report))
-    start = _head_start(prepared, run, report) if checkpoint is None else {}
+    write_environment(writer, prepared.device, choice, thread_choice)
+    if prepared.config.train.preflight and not any(event.event == "preflight" for event in run.log):
+        writer.event("preflight", **preflight(prepared, choice.precision, report))
+    start = _head_start(prepared, writer, report) if checkpoint is None else {}
     trainer = Trainer(
         task=prepared.task,
         artifact=prepared.artifact,
@@ -224,7 +225,7 @@ def _fit(
         config=prepared.config,
         precision=choice.precision,
         device=prepared.device,
-        run=run,
+        run=writer,
         report=report,
         features=prepared.features if is_cached(prepared.config, prepared.dataset.task) else None,
         budget=budget,
@@ -235,13 +236,14 @@ def _fit(
     trainer.start_from(start)
     if thread_choice:
         trainer.journal.callbacks.append(watch_threads(trainer, prepared, choice, cores, thread_choice))
-    _announce(prepared, trainer, run, report)
+    _announce(prepared, trainer, writer, report)
     if resume:
-        _go_on(trainer, run, report, checkpoint)
+        _go_on(trainer, writer, report, checkpoint)
         go_on_with_threads(trainer, earlier_threads)
     trainer.fit()
     finish(
         run=run,
+        writer=writer,
         trainer=trainer,
         splits=prepared.splits,
         open_test=open_test,
@@ -252,15 +254,15 @@ def _fit(
     return run
 
 
-def _log_fallback(run: Run, message: str) -> None:
-    run.event("checkpoint_fallback", message=message)
+def _log_fallback(writer: RunWriter, message: str) -> None:
+    writer.event("checkpoint_fallback", message=message)
 
 
-def _go_on(trainer: Trainer, run: Run, report: Reporter, checkpoint: Checkpoint | None) -> None:
+def _go_on(trainer: Trainer, writer: RunWriter, report: Reporter, checkpoint: Checkpoint | None) -> None:
     if checkpoint is not None:
         trainer.restore(checkpoint)
     else:
-        run.rewind(0)
+        writer.rewind(0)
     trainer.journal.event("resume", f"resumed at step {trainer.state.step}")
     report.message(f"resumed at step {trainer.state.step} of {trainer.total_steps}")
 
@@ -272,7 +274,7 @@ def _scored_at_end(prepared: Prepared, *, open_test: bool) -> int:
     return scored + (min(BANK, len(prepared.splits["train"])) if card_of(prepared.task.name).decides_class else 0)
 
 
-def _head_start(prepared: Prepared, run: Run, report: Reporter) -> Mapping[str, float]:
+def _head_start(prepared: Prepared, writer: RunWriter, report: Reporter) -> Mapping[str, float]:
     """Fit the head on the features, where the run asks for it; returns what it scores on val."""
     if not prepared.config.finetune.head_start:
         return {}
@@ -283,7 +285,7 @@ def _head_start(prepared: Prepared, run: Run, report: Reporter) -> Mapping[str, 
     name = prepared.task.main_score
     scored = f": val {name} {found.val[name]:.4f}" if found.val else ""
     message = f"head fitted on frozen features, weight decay {found.decay:g}{scored}"
-    run.event("head_start", val=found.val, decay=found.decay, tried=found.tried, message=message)
+    writer.event("head_start", val=found.val, decay=found.decay, tried=found.tried, message=message)
     report.message(message)
     return found.val
 
@@ -305,17 +307,17 @@ def _with_features(prepared: Prepared, report: Reporter, *, started: bool, budge
     return replace(prepared, features=features)
 
 
-def _announce(prepared: Prepared, trainer: Trainer, run: Run, report: Reporter) -> None:
+def _announce(prepared: Prepared, trainer: Trainer, writer: RunWriter, report: Reporter) -> None:
     total, trainable = count_parameters(trainer.network)
     sizes = ", ".join(f"{name} {len(samples.images):,}" for name, samples in prepared.splits.items())
     report.message(
-        f"run {run.path}: {prepared.dataset.name} ({sizes}), {prepared.artifact.spec.name}, {total:,} parameters"
+        f"run {writer.path}: {prepared.dataset.name} ({sizes}), {prepared.artifact.spec.name}, {total:,} parameters"
     )
     chosen = trainer.stepper.precision
     memory_format = "channels last" if chosen.channels_last else "channels first"
     threads = counted(torch.get_num_threads())
     report.message(f"{prepared.device}, {threads}, {chosen.dtype}, {memory_format}")
-    run.event(
+    writer.event(
         "start",
         parameters=total,
         trainable=trainable,
@@ -351,7 +353,7 @@ def _continued(run: Run, source: str, settings: Mapping[str, Any], recipe: Mappi
 
 
 def _check_same_data(run: Run, dataset: Dataset) -> None:
-    got, expected = dataset.fingerprint(), run.data.get("fingerprint")
+    got, expected = dataset.fingerprint(), run.data.fingerprint
     if got != expected:
         do = "put the data back as it was, or start a new run"
         raise RunError("the data has changed since this run began", where=run.path, got=got, expected=expected, do=do)

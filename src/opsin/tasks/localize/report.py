@@ -42,7 +42,7 @@ def losses(view: View) -> Markup | None:
         panel = Panel(title=title, unit="%" if share else "", series=series, share=share)
         if panel.values:
             figures.append(line_figure(panel, best=view.best_epoch, events=view.events))
-    weights = [(e["epoch"], e["train"]) for e in view.epochs if "class_weight" in (e.get("train") or {})]
+    weights = [(epoch.epoch, epoch.train) for epoch in view.epochs if "class_weight" in epoch.train]
     if not figures:
         return None
     learned = [(epoch, number(t["class_weight"]), number(t["box_weight"])) for epoch, t in weights]

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from opsin.config import TrainConfig
-from opsin.runs import Run
+from opsin.runs import RunWriter
 from opsin.training.engine import machine
 from opsin.training.engine.clock import Clock
 from opsin.training.engine.hooks import Callback, EpochContext, EventContext, StepContext
@@ -26,7 +26,7 @@ class Journal:
 
     def __init__(
         self,
-        run: Run,
+        run: RunWriter,
         state: State,
         clock: Clock,
         network: nn.Module,

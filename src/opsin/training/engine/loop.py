@@ -29,7 +29,7 @@ from opsin.data.samples import Samples
 from opsin.errors import DivergedError, InterruptedRunError
 from opsin.models.wrappers.forward import Precision
 from opsin.progress import Reporter
-from opsin.runs import RUNS_FOLDER, Run
+from opsin.runs import RUNS_FOLDER, Run, RunWriter
 from opsin.tasks.base import Task
 from opsin.training.engine import guards
 from opsin.training.engine.budget import Budget
@@ -84,7 +84,7 @@ class Trainer:
         config: RunConfig,
         precision: Precision,
         device: torch.device,
-        run: Run,
+        run: RunWriter,
         report: Reporter,
         features: Features | None = None,
         budget: Budget | None = None,
@@ -308,7 +308,7 @@ class Trainer:
         raise InterruptedRunError(
             f"stopped at step {self.state.step} of {self.total_steps}; a checkpoint was left",
             where=self.run.path,
-            do=f"`{command_to_resume(self.run, self.config)}` goes on from there",
+            do=f"`{command_to_resume(self.run.run, self.config)}` goes on from there",
         )
 
 

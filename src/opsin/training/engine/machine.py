@@ -19,6 +19,7 @@ import opsin
 from opsin.config import TrainConfig
 from opsin.devices import pick_device
 from opsin.errors import ConfigError
+from opsin.runs import Environment
 
 if sys.platform != "win32":
     import resource
@@ -103,26 +104,24 @@ def set_allocator(*, keep_memory: bool) -> bool:
     return all(taken)
 
 
-def describe(device: torch.device) -> dict[str, Any]:
+def describe(device: torch.device) -> Environment:
     """Versions and hardware, for environment.json."""
     import torchvision
 
-    found = {
-        "opsin": opsin.__version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
-        "platform": platform.platform(),
-        "processor": processor_name(),
-        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "memory_bytes": memory_bytes(),
-        "device": str(device),
-    }
-    if device.type == "cuda":
-        found["gpu"] = torch.cuda.get_device_name(device)
-    return found
+    return Environment(
+        opsin=opsin.__version__,
+        python=platform.python_version(),
+        torch=str(torch.__version__),
+        torchvision=torchvision.__version__,
+        platform=platform.platform(),
+        processor=processor_name(),
+        cpu_capability=torch.backends.cpu.get_cpu_capability(),
+        cores=os.cpu_count(),
+        threads=torch.get_num_threads(),
+        memory_bytes=memory_bytes(),
+        device=str(device),
+        gpu=torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+    )
 
 
 def processor_name() -> str:

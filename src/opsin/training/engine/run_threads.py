@@ -27,7 +27,7 @@ class Cores:
 
 def keep_threads(run: Run, config: RunConfig) -> None:
     """Take the number of threads that `run` was begun with, unless the user gives one or this machine is too small."""
-    recorded = run.environment.get("threads")
+    recorded = run.environment.threads
     if not config.train.threads and isinstance(recorded, int) and 1 <= recorded <= machine.most_threads():
         torch.set_num_threads(recorded)
 

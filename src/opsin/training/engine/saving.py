@@ -7,7 +7,7 @@ import time
 import torch
 from torch.optim import Optimizer
 
-from opsin.runs import Run
+from opsin.runs import RunWriter
 from opsin.training.engine import checkpoints, guards
 from opsin.training.engine.checkpoints import Checkpoint
 from opsin.training.engine.clock import Clock
@@ -21,7 +21,7 @@ class Saver:
     """Writes and reads the checkpoints of one run; it holds what they are made of."""
 
     def __init__(
-        self, run: Run, state: State, clock: Clock, kept: KeptWeights, optimizer: Optimizer, decisions: Decisions
+        self, run: RunWriter, state: State, clock: Clock, kept: KeptWeights, optimizer: Optimizer, decisions: Decisions
     ) -> None:
         self.run, self.state, self.clock = run, state, clock
         self.kept, self.optimizer, self.decisions = kept, optimizer, decisions

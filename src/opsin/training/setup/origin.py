@@ -153,7 +153,12 @@ def _from_run(run: Run) -> Origin:
         task=artifact.task,
         classes=artifact.classes,
         notes=(f"weights of run {run.name}: {artifact.spec.name}, {artifact.task}",),
-        record={"file": str(file), "sha256": sha256_file(file), "naming": "opsin", "input": run.contract},
+        record={
+            "file": str(file),
+            "sha256": sha256_file(file),
+            "naming": "opsin",
+            "input": artifact.preprocess.to_dict(),
+        },
     )
 
 

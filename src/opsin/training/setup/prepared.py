@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -18,7 +19,8 @@ from opsin.data.quality.findings import Finding
 from opsin.data.samples import Dataset, Samples
 from opsin.models.wrappers.forward import Precision
 from opsin.ops.masks import images_with_class
-from opsin.runs import Run
+from opsin.runs import DataCard, Run, RunWriter, SplitCard, Timing
+from opsin.runs.codec import from_json, to_json
 from opsin.tasks.base import Task
 from opsin.training.engine import machine, precision
 from opsin.training.engine.own_parts import NO_OWN_PARTS, OwnParts
@@ -48,37 +50,40 @@ class Prepared:
     own: OwnParts = NO_OWN_PARTS
 
 
-def describe_data(prepared: Prepared) -> dict[str, Any]:
+def describe_data(prepared: Prepared) -> DataCard:
     """What data.json holds."""
     dataset = prepared.dataset
     counts = dataset.counts()
     shape = prepared.splits["train"].images.shape
-    return {
-        "name": dataset.name,
-        "task": dataset.task,
-        "classes": list(dataset.classes),
-        "layout": dataset.layout,
-        "root": str(dataset.root) if dataset.root else None,
-        "published": dataset.published,
-        "splits": {
-            split: {"n": len(samples.images), "class_counts": counts.get(split, _masked(samples, len(dataset.classes)))}
+    return DataCard(
+        name=dataset.name,
+        task=dataset.task,
+        classes=tuple(dataset.classes),
+        layout=dataset.layout,
+        root=str(dataset.root) if dataset.root else None,
+        published=dataset.published,
+        splits={
+            split: SplitCard(
+                n=len(samples.images),
+                class_counts=tuple(counts[split]) if split in counts else _masked(samples, len(dataset.classes)),
+            )
             for split, samples in prepared.splits.items()
         },
-        "size": list(shape[2:]),
-        "channels": shape[1],
-        "fingerprint": dataset.fingerprint(),
-        **_test_content(dataset, prepared.config),
-        "notes": notes_of(dataset, prepared.splits),
-        "skipped": {split: list(samples.skipped) for split, samples in prepared.splits.items() if samples.skipped},
-        "findings": [asdict(finding) for finding in prepared.findings],
-    }
+        size=tuple(shape[2:]),
+        channels=shape[1],
+        fingerprint=dataset.fingerprint(),
+        test_content=_test_content(dataset, prepared.config),
+        test_as_val=True if prepared.config.data.test_as_val else None,
+        notes=tuple(notes_of(dataset, prepared.splits)),
+        skipped={split: tuple(samples.skipped) for split, samples in prepared.splits.items() if samples.skipped},
+        findings=tuple(prepared.findings),
+    )
 
 
-def _test_content(dataset: Dataset, config: RunConfig) -> dict[str, Any]:
-    """What the test split is known by over all runs, and whether it is used as val."""
+def _test_content(dataset: Dataset, config: RunConfig) -> str | None:
+    """What the test split is known by over all runs, also where it is used as val; None where there is none."""
     split: SplitName = "val" if config.data.test_as_val else "test"
-    found = {} if split not in dataset.splits else {"test_content": dataset.splits[split].content}
-    return {**found, "test_as_val": True} if config.data.test_as_val else found
+    return dataset.splits[split].content if split in dataset.splits else None
 
 
 def notes_of(dataset: Dataset, splits: Mapping[SplitName, Samples]) -> list[str]:
@@ -90,9 +95,11 @@ def notes_of(dataset: Dataset, splits: Mapping[SplitName, Samples]) -> list[str]
     return notes
 
 
-def _masked(samples: Samples, num_classes: int) -> list[int] | None:
+def _masked(samples: Samples, num_classes: int) -> tuple[int, ...] | None:
     """How many images hold each class, where there are masks."""
-    return None if samples.masks is None else images_with_class(samples.masks, num_classes).tolist()
+    if samples.masks is None:
+        return None
+    return tuple(images_with_class(samples.masks, num_classes).tolist())
 
 
 def choose_precision(prepared: Prepared) -> Choice:
@@ -131,22 +138,29 @@ def timed_step(prepared: Prepared, candidate: Precision, size: int) -> Callable[
 def recorded_choice(run: Run) -> Choice | None:
     """The precision that a run was begun with, and keeps."""
     found = run.environment
-    if "precision" not in found:
+    if found.precision is None:
         return None
-    chosen = Precision(dtype=found["precision"], channels_last=found["channels_last"], compile=found["compiled"])
-    return Choice(chosen, tuple(found["timings"]))
+    chosen = Precision(dtype=found.precision, channels_last=bool(found.channels_last), compile=bool(found.compiled))
+    return Choice(chosen, tuple(to_json(timing) for timing in found.timings))
 
 
 def write_environment(
-    run: Run, device: torch.device, choice: Choice, thread_choice: ThreadChoice | None = None
+    writer: RunWriter, device: torch.device, choice: Choice, thread_choice: ThreadChoice | None = None
 ) -> None:
     """Write environment.json: versions, processor, precision and threads, and the timings behind both."""
     chosen = choice.precision
-    values = {
-        "precision": chosen.dtype,
-        "channels_last": chosen.channels_last,
-        "compiled": chosen.compile,
-        "timings": list(choice.timings),
-    }
-    threads = thread_choice.record() if thread_choice else {}
-    run.write("environment.json", machine.describe(device) | values | threads)
+    found = replace(
+        machine.describe(device),
+        precision=chosen.dtype,
+        channels_last=chosen.channels_last,
+        compiled=chosen.compile,
+        timings=tuple(from_json(Timing, dict(timing), "timings") for timing in choice.timings),
+    )
+    if thread_choice is not None:
+        found = replace(
+            found,
+            threads=thread_choice.threads,
+            busy_cores=math.nan if thread_choice.busy_cores is None else round(thread_choice.busy_cores, 2),
+            thread_timings=thread_choice.timings,
+        )
+    writer.environment(found)

@@ -1,0 +1,257 @@
+"""A run folder as one reads it: what is in the files is the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+
+from opsin.config import RunConfig, from_stored
+from opsin.errors import RunError, SealedSplitError
+from opsin.runs.log import LOG, Log, read_log
+from opsin.runs.names import RUNS_FOLDER, other_runs, run_path
+from opsin.runs.reader import (
+    CONFIG,
+    DATA,
+    ENVIRONMENT,
+    PREDICTIONS,
+    SCORES,
+    SUMMARY,
+    read_arrays,
+    read_data,
+    read_object,
+    read_record,
+    read_scores,
+)
+from opsin.runs.records import DataCard, Environment, Epoch, SplitScores, Summary
+from opsin.types import Prediction, SplitName, TaskName
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from opsin.io.in_memory import ImageInput
+    from opsin.models.wrappers.views import ViewName
+
+
+class Run:
+    """One run folder, read lazily.
+
+    Args:
+        path: the folder.
+
+    Raises:
+        RunError: there is no run at `path`; or, from any property, a file of the run is damaged.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        if not (self.path / CONFIG).is_file():
+            do = other_runs(self.path)
+            raise RunError("no run here", where=self.path, expected="a folder with config.json", do=do)
+
+    @classmethod
+    def open(cls, name: Path | str, *, out: Path | str = RUNS_FOLDER) -> Run:
+        """The run at a path, or of that name in `out`."""
+        return cls(run_path(name, out))
+
+    @property
+    def name(self) -> str:
+        """Name of the folder."""
+        return self.path.name
+
+    @property
+    def config(self) -> RunConfig:
+        """Every setting, resolved, under its present name."""
+        return from_stored(read_object(self.path / CONFIG), where=str(self.path / CONFIG))
+
+    @property
+    def data(self) -> DataCard:
+        """The data set: splits, class counts, fingerprint, findings."""
+        return read_data(self.path / DATA)
+
+    @property
+    def task(self) -> TaskName:
+        """What the network was trained for.
+
+        Raises:
+            RunError: the run does not tell.
+        """
+        told = self.data.task or self.summary.task or self.config.task
+        if told is None:
+            raise RunError("the run does not tell its task", where=self.path / DATA, expected="the field `task`")
+        return told
+
+    @property
+    def environment(self) -> Environment:
+        """Versions, processor, threads, precision chosen and the timings behind the choice."""
+        return read_record(self.path / ENVIRONMENT, Environment)
+
+    @property
+    def summary(self) -> Summary:
+        """What came out, in a few numbers. False until the run has finished or stopped."""
+        return read_record(self.path / SUMMARY, Summary)
+
+    @property
+    def scores(self) -> Mapping[str, SplitScores]:
+        """Scores with intervals, e.g. `run.scores["val"]["accuracy"]`. Empty until the run has finished.
+
+        Raises:
+            RunError: scores.json is damaged.
+            SealedSplitError: from `run.scores["test"]`, while the test split is sealed.
+        """
+        return ScoresBySplit(read_scores(self.path / SCORES), run=self)
+
+    @property
+    def log(self) -> Log:
+        """One event per epoch and per thing that happened, in order; `run.log.to_pandas()` is a table of the epochs.
+
+        Raises:
+            RunError: a line is no event.
+        """
+        return read_log(self.path / LOG)
+
+    @property
+    def epochs(self) -> tuple[Epoch, ...]:
+        """What the log tells of epochs, in order."""
+        return self.log.epochs
+
+    @property
+    def model_folder(self) -> Path:
+        """Where the artefact lies."""
+        return self.path / "model"
+
+    def predictions(self, split: SplitName) -> dict[str, np.ndarray]:
+        """Per-sample outputs on `split`; empty when that split has not been scored."""
+        prefix, arrays = f"{split}/", read_arrays(self.path / PREDICTIONS)
+        return {key.removeprefix(prefix): array for key, array in arrays.items() if key.startswith(prefix)}
+
+    def network(self, *, device: str = "cpu") -> nn.Module:
+        """The trained network, in evaluation mode, with its weights; it is proved by the golden images.
+
+        Its input is what the preprocessing contract of the artefact gives, float32 [B, C, H, W]; its output is a
+        mapping, e.g. {"logits": float32 [B, K]}. `predict` does both ends.
+
+        Args:
+            device: as in `pick_device`.
+
+        Raises:
+            ArtifactError: the run has no artefact yet, or it was altered.
+        """
+        from opsin.artifact import load_proved  # here, because reading a run should not import torch
+        from opsin.devices import pick_device
+
+        place = pick_device(device)
+        return load_proved(self.model_folder, device=place).network.to(place).eval()
+
+    @overload
+    def predict(
+        self,
+        images: bytes | np.ndarray,
+        /,
+        *,
+        views: Sequence[ViewName] = ...,
+        device: str = ...,
+        coverage: float | None = ...,
+        abstain: float | None = ...,
+    ) -> Prediction: ...
+    @overload
+    def predict(
+        self,
+        images: str | Path,
+        /,
+        *,
+        views: Sequence[ViewName] = ...,
+        device: str = ...,
+        coverage: float | None = ...,
+        abstain: float | None = ...,
+    ) -> Prediction | Any: ...
+    @overload
+    def predict(
+        self,
+        *images: ImageInput | Iterable[ImageInput],
+        views: Sequence[ViewName] = ...,
+        device: str = ...,
+        coverage: float | None = ...,
+        abstain: float | None = ...,
+    ) -> Any: ...
+
+    def predict(
+        self,
+        *images: ImageInput | Iterable[ImageInput],
+        views: Sequence[ViewName] = (),
+        device: str = "auto",
+        coverage: float | None = None,
+        abstain: float | None = None,
+    ) -> Prediction | list[Prediction]:
+        """What this run's network says of an image, or of several.
+
+        Args:
+            images: one image: a path, the bytes of an image file, an array uint8 [H, W, 3] (RGB) or [H, W] (grey), or a
+                Pillow image. Or several: more than one argument, lists of images, folders.
+            views: as in `Predictor`.
+            device: as in `pick_device`.
+            coverage, abstain: as in `CautiousPredictor`, for images as they are, without views.
+
+        Returns:
+            One prediction for one image; a list, in order, for several, also if they are lists or folders of one image.
+
+        Raises:
+            ImageError: an image cannot be read.
+            InputError: a file is not there, or a folder holds no image.
+            RefusedError, ConfigError: as `caution_of`.
+            RunError: views with coverage or abstain.
+        """
+        from opsin.devices import pick_device
+        from opsin.inference.predictor import predict_images  # here, because reading a run should not import torch
+
+        if coverage is None and abstain is None:
+            return predict_images(self.model_folder, images, views=views, device=pick_device(device))
+        from opsin.inference.cautious import predict_images_cautiously
+
+        if views:
+            raise RunError("coverage and risk are known for images as they are", got=views, do="leave views out")
+        place = pick_device(device)
+        return predict_images_cautiously(self.model_folder, images, coverage=coverage, abstain=abstain, device=place)
+
+    def report(self) -> Path:
+        """Write the report of the run anew.
+
+        Returns:
+            Path of `report.html`: one page that holds everything it shows.
+        """
+        from opsin.report import write_report  # the one import upwards, with that of the notebook card
+
+        return write_report(self)
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"
+
+    def _repr_html_(self) -> str:
+        from opsin.report.notebook import run_html
+
+        return run_html(self)
+
+
+class ScoresBySplit(dict[str, SplitScores]):
+    """Scores by split; a split without scores is refused with the way to get them, as a `KeyError` too."""
+
+    def __init__(self, scores: Mapping[str, SplitScores], *, run: Run) -> None:
+        super().__init__(scores)
+        self._run = run
+
+    def __missing__(self, split: str) -> SplitScores:
+        raise _no_scores(self._run, split, self)
+
+
+def _no_scores(run: Run, split: str, known: Iterable[str]) -> SealedSplitError:
+    """Why there are no scores of a split, and what to do about it."""
+    known = list(known)
+    evaluation = f"`opsin evaluate {run.path} --split {split}`, or opsin.evaluate(run, split={split!r})"
+    expected = ", ".join(known) or "scores, which a finished run has"
+    if split == "test" and "test" in run.data.splits and known:
+        do = f"{evaluation} opens it, once, and the run keeps the scores and the count of openings"
+        return SealedSplitError("the test split is sealed: it has not been scored", where=run.path, do=do)
+    scorable = evaluation if split == "train" and known else None
+    return SealedSplitError("no scores of this split", where=run.path, got=split, expected=expected, do=scorable)
