@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 LABS_FOLDER = Path("labs")
 HOMES = {
     "convolution": "opsin.labs.convolution",
+    "sizes-and-memory": "opsin.labs.sizes_and_memory",
 }
 """Where each lab lives; a file is imported when its lab is asked for."""
 
