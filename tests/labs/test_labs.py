@@ -8,9 +8,11 @@ import json
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import opsin
 from opsin import labs
 from opsin.cli import main
 from opsin.errors import CheckFailedError, ConfigError, RunError
@@ -26,12 +28,18 @@ def source_of(name: str) -> str:
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], labs.LabResult]:
-    """Each lab in its quick form, run once."""
-    out, found = tmp_path_factory.mktemp("labs"), {}
+    """Each lab in its quick form, run once; how well a network learns is no matter here, so that one epoch will do."""
+    out, found, train = tmp_path_factory.mktemp("labs"), {}, Book.train
+
+    def shortly(book: Book, data: str, *, name: str, **settings: Any) -> opsin.Run:
+        fewer = {key: value for key, value in {"epochs": 1, "scenes": 60}.items() if key in settings}
+        return train(book, data, name=name, **{**settings, **fewer})
 
     def result(name: str) -> labs.LabResult:
         if name not in found:
-            found[name] = labs.run(name, out=out)
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(Book, "train", shortly)
+                found[name] = labs.run(name, out=out)
         return found[name]
 
     return result
@@ -126,7 +134,7 @@ def test_a_disagreement_without_a_reason_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_finished_run_is_not_trained_again_and_other_settings_are_refused(tmp_path: Path) -> None:
-    settings = {"name": "a", "model": "dense", "epochs": 1, "subset": "train=100", "report": False}
+    settings = {"name": "a", "model": "dense", "epochs": 1, "subset": "train=100"}
     lab = made()
     first = Book(lab, folder=tmp_path).train("digits", **settings)
     stamp = (first.path / "scores.json").stat().st_mtime_ns

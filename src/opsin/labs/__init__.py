@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 LABS_FOLDER = Path("labs")
 HOMES = {
     "convolution": "opsin.labs.convolution",
+    "cifar10-cnn": "opsin.labs.cifar10_cnn",
+    "mnist": "opsin.labs.mnist",
+    "mnist-localization": "opsin.labs.mnist_localization",
+    "segmentation": "opsin.labs.segmentation",
     "sizes-and-memory": "opsin.labs.sizes_and_memory",
 }
 """Where each lab lives; a file is imported when its lab is asked for."""

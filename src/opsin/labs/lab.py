@@ -193,6 +193,7 @@ class Book:
                 resume=begun,
                 quiet=self.quiet,
                 command=f"opsin lab run {self.lab.name}",
+                report=not self.quick,
                 **settings,
             )
         self.runs[name] = Run(path)
