@@ -77,7 +77,7 @@ def losses(book: Book) -> Found:
     columns = ("loss", "mean IoU", f"IoU of {GOOD} or more", "class right", "error of the centre, px")
     table = book.table("losses", "The same network with each loss", columns, rows)
     base = values_of(trained(book, "mse"))
-    pairs = []
+    pairs: list[tuple[Any, ...]] = []
     for loss in LOSSES[1:]:
         difference = values_of(trained(book, loss)) - base
         half = 1.96 * difference.std(ddof=1) / np.sqrt(len(difference))

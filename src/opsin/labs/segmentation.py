@@ -114,9 +114,9 @@ def upsampling(book: Book) -> Found:
     columns = ("way up", "parameters", "mean IoU", "Dice of the foreground", "boundary F1")
     table = book.table("ways", "The same network, another way up", columns, rows)
     pair = opsin.compare(*runs.values()).pairs[0]
+    ends = ("difference of the mean IoU, points", "lowest", "highest")
     told = [f"{100 * value:+.1f}" for value in (pair.difference, pair.low, pair.high)]
-    columns = ("difference of the mean IoU, points", "lowest", "highest")
-    paired = book.table("paired", "Bilinear less transposed, paired over val, 95 % interval, one seed", columns, [told])
+    paired = book.table("paired", "Bilinear less transposed, paired over val, 95 % interval, one seed", ends, [told])
     verdict = (
         "bilinear is better" if pair.low > 0 else "transposed is better" if pair.high < 0 else "no difference is shown"
     )

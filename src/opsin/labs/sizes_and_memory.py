@@ -32,7 +32,8 @@ PUBLISHED = 9_027_000
 
 # %%
 def layer_table(book: Book) -> Any:
-    rows, maps_in = [], 3
+    rows: list[tuple[Any, ...]] = []
+    maps_in = 3
     for row in opsin.plan("plain", **NETWORK).layers.rows:
         if row.parameters:
             maps = row.output_shape[0]
@@ -140,11 +141,11 @@ def remedies(book: Book) -> Found:
     columns = ("remedy", "MB of a training step", "saved", "milliseconds an image, measured", "what it costs besides")
     note = f"Batches of {batch} images of {shape[1]}x{shape[2]}. Memory is computed for each; time is that of forward and backward, without the optimizer."
     table = book.table("remedies", "Remedies, each alone", columns, table_rows, note)
-    best = max(table.rows[1:], key=lambda row: row[2].value)
-    slowest = max(table.rows[1:], key=lambda row: float(row[3]))
+    best = max(table_rows[1:], key=lambda row: row[2].value)
+    slowest = max(table_rows[1:], key=lambda row: float(row[3]))
     return Found(
         answer=f"A smaller batch, a batch in parts, smaller images, fewer filters and bfloat16. Most "
-        f"is saved by: {best[0]} ({table.shown[table.rows.index(best)][2]}). The slowest here is: {slowest[0]} "
+        f"is saved by: {best[0]} ({table.shown[table_rows.index(best)][2]}). The slowest here is: {slowest[0]} "
         f"({slowest[3]} ms an image against {table.shown[0][3]}).",
         evidence=(table,),
     )
