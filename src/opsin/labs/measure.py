@@ -122,11 +122,20 @@ def overlaps(boxes: NDArray[Any], truth: NDArray[Any]) -> Floats:
     return np.asarray(shared / np.maximum(areas[0] + areas[1] - shared, 1e-9), np.float64)
 
 
-def edges_on_grid(masks: NDArray[Any], period: int = 2) -> float:
-    """How strongly the edges of masks [N, H, W] keep to one place of a grid: 0 is not at all, 1 is always."""
-    from opsin.ops.checkerboard import edge_phase
+def grid_line(masks: NDArray[Any], period: int = 2) -> float:
+    """By how many decibels the foreground's spectrum stands out at that period in pixels; masks are square [N, S, S]."""
+    from opsin.ops.checkerboard import line_excess, power_spectrum
 
-    return float(edge_phase(masks, period))
+    return line_excess(*power_spectrum((masks > 0).astype(np.float64)), period)
+
+
+def lone_pixels(masks: NDArray[Any]) -> float:
+    """Pixels unlike all four neighbours (foreground or not), as a share of the foreground of masks [N, H, W]."""
+    front = masks > 0
+    middle = front[:, 1:-1, 1:-1]
+    around = (front[:, :-2, 1:-1], front[:, 2:, 1:-1], front[:, 1:-1, :-2], front[:, 1:-1, 2:])
+    lone = np.logical_and.reduce([middle != side for side in around])
+    return float(lone.sum() / max(1, front.sum()))
 
 
 def masked(image: NDArray[np.uint8], mask: NDArray[Any]) -> NDArray[np.uint8]:

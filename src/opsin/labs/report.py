@@ -25,6 +25,7 @@ STYLE = """
 .opsin .answers td { min-width: 90px; }
 .opsin figure.pictures { display: flex; flex-wrap: wrap; gap: 14px; margin: 10px 0 4px; }
 .opsin figure.pictures > div { width: 150px; font-size: 12.5px; color: var(--muted); }
+.opsin svg .line.test { stroke: var(--test); } .opsin svg .ring.test { stroke: var(--test); }
 .opsin section table { margin-top: 6px; }
 .opsin section > p.caption { margin-top: 6px; }
 """

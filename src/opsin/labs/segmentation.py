@@ -16,7 +16,7 @@ import numpy as np
 
 import opsin
 from opsin.labs.lab import Book, Found, Lab, question
-from opsin.labs.measure import edges_on_grid, masked
+from opsin.labs.measure import grid_line, lone_pixels, masked
 
 WAYS = ("transpose", "bilinear")
 WORDS = {"transpose": "transposed convolution", "bilinear": "bilinear interpolation"}
@@ -132,16 +132,18 @@ def checkerboard(book: Book) -> Found:
     runs = {way: trained(book, way) for way in WAYS}
     stored = {way: run.predictions("val") for way, run in runs.items()}
     truth = stored["bilinear"]["true_masks"]
-    grids = {WORDS[way]: edges_on_grid(stored[way]["masks"], PERIOD) for way in WAYS}
-    grids["the true masks"] = edges_on_grid(np.where(truth == VOID, 0, truth), PERIOD)
-    rows = [(what, f"{value:.2f}") for what, value in grids.items()]
-    note = "0: the edges of the masks lie anywhere; 1: all of them on one grid."
-    table = book.table("grid", f"Edges that keep to a grid of {PERIOD} pixels", ("masks", "share"), rows, note)
+    answers = {WORDS[way]: stored[way]["masks"] for way in WAYS} | {"truth": np.where(truth == VOID, 0, truth)}
+    rows = [(what, opsin.Score(lone_pixels(mask)), f"{grid_line(mask, PERIOD):+.1f}") for what, mask in answers.items()]
+    columns = ("masks", "lone pixels, share of the foreground", f"line at a period of {PERIOD} pixels, dB")
+    note = "Lone: unlike all neighbours above, below, left and right. Line: power over what its neighbours in the spectrum lead to expect."
+    table = book.table("grid", "The checkerboard in the masks", columns, rows, note)
     figure = book.pictures("masks", "Two images of val: truth, transposed, bilinear", pictures(book, runs, stored))
-    more = grids[WORDS["transpose"]] > grids[WORDS["bilinear"]]
+    more = rows[0][1].value > rows[1][1].value and float(rows[0][2]) > float(rows[1][2])
+    lone, lines = [row[1] for row in table.shown], [row[2] for row in rows]
     return Found(
-        answer=f"Edges keep to the grid by {rows[0][1]} with transposed convolutions, by {rows[1][1]} with bilinear "
-        f"interpolation, and by {rows[2][1]} in truth: {'yes, more than bilinear' if more else 'not more than bilinear here'}.",
+        answer=f"{'Yes' if more else 'Not here'}: {lone[0]} of the foreground are lone pixels with transposed convolutions, {lone[1]} "
+        f"with bilinear interpolation, {lone[2]} in truth; the line in the spectrum stands at {lines[0]} dB, {lines[1]} dB and "
+        f"{lines[2]} dB. Overlap scores do not see it.",
         evidence=(table, figure, *runs.values()),
     )
 
