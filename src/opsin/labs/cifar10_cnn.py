@@ -72,9 +72,14 @@ def class_counts(book: Book) -> Found:
     totals = [sum(counts[split]) for split in counts]
     table = book.table("classes", "Images of each class", ("class", *counts), [*rows, ("all", *totals)])
     train = counts["train"]
+    balanced = max(train) <= 1.2 * min(train)
+    weighted = (
+        "nearly balanced, so class weights can change little"
+        if balanced
+        else "unbalanced: class weights have something to do"
+    )
     return Found(
-        answer=f"From {min(train)} to {max(train)} of train, {totals[0]:,} in all, and {totals[1]:,} held out for validation: "
-        "nearly balanced, so class weights can change little.",
+        answer=f"From {min(train)} to {max(train)} of train, {totals[0]:,} in all, and {totals[1]:,} held out for validation: {weighted}.",
         evidence=(table,),
     )
 
@@ -192,9 +197,12 @@ def rotated(book: Book) -> Found:
     table = book.table("rotated", "Accuracy on val under rotation", ("degrees, clockwise", "accuracy"), rows)
     quarter = next(score for angle, score in rows if angle == 90)
     told = table.shown[[row[0] for row in rows].index(90)][1]
+    falls = quarter.high < upright.low
+    verdict = (
+        "no layer is indifferent to rotation, and no image in train was turned" if falls else "the intervals overlap"
+    )
     return Found(
-        answer=f"{table.shown[0][1]} upright, {told} after a quarter turn: no layer is indifferent to rotation, and no image in "
-        "train was turned.",
+        answer=f"{table.shown[0][1]} upright, {told} after a quarter turn: {verdict}.",
         ours=told,
         evidence=(table, trained(book, "2conv-dense")),
         **agreement(book.quick, [(quarter, 0.222)]),

@@ -52,8 +52,8 @@ def classes(book: Book) -> Found:
         rows.append((wanted, len(run.dataset(book.root).classes), scores["pixel_accuracy"], scores["mean_iou"]))
     table = book.table("classes", "The same network", ("classes", "how many", "pixel accuracy", "mean IoU"), rows)
     return Found(
-        answer=f"Mean IoU falls from {table.shown[0][3]} with {rows[0][1]} classes to {table.shown[1][3]} with {rows[1][1]}; pixel "
-        f"accuracy goes from {table.shown[0][2]} to {table.shown[1][2]}, as most pixels are background either way.",
+        answer=f"Mean IoU is {table.shown[0][3]} with {rows[0][1]} classes and {table.shown[1][3]} with {rows[1][1]}. Pixel accuracy hides "
+        f"that ({table.shown[0][2]} and {table.shown[1][2]}): most pixels are background either way.",
         evidence=(table, trained(book, "bilinear"), trained(book, "bilinear", "all")),
     )
 
@@ -143,7 +143,7 @@ def checkerboard(book: Book) -> Found:
     return Found(
         answer=f"{'Yes' if more else 'Not here'}: {lone[0]} of the foreground are lone pixels with transposed convolutions, {lone[1]} "
         f"with bilinear interpolation, {lone[2]} in truth; the line in the spectrum stands at {lines[0]} dB, {lines[1]} dB and "
-        f"{lines[2]} dB. Overlap scores do not see it.",
+        f"{lines[2]} dB.",
         evidence=(table, figure, *runs.values()),
     )
 
