@@ -170,3 +170,20 @@ def test_the_command_prints_answers_and_its_json_holds_what_the_report_holds(
 def test_an_unknown_lab_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(ConfigError, match="convolution"):
         labs.get("convolutions")
+
+
+def test_a_run_that_was_stopped_goes_on_when_the_lab_is_run_again(tmp_path: Path) -> None:
+    class Stop(opsin.Callback):
+        def on_epoch(self, context: opsin.EpochContext) -> None:
+            raise KeyboardInterrupt
+
+    settings = {"name": "a", "model": "dense", "epochs": 3, "subset": "train=200"}
+    lab, folder = made(), tmp_path / "runs"
+    with pytest.raises((KeyboardInterrupt, opsin.InterruptedRunError)):
+        opsin.train("digits", out=folder, report=False, quiet=True, callbacks=[Stop()], **settings)
+    assert not (folder / "a" / "scores.json").is_file()
+    asked = {"data": "digits", "root": None, "model": "dense", "epochs": 3, "subset": "train=200"}
+    (folder / "a.asked.json").write_text(json.dumps(asked), encoding="utf-8")
+    run = Book(lab, folder=tmp_path).train("digits", **settings)
+    assert (folder / "a" / "scores.json").is_file()
+    assert sum(event["event"] == "epoch" for event in run.log) == 3
