@@ -110,6 +110,7 @@ def navigation(verbs: list[str], notebooks: dict[str, str], names: list[str]) ->
         "* [Start](index.md)",
         "* Notebooks",
         *(f"    * [{title}](notebooks/{stem}.md)" for stem, title in notebooks.items()),
+        "* [Labs](labs/index.md)",
         "* Command line",
         "    * [Overview](verbs/index.md)",
         *(f"    * [opsin {verb}](verbs/{verb}.md)" for verb in verbs),

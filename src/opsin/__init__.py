@@ -17,6 +17,7 @@ from opsin.openmp import set_waiting
 __version__ = "0.2.0"
 
 if TYPE_CHECKING:
+    from opsin import labs as labs
     from opsin import models as models
     from opsin.api.training import train as train
     from opsin.api.verbs import compare as compare
@@ -135,12 +136,14 @@ _HOME = {
 } | dict.fromkeys(_ERRORS, "opsin.errors")
 """Where each public name lives."""
 
-__all__ = [*sorted([*_HOME, "models"])]
+_MODULES = ("labs", "models")
+
+__all__ = [*sorted([*_HOME, *_MODULES])]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "models":
-        return import_module("opsin.models")
+    if name in _MODULES:
+        return import_module(f"opsin.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'opsin' has no attribute '{name}'")
     set_waiting()  # the modules import torch, which asks once
@@ -148,4 +151,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOME, "models"])
+    return sorted([*globals(), *_HOME, *_MODULES])

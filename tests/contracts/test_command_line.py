@@ -98,8 +98,9 @@ def test_every_verb_explains_itself(verb: str, command_line: CommandLine) -> Non
     assert err == ""
 
 
-LEAVES = [verb for verb in VERBS if verb not in {"data", "bench"}]
+LEAVES = [verb for verb in VERBS if verb not in {"data", "bench", "lab"}]
 LEAVES += ["data list", "data show", "data audit", "data fetch", "bench conv"]
+LEAVES += ["lab list", "lab show", "lab run", "lab notebook"]
 
 
 @pytest.mark.parametrize("verb", LEAVES)

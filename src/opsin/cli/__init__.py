@@ -36,6 +36,7 @@ VERBS = {
     "tune": "opsin.cli.tune:tune",
     "ablate": "opsin.cli.ablate:ablate",
     "cv": "opsin.cli.cv:cv",
+    "lab": "opsin.cli.lab:app",
 }
 """Where each verb lives; a file is imported when its verb is used."""
 

@@ -1,0 +1,146 @@
+"""Measurements that several labs share, where the public API has none of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opsin.runs import Run
+from opsin.types import Score
+
+Floats = NDArray[np.float64]
+
+
+def photo(side: int) -> NDArray[np.uint8]:
+    """The embedded photo of a temple, its middle, enlarged by repeating pixels: uint8 [3, side, side], RGB."""
+    from opsin.explanation.kernels import sample_image
+
+    image = sample_image()
+    _, height, width = image.shape
+    left = (width - height) // 2
+    places = np.arange(side) * height // side
+    return np.ascontiguousarray(image[:, places][:, :, left + places])
+
+
+def conv2d(image: NDArray[Any], weights: Floats) -> Floats:
+    """What PyTorch's Conv2d layer with these weights, one filter and no padding, makes of an image.
+
+    Args:
+        image: [C, H, W], any numbers.
+        weights: [C, h, w].
+
+    Returns:
+        [H - h + 1, W - w + 1].
+    """
+    import torch
+
+    layer = torch.nn.Conv2d(len(weights), 1, weights.shape[1:], bias=False, dtype=torch.float64)
+    with torch.no_grad():
+        layer.weight.copy_(torch.from_numpy(weights[None]))
+        answer: Floats = layer(torch.from_numpy(np.asarray(image, np.float64)[None]))[0, 0].numpy()
+    return answer
+
+
+def parameter_rows(layers: Any) -> list[tuple[str, int, Score]]:
+    """The layers of a plan that have parameters: name, how many, and their share of all."""
+    rows = [row for row in layers.rows if row.parameters]
+    return [
+        (row.name.removeprefix("backbone."), row.parameters, Score(row.parameters / layers.parameters)) for row in rows
+    ]
+
+
+def mistakes(run: Run, root: str | None, most: int = 8) -> tuple[int, int, list[tuple[str, NDArray[np.uint8]]]]:
+    """What a classifier mistakes on val.
+
+    Returns:
+        How many samples are wrong, of how many, and the most confident ones with captions: uint8 [C, H, W].
+    """
+    stored, dataset = run.predictions("val"), run.dataset(root)
+    labels, probabilities = stored["labels"], stored["probabilities"]
+    said, sure = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    wrong = np.flatnonzero(said != labels)
+    val = dataset.splits["val"]
+    place = {sample: index for index, sample in enumerate(val.ids)}
+    pictures = [
+        (f"{dataset.classes[labels[i]]} as {dataset.classes[said[i]]}", val.image(place[str(stored["ids"][i])]))
+        for i in wrong[np.argsort(-sure[wrong])][:most]
+    ]
+    return len(wrong), len(labels), pictures
+
+
+def agreement(quick: bool, pairs: Sequence[tuple[Score, float]]) -> dict[str, Any]:
+    """Whether published figures lie in our intervals, and if not the reason, as `Found` takes them.
+
+    Args:
+        quick: then the data are others than the course's, and nothing can be compared.
+        pairs: our score, and the published share.
+    """
+    if quick:
+        return {"agrees": None, "why": "The quick form has other data or fewer epochs than the course: not comparable."}
+    apart = ["above" if ours.low > published else "below" for ours, published in pairs if not _inside(ours, published)]
+    if not apart:
+        return {"agrees": True, "why": ""}
+    words = " and ".join(dict.fromkeys(apart))
+    why = f"Our interval lies {words} the published figure where they differ. One seed of each side: other seeds may differ."
+    return {"agrees": False, "why": why}
+
+
+def _inside(ours: Score, published: float) -> bool:
+    return ours.low <= published <= ours.high
+
+
+def boxed(run: Run, root: str | None, rows: Sequence[int]) -> list[tuple[str, NDArray[np.uint8]]]:
+    """Images of val with the true box in blue and the predicted one in orange, each with its IoU as caption.
+
+    Args:
+        run: of localization.
+        root: where catalogue sets lie.
+        rows: which samples, as rows of `run.predictions("val")`.
+    """
+    from opsin.ops.box_pictures import draw_box
+
+    stored, val = run.predictions("val"), run.dataset(root).splits["val"]
+    place = {sample: index for index, sample in enumerate(val.ids)}
+    overlap = overlaps(stored["boxes"], stored["true_boxes"])
+    pictures = []
+    for row in rows:
+        image = val.image(place[str(stored["ids"][row])])
+        color = np.ascontiguousarray(np.broadcast_to(image, (3, *image.shape[1:])))
+        drawn = draw_box(color, stored["true_boxes"][row], (86, 180, 233))
+        pictures.append((f"IoU {overlap[row]:.2f}", draw_box(drawn, stored["boxes"][row], (230, 159, 0))))
+    return pictures
+
+
+def overlaps(boxes: NDArray[Any], truth: NDArray[Any]) -> Floats:
+    """IoU of each box with the true one of its row: float64 [N], of xyxy [N, 4]."""
+    low, high = np.maximum(boxes[:, :2], truth[:, :2]), np.minimum(boxes[:, 2:], truth[:, 2:])
+    shared = np.clip(high - low, 0, None).prod(axis=1)
+    areas = [np.clip(some[:, 2:] - some[:, :2], 0, None).prod(axis=1) for some in (boxes, truth)]
+    return np.asarray(shared / np.maximum(areas[0] + areas[1] - shared, 1e-9), np.float64)
+
+
+def grid_line(masks: NDArray[Any], period: int = 2) -> float:
+    """By how many decibels the foreground's spectrum stands out at that period in pixels; masks are square [N, S, S]."""
+    from opsin.ops.checkerboard import line_excess, power_spectrum
+
+    return line_excess(*power_spectrum((masks > 0).astype(np.float64)), period)
+
+
+def lone_pixels(masks: NDArray[Any]) -> float:
+    """Pixels unlike all four neighbours (foreground or not), as a share of the foreground of masks [N, H, W]."""
+    front = masks > 0
+    middle = front[:, 1:-1, 1:-1]
+    around = (front[:, :-2, 1:-1], front[:, 2:, 1:-1], front[:, 1:-1, :-2], front[:, 1:-1, 2:])
+    lone = np.logical_and.reduce([middle != side for side in around])
+    return float(lone.sum() / max(1, front.sum()))
+
+
+def masked(image: NDArray[np.uint8], mask: NDArray[Any]) -> NDArray[np.uint8]:
+    """An image with its mask laid over it in colours: uint8 [3, H, W]."""
+    from opsin.ops.mask_pictures import overlaid
+
+    color = np.ascontiguousarray(np.broadcast_to(image, (3, *image.shape[1:])))
+    return overlaid(color, mask.astype(np.uint8))

@@ -1,0 +1,79 @@
+"""The report of a lab: one printable HTML page that needs neither network nor script."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup
+
+from opsin.io.files import write_atomically
+from opsin.labs.lab import Figure, Lab
+from opsin.report.curves import Panel, Series, line_figure
+from opsin.report.page import policy
+from opsin.report.render import picture, render, source
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from opsin.labs import LabResult
+    from opsin.labs.lab import Answer, Table
+
+ROLES = ("val", "train", "test", "plain")
+VERDICTS = {True: ("agrees", "val"), False: ("differs", "warn"), None: ("not comparable", "")}
+STYLE = """
+.opsin .answer { font-size: 16px; max-width: 80ch; }
+.opsin .answers td { min-width: 90px; }
+.opsin figure.pictures { display: flex; flex-wrap: wrap; gap: 14px; margin: 10px 0 4px; }
+.opsin figure.pictures > div { width: 150px; font-size: 12.5px; color: var(--muted); }
+.opsin svg .line.test { stroke: var(--test); } .opsin svg .ring.test { stroke: var(--test); }
+.opsin section table { margin-top: 6px; }
+.opsin section > p.caption { margin-top: 6px; }
+"""
+
+
+def write_lab_report(lab: Lab, found: LabResult) -> Path:
+    """Write the page of a run of a lab where `found.report` says."""
+    style = source("figures.css") + source("page.css") + STYLE
+    tables = {f"table {table.name}": table for table in found.tables}
+    figures = {f"figure {figure.name}": figure for figure in found.figures}
+    told: set[str] = set()
+    values: dict[str, Any] = {
+        "lab": lab,
+        "found": found,
+        "parts": [_part(answer, tables, figures, told) for answer in found.answers],
+        "style": Markup(style),
+        "policy": policy(style),
+    }
+    write_atomically(found.report, render("lab.html", values).encode("utf-8"))
+    return found.report
+
+
+def _part(answer: Answer, tables: dict[str, Table], figures: dict[str, Figure], told: set[str]) -> dict[str, Any]:
+    """An answer with what it cites; a table or figure stands where it is cited first."""
+    new = [name for name in answer.evidence if name not in told]
+    told.update(new)
+    verdict, role = VERDICTS[answer.agrees]
+    return {
+        "answer": answer,
+        "verdict": verdict if answer.published else "",
+        "role": role,
+        "tables": [tables[name] for name in new if name in tables],
+        "figures": [_drawn(figures[name]) for name in new if name in figures],
+        "runs": [name.removeprefix("run ") for name in answer.evidence if name.startswith("run ")],
+        "above": [name for name in answer.evidence if name not in new and not name.startswith("run ")],
+    }
+
+
+def _drawn(figure: Figure) -> dict[str, Any]:
+    """A figure as the page holds it."""
+    shown = [(caption, picture(pixels)) for caption, pixels in figure.pictures]
+    return {"title": figure.title, "pictures": shown, "lines": _lines(figure) if figure.lines else ""}
+
+
+def _lines(figure: Figure) -> Markup:
+    series = tuple(
+        Series(name=name, role=ROLES[place % len(ROLES)], points=points)
+        for place, (name, points) in enumerate(figure.lines.items())
+    )
+    unit = "%" if figure.share else ""
+    return line_figure(Panel(title=figure.title, unit=unit, series=series, share=figure.share))

@@ -1,0 +1,189 @@
+"""Labs: what a lab file may import, what an answer must show, and that every lab runs in its quick form."""
+
+from __future__ import annotations
+
+import ast
+import html
+import json
+from collections.abc import Callable
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import opsin
+from opsin import labs
+from opsin.cli import main
+from opsin.errors import CheckFailedError, ConfigError, RunError
+from opsin.labs.lab import Book, Found, Lab, numbers_in, question
+
+USED = {"__future__", "typing", "opsin", "numpy", "scipy", "opsin.labs.lab", "opsin.labs.measure"}
+"""What a lab file may import; scipy is the reference of `convolution`."""
+
+
+def source_of(name: str) -> str:
+    return (files("opsin.labs") / f"{labs.HOMES[name].rpartition('.')[2]}.py").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], labs.LabResult]:
+    """Each lab in its quick form, run once; how well a network learns is no matter here, so that one epoch will do."""
+    out, found, train = tmp_path_factory.mktemp("labs"), {}, Book.train
+
+    def shortly(book: Book, data: str, *, name: str, **settings: Any) -> opsin.Run:
+        fewer = {key: value for key, value in {"epochs": 1, "scenes": 60}.items() if key in settings}
+        return train(book, data, name=name, **{**settings, **fewer})
+
+    def result(name: str) -> labs.LabResult:
+        if name not in found:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(Book, "train", shortly)
+                found[name] = labs.run(name, out=out)
+        return found[name]
+
+    return result
+
+
+@pytest.mark.parametrize("name", labs.names())
+def test_a_lab_file_imports_the_public_api_arrays_and_the_builder_alone(name: str) -> None:
+    tree = ast.parse(source_of(name))
+    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    imported |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert imported <= USED
+    assert "scipy" not in imported or name == "convolution"
+
+
+@pytest.mark.parametrize("name", labs.names())
+def test_a_lab_is_one_readable_file(name: str) -> None:
+    lines = source_of(name).splitlines()
+    assert 80 <= len(lines) <= 250
+    assert lines[0] == "# %% [markdown]"
+
+
+@pytest.mark.parametrize("name", labs.names())
+def test_a_quick_lab_answers_every_question_with_evidence_of_its_own_report(
+    name: str, results: Callable[[str], labs.LabResult]
+) -> None:
+    found = results(name)
+    assert [answer.question for answer in found.answers] == [asked.text for asked in labs.get(name).questions]
+    shown = {f"table {table.name}" for table in found.tables} | {f"figure {figure.name}" for figure in found.figures}
+    shown |= {f"run {run.name}" for run in found.runs}
+    for answer in found.answers:
+        assert answer.evidence
+        assert set(answer.evidence) <= shown
+        assert answer.agrees is True or answer.why or not answer.published
+
+
+@pytest.mark.parametrize("name", labs.names())
+def test_every_number_of_an_answer_stands_in_a_table_that_it_cites(
+    name: str, results: Callable[[str], labs.LabResult]
+) -> None:
+    document = json.loads((results(name).report.parent / "lab.json").read_text(encoding="utf-8"))
+    tables = {f"table {table['name']}": table for table in document["tables"]}
+    for answer in document["answers"]:
+        cited = [tables[part] for part in answer["evidence"] if part in tables]
+        words = [
+            word
+            for t in cited
+            for word in (t["title"], *t["columns"], t["note"], *(c for row in t["shown"] for c in row))
+        ]
+        known = numbers_in(" ".join([answer["question"], answer["published"], *words]))
+        assert numbers_in(f"{answer['answer']} {answer['ours']} {answer['why']}") <= known
+
+
+@pytest.mark.parametrize("name", labs.names())
+def test_a_report_is_one_page_that_loads_nothing(name: str, results: Callable[[str], labs.LabResult]) -> None:
+    page = results(name).report.read_text(encoding="utf-8")
+    assert len(page) < 1_500_000
+    assert "default-src 'none'" in html.unescape(page)
+    assert "<script" not in page
+    assert 'src="http' not in page
+    assert all(f'id="q{number}"' in page for number, _ in enumerate(results(name).answers, 1))
+
+
+def made(*measures: Callable[[Book], Found], published: str = "") -> Lab:
+    """A lab of these questions."""
+    asked = tuple(question("How many?", published=published)(measure) for measure in measures)
+    return Lab(name="made", title="Made", words="For tests.", questions=asked)
+
+
+def refusal(lab: Lab, folder: Path) -> str:
+    with pytest.raises(CheckFailedError) as caught:
+        Book(lab, folder=folder).ask(lab.questions[0])
+    return str(caught.value)
+
+
+def test_an_answer_with_a_number_that_no_cited_table_holds_is_refused(tmp_path: Path) -> None:
+    def measure(book: Book) -> Found:
+        return Found(answer="It is 42 of 100.", evidence=(book.table("t", "Counts", ("n",), [(42,)]),))
+
+    assert "100" in refusal(made(measure), tmp_path)
+
+
+def test_an_answer_without_evidence_is_refused(tmp_path: Path) -> None:
+    assert "without evidence" in refusal(made(lambda book: Found(answer="Yes.", evidence=())), tmp_path)
+
+
+def test_a_disagreement_without_a_reason_is_refused(tmp_path: Path) -> None:
+    def measure(book: Book) -> Found:
+        table = book.table("t", "Counts", ("n",), [(42,)])
+        return Found(answer="42", ours="42", agrees=False, evidence=(table,))
+
+    assert "does not say why" in refusal(made(measure, published="41"), tmp_path)
+
+
+def test_a_finished_run_is_not_trained_again_and_other_settings_are_refused(tmp_path: Path) -> None:
+    settings = {"name": "a", "model": "dense", "epochs": 1, "subset": "train=100"}
+    lab = made()
+    first = Book(lab, folder=tmp_path).train("digits", **settings)
+    stamp = (first.path / "scores.json").stat().st_mtime_ns
+    again = Book(lab, folder=tmp_path).train("digits", **settings)
+    assert (again.path / "scores.json").stat().st_mtime_ns == stamp
+    with pytest.raises(RunError, match="something else"):
+        Book(lab, folder=tmp_path).train("digits", **{**settings, "epochs": 2})
+
+
+def test_a_notebook_has_the_cells_of_the_file_and_asks_every_question(tmp_path: Path) -> None:
+    nbformat = pytest.importorskip("nbformat")
+    path = labs.notebook("convolution", tmp_path / "lab.ipynb")
+    document = nbformat.read(path, as_version=4)
+    nbformat.validate(document)
+    code = "\n".join(cell.source for cell in document.cells if cell.cell_type == "code")
+    assert code.count("book.ask(") == len(labs.get("convolution").questions)
+    exec(compile(code, "lab.ipynb", "exec"), {"__name__": "__main__"})
+
+
+def test_the_command_prints_answers_and_its_json_holds_what_the_report_holds(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["lab", "run", "convolution", "--quick", "--out", str(tmp_path), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert {"lab", "runs", "tables", "answers", "report"} <= set(document)
+    assert {"question", "answer", "evidence", "published", "ours"} <= set(document["answers"][0])
+    assert main(["lab", "show", "convolution"]) == 0
+    assert "526" in capsys.readouterr().out
+    assert main(["lab", "list"]) == 0
+    assert "convolution" in capsys.readouterr().out
+
+
+def test_an_unknown_lab_is_refused_with_the_nearest_name() -> None:
+    with pytest.raises(ConfigError, match="convolution"):
+        labs.get("convolutions")
+
+
+def test_a_run_that_was_stopped_goes_on_when_the_lab_is_run_again(tmp_path: Path) -> None:
+    class Stop(opsin.Callback):
+        def on_epoch(self, context: opsin.EpochContext) -> None:
+            raise KeyboardInterrupt
+
+    settings = {"name": "a", "model": "dense", "epochs": 3, "subset": "train=200"}
+    lab, folder = made(), tmp_path / "runs"
+    with pytest.raises((KeyboardInterrupt, opsin.InterruptedRunError)):
+        opsin.train("digits", out=folder, report=False, quiet=True, callbacks=[Stop()], **settings)
+    assert not (folder / "a" / "scores.json").is_file()
+    asked = {"data": "digits", "root": None, "model": "dense", "epochs": 3, "subset": "train=200"}
+    (folder / "a.asked.json").write_text(json.dumps(asked), encoding="utf-8")
+    run = Book(lab, folder=tmp_path).train("digits", **settings)
+    assert (folder / "a" / "scores.json").is_file()
+    assert sum(event["event"] == "epoch" for event in run.log) == 3
