@@ -18,6 +18,7 @@ __version__ = "0.2.0"
 
 if TYPE_CHECKING:
     from opsin import models as models
+    from opsin.api.deployment import export as export
     from opsin.api.training import train as train
     from opsin.api.verbs import compare as compare
     from opsin.api.verbs import convert as convert
@@ -117,6 +118,7 @@ _HOME = {
     "ensemble": "opsin.api.verbs",
     "evaluate": "opsin.evaluation",
     "explain": "opsin.api.verbs",
+    "export": "opsin.api.deployment",
     "filter_image": "opsin.api.verbs",
     "find_lr": "opsin.studies.lr_finder",
     "list_runs": "opsin.runs",
