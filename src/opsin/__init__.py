@@ -19,6 +19,7 @@ __version__ = "0.2.0"
 if TYPE_CHECKING:
     from opsin import models as models
     from opsin.api.deployment import export as export
+    from opsin.api.deployment import serve as serve
     from opsin.api.training import train as train
     from opsin.api.verbs import compare as compare
     from opsin.api.verbs import convert as convert
@@ -129,6 +130,7 @@ _HOME = {
     "register_module": "opsin.models.own",
     "robustness": "opsin.diagnosis.robustness",
     "scores_by": "opsin.diagnosis.groups",
+    "serve": "opsin.api.deployment",
     "train": "opsin.api.training",
     "tune": "opsin.studies.tuning",
     "write_report": "opsin.report",

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from opsin.api.verbs import AnyRun, model_folder, opened_run
+from opsin.artifact import Artifact, load_proved
+from opsin.devices import pick_device
+from opsin.errors import RefusedError
 from opsin.exports.exporting import Exported, export_model
 from opsin.exports.formats import FormatName
 from opsin.progress import Reporter
 from opsin.runs import RUNS_FOLDER
+from opsin.server.limits import Limits
+from opsin.server.running import make_service, run
 from opsin.types import Score
+
+if TYPE_CHECKING:
+    from opsin.server.app import Service
 
 
 def export(
@@ -51,3 +61,54 @@ def _name_and_scores(run: AnyRun, model: Path, out: Path | str) -> tuple[str, di
         return model.resolve().name, {}
     opened = opened_run(run, out)
     return opened.name, dict(opened.scores)
+
+
+def serve(
+    *runs: AnyRun,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    token: str | None = None,
+    device: str = "auto",
+    limits: Limits | None = None,
+    out: Path | str = RUNS_FOLDER,
+    started: Callable[[str], None] = print,
+) -> None:
+    """Answer HTTP requests with the networks of runs, until Ctrl-C or SIGTERM.
+
+    Args:
+        runs: runs or model folders; a request names one by `?model=NAME`, or asks the first.
+        host, port: where; port 0 takes a free one.
+        token: that requests must carry; needed where other machines reach `host`.
+        device: "cpu", "cuda", "mps" or "auto".
+        limits: of one request.
+        out: where names of runs are looked for.
+        started: is told the address when requests are taken.
+
+    Raises:
+        ConfigError: the packages of the extra `serve` are missing, or a token.
+        RefusedError: no run, two of one name, or the address is taken.
+    """
+    service = service_of(*runs, host=host, token=token, device=device, limits=limits, out=out)
+    run(service, host=host, port=port, started=started)
+
+
+def service_of(
+    *runs: AnyRun,
+    host: str = "127.0.0.1",
+    token: str | None = None,
+    device: str = "auto",
+    limits: Limits | None = None,
+    out: Path | str = RUNS_FOLDER,
+) -> Service:
+    """What answers the requests of `serve`: `opsin.server.app.make_app` makes an ASGI application of it."""
+    if not runs:
+        raise RefusedError("no run to serve", do="name one or more")
+    place = pick_device(device)
+    models: dict[str, Artifact] = {}
+    for one in runs:
+        folder = model_folder(one, out)
+        name, _ = _name_and_scores(one, folder, out)
+        if name in models:
+            raise RefusedError("two runs of one name", got=name, do="serve them apart")
+        models[name] = load_proved(folder, device=place)
+    return make_service(models, host=host, token=token, limits=limits, device=place)

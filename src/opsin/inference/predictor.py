@@ -20,7 +20,7 @@ from opsin.errors import ConfigError, ImageError, InputError, OpsinError
 from opsin.io.files import walk_files, write_atomically, writing
 from opsin.io.foreign import CONVERT, FOREIGN_SUFFIXES, foreign_format
 from opsin.io.gate import first_bytes
-from opsin.io.images import IMAGE_SUFFIXES, encode_mask, read_image
+from opsin.io.images import IMAGE_SUFFIXES, DecodedImage, encode_mask, read_image
 from opsin.models.wrappers.forward import Forward
 from opsin.models.wrappers.views import ViewName, Views
 from opsin.ops.mask_pictures import palette
@@ -38,10 +38,11 @@ PIXELS_AT_ONCE = 1 << 19
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Fitted:
-    """An image file at the network's size.
+class Fitted:
+    """An image at the network's size.
 
-    `pixels`: uint8 [C, H, W]. `original`: its own height and width. `notes`: what was done to it.
+    `file`: its path, or what it is called. `pixels`: uint8 [C, H, W]. `original`: its own height and width. `notes`:
+    what was done to it.
     """
 
     file: Path
@@ -162,23 +163,32 @@ class Predictor:
         with writing(masks):
             masks.mkdir(parents=True, exist_ok=True)
 
-    def _fitted(self, files: Sequence[Path], refused: list[tuple[Path, ImageError]]) -> Iterator[_Fitted]:
+    def _fitted(self, files: Sequence[Path], refused: list[tuple[Path, ImageError]]) -> Iterator[Fitted]:
         """The files that can be read, at the network's size; the others are added to `refused`.
 
         Each is fitted as soon as it is decoded: a batch of photos at their own sizes may not fit into memory.
         """
-        contract = self.artifact.preprocess
         for file in files:
             try:
                 image = read_image(file)
             except ImageError as error:
                 refused.append((file, error))
                 continue
-            height, width = image.pixels.shape[1:]
-            notes = (*image.notes, *_size_notes(height, width, contract.size), *self.notes)
-            yield _Fitted(file=file, pixels=contract.fit_image(image.pixels), original=(height, width), notes=notes)
+            yield self.fit(image, file)
 
-    def _chunk(self, images: Sequence[_Fitted], masks: Path | None) -> list[Prediction]:
+    def fit(self, image: DecodedImage, file: Path) -> Fitted:
+        """A decoded image at the network's size; `file` is what it is called. Threads may do this at the same time."""
+        contract = self.artifact.preprocess
+        height, width = image.pixels.shape[1:]
+        notes = (*image.notes, *_size_notes(height, width, contract.size), *self.notes)
+        return Fitted(file=file, pixels=contract.fit_image(image.pixels), original=(height, width), notes=notes)
+
+    def answers(self, images: Sequence[Fitted]) -> list[Prediction]:
+        """A prediction for each fitted image, in order."""
+        starts = range(0, len(images), self.batch_size)
+        return [said for start in starts for said in self._chunk(images[start : start + self.batch_size], None)]
+
+    def _chunk(self, images: Sequence[Fitted], masks: Path | None) -> list[Prediction]:
         """Predictions of one batch, with their masks written where a folder for them is given."""
         size = self.artifact.preprocess.size
         predictions = self.run(torch.from_numpy(np.stack([image.pixels for image in images])))
