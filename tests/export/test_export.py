@@ -14,11 +14,12 @@ import torch
 from PIL import Image
 
 import opsin
+from opsin.artifact import load
 from opsin.cli import main
 from opsin.errors import CheckFailedError, ConfigError, NameTakenError
 from opsin.exports import exporting, formats
 from opsin.exports.exporting import Exported, export_model, script
-from opsin.exports.formats import FILES, FormatName, answering
+from opsin.exports.formats import FormatName, answering
 from opsin.exports.program import Traced
 from opsin.exports.proof import differences, tolerance
 from opsin.inference.predictor import Predictor
@@ -30,7 +31,7 @@ from opsin.types import SizePolicy
 
 TASKS = ("digits", "digit_scenes", "digit_masks")
 FORMATS: tuple[FormatName, ...] = ("onnx", "torch")
-PLAIN = {"epochs": 1, "subset": {"train": 100, "val": 40}, "precision": "float32", "channels_last": True, "threads": 1}
+PLAIN = {"epochs": 1, "subset": "train=100,val=40", "precision": "float32", "channels_last": True, "threads": 1}
 SMALL = {
     "digits": {"filters": [8]},
     "digit_scenes": {},
@@ -48,24 +49,23 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
 def exports(runs: dict[str, Run], tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Exported]:
     folder = tmp_path_factory.mktemp("exports")
     return {
-        (name, format): export_model(
-            run.model_folder, folder / f"{name}-{format}", format=format, name=name, scores=dict(run.scores), seconds=0.01
+        (name, kind): export_model(
+            run.model_folder,
+            folder / f"{name}-{kind}",
+            format=kind,
+            name=name,
+            scores=dict(run.scores),
+            seconds=0.01,
         )
         for name, run in runs.items()
-        for format in FORMATS
+        for kind in FORMATS
     }
 
 
 def images_for(run: Run, count: int) -> np.ndarray:
-    contract = opsin.Predictor(load(run)).artifact.preprocess
+    contract = load(run.model_folder).preprocess
     shape = (count, contract.channels, contract.size.height, contract.size.width)
     return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-
-
-def load(run: Run) -> opsin.artifact.Artifact:  # type: ignore[name-defined]
-    from opsin.artifact import load as load_artifact
-
-    return load_artifact(run.model_folder)
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
@@ -75,7 +75,7 @@ def test_a_file_answers_batches_of_any_size_as_the_predictor_does(
     name: str, format: FormatName, count: int, runs: dict[str, Run], exports: dict[tuple[str, str], Exported]
 ) -> None:
     images = images_for(runs[name], count)
-    expected = Predictor(load(runs[name])).run(torch.from_numpy(images))
+    expected = Predictor(load(runs[name].model_folder)).run(torch.from_numpy(images))
     found = answering(format, exports[name, format].file)(images)
     assert list(found) == list(expected)
     worst = differences(found, expected)
@@ -188,9 +188,8 @@ def test_the_script_beside_the_file_answers_photos_as_opsin_does(
 ) -> None:
     folder = exports[name, "onnx"].folder
     assert folder is not None
-    done = subprocess.run(
-        [sys.executable, "-I", str(folder / "predict.py"), *map(str, photos)], capture_output=True, text=True, check=True
-    )
+    command = [sys.executable, "-I", str(folder / "predict.py"), *map(str, photos)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     for line, expected in zip(done.stdout.splitlines(), runs[name].predict(photos, device="cpu"), strict=True):
         said = json.loads(line)
         assert said["file"] == expected.file
