@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from opsin.api.verbs import AnyRun, model_folder, opened_run
+from opsin.api.opening import AnyRun, model_folder, opened_run
 from opsin.artifact import Artifact, load_proved
 from opsin.devices import pick_device
 from opsin.errors import RefusedError

@@ -44,7 +44,7 @@ JSON_BODY = {
 
 def description(models: tuple[str, ...], limits: Limits, *, needs_token: bool) -> dict[str, Any]:
     """The OpenAPI document of a server of these models."""
-    security = {"security": [{"token": []}]} if needs_token else {}
+    security: dict[str, Any] = {"security": [{"token": []}]} if needs_token else {}
     components: dict[str, Any] = {"schemas": {"Prediction": PREDICTION, "Skipped": SKIPPED, "Error": ERROR}}
     if needs_token:
         components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
