@@ -79,7 +79,8 @@ def test_a_file_answers_batches_of_any_size_as_the_predictor_does(
     found = answering(format, exports[name, format].file)(images)
     assert list(found) == list(expected)
     worst = differences(found, expected)
-    assert all(value <= tolerance(key, max(images.shape[2:])) for key, value in worst.items()), worst
+    side = max(images.shape[2:])
+    assert all(value <= tolerance(key, expected[key], side) for key, value in worst.items()), worst
 
 
 def test_onnx_metadata_hold_classes_scores_and_the_contract(

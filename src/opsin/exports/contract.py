@@ -12,6 +12,7 @@ from opsin.types import Score, scores_to_json
 FORMAT = 1
 MEANINGS = {
     "probabilities": "float32 [B, K]: of each class",
+    "numbers": "float32 [B, M]: in the order of `classes`",
     "boxes": "float32 [B, 4]: x1, y1, x2, y2 in pixels of the input",
     "masks": "uint8 [B, H, W]: class of each pixel",
     "uncertainty": "uint8 [B, H, W]: entropy of each pixel in 15ths of its largest value",

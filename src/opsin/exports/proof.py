@@ -3,6 +3,7 @@
 | prediction | largest difference |
 |---|---|
 | probabilities | 1e-4 |
+| numbers (regression) | 1e-4 of the largest of them |
 | boxes | 1e-4 of the input's longer side, in pixels of the input |
 | masks, uncertainty | one pixel in 1,000 of another class, or another step of uncertainty: rounding |
 """
@@ -45,16 +46,19 @@ def _difference(found: NDArray[Any], expected: NDArray[Any]) -> float:
     return float((found != expected).mean())
 
 
-def tolerance(name: str, longer_side: int) -> float:
+def tolerance(name: str, expected: NDArray[Any], longer_side: int) -> float:
     """The largest difference of a prediction that is taken for rounding.
 
     Args:
-        name: of the prediction: probabilities, boxes, masks, uncertainty.
+        name: of the prediction, e.g. "boxes".
+        expected: what the network gives.
         longer_side: of the network's input, in pixels.
     """
     if name == "boxes":
         return BOX_TOLERANCE * longer_side
-    return PIXEL_TOLERANCE if name in ("masks", "uncertainty") else PROBABILITY_TOLERANCE
+    if name == "numbers":
+        return PROBABILITY_TOLERANCE * float(np.abs(expected).max(initial=0.0))
+    return PROBABILITY_TOLERANCE if np.issubdtype(expected.dtype, np.floating) else PIXEL_TOLERANCE
 
 
 def prove(answer: Answer, golden: Golden, *, where: object) -> dict[str, float]:
@@ -70,7 +74,8 @@ def prove(answer: Answer, golden: Golden, *, where: object) -> dict[str, float]:
     together = differences(answer(images), golden.predictions)
     alone = differences(answer(images[:1]), {key: value[:1] for key, value in golden.predictions.items()})
     worst = {name: max(together.get(name, 0.0), alone.get(name, 0.0)) for name in {**together, **alone}}
-    allowed = {name: tolerance(name, max(images.shape[2:])) for name in worst}
+    side = max(images.shape[2:])
+    allowed = {name: tolerance(name, value, side) for name, value in golden.predictions.items()} | {"outputs": 0.0}
     if beyond := [name for name in worst if not worst[name] <= allowed[name]]:
         raise CheckFailedError(
             "the exported file answers otherwise than the network; it is deleted",
