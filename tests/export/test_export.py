@@ -20,6 +20,7 @@ from opsin.errors import CheckFailedError, ConfigError, NameTakenError
 from opsin.exports import exporting, formats
 from opsin.exports.exporting import Exported, export_model, script
 from opsin.exports.formats import FormatName, answering
+from opsin.exports.int8 import paired_change
 from opsin.exports.program import Traced
 from opsin.exports.proof import differences, tolerance
 from opsin.inference.predictor import Predictor
@@ -161,6 +162,32 @@ def test_the_command_exports_a_single_file_and_tells_size_and_speed(
     assert told["size_bytes"] == file.stat().st_size
     assert set(told["speed"]) == set(told["pytorch"]) == {"p50_ms", "p99_ms", "images_per_s"}
     assert [path.name for path in tmp_path.iterdir()] == ["digits.pt2"]
+
+
+def test_int8_is_smaller_and_says_what_it_costs_on_val(runs: dict[str, Run], tmp_path: Path) -> None:
+    made = opsin.export(runs["digits"], file=tmp_path / "digits", int8=True)
+    assert made.int8 is not None
+    assert made.int8.size_bytes < made.size_bytes
+    accuracy = runs["digits"].scores["val"]["accuracy"].value
+    assert made.int8.before.value == pytest.approx(accuracy)
+    assert made.int8.change.value == pytest.approx(made.int8.after.value - accuracy)
+    assert made.int8.change.low <= made.int8.change.value <= made.int8.change.high
+    image = images_for(runs["digits"], 20)
+    exact, rounded = (answering("onnx", file)(image)["probabilities"] for file in (made.file, made.int8.file))
+    assert 0 < np.abs(exact - rounded).max() < 0.1
+
+
+def test_int8_is_refused_where_it_is_not_made(runs: dict[str, Run], tmp_path: Path) -> None:
+    for arguments in ({"format": "torch"}, {"file": tmp_path / "a.onnx"}):
+        with pytest.raises(ConfigError, match="--int8"):
+            opsin.export(runs["digits"], int8=True, **arguments)  # type: ignore[arg-type]
+
+
+def test_the_change_of_the_same_images_has_a_paired_interval() -> None:
+    change = paired_change(np.array([-1.0] * 10 + [0.0] * 90))
+    assert change.value == -0.1
+    half = 1.96 * np.sqrt(0.1 * 0.9 / 100)  # of a share of 10 %
+    assert (change.low, change.high) == pytest.approx((-0.1 - half, -0.1 + half), abs=0.015)
 
 
 @pytest.fixture(scope="module")

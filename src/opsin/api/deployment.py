@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 
 from opsin.api.opening import AnyRun, model_folder, opened_run
 from opsin.artifact import Artifact, load_proved
+from opsin.data.pack import pack, usable_cache
 from opsin.devices import pick_device
 from opsin.errors import RefusedError
 from opsin.exports.exporting import Exported, export_model
 from opsin.exports.formats import FormatName
+from opsin.exports.int8 import Calibration
 from opsin.progress import Reporter
-from opsin.runs import RUNS_FOLDER
+from opsin.runs import RUNS_FOLDER, Run
 from opsin.server.limits import Limits
 from opsin.server.running import make_service, run
 from opsin.types import Score
@@ -27,6 +29,8 @@ def export(
     *,
     format: FormatName = "onnx",
     file: Path | str | None = None,
+    int8: bool = False,
+    root: Path | str | None = None,
     out: Path | str = RUNS_FOLDER,
     quiet: bool = True,
 ) -> Exported:
@@ -40,6 +44,8 @@ def export(
         run: a run, or a model folder.
         format: "onnx" or "torch" (a `torch.export` program).
         file: a new folder, or a file name that ends in .onnx or .pt2; by default the folder NAME-FORMAT.
+        int8: also write a quantized ONNX file, its ranges by images of train, and say what that costs on val.
+        root: where the run's data lie, for `int8`; by default where they lay.
         out: where names of runs are looked for.
         quiet: no messages.
 
@@ -52,7 +58,21 @@ def export(
     model = model_folder(run, out)
     name, scores = _name_and_scores(run, model, out)
     to = Path(f"{name}-{format}" if file is None else file)
-    return export_model(model, to, format=format, name=name, scores=scores, report=Reporter(quiet=quiet))
+    calibration = _calibration(opened_run(run, out), root) if int8 else None
+    report = Reporter(quiet=quiet)
+    return export_model(model, to, format=format, name=name, scores=scores, calibration=calibration, report=report)
+
+
+def _calibration(run: Run, root: Path | str | None) -> Calibration:
+    """The train and val splits of a run's data, packed as its network takes them.
+
+    Raises:
+        DataError: the data are not there, or have changed.
+    """
+    size, skip = load_proved(run.model_folder).preprocess.size, run.config.data.skip_unreadable
+    data = run.dataset(root)
+    packed = pack(data, size, cache=usable_cache(), splits=["train", "val"], skip_unreadable=skip)
+    return Calibration(train=packed["train"], val=packed["val"])
 
 
 def _name_and_scores(run: AnyRun, model: Path, out: Path | str) -> tuple[str, dict[str, dict[str, Score]]]:

@@ -9,13 +9,15 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from opsin.artifact import Artifact, load_proved
 from opsin.errors import ConfigError, NameTakenError
-from opsin.exports import formats
+from opsin.exports import formats, int8
 from opsin.exports.contract import contract_of
 from opsin.exports.formats import FILES, FormatName
+from opsin.exports.int8 import Calibration, Quantized
 from opsin.exports.program import Golden, read_golden, trace
 from opsin.exports.proof import prove
 from opsin.exports.timing import SECONDS, Speed, measure
@@ -44,6 +46,7 @@ class Exported:
     speed: Speed
     pytorch: Speed
     threads: int
+    int8: Quantized | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON."""
@@ -56,6 +59,7 @@ class Exported:
             "speed": self.speed.to_json(),
             "pytorch": self.pytorch.to_json(),
             "threads": self.threads,
+            "int8": None if self.int8 is None else self.int8.to_json(),
         }
 
 
@@ -66,6 +70,7 @@ def export_model(
     format: FormatName = "onnx",
     name: str = "",
     scores: Mapping[str, Mapping[str, Score]] | None = None,
+    calibration: Calibration | None = None,
     seconds: float = SECONDS,
     report: Reporter = QUIET,
 ) -> Exported:
@@ -78,6 +83,7 @@ def export_model(
         format: "onnx" or "torch" (a `torch.export` program).
         name: of the run, for the contract.
         scores: by split, for the contract.
+        calibration: packed data, for a quantized file beside the other: ONNX in a folder.
         seconds: for each measurement of speed.
         report: says what is done.
 
@@ -91,6 +97,8 @@ def export_model(
         raise ConfigError("no such format", got=format, expected=", ".join(FILES))
     formats.check_packages(format)
     alone = to.suffix == Path(FILES[format]).suffix
+    if calibration is not None and (alone or format != "onnx"):
+        raise ConfigError("int8 is made in the folder of an ONNX export", got=to.name, do="leave --int8 out")
     if to.exists() and not alone:
         raise NameTakenError("the folder exists already", where=printable(to), do="remove it, or name another: --out")
     artifact = load_proved(model)
@@ -102,7 +110,21 @@ def export_model(
             write_atomically(to, (Path(scratch) / FILES[format]).read_bytes())
         return replace(made, file=to, folder=None)
     with atomic_folder(to) as partial:
-        return _make(artifact, read_golden(model, artifact), partial, format, about, to, seconds)
+        made = _make(artifact, read_golden(model, artifact), partial, format, about, to, seconds)
+        if calibration is None:
+            return made
+        report.message("quantizing")
+        return replace(made, int8=_quantized(artifact, partial, calibration, to, seconds))
+
+
+def _quantized(artifact: Artifact, folder: Path, data: Calibration, to: Path, seconds: float) -> Quantized:
+    """The int8 file beside the float one in `folder`, which will be called `to`."""
+    before, file = folder / FILES["onnx"], folder / int8.FILE
+    int8.quantize(before, file, int8.calibration_images(data.train))
+    answers = [formats.answering("onnx", path) for path in (before, file)]
+    change = int8.change_on_val(artifact.task, artifact.classes, data.val, *answers)
+    speed = measure(answers[1], np.array(data.val.images[:1]), seconds=seconds)
+    return Quantized(file=to / file.name, size_bytes=file.stat().st_size, speed=speed, **change)
 
 
 def _make(
