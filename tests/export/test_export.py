@@ -188,6 +188,8 @@ def test_the_change_of_the_same_images_has_a_paired_interval() -> None:
     assert change.value == -0.1
     half = 1.96 * np.sqrt(0.1 * 0.9 / 100)  # of a share of 10 %
     assert (change.low, change.high) == pytest.approx((-0.1 - half, -0.1 + half), abs=0.015)
+    same = paired_change(np.zeros(180))  # by hand: 1.96 * sqrt(0.5 + 0.5) / 182
+    assert (same.value, same.low, same.high) == pytest.approx((0, -0.01077, 0.01077), abs=1e-5)
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ from opsin.data.samples import Samples
 from opsin.exports.program import INPUT
 from opsin.exports.proof import Answer, Arrays
 from opsin.exports.timing import Speed
-from opsin.ops.intervals import bootstrap, percentile_interval
+from opsin.ops.intervals import Z_95
 from opsin.tasks import get_task
 from opsin.tasks.base import Targets
 from opsin.types import Score, TaskName
@@ -49,7 +49,7 @@ class Quantized:
     """An int8 file beside the float one.
 
     `main_score`: by which they are compared on val; `before`, `after`: its values. `change`: after less before, with
-    the paired bootstrap's interval where each image is right or wrong, else without.
+    a paired 95 % interval where each image is right or wrong, else without.
     """
 
     file: Path
@@ -141,10 +141,21 @@ def change_on_val(
 
 
 def paired_change(differences: NDArray[np.float64]) -> Score:
-    """The mean of differences of the same images, with the bootstrap's 95 % interval."""
-    resampled = bootstrap(lambda weights: weights @ differences[:, None] / len(differences), len(differences))
-    low, high = percentile_interval(resampled)
-    return Score(float(differences.mean()), float(low[0]), float(high[0]))
+    """The mean of differences of the same images, each -1, 0 or 1, with a 95 % interval.
+
+    It stays open where no image changed: 180 such images do not show that none ever does.
+
+    >>> print(paired_change(np.zeros(180)))
+    0.0000 [-0.0108, 0.0108]
+
+    Source: Agresti and Min 2005, "Simple improved confidence intervals for comparing matched proportions": half an
+    image more in each of the four cells.
+    """
+    lost, won = ((differences == side).sum() + 0.5 for side in (-1, 1))
+    total = len(differences) + 2
+    middle = (won - lost) / total
+    half = Z_95 * np.sqrt(won + lost - (won - lost) ** 2 / total) / total
+    return Score(float(differences.mean()), float(middle - half), float(middle + half))
 
 
 def answers_of(answer: Answer, samples: Samples) -> Arrays:
