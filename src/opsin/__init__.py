@@ -19,6 +19,8 @@ __version__ = "0.2.0"
 if TYPE_CHECKING:
     from opsin import labs as labs
     from opsin import models as models
+    from opsin.api.deployment import export as export
+    from opsin.api.deployment import serve as serve
     from opsin.api.training import train as train
     from opsin.api.verbs import compare as compare
     from opsin.api.verbs import convert as convert
@@ -120,6 +122,7 @@ _HOME = {
     "ensemble": "opsin.api.verbs",
     "evaluate": "opsin.evaluation",
     "explain": "opsin.api.verbs",
+    "export": "opsin.api.deployment",
     "filter_image": "opsin.api.verbs",
     "find_lr": "opsin.studies.lr_finder",
     "list_runs": "opsin.runs",
@@ -130,6 +133,7 @@ _HOME = {
     "register_module": "opsin.models.own",
     "robustness": "opsin.diagnosis.robustness",
     "scores_by": "opsin.diagnosis.groups",
+    "serve": "opsin.api.deployment",
     "train": "opsin.api.training",
     "tune": "opsin.studies.tuning",
     "write_report": "opsin.report",

@@ -50,7 +50,7 @@ def unread(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(path: Path) -> None:
         raise AssertionError(f"{path} was read")
 
-    monkeypatch.setattr(predict, "read_image", fail)
+    monkeypatch.setattr(predict, "image_of", fail)
     monkeypatch.setattr(predict_pictures, "read_image", fail)
     monkeypatch.setattr(predict_tiles, "open_pixels", fail)
 

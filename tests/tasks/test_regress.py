@@ -131,7 +131,9 @@ def test_a_run_goes_through_all_verbs_and_learns_how_bright_images_are(tmp_path:
     assert run.scores["test"]["r2"].value > 0.5
     artifact = load(run.model_folder)
     scale = artifact.network.heads["numbers"][1]
-    assert scale.mean.tolist() == pytest.approx(run.dataset().splits["train"].numbers.mean(axis=0).tolist(), rel=1e-5)
+    assert scale.mean.tolist() == pytest.approx(
+        opsin.dataset_of(run).splits["train"].numbers.mean(axis=0).tolist(), rel=1e-5
+    )
     found = opsin.evaluate(run, split="test", tta=("flip",))
     assert found.scores["mae"].value == pytest.approx(run.scores["test"]["mae"].value, rel=1e-5)
     (tmp_path / "one.png").write_bytes(encode_png(np.full((3, 12, 12), 100, np.uint8)))

@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.api.opening import AnyRun as AnyRun
+from opsin.api.opening import model_folder as model_folder
+from opsin.api.opening import opened_run as opened_run
 from opsin.artifact import Artifact, load_proved
 from opsin.comparison.comparison import Comparison, compare_runs
 from opsin.config import FinetuneConfig, ModelConfig, field_names, require
@@ -35,24 +38,13 @@ from opsin.planning.forecast import (
 )
 from opsin.planning.request import Request
 from opsin.progress import Reporter
-from opsin.runs import RUNS_FOLDER, Run
+from opsin.runs import RUNS_FOLDER
 from opsin.studies.ensembles import EnsembleResult, Kind
 from opsin.studies.ensembles import ensemble as combine
 from opsin.training.planning import request_of_data
 from opsin.types import Prediction, Skipped, SplitName
 
-AnyRun = Run | Path | str
-"""A run, its folder, or its name among the runs."""
 MADE_SETS = ("digit_scenes", "digit_masks")
-
-
-def opened_run(run: AnyRun, runs: Path | str = RUNS_FOLDER) -> Run:
-    """The run itself, opened where it is a folder or a name in `runs`.
-
-    Raises:
-        RunError: there is none.
-    """
-    return run if isinstance(run, Run) else Run.open(run, out=runs)
 
 
 def compare(*runs: AnyRun, split: SplitName = "val", out: Path | str = RUNS_FOLDER) -> Comparison:
@@ -159,13 +151,6 @@ def is_published(name: str, out: Path | str = RUNS_FOLDER) -> bool:
     """Whether `name` is an architecture, and no run or model folder."""
     places = (Path(name) / "manifest.json", Path(name) / "config.json", Path(out) / name / "config.json")
     return not any(place.is_file() for place in places) and (name in ENTRIES or name.startswith("timm/"))
-
-
-def model_folder(run: AnyRun, out: Path | str = RUNS_FOLDER) -> Path:
-    """The model of a run, or the folder itself where it is one."""
-    if not isinstance(run, Run) and (Path(run) / "manifest.json").is_file():
-        return Path(run)
-    return opened_run(run, out).model_folder
 
 
 def ensemble(

@@ -31,6 +31,8 @@ VERBS = {
     "plan": "opsin.cli.plan:plan",
     "bench": "opsin.cli.bench:app",
     "convert": "opsin.cli.convert:convert",
+    "export": "opsin.cli.export:export",
+    "serve": "opsin.cli.serve:serve",
     "find-lr": "opsin.cli.find_lr:find_lr",
     "normalize": "opsin.cli.normalize:normalize",
     "tune": "opsin.cli.tune:tune",

@@ -26,7 +26,7 @@ from opsin.answering import (
 from opsin.artifact import Artifact, opened
 from opsin.data.samples import Samples
 from opsin.errors import ConfigError, RefusedError
-from opsin.inference.predictor import BATCH_SIZE, Predictor, _Fitted, answers_of, image_files
+from opsin.inference.predictor import BATCH_SIZE, Fitted, Predictor, answers_of, image_files
 from opsin.io.in_memory import ImageInput
 from opsin.ops.conformal import prediction_sets
 from opsin.ops.selective import Abstention
@@ -117,7 +117,7 @@ class CautiousPredictor(Predictor):
         self.rules = rules_of(artifact)
         super().__init__(artifact, device=device, batch_size=batch_size)
 
-    def _chunk(self, images: Sequence[_Fitted], masks: Path | None) -> list[Prediction]:
+    def _chunk(self, images: Sequence[Fitted], masks: Path | None) -> list[Prediction]:
         with watched_distances(self.network, torch.from_numpy(self.rules.bank)) as distances:
             found = super()._chunk(images, masks)
         known = len(self.rules.distance) > 0 and len(distances) > 0

@@ -20,7 +20,7 @@ from opsin.errors import ConfigError, ImageError, InputError, OpsinError
 from opsin.io.files import walk_files, write_atomically, writing
 from opsin.io.foreign import CONVERT, FOREIGN_SUFFIXES, foreign_format
 from opsin.io.gate import first_bytes
-from opsin.io.images import IMAGE_SUFFIXES, encode_mask
+from opsin.io.images import IMAGE_SUFFIXES, DecodedImage, encode_mask
 from opsin.io.in_memory import ImageInput, image_name, image_of
 from opsin.models.wrappers.forward import Forward
 from opsin.models.wrappers.views import ViewName, Views
@@ -39,7 +39,7 @@ PIXELS_AT_ONCE = 1 << 19
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Fitted:
+class Fitted:
     """An image at the network's size.
 
     `name`: its path, or its place among the images. `pixels`: uint8 [C, H, W]. `original`: its own height and width.
@@ -167,13 +167,12 @@ class Predictor:
 
     def _fitted(
         self, items: Sequence[ImageInput], first: int, refused: list[tuple[str, ImageError]]
-    ) -> Iterator[_Fitted]:
+    ) -> Iterator[Fitted]:
         """The images that can be read, at the network's size; the others are added to `refused`.
 
         Each is fitted as soon as it is decoded: a batch of photos at their own sizes may not fit into memory. `first`
         is the number of the first one.
         """
-        contract = self.artifact.preprocess
         for number, item in enumerate(items, first):
             name = image_name(item, number)
             try:
@@ -181,11 +180,21 @@ class Predictor:
             except ImageError as error:
                 refused.append((name, error))
                 continue
-            height, width = image.pixels.shape[1:]
-            notes = (*image.notes, *_size_notes(height, width, contract.size), *self.notes)
-            yield _Fitted(name=name, pixels=contract.fit_image(image.pixels), original=(height, width), notes=notes)
+            yield self.fit(image, name)
 
-    def _chunk(self, images: Sequence[_Fitted], masks: Path | None) -> list[Prediction]:
+    def fit(self, image: DecodedImage, name: str) -> Fitted:
+        """A decoded image at the network's size; `name` is what it is called. Threads may do this at the same time."""
+        contract = self.artifact.preprocess
+        height, width = image.pixels.shape[1:]
+        notes = (*image.notes, *_size_notes(height, width, contract.size), *self.notes)
+        return Fitted(name=name, pixels=contract.fit_image(image.pixels), original=(height, width), notes=notes)
+
+    def answers(self, images: Sequence[Fitted]) -> list[Prediction]:
+        """A prediction for each fitted image, in order."""
+        starts = range(0, len(images), self.batch_size)
+        return [said for start in starts for said in self._chunk(images[start : start + self.batch_size], None)]
+
+    def _chunk(self, images: Sequence[Fitted], masks: Path | None) -> list[Prediction]:
         """Predictions of one batch, with their masks written where a folder for them is given."""
         size = self.artifact.preprocess.size
         predictions = self.run(torch.from_numpy(np.stack([image.pixels for image in images])))

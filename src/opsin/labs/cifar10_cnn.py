@@ -66,7 +66,7 @@ def test_accuracy(book: Book, name: str) -> opsin.Score:
 # %%
 @question("How many images of each class are there?")
 def class_counts(book: Book) -> Found:
-    dataset = trained(book, "2conv").dataset(book.root)
+    dataset = opsin.dataset_of(trained(book, "2conv"), book.root)
     counts = dataset.counts()
     rows = [(name, *(counts[split][label] for split in counts)) for label, name in enumerate(dataset.classes)]
     totals = [sum(counts[split]) for split in counts]

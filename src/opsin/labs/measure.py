@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.runs import Run
+from opsin.runs import Run, dataset_of
 from opsin.types import Score
 
 Floats = NDArray[np.float64]
@@ -58,7 +58,7 @@ def mistakes(run: Run, root: str | None, most: int = 8) -> tuple[int, int, list[
     Returns:
         How many samples are wrong, of how many, and the most confident ones with captions: uint8 [C, H, W].
     """
-    stored, dataset = run.predictions("val"), run.dataset(root)
+    stored, dataset = run.predictions("val"), dataset_of(run, root)
     labels, probabilities = stored["labels"], stored["probabilities"]
     said, sure = probabilities.argmax(axis=1), probabilities.max(axis=1)
     wrong = np.flatnonzero(said != labels)
@@ -102,7 +102,7 @@ def boxed(run: Run, root: str | None, rows: Sequence[int]) -> list[tuple[str, ND
     """
     from opsin.ops.box_pictures import draw_box
 
-    stored, val = run.predictions("val"), run.dataset(root).splits["val"]
+    stored, val = run.predictions("val"), dataset_of(run, root).splits["val"]
     place = {sample: index for index, sample in enumerate(val.ids)}
     overlap = overlaps(stored["boxes"], stored["true_boxes"])
     pictures = []

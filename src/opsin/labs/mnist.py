@@ -66,7 +66,7 @@ def small_networks(book: Book) -> Found:
         )
         for name, run in found.items()
     ]
-    sizes = {split: sum(counts) for split, counts in found["one"].dataset(book.root).counts().items()}
+    sizes = {split: sum(counts) for split, counts in opsin.dataset_of(found["one"], book.root).counts().items()}
     note = ", ".join(f"{count:,} of {split}" for split, count in sizes.items())
     columns = ("network", "parameters", "accuracy on val", "accuracy on test", "share of mistakes on test")
     table = book.table("accuracy", "Accuracy", columns, rows, note)

@@ -49,7 +49,9 @@ def classes(book: Book) -> Found:
     for wanted in ("foreground", "all"):
         run = trained(book, "bilinear", wanted)
         scores = run.scores["val"]
-        rows.append((wanted, len(run.dataset(book.root).classes), scores["pixel_accuracy"], scores["mean_iou"]))
+        rows.append(
+            (wanted, len(opsin.dataset_of(run, book.root).classes), scores["pixel_accuracy"], scores["mean_iou"])
+        )
     table = book.table("classes", "The same network", ("classes", "how many", "pixel accuracy", "mean IoU"), rows)
     return Found(
         answer=f"Mean IoU is {table.shown[0][3]} with {rows[0][1]} classes and {table.shown[1][3]} with {rows[1][1]}. Pixel accuracy hides "
@@ -150,7 +152,7 @@ def checkerboard(book: Book) -> Found:
 
 def pictures(book: Book, runs: Any, stored: Any) -> list[tuple[str, np.ndarray]]:
     """Truth and both answers for the first two images of val that keep their size."""
-    val = runs["bilinear"].dataset(book.root).splits["val"]
+    val = opsin.dataset_of(runs["bilinear"], book.root).splits["val"]
     place = {sample: index for index, sample in enumerate(val.ids)}
     found = []
     for row in range(2):

@@ -1,0 +1,49 @@
+"""What an exported file says of itself: classes, scores, what its input must be, what its outputs mean."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import opsin
+from opsin.artifact import Artifact
+from opsin.types import Score, scores_to_json
+
+FORMAT = 1
+MEANINGS = {
+    "probabilities": "float32 [B, K]: of each class",
+    "numbers": "float32 [B, M]: in the order of `classes`",
+    "boxes": "float32 [B, 4]: x1, y1, x2, y2 in pixels of the input",
+    "masks": "uint8 [B, H, W]: class of each pixel",
+    "uncertainty": "uint8 [B, H, W]: entropy of each pixel in 15ths of its largest value",
+}
+"""Of each output."""
+
+
+def contract_of(
+    artifact: Artifact, outputs: tuple[str, ...], *, name: str, scores: Mapping[str, Mapping[str, Score]]
+) -> dict[str, Any]:
+    """The contract as plain JSON.
+
+    Args:
+        artifact: the network.
+        outputs: names of what it predicts.
+        name: of the run.
+        scores: by split and name.
+    """
+    contract = artifact.preprocess
+    size = contract.size
+    order = "grey (ITU-R BT.601)" if contract.channels == 1 else "red, green, blue"
+    return {
+        "format": FORMAT,
+        "opsin": opsin.__version__,
+        "name": name,
+        "task": artifact.task,
+        "architecture": artifact.spec.name,
+        "classes": list(artifact.classes),
+        "input": f"images: uint8 [B, {contract.channels}, {size.height}, {size.width}], 0 to 255, {order}",
+        "size": vars(size),
+        "outputs": {key: MEANINGS.get(key, "") for key in outputs},
+        "preprocess": contract.to_dict(),
+        "scores": {split: scores_to_json(found) for split, found in scores.items()},
+    }

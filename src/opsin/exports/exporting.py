@@ -1,0 +1,166 @@
+"""Export: trace, write, replay the golden images, measure; the folder appears only when the file has been proved."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from opsin.artifact import Artifact, load_proved
+from opsin.errors import ConfigError, NameTakenError
+from opsin.exports import formats, int8
+from opsin.exports.contract import contract_of
+from opsin.exports.formats import FILES, FormatName
+from opsin.exports.int8 import Calibration, Quantized
+from opsin.exports.program import Golden, read_golden, trace
+from opsin.exports.proof import prove
+from opsin.exports.timing import SECONDS, Speed, measure
+from opsin.inference.predictor import Predictor
+from opsin.io.files import atomic_folder, write_atomically, write_json
+from opsin.io.gate import printable
+from opsin.progress import QUIET, Reporter
+from opsin.types import Score
+
+SCRIPT = "predict.py"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exported:
+    """An exported network.
+
+    `file`: the network. `folder`: where the script and the contract lie beside it; None where only the file was asked
+    for. `differences`: from the golden answers, by prediction. `speed`, `pytorch`: of the file and of the network here.
+    """
+
+    file: Path
+    folder: Path | None
+    format: FormatName
+    size_bytes: int
+    differences: Mapping[str, float]
+    speed: Speed
+    pytorch: Speed
+    threads: int
+    int8: Quantized | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON."""
+        return {
+            "file": str(self.file),
+            "folder": None if self.folder is None else str(self.folder),
+            "format": self.format,
+            "size_bytes": self.size_bytes,
+            "differences": dict(self.differences),
+            "speed": self.speed.to_json(),
+            "pytorch": self.pytorch.to_json(),
+            "threads": self.threads,
+            "int8": None if self.int8 is None else self.int8.to_json(),
+        }
+
+
+def export_model(
+    model: Path,
+    to: Path,
+    *,
+    format: FormatName = "onnx",
+    name: str = "",
+    scores: Mapping[str, Mapping[str, Score]] | None = None,
+    calibration: Calibration | None = None,
+    seconds: float = SECONDS,
+    report: Reporter = QUIET,
+) -> Exported:
+    """A model folder as one file for other programs.
+
+    Args:
+        model: the artefact.
+        to: a new folder for the file, its contract and, of ONNX, a script; or the file alone: a name that ends as the
+            format's files do. A file of this name is replaced, a folder is not.
+        format: "onnx" or "torch" (a `torch.export` program).
+        name: of the run, for the contract.
+        scores: by split, for the contract.
+        calibration: packed data, for a quantized file beside the other: ONNX in a folder.
+        seconds: for each measurement of speed.
+        report: says what is done.
+
+    Raises:
+        ConfigError: no such format, or its packages are missing.
+        RefusedError: the network cannot be exported.
+        CheckFailedError: the file answers otherwise than the network; nothing is left of it.
+        WriteError: the folder is there already, or cannot be written.
+    """
+    if format not in FILES:
+        raise ConfigError("no such format", got=format, expected=", ".join(FILES))
+    formats.check_packages(format)
+    alone = to.suffix == Path(FILES[format]).suffix
+    if calibration is not None and (alone or format != "onnx"):
+        raise ConfigError("int8 is made in the folder of an ONNX export", got=to.name, do="leave --int8 out")
+    if to.exists() and not alone:
+        raise NameTakenError("the folder exists already", where=printable(to), do="remove it, or name another: --out")
+    artifact = load_proved(model)
+    report.message(f"exporting {artifact.spec.name} as {format}")
+    about = {"name": name or model.parent.name, "scores": scores or {}}
+    if alone:
+        with tempfile.TemporaryDirectory() as scratch:
+            made = _make(artifact, read_golden(model, artifact), Path(scratch), format, about, to, seconds)
+            write_atomically(to, (Path(scratch) / FILES[format]).read_bytes())
+        return replace(made, file=to, folder=None)
+    with atomic_folder(to) as partial:
+        made = _make(artifact, read_golden(model, artifact), partial, format, about, to, seconds)
+        if calibration is None:
+            return made
+        report.message("quantizing")
+        return replace(made, int8=_quantized(artifact, partial, calibration, to, seconds))
+
+
+def _quantized(artifact: Artifact, folder: Path, data: Calibration, to: Path, seconds: float) -> Quantized:
+    """The int8 file beside the float one in `folder`, which will be called `to`."""
+    before, file = folder / FILES["onnx"], folder / int8.FILE
+    int8.quantize(before, file, int8.calibration_images(data.train))
+    answers = [formats.answering("onnx", path) for path in (before, file)]
+    change = int8.change_on_val(artifact.task, artifact.classes, data.val, *answers)
+    speed = measure(answers[1], np.array(data.val.images[:1]), seconds=seconds)
+    return Quantized(file=to / file.name, size_bytes=file.stat().st_size, speed=speed, **change)
+
+
+def _make(
+    artifact: Artifact,
+    golden: Golden,
+    folder: Path,
+    format: FormatName,
+    about: Mapping[str, Any],
+    to: Path,
+    seconds: float,
+) -> Exported:
+    """Fill `folder`, which will be called `to`."""
+    traced, file = trace(artifact), folder / FILES[format]
+    contract = contract_of(artifact, traced.outputs, **about)
+    formats.write(format, traced, contract, file)
+    answer = formats.answering(format, file)
+    found = prove(answer, golden, where=to)
+    write_json(folder / "contract.json", contract)
+    if format == "onnx":
+        write_atomically(folder / SCRIPT, script().encode())
+    image, predictor = golden.images[:1].numpy(), Predictor(artifact)
+    return Exported(
+        file=to / file.name,
+        folder=to,
+        format=format,
+        size_bytes=file.stat().st_size,
+        differences=found,
+        speed=measure(answer, image, seconds=seconds),
+        pytorch=measure(lambda images: predictor.run(torch.from_numpy(images)), image, seconds=seconds),
+        threads=torch.get_num_threads(),
+    )
+
+
+def script() -> str:
+    """The program beside an ONNX file: the whole way from photos to answers with numpy, Pillow and onnxruntime alone.
+
+    It resizes as `ops.resize` does, bit for bit.
+    """
+    return resources.files("opsin.exports").joinpath("predict.py.txt").read_text(encoding="utf-8")

@@ -1,0 +1,124 @@
+"""The two formats: how a graph is written to a file, and how such a file answers."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+
+from opsin.errors import ConfigError
+from opsin.exports.program import INPUT, Traced
+from opsin.exports.proof import Answer, Arrays
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+FormatName = Literal["onnx", "torch"]
+FILES: dict[FormatName, str] = {"onnx": "model.onnx", "torch": "model.pt2"}
+"""The file in the folder of an export."""
+CONTRACT = "opsin.json"
+"""Under which name the contract lies in a torch.export file; in ONNX each of its fields is an entry of the metadata."""
+
+
+def check_packages(name: FormatName) -> None:
+    """Whether the packages of a format are installed.
+
+    Raises:
+        ConfigError: they are not.
+    """
+    if name == "torch":
+        return
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise ConfigError(
+            "ONNX needs packages that are not installed", got=error.name, do="pip install 'opsin[export]'"
+        ) from error
+
+
+def write(name: FormatName, traced: Traced, contract: Mapping[str, Any], path: Path) -> None:
+    """Write a graph with its contract as a file."""
+    (write_onnx if name == "onnx" else write_torch)(traced, contract, path)
+
+
+def write_torch(traced: Traced, contract: Mapping[str, Any], path: Path) -> None:
+    """A torch.export program, with the contract as `opsin.json` inside.
+
+    It holds no pickle: the example input, the only part that torch pickles, is left out.
+    """
+    traced.program._example_inputs = None
+    torch.export.save(traced.program, path, extra_files={CONTRACT: json.dumps(contract)})
+
+
+def write_onnx(traced: Traced, contract: Mapping[str, Any], path: Path) -> None:
+    """An ONNX file with the contract in its metadata: texts as they are, other values as JSON."""
+    with _silent():
+        made = torch.onnx.export(
+            traced.program,
+            (traced.example,),
+            dynamo=True,
+            verbose=False,
+            input_names=[INPUT],
+            output_names=list(traced.outputs),
+        )
+    assert made is not None  # without a path it is always returned
+    made.model.graph.name = "opsin"
+    made.model.producer_name = "opsin"
+    made.model.metadata_props.update(
+        {key: value if isinstance(value, str) else json.dumps(value) for key, value in contract.items()}
+    )
+    made.save(str(path), external_data=False)
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Without the exporter's progress lines and its warnings on its own parts."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def onnx_session(path: Path, *, threads: int | None = None) -> onnxruntime.InferenceSession:
+    """A session on the CPU, with as many threads as torch takes unless told."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or torch.get_num_threads()
+    options.log_severity_level = 3  # errors alone
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def answering(name: FormatName, path: Path) -> Answer:
+    """What an exported file answers with.
+
+    Args:
+        name: its format.
+        path: the file; read as a whole.
+    """
+    if name == "onnx":
+        session = onnx_session(path)
+        outputs = [output.name for output in session.get_outputs()]
+        return lambda images: dict(zip(outputs, session.run(outputs, {INPUT: images}), strict=True))
+    network = torch.export.load(path).module()
+
+    def answer(images: np.ndarray) -> Arrays:
+        with torch.inference_mode():
+            return {key: value.numpy() for key, value in network(torch.from_numpy(images)).items()}
+
+    return answer

@@ -1,0 +1,101 @@
+"""The network as it is exported: preprocessing in front, the task's decoding behind, as one module and one graph.
+
+uint8 [B, C, H, W]  ──  range, mean, colour ── network ── decode  ──>  probabilities, boxes, masks
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from opsin.artifact import Artifact
+from opsin.errors import RefusedError
+from opsin.io.tensors import read_tensors
+from opsin.tasks import get_task
+
+INPUT = "images"
+NUM_TRACED = 2
+"""Images in the batch that the graph is traced with: a batch of one would be taken for a constant."""
+
+
+class WholeNetwork(nn.Module):
+    """From bytes to predictions, as `Predictor.run` computes them."""
+
+    def __init__(self, artifact: Artifact) -> None:
+        super().__init__()
+        self.network = artifact.network.cpu().eval()
+        self.preprocess = artifact.preprocess
+        self.task = get_task(artifact.task)
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Predictions of uint8 [B, C, H, W] at the network's size, as the task's `decode` gives them."""
+        return self.task.decode(self.network(self.preprocess(images)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Traced:
+    """A network as a graph.
+
+    `program`: the graph, of any number of images at once. `example`: uint8 [2, C, H, W]. `outputs`: names, in order.
+    """
+
+    program: ExportedProgram
+    example: Tensor
+    outputs: tuple[str, ...]
+
+
+def trace(artifact: Artifact) -> Traced:
+    """The graph of a network with its preprocessing and decoding.
+
+    Raises:
+        RefusedError: the network decides by its input what it computes, so no graph holds for every image.
+    """
+    contract = artifact.preprocess
+    shape = (NUM_TRACED, contract.channels, contract.size.height, contract.size.width)
+    example, whole = torch.zeros(shape, dtype=torch.uint8), WholeNetwork(artifact).eval()
+    try:
+        with torch.no_grad():
+            outputs = tuple(whole(example))
+            program = torch.export.export(whole, (example,), dynamic_shapes={INPUT: {0: Dim("batch")}})
+    except (torch._dynamo.exc.TorchDynamoException, RuntimeError, ValueError) as error:
+        raise RefusedError(
+            "this network cannot be exported",
+            where=artifact.spec.name,
+            got=str(error).partition("\n")[0],
+            expected="a network that computes the same layers for every image",
+            do="of a network of your own: leave conditions on values out of `forward`",
+        ) from error
+    return Traced(program=program, example=example, outputs=outputs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Golden:
+    """Images with the answers that the network gave when it was saved.
+
+    `images`: uint8 [n, C, H, W]. `predictions`: by name, arrays of n rows, decoded.
+    """
+
+    images: Tensor
+    predictions: Mapping[str, Any]
+
+
+def golden_of(artifact: Artifact, tensors: Mapping[str, Tensor]) -> Golden:
+    """The golden images of an artefact, and their answers decoded.
+
+    Args:
+        artifact: whose task decodes.
+        tensors: of golden.safetensors.
+    """
+    outputs = {key.removeprefix("outputs."): value for key, value in tensors.items() if key.startswith("outputs.")}
+    decoded = get_task(artifact.task).decode(outputs)
+    return Golden(images=tensors["images"], predictions={key: value.numpy() for key, value in decoded.items()})
+
+
+def read_golden(folder: Any, artifact: Artifact) -> Golden:
+    """The golden images in the model folder of a run."""
+    return golden_of(artifact, read_tensors(folder / "golden.safetensors")[0])

@@ -1,0 +1,1 @@
+"""HTTP: a trained network that answers requests."""

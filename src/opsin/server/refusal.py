@@ -1,0 +1,29 @@
+"""What the server refuses, with the status that HTTP has for it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from opsin.errors import OpsinError
+
+
+class RequestError(OpsinError):
+    """A request that gets no answer.
+
+    Args:
+        status: of HTTP: 400 bad body, 401 token, 403 host or origin, 404 model, 408 time, 413 size, 415 kind,
+            429 queue.
+        headers: of the response.
+        what, details: as in `OpsinError`.
+    """
+
+    def __init__(self, status: int, what: str, *, headers: dict[str, str] | None = None, **details: Any) -> None:
+        super().__init__(what, **details)
+        self.status, self.headers = status, headers or {}
+
+
+def as_json(error: OpsinError) -> dict[str, Any]:
+    """An error as the body of a response; fields that it does not have are left out."""
+    details = {"where": error.where, "got": error.got, "expected": error.expected, "do": error.do}
+    told = {key: str(value) for key, value in details.items() if value is not None}
+    return {"error": {"what": error.what} | told}

@@ -1,0 +1,82 @@
+"""The server as a process: the address, the loop, and a stop that finishes what it has begun."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from opsin.artifact import Artifact
+from opsin.errors import ConfigError, RefusedError
+from opsin.interrupts import Interrupted
+
+if TYPE_CHECKING:
+    from opsin.server.app import Service
+
+
+def check_packages() -> None:
+    """Whether the packages of the server are installed.
+
+    Raises:
+        ConfigError: they are not.
+    """
+    try:
+        import python_multipart  # noqa: F401
+        import starlette  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError as error:
+        raise ConfigError(
+            "the server needs packages that are not installed", got=error.name, do="pip install 'opsin[serve]'"
+        ) from error
+
+
+def make_service(models: Mapping[str, Artifact], *, host: str, token: str | None, **settings: Any) -> Service:
+    """A service of these networks, as `Service` takes them, that answers at `host`.
+
+    Raises:
+        ConfigError: as `check_packages` and `Guard`.
+    """
+    check_packages()
+    from opsin.server.app import Service  # here, because its packages are an extra
+    from opsin.server.guard import Guard
+
+    return Service(models, guard=Guard(host=host, token=token), **settings)
+
+
+def run(service: Service, *, host: str, port: int, started: Callable[[str], None]) -> None:
+    """Answer requests until Ctrl-C or SIGTERM; those that are being answered then are finished.
+
+    Args:
+        service: what answers.
+        host, port: where; port 0 takes a free one.
+        started: is told the address when requests are taken.
+
+    Raises:
+        RefusedError: the address cannot be taken.
+    """
+    import uvicorn
+
+    from opsin.server.app import make_app
+
+    with _listening(host, port) as listener:
+        settings = uvicorn.Config(
+            make_app(service),
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=int(service.limits.timeout_s),
+        )
+        place = f"[{host}]" if ":" in host else host
+        started(f"http://{place}:{listener.getsockname()[1]}")
+        with contextlib.suppress(Interrupted):  # uvicorn hands the signal on when it has stopped in order
+            uvicorn.Server(settings).run(sockets=[listener])
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=1024)
+    except (OSError, OverflowError) as error:
+        do = "name another --port, or --port 0 for a free one"
+        raise RefusedError("the address cannot be taken", where=f"{host}:{port}", got=str(error), do=do) from error
