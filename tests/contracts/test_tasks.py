@@ -18,7 +18,8 @@ from opsin.tasks.cards import part_of
 
 SOURCE = Path(opsin.__file__).parent
 MAY_NAME = ("tasks", "data/readers", "data/made", "data/catalogue.py", "data/load.py", "labs")
-"""Rooms that may name a task; labs ask for one as any user of the public API does. `data/load.py` is the last that should not: its layouts are not in one table yet."""
+"""Rooms that may name a task; labs ask for one as any user of the public API does. `data/load.py` is the last that
+should not: its layouts are not in one table yet."""
 MAY_NAME_A_KIND = ("tasks", "data/targets.py")
 
 
