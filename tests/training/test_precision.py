@@ -8,6 +8,8 @@ import torch
 
 from opsin.config import TrainConfig
 from opsin.models.wrappers.forward import Precision
+from opsin.runs import Timing
+from opsin.runs.codec import from_json
 from opsin.training.engine import precision
 from opsin.training.engine.precision import choose
 
@@ -67,6 +69,8 @@ def test_a_candidate_that_runs_out_of_memory_does_not_stop_the_run(
     choice = choose(TrainConfig(), CPU, timer=timer, batch=10, key="net", cache=tmp_path)
     assert choice.precision == Precision(dtype="bfloat16", channels_last=True)
     assert [timing["images_per_second"] > 0 for timing in choice.timings] == [False, False, True]
+    recorded = [from_json(Timing, dict(timing), "timings") for timing in choice.timings]
+    assert [timing.note for timing in recorded] == ["out of memory", "out of memory", None]
 
 
 def test_any_other_fault_of_a_candidate_is_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

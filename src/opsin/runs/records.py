@@ -74,12 +74,13 @@ class DataCard(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Timing:
-    """A candidate for the precision of a run, and how fast it was."""
+    """A candidate for the precision of a run, and how fast it was; `note`: why it was not timed."""
 
     precision: str
     images_per_second: float
     channels_last: bool = False
     compile: bool = False
+    note: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
