@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.errors import DataError
+from opsin.io.in_memory import image_of
 
 
 class MapStyle(Protocol):
@@ -57,6 +58,9 @@ def pixels_of(image: Any, *, where: str) -> NDArray[np.uint8]:
     Raises:
         DataError: it is no image, or its numbers are no pixels.
     """
+    mode = getattr(image, "mode", None)  # of a Pillow image; a tensor's is a method
+    if isinstance(mode, str) and mode not in ("L", "RGB"):  # indices of a palette, or with transparency
+        return image_of(image, where).pixels
     is_tensor = hasattr(image, "detach")
     array = np.asarray(image.detach().cpu() if is_tensor else image)
     if array.ndim == 2:
