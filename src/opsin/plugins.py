@@ -3,6 +3,7 @@
     [project.entry-points."opsin.models"]
     my_net = "my_package.networks:build"
 
+A network is a function that builds it, a layout a function of a path, a task a package as those in `opsin.tasks` are.
 Nothing that a run folder or a config names is ever imported: a part is found by its name, among what the user has
 installed or registered.
 """
@@ -10,6 +11,7 @@ installed or registered.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Literal
 
@@ -56,5 +58,7 @@ def find(group: Group, name: str) -> Any | None:
         ) from error
 
 
-def _points(group: Group) -> list[EntryPoint]:
-    return sorted(entry_points(group=f"opsin.{group}"), key=lambda point: point.name)
+@cache
+def _points(group: Group) -> tuple[EntryPoint, ...]:
+    """Those of installed packages; looking through them takes 10 ms, so once a process."""
+    return tuple(sorted(entry_points(group=f"opsin.{group}"), key=lambda point: point.name))

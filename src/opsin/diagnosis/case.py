@@ -12,7 +12,7 @@ from opsin.config import RunConfig
 from opsin.data.quality.findings import Finding
 from opsin.runs import Run
 from opsin.score_notes import Selection
-from opsin.tasks.cards import MAIN_SCORES, card_of, task_names
+from opsin.tasks.cards import card_of, main_score, task_names
 from opsin.types import Score
 
 
@@ -132,7 +132,7 @@ def case_of(run: Run, facts: Facts | None = None) -> Case:
     """
     data, log, scores = run.data, run.log, run.scores
     task = data.task or ""
-    score = MAIN_SCORES.get(task, "accuracy")
+    score = main_score(task)
     by_number = {epoch.epoch: epoch for epoch in log.epochs}
     return Case(
         task=task,

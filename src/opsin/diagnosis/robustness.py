@@ -32,7 +32,7 @@ from opsin.ops.intervals import Floats, Ints, percentile_interval
 from opsin.progress import QUIET, Bar, Reporter
 from opsin.runs import Run, RunWriter, dataset_of
 from opsin.tasks.base import Arrays
-from opsin.tasks.cards import MAIN_SCORES
+from opsin.tasks.cards import card_of
 from opsin.types import Score, SplitName
 
 MOST_SAMPLES = 2000
@@ -239,7 +239,7 @@ def _notes(run: Run, samples: Samples, n: int) -> tuple[str, ...]:
 
 
 def _main_score(run: Run) -> str:
-    return MAIN_SCORES[run.task]
+    return card_of(run.task).main_score
 
 
 def _samples(run: Run, split: SplitName, predictor: Predictor, root: Path | str | None) -> Samples:

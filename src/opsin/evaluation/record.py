@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from opsin.ops.resize import fit_image
 from opsin.runs import Run, RunWriter, SplitScores, read_gallery
 from opsin.tasks import get_task
-from opsin.tasks.base import Arrays, Pictured, Targets, Task
+from opsin.tasks.base import Arrays, Targets, Task
 from opsin.types import SizePolicy, SplitName
 
 THUMBNAIL_PX = 96
@@ -87,7 +87,7 @@ def split_pictures(
         targets: N targets.
         images: uint8 [N, C, H, W].
     """
-    shown = dict(task.pictures(images, predictions, targets, found.details)) if isinstance(task, Pictured) else {}
+    shown = dict(task.pictures(images, predictions, targets, found.details))
     if numbers := [mistake["index"] for mistake in found.details.get("mistakes", ())]:
         shown["mistakes"] = thumbnails(images[numbers])
     return {f"{name}_{split}": array for name, array in shown.items()}

@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from opsin.io.images import encode_jpeg, encode_png
 from opsin.report import formats
-from opsin.tasks.cards import task_names
+from opsin.tasks.cards import package_of, task_names
 from opsin.text import printable_lines
 
 SEPARATED = re.compile(r"(?<=[/\\_-])(?=[^/\\_-])")
@@ -52,7 +52,7 @@ def environment() -> jinja2.Environment:
 
 
 def _task_templates(task: str) -> jinja2.BaseLoader:
-    return jinja2.FileSystemLoader(str(files(f"opsin.tasks.{task}") / "templates"))
+    return jinja2.FileSystemLoader(str(files(package_of(task)) / "templates"))
 
 
 def _shown(value: object) -> object:

@@ -17,7 +17,7 @@ from opsin.ledger import Looks
 from opsin.report.formats import is_number
 from opsin.runs import DataCard, Environment, Epoch, Log, Run, SplitScores, Summary, read_gallery
 from opsin.score_notes import notes_of
-from opsin.tasks.cards import MAIN_SCORES, score_kind
+from opsin.tasks.cards import main_score, score_kind
 from opsin.types import Score
 
 
@@ -80,7 +80,7 @@ class View:
     @property
     def main_score(self) -> str:
         """Name of the score that the report opens with."""
-        return MAIN_SCORES.get(self.task, "accuracy")
+        return main_score(self.task)
 
     @property
     def has_test(self) -> bool:
@@ -119,7 +119,7 @@ def view_of(run: Run) -> View:
         summary=summary,
         epochs=_epochs(log),
         events=_events(log),
-        results=_results(run.scores, task, main_score=MAIN_SCORES.get(task, "accuracy")),
+        results=_results(run.scores, task, main_score=main_score(task)),
         gallery=read_gallery(run.path),
         test_openings=log.test_openings,
         looks=log.looks,

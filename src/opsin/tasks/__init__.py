@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from opsin import plugins
 from opsin.tasks.cards import ScoreKind, card_of, part_of, task_names
 
 if TYPE_CHECKING:
@@ -32,8 +31,6 @@ def get_task(name: str) -> Task:
     Raises:
         ConfigError: there is no such task.
     """
-    if name not in task_names() and (registered := plugins.find("tasks", name)) is not None:
-        return cast("Task", registered)
     task: Task = part_of(name, "task").TASK
     return task
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -114,16 +114,6 @@ class Drawing:
 
     pixels: NDArray[np.uint8]
     caption: str
-
-
-@runtime_checkable
-class Pictured(Protocol):
-    """A task whose report needs more pictures than the samples' own: truth and prediction, pixel by pixel."""
-
-    def pictures(
-        self, images: NDArray[np.uint8], predictions: Arrays, targets: Targets, details: Mapping[str, Any]
-    ) -> Arrays:
-        """Arrays for gallery.npz, by names to which the split's is added; `images` uint8 [N, C, H, W]."""
 
 
 class Task:
@@ -270,6 +260,15 @@ class Task:
             fitted: what `fit` gave on val; None fits it to these very predictions, which is right on val alone.
         """
         raise NotImplementedError
+
+    def pictures(
+        self, images: NDArray[np.uint8], predictions: Arrays, targets: Targets, details: Mapping[str, Any]
+    ) -> Arrays:
+        """Arrays for gallery.npz, by names to which the split's is added; `images` uint8 [N, C, H, W].
+
+        For a report that needs more pictures than the samples' own: truth and prediction, pixel by pixel.
+        """
+        return {}
 
     def parts(self, arrays: Mapping[str, NDArray[Any]], num_classes: int, *, good_iou: float) -> Parts:
         """What each of N samples adds to sums of which the main score is made: how runs are compared.

@@ -13,13 +13,14 @@ A task is a package in `opsin.tasks` with a `card.py`; it is found by being ther
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from opsin import plugins
 from opsin.errors import ConfigError, nearest
 
 
@@ -74,22 +75,38 @@ class TaskCard:
 
 
 @cache
+def _built_in() -> tuple[str, ...]:
+    return tuple(card.parent.name for card in Path(__file__).parent.glob("*/card.py"))
+
+
 def task_names() -> tuple[str, ...]:
-    """Names of all tasks, in alphabetical order."""
-    return tuple(sorted(card.parent.name for card in Path(__file__).parent.glob("*/card.py")))
+    """Names of all tasks, those of installed packages too (entry points `opsin.tasks`), in alphabetical order."""
+    return tuple(sorted({*_built_in(), *plugins.names("tasks")}))
+
+
+def package_of(name: str) -> str:
+    """Name of the package that is a task.
+
+    Raises:
+        ConfigError: there is no such task, or a package that brings it cannot be imported.
+    """
+    if name in _built_in():
+        return f"opsin.tasks.{name}"
+    package = plugins.find("tasks", name)
+    if package is None:
+        close = nearest(name, task_names())
+        do = f"did you mean `{close}`?" if close else None
+        raise ConfigError("no such task", got=name, expected=", ".join(task_names()), do=do)
+    return str(package.__name__)
 
 
 def part_of(name: str, part: str) -> Any:
     """The module `part` of the package of a task.
 
     Raises:
-        ConfigError: there is no such task.
+        ConfigError: as `package_of`.
     """
-    if name not in task_names():
-        close = nearest(name, task_names())
-        do = f"did you mean `{close}`?" if close else None
-        raise ConfigError("no such task", got=name, expected=", ".join(task_names()), do=do)
-    return import_module(f"opsin.tasks.{name}.{part}")
+    return import_module(f"{package_of(name)}.{part}")
 
 
 def card_of(name: str) -> TaskCard:
@@ -105,26 +122,9 @@ def card_of(name: str) -> TaskCard:
     return card
 
 
-class _Cards(Mapping[str, Any]):
-    """One field of all cards, by the task's name; a card is read when it is asked for."""
-
-    def __init__(self, field_name: str) -> None:
-        self._field = field_name
-
-    def __getitem__(self, name: str) -> Any:
-        if name not in task_names():
-            raise KeyError(name)
-        return getattr(card_of(name), self._field)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(task_names())
-
-    def __len__(self) -> int:
-        return len(task_names())
-
-
-SCORE_KINDS: Mapping[str, Mapping[str, ScoreKind]] = _Cards("score_kinds")
-MAIN_SCORES: Mapping[str, str] = _Cards("main_score")
+def main_score(task: str) -> str:
+    """The score by which epochs of a task are compared; empty for a run that does not tell its task."""
+    return card_of(task).main_score if task in task_names() else ""
 
 
 def score_kind(task: str, key: str) -> ScoreKind:
@@ -133,4 +133,5 @@ def score_kind(task: str, key: str) -> ScoreKind:
     >>> score_kind("classify", "macro_f1").title, score_kind("classify", "new_score").title
     ('Macro F1', 'New score')
     """
-    return SCORE_KINDS.get(task, {}).get(key, ScoreKind(title=key.replace("_", " ").capitalize()))
+    known = card_of(task).score_kinds if task in task_names() else {}
+    return known.get(key, ScoreKind(title=key.replace("_", " ").capitalize()))

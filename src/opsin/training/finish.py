@@ -53,16 +53,13 @@ def finish(
     """Write everything that a finished run holds, the scores last."""
     trainer.network.load_state_dict(trainer.final_weights())
     artifact = trainer.artifact_of(trainer.network)
-    golden = golden_images(splits["train"])
-    artifacts.save(run.model_folder, artifact, golden_images=golden)
     unchanged = run.summary.step == trainer.state.step
     earlier = dict(run.scores)
     scored, rules = score_splits(writer, trainer, splits, open_test=open_test, command=command, report=report)
     if trainer.task.keeps_fitted and "val" in scored:
         fitted = {key: plain_number(value) for key, value in scored["val"].fitted.items()}
         artifact = replace(artifact, meta={**artifact.meta, "fitted": fitted})
-    if rules is not None or "fitted" in artifact.meta:
-        artifacts.save(run.model_folder, replace(artifact, answering=rules), golden_images=golden)
+    artifacts.save(run.model_folder, replace(artifact, answering=rules), golden_images=golden_images(splits["train"]))
     scored |= _with_views(trainer, splits, scored, earlier.get("val"))
     shown = data_pictures(splits["train"], trainer.config, trainer.task, artifact.classes)
     for split, scores in scored.items():
@@ -185,7 +182,11 @@ def score_splits(
     kept: Arrays = {f"test/{key}": value for key, value in run.predictions("test").items()} if unchanged else {}
     fitted: Mapping[str, float] | None = None
     rules: Answering | None = None
-    bank = feature_bank(predictor, splits["train"], trainer.settings.seed) if "val" in wanted else None
+    bank = (
+        feature_bank(predictor, splits["train"], trainer.settings.seed)
+        if "val" in wanted and trainer.task.card.decides_class
+        else None
+    )
     for split in wanted:
         targets = Targets.of(splits[split])
         with watched_distances(predictor.network, bank if split == "val" else None) as distances:

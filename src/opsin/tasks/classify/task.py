@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from opsin.errors import DataError
+from opsin.models.building import build_with_heads
 from opsin.models.convert import fully_convolutional
-from opsin.models.own import is_own
-from opsin.models.registry import FULLY_CONVOLUTIONAL, ModelSpec, build_network, own_network
+from opsin.models.parts.network import Network
+from opsin.models.registry import FULLY_CONVOLUTIONAL, ModelSpec
 from opsin.ops.calibration import fit_temperature
 from opsin.ops.losses import balancing_weights, cross_entropy
 from opsin.ops.scores import check_predictions
@@ -87,10 +88,10 @@ class Classify(Task):
 
     def build(self, spec: ModelSpec, num_classes: int) -> nn.Module:
         """A backbone with a linear head: outputs {"logits": [B, K]}."""
-        if is_own(spec.name):
-            return own_network(spec, {"logits": num_classes})
-        network = build_network(spec, {"logits": num_classes})
-        return fully_convolutional(network) if spec.options.get(FULLY_CONVOLUTIONAL) else network
+        network = build_with_heads(spec, {"logits": num_classes})
+        if isinstance(network, Network) and spec.options.get(FULLY_CONVOLUTIONAL):
+            return fully_convolutional(network)
+        return network
 
     def loss(self, outputs: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         """Mean cross-entropy of the batch, scalar float32.

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from opsin.errors import DataError
-from opsin.models.own import is_own
-from opsin.models.registry import ModelSpec, build_network, own_network
+from opsin.models.building import build_with_heads
+from opsin.models.registry import ModelSpec
 from opsin.models.wrappers.views import Averaging
 from opsin.tasks.base import Arrays, Assessment, Drawing, Parts, Start, Targets, Task, likeliest, rgb
 from opsin.tasks.cards import TaskCard
@@ -92,8 +92,7 @@ class Multilabel(Task):
 
     def build(self, spec: ModelSpec, num_classes: int) -> nn.Module:
         """A backbone with a linear head: outputs {"logits": [B, K]}."""
-        build = own_network if is_own(spec.name) else build_network
-        return build(spec, {"logits": num_classes})
+        return build_with_heads(spec, {"logits": num_classes})
 
     def first_loss(self, num_outputs: int) -> tuple[float, str]:
         """That of a network that finds each class as likely there as not."""

@@ -21,8 +21,9 @@ from torch.nn import functional
 
 from opsin.config.train import NumberLossName
 from opsin.errors import DataError
-from opsin.models.own import is_own
-from opsin.models.registry import ModelSpec, build_network, own_network
+from opsin.models.building import build_with_heads
+from opsin.models.parts.network import Network
+from opsin.models.registry import ModelSpec
 from opsin.models.wrappers.views import Averaging
 from opsin.tasks.base import Arrays, Assessment, Drawing, Parts, Start, Targets, Task, rgb
 from opsin.tasks.cards import TaskCard
@@ -99,9 +100,9 @@ class Regress(Task):
 
     def build(self, spec: ModelSpec, num_classes: int) -> nn.Module:
         """A backbone with a linear head and its scale: outputs {"numbers": [B, M]} in the units of the samples."""
-        if is_own(spec.name):
-            return own_network(spec, {"numbers": num_classes})
-        network = build_network(spec, {"numbers": num_classes})
+        network = build_with_heads(spec, {"numbers": num_classes})
+        if not isinstance(network, Network):
+            return network
         mean, deviation = self._scale(num_classes)
         network.heads["numbers"] = nn.Sequential(network.heads["numbers"], Scaled(mean, deviation))
         return network

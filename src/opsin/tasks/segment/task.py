@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from opsin.config import MaskLossName
 from opsin.errors import DataError
-from opsin.models.registry import ModelSpec, build_segmenter
+from opsin.models.building import build_segmenter
+from opsin.models.registry import ModelSpec
 from opsin.ops import mask_losses
 from opsin.ops.losses import balancing_weights
 from opsin.ops.mask_pictures import UNCERTAINTY_STEPS, overlaid

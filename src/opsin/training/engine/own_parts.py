@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from opsin.batches.batch import Batch
 from opsin.errors import ConfigError
 from opsin.models.own import register_module
-from opsin.tasks.base import Task, batch_labels
+from opsin.tasks.base import Task
 
 LossFunction = Callable[[Mapping[str, Tensor], Batch], Tensor | Mapping[str, Tensor]]
 AugmentFunction = Callable[[Tensor, torch.Generator], Tensor]
@@ -31,7 +31,7 @@ class OwnParts:
         network: name under which a network from outside is registered.
         loss: called with the outputs by name, each float32 [B, ...], and the batch (its `labels`, `boxes`, `masks`);
             gives a scalar, or scalars by name with "loss" among them. A module of `torch.nn` such as
-            `nn.CrossEntropyLoss()` is called with the logits and the labels or masks instead.
+            `nn.CrossEntropyLoss()` is called with the task's main output and its target (labels, masks, …).
         augment: called with images float32 [B, C, H, W] in the range 0 to 255 and a generator; gives images of that
             shape. It comes after Opsin's own augmentation, which can be turned off, and must leave things where they
             are: boxes and masks do not follow it.
@@ -103,13 +103,16 @@ NO_OWN_PARTS = OwnParts()
 
 
 class TaskWithLoss:
-    """A task in all but its training loss."""
+    """A task in all but its training loss, of which nothing is known beforehand."""
 
     def __init__(self, task: Task, loss: LossFunction | nn.Module) -> None:
         self._task, self._loss = task, loss
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._task, name)
+
+    def guessing_loss(self, num_outputs: int) -> None:
+        """Not known: a user's loss has a scale of its own."""
 
     def loss(self, outputs: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         """Parts of the user's loss; "loss" is what gradients are taken of.
@@ -118,8 +121,9 @@ class TaskWithLoss:
             ConfigError: it is no scalar, or parts without "loss".
         """
         if isinstance(self._loss, nn.Module):
-            target = batch_labels(batch) if batch.masks is None else batch.masks.long()
-            found: Any = self._loss(outputs["logits"], target)
+            output, target = outputs[self._task.main_output], batch.targets[self._task.targets[0]]
+            # one number for each output, or the index of a class
+            found: Any = self._loss(output, target.float() if target.shape == output.shape else target.long())
         else:
             found = self._loss(outputs, batch)
         parts = dict(found) if isinstance(found, Mapping) else {"loss": found}
