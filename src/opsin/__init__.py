@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from opsin.errors import WriteError as WriteError
     from opsin.evaluation import evaluate as evaluate
     from opsin.inference.predictor import Predictor as Predictor
-    from opsin.models.own import register_model as register_model
+    from opsin.models.building import register_model as register_model
     from opsin.models.own import register_module as register_module
     from opsin.report import write_report as write_report
     from opsin.runs import Run as Run
@@ -129,7 +129,7 @@ _HOME = {
     "load": "opsin.data.load",
     "plan": "opsin.api.verbs",
     "predict": "opsin.api.verbs",
-    "register_model": "opsin.models.own",
+    "register_model": "opsin.models.building",
     "register_module": "opsin.models.own",
     "robustness": "opsin.diagnosis.robustness",
     "scores_by": "opsin.diagnosis.groups",
@@ -146,11 +146,11 @@ __all__ = [*sorted([*_HOME, *_MODULES])]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return import_module(f"opsin.{name}")
-    if name not in _HOME:
+    if name not in _HOME and name not in _MODULES:
         raise AttributeError(f"module 'opsin' has no attribute '{name}'")
     set_waiting()  # the modules import torch, which asks once
+    if name in _MODULES:
+        return import_module(f"opsin.{name}")
     return getattr(import_module(_HOME[name]), name)
 
 

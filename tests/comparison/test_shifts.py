@@ -13,7 +13,8 @@ from opsin.batches.preprocess import Preprocess
 from opsin.comparison.shifts import shifted, shifted_accuracy
 from opsin.config import RunConfig
 from opsin.data.samples import Samples
-from opsin.models.registry import ModelSpec, build_network
+from opsin.models.building import build_network
+from opsin.models.registry import ModelSpec
 from opsin.runs import RunWriter
 from opsin.types import SizePolicy
 

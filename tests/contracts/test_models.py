@@ -11,8 +11,9 @@ from torch import Tensor
 
 from opsin.config import ModelConfig
 from opsin.errors import ConfigError
+from opsin.models.building import build_backbone, build_network
 from opsin.models.parts.network import Network
-from opsin.models.registry import ENTRIES, ModelSpec, build_backbone, build_network, resolve_options
+from opsin.models.registry import ENTRIES, ModelSpec, resolve_options
 from opsin.models.table import count_parameters, layer_table
 
 NUM_CLASSES = 7

@@ -21,7 +21,8 @@ from opsin.explanation.neurons import crop, favourites
 from opsin.explanation.pictures import draw_maps
 from opsin.io.files import write_atomically
 from opsin.io.images import encode_png, read_image
-from opsin.models.registry import ModelSpec, build_network
+from opsin.models.building import build_network
+from opsin.models.registry import ModelSpec
 from opsin.runs import Run
 from opsin.training import train
 from opsin.types import SizePolicy

@@ -13,7 +13,8 @@ from opsin.errors import ConfigError
 from opsin.explanation.fields import theoretical_fields
 from opsin.explanation.layers import find_layer, last_maps, layers_of, outputs_of, shown_layers
 from opsin.explanation.receptive import effective_gradients, effective_side, receptive_fields
-from opsin.models.registry import ModelSpec, build_network, build_segmenter
+from opsin.models.building import build_network, build_segmenter
+from opsin.models.registry import ModelSpec
 
 SIDE = 48
 

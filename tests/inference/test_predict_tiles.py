@@ -17,9 +17,10 @@ from opsin.errors import ArrayError, ConfigError, ImageError
 from opsin.inference.predictor import Predictor
 from opsin.inference.tiles import TiledPredictor
 from opsin.io.large import mask_writer, open_pixels
+from opsin.models.building import build_segmenter
 from opsin.models.parts.layers import seeded
 from opsin.models.reach import reach
-from opsin.models.registry import ModelSpec, build_segmenter, resolve_options
+from opsin.models.registry import ModelSpec, resolve_options
 from opsin.ops.mask_pictures import palette
 from opsin.types import SizePolicy
 

@@ -8,10 +8,11 @@ from torch import nn
 
 from opsin.config import ModelConfig
 from opsin.errors import ConfigError
+from opsin.models.building import build_network
 from opsin.models.convert import FullyConvolutional, WindowMaximum, fully_convolutional, to_convolution
 from opsin.models.parts.layers import seeded
 from opsin.models.parts.network import Network
-from opsin.models.registry import ModelSpec, build_network, resolve_options
+from opsin.models.registry import ModelSpec, resolve_options
 
 NETWORKS = {
     "no dense layer": ModelConfig(filters=(4, 8)),

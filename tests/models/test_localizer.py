@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from opsin.models.architectures.localizer import CellBoxes, Localizer, build_localizer, likely_stride
+from opsin.models.building import build_backbone
 from opsin.models.parts.layers import seeded
-from opsin.models.registry import ENTRIES, ModelSpec, build_backbone
+from opsin.models.registry import ENTRIES, ModelSpec
 from opsin.models.table import layer_table
 from opsin.tasks.localize.task import Localize
 

@@ -12,9 +12,10 @@ from torch import nn
 from opsin.config import ModelConfig
 from opsin.errors import ConfigError
 from opsin.models.architectures.plain import Plain
+from opsin.models.building import build_network
 from opsin.models.parts.layers import dense_stack, keras_init, seeded
 from opsin.models.parts.network import Network
-from opsin.models.registry import ModelSpec, build_network, resolve_options
+from opsin.models.registry import ModelSpec, resolve_options
 from opsin.models.table import count_parameters
 
 

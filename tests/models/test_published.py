@@ -18,8 +18,9 @@ from torch import nn
 from opsin.errors import ConfigError, TensorFileError
 from opsin.io.hdf5 import KerasLayers
 from opsin.io.tensors import write_tensors
+from opsin.models.building import build_backbone, build_network
 from opsin.models.parts.convolutions import SameConv2d, SameMaxPool2d
-from opsin.models.registry import ENTRIES, ModelSpec, build_backbone, build_network
+from opsin.models.registry import ENTRIES, ModelSpec
 from opsin.models.weights import keras_weights, published
 from opsin.models.weights.contracts import INPUT_RANGES
 from opsin.models.weights.naming import namings

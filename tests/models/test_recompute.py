@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from opsin.config import ModelConfig
-from opsin.models.registry import ModelSpec, build_network, resolve_options
+from opsin.models.building import build_network
+from opsin.models.registry import ModelSpec, resolve_options
 from opsin.models.wrappers.recompute import recomputed_sections, recomputing
 from opsin.planning.passes import train_twice
 from opsin.planning.request import Request

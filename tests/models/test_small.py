@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from opsin.config import ModelConfig
 from opsin.errors import ConfigError
 from opsin.models.architectures.small import Small, SmallOptions, Whiten
+from opsin.models.building import build_network
 from opsin.models.parts.layers import SMALLEST_SIDES
-from opsin.models.registry import ModelSpec, build_network, resolve_options
+from opsin.models.registry import ModelSpec, resolve_options
 
 
 def smooth_images(num: int, channels: int, side: int) -> Tensor:

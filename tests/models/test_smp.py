@@ -11,9 +11,10 @@ import torch
 from opsin.cli import main
 from opsin.config import ModelConfig
 from opsin.errors import ConfigError
+from opsin.models.building import build_network, build_segmenter
 from opsin.models.parts.layers import seeded
 from opsin.models.reach import reach
-from opsin.models.registry import ModelSpec, build_network, build_segmenter, get_entry, resolve_options
+from opsin.models.registry import ModelSpec, get_entry, resolve_options
 
 NAMES = ("deeplabv3plus", "fpn")
 

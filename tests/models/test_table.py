@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from opsin.cli import main
 from opsin.cli.models import parse_shape
 from opsin.errors import ConfigError
-from opsin.models.registry import ENTRIES, SEGMENTERS, ModelSpec, build_network
+from opsin.models.building import build_network
+from opsin.models.registry import ENTRIES, SEGMENTERS, ModelSpec
 from opsin.models.table import LayerRow, layer_table
 
 

@@ -8,7 +8,8 @@ import torch
 from opsin.config import ModelConfig
 from opsin.errors import ConfigError
 from opsin.models.architectures.unet import fitted, upsampling
-from opsin.models.registry import ModelSpec, build_segmenter, resolve_options
+from opsin.models.building import build_segmenter
+from opsin.models.registry import ModelSpec, resolve_options
 from opsin.models.table import layer_table
 
 QUICK = {"filters": (4, 6, 8)}

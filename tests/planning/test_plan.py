@@ -18,7 +18,8 @@ from opsin.cli.plan import process_lines
 from opsin.config import FinetuneConfig, MaskLossName, ModelConfig, TrainConfig, resolve
 from opsin.data.load import load
 from opsin.errors import CheckFailedError, ConfigError
-from opsin.models.registry import ModelSpec, build_network, build_segmenter, resolve_options
+from opsin.models.building import build_network, build_segmenter
+from opsin.models.registry import ModelSpec, resolve_options
 from opsin.models.table import count_parameters
 from opsin.planning.forecast import layer_dicts, make_plan, measured_peak, parse_bytes, request_of, section_dicts
 from opsin.planning.memory import memory_of, optimizer_bytes, table_of

@@ -19,8 +19,9 @@ from opsin.config import FinetuneConfig, TrainConfig, resolve
 from opsin.errors import ConfigError, InterruptedRunError, RunError
 from opsin.io.files import read_json
 from opsin.io.tensors import read_tensors, write_tensors
+from opsin.models.building import build_network
 from opsin.models.freezing import pin_norms
-from opsin.models.registry import ModelSpec, build_network
+from opsin.models.registry import ModelSpec
 from opsin.models.weights.contracts import INPUT_RANGES
 from opsin.models.weights.pretrained import Pretrained
 from opsin.runs import Run, RunWriter

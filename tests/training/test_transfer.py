@@ -16,7 +16,8 @@ from opsin.config import resolve
 from opsin.data.load import load
 from opsin.data.samples import Dataset, Samples
 from opsin.errors import ConfigError
-from opsin.models.registry import ModelSpec, build_network
+from opsin.models.building import build_network
+from opsin.models.registry import ModelSpec
 from opsin.runs import Run
 from opsin.tasks import get_task
 from opsin.training import train

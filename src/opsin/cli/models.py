@@ -108,7 +108,8 @@ def sizes(spec: ModelSpec, classes: int) -> LayerTable:
     """
     import torch
 
-    from opsin.models.registry import DECODER, SEGMENTERS, build_network, build_segmenter
+    from opsin.models.building import build_network, build_segmenter
+    from opsin.models.registry import DECODER, SEGMENTERS
     from opsin.models.table import layer_table
 
     with torch.device("meta"):

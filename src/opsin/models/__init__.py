@@ -59,13 +59,11 @@ def build(
         ConfigError: no such network, or a setting that it does not have.
     """
     from opsin.config import ModelConfig
-    from opsin.models.own import is_own
+    from opsin.models.building import build_with_heads
     from opsin.models.parts.layers import seeded
-    from opsin.models.registry import ModelSpec, build_network, own_network, resolve_options
+    from opsin.models.registry import ModelSpec, resolve_options
 
     options = resolve_options(name, ModelConfig(**knobs))
     spec = ModelSpec(name=name, channels=channels, height=height, width=width, options=options)
     with seeded(seed):
-        return (
-            own_network(spec, {"logits": num_outputs}) if is_own(name) else build_network(spec, {"logits": num_outputs})
-        )
+        return build_with_heads(spec, {"logits": num_outputs})

@@ -64,18 +64,8 @@ class OwnNetwork(nn.Module):
         return ConfigError(what, where=type(self.network).__name__, got=got, expected=expected, do=do)
 
 
-def register_model(name: str, build: ModelFactory) -> None:
-    """Make a network known by name in this process, for `train`, and for runs that were trained with it.
-
-    Args:
-        name: what `model=` and `--model` call it.
-        build: called with keywords `channels, height, width, num_outputs`; returns the module.
-
-    >>> register_model("flat", lambda *, channels, height, width, num_outputs: nn.Sequential(
-    ...     nn.Flatten(), nn.Linear(channels * height * width, num_outputs)))
-    >>> is_own("flat")
-    True
-    """
+def register(name: str, build: ModelFactory) -> None:
+    """Make a network known by name in this process (`opsin.register_model`, which keeps Opsin's own names free)."""
     plugins.register("models", name, build)
 
 
@@ -86,11 +76,6 @@ def register_module(network: nn.Module) -> str:
     template = deepcopy(network).cpu()
     plugins.register("models", name, lambda **_: deepcopy(template))
     return name
-
-
-def is_own(name: str) -> bool:
-    """Whether a network of that name comes from outside, known here or not."""
-    return name.startswith(OWN) or name in plugins.names("models")
 
 
 def build_own(

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 from functools import partial
 from typing import Any
 
+from opsin import plugins
 from opsin.config import ModelConfig, field_names, from_dict
 from opsin.errors import ConfigError, nearest
 from opsin.models.architectures.classic import VGG16, AlexNet, AlexNetOptions, ClassicOptions, LeNet5, LeNetOptions
@@ -22,15 +23,13 @@ from opsin.models.architectures.mobile import (
 from opsin.models.architectures.plain import Plain, PlainOptions
 from opsin.models.architectures.resnet import ResNetOptions, resnet18, resnet50, seresnet50
 from opsin.models.architectures.small import Small, SmallOptions
-from opsin.models.architectures.smp import ARCHITECTURES, EXTRA, SmpOptions, SmpSegmenter, is_installed
+from opsin.models.architectures.smp import ARCHITECTURES, EXTRA, SmpOptions, is_installed
 from opsin.models.architectures.tiny import Tiny, TinyOptions
-from opsin.models.architectures.unet import DecoderOptions, Segmenter, UNet, UNetOptions
+from opsin.models.architectures.unet import DecoderOptions, UNet, UNetOptions
 from opsin.models.architectures.xception import Xception, XceptionOptions
-from opsin.models.own import OWN, OwnNetwork, build_own, is_own
+from opsin.models.own import OWN
 from opsin.models.parts.backbone import Backbone
-from opsin.models.parts.heads import HEAD, class_head
-from opsin.models.parts.layers import seeded
-from opsin.models.parts.network import Network
+from opsin.models.parts.heads import HEAD
 
 LEARNED_INPUT = "learned_input"
 """The one option that every network has: begin with a learned normalization of the input."""
@@ -265,6 +264,16 @@ SEGMENTERS: dict[str, ModelEntry] = {
 """Networks that classify pixels and nothing else: they have no backbone of ours (`opsin.models.architectures.smp`)."""
 
 
+def is_ours(name: str) -> bool:
+    """Whether a network of that name comes with Opsin: then no part from outside takes its place."""
+    return name in ENTRIES or name in SEGMENTERS
+
+
+def is_own(name: str) -> bool:
+    """Whether a network of that name comes from outside, known here or not."""
+    return not is_ours(name) and (name.startswith(OWN) or name in plugins.names("models"))
+
+
 def get_entry(name: str) -> ModelEntry:
     """The architecture of this name: one of ours, one of `SEGMENTERS`, else one of timm's, as `timm/NAME` or NAME.
 
@@ -333,89 +342,6 @@ def resolve_options(
     options = from_dict(entry.options_type, given, where=f"options of {name}")
     above = {DECODER: _plain(from_dict(DecoderOptions, extra, where="options of the decoder"))} if decoder else {}
     return _plain(options) | above | ({LEARNED_INPUT: True} if learned_input else {})
-
-
-def build_backbone(spec: ModelSpec) -> Backbone:
-    """The network of `spec` without heads. Build it inside `seeded(seed)` to fix its weights.
-
-    Raises:
-        ConfigError: no such network, an option that it does not have, or images too small for it.
-    """
-    if spec.name == ENSEMBLE:
-        from opsin.models.wrappers.ensemble import build_ensemble  # it builds its members through this file
-
-        return build_ensemble(spec)
-    entry = get_entry(spec.name)
-    options = {key: value for key, value in spec.options.items() if key not in ABOVE_THE_BACKBONE}
-    checked = from_dict(entry.options_type, options, where=f"options of {spec.name}")
-    return entry.build(spec.channels, spec.height, spec.width, checked)
-
-
-def build_network(spec: ModelSpec, outputs: Mapping[str, int], *, seed: int | None = None) -> Network:
-    """The network of `spec` with one linear head for each of `outputs`, e.g. `{"logits": 10}`.
-
-    Args:
-        spec: the architecture.
-        outputs: length of each output by name.
-        seed: fixes the weights; without it they come from the random state in force (e.g. an outer `seeded`).
-
-    Raises:
-        ConfigError: as `build_backbone`.
-    """
-    if seed is not None:
-        with seeded(seed):
-            return build_network(spec, outputs)
-    backbone = build_backbone(spec)
-    heads = {name: class_head(backbone, length, spec.options) for name, length in outputs.items()}
-    return Network(
-        backbone,
-        heads,
-        channels=spec.channels,
-        height=spec.height,
-        width=spec.width,
-        learned_input=bool(spec.options.get(LEARNED_INPUT, False)),
-    )
-
-
-def own_network(spec: ModelSpec, outputs: Mapping[str, int]) -> OwnNetwork:
-    """The network from outside that `spec` names, with the outputs of a task.
-
-    Raises:
-        ConfigError: it is not known here.
-    """
-    return build_own(
-        spec.name,
-        outputs,
-        channels=spec.channels,
-        height=spec.height,
-        width=spec.width,
-        learned_input=bool(spec.options.get(LEARNED_INPUT, False)),
-    )
-
-
-def build_segmenter(spec: ModelSpec, num_classes: int) -> Segmenter | SmpSegmenter | OwnNetwork:
-    """The network of `spec` with a decoder over its pyramid, which gives each pixel `num_classes` logits.
-
-    Raises:
-        ConfigError: as `build_backbone`, or the network has no feature maps.
-    """
-    if is_own(spec.name):
-        return own_network(spec, {"logits": num_classes})
-    learned_input = bool(spec.options.get(LEARNED_INPUT, False))
-    if spec.name in SEGMENTERS:
-        knobs = {key: value for key, value in spec.options.items() if key not in ABOVE_THE_BACKBONE}
-        chosen = from_dict(SmpOptions, knobs, where=f"options of {spec.name}")
-        return SmpSegmenter(spec.name, chosen, num_classes, channels=spec.channels, learned_input=learned_input)
-    decoder = from_dict(DecoderOptions, spec.options.get(DECODER, {}), where="options of the decoder")
-    return Segmenter(
-        build_backbone(spec),
-        num_classes,
-        channels=spec.channels,
-        height=spec.height,
-        width=spec.width,
-        options=decoder,
-        learned_input=learned_input,
-    )
 
 
 def _count_to_filters(given: dict[str, Any]) -> dict[str, Any]:

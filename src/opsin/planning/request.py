@@ -13,9 +13,10 @@ from opsin.batches.batch import Batch
 from opsin.config import FinetuneConfig, OptimizerName, TrainConfig
 from opsin.errors import ConfigError
 from opsin.inference.predictor import BATCH_SIZE, PIXELS_AT_ONCE
+from opsin.models.building import build_network
 from opsin.models.freezing import freeze_below, pin_norms
 from opsin.models.parts.network import Network
-from opsin.models.registry import SEGMENTERS, ModelSpec, build_network
+from opsin.models.registry import SEGMENTERS, ModelSpec
 from opsin.tasks import Task, get_task, plain_task, task_names
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

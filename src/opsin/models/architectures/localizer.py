@@ -20,12 +20,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from opsin.models.own import OwnNetwork, is_own
+from opsin.models.building import build_backbone, own_network
+from opsin.models.own import OwnNetwork
 from opsin.models.parts.backbone import Backbone, level_factors
 from opsin.models.parts.heads import class_head
 from opsin.models.parts.layers import frozen_scale_norm
 from opsin.models.parts.network import Network
-from opsin.models.registry import LEARNED_INPUT, ModelSpec, build_backbone, own_network
+from opsin.models.registry import LEARNED_INPUT, ModelSpec, is_own
 
 HIDDEN = 64
 """Channels F between the backbone's maps and the votes."""

@@ -20,9 +20,10 @@ from opsin.io.files import PathLike, read_json, sha256_file
 from opsin.io.gate import first_bytes, printable
 from opsin.io.hdf5 import HDF5_MAGIC, read_keras_layers
 from opsin.io.tensors import read_tensors, read_torch_weights
+from opsin.models.building import build_backbone, build_network
 from opsin.models.parts.backbone import Backbone
 from opsin.models.parts.network import Network
-from opsin.models.registry import ENTRIES, ModelSpec, build_backbone, build_network, get_entry
+from opsin.models.registry import ENTRIES, ModelSpec, get_entry
 from opsin.models.weights import published
 from opsin.models.weights.contracts import INPUT_RANGES, InputContract, named_contract
 from opsin.models.weights.keras_weights import from_keras

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from opsin.batches.preprocess import ColorName, Preprocess
 from opsin.errors import ArtifactError
+from opsin.models.building import build_network
 from opsin.models.parts.backbone import Backbone
-from opsin.models.registry import ENSEMBLE, ModelSpec, build_network
+from opsin.models.registry import ENSEMBLE, ModelSpec
 
 SMALLEST = 1e-12
 """Probability below which a class counts as excluded: its logarithm stays finite."""

@@ -23,8 +23,9 @@ from opsin.config import ModelConfig
 from opsin.data.samples import Dataset
 from opsin.devices import pick_device
 from opsin.errors import InputError
+from opsin.models.building import build_network
 from opsin.models.freezing import pin_norms
-from opsin.models.registry import ModelSpec, build_network
+from opsin.models.registry import ModelSpec
 from opsin.models.weights.published import package_weights
 from opsin.models.wrappers.forward import Precision
 from opsin.progress import duration

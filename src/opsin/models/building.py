@@ -1,0 +1,140 @@
+"""From a spec to a network: ours, one of timm's, or one from outside, with the heads that a task asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from opsin.config import from_dict
+from opsin.errors import ConfigError
+from opsin.models import own
+from opsin.models.architectures.smp import SmpOptions, SmpSegmenter
+from opsin.models.architectures.unet import DecoderOptions, Segmenter
+from opsin.models.own import ModelFactory, OwnNetwork
+from opsin.models.parts.backbone import Backbone
+from opsin.models.parts.heads import class_head
+from opsin.models.parts.layers import seeded
+from opsin.models.parts.network import Network
+from opsin.models.registry import (
+    ABOVE_THE_BACKBONE,
+    DECODER,
+    ENSEMBLE,
+    LEARNED_INPUT,
+    SEGMENTERS,
+    ModelSpec,
+    get_entry,
+    is_ours,
+    is_own,
+)
+
+
+def register_model(name: str, build: ModelFactory) -> None:
+    """Make a network known by name in this process, for `train`, and for runs that were trained with it.
+
+    Args:
+        name: what `model=` and `--model` call it.
+        build: called with keywords `channels, height, width, num_outputs`; returns the module.
+
+    >>> from torch import nn
+    >>> register_model("flat", lambda *, channels, height, width, num_outputs: nn.Sequential(
+    ...     nn.Flatten(), nn.Linear(channels * height * width, num_outputs)))
+    >>> is_own("flat")
+    True
+
+    Raises:
+        ConfigError: the name is that of a network of Opsin's.
+    """
+    if is_ours(name):
+        raise ConfigError("a network of Opsin's has this name", where="name", got=name, do="choose another name")
+    own.register(name, build)
+
+
+def build_backbone(spec: ModelSpec) -> Backbone:
+    """The network of `spec` without heads. Build it inside `seeded(seed)` to fix its weights.
+
+    Raises:
+        ConfigError: no such network, an option that it does not have, or images too small for it.
+    """
+    if spec.name == ENSEMBLE:
+        from opsin.models.wrappers.ensemble import build_ensemble  # it builds its members through this file
+
+        return build_ensemble(spec)
+    entry = get_entry(spec.name)
+    options = {key: value for key, value in spec.options.items() if key not in ABOVE_THE_BACKBONE}
+    checked = from_dict(entry.options_type, options, where=f"options of {spec.name}")
+    return entry.build(spec.channels, spec.height, spec.width, checked)
+
+
+def build_network(spec: ModelSpec, outputs: Mapping[str, int], *, seed: int | None = None) -> Network:
+    """The network of `spec` with one linear head for each of `outputs`, e.g. `{"logits": 10}`.
+
+    Args:
+        spec: the architecture.
+        outputs: length of each output by name.
+        seed: fixes the weights; without it they come from the random state in force (e.g. an outer `seeded`).
+
+    Raises:
+        ConfigError: as `build_backbone`.
+    """
+    if seed is not None:
+        with seeded(seed):
+            return build_network(spec, outputs)
+    backbone = build_backbone(spec)
+    heads = {name: class_head(backbone, length, spec.options) for name, length in outputs.items()}
+    return Network(
+        backbone,
+        heads,
+        channels=spec.channels,
+        height=spec.height,
+        width=spec.width,
+        learned_input=bool(spec.options.get(LEARNED_INPUT, False)),
+    )
+
+
+def build_with_heads(spec: ModelSpec, outputs: Mapping[str, int]) -> Network | OwnNetwork:
+    """As `build_network`, or the network from outside that `spec` names, which brings its heads.
+
+    Raises:
+        ConfigError: as `build_backbone`, or it is not known here.
+    """
+    return own_network(spec, outputs) if is_own(spec.name) else build_network(spec, outputs)
+
+
+def own_network(spec: ModelSpec, outputs: Mapping[str, int]) -> OwnNetwork:
+    """The network from outside that `spec` names, with the outputs of a task.
+
+    Raises:
+        ConfigError: it is not known here.
+    """
+    return own.build_own(
+        spec.name,
+        outputs,
+        channels=spec.channels,
+        height=spec.height,
+        width=spec.width,
+        learned_input=bool(spec.options.get(LEARNED_INPUT, False)),
+    )
+
+
+def build_segmenter(spec: ModelSpec, num_classes: int) -> Segmenter | SmpSegmenter | OwnNetwork:
+    """The network of `spec` with a decoder over its pyramid, which gives each pixel `num_classes` logits.
+
+    Raises:
+        ConfigError: as `build_backbone`, or the network has no feature maps.
+    """
+    if is_own(spec.name):
+        return own_network(spec, {"logits": num_classes})
+    learned_input = bool(spec.options.get(LEARNED_INPUT, False))
+    if spec.name in SEGMENTERS:
+        knobs = {key: value for key, value in spec.options.items() if key not in ABOVE_THE_BACKBONE}
+        chosen = from_dict(SmpOptions, knobs, where=f"options of {spec.name}")
+        return SmpSegmenter(spec.name, chosen, num_classes, channels=spec.channels, learned_input=learned_input)
+    decoder = from_dict(DecoderOptions, spec.options.get(DECODER, {}), where="options of the decoder")
+    return Segmenter(
+        build_backbone(spec),
+        num_classes,
+        channels=spec.channels,
+        height=spec.height,
+        width=spec.width,
+        options=decoder,
+        learned_input=learned_input,
+    )
