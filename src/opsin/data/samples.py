@@ -54,6 +54,16 @@ class Samples(TargetFields[NDArray[Any]]):
     def __len__(self) -> int:
         return len(self.images)
 
+    def take(self, rows: Ints) -> Samples:
+        """The samples of these numbers, in this order, in memory."""
+        return replace(
+            self,
+            images=np.asarray(self.images[rows]),
+            ids=[self.ids[i] for i in rows],
+            sizes=self.sizes[rows],
+            **self.mapped(lambda _, values: np.asarray(values[rows])),
+        )
+
 
 class Source(Protocol):
     """One split as its publisher lays it out; decodes lazily."""

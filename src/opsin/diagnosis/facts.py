@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -59,11 +58,6 @@ def measure_facts(run: Run, *, root: str | None = None, device: str = "auto", re
     )
 
 
-def facts_to_json(facts: Facts) -> dict[str, Any]:
-    """As plain JSON."""
-    return asdict(facts)
-
-
 def _few(run: Run, predictor: Predictor, root: str | None) -> dict[SplitName, Samples]:
     """At most `MOST_IMAGES` of train and of val, packed."""
     dataset = dataset_of(run, root)
@@ -75,16 +69,7 @@ def _few(run: Run, predictor: Predictor, root: str | None) -> dict[SplitName, Sa
 
 def _spread(samples: Samples) -> Samples:
     rows = np.unique(np.linspace(0, len(samples) - 1, min(MOST_IMAGES, len(samples))).round().astype(np.int64))
-    labels, boxes, masks = samples.labels, samples.boxes, samples.masks
-    return replace(
-        samples,
-        images=np.asarray(samples.images[rows]),
-        ids=[samples.ids[i] for i in rows],
-        labels=None if labels is None else labels[rows],
-        boxes=None if boxes is None else boxes[rows],
-        masks=None if masks is None else np.asarray(masks[rows]),
-        sizes=samples.sizes[rows],
-    )
+    return samples.take(rows)
 
 
 def _score(run: Run, predictor: Predictor, samples: Samples, report: Reporter, title: str) -> tuple[Any, int]:

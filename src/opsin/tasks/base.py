@@ -71,6 +71,12 @@ class Targets(TargetFields[NDArray[Any]]):
         taken = self.mapped(lambda _, values: values[rows])
         return Targets(ids=[self.ids[i] for i in rows], image_size=self.image_size, **taken)
 
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Targets:
+        """The targets among the arrays of predictions.npz, which has them as `arrays` gives them."""
+        kept: dict[str, Any] = {name: arrays[kind.stored] for name, kind in KINDS.items() if kind.stored in arrays}
+        return cls(ids=arrays["ids"].tolist(), **kept)
+
     def arrays(self) -> Arrays:
         """The targets as predictions.npz keeps them: ids, and each kind under its `stored` name.
 
@@ -78,6 +84,12 @@ class Targets(TargetFields[NDArray[Any]]):
         """
         ids: Arrays = {"ids": np.asarray(list(self.ids), dtype=np.str_)}
         return ids | {KINDS[kind].stored: np.asarray(rows) for kind, rows in self.targets.items()}
+
+
+def predictions_in(arrays: Mapping[str, NDArray[Any]]) -> Arrays:
+    """The predictions among the arrays of predictions.npz: all that are neither ids nor targets."""
+    targets = {"ids", *(kind.stored for kind in KINDS.values())}
+    return {name: rows for name, rows in arrays.items() if name not in targets}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -285,6 +297,22 @@ class Task:
             KeyError: an array that is needed is not there.
         """
         raise NotImplementedError
+
+    def by_class(self, parts: Floats, arrays: Mapping[str, NDArray[Any]], num_classes: int) -> Floats:
+        """The main score within each class, or of each number: float64 [K]; NaN where there is nothing of it.
+
+        Here it is the share of a class's samples that are right.
+
+        Args:
+            parts: float64 [N, M], as `parts` gives them.
+            arrays: of the same samples, as for `parts`.
+            num_classes: K.
+        """
+        labels = arrays["labels"]
+        total = np.bincount(labels, minlength=num_classes).astype(np.float64)
+        right = np.bincount(labels, weights=parts[:, 0], minlength=num_classes)
+        shares: Floats = np.divide(right, total, out=np.full(num_classes, np.nan), where=total > 0)
+        return shares
 
     def wrong(
         self, predictions: Arrays, targets: Targets, classes: Sequence[str], details: Mapping[str, Any]

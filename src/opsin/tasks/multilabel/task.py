@@ -24,7 +24,8 @@ from opsin.errors import DataError
 from opsin.models.building import build_with_heads
 from opsin.models.registry import ModelSpec
 from opsin.models.wrappers.views import Averaging
-from opsin.tasks.base import Arrays, Assessment, Drawing, Parts, Start, Targets, Task, likeliest, rgb
+from opsin.ops.average_precision import class_average_precisions
+from opsin.tasks.base import Arrays, Assessment, Drawing, Floats, Parts, Start, Targets, Task, likeliest, rgb
 from opsin.tasks.cards import TaskCard
 from opsin.tasks.multilabel.card import CARD
 from opsin.tasks.multilabel.defaults import tag_defaults, tag_finetune_defaults
@@ -173,6 +174,12 @@ class Multilabel(Task):
     def parts(self, arrays: Mapping[str, NDArray[Any]], num_classes: int, *, good_iou: float) -> Parts:
         """Counts of images at each step of each class's probability."""
         return histogram_parts(arrays["probabilities"], arrays["true_tags"] > 0)
+
+    def by_class(self, parts: Floats, arrays: Mapping[str, NDArray[Any]], num_classes: int) -> Floats:
+        """The average precision of each class."""
+        tags = arrays["true_tags"] > 0
+        found: Floats = class_average_precisions(arrays["probabilities"], tags)[0]
+        return found
 
     def wrong(
         self, predictions: Arrays, targets: Targets, classes: Sequence[str], details: Mapping[str, Any]

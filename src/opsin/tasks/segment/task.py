@@ -185,6 +185,10 @@ class Segment(Task):
 
         return counts.reshape(len(counts), -1).astype(np.float64), mean_iou
 
+    def by_class(self, parts: Floats, arrays: Mapping[str, NDArray[Any]], num_classes: int) -> Floats:
+        """The IoU of each class's pixels."""
+        return np.asarray(iou(parts.sum(axis=0).reshape(1, num_classes, num_classes))[0], np.float64)
+
     def describe(
         self,
         predictions: Arrays,
