@@ -32,6 +32,7 @@ class Outcomes:
         parts: float64 [N, M], what each sample adds to the sums.
         of_sums: main scores [r] of sums [r, M].
         is_share: whether the score is the share of samples that are right.
+        bounded: whether the score cannot leave 0 to 1.
         samples: fingerprint of the samples and their targets: runs with the same one can be paired.
         good_iou: IoU from which on a box counts as good; None where there are no boxes.
     """
@@ -40,6 +41,7 @@ class Outcomes:
     parts: Floats
     of_sums: Callable[[Floats], Floats]
     is_share: bool
+    bounded: bool
     samples: str
     good_iou: float | None = None
 
@@ -78,6 +80,7 @@ def outcomes_of_arrays(name: str, arrays: Arrays, *, num_classes: int, good_iou:
         parts=parts,
         of_sums=of_sums,
         is_share=task.is_share,
+        bounded=task.score_kinds[task.main_score].bounded,
         samples=_fingerprint(arrays),
         good_iou=good_iou if task.reads_good_iou else None,
     )

@@ -29,13 +29,14 @@ class ScoreKind:
     """How a score is read.
 
     `title`: its name in tables. `words`: what it says, in a line. `higher_is_better`: which way is better. `share`:
-    whether it lies between 0 and 1 and is shown as a percentage.
+    whether it is shown as a percentage. `bounded`: whether such a score cannot leave 0 to 1.
     """
 
     title: str
     words: str = ""
     higher_is_better: bool = True
     share: bool = True
+    bounded: bool = True
 
     @property
     def short_title(self) -> str:

@@ -6,7 +6,9 @@ from opsin.tasks.cards import ScoreKind, TaskCard, loss_kind
 
 SCORE_KINDS = {
     "r2": ScoreKind(
-        title="R²", words="share of the variance that is explained, mean over numbers; 0 for always the mean, or below"
+        title="R²",
+        words="share of the variance that is explained, mean over numbers; 0 for always the mean, or below",
+        bounded=False,
     ),
     "mae": loss_kind("Mean absolute error", "in the units of the numbers, mean over them"),
     "rmse": loss_kind("Root mean squared error", "in the units of the numbers, mean over them"),
