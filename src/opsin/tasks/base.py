@@ -214,7 +214,7 @@ class Task:
 
     def first_loss(self, num_outputs: int) -> tuple[float, str]:
         """The loss per sample of a network that knows nothing, and what that is in words."""
-        return math.log(max(2, num_outputs)), f"ln {num_outputs}"
+        return self.card.first_loss(num_outputs)
 
     def loss_allowance(self, config: TrainConfig) -> float:
         """By how much more than twice that, and 2, the loss may begin."""

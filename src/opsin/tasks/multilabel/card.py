@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from opsin.tasks.cards import ScoreKind, TaskCard, loss_kind
 
 SCORE_KINDS = {
@@ -23,4 +25,6 @@ CARD = TaskCard(
     score_kinds=SCORE_KINDS,
     question="What is there?",
     words="multi-label classification: each class that is there, in each image",
+    first_loss=lambda _: (math.log(2), "ln 2"),
+    part_score="average_precision",
 )

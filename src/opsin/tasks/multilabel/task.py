@@ -9,7 +9,6 @@ Shapes: B samples of a batch, N samples of a split, K classes.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -95,12 +94,8 @@ class Multilabel(Task):
         """A backbone with a linear head: outputs {"logits": [B, K]}."""
         return build_with_heads(spec, {"logits": num_classes})
 
-    def first_loss(self, num_outputs: int) -> tuple[float, str]:
-        """That of a network that finds each class as likely there as not."""
-        return math.log(2), "ln 2"
-
     def guessing_loss(self, num_outputs: int) -> tuple[float, str] | None:
-        """The same."""
+        """That of a network that finds each class as likely there as not."""
         return self.first_loss(num_outputs) if self.there_weights is None else None
 
     @property

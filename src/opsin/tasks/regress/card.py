@@ -21,4 +21,6 @@ CARD = TaskCard(
     question="How much?",
     words="regression: one or more numbers for each image",
     settings=("number_loss",),
+    first_loss=lambda _: (1.0, "the variance"),
+    part_score="r2",
 )

@@ -111,12 +111,8 @@ class Regress(Task):
         mean = torch.zeros(count) if self.mean is None else self.mean
         return mean, torch.ones(count) if self.deviation is None else self.deviation
 
-    def first_loss(self, num_outputs: int) -> tuple[float, str]:
-        """That of a network that always says the mean."""
-        return 1.0, "the variance"
-
     def guessing_loss(self, num_outputs: int) -> tuple[float, str] | None:
-        """The same; Huber's loss has none that is known."""
+        """That of a network that always says the mean; of Huber's loss it is not known."""
         return (1.0, "always the mean") if self.number_loss == "squared" else None
 
     @property
