@@ -130,7 +130,7 @@ def test_the_main_score_within_each_class_is_that_of_its_samples(name):
     outputs = blank_network(name)[0](torch.rand(4, 1, 32, 32))
     targets = Targets(ids=list("abcd"), **{kind: v.numpy() for kind, v in batch_for(task, count).targets.items()})
     arrays = {key: rows.detach().numpy() for key, rows in task.decode(outputs).items()} | targets.arrays()
-    parts, of_sums = task.parts(arrays, count, good_iou=0.5)
+    parts, of_sums = task.parts(arrays, count)
     values = task.by_class(parts, arrays, count)
     whole = of_sums(parts.sum(axis=0, keepdims=True))[0]
     assert values.shape == (count,)

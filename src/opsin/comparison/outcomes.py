@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from opsin.data.targets import KINDS
 from opsin.errors import RunError
 from opsin.runs import Run
-from opsin.tasks import get_task, task_names
+from opsin.tasks import Task, get_task, task_names
 from opsin.types import SplitName
 
 Floats = NDArray[np.float64]
@@ -57,24 +57,29 @@ def outcomes_of(run: Run, split: SplitName = "val") -> Outcomes:
     Raises:
         RunError: the run has no predictions on that split, or they do not hold what is needed.
     """
-    arrays, task = run.predictions(split), str(run.data.task)
-    if not arrays or task not in task_names():
+    arrays, name = run.predictions(split), str(run.data.task)
+    if not arrays or name not in task_names():
         raise RunError("the run has no predictions to compare", where=run.path, expected=f"predictions on {split}")
     try:
-        return outcomes_of_arrays(task, arrays, num_classes=len(run.data.classes), good_iou=run.config.train.good_iou)
+        task = get_task(name).for_scoring(run.config.train)
+        return outcomes_of_arrays(task, arrays, num_classes=len(run.data.classes))
     except KeyError as error:
         do = "train it again: it was made by an Opsin that did not keep what is needed"
         raise RunError("the predictions are incomplete", where=run.path, got=f"no {error}", do=do) from error
 
 
-def outcomes_of_arrays(name: str, arrays: Arrays, *, num_classes: int, good_iou: float) -> Outcomes:
+def outcomes_of_arrays(task: Task, arrays: Arrays, *, num_classes: int) -> Outcomes:
     """What was got right, from predictions and targets of N samples as predictions.npz holds them.
+
+    Args:
+        task: with the scores that the run's settings ask for (`Task.for_scoring`).
+        arrays: predictions and targets.
+        num_classes: K.
 
     Raises:
         KeyError: an array that the task needs is not there.
     """
-    task = get_task(name)
-    parts, of_sums = task.parts(arrays, num_classes, good_iou=good_iou)
+    parts, of_sums = task.parts(arrays, num_classes)
     return Outcomes(
         score=task.main_score,
         parts=parts,
@@ -82,7 +87,7 @@ def outcomes_of_arrays(name: str, arrays: Arrays, *, num_classes: int, good_iou:
         is_share=task.is_share,
         bounded=task.score_kinds[task.main_score].bounded,
         samples=_fingerprint(arrays),
-        good_iou=good_iou if task.reads_good_iou else None,
+        good_iou=task.good_iou,
     )
 
 

@@ -24,6 +24,7 @@ from opsin.diagnosis.outcome_scores import score_of
 from opsin.inference.predictor import Predictor
 from opsin.progress import QUIET, Reporter
 from opsin.runs import Run, dataset_of
+from opsin.tasks import get_task
 from opsin.tasks.base import Targets
 from opsin.types import SplitName
 
@@ -75,8 +76,8 @@ def _spread(samples: Samples) -> Samples:
 def _score(run: Run, predictor: Predictor, samples: Samples, report: Reporter, title: str) -> tuple[Any, int]:
     """The main score on these samples, without augmentation, and their number."""
     arrays = predictor.samples(samples, report=report, title=title) | Targets.of(samples).arrays()
-    task, good_iou = predictor.artifact.task, run.config.train.good_iou
-    outcomes = outcomes_of_arrays(task, arrays, num_classes=len(predictor.artifact.classes), good_iou=good_iou)
+    task = get_task(predictor.artifact.task).for_scoring(run.config.train)
+    outcomes = outcomes_of_arrays(task, arrays, num_classes=len(predictor.artifact.classes))
     return score_of(outcomes), len(outcomes.parts)
 
 

@@ -108,15 +108,9 @@ class _Measure:
     def __init__(
         self, run: Run, predictor: Predictor, samples: Samples, rows: torch.Tensor, bar: Bar, seed: int
     ) -> None:
-        self.run, self.predictor, self.samples, self.rows, self.bar, self.seed = (
-            run,
-            predictor,
-            samples,
-            rows,
-            bar,
-            seed,
-        )
+        self.predictor, self.samples, self.rows, self.bar, self.seed = predictor, samples, rows, bar, seed
         self.num_classes = len(predictor.artifact.classes)
+        self.task = get_task(predictor.artifact.task).for_scoring(run.config.train)
 
     def of(self, change: Change | None, strength: float) -> _Measured:
         """The score of the samples after a change; None leaves them as they are."""
@@ -124,14 +118,13 @@ class _Measure:
         found = [self._batch(part, change, strength) for part in parts]
         arrays = {key: np.concatenate([part[key] for part in found]) for key in found[0]}
         arrays = _with_targets_kept(arrays)
-        task, good_iou = self.predictor.artifact.task, self.run.config.train.good_iou
-        outcomes = outcomes_of_arrays(task, arrays, num_classes=self.num_classes, good_iou=good_iou)
+        outcomes = outcomes_of_arrays(self.task, arrays, num_classes=self.num_classes)
         resampled = resampled_scores(outcomes)
         return _Measured(
             n=len(outcomes.parts),
             score=score_of(outcomes, resampled),
             resampled=resampled,
-            classes=get_task(task).by_class(outcomes.parts, arrays, self.num_classes),
+            classes=self.task.by_class(outcomes.parts, arrays, self.num_classes),
         )
 
     def _batch(self, rows: torch.Tensor, change: Change | None, strength: float) -> Arrays:

@@ -206,6 +206,11 @@ class Task:
         return int(outputs[self.main_output].shape[1])
 
     @property
+    def good_iou(self) -> float | None:
+        """IoU from which on a box counts as good in the main score; None where it asks for no boxes."""
+        return None
+
+    @property
     def averaging(self) -> Averaging:
         """What is averaged over several views of an image, and how."""
         from opsin.models.wrappers.views import CLASSES  # it needs torch
@@ -282,13 +287,14 @@ class Task:
         """
         return {}
 
-    def parts(self, arrays: Mapping[str, NDArray[Any]], num_classes: int, *, good_iou: float) -> Parts:
+    def parts(self, arrays: Mapping[str, NDArray[Any]], num_classes: int) -> Parts:
         """What each of N samples adds to sums of which the main score is made: how runs are compared.
+
+        The score is that of `for_scoring`, and so needs a run's settings where it depends on them.
 
         Args:
             arrays: predictions and targets, as predictions.npz holds them.
             num_classes: K.
-            good_iou: IoU from which on a box is good.
 
         Returns:
             float64 [N, M], and the function from sums [r, M] to main scores [r].

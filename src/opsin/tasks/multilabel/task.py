@@ -166,7 +166,7 @@ class Multilabel(Task):
             details=tag_details(probabilities, tags, chosen, classes, targets.ids),
         )
 
-    def parts(self, arrays: Mapping[str, NDArray[Any]], num_classes: int, *, good_iou: float) -> Parts:
+    def parts(self, arrays: Mapping[str, NDArray[Any]], num_classes: int) -> Parts:
         """Counts of images at each step of each class's probability."""
         return histogram_parts(arrays["probabilities"], arrays["true_tags"] > 0)
 

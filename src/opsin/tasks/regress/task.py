@@ -185,7 +185,7 @@ class Regress(Task):
             details=number_details(predicted, truth, classes, targets.ids),
         )
 
-    def parts(self, arrays: Mapping[str, NDArray[Any]], num_classes: int, *, good_iou: float) -> Parts:
+    def parts(self, arrays: Mapping[str, NDArray[Any]], num_classes: int) -> Parts:
         """Squares of errors and of the truth, of which R² is made."""
         return r2_parts(arrays["numbers"], arrays["true_numbers"])
 

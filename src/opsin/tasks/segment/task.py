@@ -176,7 +176,7 @@ class Segment(Task):
         """What the gallery keeps of the images that `details` names under "shown"."""
         return segmentation_pictures(images, predictions, _masks(targets), [row["index"] for row in details["shown"]])
 
-    def parts(self, arrays: Mapping[str, NDArray[Any]], num_classes: int, *, good_iou: float) -> Parts:
+    def parts(self, arrays: Mapping[str, NDArray[Any]], num_classes: int) -> Parts:
         """Confusions of pixels, of which the mean IoU is made."""
         counts = confusions(arrays["masks"], arrays["true_masks"], num_classes)
 
