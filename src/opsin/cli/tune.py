@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from opsin.cli.options import (
-    FLAT,
-    NO_SETTINGS_BUT_MINUTES,
-    WHOLE,
-    DataArgument,
-    JsonFlag,
-    QuietFlag,
-    RecipeOption,
-    RootOption,
-    SettingsButMinutes,
-    StudyName,
-    TaskOption,
-    given,
-)
+from opsin.cli.options import FLAT, PLAIN_STUDY, WHOLE, DataArgument, StudyOptions, optional
 from opsin.cli.output import print_json, print_line
+from opsin.config import GROUPS
 
 if TYPE_CHECKING:
     from opsin.studies.tuning import TuneResult
 
+SettingsButMinutes = optional(*GROUPS.values(), without="minutes")
+NO_SETTINGS_BUT_MINUTES = SettingsButMinutes()
 TRIALS_HELP = "Trials of the study in all; 40 where --minutes is not given either."
 MINUTES_HELP = "Budget of this command by the clock on the wall, the comparison at its end included."
 SPACE_HELP = (
@@ -43,25 +33,18 @@ def tune(
     space: Annotated[str | None, Parameter(help=SPACE_HELP)] = None,
     search: Annotated[str | None, Parameter(help=SEARCH_HELP)] = None,
     seeds: Annotated[int, WHOLE, Parameter(help="Fresh seeds of winner and given settings, to compare them.")] = 3,
-    root: RootOption = None,
-    task: TaskOption = None,
-    recipe: RecipeOption = None,
-    name: StudyName = None,
     runs: Annotated[str, Parameter(name="--runs", help="Folder of runs.")] = "runs",
     out: Annotated[str | None, Parameter(help="File for the winner's recipe; best.toml in the study's folder.")] = None,
-    json_: JsonFlag = False,
-    quiet: QuietFlag = False,
+    study: Annotated[StudyOptions, FLAT] = PLAIN_STUDY,
     settings: Annotated[SettingsButMinutes, FLAT] = NO_SETTINGS_BUT_MINUTES,  # type: ignore[valid-type]
 ) -> int:
     """Search settings that score better on val, and compare the best with those given, with fresh seeds.
 
     A killed study goes on with the same command and --name; several processes may work on one. Test stays sealed.
     """
-    from opsin.cli.train import typed_command
     from opsin.studies.tuning import tune as run_search
     from opsin.training.engine.budget import process_began
 
-    layer: dict[str, Any] = ({"task": task} if task else {}) | given(settings)
     found = run_search(
         data,
         trials=trials,
@@ -69,19 +52,14 @@ def tune(
         space=space,
         search=search,
         seeds=seeds,
-        root=root,
-        recipe=recipe,
-        name=name,
         out=runs,
         file=out,
-        quiet=quiet,
-        command=typed_command(),
         began=process_began(),
-        **layer,
+        **study.call(settings),
     )
-    if json_:
+    if study.json_:
         print_json(found.to_dict())
-    elif not quiet:
+    elif not study.quiet:
         show(found)
     return 0
 
