@@ -51,5 +51,5 @@ def toml_value(value: Any) -> str:
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(toml_value, value))}]"
     if isinstance(value, str):
-        return json.dumps(value)  # a basic string of TOML takes every escape that JSON writes
+        return json.dumps(value, ensure_ascii=False)  # a basic string of TOML takes every escape that JSON writes
     return repr(value)

@@ -48,7 +48,7 @@ from opsin.training.setup.prepared import (
     recorded_choice,
     write_environment,
 )
-from opsin.training.setup.preparing import check_model, plain, prepare, prepare_from, with_own_parts
+from opsin.training.setup.preparing import check_model, prepare, prepare_from, with_own_parts
 
 CONTINUED = ("epochs", "minutes", "patience", "checkpoint_minutes", "threads")
 """Settings that a resumed run may change."""
@@ -345,7 +345,9 @@ def _continued(run: Run, source: str, settings: Mapping[str, Any], recipe: Mappi
         raise RunError("this run was trained on other data", where=run.path, got=source, expected=stored.source)
     present = settings_of.flat(stored)
     asked = {**recipe, **settings}
-    changed = [key for key, value in asked.items() if key not in CONTINUED and present.get(key) != plain(value)]
+    changed = [
+        key for key, value in asked.items() if key not in CONTINUED and present.get(key) != settings_of.plain(value)
+    ]
     if changed:
         do = f"a resumed run may change {', '.join(CONTINUED)}; start a new run for the rest"
         raise RunError("a resumed run keeps its settings", where=run.path, got=", ".join(changed), do=do)

@@ -20,7 +20,7 @@ from opsin.artifact import Artifact
 from opsin.batches.augment import check_targets
 from opsin.batches.loader import gather
 from opsin.batches.preprocess import Preprocess, measure
-from opsin.config import DataConfig, RunConfig
+from opsin.config import DataConfig, RunConfig, plain
 from opsin.data.load import load, source_name
 from opsin.data.pack import pack, usable_cache
 from opsin.data.quality.audit import check_files, check_leaks, near_in_packed
@@ -378,8 +378,3 @@ def _init_from_data(network: nn.Module, samples: Samples, contract: Preprocess) 
     count = min(INIT_SAMPLES, max(2, INIT_BYTES // bytes_of_one), len(samples.images))
     rows = np.linspace(0, len(samples.images) - 1, count).astype(np.int64)
     init(contract(gather(samples, torch.from_numpy(rows)).images))
-
-
-def plain(value: Any) -> Any:
-    """A setting as JSON has it: tuples as lists."""
-    return list(value) if isinstance(value, tuple) else value
