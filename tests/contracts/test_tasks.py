@@ -53,6 +53,13 @@ def test_no_room_names_a_kind_of_target_but_those_that_may():
     assert kinds_named_in('arrays["true_tags"]')
 
 
+def test_no_room_imports_the_package_of_a_task():
+    files = [file for file in SOURCE.rglob("*.py") if not str(file.relative_to(SOURCE)).startswith(MAY_NAME)]
+    pattern = re.compile(rf"opsin\.tasks\.({'|'.join(task_names())})\b")
+    found = {str(file.relative_to(SOURCE)): pattern.findall(file.read_text()) for file in files}
+    assert {name: tasks for name, tasks in found.items() if tasks} == {}
+
+
 def test_no_template_of_the_report_names_a_task():
     templates = list((SOURCE / "report/templates").glob("*.html"))
     assert templates

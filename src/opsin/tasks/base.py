@@ -345,6 +345,15 @@ class Task:
         """
         raise NotImplementedError
 
+    def of_counts(
+        self, counts: NDArray[np.int64], classes: Sequence[str], file: str, *, notes: tuple[str, ...] = ()
+    ) -> Prediction:
+        """What a task that asks for each pixel says of an image by the pixels of each class, int64 [K]: as `describe`.
+
+        So a photo that is seen in tiles is described, whose mask is nowhere whole.
+        """
+        raise NotImplementedError
+
     def draw_target(self, image: NDArray[np.uint8], targets: Targets, i: int, classes: Sequence[str]) -> Drawing:
         """Image `i`, uint8 [C, H, W], with its target."""
         raise NotImplementedError
