@@ -181,7 +181,8 @@ def joint_hits(generator: np.random.Generator, num: int, accuracy: float, good: 
     """Images whose class is right and whose box is good, [N]: both depend on how hard the image is."""
     hard = generator.normal(size=num)
     right, fits = ((hard + generator.normal(size=num)) / np.sqrt(2) for _ in range(2))
-    return ((right < stats.norm.ppf(accuracy)) & (fits < stats.norm.ppf(good))).astype(float)
+    hits: Floats = ((right < stats.norm.ppf(accuracy)) & (fits < stats.norm.ppf(good))).astype(np.float64)
+    return hits
 
 
 def rows_of_joint_accuracy(trials: int) -> Iterator[str]:

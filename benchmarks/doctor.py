@@ -24,6 +24,7 @@ from torch import nn
 
 import opsin
 from opsin.errors import DivergedError
+from opsin.models.building import build_with_heads
 from opsin.runs import Run
 from opsin.tasks.classify import task as classify
 
@@ -59,10 +60,9 @@ def relabelled(
 @contextmanager
 def changed_network(change: Callable[[nn.Module], None]) -> Iterator[None]:
     """Networks are changed right after they are built."""
-    build = classify.build_with_heads
 
     def built(*arguments: Any, **named: Any) -> nn.Module:
-        network = build(*arguments, **named)
+        network = build_with_heads(*arguments, **named)
         change(network)
         return network
 
