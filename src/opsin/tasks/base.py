@@ -173,6 +173,11 @@ class Task:
         return self.card.main_score
 
     @property
+    def takes_features(self) -> bool:
+        """Whether its heads read one vector for each image, and its targets stay as they are when images move."""
+        return not self.pixelwise and not any(KINDS[kind].follows for kind in self.targets)
+
+    @property
     def score_kinds(self) -> Mapping[str, ScoreKind]:
         """Every score that `scores` can give, in the order of tables."""
         return self.card.score_kinds

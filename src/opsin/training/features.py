@@ -76,7 +76,7 @@ class HeadStepper(Stepper):
 
 def is_cached(config: RunConfig, task: str) -> bool:
     """Whether a run trains its head on features that are computed once."""
-    return config.finetune.finetune == "head" and get_task(task).one_class
+    return config.finetune.finetune == "head" and get_task(task).takes_features
 
 
 def is_mirrored(config: RunConfig) -> bool:

@@ -148,11 +148,11 @@ def check_settings(config: FinetuneConfig, *, task: str, augmented: Mapping[str,
         raise ConfigError("a head start is for a linear head that names classes", got=got, do="leave --head-start out")
     if config.head is not None and known.pixelwise:
         raise ConfigError("hidden layers of a head name classes of whole images", got=task)
-    cached = config.finetune == "head" and known.one_class
+    cached = config.finetune == "head" and known.takes_features
     if not cached:
         if config.feature_views > 1:
             do = "add --finetune head, or leave it out: elsewhere every epoch has its own views"
-            raise ConfigError("`feature_views` is for frozen features of a classifier", got=config.feature_views, do=do)
+            raise ConfigError("`feature_views` is for frozen features of whole images", got=config.feature_views, do=do)
         return
     if resolutions:
         do = "set --input-size instead"
