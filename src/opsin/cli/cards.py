@@ -22,7 +22,7 @@ def print_cards(cards: Sequence[RobustnessCard], *, quiet: bool = False) -> None
 
     first = cards[0]
     heading = f"{first.score} under changes of the image, {first.data}, {first.split}, {first.n:,} samples"
-    caption = Text("mean over the strengths of a change, with its 95 % interval; the worst of them, at what strength")
+    caption = Text("mean over the strengths of a change, with its 95 % interval; the worst strength and its score")
     table = Table(title=Text(heading), title_justify="left", caption=caption, caption_justify="left")
     table.add_column("change")
     for card in cards:
@@ -42,7 +42,7 @@ def print_cards(cards: Sequence[RobustnessCard], *, quiet: bool = False) -> None
 
 
 def print_groups(found: GroupScores) -> None:
-    """Groups, the worst first."""
+    """Print the groups, worst first."""
     from rich.table import Table
     from rich.text import Text
 

@@ -22,7 +22,7 @@ def cv(
     study: Annotated[StudyOptions, FLAT] = PLAIN_STUDY,
     settings: Annotated[Settings, FLAT] = NONE_GIVEN,  # type: ignore[valid-type]
 ) -> int:
-    """Cross-validate: train on all folds but one, predict that one, and tell the mean with its interval.
+    """Cross-validate: train on all folds but one, predict that one, and report the mean with its interval.
 
     Groups and copies stay in one fold; the predictions of all samples are kept as a table. Test stays sealed.
     """

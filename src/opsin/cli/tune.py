@@ -1,4 +1,4 @@
-"""`opsin tune DATA`: a search over settings."""
+"""`opsin tune DATA`: hyperparameter search."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ TRIALS_HELP = "Trials of the study in all; 40 where --minutes is not given eithe
 MINUTES_HELP = "Budget of this command by the clock on the wall, the comparison at its end included."
 SPACE_HELP = (
     "TOML file of settings to search: lr = { low = 1e-4, high = 1e-1, log = true }, batch_size = [50, 100]. By default "
-    "what suits task and network."
+    "a space that fits task and network."
 )
-SEARCH_HELP = "Parameters to search in their default ranges, as in lr,batch_size,filters,dense,dropout,augment."
+SEARCH_HELP = "Parameters to search in their default ranges, e.g. lr,batch_size,filters,dense,dropout,augment."
 
 
 def tune(
@@ -38,9 +38,9 @@ def tune(
     study: Annotated[StudyOptions, FLAT] = PLAIN_STUDY,
     settings: Annotated[SettingsButMinutes, FLAT] = NO_SETTINGS_BUT_MINUTES,  # type: ignore[valid-type]
 ) -> int:
-    """Search settings that score better on val, and compare the best with those given, with fresh seeds.
+    """Search for settings that score better on val, and compare the best with the given ones, with fresh seeds.
 
-    A killed study goes on with the same command and --name; several processes may work on one. Test stays sealed.
+    A killed study continues with the same command and --name; several processes may share one. Test stays sealed.
     """
     from opsin.studies.tuning import tune as run_search
     from opsin.training.engine.budget import process_began

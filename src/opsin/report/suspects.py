@@ -15,7 +15,7 @@ from opsin.report.page import policy
 from opsin.report.render import picture, render, source
 
 MOST_CARDS = 400
-"""Of a section; the table has all."""
+"""Largest number of suspects in a section; the table has all."""
 
 
 def write_suspects_page(

@@ -1,4 +1,4 @@
-"""Regression without PyTorch: its scores, and the question that it answers."""
+"""Regression without PyTorch: its scores, and its question."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CARD = TaskCard(
     main_score="r2",
     score_kinds=SCORE_KINDS,
     question="How much?",
-    words="regression: one or more numbers for each image",
+    words="regression: one or more numbers per image",
     settings=("number_loss",),
     first_loss=lambda _: (1.0, "the variance"),
     part_score="r2",
