@@ -157,7 +157,7 @@ def test_an_artefact_that_asks_for_large_layers_is_refused_before_they_are_made(
 )
 def test_class_names_that_are_no_list_of_different_texts_are_refused(folder: Path, classes: object) -> None:
     change(folder, classes=classes)
-    with pytest.raises(ArtifactError, match="no class names"):
+    with pytest.raises(ArtifactError, match="class names are invalid"):
         load(folder)
 
 

@@ -1,4 +1,4 @@
-"""Figures for files: one look, drawn without a display, written whole or not at all."""
+"""Figures for files: one look, drawn without a display, written atomically."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 Ctrl-C (SIGINT), SIGTERM (`kill`, a batch system, a container that is stopped) and SIGHUP (the terminal or the
 connection is gone) all ask for an end. Outside the training loop they raise `Interrupted`; inside it they are
-remembered until the step at hand is done (`training/engine/guards.py`).
+remembered until the step in progress is done (`training/engine/guards.py`).
 """
 
 from __future__ import annotations

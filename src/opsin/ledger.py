@@ -44,7 +44,7 @@ def record_look(content: str, *, run: Path, command: str) -> Looks | None:
     Args:
         content: SHA-256 over the images of the split.
         run: folder of the run.
-        command: what the user typed.
+        command: the command line as typed.
 
     Returns:
         The looks by now; None where the cache folder cannot be written: the run's own log still counts.

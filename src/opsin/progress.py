@@ -108,7 +108,7 @@ class Reporter:
             print(text, file=sys.stderr, flush=True)
 
     def show(self, bar: Bar) -> None:
-        """Draw `bar` as it stands now."""
+        """Draw `bar` in its current state now."""
         if self._rich is not None and bar.rich_task is not None:
             done = bar.share() * bar.total
             self._rich.update(

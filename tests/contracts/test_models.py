@@ -222,7 +222,7 @@ def test_unknown_knobs_are_refused_with_the_networks_own(name: str) -> None:
     foreign = {"filters": (3,), "kernel_size": 5, "dense": (3,), "conv_layers": 2, "downsample": "stride"}
     for knob, value in foreign.items():
         if knob not in entry.knobs:
-            with pytest.raises(ConfigError, match=f"no knob `{knob}`") as caught:
+            with pytest.raises(ConfigError, match=f"no option `{knob}`") as caught:
                 resolve_options(name, ModelConfig(**{knob: value}))  # type: ignore[arg-type]
             assert all(own in str(caught.value) for own in entry.knobs)
     with pytest.raises(ConfigError, match="unknown setting"):

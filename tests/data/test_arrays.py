@@ -28,7 +28,7 @@ def test_three_layouts_give_the_same_images() -> None:
 
 @pytest.mark.parametrize("shape", [(40, 3, 8, 3), (40, 1, 8, 1), (40, 8, 3), (40, 4, 8, 6), (40, 64), (40,)])
 def test_a_layout_that_cannot_be_told_is_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(DataError, match="layout of the images cannot be told"):
+    with pytest.raises(DataError, match="layout of the images is ambiguous"):
         load({"images": np.zeros(shape, np.uint8), "labels": LABELS})
 
 

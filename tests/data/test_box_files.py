@@ -182,7 +182,7 @@ def test_photos_that_no_annotation_lists_are_left_out_and_counted(tmp_path: Path
 
 def test_json_that_is_no_coco_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text('{"images": []}')
-    with pytest.raises(AnnotationError, match="no COCO"):
+    with pytest.raises(AnnotationError, match="not a COCO"):
         load(tmp_path / "x.json")
 
 
@@ -231,7 +231,7 @@ SIZES = np.array([[40, 60], [40, 60]])
         ((np.inf, 5, 30, 25), "no numbers"),
         ((10, 5, 70, 25), "partly outside"),
         ((-3, 5, 30, 25), "partly outside"),
-        ((70, 5, 80, 25), "altogether outside"),
+        ((70, 5, 80, 25), "entirely outside"),
     ],
 )
 def test_wrong_boxes_are_refused_by_name(box: tuple[float, ...], message: str) -> None:

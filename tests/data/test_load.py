@@ -64,7 +64,7 @@ def test_a_label_level_is_for_sets_that_have_several() -> None:
 
 def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.pkl").write_bytes(b"x")
-    with pytest.raises(DataError, match="no data set that Opsin can read"):
+    with pytest.raises(DataError, match="cannot read this file as a data set"):
         load(tmp_path / "x.pkl")
 
 

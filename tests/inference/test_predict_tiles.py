@@ -200,5 +200,5 @@ def test_sizes_that_do_not_fit_together_are_refused() -> None:
         TiledPredictor(predictor(), tile=32, overlap=24)
     with pytest.raises(ConfigError, match="tile"):
         TiledPredictor(predictor(), tile=8)
-    with pytest.raises(ConfigError, match="seen once each"):
+    with pytest.raises(ConfigError, match="does not apply to tiles"):
         TiledPredictor(Predictor(predictor().artifact, views=("flip",)), tile=32)

@@ -274,7 +274,7 @@ def test_report_goes_into_the_run_folder_and_is_the_same_twice(digits_run: Path,
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(OpsinError, match="no run here"):
+    with pytest.raises(OpsinError, match="this folder is not a run"):
         write_report(tmp_path)
 
 

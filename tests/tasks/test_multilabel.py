@@ -158,7 +158,7 @@ def test_coco_gives_the_categories_of_an_images_objects(tmp_path: Path):
 def test_arrays_of_tags_must_be_0_or_1():
     images = np.zeros((4, 8, 8), np.uint8)
     assert load_data({"images": images, "tags": np.eye(4)}, drawn=False).task == "multilabel"
-    with pytest.raises(DataError, match="neither there nor not"):
+    with pytest.raises(DataError, match="neither 0 nor 1"):
         load_data({"images": images, "tags": 2 * np.eye(4)}, drawn=False)
 
 

@@ -171,11 +171,11 @@ def test_weights_that_changed_are_refused_when_the_run_goes_on(base: Run, tuned:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"normalize": "unit"}, "bring their own normalization"),
+        ({"normalize": "unit"}, "define the normalization"),
         ({"finetune": "head", "flip": 0.5}, "augmentation would have no effect"),
         ({"finetune": "head", "resolutions": [8, 10]}, "at one size"),
         ({"finetune": "head", "feature_views": 2, "mixup": 0.2}, "cannot be mixed"),
-        ({"feature_views": 2}, "for frozen features"),
+        ({"feature_views": 2}, "needs frozen features"),
         ({"finetune": "top:9"}, "fewer sections"),
         ({"finetune": "bottom"}, "finetune"),
         ({"finetune": "staged", "head_epochs": 3}, "head alone to the end"),

@@ -44,7 +44,7 @@ POLICY_SIDES = {"shift": 0.3, "cutout": 0.5}
 
 
 def knobs_of(config: AugmentConfig, draws: Draws, *, channels: int, side: int) -> Knobs:
-    """The knobs of each image.
+    """The options of each image.
 
     Args:
         channels: 1 for grey images, which have no saturation to change.

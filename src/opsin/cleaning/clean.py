@@ -96,13 +96,13 @@ def clean(
 
     Args:
         data: a run, catalogue name, path, arrays, or a loaded data set, of classes.
-        root: where catalogue sets lie.
+        root: folder of the catalogue's data sets.
         subset: first n samples of a split, e.g. `train=10000`.
         way: `features` of a pretrained network with a regression for each fold, `train`: a network for each fold, or
             `auto`: features for images in colour, unless settings are given.
         folds: their number.
         seed: of the folds and of the networks.
-        skip_unreadable: go on when at most this many images cannot be read.
+        skip_unreadable: continue when at most this many images cannot be read.
         page, verdicts: files to write; a table of verdicts that exists is not overwritten.
         out: folder for the runs of `train`.
         quiet: no progress.

@@ -60,7 +60,7 @@ class Retrained:
         }
 
     def lines(self) -> Iterator[str]:
-        """The same in words."""
+        """The same as text."""
         after, before, total = self.agrees
         yield f"{self.score} on the cleaned val: before {self.scores['before']}, after {self.scores['after']}"
         yield f"new labels of {total} relabelled samples: given to {before} before, to {after} after"
@@ -87,7 +87,7 @@ def retrain(
         data: the new data set, as `apply` writes it.
         verdicts: the table that it was made by.
         out: folder of runs.
-        root: where catalogue sets lie.
+        root: folder of the catalogue's data sets.
         quiet: no progress.
     """
     name = next_name(f"{before.name}-cleaned", out)

@@ -81,7 +81,7 @@ def _class_of(name: str, classes: Sequence[str], where: str) -> str:
 def apply_verdicts(pool: Development, verdicts: Verdicts, out: Path) -> Path:
     """Write a data set as a table by the verdicts: path, label, split, and group where there are groups.
 
-    Images that are no files (arrays, records) are written as PNG into a folder beside the table.
+    Images that are not files (arrays, records) are written as PNG into a folder beside the table.
 
     Args:
         pool: the development samples; test is taken over as it is.

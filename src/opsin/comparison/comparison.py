@@ -194,7 +194,7 @@ def _check_alike(runs: Sequence[Run], outcomes: Sequence[Outcomes]) -> None:
 def _collected(runs: Sequence[Run], outcomes: Sequence[Outcomes]) -> list[_Collected]:
     """The groups, in the order of their first runs.
 
-    Runs of one seed and one setting are no independent draws: as seeds of one group they would make its interval too
+    Runs of one seed and one setting are not independent draws: as seeds of one group they would make its interval too
     narrow. So the second one opens another group, and is compared with the first.
     """
     groups: list[_Collected] = []

@@ -101,7 +101,7 @@ def diagnose(
     Args:
         run: the run, its folder or its name.
         measure: run the network over up to 1,000 images of train and val; without, only files of the run are read.
-        root: where catalogue sets lie; None takes the run's.
+        root: folder of the catalogue's data sets; None takes the run's.
         device: where the network runs.
         report: shows progress, and says why something could not be measured.
 
@@ -149,7 +149,7 @@ def stored_diagnosis(run: Run) -> Diagnosis | None:
             findings=tuple(finding_from_json(finding) for finding in entry["findings"]),
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        where, do = run.path / FILE, "`opsin doctor RUN` writes it anew"
+        where, do = run.path / FILE, "`opsin doctor RUN` writes it again"
         raise RunError("a file of the run is damaged", where=where, got=repr(error), do=do) from error
     return found if found.network == network_stamp(run) else None
 

@@ -88,11 +88,11 @@ def scores_by(
         split: val, or test once it has been opened.
         table: a CSV file that has the column, and in another one the samples' paths as the run knows them; None takes
             the CSV that the run was trained on.
-        root: where catalogue sets lie; None takes the run's.
+        root: folder of the catalogue's data sets; None takes the run's.
 
     Raises:
         RunError: the run has no predictions on that split.
-        ConfigError: no such column; or the samples cannot be told apart by it.
+        ConfigError: no such column; or the samples cannot be distinguished by it.
         DataError: the data set has changed since training.
     """
     opened = run if isinstance(run, Run) else Run.open(run)

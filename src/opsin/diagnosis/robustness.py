@@ -69,11 +69,11 @@ def robustness(
         split: of the run's own data. `test` is sealed: the look at it is recorded in the run.
         changes: names from `opsin.diagnosis.changes.CHANGES`; None takes all.
         most_samples: of a larger split, so many are taken, evenly spread.
-        root: where catalogue sets lie; None takes the run's.
+        root: folder of the catalogue's data sets; None takes the run's.
         batch_size: images in one forward pass.
         device: where the network runs.
         seed: of what is drawn at random.
-        command: what the user typed, for the record.
+        command: the command line as typed, for the record.
         report: shows progress.
 
     Raises:

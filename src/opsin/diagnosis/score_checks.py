@@ -121,7 +121,7 @@ def check_class_drags(case: Case) -> Finding | None:
 
 
 def check_val_too_small(case: Case) -> Finding | None:
-    """Val is so small that epochs and settings cannot be told apart by it."""
+    """Val is so small that epochs and settings cannot be distinguished by it."""
     if case.val is None or case.val.n == 0 or math.isnan(case.val.score.low):
         return None
     half = (case.val.score.high - case.val.score.low) / 2

@@ -54,7 +54,7 @@ def training_samples(
     Args:
         run: whose training images.
         size: how they are brought to the network's input.
-        root: where catalogue sets lie; None takes the run's.
+        root: folder of the catalogue's data sets; None takes the run's.
         dataset: the run's own data set where it is loaded already.
         report: shows progress.
 
@@ -132,7 +132,7 @@ def copies_note(run: Run, samples: Samples, size: SizePolicy, root: Path | str |
         run: whose training images.
         samples: packed images that are to be scored, of a data set that is not the run's own.
         size: how both were brought to the network's input.
-        root: where catalogue sets lie; None takes the run's.
+        root: folder of the catalogue's data sets; None takes the run's.
     """
     try:
         trained = training_samples(run, size, root)

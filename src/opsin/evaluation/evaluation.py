@@ -133,7 +133,7 @@ def evaluate(
         run: the run, its folder or its name.
         split: which split; None is val, and every sample of another data set that is not divided.
         data: another data set with the run's classes (matched by name), or None for the run's own.
-        root: where catalogue sets lie; None takes the run's.
+        root: folder of the catalogue's data sets; None takes the run's.
         batch_size: images in one forward pass.
         device: where the network runs; "auto" takes the fastest.
         good_iou: IoU from which on a box is good (localization); None takes the run's. Scores at another one than the
@@ -142,7 +142,7 @@ def evaluate(
         tta: also score with the answers to these views of each image averaged with its own
             (`opsin.models.wrappers.views`).
         folder: a new folder for the evaluation as files: JSON, confusion matrix and wrong samples as CSV, pictures.
-        command: what the user typed, for the record.
+        command: the command line as typed, for the record.
         report: shows the progress of scoring, and of the search for copies.
 
     Raises:
@@ -245,7 +245,7 @@ def _fitted_on_val(run: Run) -> Mapping[str, float]:
     """What was fitted on val when the run ended, e.g. the temperature: no other split may fit it anew."""
     val = run.scores.get("val")
     if val is None or not run.model_folder.is_dir():
-        raise RunError("the run has not finished", where=run.path, do=f"`--resume --name {run.name}` goes on with it")
+        raise RunError("the run has not finished", where=run.path, do=f"`--resume --name {run.name}` continues it")
     return val.fitted
 
 

@@ -56,7 +56,7 @@ def record_split(
 
 
 def record_extras(run: Run, split: SplitName, found: SplitScores) -> None:
-    """Write scores.json anew with what was asked for beside the scores of `split`; the rest stays as it is."""
+    """Write scores.json anew with what was requested beside the scores of `split`; the rest stays as it is."""
     if any(_extras(found).values()):
         scores = dict(run.scores)
         earlier = scores[split]

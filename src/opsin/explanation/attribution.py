@@ -46,7 +46,7 @@ Forward = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Quantity:
-    """One number of the network's answer: `name` in words, `value` for the photo, `forward` for any images."""
+    """One number of the network's answer: `name` as text, `value` for the photo, `forward` for any images."""
 
     name: str
     value: float

@@ -57,7 +57,7 @@ class ModelSpec:
 class ModelEntry:
     """One architecture.
 
-    `default_size` is the (channels, height, width) that its sizes are quoted for. `options` are its knobs with their
+    `default_size` is the (channels, height, width) that its sizes are quoted for. `options` are its options with their
     defaults; `knobs` are the settings of `ModelConfig` that steer it. `options_type` is the frozen class of the
     options, and `build` makes the backbone of (channels, height, width, options). `family` is the year of a classic
     network, and what it introduced. `extra`: what must be installed besides Opsin itself.
@@ -119,7 +119,7 @@ ENTRIES: dict[str, ModelEntry] = {
         ),
         ModelEntry(
             name="plain",
-            description="Plain CNN: convolutions with batch norm and pooling, dense layers. Every part is a knob.",
+            description="Plain CNN: convolutions with batch norm and pooling, dense layers. Every part is an option.",
             source="The courses' CNN.",
             default_size=(3, 32, 32),
             options_type=PlainOptions,
@@ -144,7 +144,7 @@ ENTRIES: dict[str, ModelEntry] = {
         ),
         ModelEntry(
             name="unet",
-            description="U-Net: blocks and pooling down, blocks and upsampling back up. Every part is a knob.",
+            description="U-Net: blocks and pooling down, blocks and upsampling back up. Every part is an option.",
             source="Ronneberger et al. 2015, arXiv 1505.04597.",
             default_size=(3, 160, 160),
             options_type=UNetOptions,
@@ -314,19 +314,19 @@ def get_entry(name: str) -> ModelEntry:
 def resolve_options(
     name: str, config: ModelConfig, *, learned_input: bool = False, decoder: bool = False
 ) -> dict[str, Any]:
-    """All options of network `name` as plain JSON: its defaults, and over them the knobs set in `config`.
+    """All options of network `name` as plain JSON: its defaults, and over them the options set in `config`.
 
     >>> resolve_options("plain", ModelConfig(conv_layers=4, first_filters=16))["filters"]
     [16, 32, 64, 128]
 
     Args:
         name: the architecture.
-        config: knobs; None leaves the default. `config.model` is not looked at.
+        config: options; None leaves the default. `config.model` is not looked at.
         learned_input: begin with a learned normalization of the input.
-        decoder: the network classifies pixels: it has the decoder's knobs too; what both have, both get.
+        decoder: the network classifies pixels: it has the decoder's options too; what both have, both get.
 
     Raises:
-        ConfigError: no such network, a knob that it does not have, or knobs that contradict each other.
+        ConfigError: no such network, an option that it does not have, or options that contradict each other.
     """
     given = {key: getattr(config, key) for key in field_names(ModelConfig) if key != "model"}
     given = {key: value for key, value in given.items() if value is not None}
@@ -335,7 +335,7 @@ def resolve_options(
     extra = {key: given[key] for key in field_names(DecoderOptions) if decoder and key in given}
     for key in given:
         if key not in entry.knobs and key not in extra:
-            raise ConfigError(f"network `{name}` has no knob `{key}`", got=key, expected=", ".join(entry.knobs))
+            raise ConfigError(f"network `{name}` has no option `{key}`", got=key, expected=", ".join(entry.knobs))
     given = {key: value for key, value in given.items() if key in entry.knobs}
     if "conv_layers" in entry.knobs:
         given = _count_to_filters(given)

@@ -217,11 +217,11 @@ def request_of(
     out: Path | str = RUNS_FOLDER,
     **training: Any,
 ) -> Request:
-    """What is to be planned: an architecture by name with the knobs of `config`, or the network of a run.
+    """What is to be planned: an architecture by name with the options of `config`, or the network of a run.
 
     Args:
         model: the name, or a run.
-        config: knobs; its `model` is not looked at.
+        config: options; its `model` is not looked at.
         shape: channels, height and width; by default those of the run, or those that sizes are quoted for.
         task: that the network is trained for; by default that of the run, masks for networks that give masks, or
             classes.
@@ -238,7 +238,9 @@ def request_of(
     if (run := find_run(model, out)) is not None:
         if config != ModelConfig(model=config.model) or finetune is not None:
             do = "plan its architecture by name"
-            raise ConfigError("the network of a run has no knobs, and is planned as it was trained", where=model, do=do)
+            raise ConfigError(
+                "the network of a run has no options, and is planned as it was trained", where=model, do=do
+            )
         base = _request_of_run(run)
         if task not in (None, base.task.name):
             raise ConfigError("this run is of another task", where="--task", got=task, expected=base.task.name)

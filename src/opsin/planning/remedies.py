@@ -20,7 +20,7 @@ class Remedy:
     """One change and what it saves.
 
     Attributes:
-        name: in words.
+        name: as text.
         settings: of `opsin train`; empty where the change is not one of settings.
         cost: what one gives for it.
         training_bytes: peak of a training step with it.

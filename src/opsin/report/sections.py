@@ -33,7 +33,7 @@ NUM_SAMPLES, NUM_AUGMENTED = 24, 6
 KINDS = {"average": "probabilities averaged", "soup": "weights averaged into one network"}
 """How an ensemble is made of its members."""
 VIEWS = {"scale": "made smaller and larger", "shift": "moved a little towards each corner", "flip": "mirrored"}
-"""Views of test-time augmentation in words, in the order in which they are combined."""
+"""Views of test-time augmentation as text, in the order in which they are combined."""
 NOT_SCORED = "No split has been scored: the run did not get that far."
 
 
@@ -80,7 +80,7 @@ def openings(view: View) -> int:
 
 
 def seal(view: View) -> str:
-    """What became of the test split, in words."""
+    """What became of the test split, as text."""
     if view.config.get("data", {}).get("test_as_val"):
         return "test was used as val"
     if not (count := openings(view)):

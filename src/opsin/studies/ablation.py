@@ -95,17 +95,17 @@ def ablate(
         drop: parts to switch off, as in `["augment", "ema"]`; names may be joined by commas.
         swap: settings to change, as in `["optimizer=sgd"]`; `+` joins settings that change together.
         seeds: runs of each variant; from `seed` on.
-        root: where catalogue sets lie.
+        root: folder of the catalogue's data sets.
         recipe: settings to start from: a TOML file, or the name of one of ours.
-        name: of the study; one that is there, and was asked the same, goes on.
+        name: of the study; one an existing study with the same settings continues.
         out: folder in which the study's folder is made.
         quiet: no progress.
-        command: what the user typed, kept in the runs.
+        command: the command line as typed, kept in the runs.
         settings: any field of the groups in `opsin.config`: settings to start from.
 
     Raises:
         RefusedError: settings, data, changes or the name are refused.
-        InterruptedRunError: stopped by the user; the same call with `name` goes on.
+        InterruptedRunError: stopped by the user; the same call with `name` continues.
         DivergedError: with the settings as they are.
     """
     require(seeds >= 1, "seeds", seeds, "1 or more")

@@ -108,7 +108,7 @@ def _swap(text: str, config: RunConfig) -> Change:
     companions: dict[str, Any] = {}
     if (name := given.get("optimizer")) in OPTIMIZERS:
         companions = {key: value for key, value in OPTIMIZERS[str(name)].items() if key not in given}
-    if "model" in given:  # the knobs of one network mean nothing to another
+    if "model" in given:  # the options of one network mean nothing to another
         get_entry(str(given["model"]))
         companions |= {key: None for key in settings_of.field_names(ModelConfig) if key not in given}
     settings = companions | given
@@ -152,7 +152,7 @@ def parse_value(name: str, text: str) -> Any:
 
 
 def _check_knob(name: str, config: RunConfig | None) -> None:
-    """Refuse a knob of networks that this one does not have."""
+    """Refuse an option of networks that this one does not have."""
     if config is None or name not in settings_of.field_names(ModelConfig) or name == "model":
         return
     entry = get_entry(config.model.model)
@@ -161,7 +161,7 @@ def _check_knob(name: str, config: RunConfig | None) -> None:
 
 
 def effective(config: RunConfig) -> dict[str, Any]:
-    """All settings as one flat layer, knobs that are left open at the network's defaults."""
+    """All settings as one flat layer, options that are left open at the network's defaults."""
     values, options = settings_of.flat(config), get_entry(config.model.model).options
     knobs = settings_of.field_names(ModelConfig)
     return {key: options.get(key) if value is None and key in knobs else value for key, value in values.items()}

@@ -132,17 +132,17 @@ def cross_validate(
         data: catalogue name, path, arrays, or a loaded data set.
         folds: their number, 2 or more.
         seed: of the folds, and of each run's weights, order and augmentation.
-        root: where catalogue sets lie.
+        root: folder of the catalogue's data sets.
         recipe: a TOML file of settings, or the name of one of ours.
-        name: of the study; one that is there, and was asked the same, goes on.
+        name: of the study; one an existing study with the same settings continues.
         out: folder in which the study's folder is made; it holds a run for each fold.
         quiet: no progress.
-        command: what the user typed, kept in the runs.
+        command: the command line as typed, kept in the runs.
         settings: any field of the groups in `opsin.config`.
 
     Raises:
         RefusedError: settings, data or the name are refused.
-        InterruptedRunError: stopped by the user; the same call with `name` goes on.
+        InterruptedRunError: stopped by the user; the same call with `name` continues.
     """
     report = Reporter(quiet=quiet)
     resolved = resolve_settings(data, root=root, recipe=recipe, settings={**settings, "seed": seed}, report=report)

@@ -37,13 +37,13 @@ class Base:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All settings as one flat layer, knobs of the network that are left open at the network's defaults."""
+        """All settings as one flat layer, options of the network that are left open at the network's defaults."""
         values = settings_of.flat(self.config)
         knobs = {name: self.knob(name) for name in settings_of.field_names(ModelConfig) if values[name] is None}
         return values | knobs
 
     def knob(self, name: str) -> Any:
-        """A knob of the network: as it is set, or its default; None where the network has none."""
+        """An option of the network: as it is set, or its default; None where the network has none."""
         entry = get_entry(self.config.model.model)
         if name not in entry.knobs:
             return None

@@ -84,7 +84,7 @@ def ensemble(
         name: of the new run.
         out: folder of run folders.
         quiet: no messages.
-        command: what the user typed, kept in the run.
+        command: the command line as typed, kept in the run.
 
     Raises:
         RefusedError: the runs do not fit together; nothing was written.

@@ -51,7 +51,7 @@ def open_study(kind: str, *, name: str | None, stem: str, out: Path | str, about
         about: what is asked, as plain JSON.
 
     Raises:
-        RunError: the name is taken by a run or another study, or is no plain file name.
+        RunError: the name is taken by a run or another study, or is not a plain file name.
     """
     asked = as_json({"kind": kind, **about})
     path = Path(out) / (name or next_name(stem, out))
@@ -71,7 +71,7 @@ def open_study(kind: str, *, name: str | None, stem: str, out: Path | str, about
             where=path,
             got=", ".join(f"{key}: {asked.get(key)}" for key in changed),
             expected=", ".join(f"{key}: {stored.get(key)}" for key in changed),
-            do="repeat its command to go on with it, or give another --name",
+            do="repeat its command to continue it, or give another --name",
         )
     return StudyFolder(path=path, about=stored)
 
@@ -123,7 +123,7 @@ def trained(
             **layer,
         )
     except InterruptedRunError as error:
-        do = "the same command, with `--name`, goes on with it"
+        do = "the same command, with `--name`, continues it"
         raise InterruptedRunError("the study was stopped", where=folder, do=do) from error
 
 

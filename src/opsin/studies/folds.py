@@ -37,7 +37,7 @@ class Development:
     """All samples but those of test: train, then val.
 
     `origin`: the split of each sample in the data set. `copies`: which of them belong together; None where the
-    publisher names groups. `notes`: how the folds will be drawn, in words.
+    publisher names groups. `notes`: how the folds will be drawn, as text.
     """
 
     dataset: Dataset
@@ -91,7 +91,7 @@ def _joined_rows(rows: Sequence[object]) -> object:
 
 
 def draw_folds(pool: Development, num_folds: int, config: DataConfig) -> tuple[Ints, tuple[str, ...]]:
-    """The number of the fold of each development sample, int64 [N], and what was done about near copies, in words.
+    """The number of the fold of each development sample, int64 [N], and what was done about near copies, as text.
 
     Raises:
         ConfigError: fewer than two folds.

@@ -49,7 +49,7 @@ class Gain:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What the comparison came to: the gain, None where there is none, the verdict in words, and the runs."""
+    """What the comparison came to: the gain, None where there is none, the verdict as text, and the runs."""
 
     gain: Gain | None
     verdict: str
@@ -94,7 +94,7 @@ def compare_with_given(
 
 
 def outcome_of(found: Comparison) -> Outcome:
-    """The gain of the second group over the first, in numbers and in words."""
+    """The gain of the second group over the first, in numbers and as text."""
     (pair,), (first, second) = found.pairs, found.groups
     gain = Gain(
         difference=pair.difference,

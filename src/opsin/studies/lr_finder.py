@@ -55,7 +55,7 @@ def find_lr(
     Args:
         data: as for `opsin.train`.
         steps: steps of the optimizer; about a hundred give a smooth curve.
-        root: where catalogue sets lie.
+        root: folder of the catalogue's data sets.
         recipe: as for `opsin.train`.
         quiet: no progress.
         settings: as for `opsin.train`; the range is 1/1000 to 10 times `lr`.

@@ -36,7 +36,7 @@ class NormalizationResult:
 
 @dataclass(frozen=True, kw_only=True)
 class NormalizationAnswer:
-    """All results, best first, what follows from them in a sentence, and the network that was trained, in words."""
+    """All results, best first, what follows from them in a sentence, and the network that was trained, as text."""
 
     results: tuple[NormalizationResult, ...]
     verdict: str
@@ -56,7 +56,7 @@ def compare_normalizations(
     Args:
         data: as for `opsin.train`.
         seeds: runs of each; they share the split, and differ in weights and order.
-        root: where catalogue sets lie.
+        root: folder of the catalogue's data sets.
         quiet: no progress.
         settings: as for `opsin.train`; a plain CNN for 2 epochs unless they say otherwise. A network that can do
             without batch norm is trained without, because batch norm at the start would hide the differences.

@@ -49,7 +49,7 @@ class TuneResult:
         best: the winner.
         settings: what the winner changes of the settings as they were, as one flat layer.
         gain: None where the settings as they were won or diverge, or where another process has yet to compare.
-        verdict: in words.
+        verdict: as text.
         importances: share of the variance of scores that each parameter explains.
         run: the winner's run.
         runs: those of the comparison.
@@ -72,7 +72,7 @@ class TuneResult:
 
     @property
     def distinguished(self) -> bool:
-        """Whether winner and given settings can be told apart."""
+        """Whether winner and given settings can be distinguished."""
         return self.gain is not None and not self.verdict.startswith(NOT_DISTINGUISHED)
 
     def to_dict(self) -> dict[str, Any]:
@@ -125,19 +125,19 @@ def tune(
         search: parameters by name, with their default ranges, as in `lr,batch_size`; by default what suits task and
             network.
         seeds: fresh ones, for the comparison; with `minutes` fewer where no more fit.
-        root: where catalogue sets lie.
+        root: folder of the catalogue's data sets.
         recipe: settings to start from: a TOML file, or the name of one of ours.
-        name: of the study; one that is there, and was asked the same, goes on.
+        name: of the study; one an existing study with the same settings continues.
         out: folder in which the study's folder is made.
         file: the recipe to write; by default `best.toml` in the study's folder.
         quiet: no progress.
-        command: what the user typed, kept in runs and recipe.
+        command: the command line as typed, kept in runs and recipe.
         began: the reading of `time.monotonic` from which `minutes` count; by default now.
         settings: any field of the groups in `opsin.config`: settings to start from.
 
     Raises:
         RefusedError: settings, data, space or the name are refused; or Optuna is not installed.
-        InterruptedRunError: stopped by the user; the same call with `name` goes on.
+        InterruptedRunError: stopped by the user; the same call with `name` continues.
         CheckFailedError: no trial was completed.
     """
     require_optuna()
@@ -169,7 +169,7 @@ def _check_request(
 
 
 class _Clock:
-    """The budget of this call, by the clock on the wall."""
+    """The budget of this call, in wall-clock time."""
 
     def __init__(self, began: float, minutes: float | None) -> None:
         self.began = began

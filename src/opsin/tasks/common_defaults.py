@@ -27,7 +27,7 @@ SMALL: dict[str, Any] = {
 }
 """Our small-image network and how it is trained."""
 OTHER_NETWORKS: dict[str, Any] = {"optimizer": "adamw", "lr": 1e-3, "weight_decay": 0.01, "schedule": "one-cycle"}
-"""How a network is trained that the user has chosen: settings that are seldom far off."""
+"""How a network is trained that the user has chosen: settings that are rarely far off."""
 OURS = ("small", "tiny")
 FEW_SAMPLES: dict[str, Any] = {"epochs": 30, "batch_size": 64}
 PHOTOS: dict[str, Any] = {"epochs": 24, "batch_size": 64, "resolutions": [64, 96]}

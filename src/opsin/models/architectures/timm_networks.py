@@ -24,7 +24,7 @@ MIN_SIDE = 32
 
 @dataclass(frozen=True, kw_only=True)
 class TimmOptions:
-    """The one knob that all of timm's networks have: dropout before the logits."""
+    """The one option that all of timm's networks have: dropout before the logits."""
 
     dropout: float = 0.0
 
@@ -52,7 +52,7 @@ class TimmBackbone(Backbone):
     Args:
         name: in timm.
         channels, height, width: shape of the images.
-        options: the knobs.
+        options: the options of the network.
     """
 
     def __init__(self, name: str, channels: int, height: int, width: int, options: TimmOptions) -> None:

@@ -184,7 +184,7 @@ class Decoder(nn.Module):
     Args:
         channels: of each map of the pyramid, from fine to coarse.
         factors: by how much each map is smaller than the one before; one fewer than maps.
-        options: its knobs.
+        options: its options.
     """
 
     def __init__(self, channels: Sequence[int], factors: Sequence[int], options: DecoderOptions) -> None:

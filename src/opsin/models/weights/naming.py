@@ -247,7 +247,7 @@ def _of_artifact(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _of_timm(tensors: Mapping[str, Tensor], model: str) -> dict[str, Tensor]:
     """Timm's own names for a network of timm: all under `model`, but for the classifier.
 
-    A classifier of several layers is no head of ours: it is put under `NO_LAYER`.
+    A classifier of several layers is not a head of ours: it is put under `NO_LAYER`.
     """
     from opsin.models.architectures.timm_networks import timm_facts, timm_name
 

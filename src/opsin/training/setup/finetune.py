@@ -8,7 +8,7 @@
     top:N      the last N sections, head     gradual    the head for some epochs, then one section more at a time
     head       the head alone
 
-What is trained is a function of the epoch and of nothing else, so a resumed run trains what an unbroken one does.
+What is trained is a function of the epoch only, so a resumed run trains the same as an uninterrupted one.
 
 Source: gradual unfreezing and rates by layer: Howard and Ruder 2018, arXiv 1801.06146, sections 3.2 and 3.3.
 """
@@ -28,15 +28,15 @@ from opsin.tasks import get_task
 
 
 class Stages:
-    """The parameters of a network by section, opened and closed from epoch to epoch.
+    """The parameters of a network by section, frozen and unfrozen from epoch to epoch.
 
     Args:
-        network: parameters that are frozen now belong to no section and stay frozen.
-        config: what is trained when.
+        network: parameters that are frozen at construction belong to no section and stay frozen.
+        config: the schedule of fine-tuning.
         epochs: of the whole run.
 
     Raises:
-        ConfigError: `top:N` asks for more sections than there are; the network has no backbone to be frozen.
+        ConfigError: `top:N` has more sections than the network; the network has no backbone to freeze.
     """
 
     def __init__(self, network: nn.Module, config: FinetuneConfig, *, epochs: int) -> None:
@@ -46,10 +46,10 @@ class Stages:
         self.parameters = {name: p for name, p in network.named_parameters() if p.requires_grad}
         self._open: int | None = None
         check_stages(network, config, epochs=epochs)
-        self.enter(epochs - 1)  # all that is ever trained: the optimizer is built for it
+        self.enter(epochs - 1)  # everything ever trained: the optimizer is built for it
 
     def open_sections(self, epoch: int) -> int:
-        """Number of upper sections that are trained in `epoch`, beside the head."""
+        """Number of upper sections trained in `epoch`, in addition to the head."""
         config, after = self.config, epoch - self.config.head_epochs
         if config.finetune == "all":
             return self.num_sections
@@ -62,7 +62,7 @@ class Stages:
         return min(self.num_sections, 1 + after // config.unfreeze_every)
 
     def enter(self, epoch: int) -> None:
-        """Let exactly those parameters have gradients that are trained in `epoch`."""
+        """Enable gradients for exactly the parameters trained in `epoch`."""
         sections = self.open_sections(epoch)
         if sections == self._open:
             return
@@ -76,7 +76,7 @@ class Stages:
         return self.config.later_lr if self._in_later_stage(epoch) else 1.0
 
     def progress(self, progress: float, epoch: int) -> float:
-        """Progress within the stage of `epoch`, of the progress of the run: each stage has the whole schedule."""
+        """Progress within the stage of `epoch`, from the progress of the run: each stage has a full schedule."""
         if self.config.finetune not in ("staged", "gradual"):
             return progress
         border = self.config.head_epochs / self.epochs
@@ -98,7 +98,7 @@ class Stages:
 
 
 def check_stages(network: nn.Module, config: FinetuneConfig, *, epochs: int) -> None:
-    """Refuse a way of fine-tuning that `network` or the number of epochs does not allow.
+    """Refuse a way of fine-tuning that the network or the number of epochs does not permit.
 
     Raises:
         ConfigError: `top:N` asks for more sections than there are, the head alone would be trained to the end, or the
@@ -107,11 +107,16 @@ def check_stages(network: nn.Module, config: FinetuneConfig, *, epochs: int) -> 
     if config.finetune == "all":
         return
     if not isinstance(getattr(network, "backbone", None), Backbone):
-        raise ConfigError("this network has no backbone that could be frozen", got=config.finetune)
+        raise ConfigError(
+            "this network has no backbone to freeze",
+            got=config.finetune,
+            expected="--finetune all",
+            do="leave --finetune out",
+        )
     num_sections = max(levels(network).values(), default=0)
     if (config.top or 0) > num_sections:
         got, expected = config.finetune, f"at most top:{num_sections}"
-        raise ConfigError("the network has fewer sections than are to be trained", got=got, expected=expected)
+        raise ConfigError("the network has fewer sections than `--finetune` names", got=got, expected=expected)
     if config.finetune in ("staged", "gradual") and config.head_epochs >= epochs:
         raise ConfigError(
             f"`--finetune {config.finetune}` would train the head alone to the end",
@@ -121,16 +126,16 @@ def check_stages(network: nn.Module, config: FinetuneConfig, *, epochs: int) -> 
 
 
 def check_settings(config: FinetuneConfig, *, task: str, augmented: Mapping[str, Any], resolutions: object) -> None:
-    """Refuse settings that would have no effect, rather than take no notice of them.
+    """Refuse settings that would have no effect, instead of ignoring them.
 
     Args:
         config: the settings.
         task: name of the task.
-        augmented: settings of augmentation that are not at their zero.
-        resolutions: heights of the input over the course of training, if several.
+        augmented: augmentation settings that are not 0.
+        resolutions: input heights over the course of training, if several.
 
     Raises:
-        ConfigError: naming the setting and what it needs.
+        ConfigError: names the setting and what it needs.
     """
     known = get_task(task)
     if config.weights is None:
@@ -139,20 +144,20 @@ def check_settings(config: FinetuneConfig, *, task: str, augmented: Mapping[str,
             if getattr(config, name) != default:
                 do = "give --weights FILE, RUN, package, timm or torchvision"
                 got = getattr(config, name)
-                raise ConfigError(f"setting `{name}` is for pretrained weights, and none are given", got=got, do=do)
+                raise ConfigError(f"setting `{name}` needs pretrained weights", got=got, do=do)
     if config.weights is not None and config.from_scratch:
         do = "give one of --weights and --from-scratch"
-        raise ConfigError("a run from scratch takes no weights", got=config.weights, do=do)
+        raise ConfigError("`--from-scratch` and `--weights` exclude each other", got=config.weights, do=do)
     if config.head_start and (not known.one_class or config.head is not None):
         got = "hidden layers" if known.one_class else task
-        raise ConfigError("a head start is for a linear head that names classes", got=got, do="leave --head-start out")
+        raise ConfigError("a head start needs a linear classification head", got=got, do="leave --head-start out")
     if config.head is not None and known.pixelwise:
-        raise ConfigError("hidden layers of a head name classes of whole images", got=task)
+        raise ConfigError("`--head` applies to classification only", got=task, do="leave --head out")
     cached = config.finetune == "head" and known.one_class
     if not cached:
         if config.feature_views > 1:
             do = "add --finetune head, or leave it out: elsewhere every epoch has its own views"
-            raise ConfigError("`feature_views` is for frozen features of a classifier", got=config.feature_views, do=do)
+            raise ConfigError("`feature_views` needs frozen features of a classifier", got=config.feature_views, do=do)
         return
     if resolutions:
         do = "set --input-size instead"
