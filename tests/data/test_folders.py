@@ -45,7 +45,7 @@ def test_other_files_are_left_out_and_counted(photos) -> None:
     (root / "a" / "Thumbs.db").write_bytes(b"x")
     (root / "loose.png").write_bytes((root / "a" / "0.png").read_bytes())
     notes = " ".join(load(root).notes)
-    assert "1 files that are no images of a known format were left out: 1 .db" in notes
+    assert "1 files that are not images of a known format were ignored: 1 .db" in notes
     assert "1 images outside of any class folder" in notes
 
 
@@ -76,7 +76,7 @@ def test_one_class_no_class_and_no_image_are_refused(photos, tmp_path: Path) -> 
 def test_folders_that_could_be_classes_or_splits_are_refused(photos) -> None:
     with pytest.raises(DataError, match="split folders are next to"):
         load(photos({"train/a": 2, "train/b": 2, "cats": 2}, name="x"))
-    with pytest.raises(DataError, match="both the split `val`"):
+    with pytest.raises(DataError, match="two folders name the split `val`"):
         load(photos({"train/a": 2, "val/a": 2, "valid/a": 2}, name="y"))
 
 

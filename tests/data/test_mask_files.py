@@ -76,7 +76,7 @@ def test_vocs_layout_is_recognized_and_palette_masks_keep_their_indices(tmp_path
 def test_masks_that_no_list_of_vocs_layout_names_are_counted(tmp_path):
     assert load(make_voc(tmp_path)).notes == ()
     save_mask(next(tmp_path.rglob("SegmentationClass")) / "forgotten.png", np.zeros((5, 5)))
-    assert load(tmp_path).notes == ("1 masks that no file of ImageSets/Segmentation names were left out",)
+    assert load(tmp_path).notes == ("1 masks not listed in ImageSets/Segmentation were ignored",)
 
 
 def test_foreground_makes_one_class_of_all_but_the_background(tmp_path):

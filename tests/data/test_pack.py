@@ -125,7 +125,7 @@ def test_unreadable_files_of_val_are_skipped_on_request_and_counted(photos) -> N
     val = pack(load(root), POLICY, skip_unreadable=1)["val"]
     assert len(val) == 3
     assert val.skipped == ("val/a/0.png",)
-    assert "1 unreadable samples were left out" in val.notes
+    assert "1 unreadable samples were skipped" in val.notes
 
 
 def test_many_sizes_without_a_policy_are_refused(photos) -> None:

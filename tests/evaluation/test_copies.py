@@ -203,7 +203,7 @@ def test_without_training_images_copies_are_refused_before_test_is_opened(world)
 
 
 def test_copies_of_training_images_among_themselves_are_refused(world):
-    with pytest.raises(ConfigError, match="these are the training images"):
+    with pytest.raises(ConfigError, match="train has no copies of training images"):
         evaluate(world.run, split="train", copies=True)
 
 

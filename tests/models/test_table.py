@@ -128,7 +128,7 @@ def test_models_prints_a_table_and_what_the_knobs_are(capsys: pytest.CaptureFixt
     ("arguments", "says"),
     [
         (["smal"], "did you mean `small`?"),
-        (["dense", "--filters", "3"], "no knob `filters`"),
+        (["dense", "--filters", "3"], "no option `filters`"),
         (["plain", "--input", "3x4x4"], "at least 8 pixels"),
         (["plain", "--input", "32"], "CHANNELSxHEIGHTxWIDTH"),
         (["plain", "--classes", "1"], "too few classes"),

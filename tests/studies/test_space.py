@@ -88,8 +88,8 @@ def test_named_parameters_are_searched_alone() -> None:
     [
         ("lrr", "did you mean `lr`"),
         ("lr,lr", "named twice"),
-        ("mask_loss", "means nothing here"),
-        ("dense", "means nothing"),
+        ("mask_loss", "does not apply here"),
+        ("dense", "does not apply"),
     ],
 )
 def test_names_that_cannot_be_searched_are_refused(names: str, message: str) -> None:
@@ -114,8 +114,8 @@ def test_a_file_gives_ranges_and_choices(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "empty space"),
-        ("lr = [", "not TOML"),
+        ("", "space is empty"),
+        ("lr = [", "not valid TOML"),
         ("lrate = [0.1, 0.2]", "unknown setting"),
         ("lr = 0.1", "cannot be read"),
         ("lr = [0.1]", "cannot be read"),

@@ -183,6 +183,6 @@ def test_a_run_goes_through_all_verbs(tmp_path: Path):
     (said,) = Predictor(artifact).files([tmp_path / "one.png"])
     called = np.array(said.shares) >= thresholds_of(fitted, 10)
     assert said.label == (", ".join(str(k) for k in np.flatnonzero(called)) or "nothing")
-    assert "Worst answers" in (run.path / "report.html").read_text()
+    assert "Worst predictions" in (run.path / "report.html").read_text()
     compared = compare_runs([run, other])
     assert compared.score == "mean_average_precision"

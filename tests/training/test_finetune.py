@@ -179,8 +179,8 @@ def test_weights_that_changed_are_refused_when_the_run_goes_on(base: Run, tuned:
         ({"finetune": "top:9"}, "fewer sections"),
         ({"finetune": "bottom"}, "finetune"),
         ({"finetune": "staged", "head_epochs": 3}, "head alone to the end"),
-        ({"weights": None, "finetune": "head"}, "none are given"),
-        ({"weights": None, "normalize": "weights"}, "none are given"),
+        ({"weights": None, "finetune": "head"}, "needs pretrained weights"),
+        ({"weights": None, "normalize": "weights"}, "needs pretrained weights"),
     ],
 )
 def test_a_setting_that_would_do_harm_or_nothing_is_refused(

@@ -123,7 +123,7 @@ def test_weights_whose_range_was_told_wrongly_are_recognized_by_their_first_batc
         return replace(found, preprocess=wrongly, record={**found.record, "naming": "torchvision"})
 
     monkeypatch.setattr(origin, "_from_run", told)
-    with pytest.raises(PreflightError, match=r"another range of input: `(signed|lite)`"):  # these two are almost equal
+    with pytest.raises(PreflightError, match=r"another input range: `(signed|lite)`"):  # these two are almost equal
         tuned()
 
 
@@ -206,7 +206,7 @@ def test_the_command_line_ends_with_code_3_and_no_preflight_goes_on(
     command = ["train", "digits", "--out", str(tmp_path), "--filters", "8", "--epochs", "1", "--subset", "train=200"]
     command += ["--threads", "1", "--precision", "float32", "--channels-last", "--quiet"]
     assert main([*command, "--name", "a"]) == 3
-    assert "cannot be learned" in capsys.readouterr().err
+    assert "cannot be overfit" in capsys.readouterr().err
     assert main([*command, "--name", "b", "--no-preflight"]) == 0
 
 

@@ -102,7 +102,7 @@ def show(fields: list[dict[str, Any]]) -> None:
     from rich.table import Table
 
     table = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
-    for heading in ("layer", "kind", "output", "receptive field, px", "stride, px", "effective, px"):
+    for heading in ("layer", "kind", "output", "field, px", "stride, px", "effective px"):
         table.add_column(heading, overflow="fold")
     for field in fields:
         size = "x".join(map(str, field["output_shape"]))

@@ -175,7 +175,7 @@ def show_one(entry: ModelEntry, layers: LayerTable, *, quiet: bool) -> None:
     console = stdout_console()
     if not quiet:
         decoder = field_names(DecoderOptions) if entry.name == PIXELWISE else ()
-        options = ", ".join(dict.fromkeys([*entry.knobs, *decoder]))
+        options = ", ".join(dict.fromkeys([*entry.option_names, *decoder]))
         console.print(f"{entry.name}: {entry.description}\nsource: {entry.source}\noptions: {options}", markup=False)
         if entry.family:
             console.print(f"introduced {entry.family}", markup=False)

@@ -24,7 +24,7 @@ def check_table_name(file: Path) -> None:
     """
     if file.suffix.lower() in IMAGE_SUFFIXES | set(FOREIGN_SUFFIXES):
         do = "name the table first, e.g. --csv predictions.csv"
-        raise ConfigError("the name of the table is that of an image", got=str(file), do=do)
+        raise ConfigError("the table would overwrite an image of this name", got=str(file), do=do)
     if file.is_dir():
         raise ConfigError("the name of the table is that of a folder", got=str(file), do=f"--csv {file}/table.csv")
 

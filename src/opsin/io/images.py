@@ -247,7 +247,7 @@ def _check_memory(pixels: int, name: str) -> None:
     free, needed = available_memory(), pixels * DECODING_BYTES
     if free is not None and needed > SHARE_OF_MEMORY * free:
         raise ImageError(
-            "too many pixels for free memory",
+            "too many pixels for the free memory",
             where=printable(name),
             got=f"{pixels:,} pixels, which take {needed / MEBIBYTE:,.0f} MiB",
             expected=f"at most half of the {free / MEBIBYTE:,.0f} MiB that are free",

@@ -334,7 +334,7 @@ def _task(part: Arrays) -> TaskName:
 def _mask_classes(sources: list[ArraySource], where: str) -> tuple[str, ...]:
     """Class names from the masks of a data set with neither labels nor names."""
     if all(len(source) == 0 for source in sources):
-        raise DataError("there are not images", where=where, got="0 samples", expected="at least one")
+        raise DataError("there are no images", where=where, got="0 samples", expected="at least one")
     masks = [source.masks for source in sources if source.masks is not None]
     if not masks:
         raise DataError("there are no labels", where=where, expected="labels, or y_train and y_test")

@@ -144,7 +144,7 @@ def _class_source(folder: Path, root: Path, images: Sequence[Path], classes: Seq
     )
     if not members:
         raise DataError(
-            "there are not images in the class folders",
+            "there are no images in the class folders",
             where=folder,
             expected=f"files that end in {', '.join(sorted(IMAGE_SUFFIXES))}",
         )

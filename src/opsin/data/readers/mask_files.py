@@ -307,7 +307,7 @@ def _paired(images: Path, masks: Path) -> tuple[list[Path], list[Path]]:
     lone = sorted(set(pictures) ^ set(drawn), key=natural_key)
     if lone or not pictures:
         raise DataError(
-            f"{len(lone)} images or masks have no partner" if lone else "there are not images",
+            f"{len(lone)} images or masks have no partner" if lone else "there are no images",
             where=f"{images}, {masks}: {', '.join(lone[:NUM_NAMED])}",
             expected="for each image a PNG of the same name, and vice versa",
         )

@@ -3,7 +3,7 @@
     pixels ─┬─ preprocess 1 ─ network 1 ─ softmax ─┐
             └─ preprocess M ─ network M ─ softmax ─┴─ weighted mean ─ logarithm = logits
 
-The logarithm makes the mean a network like any other: the softmax of its logits is the mean itself.
+With the logarithm the mean is a network like any other: the softmax of its logits is the mean.
 """
 
 from __future__ import annotations
@@ -85,14 +85,16 @@ def build_ensemble(spec: ModelSpec) -> Ensemble:
         specs = [ModelSpec(**one["spec"]) for one in described]
         preprocess = [Preprocess.from_dict(one["preprocess"]) for one in described]
     except (KeyError, TypeError, ValueError) as error:
-        raise ArtifactError("the description of an ensemble is incomplete", got=repr(error)) from error
+        raise ArtifactError(
+            "the description of an ensemble is incomplete", got=repr(error), do="copy the artefact again"
+        ) from error
     if not described or len(weights) != len(described):
         raise ArtifactError("an ensemble needs a weight for each member", got=f"{len(weights)} of {len(described)}")
     return Ensemble([build_network(one, {"logits": num_classes}) for one in specs], preprocess, weights, num_classes)
 
 
 def pixels(preprocess: Preprocess) -> Preprocess:
-    """The contract of an ensemble's own input: pixels as they are, in the size and channels of its members."""
+    """The input contract of an ensemble: unscaled pixels, in the size and channels of its members."""
     channels = preprocess.channels
     color: ColorName = "gray" if channels == 1 else "rgb"
     return Preprocess(

@@ -115,8 +115,8 @@ def start_from_package(dataset: Dataset, given: Mapping[str, Any]) -> tuple[dict
     """
     if given.get("from_scratch") or dataset.published or dataset.channels != 3:
         return {}, ""
-    knobs = {name for name in settings_of.field_names(ModelConfig) if name not in ("model", "dropout")}
-    chosen = [key for key in given if key in {*knobs, "model", "normalize"} and given[key] is not None]
+    options = {name for name in settings_of.field_names(ModelConfig) if name not in ("model", "dropout")}
+    chosen = [key for key in given if key in {*options, "model", "normalize"} and given[key] is not None]
     if chosen or package_weights(NETWORK) is None:
         return {}, ""
     side = photo_side(dataset)
