@@ -26,6 +26,7 @@ HOMES = {
     "mnist-localization": "opsin.labs.mnist_localization",
     "segmentation": "opsin.labs.segmentation",
     "sizes-and-memory": "opsin.labs.sizes_and_memory",
+    "flowers-transfer": "opsin.labs.flowers_transfer",
 }
 """Where each lab lives; a file is imported when its lab is asked for."""
 
