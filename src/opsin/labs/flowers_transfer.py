@@ -67,7 +67,7 @@ def trained(book: Book, step: str) -> opsin.Run:
     common: dict[str, Any] = {"finetune": "all", "seed": 0, "open_test": True} | settings_of(step)
     name = f"step-{list(REPAIRS).index(step)}"
     if book.quick:
-        return book.train(write_shapes(book.folder / "shapes.npz", 300), name=name, **common, **QUICK)
+        return book.train(write_shapes(book.folder / "shapes.npz", 240), name=name, **common, **QUICK)
     return book.train("flowers", name=name, **common, **FULL)
 
 

@@ -12,12 +12,15 @@ COLOURS = {"red": (200, 60, 60), "blue": (70, 90, 205)}
 Floats = NDArray[np.float64]
 
 
-def write_shapes(path: Path, count: int, *, side_px: int = 32, coloured: bool = False, seed: int = 0) -> str:
+def write_shapes(
+    path: Path, count: int, *, num_test: int = 0, side_px: int = 32, coloured: bool = False, seed: int = 0
+) -> str:
     """Write `count` pictures as a data set that `opsin.load` reads, unless they are there; returns its path.
 
     Args:
         path: an .npz: images uint8 [N, side_px, side_px, 3], labels, classes.
         count: pictures, of all classes alike.
+        num_test: so many of them are a test split of its own; with 0 the splits are left to be drawn.
         side_px: side of each.
         coloured: ten classes, a shape in a colour each; otherwise five, the shapes, in either colour.
         seed: of places, sizes, turns and clutter. Pictures do not depend on `coloured`.
@@ -29,8 +32,13 @@ def write_shapes(path: Path, count: int, *, side_px: int = 32, coloured: bool = 
     images = np.stack([_picture(int(kind), side_px, generator) for kind in kinds])
     fine = [f"{colour} {shape}" for shape in SHAPES for colour in COLOURS]
     classes, labels = (fine, kinds) if coloured else (list(SHAPES), kinds // len(COLOURS))
+    train = count - num_test
+    arrays = {"images": images[:train], "labels": labels[:train]}
+    if num_test:
+        arrays = {f"train_{key}": array for key, array in arrays.items()}
+        arrays |= {"test_images": images[train:], "test_labels": labels[train:]}
     path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(path, images=images, labels=labels, classes=np.array(classes))
+    np.savez_compressed(path, classes=np.array(classes), **arrays)
     return str(path)
 
 
