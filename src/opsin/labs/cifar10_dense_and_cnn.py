@@ -17,7 +17,7 @@ import numpy as np
 import opsin
 from opsin.labs.lab import Book, Found, Lab, parameters_of, question
 from opsin.labs.shapes import write_shapes
-from opsin.labs.steps import paired
+from opsin.labs.steps import in_points, paired
 
 NORMALIZATIONS = {
     "none": "0 to 255, as they are",
@@ -45,7 +45,13 @@ SPLITTINGS = 1000
 
 # %%
 def trained(book: Book, network: str, name: str, **settings: Any) -> opsin.Run:
-    common: dict[str, Any] = {"optimizer": "adam", "lr": 0.001, "schedule": "constant", "warmup": 0.0, "preflight": False}
+    common: dict[str, Any] = {
+        "optimizer": "adam",
+        "lr": 0.001,
+        "schedule": "constant",
+        "warmup": 0.0,
+        "preflight": False,
+    }
     common |= {"label_smoothing": 0.0, "shift": 0, "seed": 0} | NETWORKS[network]
     if book.quick:
         data = write_shapes(book.folder / "shapes.npz", 1400, num_test=400, side_px=16)
@@ -114,7 +120,9 @@ def convolutions(book: Book) -> Found:
     columns = ("network", "parameters", "train, last epoch", "val", "test")
     table = book.table("networks", "Accuracy of both", columns, rows)
     ends = ("difference on val, points", "lowest", "highest", "shown")
-    pair = book.table("paired", "The CNN less the dense network, paired over val; one seed", ends, [paired(*runs.values())])
+    pair = book.table(
+        "paired", "The CNN less the dense network, paired over val; one seed", ends, [paired(*runs.values())]
+    )
     curves = book.curves("curves", "Accuracy on val", {WORDS[name]: run for name, run in runs.items()}, "accuracy")
     difference, low, high, verdict = pair.shown[0]
     return Found(
@@ -208,14 +216,6 @@ def hits(run: opsin.Run, split: str) -> np.ndarray:
 
 def as_score(right: np.ndarray) -> opsin.Score:
     return opsin.Score(float(right.mean()))
-
-
-def in_points(changes: np.ndarray) -> tuple[str, str, str]:
-    """The mean of changes of -1, 0 or 1 in points, and its normal 95 % interval."""
-    half = 1.96 * float(changes.std(ddof=1)) / len(changes) ** 0.5
-    middle = float(changes.mean())
-    mean, low, high = (f"{100 * value:+.1f}" for value in (middle, middle - half, middle + half))
-    return mean, low, high
 
 
 # %%

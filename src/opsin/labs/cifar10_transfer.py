@@ -121,7 +121,9 @@ def replayed(book: Book) -> Found:
     classes = len(opsin.dataset_of(run, book.root).classes)
     rows = [("val", val), ("test", test), (f"guessing one of {classes} classes", opsin.Score(1 / classes))]
     table = book.table("replayed", "Accuracy of the recipe as published", ("what", "accuracy"), rows)
-    learned = [(epoch.epoch, opsin.Score(epoch.train["accuracy"]), opsin.Score(epoch.val["accuracy"])) for epoch in run.epochs]
+    learned = [
+        (epoch.epoch, opsin.Score(epoch.train["accuracy"]), opsin.Score(epoch.val["accuracy"])) for epoch in run.epochs
+    ]
     epochs = book.table("epochs", "Epoch by epoch", ("epoch", "train, during the epoch", "val"), learned)
     values = [row[1] for row in table.shown]
     return Found(

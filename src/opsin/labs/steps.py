@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 import opsin
 from opsin.labs.lab import Book, Table
@@ -34,11 +38,23 @@ def accuracies(run: opsin.Run) -> tuple[opsin.Score, opsin.Score | None]:
     return run.scores["val"]["accuracy"], run.scores["test"]["accuracy"] if "test" in run.scores else None
 
 
-def paired(a: opsin.Run, b: opsin.Run) -> tuple[str, str, str, str]:
-    """Accuracy of `b` on val less that of `a` in points, its interval, and what it shows."""
-    pair = opsin.compare(a, b).pairs[0]
+def paired(a: opsin.Run, b: opsin.Run, *, split: Literal["val", "test"] = "val") -> tuple[str, str, str, str]:
+    """Accuracy of `b` on a split less that of `a` in points, its interval, and what it shows."""
+    pair = opsin.compare(a, b, split=split).pairs[0]
     verdict = "better" if pair.low > 0 else "worse" if pair.high < 0 else "no difference"
     return (*(f"{100 * value:+.1f}" for value in (pair.difference, pair.low, pair.high)), verdict)
+
+
+def in_points(changes: NDArray[np.int64]) -> tuple[str, str, str]:
+    """The mean of changes of -1, 0 or 1, one a sample [N], in points, and its normal interval of 95 %."""
+    mean, half = float(changes.mean()), 1.96 * float(changes.std(ddof=1)) / len(changes) ** 0.5
+    middle, low, high = (f"{100 * value:+.1f}" for value in (mean, mean - half, mean + half))
+    return middle, low, high
+
+
+def trainable(run: opsin.Run) -> int:
+    """Parameters that training could change, as the run's log has it."""
+    return int(next(event for event in run.log if event["event"] == "start")["trainable"])
 
 
 def told(table: Table, verdict: str) -> str:
