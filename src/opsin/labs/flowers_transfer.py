@@ -71,6 +71,14 @@ def trained(book: Book, step: str) -> opsin.Run:
     return book.train("flowers", name=name, **common, **FULL)
 
 
+def frozen(book: Book) -> opsin.Run:
+    """The recipe as published, but with the head alone trained, on features that are computed once."""
+    same = {"finetune": "head", "seed": 0, "open_test": True, "train_norms": False, "flip": 0.0, "crop_area": 1.0}
+    settings = NETWORK | COURSE | same | (QUICK if book.quick else FULL)
+    data = write_shapes(book.folder / "shapes.npz", 240) if book.quick else "flowers"
+    return book.train(data, name="head-alone", **settings)
+
+
 def ladder(book: Book) -> dict[str, opsin.Run]:
     return {step: trained(book, step) for step in REPAIRS}
 
@@ -110,26 +118,36 @@ def outputs(book: Book) -> Found:
 # %% [markdown]
 # ## The published recipe, replayed
 #
-# What the published code does besides is not known: that the whole network is trained, with batch norms that follow the
-# new photos, is our reading of it.
+# What the published code does besides is not known. It is read in two ways: the whole network is trained, with batch norms
+# that follow the new photos, or the head alone.
 
 
 # %%
 @question("What do the mistakes of the published recipe give?", published="68.1 %")
 def replayed(book: Book) -> Found:
-    run = trained(book, "as published")
-    val, test = run.scores["val"]["accuracy"], run.scores["test"]["accuracy"]
-    most = max(sum(row) for row in zip(*opsin.dataset_of(run, book.root).counts().values(), strict=True))
-    of = sum(sum(counts) for counts in opsin.dataset_of(run, book.root).counts().values())
-    rows = [("val", val), ("test", test), ("guessing: share of the largest class", opsin.Score(most / of))]
-    table = book.table("replayed", "Accuracy of the recipe as published", ("what", "accuracy"), rows)
-    curves = book.curves("replayed", "Accuracy on val", {"as published": run}, "accuracy")
-    values = [row[1] for row in table.shown]
+    runs = {"the whole network": trained(book, "as published"), "the head alone": frozen(book)}
+    scores = {what: run.scores["test"]["accuracy"] for what, run in runs.items()}
+    counts = opsin.dataset_of(runs["the head alone"], book.root).counts().values()
+    largest = max(map(sum, zip(*counts, strict=True))) / sum(map(sum, counts))
+    rows: list[Any] = [(what, run.scores["val"]["accuracy"], scores[what]) for what, run in runs.items()]
+    rows.append(("guessing: share of the largest class", opsin.Score(largest), opsin.Score(largest)))
+    columns = ("what is trained", "val", "test")
+    table = book.table("replayed", "The recipe as published, read in two ways", columns, rows)
+    curves = book.curves("replayed", "Accuracy on val", runs, "accuracy")
+    values = [row[2] for row in table.shown]
+    verdict = agreement(book.quick, [(scores["the head alone"], PUBLISHED)])
+    if verdict["agrees"] is False:
+        verdict["why"] = (
+            "The published figure lies between the two readings: rate and decay spoil pretrained layers, where they are trained, "
+            "and a head on frozen features bears them."
+            if scores["the whole network"].high < PUBLISHED < scores["the head alone"].low
+            else verdict["why"]
+        )
     return Found(
-        answer=f"{values[1]} of test, where guessing gives {values[2]}.",
-        ours=values[1],
-        evidence=(table, curves, run),
-        **agreement(book.quick, [(test, PUBLISHED)]),
+        answer=f"{values[0]} of test where the whole network is trained, {values[1]} where the head alone is; guessing gives {values[2]}.",
+        ours=f"{values[0]} and {values[1]}",
+        evidence=(table, curves, *runs.values()),
+        **verdict,
     )
 
 
