@@ -17,7 +17,7 @@ import numpy as np
 import opsin
 from opsin.labs.lab import Book, Found, Lab, parameters_of, question
 from opsin.labs.shapes import write_shapes
-from opsin.labs.steps import accuracies, in_points, paired, steps_table, told, trainable
+from opsin.labs.steps import accuracies, in_points, paired, steps_table, told
 
 START: dict[str, Any] = {
     "model": "plain",
@@ -142,7 +142,7 @@ def stopping(book: Book) -> Found:
 def larger(book: Book) -> Found:
     runs = {"as trained": trained(book), "fine-tuned on larger images": enlarged(book)}
     table = steps_table(book, "larger", "The same network, fine-tuned on larger images; paired over val", runs)
-    rows = [(what, run.preprocess().size.height, trainable(run)) for what, run in runs.items()]
+    rows = [(what, run.preprocess().size.height, run.summary.trainable) for what, run in runs.items()]
     sizes = book.table(
         "sizes", "What was trained", ("network", "side of the input, pixels", "parameters trained"), rows
     )

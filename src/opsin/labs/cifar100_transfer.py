@@ -18,7 +18,7 @@ import opsin
 from opsin.labs.backbones import weights_of
 from opsin.labs.lab import Book, Found, Lab, parameters_of, question
 from opsin.labs.shapes import write_shapes
-from opsin.labs.steps import accuracies, paired, steps_table, told, trainable
+from opsin.labs.steps import accuracies, paired, steps_table, told
 
 UPPER_SECTIONS = {"vgg16": 2, "resnet50": 4, "mobilenet_v2": 4, "efficientnet_lite0": 4}
 """The backbones, in the courses' order, and how many of their upper sections are trained as "the upper block"."""
@@ -103,7 +103,7 @@ def ways(book: Book) -> Found:
     tables, said = [], []
     for backbone in at_hand(book):
         runs = {words: trained(book, backbone, way) for way, words in WAYS.items()}
-        sizes = [(words, trainable(run), f"{run.summary.seconds:.0f}") for words, run in runs.items()]
+        sizes = [(words, run.summary.trainable, f"{run.summary.seconds:.0f}") for words, run in runs.items()]
         tables.append(
             steps_table(book, f"ways-{backbone}", f"{backbone}: each less the one before, without augmentation", runs)
         )
@@ -177,7 +177,7 @@ def heads(book: Book) -> Found:
     for backbone in at_hand(book):
         found = {head: trained(book, backbone, "frozen", head=head) for head in HEADS}
         runs += list(found.values())
-        sizes = [(head, trainable(run), WHY[head]) for head, run in found.items()]
+        sizes = [(head, run.summary.trainable, WHY[head]) for head, run in found.items()]
         tables.append(
             steps_table(book, f"heads-{backbone}", f"{backbone}: heads less the linear one", found, against_first=True)
         )

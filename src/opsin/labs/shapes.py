@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,12 +34,13 @@ def write_shapes(
     fine = [f"{colour} {shape}" for shape in SHAPES for colour in COLOURS]
     classes, labels = (fine, kinds) if coloured else (list(SHAPES), kinds // len(COLOURS))
     train = count - num_test
-    arrays = {"images": images[:train], "labels": labels[:train]}
+    arrays: dict[str, NDArray[Any]] = {"images": images[:train], "labels": labels[:train]}
     if num_test:
         arrays = {f"train_{key}": array for key, array in arrays.items()}
         arrays |= {"test_images": images[train:], "test_labels": labels[train:]}
+    arrays["classes"] = np.array(classes)
     path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(path, classes=np.array(classes), **arrays)
+    np.savez(path, allow_pickle=False, **arrays)
     return str(path)
 
 

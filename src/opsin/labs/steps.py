@@ -42,7 +42,8 @@ def paired(a: opsin.Run, b: opsin.Run, *, split: Literal["val", "test"] = "val")
     """Accuracy of `b` on a split less that of `a` in points, its interval, and what it shows."""
     pair = opsin.compare(a, b, split=split).pairs[0]
     verdict = "better" if pair.low > 0 else "worse" if pair.high < 0 else "no difference"
-    return (*(f"{100 * value:+.1f}" for value in (pair.difference, pair.low, pair.high)), verdict)
+    difference, low, high = (f"{100 * value:+.1f}" for value in (pair.difference, pair.low, pair.high))
+    return difference, low, high, verdict
 
 
 def in_points(changes: NDArray[np.int64]) -> tuple[str, str, str]:
@@ -50,11 +51,6 @@ def in_points(changes: NDArray[np.int64]) -> tuple[str, str, str]:
     mean, half = float(changes.mean()), 1.96 * float(changes.std(ddof=1)) / len(changes) ** 0.5
     middle, low, high = (f"{100 * value:+.1f}" for value in (mean, mean - half, mean + half))
     return middle, low, high
-
-
-def trainable(run: opsin.Run) -> int:
-    """Parameters that training could change, as the run's log has it."""
-    return int(next(event for event in run.log if event["event"] == "start")["trainable"])
 
 
 def told(table: Table, verdict: str) -> str:
