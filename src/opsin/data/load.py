@@ -16,7 +16,7 @@ from opsin.data.catalogue import ENTRIES, Entry
 from opsin.data.pack import default_cache
 from opsin.data.quality.copies import MAX_NEAR, Copies, find_copies
 from opsin.data.readers.found import Found
-from opsin.data.readers.labels import check_class_names, check_labels
+from opsin.data.readers.labels import check_class_names, check_labels, with_unused
 from opsin.data.samples import Dataset as LoadedDataset
 from opsin.data.samples import FileSource, Source, holds_masks
 from opsin.data.splits import divide, first_samples, hold_out, parse_subset
@@ -96,7 +96,7 @@ def load(
     return Dataset(
         name=found.name,
         task=found.task,
-        classes=found.classes,
+        classes=with_unused(found.classes, splits, config.unused_classes),
         splits={name: splits[name] for name in SPLITS if name in splits},
         layout=found.layout,
         published=found.published,

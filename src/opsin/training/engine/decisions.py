@@ -82,6 +82,7 @@ class Decisions:
         state, settings = self.state, self.settings
         progress = self.stages.progress(self.clock.progress(), state.epoch)
         factor = schedule_factor(settings.schedule, progress, warmup=settings.warmup) * self.plateau.factor
+        factor /= 1 + settings.rate_decay * state.step
         return StepDecision(step=state.step, epoch=state.epoch, factor=factor, parts=state.accumulate)
 
     def parts_after(self, error: BaseException, count: int) -> int | None:
