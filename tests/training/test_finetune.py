@@ -28,7 +28,7 @@ from opsin.runs import Run, RunWriter
 from opsin.training import features, train
 from opsin.training.engine.loop import Trainer
 from opsin.training.engine.optimizers import build_optimizer
-from opsin.training.setup.finetune import Stages
+from opsin.training.engine.stages import Stages
 from opsin.training.setup.origin import find_origin
 
 Tuned = Callable[..., Run]

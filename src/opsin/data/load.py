@@ -162,6 +162,11 @@ class Dataset(LoadedDataset):
                 arrays |= {f"{split}_{key}": value for key, value in arrays_of(part, split=split).items()}
         return load(arrays)
 
+    def _repr_html_(self) -> str:
+        from opsin.data.show import dataset_html
+
+        return dataset_html(self)
+
 
 def source_name(source: str | Path | Mapping[str, Any]) -> str:
     """Name of the data in a run: a catalogue name, an absolute path, or "arrays"."""

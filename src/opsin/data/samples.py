@@ -315,11 +315,6 @@ class Dataset:
         sizes = ", ".join(f"{name} {len(source):,}" for name, source in self.splits.items())
         return f"Dataset({self.name}: {self.task}, {len(self.classes)} classes, {sizes})"
 
-    def _repr_html_(self) -> str:
-        from opsin.data.show import dataset_html
-
-        return dataset_html(self)
-
 
 def class_counts(source: Source | Samples, num_classes: int) -> Ints | None:
     """Samples of each class, int64 [K], by the first kind of target that names classes; None where none does."""

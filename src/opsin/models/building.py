@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+from opsin.batches.preprocess import Preprocess
 from opsin.config import from_dict
-from opsin.errors import ConfigError
+from opsin.errors import ArtifactError, ConfigError
 from opsin.models import own
 from opsin.models.architectures.smp import SmpOptions, SmpSegmenter
 from opsin.models.architectures.unet import DecoderOptions, Segmenter
@@ -25,6 +27,7 @@ from opsin.models.registry import (
     is_ours,
     is_own,
 )
+from opsin.models.wrappers.ensemble import Ensemble
 
 
 def register_model(name: str, build: ModelFactory) -> None:
@@ -55,8 +58,6 @@ def build_backbone(spec: ModelSpec) -> Backbone:
         ConfigError: no such network, an option it does not have, or images too small for it.
     """
     if spec.name == ENSEMBLE:
-        from opsin.models.wrappers.ensemble import build_ensemble  # it imports this file
-
         return build_ensemble(spec)
     entry = get_entry(spec.name)
     options = {key: value for key, value in spec.options.items() if key not in ABOVE_THE_BACKBONE}
@@ -138,3 +139,23 @@ def build_segmenter(spec: ModelSpec, num_classes: int) -> Segmenter | SmpSegment
         options=decoder,
         learned_input=learned_input,
     )
+
+
+def build_ensemble(spec: ModelSpec) -> Ensemble:
+    """The ensemble of `ensemble_spec`, its members' weights not yet loaded.
+
+    Raises:
+        ArtifactError: the description is incomplete.
+    """
+    try:
+        described: Sequence[Mapping[str, Any]] = spec.options["members"]
+        num_classes, weights = int(spec.options["num_classes"]), [float(w) for w in spec.options["weights"]]
+        specs = [ModelSpec(**one["spec"]) for one in described]
+        preprocess = [Preprocess.from_dict(one["preprocess"]) for one in described]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ArtifactError(
+            "the description of an ensemble is incomplete", got=repr(error), do="copy the artefact again"
+        ) from error
+    if not described or len(weights) != len(described):
+        raise ArtifactError("an ensemble needs a weight for each member", got=f"{len(weights)} of {len(described)}")
+    return Ensemble([build_network(one, {"logits": num_classes}) for one in specs], preprocess, weights, num_classes)

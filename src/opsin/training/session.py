@@ -33,12 +33,12 @@ from opsin.training.engine.checkpoints import Checkpoint
 from opsin.training.engine.hooks import Callback, check_callbacks
 from opsin.training.engine.loop import Trainer, command_to_resume
 from opsin.training.engine.own_parts import OwnParts, split_parts
-from opsin.training.engine.run_threads import Cores, choose_threads, go_on_with_threads, keep_threads, watch_threads
 from opsin.training.engine.threads import counted
 from opsin.training.features import compute_features, is_cached
 from opsin.training.finish import finish
 from opsin.training.head_start import fit_head
 from opsin.training.preflight.checks import preflight
+from opsin.training.run_threads import Cores, choose_threads, go_on_with_threads, keep_threads, watch_threads
 from opsin.training.setup.defaults import read_recipe
 from opsin.training.setup.origin import absolute, check_same_weights
 from opsin.training.setup.prepared import (

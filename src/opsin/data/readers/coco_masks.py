@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from opsin.config import DataConfig
 from opsin.data.readers.folders import unlisted_note
 from opsin.data.readers.found import Found
-from opsin.data.readers.mask_files import SPLIT_FOLDERS, MaskSource, Meaning, as_found
+from opsin.data.readers.mask_sources import SPLIT_FOLDERS, MaskSource, Meaning, as_found
 from opsin.errors import AnnotationError, DataError, ImageError
 from opsin.io.files import read_json
 from opsin.io.images import IMAGE_SUFFIXES

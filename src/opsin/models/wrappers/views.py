@@ -146,7 +146,7 @@ class Views(nn.Module):
         return max(view.factor for view in self.views)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Mean outputs over all views of preprocessed images float [B, C, H, W]; for a pixel, over those that contain it."""
+        """Outputs averaged over all views of images float [B, C, H, W]; per pixel, over the views containing it."""
         totals: dict[str, Tensor] = {}
         counts: dict[str, Tensor] = {}
         for view, answers in self._answers(images):

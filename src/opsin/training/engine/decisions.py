@@ -17,8 +17,8 @@ from opsin.config import RunConfig
 from opsin.training.engine.clock import Clock
 from opsin.training.engine.guards import StopRequest, is_out_of_memory
 from opsin.training.engine.schedules import Plateau, schedule_factor
+from opsin.training.engine.stages import Stages
 from opsin.training.engine.state import State
-from opsin.training.setup.finetune import Stages
 
 
 @dataclass(frozen=True, kw_only=True)

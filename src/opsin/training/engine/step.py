@@ -23,7 +23,7 @@ from opsin.training.engine.losses import LossReader, StepLosses, exact
 from opsin.training.engine.optimizers import add_l2, build_optimizer, clip_gradients, scale_learning_rate
 from opsin.training.engine.own_parts import NO_OWN_PARTS, OwnParts
 from opsin.training.engine.randomness import seed_layers
-from opsin.training.setup.finetune import Stages
+from opsin.training.engine.stages import Stages
 
 
 class Stepper:

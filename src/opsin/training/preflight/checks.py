@@ -32,9 +32,9 @@ from opsin.errors import PreflightError
 from opsin.models.parts.network import Network
 from opsin.models.wrappers.forward import Forward, Precision
 from opsin.progress import Reporter
+from opsin.training.engine.stages import Stages
 from opsin.training.preflight.input_checks import check_input, check_targets
 from opsin.training.preflight.shuffled_labels import WARNING, check_shuffled
-from opsin.training.setup.finetune import Stages
 from opsin.training.setup.prepared import Prepared
 
 NUM_IMAGES = 32

@@ -35,10 +35,11 @@ from opsin.tasks import card_of, get_task, task_names
 from opsin.training.engine import machine
 from opsin.training.engine.budget import Budget
 from opsin.training.engine.own_parts import OwnParts
+from opsin.training.engine.stages import check_stages
 from opsin.training.engine.tensorboard import require_tensorboard
 from opsin.training.features import augmented_settings, is_cached
 from opsin.training.setup.defaults import data_defaults, defaults_for, read_recipe
-from opsin.training.setup.finetune import check_settings, check_stages
+from opsin.training.setup.finetune import check_settings
 from opsin.training.setup.finetune_defaults import finetune_defaults
 from opsin.training.setup.origin import Origin, find_origin
 from opsin.training.setup.prepared import Prepared, notes_of
