@@ -49,16 +49,16 @@ HEAD_EPOCHS = 20
 
 
 # %%
-def at_hand(book: Book) -> dict[str, str]:
-    """The backbones that can be started from here, and their weights; the quick form takes one."""
+def at_hand(book: Book) -> dict[str, dict[str, Any]]:
+    """The backbones that can be started from here, and how; the quick form takes one."""
     if book.quick:
-        return {FALLBACK: "package"}
+        return {FALLBACK: {"weights": "package"}}
     found = {backbone: weights_of(book, backbone) for backbone in UPPER_SECTIONS}
-    return {backbone: weights for backbone, weights in found.items() if weights}
+    return {backbone: start for backbone, start in found.items() if start}
 
 
 def trained(book: Book, backbone: str, way: str, *, augmented: bool = False, head: str = "linear") -> opsin.Run:
-    settings: dict[str, Any] = {"model": backbone, "weights": at_hand(book)[backbone], "seed": 0, "open_test": True}
+    settings: dict[str, Any] = {"model": backbone, "seed": 0, "open_test": True} | at_hand(book)[backbone]
     settings |= HEADS[head] | (AUGMENTATION if augmented else NONE)
     ways = {"frozen": "head", "upper": f"top:{UPPER_SECTIONS[backbone]}", "whole": "all"}
     settings |= {"finetune": ways[way]} | (QUICK if book.quick else FULL)

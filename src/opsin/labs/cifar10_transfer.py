@@ -53,18 +53,19 @@ REPAIRS: dict[str, dict[str, Any]] = {
 
 
 # %%
-def network(book: Book) -> tuple[str, str]:
-    """MobileNetV2 where its weights are at hand, else the network that is there in every installation; and its weights."""
-    weights = None if book.quick else weights_of(book, "mobilenet_v2")
-    return ("mobilenet_v2", weights) if weights else (PACKAGED, "package")
+def network(book: Book) -> dict[str, Any]:
+    """MobileNetV2 where its weights are at hand, else the network that every installation brings."""
+    start = None if book.quick else weights_of(book, "mobilenet_v2")
+    return {"model": "mobilenet_v2", **start} if start else {"model": PACKAGED, "weights": "package"}
 
 
 def trained(book: Book, step: str) -> opsin.Run:
     place = list(REPAIRS).index(step)
-    settings: dict[str, Any] = COURSE | {"finetune": "all", "seed": 0, "open_test": True}
+    start = network(book)
+    settings: dict[str, Any] = start | COURSE | {"finetune": "all", "seed": 0, "open_test": True}
     for change in list(REPAIRS.values())[: place + 1]:
         settings |= change
-    settings |= {"model": network(book)[0], "weights": network(book)[1]}
+    settings["weights_range"] = settings["weights_range"] or start.get("weights_range")
     enlarged = place >= list(REPAIRS).index("images enlarged")
     if book.quick:
         data = write_shapes(book.folder / "shapes.npz", 240, coloured=True)
@@ -86,7 +87,7 @@ def ladder(book: Book) -> dict[str, opsin.Run]:
 @question("What do the pretrained weights expect, and what did they get?")
 def contract(book: Book) -> Found:
     runs = {"as published": trained(book, "as published"), "repaired": trained(book, list(REPAIRS)[-1])}
-    rows = [(what, network(book)[0], *input_of(run)) for what, run in runs.items()]
+    rows = [(what, network(book)["model"], *input_of(run)) for what, run in runs.items()]
     columns = ("run", "network", "side, pixels", "black pixel", "white pixel", "side of the last maps")
     table = book.table("input", "What the network sees", columns, rows)
     wrong, right = table.shown
