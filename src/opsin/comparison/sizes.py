@@ -12,7 +12,7 @@ MANIFEST = "manifest.json"
 
 
 def size_of(folder: Path) -> tuple[int, int]:
-    """Stored numbers of the network of an artefact, and operations for one image, a multiplication and an addition being two.
+    """Stored numbers of an artefact's network, and operations for one image: a multiplication and an addition are two.
 
     Raises:
         ArtifactError: there is none, or it was altered.
