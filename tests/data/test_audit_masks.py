@@ -16,7 +16,7 @@ from opsin.data.load import load
 from opsin.data.quality.audit import Audit, audit
 from opsin.data.quality.findings import Finding
 from opsin.data.quality.mask_audit import MaskCounts
-from opsin.data.readers.mask_files import MaskSource
+from opsin.data.readers.masks import MaskSource
 from opsin.data.samples import Dataset
 from opsin.io.images import DecodedImage
 

@@ -1,0 +1,105 @@
+"""From a name, a path or arrays to what a reader recognized."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from opsin import plugins
+from opsin.config import DataConfig
+from opsin.data.catalogue import ENTRIES, locate
+from opsin.data.readers.found import Found
+from opsin.data.readers.layouts import read_layout
+from opsin.data.readers.place import Place
+from opsin.errors import ConfigError, DataError, nearest
+from opsin.text import path_of
+from opsin.types import TaskName
+
+MADE = {
+    "digit_scenes": ("digit_scenes:read_scenes", ()),
+    "digit_masks": ("digit_masks:read_digit_masks", ("scenes",)),
+    "digit_tags": ("digit_tags:read_digit_tags", ("scenes", "scene_digits")),
+}
+"""Sets that are made by the code: the module in `data.made` and its function of root and settings; which settings of
+scenes it takes, all where none are named."""
+
+
+def find(
+    source: str | Path | Mapping[str, Any],
+    *,
+    root: str | Path | None,
+    config: DataConfig,
+    task: TaskName | None = None,
+) -> Found:
+    """Recognize and read a data set as its publisher divides it; `task` decides where a folder could serve two.
+
+    Raises:
+        DataError: nothing is there, or it is of no known layout.
+    """
+    if isinstance(source, Mapping):
+        from opsin.data.readers.array_files import read_mapping
+
+        return read_mapping(source, config, name="arrays", where="arrays")
+    if str(source) in MADE and config.label_level is None:
+        return _made(str(source), root, config)
+    _refuse_scene_settings(config)
+    if str(source) in ENTRIES:
+        from opsin.data.readers.publishers import read_entry
+
+        entry = ENTRIES[str(source)]
+        return read_entry(entry, locate(entry, root), config)
+    if config.label_level is not None:
+        raise ConfigError("setting `label_level` is for catalogue sets that have several", got=config.label_level)
+    path = _at(Path(source))
+    return _from_outside(path) or read_layout(Place(path=path, config=config, task=task))
+
+
+def _made(name: str, root: str | Path | None, config: DataConfig) -> Found:
+    """A set that is made by the code."""
+    place, taken = MADE[name]
+    if taken:
+        _refuse_scene_settings(config, taken)
+    module, function = place.split(":")
+    made: Found = getattr(import_module(f"opsin.data.made.{module}"), function)(root, config)
+    return made
+
+
+def _from_outside(path: Path) -> Found | None:
+    """What a registered layout makes of `path`; the first that recognizes it."""
+    readers = (plugins.find("layouts", name) for name in plugins.names("layouts"))
+    return next((found for reader in readers if reader and (found := reader(path)) is not None), None)
+
+
+def _refuse_scene_settings(config: DataConfig, taken: tuple[str, ...] = ()) -> None:
+    """Settings of scenes, but for those that are `taken`, mean nothing for sets that are not made by the code."""
+    names = [f for f in fields(config) if f.name.startswith("scene") and f.name not in taken]
+    given = [f.name for f in names if getattr(config, f.name) != f.default]
+    if given:
+        raise ConfigError(f"setting `{given[0]}` is for the set `digit_scenes` alone", got=", ".join(given))
+
+
+def _at(path: Path) -> Path:
+    """A path that is there; a run may have stored it as text.
+
+    Raises:
+        DataError: nothing is there.
+    """
+    if path.exists():
+        return path
+    if path_of(str(path)).exists():
+        return path_of(str(path))
+    raise _nothing_at(path)
+
+
+def _nothing_at(path: Path) -> DataError:
+    close = nearest(str(path), ENTRIES)
+    return DataError(
+        "no data set of this name, and no such file or folder",
+        where=path.absolute(),
+        got=str(path),
+        expected=f"one of {', '.join(ENTRIES)}, or a path",
+        do=f"did you mean `{close}`?" if close else "`opsin data list` shows the catalogue",
+    )
