@@ -121,7 +121,7 @@ class MaskSource(FileSource):
             ImageError: it cannot be read, has another size than its image, or holds values that name no class.
         """
         image, drawn = image or self.read(i), self.drawn[i]
-        height, width = (int(side) for side in image.pixels.shape[1:])
+        height, width = image.size
         stored = (width, height) if image.orientation >= 5 else (height, width)
         if isinstance(drawn, Path):
             values = _turned(read_mask(drawn).indices, (height, width), stored, image.orientation, drawn)
