@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,9 @@ from opsin.data.catalogue import ENTRIES, locate
 from opsin.data.readers.found import Found
 from opsin.data.readers.layouts import read_layout
 from opsin.data.readers.place import Place
+from opsin.data.transport import archive_stem, downloaded, is_address, is_archive, unpacked
 from opsin.errors import ConfigError, DataError, nearest
+from opsin.progress import QUIET, Reporter
 from opsin.text import path_of
 from opsin.types import TaskName
 
@@ -33,8 +35,12 @@ def find(
     root: str | Path | None,
     config: DataConfig,
     task: TaskName | None = None,
+    typed: bool = True,
+    report: Reporter = QUIET,
 ) -> Found:
     """Recognize and read a data set as its publisher divides it; `task` decides where a folder could serve two.
+
+    `typed`: whether an address may be fetched, since the user typed it.
 
     Raises:
         DataError: nothing is there, or it is of no known layout.
@@ -53,8 +59,14 @@ def find(
         return read_entry(entry, locate(entry, root), config)
     if config.label_level is not None:
         raise ConfigError("setting `label_level` is for catalogue sets that have several", got=config.label_level)
-    path = _at(Path(source))
-    return _from_outside(path) or read_layout(Place(path=path, config=config, task=task))
+    path, note = downloaded(str(source), typed=typed, report=report) if is_address(source) else (_at(Path(source)), "")
+    notes = [note]
+    name = archive_stem(path) if is_archive(path) else None
+    if is_archive(path):
+        path, note = unpacked(path)
+        notes.append(note)
+    found = _from_outside(path) or read_layout(Place(path=path, config=config, task=task))
+    return replace(found, name=name or found.name, notes=(*filter(None, notes), *found.notes))
 
 
 def _made(name: str, root: str | Path | None, config: DataConfig) -> Found:

@@ -14,6 +14,7 @@ from opsin.data.readers.labels import check_class_names, check_labels
 from opsin.data.samples import Dataset as LoadedDataset
 from opsin.data.samples import holds_masks
 from opsin.data.torch_datasets import MapStyle, arrays_of
+from opsin.data.transport import is_address
 from opsin.errors import ConfigError
 from opsin.progress import QUIET, Reporter
 from opsin.types import SPLITS
@@ -26,6 +27,7 @@ def load(
     config: DataConfig | None = None,
     task: str | None = None,
     drawn: bool = True,
+    typed: bool = True,
     report: Reporter = QUIET,
 ) -> Dataset:
     """A data set with its splits.
@@ -40,11 +42,12 @@ def load(
     1
 
     Args:
-        source: a catalogue name; a folder, in any layout that is recognized; a CSV, COCO `.json` or `.npz` file; or a
-            mapping of arrays.
+        source: a catalogue name; a path in any layout that is recognized (`opsin data layouts`), or an archive of one;
+            an address of such an archive; or a mapping of arrays.
         root: where catalogue sets lie; else the environment variable OPSIN_DATA.
         config: which samples; the defaults of `DataConfig` when None.
         task: refuse a set that is not for this task.
+        typed: False for a source that a file names, not the user: an address is then only looked up in the cache.
         report: shows progress.
         drawn: False leaves the set as its publisher divides it; an undivided set is then all `test`.
 
@@ -54,7 +57,7 @@ def load(
         InputError: a file of the set is damaged.
     """
     config = config or DataConfig()
-    found = find(source, root=root, config=config, task=task)
+    found = find(source, root=root, config=config, task=task, typed=typed, report=report)
     if task is not None and task != found.task:
         raise ConfigError(f"`{found.name}` is for another task", got=task, expected=found.task)
     if config.classes != "all" and not any(map(holds_masks, (*found.splits.values(), *filter(None, [found.pool])))):
@@ -138,4 +141,4 @@ def source_name(source: str | Path | Mapping[str, Any]) -> str:
     """What a run calls its data: a catalogue name as it is, a path from the root of the file system, or "arrays"."""
     if isinstance(source, Mapping):
         return "arrays"
-    return str(source) if str(source) in ENTRIES else str(Path(source).absolute())
+    return str(source) if str(source) in ENTRIES or is_address(source) else str(Path(source).absolute())

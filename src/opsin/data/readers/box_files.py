@@ -90,7 +90,7 @@ def read_box_table(place: Place) -> Found:
         )
         for number, line in enumerate(table, start=2)
     ]
-    return _found(rows, config, name=path.stem, root=path, layout=f"table of {len(rows)} boxes", unit="")
+    return as_found(rows, config, name=path.stem, root=path, layout=f"table of {len(rows)} boxes", unit="")
 
 
 def read_coco(place: Place) -> Found:
@@ -126,7 +126,7 @@ def read_coco(place: Place) -> Found:
     notes += [f"{empty} images without an object were left out"] if empty else []
     notes += unlisted_note(folder / str(image["file_name"]) for image in images.values())
     layout, unit = f"COCO, {len(rows)} objects", "boxes x, y, width, height in pixels"
-    return _found(rows, config, name=path.stem, root=path, layout=layout, unit=unit, notes=notes)
+    return as_found(rows, config, name=path.stem, root=path, layout=layout, unit=unit, notes=notes)
 
 
 def coco_folder(path: Path, names: Sequence[str]) -> Path:
@@ -174,7 +174,7 @@ def read_voc(place: Place) -> Found:
         outside = sum(row.split is None for row in rows)
         notes += [f"{outside} objects of images that no file of ImageSets/Main names were left out"] if outside else []
         rows = [row for row in rows if row.split is not None]
-    return _found(rows, config, name=folder.resolve().name, root=folder, layout=layout, unit=unit, notes=notes)
+    return as_found(rows, config, name=folder.resolve().name, root=folder, layout=layout, unit=unit, notes=notes)
 
 
 def _voc_splits(folder: Path) -> dict[str, SplitName]:
@@ -217,10 +217,14 @@ def _voc_image(folder: Path, stem: str, named: str | None) -> Path:
     raise DataError("the image of an annotation is not there", where=folder, expected=f"JPEGImages/{names[0]}")
 
 
-def _found(
+def as_found(
     rows: Sequence[Row], config: DataConfig, *, name: str, root: Path, layout: str, unit: str, notes: Sequence[str] = ()
 ) -> Found:
-    """The data set of the main objects."""
+    """The data set of the main objects; `unit` says what their numbers are, "" leaves it to `config` and to themselves.
+
+    Raises:
+        DataError: no objects, images that are not there, or boxes that do not fit them.
+    """
     if not rows:
         raise DataError("there are no objects with boxes", where=root, expected="one box or more")
     main, several = _main_objects(rows)

@@ -1,4 +1,4 @@
-"""Masks drawn by COCO annotations: polygons and uncompressed run lengths.
+"""Masks drawn by COCO annotations: polygons and run lengths, compressed or not.
 
 | layout | recognized by |
 |---|---|
@@ -29,7 +29,7 @@ from opsin.data.readers.place import Place
 from opsin.errors import AnnotationError, DataError, ImageError
 from opsin.io.files import read_json
 from opsin.io.images import IMAGE_SUFFIXES
-from opsin.ops.polygons import fill_polygon, fill_runs
+from opsin.ops.polygons import decode_counts, fill_polygon, fill_runs
 from opsin.types import SPLITS, VOID, SplitName
 
 LARGEST_CLASS = 254
@@ -68,11 +68,10 @@ class Drawn:
 
 
 def _inside(shape: Any, height: int, width: int) -> NDArray[np.bool_]:
-    """The pixels of a list of polygons, or of uncompressed run lengths."""
+    """The pixels of a list of polygons, or of run lengths."""
     if isinstance(shape, Mapping):
-        if isinstance(shape["counts"], str):
-            raise DataError("compressed run lengths are not read", do="convert them to polygons")
-        return fill_runs(shape["counts"], height, width)
+        counts = shape["counts"]
+        return fill_runs(decode_counts(counts) if isinstance(counts, str) else counts, height, width)
     inside = np.zeros((height, width), bool)
     for polygon in shape:
         inside |= fill_polygon(polygon, height, width)

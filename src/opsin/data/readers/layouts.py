@@ -95,6 +95,16 @@ LAYOUTS: tuple[Layout, ...] = (
         read="coco_masks:read_coco_masks",
     ),
     Layout(
+        name="YOLO",
+        task="localize",
+        form=FOLDER,
+        looks="`data.yaml` (`names`, and a folder for `train`, `val`, `test`), photos below `images/`, and for each a "
+        "`.txt` below `labels/` with lines of `class x y w h`",
+        seen="yolo:is_yolo",
+        read="yolo:read_yolo",
+        also="boxes",
+    ),
+    Layout(
         name="pairs",
         task="segment",
         form=FOLDER,
@@ -213,6 +223,15 @@ LAYOUTS: tuple[Layout, ...] = (
         looks="`data_batch_1.bin` to `5` and `test_batch.bin` of CIFAR-10, or `train.bin` and `test.bin` of CIFAR-100",
         seen="publishers:is_cifar",
         read="publishers:read_cifar_place",
+    ),
+    Layout(
+        name="WebDataset",
+        task="classify",
+        form=FOLDER,
+        looks="a tar, or a folder of tars (`train-0000.tar`, `val-0000.tar`), in which `KEY.jpg` stands beside "
+        "`KEY.cls`; `classes.txt` may name the numbers",
+        seen="webdataset:holds_samples",
+        read="webdataset:read_webdataset",
     ),
     Layout(
         name="folders of tags",
