@@ -11,6 +11,7 @@ from typing import Any
 from opsin import plugins
 from opsin.config import DataConfig
 from opsin.data.catalogue import ENTRIES, locate
+from opsin.data.hub import is_hub_name, snapshot
 from opsin.data.readers.found import Found
 from opsin.data.readers.layouts import read_layout
 from opsin.data.readers.place import Place
@@ -59,7 +60,8 @@ def find(
         return read_entry(entry, locate(entry, root), config)
     if config.label_level is not None:
         raise ConfigError("setting `label_level` is for catalogue sets that have several", got=config.label_level)
-    path, note = downloaded(str(source), typed=typed, report=report) if is_address(source) else (_at(Path(source)), "")
+    bring = snapshot if is_hub_name(source) else downloaded if is_address(source) else None
+    path, note = (_at(Path(source)), "") if bring is None else bring(str(source), typed=typed, report=report)
     notes = [note]
     name = archive_stem(path) if is_archive(path) else None
     if is_archive(path):

@@ -10,6 +10,7 @@ from opsin.config import DataConfig
 from opsin.data.catalogue import ENTRIES
 from opsin.data.dividing import splits_of
 from opsin.data.finding import find
+from opsin.data.hub import is_hub_name
 from opsin.data.readers.labels import check_class_names, check_labels
 from opsin.data.samples import Dataset as LoadedDataset
 from opsin.data.samples import holds_masks
@@ -141,4 +142,8 @@ def source_name(source: str | Path | Mapping[str, Any]) -> str:
     """What a run calls its data: a catalogue name as it is, a path from the root of the file system, or "arrays"."""
     if isinstance(source, Mapping):
         return "arrays"
-    return str(source) if str(source) in ENTRIES or is_address(source) else str(Path(source).absolute())
+    return (
+        str(source)
+        if str(source) in ENTRIES or is_address(source) or is_hub_name(source)
+        else str(Path(source).absolute())
+    )

@@ -69,11 +69,7 @@ def downloaded(address: str, *, typed: bool, report: Reporter = QUIET) -> tuple[
     if target.is_file():
         return target, f"taken from the cache: {printable(address)} was downloaded before"
     if not typed:
-        raise DataError(
-            "the data were downloaded, and are no longer in the cache; an address that a file names is not followed",
-            where=printable(address),
-            do=f"fetch them again yourself: opsin data show {printable(address)}",
-        )
+        raise not_followed(address)
     with report.bar(f"fetching {safe}", 1) as bar:
 
         def arrived(done: int, total: int | None) -> None:
@@ -82,6 +78,15 @@ def downloaded(address: str, *, typed: bool, report: Reporter = QUIET) -> tuple[
 
         fetch(address, target, sha256=None, report=arrived)
     return target, f"downloaded from {printable(address)}, SHA-256 {sha256_file(target)}"
+
+
+def not_followed(address: str) -> DataError:
+    """The refusal of an address that the user has not typed."""
+    return DataError(
+        "the data were downloaded, and are no longer in the cache; an address that a file names is not followed",
+        where=printable(address),
+        do=f"fetch them again yourself: opsin data show {printable(address)}",
+    )
 
 
 def unpacked(archive: Path) -> tuple[Path, str]:

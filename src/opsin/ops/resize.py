@@ -87,10 +87,11 @@ def fit_image(pixels: Bytes, policy: SizePolicy, whole: tuple[int, int] | None =
     Returns:
         uint8 `[C, policy.height, policy.width]`; black where `pad` leaves room. The input itself when it fits already.
     """
-    placement = place(*(whole or pixels.shape[1:]), policy)
+    height, width = whole or pixels.shape[1:]
+    placement = place(height, width, policy)
     resampled = pixels
     if (placement.height, placement.width) != pixels.shape[1:]:
-        resampled = _resample(pixels, placement.height, placement.width, whole or pixels.shape[1:])
+        resampled = _resample(pixels, placement.height, placement.width, (height, width))
     return _framed(resampled, placement, policy, fill=0)
 
 

@@ -234,6 +234,22 @@ LAYOUTS: tuple[Layout, ...] = (
         read="webdataset:read_webdataset",
     ),
     Layout(
+        name="Parquet",
+        task="classify",
+        form=".parquet",
+        looks="`.parquet` with `image` (bytes of image files) and `label`, as Hugging Face's data sets have them; "
+        "extra `parquet`",
+        read="parquet_sets:read_parquet",
+    ),
+    Layout(
+        name="folder of Parquet",
+        task="classify",
+        form=FOLDER,
+        looks="such files at once or in `data/`: `train-00000-of-00001.parquet`, `validation…`, `test…`",
+        seen="parquet_sets:holds_parquet",
+        read="parquet_sets:read_parquet",
+    ),
+    Layout(
         name="folders of tags",
         task="multilabel",
         form=FOLDER,
