@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from opsin.runs import Run
 
 RESUME_HELP = (
-    "Continue the run --name from its last checkpoint: same bits as without a break, with the same number of threads, "
-    "which it keeps unless --threads says otherwise."
+    "Resume the run --name from its last checkpoint: bit for bit as without interruption, with the same number of "
+    "threads, which is kept unless --threads is given."
 )
 
 
@@ -39,10 +39,12 @@ def train(
     root: RootOption = None,
     task: TaskOption = None,
     recipe: RecipeOption = None,
-    name: Annotated[str | None, Parameter(help="Name of the run; by default data, network and a number.")] = None,
+    name: Annotated[
+        str | None, Parameter(help="Name of the run; by default made of data, network and a number.")
+    ] = None,
     out: OutOption = "runs",
     resume: Annotated[bool, Parameter(negative="", help=RESUME_HELP)] = False,
-    open_test: Annotated[bool, Parameter(negative="", help="Score the test split too; this is recorded.")] = False,
+    open_test: Annotated[bool, Parameter(negative="", help="Also score the test split; this is recorded.")] = False,
     json_: JsonFlag = False,
     quiet: QuietFlag = False,
     settings: Annotated[Settings, FLAT] = NONE_GIVEN,  # type: ignore[valid-type]
@@ -87,5 +89,5 @@ def result(run: Run) -> dict[str, Any]:
 
 
 def typed_command() -> str:
-    """The command as the user typed it."""
+    """The command as typed by the user."""
     return shlex.join(["opsin", *sys.argv[1:]])

@@ -22,7 +22,7 @@ from opsin.types import SplitName
 def splits_of(
     found: Found, config: DataConfig, *, drawn: bool, report: Reporter
 ) -> tuple[dict[SplitName, Source], list[str], bool]:
-    """The splits that are used, notes on how they came about, and whether no near copies lie in two of them.
+    """The splits, notes on how they were made, and whether near copies were kept within splits.
 
     `drawn`: False leaves the set as its publisher divides it; an undivided set is then all `test`.
 
@@ -35,9 +35,9 @@ def splits_of(
     if found.pool is not None:
         if config.test_as_val:
             do = "leave it out: a val is drawn"
-            raise ConfigError("`test_as_val` is for data that are divided already", got="an undivided set", do=do)
+            raise ConfigError("`test_as_val` needs a published test split", got="an undivided set", do=do)
         if not drawn:
-            return first_samples({"test": found.pool}, subset), ["undivided set, all taken as test"], False
+            return first_samples({"test": found.pool}, subset), ["undivided data set, used as test"], False
         check_labels({"train": found.pool}, found.classes, where=found.root or found.name)
         splits, near_kept = _draw_together(divide, found.pool, config, notes, report)
         splits = first_samples(splits, subset)
@@ -49,7 +49,7 @@ def splits_of(
             splits = _test_as_val(splits, found)
             notes.append(TEST_AS_VAL)
         if drawn and "train" in splits and "val" not in splits:
-            if found.published:  # as it has always been drawn, so that published results hold
+            if found.published:  # drawn as in earlier versions, so that published results hold
                 splits |= hold_out(splits["train"], config)
             else:
                 splits |= _draw_together(hold_out, splits["train"], config, notes, report)[0]
@@ -61,14 +61,16 @@ def splits_of(
 
 
 def _test_as_val(splits: Mapping[SplitName, Source], found: Found) -> dict[SplitName, Source]:
-    """Train as it is, and test in the place of val.
+    """Train unchanged, and test in place of val.
 
     Raises:
         ConfigError: there is no test split.
     """
     if "train" not in splits or "test" not in splits:
         got = ", ".join(splits)
-        raise ConfigError("`test_as_val` needs a published test split", where=found.root or found.name, got=got)
+        raise ConfigError(
+            "`test_as_val` needs a published test split", where=found.root or found.name, got=got, do="leave it out"
+        )
     return {"train": splits["train"], "val": splits["test"]}
 
 
@@ -78,7 +80,7 @@ Draw = Callable[[Source, DataConfig, Copies | None], dict[SplitName, Source]]
 def _draw_together(
     draw: Draw, source: Source, config: DataConfig, notes: list[str], report: Reporter
 ) -> tuple[dict[SplitName, Source], bool]:
-    """Splits with copies kept together, and whether that holds for near ones; said in `notes`."""
+    """Splits with copies kept together, and whether that includes near copies; `notes` are added."""
     if source.groups is not None:
         return draw(source, config, None), False
     copies = find_copies(source, cache=default_cache(), report=report)
@@ -89,19 +91,19 @@ def _draw_together(
         notes.append(f"{subject} of another: copies were kept in one split")
     if copies.near is None:
         if isinstance(source, FileSource):
-            notes.append(f"near copies were not looked for among so many images: more than {MAX_NEAR:,}")
+            notes.append(f"near copies were not searched for: more than {MAX_NEAR:,} images")
         return draw(source, config, exact), False
     if not copies.num_near:
         return draw(source, config, copies), True
     splits, plain = _drawn(draw, source, config, copies), draw(source, config, exact)
     if splits is None or any(2 * len(splits[name]) < len(plain[name]) for name in plain):
         notes.append(
-            f"{copies.num_near:,} images have near copies (frames of a film?), too many in a row to keep them in one "
-            "split: scores will be too good. Divide the images yourself, or give a table with a column `group`"
+            f"{copies.num_near:,} images have near copies (video frames?), in chains too long to keep in one "
+            "split: scores will be too high. Divide the images yourself, or give a table with a column `group`"
         )
         return plain, False
     subject = "images have near copies" if copies.num_near > 1 else "image has near copies"
-    notes.append(f"{copies.num_near:,} {subject}: these were kept in one split")
+    notes.append(f"{copies.num_near:,} {subject}: they were kept in one split")
     return splits, True
 
 

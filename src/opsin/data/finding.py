@@ -26,8 +26,8 @@ MADE = {
     "digit_masks": ("digit_masks:read_digit_masks", ("scenes",)),
     "digit_tags": ("digit_tags:read_digit_tags", ("scenes", "scene_digits")),
 }
-"""Sets that are made by the code: the module in `data.made` and its function of root and settings; which settings of
-scenes it takes, all where none are named."""
+"""Generated data sets: the module in `data.made` and its function of root and settings; the scene settings it
+accepts, all where none are named."""
 
 
 def find(
@@ -59,7 +59,11 @@ def find(
         entry = ENTRIES[str(source)]
         return read_entry(entry, locate(entry, root), config)
     if config.label_level is not None:
-        raise ConfigError("setting `label_level` is for catalogue sets that have several", got=config.label_level)
+        raise ConfigError(
+            "setting `label_level` applies only to catalogue sets with several",
+            got=config.label_level,
+            do="leave out --label-level",
+        )
     bring = snapshot if is_hub_name(source) else downloaded if is_address(source) else None
     path, note = (_at(Path(source)), "") if bring is None else bring(str(source), typed=typed, report=report)
     notes = [note]
@@ -88,11 +92,13 @@ def _from_outside(path: Path) -> Found | None:
 
 
 def _refuse_scene_settings(config: DataConfig, taken: tuple[str, ...] = ()) -> None:
-    """Settings of scenes, but for those that are `taken`, mean nothing for sets that are not made by the code."""
+    """Refuse scene settings, except those in `taken`, for data sets that are not generated."""
     names = [f for f in fields(config) if f.name.startswith("scene") and f.name not in taken]
     given = [f.name for f in names if getattr(config, f.name) != f.default]
     if given:
-        raise ConfigError(f"setting `{given[0]}` is for the set `digit_scenes` alone", got=", ".join(given))
+        raise ConfigError(
+            f"setting `{given[0]}` applies only to `digit_scenes`", got=", ".join(given), do="leave it out"
+        )
 
 
 def _at(path: Path) -> Path:

@@ -11,7 +11,7 @@ from opsin.data.catalogue import ENTRIES
 from opsin.data.dividing import splits_of
 from opsin.data.finding import find
 from opsin.data.hub import is_hub_name
-from opsin.data.readers.labels import check_class_names, check_labels
+from opsin.data.readers.labels import check_class_names, check_labels, with_unused
 from opsin.data.samples import Dataset as LoadedDataset
 from opsin.data.samples import holds_masks
 from opsin.data.torch_datasets import MapStyle, arrays_of
@@ -45,24 +45,35 @@ def load(
     Args:
         source: a catalogue name; a path in any layout that is recognized (`opsin data layouts`), or an archive of one;
             an address of such an archive; or a mapping of arrays.
-        root: where catalogue sets lie; else the environment variable OPSIN_DATA.
-        config: which samples; the defaults of `DataConfig` when None.
+        root: folder of the catalogue's data sets; by default the environment variable OPSIN_DATA.
+        config: selection of samples; None means the defaults of `DataConfig`.
         task: refuse a set that is not for this task.
         typed: False for a source that a file names, not the user: an address is then only looked up in the cache.
         report: shows progress.
-        drawn: False leaves the set as its publisher divides it; an undivided set is then all `test`.
+        drawn: False keeps the publisher's splits; an undivided set is then all `test`.
 
     Raises:
-        DataError: the set is not there, or its labels or splits cannot be used.
+        DataError: the data set is missing, or its labels or splits are invalid.
         ConfigError: a setting does not fit the set.
         InputError: a file of the set is damaged.
     """
     config = config or DataConfig()
     found = find(source, root=root, config=config, task=task, typed=typed, report=report)
     if task is not None and task != found.task:
-        raise ConfigError(f"`{found.name}` is for another task", got=task, expected=found.task)
+        raise ConfigError(
+            f"`{found.name}` does not fit this task",
+            where="--task",
+            got=task,
+            expected=found.task,
+            do="leave out --task",
+        )
     if config.classes != "all" and not any(map(holds_masks, (*found.splits.values(), *filter(None, [found.pool])))):
-        raise ConfigError("setting `classes` is for data sets with masks", got=config.classes, expected="all")
+        raise ConfigError(
+            "setting `classes` applies only to data sets with masks",
+            got=config.classes,
+            expected="all",
+            do="leave out --classes",
+        )
     where = found.root or found.name
     check_class_names(found.classes, where=where)
     caution = ENTRIES[found.name].caution if found.published and found.name in ENTRIES else ""
@@ -71,7 +82,7 @@ def load(
     return Dataset(
         name=found.name,
         task=found.task,
-        classes=found.classes,
+        classes=with_unused(found.classes, splits, config.unused_classes),
         splits={name: splits[name] for name in SPLITS if name in splits},
         layout=found.layout,
         published=found.published,
@@ -86,17 +97,17 @@ def load(
 
 
 class Dataset(LoadedDataset):
-    """A data set that is ready to be trained on; `opsin.load` gives one, and so do arrays and PyTorch's data sets."""
+    """A data set ready for training, from `opsin.load`, arrays or PyTorch data sets."""
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Any] | None = None, /, **named: Any) -> Dataset:
         """A data set of arrays in memory.
 
         Args:
-            arrays: by name: `images` uint8 [N, H, W], [N, H, W, C] or [N, C, H, W]; `labels` int [N] or texts [N];
+            arrays: by name: `images` uint8 [N, H, W], [N, H, W, C] or [N, C, H, W]; `labels` int [N] or strings [N];
                 `boxes` float [N, 4], xyxy in pixels; `masks` uint8 [N, H, W]; `classes`, the names; `groups` and `ids`
-                [N]. With the name of a split before or behind (`train_images`, `x_test`) the splits are given, without
-                it they are drawn.
+                [N]. With a split's name as prefix or suffix (`train_images`, `x_test`) the splits are given, otherwise
+                they are drawn.
             named: the same as keywords.
 
         >>> import numpy as np
@@ -105,7 +116,7 @@ class Dataset(LoadedDataset):
         Dataset(arrays: classify, 2 classes, train 32, val 4, test 4)
 
         Raises:
-            DataError: names, shapes or values that do not go together.
+            DataError: names, shapes or values are inconsistent.
         """
         return load({**(arrays or {}), **named})
 
@@ -118,16 +129,16 @@ class Dataset(LoadedDataset):
         test: MapStyle | None = None,
         classes: Sequence[str] | None = None,
     ) -> Dataset:
-        """A data set of PyTorch's map-style data sets, read into memory once.
+        """A data set from PyTorch map-style data sets, read into memory once.
 
         Args:
-            train: gives (image, label) by number (`opsin.data.torch_datasets.arrays_of`), without normalization and
-                without random changes: both are Opsin's.
-            val, test: the same; what is not given is drawn from `train` (val), or left out (test).
+            train: yields (image, label) by index (`opsin.data.torch_datasets.arrays_of`), without normalization and
+                augmentation: Opsin does both.
+            val, test: the same; a missing val is drawn from `train`, a missing test is left out.
             classes: names; by default `train.classes`, where it has them.
 
         Raises:
-            DataError: samples that are no pairs of an image and a label, or images of several sizes.
+            DataError: samples that are not pairs of an image and a label, or images of several sizes.
         """
         parts = {"train": train, "val": val, "test": test}
         named = classes if classes is not None else getattr(train, "classes", None)
@@ -137,9 +148,14 @@ class Dataset(LoadedDataset):
                 arrays |= {f"{split}_{key}": value for key, value in arrays_of(part, split=split).items()}
         return load(arrays)
 
+    def _repr_html_(self) -> str:
+        from opsin.data.show import dataset_html
+
+        return dataset_html(self)
+
 
 def source_name(source: str | Path | Mapping[str, Any]) -> str:
-    """What a run calls its data: a catalogue name as it is, a path from the root of the file system, or "arrays"."""
+    """Name of the data in a run: a catalogue name, an absolute path, or "arrays"."""
     if isinstance(source, Mapping):
         return "arrays"
     return (

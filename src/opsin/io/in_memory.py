@@ -24,7 +24,7 @@ def image_of(item: ImageInput, name: str, sides: Sides | None = None) -> Decoded
     With `sides`, files are decoded as `decode_image` says; what is decoded already is taken as it is.
 
     Raises:
-        ImageError: it cannot be read, or is no image.
+        ImageError: it cannot be read, or is not an image.
     """
     if isinstance(item, str | Path):
         return read_image(item, sides=sides)

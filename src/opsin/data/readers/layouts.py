@@ -281,7 +281,7 @@ def read_layout(place: Place) -> Found:
             found: Found = _function(layout.read)(where)
             return replace(found, notes=(*found.notes, *_other_targets(where, layout)))
     raise DataError(
-        "this file is no data set that Opsin can read",
+        "Opsin cannot read this file as a data set",
         where=place.path,
         got=place.path.suffix or "no suffix",
         expected=f"a folder, or a file that ends in {', '.join(_suffixes())}",
@@ -321,7 +321,7 @@ def _other_targets(place: Place, taken: Layout) -> Iterator[str]:
     others = [layout for layout in LAYOUTS if layout.also and layout.task != taken.task and layout.form == place.form]
     for layout in others:
         if layout.at(place) is not None:
-            yield f"there are {layout.also} too: `--task {layout.task}` takes them"
+            yield f"there are {layout.also} too: `--task {layout.task}` uses them"
 
 
 def _function(name: str) -> Callable[[Place], Any]:

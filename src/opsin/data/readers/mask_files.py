@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from opsin.config import DataConfig
 from opsin.data.catalogue import CAMVID_CLASSES, VOC_CLASSES
 from opsin.data.readers.found import Found
-from opsin.data.readers.masks import FOREGROUND_CLASSES, NUM_NAMED, SPLIT_FOLDERS, MaskSource, Meaning, as_found
+from opsin.data.readers.mask_sources import FOREGROUND_CLASSES, NUM_NAMED, SPLIT_FOLDERS, MaskSource, Meaning, as_found
 from opsin.data.readers.place import Place
 from opsin.data.samples import HASHING_THREADS, Source
 from opsin.errors import AnnotationError, DataError
@@ -32,7 +32,7 @@ from opsin.io.tables import read_lines
 from opsin.types import SPLITS, VOID, SplitName
 
 CAMVID_VOID = 11
-"""What CamVid's masks hold where nothing was labelled."""
+"""Value of unlabelled pixels in CamVid's masks."""
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "JPEGImages")
 MASK_FOLDERS = ("masks", "mask", "SegmentationClass", "segmentation", "labels", "annotations")
 
@@ -82,19 +82,19 @@ def read_voc(folder: Path, config: DataConfig, *, name: str, published: bool = F
         stems = read_lines(listed) if listed.is_file() else []
         masks = [folder / "SegmentationClass" / f"{stem}.png" for stem in stems]
         if split == "test" and not all(mask.is_file() for mask in masks):
-            continue  # the challenge keeps the masks of its test split to itself
+            continue  # the masks of the challenge's test split are not published
         if stems:
             images = [folder / "JPEGImages" / f"{stem}.jpg" for stem in stems]
             splits[split] = _source(images, masks, stems, meaning, folder)
     there = {path.stem for path in (folder / "SegmentationClass").glob("*.png")}
     lone = len(there.difference(*(source.ids for source in splits.values())))
-    notes = (f"{lone} masks that no file of ImageSets/Segmentation names were left out",) if lone else ()
+    notes = (f"{lone} masks not listed in ImageSets/Segmentation were ignored",) if lone else ()
     layout = "VOC 2012's layout: palette masks, 255 is void"
     return as_found(folder, name, meaning, splits, layout, published=published, notes=notes)
 
 
 def read_camvid(folder: Path, config: DataConfig, *, name: str, published: bool = False) -> Found:
-    """CamVid as SegNet's authors lay it out: 11 classes, and 11 for what was not labelled."""
+    """CamVid in the layout of SegNet's authors: 11 classes; value 11 is unlabelled."""
     pairs = {split: _paired(folder / split, folder / f"{split}annot") for split in SPLITS if (folder / split).is_dir()}
     whole = Meaning.of(CAMVID_CLASSES, void=(CAMVID_VOID, VOID))
     layout = f"CamVid's layout: train beside trainannot; {CAMVID_VOID} is void"
@@ -167,7 +167,7 @@ def _one_pair(folder: Path) -> tuple[Path, Path] | None:
 
 
 def _refuse_other_masks(folder: Path) -> None:
-    """Masks of other formats, which must not pass for a class of photos; other files may stand there."""
+    """Refuse masks of other formats, which would be taken for a class of photos; other files are accepted."""
     others = sorted(p.name for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
     if others or next(folder.iterdir(), None) is None:
         raise DataError(
@@ -190,9 +190,9 @@ def _paired(images: Path, masks: Path) -> tuple[list[Path], list[Path]]:
     lone = sorted(set(pictures) ^ set(drawn), key=natural_key)
     if lone or not pictures:
         raise DataError(
-            f"{len(lone)} images or masks stand alone" if lone else "there are no images",
+            f"{len(lone)} images or masks have no partner" if lone else "there are no images",
             where=f"{images}, {masks}: {', '.join(lone[:NUM_NAMED])}",
-            expected="for each image a PNG of the same name, and the other way round",
+            expected="for each image a PNG of the same name, and vice versa",
         )
     stems = sorted(pictures, key=natural_key)
     return [pictures[stem] for stem in stems], [drawn[stem] for stem in stems]
@@ -212,18 +212,20 @@ def _values(masks: Sequence[Path]) -> set[int]:
 
 
 def _meaning_of_values(values: set[int], root: Path, config: DataConfig) -> tuple[Meaning, tuple[str, ...]]:
-    """What values mean where the layout does not say: names from `classes.txt`, else numbers; and notes that say so."""
+    """Meaning of the values where the layout does not define it: names from `classes.txt`, else numbers; and notes."""
     listed = root / "classes.txt"
     if listed.is_file():
         names = read_lines(listed)
         if not 0 < len(set(names)) == len(names) <= VOID:
             expected = f"a different name in each line, the background first, {VOID} at most"
-            raise AnnotationError("no list of classes", where=listed, got=f"{len(names)} names", expected=expected)
+            raise AnnotationError(
+                "the list of classes is invalid", where=listed, got=f"{len(names)} names", expected=expected
+            )
         return Meaning.of(names), (f"class names from {listed.name}; mask value 255 is void",)
     if values == {0, VOID}:
         table = Meaning.of(FOREGROUND_CLASSES).table.copy()
         table[VOID] = 1
-        note = "the masks hold 0 and 255 alone: 255 is taken as the foreground, not as void"
+        note = "the masks contain only 0 and 255: 255 is treated as the foreground, not as void"
         return Meaning(classes=FOREGROUND_CLASSES, table=table), (note,)
     highest = max((value for value in values if value != VOID), default=0)
     if highest == 1:
@@ -231,11 +233,11 @@ def _meaning_of_values(values: set[int], root: Path, config: DataConfig) -> tupl
     if config.classes == "all" and 2 * len(values - {VOID}) <= highest:
         found = ", ".join(str(value) for value in sorted(values)[:NUM_NAMED])
         raise DataError(
-            "most numbers up to the largest mask value name nothing, so the values are hardly class numbers",
+            "most values up to the largest are unused, so the mask values are probably not class indices",
             where=root,
             got=f"values {found}{', …' if len(values) > NUM_NAMED else ''}",
             expected=f"class numbers from 0, {VOID} for void",
-            do="renumber the masks, list every class in classes.txt, or take all but 0 as one: --classes foreground",
+            do="renumber the masks, list every class in classes.txt, or merge all but 0: --classes foreground",
         )
     names = ["background", *(str(value) for value in range(1, highest + 1))]
     note = f"no classes.txt: classes are the mask values 0 (background) to {highest}; 255 is void"

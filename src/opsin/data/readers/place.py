@@ -73,7 +73,7 @@ class Place:
         found = [place for place in (replace(self, path=path) for path in paths) if _annotates(place)]
         if len(found) > 1:
             raise DataError(
-                "several files of annotations, and nothing says which is meant",
+                "there are several annotation files",
                 where=folder,
                 got=", ".join(place.path.relative_to(folder).as_posix() for place in found),
                 do="give the path of one of them instead of the folder",

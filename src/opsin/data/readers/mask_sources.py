@@ -1,4 +1,4 @@
-"""What masks mean, and the source of images that have one each."""
+"""Masks of a split: the meaning of their values, their source, and the data set made of them."""
 
 from __future__ import annotations
 
@@ -53,14 +53,14 @@ class Meaning:
         return cls(classes=tuple(classes), table=table)
 
     def foreground(self) -> Meaning:
-        """The same with all classes but the first, the background, made one.
+        """The same with all classes except the first, the background, merged.
 
         Raises:
-            ConfigError: the first class is no background.
+            ConfigError: the first class is not a background.
         """
         if self.classes[0] != "background":
             raise ConfigError(
-                "there is no background to tell a foreground from",
+                "there is no background class to separate the foreground from",
                 where="setting `classes`",
                 got="foreground",
                 expected=f"all; the classes are {', '.join(self.classes[:NUM_NAMED])}",
@@ -76,13 +76,13 @@ class Meaning:
         """A mask as stored, uint8 `[H, W]`, in classes: uint8 `[H, W]`.
 
         Raises:
-            ImageError: values that name no class; they are named.
+            ImageError: values without a class; they are named.
         """
         mask = self.table[values]
         if (mask == REFUSED).any():
             wrong = ", ".join(str(int(v)) for v in np.unique(values[mask == REFUSED])[:NUM_NAMED])
             raise ImageError(
-                f"mask values that name no class: {wrong}",
+                f"mask values without a class: {wrong}",
                 where=where,
                 got=wrong,
                 expected=f"0 to {len(self.classes) - 1}, or {VOID} for void",
@@ -115,10 +115,10 @@ class MaskSource(FileSource):
         return digest.hexdigest()
 
     def mask(self, i: int, image: DecodedImage | None = None) -> Bytes:
-        """uint8 `[H, W]` of sample `i`, as upright as its image, which is decoded here unless it is given.
+        """uint8 `[H, W]` of sample `i`, oriented like its upright image, which is decoded here unless given.
 
         Raises:
-            ImageError: it cannot be read, has another size than its image, or holds values that name no class.
+            ImageError: it cannot be read, has another size than its image, or contains values without a class.
         """
         image, drawn = image or self.read(i), self.drawn[i]
         height, width = image.size
@@ -137,24 +137,30 @@ def _digest(drawn: Any) -> str:
 def _turned(values: Bytes, upright: tuple[int, int], stored: tuple[int, int], orientation: int, where: Path) -> Bytes:
     """A mask in the orientation of its upright image.
 
-    EXIF says how a photo is turned, and masks were drawn before or after turning: the size tells where the two differ.
+    EXIF says how a photo is rotated, and masks are drawn before or after rotation: the size decides where they differ.
 
     Raises:
-        ImageError: another size, or nothing tells before from after.
+        ImageError: another size, or the two cases are ambiguous.
     """
     if orientation > 1 and upright == stored:
         raise ImageError(
-            "the photo is turned by EXIF, and nothing says whether its mask was drawn before or after",
+            "the photo is rotated by EXIF, and it is unknown whether its mask was drawn before or after",
             where=where,
             got=f"orientation {orientation}, both {upright[1]}x{upright[0]}",
-            do="turn the photo's pixels and remove the EXIF tag (ImageMagick: mogrify -auto-orient)",
+            do="rotate the photo's pixels and remove the EXIF tag (ImageMagick: mogrify -auto-orient)",
         )
     if values.shape == upright:
         return values
     if values.shape == stored:
         return turn_upright(values, orientation)
     got, expected = f"{values.shape[1]}x{values.shape[0]}", f"{upright[1]}x{upright[0]}"
-    raise ImageError("a mask of another size than its image", where=where, got=got, expected=expected)
+    raise ImageError(
+        "the mask has another size than its image",
+        where=where,
+        got=got,
+        expected=expected,
+        do="save the mask at the image's size",
+    )
 
 
 def as_found(
@@ -168,7 +174,7 @@ def as_found(
     published: bool = False,
     notes: tuple[str, ...] = (),
 ) -> Found:
-    """What was recognized, as a data set of masks."""
+    """A data set of masks from what was recognized."""
     return Found(
         name=name,
         task=TASK,
