@@ -43,9 +43,10 @@ QUICK: dict[str, Any] = {
 
 
 def trained(source: str, out: Path, name: str, settings: dict[str, Any]) -> str:
-    """Train; returns the run's folder, or the kind and text of an error of Opsin's."""
+    """Train, without the quick settings that are None; returns the run's folder, or the kind and text of an error of Opsin's."""
+    given = {key: value for key, value in (QUICK | settings).items() if value is not None}
     try:
-        return str(train(source, name=name, out=out, **(QUICK | settings)).path)
+        return str(train(source, name=name, out=out, **given).path)
     except OpsinError as error:
         return f"{type(error).__name__}: {error}"
 
@@ -76,7 +77,8 @@ def val_scores(count: int) -> dict[str, float]:
         network = task.build(spec, 3)
     size = SizePolicy(height=16, width=16, fit="letterbox")
     contract = Preprocess(size=size, color="gray", range=(0.0, 1.0), mean=(0.5,), std=(0.5,))
-    artifact = Artifact(network=network, task="classify", classes=("a", "b", "c"), spec=spec, preprocess=contract)
+    classes = ("a", "b", "c")
+    artifact = Artifact(network=network, task="classify", classes=classes, spec=spec, preprocess=contract, meta={})
     with joined() as group:
         return Validation(task, artifact, samples, None, torch.device("cpu"), group=group).scores()
 

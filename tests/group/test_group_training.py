@@ -94,3 +94,12 @@ def test_followers_end_as_the_lead_does_when_it_refuses(workers: Workers, tmp_pa
     assert answers[0].startswith("ConfigError: ")
     assert answers[1].startswith("FollowerError: the leading process ended")
     assert not (tmp_path / "refused").exists()
+
+
+def test_batch_norms_over_all_processes_give_the_weights_of_one(workers: Workers, tmp_path: Path) -> None:
+    settings = {"batch_norm": True, "sync_batch_norm": True, "epochs": 1}
+    one = workers.run(1, group_jobs.trained, "digits", tmp_path, "one", settings)[0]
+    two = workers.run(2, group_jobs.trained, "digits", tmp_path, "two", settings)[0]
+    assert difference(one, two) < 10 * ROUNDING
+    apart = workers.run(2, group_jobs.trained, "digits", tmp_path, "apart", settings | {"sync_batch_norm": False})[0]
+    assert difference(one, apart) > 100 * ROUNDING

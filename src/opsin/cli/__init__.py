@@ -25,6 +25,7 @@ VERBS = {
     "evaluate": "opsin.cli.evaluate:evaluate",
     "predict": "opsin.cli.predict:predict",
     "ensemble": "opsin.cli.ensemble:ensemble",
+    "runs": "opsin.cli.runs:app",
     "report": "opsin.cli.report:report",
     "models": "opsin.cli.models:models",
     "clean": "opsin.cli.clean:clean",

@@ -96,6 +96,9 @@ class TrainConfig:
     checkpoint_minutes
         Minutes between checkpoints inside an epoch. At the end of an epoch there is one too, if the last is older than
         20 seconds.
+    sync_batch_norm
+        Normalize over the batches of all processes that train together, rather than over each one's share: for shares
+        of few images. Alone it changes nothing.
     device
         cpu, cuda, mps or auto.
     threads
@@ -140,6 +143,7 @@ class TrainConfig:
     checkpoint_activations: bool = False
     keep_memory: bool = True
     checkpoint_minutes: float = 5.0
+    sync_batch_norm: bool = False
     device: str = "auto"
     threads: int = 0
     preflight: bool = True

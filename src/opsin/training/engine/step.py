@@ -17,6 +17,7 @@ from opsin.batches.resolution import resize_batch
 from opsin.config import RunConfig
 from opsin.group import ALONE, Group
 from opsin.models.wrappers.forward import Forward, Precision
+from opsin.models.wrappers.shared_statistics import share_statistics
 from opsin.models.wrappers.recompute import recomputed, recomputing
 from opsin.tasks.base import Task
 from opsin.training.engine import guards
@@ -59,6 +60,8 @@ class Stepper:
         group: Group = ALONE,
     ) -> None:
         self.network = precision.place(network, device)
+        if config.train.sync_batch_norm and not group.alone:
+            share_statistics(self.network, device)
         self.task, self.num_classes, self.own, self.group = task, num_classes, own, group
         self.reader = LossReader(device, sample_ids, group)
         self.config, self.settings = config, config.train
