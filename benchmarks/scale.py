@@ -1,9 +1,10 @@
 """Images/s of two processes with one thread each over one process with two, and over plain DistributedDataParallel.
 
-Five networks, the same global batch on all sides. `one` and `two` are `opsin.training.train` as users call it, timed from
-step to step; `plain` is the loop of PyTorch's tutorial (https://docs.pytorch.org/tutorials/intermediate/ddp_tutorial.html)
-on the same network and batches in memory, without augmentation, decisions or checkpoints. Sides take turns, several
-rounds; each cell is the median over rounds of the median step. Asked: `two` over `one` 0.9 or more, over `plain` 1 or more.
+Five networks, the same global batch on all sides. `one` and `two` are `opsin.training.train` as users call it, timed
+from step to step; `plain` is the loop of PyTorch's tutorial
+(https://docs.pytorch.org/tutorials/intermediate/ddp_tutorial.html) on the same network and batches in memory, without
+augmentation, decisions or checkpoints. Sides take turns, several rounds; each cell is the median over rounds of the
+median step. Asked: `two` over `one` 0.9 or more, over `plain` 1 or more.
 
     python benchmarks/scale.py [--rounds 3] [--steps 24] [--networks plain small …]
 """
@@ -17,6 +18,7 @@ import socket
 import statistics
 import tempfile
 import time
+from itertools import pairwise
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -89,7 +91,9 @@ def plain_seconds(name: str, steps: int, threads: int) -> float:
     side, batch = NETWORKS[name]
     dist.init_process_group("gloo")
     options = resolve_options(name, ModelConfig())
-    network = build_network(ModelSpec(name=name, channels=3, height=side, width=side, options=options), {"logits": CLASSES}, seed=0)
+    network = build_network(
+        ModelSpec(name=name, channels=3, height=side, width=side, options=options), {"logits": CLASSES}, seed=0
+    )
     replica = DistributedDataParallel(network.to(memory_format=torch.channels_last))
     arrays = made_arrays(side, batch * steps)
     images = torch.from_numpy(arrays["train_images"]).permute(0, 3, 1, 2)
@@ -113,7 +117,7 @@ def _median(moments: list[float]) -> float:
     if not moments:
         return 0.0
     kept = moments[WARM_STEPS:]
-    return statistics.median(after - before for before, after in zip(kept, kept[1:], strict=False))
+    return statistics.median(after - before for before, after in pairwise(kept))
 
 
 def serve(line: Connection) -> None:
@@ -145,7 +149,8 @@ class Processes:
         for rank, line in enumerate(self.lines[:size]):
             group = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size)} if size > 1 else {}
             line.send((group | (place if size > 1 else {}), function, arguments))
-        return float([line.recv() for line in self.lines[:size]][0])
+        answers = [line.recv() for line in self.lines[:size]]
+        return float(answers[0])
 
 
 def main() -> None:
@@ -167,7 +172,8 @@ def main() -> None:
         one, two, plain = (batch / statistics.median(rounds[side]) for side in ("one", "two", "plain"))
         load = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "?"
         print(
-            f"{name:<10}{batch:>7}{one:>16,.0f}{two:>6,.0f}{plain:>8,.0f}{two / one:>10.2f}{two / plain:>12.2f}{load:>7}",
+            f"{name:<10}{batch:>7}{one:>16,.0f}{two:>6,.0f}{plain:>8,.0f}"
+            f"{two / one:>10.2f}{two / plain:>12.2f}{load:>7}",
             flush=True,
         )
 

@@ -6,7 +6,8 @@
       └── …
 
 All of it is torch.distributed: gloo between processors, NCCL between GPUs. What is told goes as JSON or as plain
-tensors, never as a pickle. A program that was not launched as a group is a group of one, `ALONE`, and exchanges nothing.
+tensors, never as a pickle. A program that was not launched as a group is a group of one, `ALONE`, and exchanges
+nothing.
 """
 
 from __future__ import annotations
@@ -232,7 +233,7 @@ def joined() -> Iterator[Group]:
 
 
 def budget_began(group: Group, began: float) -> float:
-    """The reading of `time.monotonic` from which minutes count: of the first start, where the group was started again."""
+    """The reading of `time.monotonic` from which minutes count: of the group's first start."""
     now = time.time() - time.monotonic()
     first = group.kept("began")
     if first is None:

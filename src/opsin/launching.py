@@ -1,7 +1,7 @@
 """Starts a command several times on this machine, as a group that trains together.
 
-PyTorch's elastic agent does it (torch.distributed.elastic, what torchrun runs): a process that dies ends the others, and
-all are started again. Several machines are torchrun's: `torchrun --nnodes … -m opsin train …` on each of them.
+PyTorch's elastic agent does it (torch.distributed.elastic, what torchrun runs): a process that dies ends the others,
+and all are started again. Several machines are torchrun's: `torchrun --nnodes … -m opsin train …` on each of them.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ QUICK: dict[str, Any] = {
 
 
 def trained(source: str, out: Path, name: str, settings: dict[str, Any]) -> str:
-    """Train, without the quick settings that are None; returns the run's folder, or the kind and text of an error of Opsin's."""
+    """Train, without the settings that are None; returns the run's folder, or kind and text of an error of Opsin's."""
     given = {key: value for key, value in (QUICK | settings).items() if value is not None}
     try:
         return str(train(source, name=name, out=out, **given).path)
@@ -95,6 +95,4 @@ def indices(count: int, batch_size: int, epoch: int) -> list[list[int]]:
     samples = made_samples(np.zeros((count, 1, 2, 2), np.uint8), np.zeros(count, np.int64))
     with joined() as group:
         stream = batches(samples, batch_size, seed=0, epoch=epoch, training=True, group=group)
-        return [
-            batch.index[: len(batch) if batch.share is None else batch.share.counted].tolist() for batch in stream
-        ]
+        return [batch.index[: len(batch) if batch.share is None else batch.share.counted].tolist() for batch in stream]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 
 import group_jobs
@@ -62,8 +63,8 @@ def test_every_sample_is_seen_once_an_epoch_whatever_the_number_of_processes(cou
     whole = workers.run(1, group_jobs.indices, count, 32, 3)[0]
     for size in (2, 3):
         shares = workers.run(size, group_jobs.indices, count, 32, 3)
-        assert [sum(parts, []) for parts in zip(*shares, strict=True)] == whole
-    assert sorted(sum(whole, [])) == list(range(count))
+        assert [list(chain(*parts)) for parts in zip(*shares, strict=True)] == whole
+    assert sorted(chain(*whole)) == list(range(count))
 
 
 @pytest.mark.parametrize("count", [1, 257, 1100])

@@ -87,7 +87,9 @@ def rm(
 def prune(
     *,
     out: OutOption = "runs",
-    unfinished: Annotated[bool, Parameter(negative="", help="Runs that have not ended and that nobody trains.")] = False,
+    unfinished: Annotated[
+        bool, Parameter(negative="", help="Runs that have not ended and that nobody trains.")
+    ] = False,
     older_than: Annotated[float | None, Parameter(help="Runs that were begun before that many days.")] = None,
     checkpoints: Annotated[
         bool, Parameter(negative="", help="Remove their checkpoints alone: they cannot be resumed then.")

@@ -34,8 +34,8 @@ RESUME_HELP = (
 )
 
 DEVICES_HELP = (
-    "Processes that train together: on a machine with GPUs one for each, else each with its share of the cores. They "
-    "share every batch; one that dies is started again with the others, from the last checkpoint."
+    "Processes that train together: one for each GPU, else each with its share of the cores. They share every batch; one "
+    "that dies is started again with the others, from the last checkpoint."
 )
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from opsin.errors import ConfigError, InputError, OpsinError, RunError, WriteError
+from opsin.errors import ConfigError, InputError, RunError
 from opsin.io.files import read_json, remove_folder
 from opsin.runs.lock import is_locked
 from opsin.runs.names import RUNS_FOLDER, list_runs, other_runs

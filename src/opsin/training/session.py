@@ -69,7 +69,7 @@ def train(
 ) -> Run:
     """Train one network, score it on val, and leave a run folder.
 
-    In a program that torchrun has launched several times, all of them call it with the same arguments and train together.
+    In a program that torchrun has launched several times, all call it with the same arguments and train together.
 
     Args:
         data: catalogue name, path, arrays, or a loaded data set.

@@ -1,7 +1,7 @@
 """Batch norms that normalize over the batches of all processes, rather than each over its own share.
 
-On GPUs PyTorch's SyncBatchNorm does it. It computes on no processor, so there the class of a norm is changed to one that
-adds up sums over the group: names, tensors and copies stay what they are.
+On GPUs PyTorch's SyncBatchNorm does it. It computes on no processor, so there the class of a norm is changed to one
+that adds up sums over the group: names, tensors and copies stay what they are.
 """
 
 from __future__ import annotations

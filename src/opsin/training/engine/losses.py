@@ -26,7 +26,7 @@ class StepLosses:
     """What a step measured, on its device.
 
     `means`: over the batch, scalars; "loss" is among them. `norm`: of all gradients together, a scalar. `samples`:
-    int64 [B], numbers of the samples in the split. `share`: what they are of the step's batch, where processes share it.
+    int64 [B], numbers of the samples in the split. `share`: what they are of the batch of a step that processes share.
     """
 
     step: int

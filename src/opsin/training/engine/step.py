@@ -17,8 +17,8 @@ from opsin.batches.resolution import resize_batch
 from opsin.config import RunConfig
 from opsin.group import ALONE, Group
 from opsin.models.wrappers.forward import Forward, Precision
-from opsin.models.wrappers.shared_statistics import share_statistics
 from opsin.models.wrappers.recompute import recomputed, recomputing
+from opsin.models.wrappers.shared_statistics import share_statistics
 from opsin.tasks.base import Task
 from opsin.training.engine import guards
 from opsin.training.engine.losses import LossReader, StepLosses, exact
