@@ -41,8 +41,8 @@ def made_arrays(side: int, count: int) -> dict[str, Any]:
     return found
 
 
-def opsin_seconds(name: str, steps: int, threads: int) -> float:
-    """Median seconds of a step of Opsin's, on the lead; 0 elsewhere."""
+def opsin_seconds(name: str, steps: int, threads: int, batch: int | None = None) -> float:
+    """Median seconds of a step of Opsin's, on the lead; 0 elsewhere. `batch`: images in a step, if not the usual."""
     from opsin.data.samples import Dataset
     from opsin.training import train
     from opsin.training.engine.hooks import Callback, StepContext
@@ -54,7 +54,8 @@ def opsin_seconds(name: str, steps: int, threads: int) -> float:
         def on_step(self, step: StepContext) -> None:
             self.seen.append(time.perf_counter())
 
-    side, batch = NETWORKS[name]
+    side, usual = NETWORKS[name]
+    batch = batch or usual
     watch, data = Watch(), Dataset.from_arrays(made_arrays(side, batch * steps))
     with tempfile.TemporaryDirectory() as out:
         train(
@@ -131,12 +132,12 @@ def serve(line: Connection) -> None:
 
 
 class Processes:
-    """Two processes that stay, so that PyTorch is imported once."""
+    """Processes that stay, so that PyTorch is imported once in each."""
 
-    def __init__(self) -> None:
+    def __init__(self, count: int = 2) -> None:
         context = multiprocessing.get_context("spawn")
         self.lines: list[Connection] = []
-        for _ in range(2):
+        for _ in range(count):
             here, there = context.Pipe()
             context.Process(target=serve, args=(there,), daemon=True).start()
             self.lines.append(here)

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,14 +24,17 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed import PrefixStore, Store  # type: ignore[attr-defined]
 
-from opsin.errors import ConfigError, FollowerError, OpsinError
+from opsin.errors import ConfigError, FollowerError, GroupError, OpsinError
 from opsin.processes import LEAD, launched
 
 TIMEOUT = timedelta(minutes=30)
 """How long a process waits for the others in one exchange before it gives up."""
 PATIENCE = timedelta(days=30)
 """How long a follower waits for the lead's preparation: as long as that takes. A lead that dies ends the group."""
+CONNECTION_WORDS = ("gloo", "Gloo", "NCCL", "Connection closed by peer", "Connection reset")
+"""Of messages of errors that the backends raise as plain RuntimeError."""
 MOMENTS = ("start", "end")
 """What the lead tells followers once in a run; a failure is told in place of what is still open."""
 
@@ -42,13 +44,12 @@ class Group:
     """The processes that train together, as one of them sees them.
 
     `rank`: number of this process, 0 for the lead. `size`: number of processes. `store`: what they all can read and
-    write; None in a group of one. `lasting`: likewise, and kept when the group is started again.
+    write; None in a group of one.
     """
 
     rank: int = LEAD
     size: int = 1
-    store: dist.Store | None = None
-    lasting: dist.Store | None = None
+    store: Store | None = None
 
     @property
     def leads(self) -> bool:
@@ -97,17 +98,6 @@ class Group:
             raise
         if self.leads:
             self.tell("end", {})
-
-    def keep(self, key: str, value: Any) -> None:
-        """Keep a plain value for when the group is started again."""
-        if self.lasting is not None:
-            self.lasting.set(key, json.dumps(value))
-
-    def kept(self, key: str) -> Any:
-        """What was kept before the group was started again; None where it is nothing."""
-        if self.lasting is None or not self.lasting.check([key]):
-            return None
-        return json.loads(self.lasting.get(key))
 
     def shared(self, values: Sequence[float]) -> list[float]:
         """The lead's `values`, float64; those of the other processes count for their number alone."""
@@ -191,7 +181,7 @@ ALONE = Group()
 
 def own_device(device: torch.device) -> torch.device:
     """The device of this process, where each of a group has one: GPU number LOCAL_RANK of its machine."""
-    if device.type != "cuda" or device.index is not None or not launched():
+    if str(device) != "cuda" or not launched():
         return device
     return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
 
@@ -202,6 +192,7 @@ def joined() -> Iterator[Group]:
 
     Raises:
         ConfigError: the program has made a process group by itself.
+        GroupError: inside the block the processes have lost each other: one died, or the network between them did.
     """
     if not launched():
         yield ALONE
@@ -214,29 +205,25 @@ def joined() -> Iterator[Group]:
     base, rank, size = next(iter(rendezvous("env://", timeout=TIMEOUT)))
     # a program may train several times: all its processes in the same order
     prefix = f"opsin/{base.add(f'opsin/joined/{rank}', 1)}"
-    lasting = base.underlying_store if isinstance(base, dist.PrefixStore) else base
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     if torch.cuda.is_available():
         torch.cuda.set_device(own_device(torch.device("cuda")))
     dist.init_process_group(
-        backend, store=dist.PrefixStore(f"{prefix}/group", base), rank=rank, world_size=size, timeout=TIMEOUT
+        backend, store=PrefixStore(f"{prefix}/group", base), rank=rank, world_size=size, timeout=TIMEOUT
     )
     try:
-        yield Group(
-            rank=rank,
-            size=size,
-            store=dist.PrefixStore(f"{prefix}/told", base),
-            lasting=dist.PrefixStore(f"{prefix}/kept", lasting),
-        )
+        yield Group(rank=rank, size=size, store=PrefixStore(f"{prefix}/told", base))
+    except RuntimeError as error:
+        if not _is_of_connection(error):
+            raise
+        what = f"process {rank} of {size} lost the others: one of them died, or does not answer"
+        do = "`--resume` goes on from the last checkpoint; launchers that start groups again do so by themselves"
+        raise GroupError(what, got=str(error).splitlines()[0], do=do) from error
     finally:
         dist.destroy_process_group()
 
 
-def budget_began(group: Group, began: float) -> float:
-    """The reading of `time.monotonic` from which minutes count: of the group's first start."""
-    now = time.time() - time.monotonic()
-    first = group.kept("began")
-    if first is None:
-        group.keep("began", now + began)
-        return began
-    return float(first) - now
+def _is_of_connection(error: RuntimeError) -> bool:
+    """Whether an exchange between processes failed, rather than what they compute."""
+    told = str(error)
+    return isinstance(error, dist.DistError) or any(word in told for word in CONNECTION_WORDS)

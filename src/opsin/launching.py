@@ -11,6 +11,8 @@ import os
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from torch.distributed.elastic.multiprocessing.api import SignalException
@@ -19,7 +21,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from opsin.config import require
 from opsin.errors import GroupError
-from opsin.processes import LEAD
+from opsin.processes import LEAD, NOTES_VARIABLE
 
 MAX_RESTARTS = 3
 """How often a group is started again in one call."""
@@ -53,7 +55,7 @@ def launch(command: Command, arguments: Sequence[str], devices: int) -> int:
         rdzv_endpoint="localhost:0",
         max_restarts=MAX_RESTARTS,
     )
-    with _cores_shared(devices), _quiet_agent():
+    with _cores_shared(devices), _notes(), _quiet_agent():
         try:
             codes = elastic_launch(config, command)(list(arguments))
         except SignalException as signal:
@@ -82,6 +84,17 @@ def _cores_shared(devices: int) -> Iterator[None]:
         yield
     finally:
         del os.environ[name]
+
+
+@contextmanager
+def _notes() -> Iterator[None]:
+    """The processes that are started inside the block have a file for what they need when they are started again."""
+    with TemporaryDirectory(prefix="opsin-group-") as folder:
+        os.environ[NOTES_VARIABLE] = str(Path(folder) / "notes.json")
+        try:
+            yield
+        finally:
+            del os.environ[NOTES_VARIABLE]
 
 
 @contextmanager

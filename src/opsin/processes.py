@@ -6,6 +6,8 @@ import os
 
 LEAD = 0
 """Number of the process that decides, writes and prints."""
+NOTES_VARIABLE = "OPSIN_GROUP_NOTES"
+"""Names the file in which a group keeps what it needs when it is started again (`training/engine/restarts.py`)."""
 
 
 def launched() -> bool:

@@ -48,7 +48,8 @@ def own_rows(index: Tensor, group: Group, ring: Ring | None = None) -> OwnRows:
     if ring is None:
         return OwnRows(index=index[own], share=share)
     partner = ring(index)[own]
-    rows = torch.cat([own, partner[~torch.isin(partner, own)].unique()])
+    others = sorted({*partner.tolist()} - {*own.tolist()})
+    rows = torch.cat([own, torch.tensor(others, dtype=torch.int64)])
     place = torch.empty(len(index), dtype=torch.int64)
     place[rows] = torch.arange(len(rows))
     return OwnRows(index=index[rows], share=share, partners=place[partner])

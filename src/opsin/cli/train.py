@@ -33,9 +33,10 @@ RESUME_HELP = (
     "which it keeps unless --threads says otherwise."
 )
 
+FAULT = 1
 DEVICES_HELP = (
-    "Processes that train together: one for each GPU, else each with its share of the cores. They share every batch; one "
-    "that dies is started again with the others, from the last checkpoint."
+    "Processes that train together: one for each GPU, else each with its share of the cores. They share every batch; "
+    "one that dies is started again with the others, from the last checkpoint."
 )
 
 
@@ -101,10 +102,16 @@ def result(run: Run) -> dict[str, Any]:
 
 
 def one_of_several(arguments: list[str]) -> int:
-    """The command in a process that a launcher has made; returns its exit code."""
+    """The command in a process that a launcher has made; returns its exit code.
+
+    One that was no fault of the user's ends the process with it, so that the launcher starts the group again.
+    """
     from opsin.cli import main
 
-    return main(arguments)
+    code = main(arguments)
+    if code == FAULT:
+        sys.exit(code)
+    return code
 
 
 def typed_command() -> str:

@@ -19,8 +19,8 @@ from opsin import interrupts
 from opsin.config import RunConfig
 from opsin.data.load import source_name
 from opsin.data.samples import Dataset
-from opsin.errors import InterruptedRunError, RunError
-from opsin.group import Group, budget_began, joined
+from opsin.errors import CheckFailedError, InterruptedRunError, RefusedError, RunError
+from opsin.group import Group, joined
 from opsin.models.table import count_parameters
 from opsin.progress import Reporter
 from opsin.runs import RUNS_FOLDER, Run, RunWriter, free_path, next_name
@@ -30,6 +30,7 @@ from opsin.training.engine.checkpoints import Checkpoint
 from opsin.training.engine.hooks import Callback, check_callbacks
 from opsin.training.engine.loop import Trainer, command_to_resume
 from opsin.training.engine.own_parts import OwnParts, split_parts
+from opsin.training.engine.restarts import RestartNotes
 from opsin.training.engine.run_threads import Cores, choose_threads, go_on_with_threads, keep_threads, watch_threads
 from opsin.training.engine.threads import counted
 from opsin.training.finish import finish
@@ -99,7 +100,7 @@ def train(
     with interrupts.raised(), machine.threads_restored(), joined() as group, group.followers_told():
         if not group.leads:
             return follow(data, root=root, own=own, group=group)
-        return _train(
+        return _to_its_end(
             data,
             root=root,
             recipe=recipe,
@@ -111,10 +112,22 @@ def train(
             command=command,
             settings=absolute(plain_settings, out),
             own=own,
-            began=budget_began(group, time.monotonic() if began is None else began),
+            began=time.monotonic() if began is None else began,
             callbacks=callbacks,
             group=group,
         )
+
+
+def _to_its_end(data: Dataset | str | Path | Mapping[str, Any], *, out: Path | str, **given: Any) -> Run:
+    """Train; a run that has ended or was refused is not taken up when its group is started again."""
+    notes = RestartNotes(out)
+    try:
+        run = _train(data, out=out, **given)
+    except (RefusedError, CheckFailedError):
+        notes.forget()
+        raise
+    notes.forget()
+    return run
 
 
 def _train(
@@ -134,8 +147,9 @@ def _train(
     callbacks: Sequence[Callback],
     group: Group,
 ) -> Run:
-    if earlier := group.kept("run"):  # the group was started again, since one of its processes died
-        name, resume = str(earlier), True
+    notes = RestartNotes(out)
+    if earlier := notes.read().get("run"):  # the group was started again, since one of its processes died
+        name, resume, began = str(earlier), True, notes.began(began)
     cores = Cores()
     layer = read_recipe(recipe) if recipe else {}
     minutes = settings.get("minutes", None if resume else layer.get("minutes"))
@@ -164,7 +178,7 @@ def _train(
         prepared = prepare_from(data, root=root, recipe=recipe, settings=settings, report=report, budget=budget)
         dataset, config = prepared.dataset, prepared.config
         writer = RunWriter.create(config, name=name or next_name(f"{dataset.name}-{config.model.model}", out), out=out)
-        group.keep("run", str(writer.path))
+        notes.keep({"run": str(writer.path), "began": began + time.time() - time.monotonic()})
         writer.data(describe_data(prepared))
         if prepared.origin is not None:
             writer.weights(prepared.origin.record)
@@ -225,7 +239,8 @@ def _fit(
     if prepared.config.train.preflight and not any(event.event == "preflight" for event in run.log):
         writer.event("preflight", **preflight(prepared, choice.precision, report))
     start = _head_start(prepared, writer, report) if checkpoint is None else {}
-    hand_over(group, writer, prepared, choice.precision, start=start, resumed=checkpoint is not None)
+    parts = int(RestartNotes(run.path.parent).read().get("parts", 1))
+    hand_over(group, writer, prepared, choice.precision, start=start, resumed=checkpoint is not None, parts=parts)
     trainer = made_trainer(
         prepared,
         writer,
@@ -243,7 +258,7 @@ def _fit(
     if resume:
         _go_on(trainer, writer, report, checkpoint and shared_checkpoint(group, checkpoint))
         go_on_with_threads(trainer, earlier_threads)
-    take_parts(trainer, group)
+    take_parts(trainer, parts)
     trainer.fit()
     finish(
         run=run,

@@ -54,12 +54,14 @@ def hand_over(
     *,
     start: Mapping[str, float],
     resumed: bool,
+    parts: int,
 ) -> None:
     """Tell the followers everything that was decided before the first step; by the lead.
 
     Args:
         start: what the weights score on val before they are trained.
         resumed: there is a checkpoint to go on from.
+        parts: into which batches had to be cut before the group was started again.
     """
     about = {
         "path": str(writer.path),
@@ -68,6 +70,7 @@ def hand_over(
         "threads": torch.get_num_threads(),
         "start": dict(start),
         "resumed": resumed,
+        "parts": parts,
     }
     group.tell("start", about)
 
@@ -94,7 +97,7 @@ def follow(
     trainer = made_trainer(prepared, writer, QUIET, precision=precision, start=told["start"], group=group)
     if told["resumed"]:
         trainer.restore(shared_checkpoint(group, None))
-    take_parts(trainer, group)
+    take_parts(trainer, told["parts"])
     trainer.fit()
     group.told("end")
     return writer.run
@@ -113,8 +116,7 @@ def shared_checkpoint(group: Group, checkpoint: Checkpoint | None) -> Checkpoint
     return Checkpoint(group.shared_named(tensors), group.shared_plain(dict(state)))
 
 
-def take_parts(trainer: Trainer, group: Group) -> None:
+def take_parts(trainer: Trainer, parts: int) -> None:
     """Cut batches into as many parts as were needed before the group was started again for want of memory."""
-    parts = group.kept("parts") or 1
     if parts > trainer.state.accumulate:
-        trainer.cut_batches(int(parts))
+        trainer.cut_batches(parts)

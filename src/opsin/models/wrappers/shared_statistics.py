@@ -30,7 +30,7 @@ def share_statistics(network: nn.Module, device: torch.device) -> int:
     ]
     for parent, name, norm in found:
         if device.type == "cuda":
-            setattr(parent, name, nn.SyncBatchNorm.convert_sync_batchnorm(norm))
+            setattr(parent, name, nn.SyncBatchNorm.convert_sync_batchnorm(norm))  # type: ignore[no-untyped-call]
         elif not isinstance(norm, Shared):
             kind = type(norm)
             norm.__class__ = _SHARED.setdefault(kind, type(kind.__name__, (Shared, kind), {}))
@@ -44,7 +44,7 @@ class Shared(nn.Module):
         """Normalize `images`, float32 [B, C, ...]; gradients go through the statistics of all processes."""
         norm: Any = self
         if not norm.training or not dist.is_initialized():
-            normalized: Tensor = super().forward(images)  # type: ignore[misc]
+            normalized: Tensor = super().forward(images)
             return normalized
         across = [dim for dim in range(images.ndim) if dim != 1]
         count = torch.tensor([images.numel() / images.shape[1]])
@@ -58,7 +58,8 @@ class Shared(nn.Module):
         scaled = centred * (variance + norm.eps).rsqrt().view(shape)
         if norm.affine:
             scaled = scaled * norm.weight.view(shape) + norm.bias.view(shape)
-        return scaled.to(images.dtype)
+        normalized = scaled.to(images.dtype)
+        return normalized
 
 
 _SHARED: dict[type[Any], type[Any]] = {}

@@ -17,6 +17,7 @@ from opsin.config import RunConfig
 from opsin.group import Group
 from opsin.training.engine.clock import Clock
 from opsin.training.engine.guards import StopRequest, is_out_of_memory
+from opsin.training.engine.restarts import RestartNotes
 from opsin.training.engine.schedules import Plateau, schedule_factor
 from opsin.training.engine.state import State
 from opsin.training.setup.finetune import Stages
@@ -139,10 +140,17 @@ class SharedDecisions(Decisions):
     """
 
     def __init__(
-        self, config: RunConfig, state: State, clock: Clock, stages: Stages, stop: StopRequest, group: Group
+        self,
+        config: RunConfig,
+        state: State,
+        clock: Clock,
+        stages: Stages,
+        stop: StopRequest,
+        group: Group,
+        notes: RestartNotes,
     ) -> None:
         super().__init__(config, state, clock, stages, stop)
-        self.group = group
+        self.group, self.notes = group, notes
 
     def height(self) -> int | None:
         height: int | None = self.group.shared_plain(super().height())
@@ -159,7 +167,7 @@ class SharedDecisions(Decisions):
         The number of parts is kept, so that the group takes it when it is started again.
         """
         if parts := super().parts_after(error, count):
-            self.group.keep("parts", parts)
+            self.notes.keep({"parts": parts})
         return None
 
     def after_step(self) -> Verdict:

@@ -46,6 +46,7 @@ from opsin.training.engine.losses import ReadLosses
 from opsin.training.engine.observers import EpochMessages, ProgressBar
 from opsin.training.engine.own_parts import NO_OWN_PARTS, OwnParts
 from opsin.training.engine.randomness import generators_kept
+from opsin.training.engine.restarts import RestartNotes
 from opsin.training.engine.saving import Saver
 from opsin.training.engine.state import State
 from opsin.training.engine.step import Stepper
@@ -240,7 +241,9 @@ class Trainer:
 
     def _made_decisions(self) -> Decisions:
         parts = (self.config, self.state, self.clock, self.stepper.stages, self.stop)
-        return Decisions(*parts) if self.group.alone else SharedDecisions(*parts, self.group)
+        if self.group.alone:
+            return Decisions(*parts)
+        return SharedDecisions(*parts, self.group, RestartNotes(self.run.path.parent))
 
     def start_from(self, val: Mapping[str, float]) -> None:
         """Take the present weights, which score `val`, for the best so far: epochs that are worse leave them."""

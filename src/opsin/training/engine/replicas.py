@@ -34,13 +34,12 @@ class Replicas:
     def __init__(self, network: nn.Module, group: Group, device: torch.device, *, compiled: bool = False) -> None:
         self.network, self.group, self.device, self.compiled = network, group, device, compiled
         self._wrapped: DistributedDataParallel | None = None
-        self._call: nn.Module = network
+        self._call: Callable[[Tensor], Mapping[str, Tensor]] = network
         self._trained: list[nn.Parameter] = []
 
     def __call__(self, images: Tensor) -> Mapping[str, Tensor]:
         """What the network gives for its input; the backward pass of it averages gradients."""
-        outputs: Mapping[str, Tensor] = self._call(images)
-        return outputs
+        return self._call(images)
 
     def weight(self, batch: Batch) -> float:
         """By what the mean loss of `batch` is multiplied, so that the average of all processes is that of the step."""
@@ -60,7 +59,7 @@ class Replicas:
             return  # sections are opened and closed from the top down: of equal number they are the same
         self._trained = trained
         if self._wrapped is not None:
-            self._wrapped._remove_autograd_hooks()
+            self._wrapped._remove_autograd_hooks()  # type: ignore[no-untyped-call]
         self._call = self.network
         self._try(loss)
         unused = any(self.group.any([parameter.grad is None for parameter in trained]))
