@@ -98,10 +98,10 @@ def test_every_verb_explains_itself(verb: str, command_line: CommandLine) -> Non
     assert err == ""
 
 
-LEAVES = [verb for verb in VERBS if verb not in {"data", "bench", "lab", "runs"}]
+LEAVES = [verb for verb in VERBS if verb not in {"data", "bench", "lab", "runs", "queue"}]
 LEAVES += ["data list", "data show", "data audit", "data fetch", "bench conv"]
 LEAVES += ["lab list", "lab show", "lab run", "lab notebook"]
-LEAVES += ["runs list", "runs show", "runs rm", "runs prune"]
+LEAVES += ["runs list", "runs show", "runs rm", "runs prune", "queue add", "queue run", "queue list"]
 
 
 @pytest.mark.parametrize("verb", LEAVES)

@@ -26,6 +26,7 @@ VERBS = {
     "predict": "opsin.cli.predict:predict",
     "ensemble": "opsin.cli.ensemble:ensemble",
     "runs": "opsin.cli.runs:app",
+    "queue": "opsin.cli.queue:app",
     "report": "opsin.cli.report:report",
     "models": "opsin.cli.models:models",
     "clean": "opsin.cli.clean:clean",
