@@ -311,13 +311,16 @@ def _announce(prepared: Prepared, trainer: Trainer, writer: RunWriter, report: R
     chosen = trainer.stepper.precision
     memory_format = "channels last" if chosen.channels_last else "channels first"
     threads = counted(torch.get_num_threads())
-    report.message(f"{prepared.device}, {threads}, {chosen.dtype}, {memory_format}")
+    size = trainer.group.size
+    processes = f"{size} processes, each " if size > 1 else ""
+    report.message(f"{processes}{prepared.device}, {threads}, {chosen.dtype}, {memory_format}")
     writer.event(
         "start",
         parameters=total,
         trainable=trainable,
         steps_per_epoch=trainer.steps_per_epoch,
         epochs=trainer.settings.epochs,
+        **({"processes": size} if size > 1 else {}),
     )
 
 

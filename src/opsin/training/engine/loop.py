@@ -118,10 +118,10 @@ class Trainer:
         self.clock = Clock(self.settings, self.state, self.total_steps, budget, num_scored)
         self.stop = guards.StopRequest(report.message)
         self.decisions = self._made_decisions()
-        inner = [self.kept, *([TensorBoardLog(run.path / "tensorboard")] if self.settings.tensorboard else [])]
+        logs = [TensorBoardLog(run.path / "tensorboard")] if self.settings.tensorboard and group.leads else []
         self.saver = Saver(run, self.state, self.clock, self.kept, self.optimizer, self.decisions, group)
         self.journal = Journal(run, self.state, self.clock, self.network, self.settings, self.decisions.ask_to_stop)
-        self.journal.callbacks += [*inner, *callbacks]
+        self.journal.callbacks += [self.kept, *logs, *callbacks]
 
     def fit(self) -> State:
         """Train to the end, from wherever the state stands.
