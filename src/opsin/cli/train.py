@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from opsin.runs import Run
 
 RESUME_HELP = (
-    "Continue the run --name from its last checkpoint: same bits as without a break, with the same number of threads, "
-    "which it keeps unless --threads says otherwise."
+    "Resume the run --name from its last checkpoint: bit for bit as without interruption, with the same number of "
+    "threads, which is kept unless --threads is given."
 )
 
 FAULT = 1
@@ -47,10 +47,12 @@ def train(
     root: RootOption = None,
     task: TaskOption = None,
     recipe: RecipeOption = None,
-    name: Annotated[str | None, Parameter(help="Name of the run; by default data, network and a number.")] = None,
+    name: Annotated[
+        str | None, Parameter(help="Name of the run; by default made of data, network and a number.")
+    ] = None,
     out: OutOption = "runs",
     resume: Annotated[bool, Parameter(negative="", help=RESUME_HELP)] = False,
-    open_test: Annotated[bool, Parameter(negative="", help="Score the test split too; this is recorded.")] = False,
+    open_test: Annotated[bool, Parameter(negative="", help="Also score the test split; this is recorded.")] = False,
     json_: JsonFlag = False,
     quiet: QuietFlag = False,
     devices: Annotated[int, WHOLE, Parameter(help=DEVICES_HELP)] = 1,
@@ -115,5 +117,5 @@ def one_of_several(arguments: list[str]) -> int:
 
 
 def typed_command() -> str:
-    """The command as the user typed it."""
+    """The command as typed by the user."""
     return shlex.join(["opsin", *sys.argv[1:]])

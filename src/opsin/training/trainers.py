@@ -19,7 +19,7 @@ from opsin.training.features import compute_features, is_cached
 from opsin.training.setup.prepared import Prepared
 
 FEATURES_SHARE = 0.75
-"""Share of a budget after which no more features are computed: the head is fitted on those that there are."""
+"""Share of a budget after which no more features are computed: the head is fitted on those computed so far."""
 
 
 def made_trainer(
@@ -66,7 +66,7 @@ def made_trainer(
 
 
 def with_features(prepared: Prepared, report: Reporter, *, started: bool, budget: Budget | None) -> Prepared:
-    """With the frozen features of the images, where the head alone is trained, or is fitted first."""
+    """Add the frozen features of the images, if only the head is trained, or is fitted first."""
     needed = prepared.config.finetune.head_start and not started
     if not needed and not is_cached(prepared.config, prepared.dataset.task):
         return prepared
