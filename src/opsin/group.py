@@ -13,6 +13,7 @@ nothing.
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -29,10 +30,12 @@ from torch.distributed import PrefixStore, Store  # type: ignore[attr-defined]
 from opsin.errors import ConfigError, FollowerError, GroupError, OpsinError
 from opsin.processes import LEAD, launched
 
-TIMEOUT = timedelta(minutes=30)
-"""How long a process waits for the others in one exchange before it gives up."""
+TIMEOUT_S = 600.0
+"""How long a process waits for the others in one exchange: longer than the lead scores val or writes a checkpoint."""
+TIMEOUT_VARIABLE = "OPSIN_GROUP_TIMEOUT_S"
+"""Names another number of seconds: fewer where a lost connection is to be noticed sooner."""
 PATIENCE = timedelta(days=30)
-"""How long a follower waits for the lead's preparation: as long as that takes. A lead that dies ends the group."""
+"""How long processes wait for each other's preparation. The launcher ends the group if one of them dies meanwhile."""
 CONNECTION_WORDS = ("gloo", "Gloo", "NCCL", "Connection closed by peer", "Connection reset")
 """Of messages of errors that the backends raise as plain RuntimeError."""
 MOMENTS = ("start", "end")
@@ -78,6 +81,12 @@ class Group:
         if "failed" in value:
             raise FollowerError("the leading process ended", got=value["what"], exit_code=int(value["failed"]))
         return value
+
+    def wait_for_all(self, moment: str) -> None:
+        """Wait until every process has come to this moment, as long as that takes."""
+        if self.store is not None and not self.alone:
+            self.store.set(f"{moment}/{self.rank}", "")
+            self.store.wait([f"{moment}/{rank}" for rank in range(self.size)], PATIENCE)
 
     @contextmanager
     def followers_told(self) -> Iterator[None]:
@@ -202,14 +211,15 @@ def joined() -> Iterator[Group]:
         raise ConfigError("a process group is there already", do=do)
     from torch.distributed.rendezvous import rendezvous
 
-    base, rank, size = next(iter(rendezvous("env://", timeout=TIMEOUT)))
+    timeout = _timeout()
+    base, rank, size = next(iter(rendezvous("env://", timeout=timeout)))
     # a program may train several times: all its processes in the same order
     prefix = f"opsin/{base.add(f'opsin/joined/{rank}', 1)}"
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     if torch.cuda.is_available():
         torch.cuda.set_device(own_device(torch.device("cuda")))
     dist.init_process_group(
-        backend, store=PrefixStore(f"{prefix}/group", base), rank=rank, world_size=size, timeout=TIMEOUT
+        backend, store=PrefixStore(f"{prefix}/group", base), rank=rank, world_size=size, timeout=timeout
     )
     try:
         yield Group(rank=rank, size=size, store=PrefixStore(f"{prefix}/told", base))
@@ -221,6 +231,22 @@ def joined() -> Iterator[Group]:
         raise GroupError(what, got=str(error).splitlines()[0], do=do) from error
     finally:
         dist.destroy_process_group()
+
+
+def _timeout() -> timedelta:
+    """How long an exchange may take.
+
+    Raises:
+        ConfigError: the variable holds no number above 0.
+    """
+    given = os.environ.get(TIMEOUT_VARIABLE, "")
+    try:
+        seconds = float(given) if given else TIMEOUT_S
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < math.inf:
+        raise ConfigError("no number of seconds", where=TIMEOUT_VARIABLE, got=given, expected="a number above 0")
+    return timedelta(seconds=seconds)
 
 
 def _is_of_connection(error: RuntimeError) -> bool:

@@ -1,4 +1,4 @@
-"""`opsin queue`: commands that wait for room, and are run."""
+"""`opsin queue`: commands that are run in order, within limits."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def add(
     quiet: QuietFlag = False,
     seed: SeedOption = 0,
 ) -> int:
-    """Put a command behind all others: `opsin queue add --cores 2 -- train digits --name a`."""
+    """Append a command: `opsin queue add --cores 2 -- train digits --name a`."""
     from opsin.jobs.store import Queue
 
     job = Queue(queue).add(command, cores=cores, memory_bytes=_bytes(memory_gb))
@@ -55,7 +55,7 @@ def run(
     quiet: QuietFlag = False,
     seed: SeedOption = 0,
 ) -> int:
-    """Run jobs in their order until none waits; 3 if one failed. Those that were lost or interrupted go on."""
+    """Run jobs in order until none is waiting; lost and interrupted ones continue. Exit code 3 if one failed."""
     if sys.platform == "win32" or not hasattr(signal, "SIGKILL"):
         raise ConfigError("a queue is run where processes can hand on locks", got=sys.platform, expected="Linux, macOS")
     from opsin.jobs.runner import Runner
@@ -76,7 +76,7 @@ def run(
 def list_jobs(
     *, queue: FolderOption = "queue", json_: JsonFlag = False, quiet: QuietFlag = False, seed: SeedOption = 0
 ) -> int:
-    """List all jobs: what they may take, and how they went."""
+    """List all jobs with their limits and states."""
     from opsin.jobs.store import Queue
 
     jobs = Queue(queue).jobs()

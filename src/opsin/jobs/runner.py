@@ -1,7 +1,7 @@
-"""Runs the jobs of a queue in their order, beside each other where cores and memory allow it.
+"""Runs the jobs of a queue in order, in parallel where cores and memory allow it.
 
-No job overtakes another: a large one at the front waits until there is room, and so do those behind it. Cores are given
-as threads; memory is looked at, and a job that takes more than it said is ended, with a checkpoint.
+No job overtakes another: a large one at the front waits until there is room, and so do those behind it. Cores are
+passed on as numbers of threads; memory is polled, and a job above its limit is terminated, with a checkpoint.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ class Started:
 
 
 class Runner:
-    """Works on one queue until nothing is left.
+    """Runs the jobs of one queue.
 
     Args:
-        queue: others may work on it too; each keeps its own limits.
-        cores: of all jobs together.
-        memory_bytes: likewise; 0 is not limited.
-        say: is told of each job that begins or ends.
+        queue: other runners may work on it too, each with its own limits.
+        cores: limit of all running jobs together.
+        memory_bytes: likewise; 0 is no limit.
+        say: called with a line for each job that starts or ends.
     """
 
     def __init__(self, queue: Queue, *, cores: int, memory_bytes: int = 0, say: Callable[[str], None]) -> None:
@@ -54,9 +54,9 @@ class Runner:
         self.started: list[Started] = []
 
     def run(self) -> list[Job]:
-        """Work until no job waits and none runs; returns those that failed here.
+        """Run jobs until none is waiting or running; returns those that failed.
 
-        An interruption ends the jobs at work, which leave checkpoints, and lets them wait for the next call.
+        An interruption terminates the running jobs, which write checkpoints, and returns them to the queue.
         """
         failed: list[Job] = []
         try:

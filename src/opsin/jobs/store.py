@@ -1,10 +1,10 @@
-"""The queue as files: one for each job, so that it survives whatever happens to who works on it.
+"""The queue as files, so that it outlives the processes that work on it.
 
-    queue/0001.json     what is asked, and how it went
-    queue/0001.log      what the command printed
-    queue/0001.lock     held by the command and by who started it: free once both are gone
+    queue/0001.json     the command, its limits and its state
+    queue/0001.log      output of the command
+    queue/0001.lock     held by the command and by the process that started it: free once both have ended
 
-A job that is running by its file and whose lock is free was lost: its machine or its processes died. It is run again.
+A job in the state "running" whose lock is free was lost: its machine or its processes died. It is run again.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ _FILE = re.compile(r"([0-9]{4,9})\.json")
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A command and how it goes.
+    """A command, its limits and its state.
 
-    `arguments`: behind `opsin`. `cores`, `memory_bytes`: what it may take; 0 bytes are not limited. `tries`: how often
-    it was started. `code`: exit code of the last try. `note`: why it failed, or was lost.
+    `arguments`: of `opsin`. `cores`, `memory_bytes`: its limits; 0 bytes is no limit. `tries`: number of starts.
+    `code`: exit code of the last start. `note`: why it failed, or was started again.
     """
 
     number: int
@@ -73,7 +73,7 @@ class Job:
         return Path(self.option(RUNS) or "runs") / (self.option(NAMES) or "")
 
     def command(self) -> list[str]:
-        """What is started: a training that has a run already goes on with it."""
+        """The command line; a training whose run exists is resumed."""
         resume = self.run is not None and (self.run / "config.json").is_file() and "--resume" not in self.arguments
         return [sys.executable, "-m", "opsin", *self.arguments, *(["--resume"] if resume else [])]
 
@@ -85,10 +85,10 @@ class Queue:
         self.folder = Path(folder)
 
     def add(self, arguments: Sequence[str], *, cores: int = 1, memory_bytes: int = 0) -> Job:
-        """Put a command behind all others.
+        """Append a command.
 
         Raises:
-            ConfigError: no command, one that has no name to go on under, or limits that are none.
+            ConfigError: no command, a training without a name, or limits out of range.
         """
         if not arguments:
             raise ConfigError("add which command?", expected="one of Opsin's: `opsin queue add -- train digits …`")
@@ -143,7 +143,7 @@ class Queue:
         return self.folder / f"{number:04d}.{kind}"
 
     def take(self, number: int) -> int | None:
-        """The open lock of a job, to be handed to its command; None where somebody else holds it."""
+        """The open lock of a job, to be inherited by its command; None if another process holds it."""
         handle = os.open(self.path(number, "lock"), os.O_RDWR | os.O_CREAT, 0o644)
         if sys.platform == "win32":  # has no such locks: there one process works on a queue
             return handle

@@ -44,6 +44,7 @@ def made_trainer(
         budget: of this call; the lead's alone.
         callbacks: the user's; the lead's alone.
     """
+    group.wait_for_all("prepared")
     group.share_tensors(list(prepared.artifact.network.state_dict().values()))
     trainer = Trainer(
         task=prepared.task,
