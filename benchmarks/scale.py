@@ -6,6 +6,9 @@ from step to step; `plain` is the loop of PyTorch's tutorial
 augmentation, decisions or checkpoints. Sides take turns, several rounds; each cell is the median over rounds of the
 median step. Asked: `two` over `one` 0.9 or more, over `plain` 1 or more.
 
+On a busy machine times on the wall say little. The last two columns are the same ratios of processor time per step, all
+threads and processes together: what the sides cost whoever else is at work. Waiting for each other is not in it.
+
     python benchmarks/scale.py [--rounds 3] [--steps 24] [--networks plain small …]
 """
 
@@ -26,6 +29,8 @@ from typing import Any
 NETWORKS = {"plain": (32, 128), "small": (32, 128), "tiny": (28, 128), "lenet5": (28, 256), "resnet18": (64, 32)}
 """Side of the images in pixels, and images in a step."""
 WARM_STEPS = 4
+Seconds = tuple[float, float]
+"""On the wall, and of the processor in this process."""
 CLASSES = 10
 
 
@@ -41,22 +46,21 @@ def made_arrays(side: int, count: int) -> dict[str, Any]:
     return found
 
 
-def opsin_seconds(name: str, steps: int, threads: int, batch: int | None = None) -> float:
-    """Median seconds of a step of Opsin's, on the lead; 0 elsewhere. `batch`: images in a step, if not the usual."""
-    from opsin.data.samples import Dataset
+def opsin_seconds(name: str, steps: int, threads: int, batch: int | None = None) -> Seconds:
+    """Seconds of a step of Opsin's, by `_per_step`. `batch`: images in a step, if not the usual."""
     from opsin.training import train
     from opsin.training.engine.hooks import Callback, StepContext
 
     class Watch(Callback):
         def __init__(self) -> None:
-            self.seen: list[float] = []
+            self.seen: list[Seconds] = []
 
         def on_step(self, step: StepContext) -> None:
-            self.seen.append(time.perf_counter())
+            self.seen.append((time.perf_counter(), time.process_time()))
 
     side, usual = NETWORKS[name]
     batch = batch or usual
-    watch, data = Watch(), Dataset.from_arrays(made_arrays(side, batch * steps))
+    watch, data = Watch(), made_arrays(side, batch * steps)
     with tempfile.TemporaryDirectory() as out:
         train(
             data,
@@ -73,11 +77,11 @@ def opsin_seconds(name: str, steps: int, threads: int, batch: int | None = None)
             quiet=True,
             callbacks=[watch],
         )
-    return _median(watch.seen)
+    return _per_step(watch.seen)
 
 
-def plain_seconds(name: str, steps: int, threads: int) -> float:
-    """Median seconds of a step of the tutorial's loop, on process 0; 0 elsewhere."""
+def plain_seconds(name: str, steps: int, threads: int) -> Seconds:
+    """Seconds of a step of the tutorial's loop, by `_per_step`."""
     import torch
     import torch.distributed as dist
     from torch import nn
@@ -107,18 +111,18 @@ def plain_seconds(name: str, steps: int, threads: int) -> float:
         shown = (pixels.float() / 255).contiguous(memory_format=torch.channels_last)
         loss_of(replica(shown)["logits"], labels).backward()
         optimizer.step()
-        seen.append(time.perf_counter())
-    leads = dist.get_rank() == 0
+        seen.append((time.perf_counter(), time.process_time()))
     dist.destroy_process_group()
-    return _median(seen) if leads else 0.0
+    return _per_step(seen)
 
 
-def _median(moments: list[float]) -> float:
-    """Median time between moments, without the first steps."""
+def _per_step(moments: list[Seconds]) -> Seconds:
+    """Median seconds on the wall and mean seconds of the processor between moments, without the first steps."""
     if not moments:
-        return 0.0
+        return 0.0, 0.0
     kept = moments[WARM_STEPS:]
-    return statistics.median(after - before for before, after in pairwise(kept))
+    wall = statistics.median(after - before for (before, _), (after, _) in pairwise(kept))
+    return wall, (kept[-1][1] - kept[0][1]) / (len(kept) - 1)
 
 
 def serve(line: Connection) -> None:
@@ -142,7 +146,7 @@ class Processes:
             context.Process(target=serve, args=(there,), daemon=True).start()
             self.lines.append(here)
 
-    def run(self, size: int, function: Any, *arguments: Any) -> float:
+    def run(self, size: int, function: Any, *arguments: Any) -> Any:
         """What process 0 of `size` gives."""
         with socket.socket() as found:
             found.bind(("127.0.0.1", 0))
@@ -151,7 +155,7 @@ class Processes:
             group = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size)} if size > 1 else {}
             line.send((group | (place if size > 1 else {}), function, arguments))
         answers = [line.recv() for line in self.lines[:size]]
-        return float(answers[0])
+        return answers[0]
 
 
 def main() -> None:
@@ -162,19 +166,21 @@ def main() -> None:
     asked = parser.parse_args()
     os.environ.setdefault("OPSIN_CACHE", str(Path(tempfile.gettempdir()) / "opsin-bench-scale"))
     processes = Processes()
-    print("network     batch   one, images/s   two   plain   two/one   two/plain   load", flush=True)
+    print("network     batch   one, images/s   two   plain   two/one   two/plain   load   processor: one, plain")
     for name in asked.networks:
         batch = NETWORKS[name][1]
-        rounds: dict[str, list[float]] = {"one": [], "two": [], "plain": []}
+        rounds: dict[str, list[Seconds]] = {"one": [], "two": [], "plain": []}
         for _ in range(asked.rounds):
             rounds["one"].append(processes.run(1, opsin_seconds, name, asked.steps, 2))
             rounds["two"].append(processes.run(2, opsin_seconds, name, asked.steps, 1))
             rounds["plain"].append(processes.run(2, plain_seconds, name, asked.steps, 1))
-        one, two, plain = (batch / statistics.median(rounds[side]) for side in ("one", "two", "plain"))
+        walls, used = zip(*(map(statistics.median, zip(*rounds[side], strict=True)) for side in rounds), strict=True)
+        one, two, plain = (batch / seconds for seconds in walls)
         load = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "?"
         print(
             f"{name:<10}{batch:>7}{one:>16,.0f}{two:>6,.0f}{plain:>8,.0f}"
-            f"{two / one:>10.2f}{two / plain:>12.2f}{load:>7}",
+            f"{two / one:>10.2f}{two / plain:>12.2f}{load:>7}"
+            f"{used[0] / (2 * used[1]):>12.2f}{used[2] / used[1]:>7.2f}",
             flush=True,
         )
 

@@ -103,7 +103,7 @@ def measured(processes: Processes, name: str, steps: int) -> Figures:
     """The figures of this machine, whose cores the processes share."""
     _, batch = NETWORKS[name]
     sizes = [batch // parts for parts in PARTS]
-    seconds = [processes.run(1, opsin_seconds, name, steps, 1, size) for size in sizes]
+    seconds = [processes.run(1, opsin_seconds, name, steps, 1, size)[0] for size in sizes]
     slope, intercept = statistics.linear_regression(sizes, seconds)
     numbers = num_parameters(name)
     latency = processes.run(2, all_reduce_seconds, 1, 50) / 2
@@ -127,7 +127,7 @@ def check(name: str, steps: int) -> None:
     print("processes   forecast, images/s   measured   error   load")
     for count in (1, 2, 4):
         forecast = batch / step_seconds(figures, count, batch)
-        found = batch / processes.run(count, opsin_seconds, name, steps, 1)
+        found = batch / processes.run(count, opsin_seconds, name, steps, 1)[0]
         print(
             f"{count:<12}{forecast:>18,.0f}{found:>11,.0f}{forecast / found - 1:>8.0%}{os.getloadavg()[0]:>7.1f}",
             flush=True,
