@@ -11,6 +11,7 @@ from cyclopts import Parameter
 from opsin.cli.options import (
     FLAT,
     NONE_GIVEN,
+    WHOLE,
     DataArgument,
     JsonFlag,
     OutOption,
@@ -22,6 +23,7 @@ from opsin.cli.options import (
     given,
 )
 from opsin.cli.output import print_json, print_line
+from opsin.processes import is_follower, launched
 
 if TYPE_CHECKING:
     from opsin.runs import Run
@@ -29,6 +31,12 @@ if TYPE_CHECKING:
 RESUME_HELP = (
     "Resume the run --name from its last checkpoint: bit for bit as without interruption, with the same number of "
     "threads, which is kept unless --threads is given."
+)
+
+FAULT = 1
+DEVICES_HELP = (
+    "Processes that train together: one for each GPU, else each with its share of the cores. They share every batch; "
+    "one that dies is started again with the others, from the last checkpoint."
 )
 
 
@@ -47,9 +55,14 @@ def train(
     open_test: Annotated[bool, Parameter(negative="", help="Also score the test split; this is recorded.")] = False,
     json_: JsonFlag = False,
     quiet: QuietFlag = False,
+    devices: Annotated[int, WHOLE, Parameter(help=DEVICES_HELP)] = 1,
     settings: Annotated[Settings, FLAT] = NONE_GIVEN,  # type: ignore[valid-type]
 ) -> int:
     """Train one network, score it on val, and leave a run folder with a report."""
+    if devices != 1 and not launched():
+        from opsin.launching import launch
+
+        return launch(one_of_several, sys.argv[1:], devices)
     from opsin.api.training import train as run_training
     from opsin.training.engine.budget import process_began
 
@@ -67,6 +80,8 @@ def train(
         began=process_began(),
         **layer,
     )
+    if is_follower():
+        return 0
     if json_:
         print_json(result(run))
     elif not quiet:
@@ -86,6 +101,19 @@ def result(run: Run) -> dict[str, Any]:
         "scores": scores,
         "report": str(run.path / "report.html"),
     }
+
+
+def one_of_several(arguments: list[str]) -> int:
+    """The command in a process that a launcher has made; returns its exit code.
+
+    One that was no fault of the user's ends the process with it, so that the launcher starts the group again.
+    """
+    from opsin.cli import main
+
+    code = main(arguments)
+    if code == FAULT:
+        sys.exit(code)
+    return code
 
 
 def typed_command() -> str:

@@ -98,6 +98,9 @@ class TrainConfig:
     checkpoint_minutes
         Minutes between checkpoints within an epoch. One is also written at the end of an epoch, if the last is older
         than 20 seconds.
+    sync_batch_norm
+        Normalize over the batches of all processes that train together, rather than over each process's share: for
+        shares of few images. Without other processes it has no effect.
     device
         cpu, cuda, mps or auto.
     threads
@@ -143,6 +146,7 @@ class TrainConfig:
     checkpoint_activations: bool = False
     keep_memory: bool = True
     checkpoint_minutes: float = 5.0
+    sync_batch_norm: bool = False
     device: str = "auto"
     threads: int = 0
     preflight: bool = True

@@ -57,6 +57,13 @@ class Run:
         """The run at a path, or of that name in `out`."""
         return cls(run_path(name, out))
 
+    @classmethod
+    def at(cls, path: Path | str) -> Run:
+        """The run at `path`, which is not looked at: it may lie on another machine."""
+        run = cls.__new__(cls)
+        run.path = Path(path)
+        return run
+
     @property
     def name(self) -> str:
         """Name of the folder."""
