@@ -25,7 +25,9 @@ def require(holds: bool, name: str, got: object, expected: str) -> None:
         ConfigError: `holds` is false.
     """
     if not holds or (isinstance(got, float) and not math.isfinite(got)):
-        raise ConfigError(f"setting `{name}` is out of range", got=got, expected=expected)
+        raise ConfigError(
+            f"setting `{name}` is out of range", got=got, expected=expected, do="give a value in this range"
+        )
 
 
 def to_dict(config: Any) -> dict[str, Any]:

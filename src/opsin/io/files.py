@@ -256,7 +256,12 @@ def write_json(path: PathLike, value: Any) -> None:
         text = json.dumps(as_json(value), indent=2, ensure_ascii=False, allow_nan=False)
         data = text.encode("utf-8") + b"\n"
     except (TypeError, ValueError) as error:
-        raise WriteError("not a JSON value", where=printable(path), got=error) from error
+        raise WriteError(
+            "not a JSON value",
+            where=printable(path),
+            got=error,
+            do="convert it to numbers, strings, lists and mappings",
+        ) from error
     write_atomically(path, data)
 
 

@@ -187,7 +187,12 @@ def write_arrays(path: Path, arrays: Arrays) -> None:
         RunError: an array contains objects, which would be pickled.
     """
     if objects := [name for name, array in arrays.items() if array.dtype.hasobject]:
-        raise RunError("arrays of objects cannot be written", where=path, got=", ".join(objects))
+        raise RunError(
+            "arrays of objects cannot be written",
+            where=path,
+            got=", ".join(objects),
+            do="convert them to numbers or strings",
+        )
     write_npz(path, arrays)
 
 

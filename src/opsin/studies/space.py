@@ -114,9 +114,16 @@ def read_space(path: Path | str, config: RunConfig) -> tuple[Parameter, ...]:
     try:
         values = tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError("no such space file", where=file, got=error.strerror) from error
+        raise ConfigError(
+            "no such space file", where=file, got=error.strerror, do="give an existing TOML file"
+        ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError("the space is not valid TOML", where=file, got=str(error)) from error
+        raise ConfigError(
+            "the space is not valid TOML",
+            where=file,
+            got=str(error),
+            do="e.g. lr = { low = 1e-4, high = 1e-1, log = true }",
+        ) from error
     if not values:
         raise ConfigError("the space is empty", where=file, expected="a setting or more with choices or a range")
     return tuple(_parameter(name, value, config, where=str(file)) for name, value in values.items())

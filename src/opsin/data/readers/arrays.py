@@ -264,6 +264,7 @@ def _source(part: Arrays, split: str | None, layout: str, where: str, notes: lis
                 "arrays of one split have different lengths",
                 where=where,
                 got=f"{len(images)} images, {len(array)} {kind}",
+                do="give one row for each image",
             )
     labels: Ints | None = part.get("labels")
     return ArraySource(

@@ -59,7 +59,12 @@ class Drawn:
             try:
                 mask[_inside(shape, height, width)] = number
             except (DataError, KeyError, TypeError, ValueError) as error:
-                raise ImageError("a shape cannot be drawn", where=self.name, got=str(error)[:200]) from error
+                raise ImageError(
+                    "a shape cannot be drawn",
+                    where=self.name,
+                    got=str(error)[:200],
+                    do="correct or remove this annotation",
+                ) from error
         return mask
 
     def digest(self) -> str:

@@ -201,7 +201,9 @@ def _contract(
         try:
             return InputContract.from_dict(json.loads(metadata[CONTRACT_KEY]), where=printable(path))
         except (json.JSONDecodeError, AttributeError, TypeError) as error:
-            raise TensorFileError("the input contract is not readable", where=printable(path), got=error) from error
+            raise TensorFileError(
+                "the input contract is not readable", where=printable(path), got=error, do="give --weights-range"
+            ) from error
     if known is not None:
         return known.contract
     return _artifact_contract(Path(path).parent / "model.json")
