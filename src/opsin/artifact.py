@@ -180,7 +180,9 @@ def _classes(values: Any, folder: Path) -> tuple[str, ...]:
     return tuple(values)
 
 
-def _network(task: Any, spec: ModelSpec, num_classes: int, weights: Mapping[str, Tensor], folder: Path) -> nn.Module:
+def _network(
+    task: TaskName, spec: ModelSpec, num_classes: int, weights: Mapping[str, Tensor], folder: Path
+) -> nn.Module:
     """The network with its weights. It is first built without memory: an altered artefact could request any amount.
 
     Raises:

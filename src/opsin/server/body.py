@@ -14,7 +14,6 @@ import binascii
 import json
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
-from typing import Any
 
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -116,7 +115,7 @@ def _of_json(body: bytes) -> list[Upload]:
     )
 
 
-def _entry(i: int, entry: Any) -> Upload:
+def _entry(i: int, entry: object) -> Upload:
     match entry:
         case {"data": str() as data, "name": str() as name}:
             return _decoded(name, data)

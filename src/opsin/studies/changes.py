@@ -177,5 +177,5 @@ def together(changes: Sequence[Change]) -> Change:
     return Change(name="all together", settings=settings)
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     return list(value) if isinstance(value, tuple) else value

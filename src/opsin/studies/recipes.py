@@ -40,7 +40,7 @@ def write_recipe(path: Path, settings: Mapping[str, Any], comments: Sequence[str
     write_atomically(path, ("\n".join(lines) + "\n").encode("utf-8"))
 
 
-def toml_value(value: Any) -> str:
+def toml_value(value: object) -> str:
     """A setting's value as TOML.
 
     >>> toml_value(True), toml_value(0.001), toml_value([32, 64]), toml_value("a\\"b")

@@ -129,7 +129,7 @@ def read_space(path: Path | str, config: RunConfig) -> tuple[Parameter, ...]:
     return tuple(_parameter(name, value, config, where=str(file)) for name, value in values.items())
 
 
-def _parameter(name: str, value: Any, config: RunConfig, *, where: str) -> Parameter:
+def _parameter(name: str, value: object, config: RunConfig, *, where: str) -> Parameter:
     names = [key for key in settings_of.setting_names() if key not in MEASURED_BY]
     if name in MEASURED_BY:
         do = "leave it out: the meaning of a score must not change within a search"
@@ -191,7 +191,7 @@ def check(config: RunConfig, settings: Mapping[str, Any], *, where: str) -> None
         raise ConfigError(error.what, where=where, got=error.got, expected=error.expected, do=error.do) from error
 
 
-def text_of_value(value: Any) -> str:
+def text_of_value(value: object) -> str:
     """A setting's value as typed by a user.
 
     >>> text_of_value([32, 64]), text_of_value(0.1), text_of_value(True), text_of_value([])
@@ -206,5 +206,5 @@ def text_of_value(value: Any) -> str:
     return "none" if value is None else str(value)
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     return list(value) if isinstance(value, tuple) else value

@@ -68,7 +68,7 @@ class State:
         return {key: value / count for key, value in sums.items()}
 
 
-def state_of(values: Any, *, where: str) -> State:
+def state_of(values: object, *, where: str) -> State:
     """The state in a checkpoint's plain values.
 
     Raises:
