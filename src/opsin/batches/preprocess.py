@@ -105,7 +105,7 @@ class Preprocess:
         return config.to_dict(self)
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any], *, where: str = "preprocess") -> Preprocess:
+    def from_dict(cls, values: Mapping[str, object], *, where: str = "preprocess") -> Preprocess:
         """The contract from an artefact: the inverse of `to_dict`.
 
         Raises:

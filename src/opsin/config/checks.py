@@ -47,7 +47,7 @@ def former_names(of: Field[Any]) -> Mapping[str, str]:
     return names
 
 
-def with_present_names(kind: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
+def with_present_names(kind: type[Any], values: Mapping[str, object]) -> dict[str, Any]:
     """Plain values of a config as it was stored, with renamed choices translated to their present names."""
     present = dict(values)
     hints = typing.get_type_hints(kind)
@@ -60,7 +60,7 @@ def with_present_names(kind: type[Any], values: Mapping[str, Any]) -> dict[str, 
     return present
 
 
-def from_dict(kind: type[T], values: Mapping[str, Any], *, where: str = "config") -> T:
+def from_dict(kind: type[T], values: Mapping[str, object], *, where: str = "config") -> T:
     """Build a frozen config from plain values.
 
     Raises:

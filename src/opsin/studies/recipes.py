@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from opsin.io.files import write_atomically
 from opsin.text import printable_lines
@@ -23,7 +22,7 @@ OF_THE_MACHINE = (
 """Settings that do not affect results, or that the user of a recipe chooses."""
 
 
-def write_recipe(path: Path, settings: Mapping[str, Any], comments: Sequence[str]) -> None:
+def write_recipe(path: Path, settings: Mapping[str, object], comments: Sequence[str]) -> None:
     """Write settings as a recipe that `opsin train --recipe` takes.
 
     Args:

@@ -183,7 +183,7 @@ def _source(part: Any, file: Path, numbers: Mapping[int, int], meaning: Meaning)
     return MaskSource(paths=paths, drawn=drawn, ids=[one.name for one in drawn], meaning=meaning)
 
 
-def check_image_ids(images: Sequence[Mapping[str, Any]], file: Path) -> None:
+def check_image_ids(images: Sequence[Mapping[str, object]], file: Path) -> None:
     """Refuse images that share an id: their annotations could not be distinguished.
 
     Raises:

@@ -258,7 +258,7 @@ def _pretrained(naming: NamingName, named: Mapping[str, Tensor], origin: _Origin
     )
 
 
-def _spec(model: str, contract: InputContract, options: Mapping[str, Any]) -> ModelSpec:
+def _spec(model: str, contract: InputContract, options: Mapping[str, object]) -> ModelSpec:
     return ModelSpec(name=model, channels=3, height=contract.height, width=contract.width, options=dict(options))
 
 
