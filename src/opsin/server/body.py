@@ -43,7 +43,7 @@ async def read_uploads(request: Request, limits: Limits) -> list[Upload]:
         RequestError: 413 too large or too many, 415 another kind of body, 400 a body that is not what it says.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    body = await _read(request, limits.max_bytes)
+    body = await read_body(request, limits.max_bytes)
     if kind == "multipart/form-data":
         uploads = await _of_form(request, body, limits)
     elif kind == "application/json":
@@ -62,7 +62,7 @@ async def read_uploads(request: Request, limits: Limits) -> list[Upload]:
     return uploads
 
 
-async def _read(request: Request, max_bytes: int) -> bytes:
+async def read_body(request: Request, max_bytes: int) -> bytes:
     """The body, refused as soon as it is known to be too large."""
     told = request.headers.get("content-length", "")
     too_large = RequestError(413, "the body is too large", expected=f"at most {bytes_text(max_bytes)}")
