@@ -149,6 +149,15 @@ def decode_image(data: bytes, name: str, limits: Limits = LIMITS) -> DecodedImag
     return DecodedImage(pixels=pixels, notes=tuple(notes), orientation=orientation)
 
 
+def format_of(data: bytes, name: str, limits: Limits = LIMITS) -> FormatName:
+    """The format of an image file, by its structure; nothing is decoded.
+
+    Raises:
+        ImageError: as `decode_image`.
+    """
+    return _checked_container(data, name, limits).format
+
+
 def decode_thumbnail(data: bytes, name: str, side: int, limits: Limits = LIMITS) -> np.ndarray:
     """The bytes of an image file as upright RGB, uint8 [3, side, side], squashed.
 

@@ -38,9 +38,30 @@ PAGES: tuple[tuple[str, str], ...] = (
     ("/data/{key}/findings", "data:findings"),
     ("/data/{key}/augmented", "data:augmented"),
     ("/data/{key}/augmented.jpg", "data:augmented_picture"),
+    ("/train", "train:form"),
+    ("/train/fields", "train:fields"),
+    ("/train/plan", "train:plan"),
+    ("/teach", "teach:show"),
+    ("/runs/{name}", "run:run"),
+    ("/runs/{name}/live", "live:live"),
+    ("/runs/{name}/report", "run:one_page"),
+    ("/runs/{name}/errors", "errors:errors"),
+    ("/runs/{name}/image/{number:int}", "errors:image"),
+    ("/runs/{name}/try", "tryout:show"),
 )
 """What is looked at: addresses, and the functions of this package that answer them, imported when they are asked."""
-ACTIONS: tuple[tuple[str, str], ...] = ()
+ACTIONS: tuple[tuple[str, str], ...] = (
+    ("/uploads", "uploads:begin_set"),
+    ("/uploads/{id}", "uploads:add"),
+    ("/uploads/{id}/finish", "uploads:finish_set"),
+    ("/train", "train:start_run"),
+    ("/teach", "teach:learn_things"),
+    ("/runs/{name}/stop", "train:stop_run"),
+    ("/runs/{name}/resume", "train:resume_run"),
+    ("/runs/{name}/check", "run:check_run"),
+    ("/runs/{name}/predict", "tryout:predict"),
+    ("/runs/{name}/explain", "tryout:explain"),
+)
 """What is changed, by POST alone."""
 HEAVY = ("opsin.api.training", "opsin.api.verbs", "opsin.data.load", "opsin.explanation.attribution")
 """Imported in the background once the studio answers, so that the second page is quick too."""

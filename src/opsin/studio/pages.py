@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -14,7 +15,7 @@ import numpy as np
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
 from opsin.errors import OpsinError, RefusedError
 from opsin.io.images import encode_jpeg, encode_png
@@ -22,7 +23,7 @@ from opsin.report import render as report_render
 from opsin.report.render import SHARP_BELOW
 from opsin.server.body import read_body
 from opsin.server.limits import Limits
-from opsin.server.refusal import RequestError
+from opsin.server.refusal import RequestError, as_json
 
 PAGE_SIZE = 48
 """Images on a page of a grid."""
@@ -71,6 +72,8 @@ def refusal(request: Request, error: Exception) -> Response:
     else:
         status = error.status_code if isinstance(error, HTTPException) else 500
         error = OpsinError("there is no such page" if status in (404, 405) else "a fault in Opsin", where=request.url.path)
+    if request.headers.get("accept") == "application/json":
+        return JSONResponse(as_json(error), status)
     part = wants_part(request)
     return page(request, "refusal_part.html" if part else "refusal.html", status, error=error)
 
@@ -95,7 +98,11 @@ def posted(answer: Callable[[Request, Form], Response]) -> Callable[[Request], A
     """An endpoint that reads the fields of a small form, and answers in a thread."""
 
     async def endpoint(request: Request) -> Response:
-        form = await read_form(request)
+        try:
+            async with asyncio.timeout(FORM_LIMITS.timeout_s):
+                form = await read_form(request)
+        except TimeoutError as error:
+            raise RequestError(408, "the form took too long") from error
         return await run_in_threadpool(answer, request, form)
 
     endpoint.__name__ = answer.__name__

@@ -20,6 +20,7 @@ from opsin.studio.sets import DataSets
 if TYPE_CHECKING:
     from opsin.artifact import Artifact
     from opsin.inference.predictor import Predictor
+    from opsin.studio.uploads import Gathering
 
 KEPT_NETWORKS = 3
 """Networks that stay in memory."""
@@ -63,6 +64,8 @@ class Studio:
         self.runs = RunShelf(runs)
         self.jobs = Jobs(folder / "jobs")
         self.limits = Limits()
+        self.gathered: dict[str, Gathering] = {}
+        self.lock = Lock()
         self._networks: OrderedDict[tuple[str, int], Answerer] = OrderedDict()
         self._lock = Lock()
 
