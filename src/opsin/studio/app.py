@@ -48,6 +48,14 @@ PAGES: tuple[tuple[str, str], ...] = (
     ("/runs/{name}/errors", "errors:errors"),
     ("/runs/{name}/image/{number:int}", "errors:image"),
     ("/runs/{name}/try", "tryout:show"),
+    ("/compare", "compare:compare"),
+    ("/kernels", "kernels:show"),
+    ("/kernels/grid", "kernels:grid"),
+    ("/kernels/result", "kernels:result"),
+    ("/planner", "planner:show"),
+    ("/planner/result", "planner:result"),
+    ("/labs", "labs:show"),
+    ("/labs/{name}/{size}", "labs:report"),
 )
 """What is looked at: addresses, and the functions of this package that answer them, imported when they are asked."""
 ACTIONS: tuple[tuple[str, str], ...] = (
@@ -61,6 +69,7 @@ ACTIONS: tuple[tuple[str, str], ...] = (
     ("/runs/{name}/check", "run:check_run"),
     ("/runs/{name}/predict", "tryout:predict"),
     ("/runs/{name}/explain", "tryout:explain"),
+    ("/labs", "labs:begin_lab"),
 )
 """What is changed, by POST alone."""
 HEAVY = ("opsin.api.training", "opsin.api.verbs", "opsin.data.load", "opsin.explanation.attribution")

@@ -54,7 +54,7 @@ def errors(request: Request) -> Response:
     pages = pager(request, len(numbers), 40)
     pictures, why = _pictures(studio_of(request), run)
     cells = [_cell(run, answers, int(i), pictures) for i in numbers[pages.span.start : pages.span.stop]]
-    values = {"name": run.name, "classes": classes, "cells": cells, "pager": pages, "true": truth, "predicted": guess}
+    values = {"name": run.name, "classes": classes, "cells": cells, "pager": pages, "truth": truth, "guess": guess}
     values |= {"show": shown, "order": order, "shows": SHOWN, "orders": ORDERS, "why": why, "iou": most}
     values |= {"boxes": answers.overlaps is not None, "matrix": matrix(answers, len(classes)) if classes else []}
     more = {"true": truth, "predicted": guess, "show": shown, "order": order, "iou": most}

@@ -51,6 +51,8 @@ def fields(request: Request) -> Response:
 def plan(request: Request) -> Response:
     """Parameters, memory and time of what the form asks for: before anything is trained."""
     from opsin.api.verbs import plan as make_plan
+    from opsin.config import resolve
+    from opsin.training.setup.defaults import defaults_for
 
     studio = studio_of(request)
     dataset = studio.sets.open(request.query_params.get("data", ""))
@@ -58,6 +60,8 @@ def plan(request: Request) -> Response:
     if settings.pop("from_scratch", None):
         settings["from_scratch"] = True
     made = make_plan(dataset, **_planned(settings))
+    if not _starts_from_weights(dataset):
+        settings.setdefault("epochs", resolve(defaults_for(dataset)).train.epochs)
     return page(request, "plan_part.html", plan=made, minutes=_minutes(made, settings), settings=settings)
 
 
