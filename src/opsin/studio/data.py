@@ -52,7 +52,13 @@ def overview(request: Request) -> Response:
         for name, (most, step, words) in SLIDERS.items()
     ]
     splits = {name: len(source) for name, source in dataset.splits.items()}
-    values = {"item": item, "dataset": dataset, "splits": splits, "balance": balance(dataset), "sliders": sliders}
+    values: dict[str, Any] = {
+        "item": item,
+        "dataset": dataset,
+        "splits": splits,
+        "balance": balance(dataset),
+        "sliders": sliders,
+    }
     return page(request, "data_overview.html", **values)
 
 
@@ -86,7 +92,10 @@ def grid(request: Request) -> Response:
         for i in numbers[shown.span.start : shown.span.stop]
     ]
     values = {"key": key, "cells": cells, "pager": shown, "split": split, "wanted": wanted, "classes": names}
-    values |= {"splits": [name for name in SHOWN_SPLITS if name in dataset.splits], "by_class": source.labels is not None}
+    values |= {
+        "splits": [name for name in SHOWN_SPLITS if name in dataset.splits],
+        "by_class": source.labels is not None,
+    }
     return page(request, "grid.html", **values)
 
 
@@ -100,7 +109,7 @@ def sample_picture(request: Request, dataset: Dataset, split: str) -> Response:
     """Sample `number` of a split, at most `side` pixels large."""
     if split not in dataset.splits or split not in SHOWN_SPLITS:
         raise RequestError(404, "no such split to show", got=split[:40])
-    source, i = dataset.splits[split], request.path_params["number"]  # type: ignore[index]
+    source, i = dataset.splits[split], request.path_params["number"]
     if not 0 <= i < len(source):
         raise RequestError(404, "no such image", got=i)
     side = whole(request.query_params, "side", THUMB_PX, low=16, high=LARGE_PX)
@@ -138,8 +147,7 @@ def augmented(request: Request) -> Response:
 def augmented_picture(request: Request) -> Response:
     """Training images, each as it is and as the network sees it."""
     dataset = studio_of(request).sets.open(request.path_params["key"])
-    off = {name: value for name, value in to_dict(AugmentConfig()).items()}
-    return picture(augmented_sheet(dataset, off | _augmentation(request), seed=0))
+    return picture(augmented_sheet(dataset, to_dict(AugmentConfig()) | _augmentation(request), seed=0))
 
 
 def _augmentation(request: Request) -> dict[str, Any]:
@@ -155,4 +163,3 @@ def _split(request: Request, dataset: Dataset) -> tuple[SplitName, Source]:
         raise RequestError(404, "this set has a test split alone, which stays sealed")
     split = choice(request.query_params, "split", here)
     return split, dataset.splits[split]  # type: ignore[return-value, index]
-

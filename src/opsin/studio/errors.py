@@ -54,7 +54,14 @@ def errors(request: Request) -> Response:
     pages = pager(request, len(numbers), 40)
     pictures, why = _pictures(studio_of(request), run)
     cells = [_cell(run, answers, int(i), pictures) for i in numbers[pages.span.start : pages.span.stop]]
-    values = {"name": run.name, "classes": classes, "cells": cells, "pager": pages, "truth": truth, "guess": guess}
+    values: dict[str, Any] = {
+        "name": run.name,
+        "classes": classes,
+        "cells": cells,
+        "pager": pages,
+        "truth": truth,
+        "guess": guess,
+    }
     values |= {"show": shown, "order": order, "shows": SHOWN, "orders": ORDERS, "why": why, "iou": most}
     values |= {"boxes": answers.overlaps is not None, "matrix": matrix(answers, len(classes)) if classes else []}
     more = {"true": truth, "predicted": guess, "show": shown, "order": order, "iou": most}
@@ -81,9 +88,7 @@ def answers_of(run: Run) -> Answers:
     )
 
 
-def chosen(
-    answers: Answers, *, truth: int, guess: int, shown: str, surest: bool, most_iou: float = 1.0
-) -> np.ndarray:
+def chosen(answers: Answers, *, truth: int, guess: int, shown: str, surest: bool, most_iou: float = 1.0) -> np.ndarray:
     """Numbers of the samples that the filters leave, in order; -1 leaves a class open."""
     kept = np.ones(len(answers.labels), bool)
     if truth >= 0:

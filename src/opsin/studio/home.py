@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -18,11 +20,10 @@ def home(request: Request) -> Response:
     shown = pager(request, len(names), RUNS_ON_A_PAGE)
     rows = [studio.runs.row(names[i]) for i in shown.span]
     jobs = [job for job in studio.jobs.running() if job.name not in names]
-    values = {"rows": rows, "pager": shown, "jobs": jobs, "folder": str(studio.runs.folder)}
+    values: dict[str, Any] = {"rows": rows, "pager": shown, "jobs": jobs, "folder": str(studio.runs.folder)}
     if wants_part(request):
         return page(request, "run_list.html", **values)
     return page(request, "home.html", sets=studio.sets.listed(), **values)
-
 
 
 def data_set(request: Request) -> Response:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +31,9 @@ Numbers = NDArray[np.float64]
 
 def show(request: Request) -> Response:
     """The page, with a kernel to begin with."""
-    return page(request, "kernels.html", sides=SIDES, presets=PRESETS, pictures=PICTURES, ways=WAYS, **_grid("sobel-x", 3))
+    return page(
+        request, "kernels.html", sides=SIDES, presets=PRESETS, pictures=PICTURES, ways=WAYS, **_grid("sobel-x", 3)
+    )
 
 
 def grid(request: Request) -> Response:
@@ -113,7 +116,7 @@ def drawn(found: Filtered, maps: Numbers) -> NDArray[np.uint8]:
     return clipped(maps if scale is None else 128 + 127 * maps.mean(axis=0, keepdims=True) / scale)
 
 
-def _grid(preset: str, side: int) -> dict[str, object]:
+def _grid(preset: str, side: int) -> dict[str, Any]:
     rows = [[f"{value:.4g}" for value in row] for row in preset_of(preset, side)]
     return {"rows": rows, "side": side, "preset": preset}
 

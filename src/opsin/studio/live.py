@@ -66,7 +66,9 @@ def curves(run: Run, epochs: tuple[Epoch, ...]) -> list[Markup]:
     panels = [Panel(title="Loss", unit="", series=_both(epochs, "loss"))]
     if score:
         kind = score_kind(task, score)
-        panels.append(Panel(title=kind.title, unit="%" if kind.share else "", series=_both(epochs, score), share=kind.share))
+        panels.append(
+            Panel(title=kind.title, unit="%" if kind.share else "", series=_both(epochs, score), share=kind.share)
+        )
     best = next((epoch.epoch for epoch in reversed(epochs) if epoch.best), None)
     return [line_figure(panel, best=best) for panel in panels if panel.values]
 

@@ -71,7 +71,9 @@ def refusal(request: Request, error: Exception) -> Response:
         status = error.status if isinstance(error, RequestError) else 400 if isinstance(error, RefusedError) else 500
     else:
         status = error.status_code if isinstance(error, HTTPException) else 500
-        error = OpsinError("there is no such page" if status in (404, 405) else "a fault in Opsin", where=request.url.path)
+        error = OpsinError(
+            "there is no such page" if status in (404, 405) else "a fault in Opsin", where=request.url.path
+        )
     if request.headers.get("accept") == "application/json":
         return JSONResponse(as_json(error), status)
     part = wants_part(request)
@@ -149,7 +151,9 @@ def number(values: Mapping[str, str], name: str, *, low: float, high: float) -> 
     text = values.get(name, "").strip().replace(",", ".")
     if not text:
         return None
-    refused = RequestError(400, "not a number that fits here", where=name, got=text[:40], expected=f"{low:g} to {high:g}")
+    refused = RequestError(
+        400, "not a number that fits here", where=name, got=text[:40], expected=f"{low:g} to {high:g}"
+    )
     try:
         value = float(text)
     except ValueError as error:
@@ -167,7 +171,9 @@ def choice(values: Mapping[str, str], name: str, choices: tuple[str, ...]) -> st
     """
     value = values.get(name) or choices[0]
     if value not in choices:
-        raise RequestError(400, "not one of the choices", where=name, got=value[:100], expected=", ".join(choices)[:400])
+        raise RequestError(
+            400, "not one of the choices", where=name, got=value[:100], expected=", ".join(choices)[:400]
+        )
     return value
 
 

@@ -100,7 +100,9 @@ def sketched(text: str, shape: tuple[int, int, int]) -> LayerTable:
         return layer_table(nn.Sequential(*layers), *shape)
 
 
-def _added(number: int, words: list[str], seen: tuple[int, ...], *, last: bool) -> tuple[list[nn.Module], tuple[int, ...]]:
+def _added(
+    number: int, words: list[str], seen: tuple[int, ...], *, last: bool
+) -> tuple[list[nn.Module], tuple[int, ...]]:
     """The layers of one row, after maps or numbers of shape `seen`, and the shape that they leave."""
     try:
         layers = _layers(words, seen, last=last)

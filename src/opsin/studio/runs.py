@@ -131,7 +131,7 @@ def _read(run: Run) -> Row:
 
 def _stamp(folder: Path) -> object:
     """What changes when a file of the run does."""
-    found = []
+    found: list[tuple[int, int] | None] = []
     for file in WATCHED:
         try:
             about = (folder / file).stat()

@@ -129,4 +129,6 @@ def _listed_given(given: Sequence[str]) -> list[Listed]:
 
 
 def _embedded(name: str) -> Listed:
-    return Listed(key=f"built-in-{slug(name)}", name=name, source=name, origin="embedded", about=ENTRIES[name].description)
+    return Listed(
+        key=f"built-in-{slug(name)}", name=name, source=name, origin="embedded", about=ENTRIES[name].description
+    )

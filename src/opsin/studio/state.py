@@ -101,4 +101,3 @@ def studio_of(request: Request) -> Studio:
     """The studio that a request is for."""
     found: Studio = request.app.state.studio
     return found
-

@@ -87,9 +87,9 @@ async function upload(form) {
         status.textContent = `${done} of ${files.length} pictures`;
       }
     }
-    await post(`/uploads/${made.id}/finish`, new URLSearchParams());
+    const set = await post(`/uploads/${made.id}/finish`, new URLSearchParams());
     if (refused.length) window.alert(`${refused.length} files were left out: ${refused.slice(0, 5).join("; ")}`);
-    window.location.assign(`/data/${made.key}`);
+    window.location.assign(`/data/${set.key}`);
   } catch (error) {
     status.textContent = error.message;
     button.disabled = false;
