@@ -99,7 +99,7 @@ def test_the_test_split_is_not_leafed_through(client: TestClient) -> None:
 
 
 def test_an_audit_is_made_when_it_is_asked_for(client: TestClient) -> None:
-    assert "duplicates" in client.get("/data/given-photos/findings").text
+    assert "classes have 10 training samples each" in client.get("/data/given-photos/findings").text
 
 
 def test_sliders_change_what_augmentation_draws(client: TestClient) -> None:

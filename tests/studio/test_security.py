@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import quote
 
@@ -81,7 +82,8 @@ def test_elsewhere_a_token_is_made_and_needed(far: TestClient) -> None:
         StudioGuard("0.0.0.0", "short")
     assert far.get("/").status_code == 401
     assert far.get("/?token=wrong").status_code == 401
-    assert far.get("/", cookies={COOKIE: TOKEN}).status_code == 401
+    far.cookies.set(COOKIE, TOKEN)
+    assert far.get("/").status_code == 401
 
 
 def test_the_token_in_the_address_is_exchanged_for_a_cookie_that_no_script_reads(far: TestClient) -> None:
@@ -107,12 +109,12 @@ def test_each_answer_carries_the_policy(client: TestClient, address: str) -> Non
     assert headers["cross-origin-resource-policy"] == "same-origin"
 
 
-@pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("out", OUT)
-def test_no_address_leads_out_of_what_is_listed(client: TestClient, place: str, out: str) -> None:
-    for written in (quote(out, safe=""), quote(quote(out, safe=""), safe="")):
-        answer = client.get(place.format(written))
-        assert answer.status_code in (400, 404), answer.text
+@pytest.mark.parametrize("address", PLACES)
+def test_no_address_leads_out_of_what_is_listed(client: TestClient, address: str) -> None:
+    for written in (quoted for out in OUT for quoted in (quote(out, safe=""), quote(quote(out, safe=""), safe=""))):
+        answer = client.get(address.format(written))
+        # a client of its own accord takes `..` out of an address: what is left of it is Home
+        assert answer.status_code in (400, 404) or answer.url.path == "/", answer.text
         assert "root:" not in answer.text
 
 
@@ -134,11 +136,20 @@ def test_no_field_becomes_an_option(client: TestClient, studio: Studio, option: 
     assert not studio.jobs.running()
 
 
+def _attributes(page: str) -> set[str]:
+    """Names of all attributes of all elements."""
+    found: set[str] = set()
+    parser = HTMLParser()
+    parser.handle_starttag = lambda _, attributes: found.update(name for name, _ in attributes)  # type: ignore[method-assign]
+    parser.feed(page)
+    return found
+
+
 def test_names_of_classes_are_shown_not_run(client: TestClient) -> None:
     for address in ("/data/given-photos/overview", "/data/given-photos/grid", "/data/given-photos/findings"):
         page = client.get(address).text
         assert "<img src=x" not in page
-        assert not re.search(r"<[^>]+onerror=", page.replace("&lt;", "").replace("&gt;", ""))
+        assert not {name for name in _attributes(page) if name.startswith("on")}
     assert "&lt;img src=x onerror=alert(1)&gt;" in client.get("/data/given-photos/grid").text
 
 
@@ -229,4 +240,5 @@ def test_sets_that_were_never_finished_do_not_pile_up(client: TestClient, studio
 def test_no_file_outside_is_read_through_a_link_among_the_runs(client: TestClient, studio: Studio, place: Path) -> None:
     assert studio.runs.folder == place / "runs"
     for name in (".", "..", "digits/..", "digits/model"):
-        assert client.get(f"/runs/{quote(name, safe='')}").status_code in (400, 404)
+        answer = client.get(f"/runs/{quote(name, safe='')}")
+        assert answer.status_code in (400, 404) or answer.url.path == "/"
