@@ -7,6 +7,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from opsin.errors import OpsinError
 from opsin.server.refusal import RequestError
 from opsin.studio.pages import page, pager
 from opsin.studio.state import studio_of
@@ -23,8 +24,13 @@ def compare(request: Request) -> Response:
     names = studio.runs.names()
     shown = pager(request, len(names), LISTED)
     rows = [row for i in shown.span if (row := studio.runs.row(names[i])).state == "finished" and row.split]
-    found = _compared(request, chosen) if len(chosen) >= 2 else None
-    return page(request, "compare.html", rows=rows, chosen=chosen, found=found, pager=shown)
+    found, error = None, None
+    try:
+        found = _compared(request, chosen) if len(chosen) >= 2 else None
+    except OpsinError as refused:
+        error = refused
+    status = 200 if error is None else 400
+    return page(request, "compare.html", status, rows=rows, chosen=chosen, found=found, error=error, pager=shown)
 
 
 def _compared(request: Request, names: list[str]) -> dict[str, Any]:
