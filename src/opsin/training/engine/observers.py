@@ -68,7 +68,5 @@ class PresentMistakes(Callback):
         if self.validation.answers is None or time.monotonic() < self._written_at + SECONDS_BETWEEN_WRITES:
             return
         wrong = self.validation.wrong()
-        self.run.extra(
-            "present.json", {"epoch": epoch.epoch, "num_wrong": len(wrong), "mistakes": wrong[:NUM_PRESENT]}
-        )
+        self.run.extra("present.json", {"epoch": epoch.epoch, "num_wrong": len(wrong), "mistakes": wrong[:NUM_PRESENT]})
         self._written_at = time.monotonic()
