@@ -53,8 +53,11 @@ def address(tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-def page() -> Iterator[Any]:
-    """A page of Chromium, with a camera that shows a test picture; an error in a script fails the test."""
+def page(address: str) -> Iterator[Any]:
+    """A page of Chromium, with a camera that shows a test picture; an error in a script fails the test.
+
+    It is closed before the studio at `address` ends.
+    """
     sync_api = pytest.importorskip("playwright.sync_api")
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)

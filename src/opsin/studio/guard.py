@@ -75,7 +75,7 @@ class StudioGuard:
             RequestError: 401 without the token; 403 for another host, or from another origin.
         """
         self._check_host(request)
-        self._check_origin(request)
+        self.check_origin(request)
         if self.cookie is not None and not _equal(request.cookies.get(COOKIE, ""), self.cookie):
             raise RequestError(401, "a token is needed", do="open the address that `opsin studio` has printed")
 
@@ -93,7 +93,12 @@ class StudioGuard:
         if self.token is None and host not in LOOPBACK_NAMES | {self._host}:
             raise RequestError(403, "another host is asked for", got=host, expected=self._host)
 
-    def _check_origin(self, request: Request) -> None:
+    def check_origin(self, request: Request) -> None:
+        """Refuse a request that a page of another origin makes; to follow a link from there is allowed.
+
+        Raises:
+            RequestError: 403.
+        """
         origin, site = request.headers.get("origin"), request.headers.get("sec-fetch-site")
         if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
             raise RequestError(403, "pages of other addresses may not ask", got=origin)
@@ -132,7 +137,7 @@ class Guarded:
         """A refusal, or the way in; None lets the request pass."""
         try:
             if (entrance := self._guard.entrance(request)) is not None:
-                self._guard._check_origin(request)
+                self._guard.check_origin(request)
                 return entrance
             self._guard.check(request)
         except RequestError as error:

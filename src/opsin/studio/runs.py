@@ -108,8 +108,10 @@ def _row(run: Run) -> Row:
 
 
 def _read(run: Run) -> Row:
-    data, summary, epochs, config = run.data, run.summary, run.epochs, run.config
-    task = str(summary.task or data.task or config.task or "")
+    data, summary, epochs = run.data, run.summary, run.epochs
+    # the settings are read where the rest does not tell: they take longest, and a list has many runs
+    config = None if data.name and summary.model and (summary.task or data.task) else run.config
+    task = str(summary.task or data.task or (config.task if config else "") or "")
     key = main_score(task)
     scores: Mapping[str, Mapping[str, Score]] = run.scores
     split = next((name for name in ("test", "val") if name in scores and key in scores[name]), "")
@@ -118,9 +120,9 @@ def _read(run: Run) -> Row:
     return Row(
         name=run.name,
         state=state_of(run),
-        data=str(data.name or Path(config.source).name),
+        data=str(data.name or (Path(config.source).name if config else "")),
         task=task,
-        model=str(summary.model or config.model.model),
+        model=str(summary.model or (config.model.model if config else "")),
         epochs=len({epoch.epoch for epoch in epochs}),
         seconds=summary.seconds if summary.seconds is not None else epochs[-1].seconds if epochs else None,
         score_name=score_kind(task, key).title if key else "",

@@ -87,11 +87,6 @@ class DataSets:
                 self._loaded[key] = load(item.source, root=self.root)
             return self._loaded[key]
 
-    def forget(self, key: str) -> None:
-        """Load a set anew when it is asked for next: its files have changed."""
-        with self._lock:
-            self._loaded.pop(key, None)
-
     def key_of(self, source: str) -> str | None:
         """The key of the set that a run was trained on; None where it is not on the shelf."""
         same = (item.key for item in self.listed() if source in (item.source, str(Path(item.source).absolute())))
