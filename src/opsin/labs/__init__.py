@@ -26,6 +26,11 @@ HOMES = {
     "mnist-localization": "opsin.labs.mnist_localization",
     "segmentation": "opsin.labs.segmentation",
     "sizes-and-memory": "opsin.labs.sizes_and_memory",
+    "cifar10-dense-and-cnn": "opsin.labs.cifar10_dense_and_cnn",
+    "flowers-transfer": "opsin.labs.flowers_transfer",
+    "cifar10-transfer": "opsin.labs.cifar10_transfer",
+    "cifar100-transfer": "opsin.labs.cifar100_transfer",
+    "cifar100-from-scratch": "opsin.labs.cifar100_from_scratch",
 }
 """Where each lab lives; a file is imported when its lab is asked for."""
 
@@ -99,7 +104,7 @@ def run(
     Args:
         name: one of `names()`.
         quick: embedded data and few epochs, without download; else the data that the course uses.
-        root: where catalogue sets lie.
+        root: folder of the catalogue's data sets.
         out: folder of labs; this one takes NAME-quick or NAME-full in it.
         quiet: no progress.
 
