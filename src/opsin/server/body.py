@@ -42,7 +42,7 @@ async def read_uploads(request: Request, limits: Limits) -> list[Upload]:
         RequestError: 413 too large or too many, 415 unsupported content type, 400 invalid body.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    body = await _read(request, limits.max_bytes)
+    body = await read_body(request, limits.max_bytes)
     if kind == "multipart/form-data":
         uploads = await _of_form(request, body, limits)
     elif kind == "application/json":
@@ -61,7 +61,7 @@ async def read_uploads(request: Request, limits: Limits) -> list[Upload]:
     return uploads
 
 
-async def _read(request: Request, max_bytes: int) -> bytes:
+async def read_body(request: Request, max_bytes: int) -> bytes:
     """The body; refused as soon as it exceeds the limit."""
     told = request.headers.get("content-length", "")
     too_large = RequestError(413, "the body is too large", expected=f"at most {bytes_text(max_bytes)}")

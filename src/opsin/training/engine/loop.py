@@ -42,7 +42,7 @@ from opsin.training.engine.hooks import Callback, check_callbacks
 from opsin.training.engine.journal import Journal
 from opsin.training.engine.kept import KeptWeights
 from opsin.training.engine.losses import ReadLosses
-from opsin.training.engine.observers import EpochMessages, ProgressBar
+from opsin.training.engine.observers import EpochMessages, PresentMistakes, ProgressBar
 from opsin.training.engine.own_parts import NO_OWN_PARTS, OwnParts
 from opsin.training.engine.randomness import generators_kept
 from opsin.training.engine.restarts import RestartNotes
@@ -304,7 +304,8 @@ class Trainer:
         )
         bar = self.report.bar("training", self.total_steps, earlier=self.state.step, budget_s=self.clock.budget_left())
         with generators_kept(self.device), self.stop.listening(), bar as shown, closing(lines) as kept_lines:
-            shown_by = [EpochMessages(kept_lines, self.task.main_score), ProgressBar(shown)]
+            shown_by: list[Callback] = [EpochMessages(kept_lines, self.task.main_score), ProgressBar(shown)]
+            shown_by.append(PresentMistakes(self.validation, self.run))
             self.journal.callbacks[:0] = shown_by
             try:
                 yield
