@@ -69,6 +69,23 @@ def list_sets(*, json_: JsonFlag = False, quiet: QuietFlag = False, seed: SeedOp
 
 
 @app.command
+def layouts(*, json_: JsonFlag = False, quiet: QuietFlag = False, seed: SeedOption = 0) -> int:
+    """List the layouts of data sets that Opsin recognizes, in the order in which they are looked for."""
+    from opsin.data.readers.layouts import LAYOUTS
+
+    if json_:
+        print_json({"layouts": [{"name": row.name, "task": row.task, "looks": row.looks} for row in LAYOUTS]})
+        return 0
+    from rich.table import Table
+
+    table = Table("layout", "task", "what it looks like")
+    for row in LAYOUTS:
+        table.add_row(row.name, row.task, row.looks)
+    stdout_console().print(table)
+    return 0
+
+
+@app.command
 def show(
     data: DataArgument,
     /,
@@ -196,9 +213,8 @@ def fetch(
     name
         A catalogue name.
     """
-    from opsin.data.catalogue import ENTRIES
+    from opsin.data.catalogue import ENTRIES, ROOT_VARIABLE
     from opsin.data.fetch import fetch_entry
-    from opsin.data.load import ROOT_VARIABLE
     from opsin.progress import Reporter
 
     if name not in ENTRIES:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Group, Parameter
 
 from opsin.config import GROUPS, AugmentConfig, DataConfig, FinetuneConfig, ModelConfig, TrainConfig, former_names
+from opsin.data.readers.layouts import help_text
 
 if TYPE_CHECKING:
     from opsin.models.wrappers.views import ViewName
@@ -115,9 +116,8 @@ def given(*groups: Any) -> dict[str, Any]:
 DataArgument = Annotated[
     str,
     Parameter(
-        help="Catalogue name (`opsin data list`), or path. Classes: class folders, CSV, .npz. Boxes: Pascal VOC, COCO, "
-        "CSV, the courses' .npy. Masks: VOC 2012, CamVid, COCO, images/ beside masks/. Several classes an image: a CSV "
-        "with a;b as label. Numbers: a CSV with a column value, or --number-columns."
+        help="Catalogue name (`opsin data list`), or path in one of these layouts (`opsin data layouts`). "
+        + help_text()
     ),
 ]
 JsonFlag = Annotated[

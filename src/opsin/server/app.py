@@ -130,7 +130,7 @@ class Service:
         return _json({"predictions": predictions, "skipped": [asdict(file) for file in skipped]})
 
     def _fit(self, predictor: Predictor, upload: Upload) -> Fitted:
-        image = decode_image(upload.data, upload.name, self._image_limits)
+        image = decode_image(upload.data, upload.name, self._image_limits, sides=predictor.sides)
         return predictor.fit(image, str(_path(upload)))
 
     def _batcher(self, request: Request) -> Batcher:

@@ -31,6 +31,7 @@ from opsin.ops.resize import fit_image
 from opsin.types import SizePolicy, SplitName
 
 THUMB_POLICY = SizePolicy(height=THUMB, width=THUMB)
+LOOKED_AT_PX = 1024
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -108,6 +109,11 @@ def audit(dataset: Dataset, *, near: bool = True, progress: Callable[[int, int],
     return Audit(findings=tuple(findings), exact_in_train=exact, near_in_train=near_in_train, masks=masks)
 
 
+def _looked_at(height: int, width: int) -> tuple[int, int]:
+    """Sides at which images are compared: the largest JPEGs need not be decoded whole."""
+    return min(height, LOOKED_AT_PX), min(width, LOOKED_AT_PX)
+
+
 def scan(
     source: Source,
     *,
@@ -133,10 +139,10 @@ def scan(
 
     def look(i: int) -> None:
         try:
-            decoded = source.read(i)
+            decoded = source.read(i, _looked_at)
             pixels = decoded.pixels
             notes.extend(decoded.notes)
-            digests[i], sizes[i], grey[i] = digest(pixels), pixels.shape[1:], is_gray(pixels)
+            digests[i], sizes[i], grey[i] = digest(pixels), decoded.size, is_gray(pixels)
             if pictures is not None:
                 pictures[i] = fit_image(pixels, THUMB_POLICY)
             if also is not None:
