@@ -90,7 +90,8 @@ def plain_seconds(name: str, steps: int, threads: int) -> Seconds:
     from torch.utils.data.distributed import DistributedSampler
 
     from opsin.config import ModelConfig
-    from opsin.models.registry import ModelSpec, build_network, resolve_options
+    from opsin.models.building import build_network
+    from opsin.models.registry import ModelSpec, resolve_options
 
     torch.set_num_threads(threads)
     side, batch = NETWORKS[name]
