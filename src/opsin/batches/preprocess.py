@@ -105,14 +105,19 @@ class Preprocess:
         return config.to_dict(self)
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any], *, where: str = "preprocess") -> Preprocess:
+    def from_dict(cls, values: Mapping[str, object], *, where: str = "preprocess") -> Preprocess:
         """The contract from an artefact: the inverse of `to_dict`.
 
         Raises:
             ArtifactError: a field is missing, unknown, of the wrong type or out of range.
         """
         if not isinstance(values, Mapping):
-            raise ArtifactError("the preprocessing contract is not an object", where=where, got=type(values).__name__)
+            raise ArtifactError(
+                "the preprocessing contract is not an object",
+                where=where,
+                got=type(values).__name__,
+                do="copy the artefact again",
+            )
         missing = [f.name for f in fields(cls) if f.name not in values and f.name != "learned"]
         size = values.get("size")
         if isinstance(size, Mapping):

@@ -39,6 +39,7 @@ VERBS = {
     "convert": "opsin.cli.convert:convert",
     "export": "opsin.cli.export:export",
     "serve": "opsin.cli.serve:serve",
+    "studio": "opsin.cli.studio:studio",
     "find-lr": "opsin.cli.find_lr:find_lr",
     "normalize": "opsin.cli.normalize:normalize",
     "tune": "opsin.cli.tune:tune",

@@ -79,7 +79,7 @@ def _optional(*kinds: type[Any], without: str = "") -> type[Any]:
     return made
 
 
-def _option_type(hint: Any, of: dataclasses.Field[Any]) -> Any:
+def _option_type(hint: object, of: dataclasses.Field[Any]) -> Any:
     bare = _without_none(hint)
     if former_names(of):
         return Annotated[bare | None, UNCHECKED]
@@ -90,7 +90,7 @@ def _option_type(hint: Any, of: dataclasses.Field[Any]) -> Any:
     return bare | None
 
 
-def _without_none(hint: Any) -> Any:
+def _without_none(hint: object) -> Any:
     if typing.get_origin(hint) in (types.UnionType, typing.Union):
         return next(argument for argument in typing.get_args(hint) if argument is not type(None))
     return hint

@@ -140,7 +140,9 @@ def compare_runs(runs: Sequence[Run], *, split: SplitName = "val", against_first
     """
     if len(runs) < 2 or len({run.path.resolve() for run in runs}) < len(runs):
         got = ", ".join(run.name for run in runs)
-        raise ConfigError("a comparison needs several runs", got=got, expected="two runs or more, each once")
+        raise ConfigError(
+            "a comparison needs several runs", got=got, expected="two runs or more, each once", do="name a second run"
+        )
     _check_tasks(runs)
     outcomes = [outcomes_of(run, split) for run in runs]
     _check_alike(runs, outcomes)

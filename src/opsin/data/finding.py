@@ -64,15 +64,29 @@ def find(
             got=config.label_level,
             do="leave out --label-level",
         )
-    bring = snapshot if is_hub_name(source) else downloaded if is_address(source) else None
-    path, note = (_at(Path(source)), "") if bring is None else bring(str(source), typed=typed, report=report)
-    notes = [note]
-    name = archive_stem(path) if is_archive(path) else None
-    if is_archive(path):
-        path, note = unpacked(path)
-        notes.append(note)
+    path, name, notes = _brought(str(source), typed=typed, report=report)
     found = _from_outside(path) or read_layout(Place(path=path, config=config, task=task))
-    return replace(found, name=name or found.name, notes=(*filter(None, notes), *found.notes))
+    return replace(found, name=name or found.name, notes=(*notes, *found.notes))
+
+
+def _brought(source: str, *, typed: bool, report: Reporter) -> tuple[Path, str | None, list[str]]:
+    """Where a user's own data lie on this disk, the name of the archive that they came in, and notes that say so.
+
+    Raises:
+        DataError: nothing is there.
+        InputError: a download failed, or an archive is refused.
+    """
+    notes: list[str] = []
+    if is_hub_name(source) or is_address(source):
+        bring = snapshot if is_hub_name(source) else downloaded
+        path, note = bring(source, typed=typed, report=report)
+        notes.append(note)
+    else:
+        path = _at(Path(source))
+    if not is_archive(path):
+        return path, None, notes
+    folder, note = unpacked(path)
+    return folder, archive_stem(path), [*notes, note]
 
 
 def _made(name: str, root: str | Path | None, config: DataConfig) -> Found:

@@ -100,7 +100,7 @@ class Dataset(LoadedDataset):
     """A data set ready for training, from `opsin.load`, arrays or PyTorch data sets."""
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, Any] | None = None, /, **named: Any) -> Dataset:
+    def from_arrays(cls, arrays: Mapping[str, object] | None = None, /, **named: Any) -> Dataset:
         """A data set of arrays in memory.
 
         Args:
@@ -154,7 +154,7 @@ class Dataset(LoadedDataset):
         return dataset_html(self)
 
 
-def source_name(source: str | Path | Mapping[str, Any]) -> str:
+def source_name(source: str | Path | Mapping[str, object]) -> str:
     """Name of the data in a run: a catalogue name, an absolute path, or "arrays"."""
     if isinstance(source, Mapping):
         return "arrays"

@@ -164,7 +164,12 @@ class _CheckedRedirects(urllib.request.HTTPRedirectHandler):
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
     ) -> urllib.request.Request | None:
         if urlsplit(newurl).scheme == "file":
-            raise DownloadError("refused redirect", where=printable(req.full_url), got=printable(newurl)[:300])
+            raise DownloadError(
+                "refused redirect",
+                where=printable(req.full_url),
+                got=printable(newurl)[:300],
+                do="fetch the file by hand",
+            )
         _check_url(newurl)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 

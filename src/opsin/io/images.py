@@ -176,6 +176,15 @@ def decode_image(data: bytes, name: str, limits: Limits = LIMITS, *, sides: Side
     return DecodedImage(pixels=pixels, notes=tuple(found.notes), orientation=found.orientation, whole=found.whole)
 
 
+def format_of(data: bytes, name: str, limits: Limits = LIMITS) -> FormatName:
+    """The format of an image file, by its structure; nothing is decoded.
+
+    Raises:
+        ImageError: as `decode_image`.
+    """
+    return _checked_container(data, name, limits).format
+
+
 def decode_thumbnail(data: bytes, name: str, side: int, limits: Limits = LIMITS) -> np.ndarray:
     """The bytes of an image file as upright RGB, uint8 [3, side, side], squashed.
 

@@ -203,8 +203,9 @@ def combined(book: Book, members: list[opsin.Run]) -> opsin.Run:
 @question("Are more classes harder, and do fine labels help with the coarse ones?")
 def more_classes(book: Book) -> Found:
     fine, coarse = trained(book), trained(book, level="coarse")
-    said, truth = by_id(coarse)
-    fine_said, fine_truth = by_id(fine)
+    (ids, said, truth), (fine_ids, fine_said, fine_truth) = by_id(coarse), by_id(fine)
+    if ids != fine_ids:
+        raise opsin.DataError("the two levels do not share their splits", where=fine.path, expected=str(coarse.path))
     parent = np.zeros(fine_said.shape[1], np.int64)
     parent[fine_truth] = truth
     summed = np.stack([fine_said[:, parent == label].sum(1) for label in range(said.shape[1])], axis=1)
@@ -230,11 +231,11 @@ def more_classes(book: Book) -> Found:
     )
 
 
-def by_id(run: opsin.Run) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities [N, K] and labels [N] on val, in the order of the images' names."""
+def by_id(run: opsin.Run) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Names of the images of val in their order, probabilities [N, K] and labels [N]."""
     stored = run.predictions("val")
     order = np.argsort(stored["ids"])
-    return stored["probabilities"][order], stored["labels"][order]
+    return stored["ids"][order].tolist(), stored["probabilities"][order], stored["labels"][order]
 
 
 # %%

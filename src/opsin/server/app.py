@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 from anyio import CapacityLimiter, to_thread
@@ -176,7 +175,7 @@ def _path(upload: Upload) -> Path:
     return Path(upload.name)
 
 
-def _json(document: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+def _json(document: Mapping[str, object], status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """A document as `cli.output.print_json` prints it."""
     text = json.dumps(plain(dict(document)), indent=2, allow_nan=False) + "\n"
     return Response(text, status, dict(headers or {}), "application/json")

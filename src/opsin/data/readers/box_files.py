@@ -318,7 +318,12 @@ def _four(values: Any, where: str) -> tuple[float, float, float, float]:
     try:
         x1, y1, x2, y2 = (float(value) for value in values)
     except (TypeError, ValueError) as error:
-        raise AnnotationError("a box is not four numbers", where=where, got=json.dumps(values, default=str)) from error
+        raise AnnotationError(
+            "a box is not four numbers",
+            where=where,
+            got=json.dumps(values, default=str),
+            do="correct or remove this object",
+        ) from error
     return x1, y1, x2, y2
 
 

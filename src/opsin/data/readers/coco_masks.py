@@ -59,7 +59,12 @@ class Drawn:
             try:
                 mask[_inside(shape, height, width)] = number
             except (DataError, KeyError, TypeError, ValueError) as error:
-                raise ImageError("a shape cannot be drawn", where=self.name, got=str(error)[:200]) from error
+                raise ImageError(
+                    "a shape cannot be drawn",
+                    where=self.name,
+                    got=str(error)[:200],
+                    do="correct or remove this annotation",
+                ) from error
         return mask
 
     def digest(self) -> str:
@@ -178,7 +183,7 @@ def _source(part: Any, file: Path, numbers: Mapping[int, int], meaning: Meaning)
     return MaskSource(paths=paths, drawn=drawn, ids=[one.name for one in drawn], meaning=meaning)
 
 
-def check_image_ids(images: Sequence[Mapping[str, Any]], file: Path) -> None:
+def check_image_ids(images: Sequence[Mapping[str, object]], file: Path) -> None:
     """Refuse images that share an id: their annotations could not be distinguished.
 
     Raises:

@@ -22,7 +22,6 @@ from torch import Tensor, nn
 
 from opsin.artifact import Artifact
 from opsin.batches.batch import Batch
-from opsin.batches.image_policy import is_of_images
 from opsin.batches.loader import batches, steps_per_epoch
 from opsin.batches.mixing import ring_of
 from opsin.config import RunConfig
@@ -43,7 +42,7 @@ from opsin.training.engine.hooks import Callback, check_callbacks
 from opsin.training.engine.journal import Journal
 from opsin.training.engine.kept import KeptWeights
 from opsin.training.engine.losses import ReadLosses
-from opsin.training.engine.observers import EpochMessages, ProgressBar
+from opsin.training.engine.observers import EpochMessages, PresentMistakes, ProgressBar
 from opsin.training.engine.own_parts import NO_OWN_PARTS, OwnParts
 from opsin.training.engine.randomness import generators_kept
 from opsin.training.engine.restarts import RestartNotes
@@ -71,8 +70,6 @@ class Trainer:
         scored_at_end: number of images that are scored after training, for which the budget has to last.
         callbacks: called in this order, after the engine's own.
         own: the user's own augmentation and optimizer.
-        augments_ahead: augment batches in the thread that gathers them, beside the step, at the same numbers. Off
-            unless it is known to help: beside other work on two cores it does not (`benchmarks/ahead.py`).
         group: processes that train together. Each is given the same of everything else; the lead alone writes.
 
     Raises:
@@ -95,14 +92,11 @@ class Trainer:
         scored_at_end: int = 0,
         callbacks: Sequence[Callback] = (),
         own: OwnParts = NO_OWN_PARTS,
-        augments_ahead: bool = False,
         group: Group = ALONE,
     ) -> None:
         check_callbacks(callbacks)
         self.config, self.settings, self.group = config, config.train, group
         self.task, self.artifact, self.features = task, artifact, features
-        # torchvision's policies draw from the generator that the layers of a step draw from: never in two threads
-        self.augments_ahead = augments_ahead and own.augment is None and not is_of_images(config.augment)
         self.train_samples = splits["train"]
         self.device, self.run, self.report = device, run, report
         self.stepper = self._made_stepper(precision, own)
@@ -173,7 +167,6 @@ class Trainer:
             training=True,
             start_step=self.state.step - self.state.epoch_start,
             prepare=partial(self.stepper.see, epoch=epoch, height=height),
-            ahead=self.augments_ahead,
             group=self.group,
             ring=ring_of(self.config.augment, seed=self.settings.seed, epoch=epoch),
         )
@@ -311,7 +304,8 @@ class Trainer:
         )
         bar = self.report.bar("training", self.total_steps, earlier=self.state.step, budget_s=self.clock.budget_left())
         with generators_kept(self.device), self.stop.listening(), bar as shown, closing(lines) as kept_lines:
-            shown_by = [EpochMessages(kept_lines, self.task.main_score), ProgressBar(shown)]
+            shown_by: list[Callback] = [EpochMessages(kept_lines, self.task.main_score), ProgressBar(shown)]
+            shown_by.append(PresentMistakes(self.validation, self.run))
             self.journal.callbacks[:0] = shown_by
             try:
                 yield

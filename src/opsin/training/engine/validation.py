@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -45,6 +46,8 @@ class Validation:
         self.group = group
         self.task, self.artifact, self.samples, self.device = task, artifact, samples, device
         self.features = features
+        self.answers: Arrays | None = None
+        """What the network said of val when it was scored last, where its task decides one class for each image."""
         self.seconds_per_image = 0.0
         """Time that scoring takes, where images are looked at."""
 
@@ -59,6 +62,7 @@ class Validation:
             return {}
         began = time.monotonic()
         predictions = self._predictions(self.samples)
+        self.answers = predictions if self.task.card.decides_class and self.group.leads else None
         values = self._values(predictions, self.samples) if self.group.leads else {}
         if self.features is None:
             self.seconds_per_image = (time.monotonic() - began) / len(self.samples)
@@ -68,6 +72,12 @@ class Validation:
     def _values(self, predictions: Arrays, samples: Samples) -> dict[str, float]:
         scores = self.task.scores(predictions, Targets.of(samples), self.artifact.classes, intervals=False)
         return {key: score.value for key, score in scores.items()}
+
+    def wrong(self) -> list[dict[str, Any]]:
+        """The samples of val that are answered wrongly at present, the surest first; empty where that is not known."""
+        if self.samples is None or self.answers is None:
+            return []
+        return self.task.wrong(self.answers, Targets.of(self.samples), self.artifact.classes, {})
 
     def probe(self) -> None:
         """Time the scoring of a few images, if not yet known."""

@@ -385,6 +385,6 @@ def _init_from_data(network: nn.Module, samples: Samples, contract: Preprocess) 
     init(contract(gather(samples, torch.from_numpy(rows)).images))
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> Any:
     """A setting as JSON has it: tuples as lists."""
     return list(value) if isinstance(value, tuple) else value

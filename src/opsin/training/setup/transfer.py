@@ -110,7 +110,7 @@ class Plan:
         return {"finetune": finetune, "input_size": self.side_px, "epochs": self.epochs, "head_start": True}
 
 
-def start_from_package(dataset: Dataset, given: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+def start_from_package(dataset: Dataset, given: Mapping[str, object]) -> tuple[dict[str, Any], str]:
     """Default weights of a run, as settings, and the reason; empty where there are none.
 
     Args:
