@@ -26,6 +26,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from opsin.openmp import set_waiting
+
 NETWORKS = {"plain": (32, 128), "small": (32, 128), "tiny": (28, 128), "lenet5": (28, 256), "resnet18": (64, 32)}
 """Side of the images in pixels, and images in a step."""
 WARM_STEPS = 4
@@ -90,7 +92,8 @@ def plain_seconds(name: str, steps: int, threads: int) -> Seconds:
     from torch.utils.data.distributed import DistributedSampler
 
     from opsin.config import ModelConfig
-    from opsin.models.registry import ModelSpec, build_network, resolve_options
+    from opsin.models.building import build_network
+    from opsin.models.registry import ModelSpec, resolve_options
 
     torch.set_num_threads(threads)
     side, batch = NETWORKS[name]
@@ -164,6 +167,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=24)
     parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=list(NETWORKS))
     asked = parser.parse_args()
+    set_waiting()  # as `opsin` does, for all sides
     os.environ.setdefault("OPSIN_CACHE", str(Path(tempfile.gettempdir()) / "opsin-bench-scale"))
     processes = Processes()
     print("network     batch   one, images/s   two   plain   two/one   two/plain   load   processor: one, plain")

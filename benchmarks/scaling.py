@@ -91,7 +91,8 @@ def all_reduce_seconds(count: int, repeats: int) -> float:
 def num_parameters(name: str) -> int:
     """Numbers that a network of `benchmarks/scale.py` trains."""
     from opsin.config import ModelConfig
-    from opsin.models.registry import ModelSpec, build_network, resolve_options
+    from opsin.models.building import build_network
+    from opsin.models.registry import ModelSpec, resolve_options
 
     side, _ = NETWORKS[name]
     options = resolve_options(name, ModelConfig())
