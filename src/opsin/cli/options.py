@@ -38,6 +38,11 @@ def _numbers(kind: type, tokens: typing.Sequence[Any]) -> tuple[int, ...]:
     return tuple(_whole(part) for token in tokens for part in token.value.split(",") if part)
 
 
+def _texts(kind: type, tokens: typing.Sequence[Any]) -> tuple[str, ...]:
+    """`age,height` as names."""
+    return tuple(part for token in tokens for part in token.value.split(",") if part)
+
+
 def _one_number(kind: type, tokens: typing.Sequence[Any]) -> int:
     return _whole(tokens[0].value)
 
@@ -83,10 +88,16 @@ def _option_type(hint: Any, of: dataclasses.Field[Any]) -> Any:
     if former_names(of):
         return Annotated[bare | None, UNCHECKED]
     if typing.get_origin(bare) is tuple:
-        return Annotated[tuple[int, ...] | None, Parameter(n_tokens=1, converter=_numbers)]
+        return _tuple_option(typing.get_args(bare)[0])
     if bare is int:
         return Annotated[int | None, WHOLE]
     return bare | None
+
+
+def _tuple_option(member: type) -> Any:
+    if member is str:
+        return Annotated[tuple[str, ...] | None, Parameter(n_tokens=1, converter=_texts)]
+    return Annotated[tuple[int, ...] | None, Parameter(n_tokens=1, converter=_numbers)]
 
 
 def _without_none(hint: Any) -> Any:
