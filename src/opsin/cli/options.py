@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Group, Parameter
 
 from opsin.config import GROUPS, AugmentConfig, DataConfig, FinetuneConfig, ModelConfig, TrainConfig, former_names
+from opsin.tasks.default_words import default_words
 
 if TYPE_CHECKING:
     from opsin.models.wrappers.views import ViewName
@@ -76,11 +77,18 @@ def _optional(*kinds: type[Any], without: str = "") -> type[Any]:
         panel = Group(PANELS[kind], help=what, sort_key=order)
         hints = typing.get_type_hints(kind)
         for f in (f for f in dataclasses.fields(kind) if f.name != without):
-            about = Parameter(group=panel, help=described[f.name])
+            about = Parameter(group=panel, help=_with_default(described[f.name], f))
             members.append((f.name, Annotated[_option_type(hints[f.name], f), about], field(default=None)))
     made = make_dataclass("Settings", members, frozen=True, kw_only=True)
     made.__module__ = __name__  # cyclopts takes a class of the module `types` for a builtin
     return made
+
+
+def _with_default(description: str, of: dataclasses.Field[Any]) -> str:
+    """The description of a setting with what it is where nobody says it."""
+    plain = of.default if of.default is not dataclasses.MISSING else None
+    words = default_words(of.name, plain)
+    return f"{description} [default: {words}]" if words else description
 
 
 def _option_type(hint: Any, of: dataclasses.Field[Any]) -> Any:

@@ -106,7 +106,7 @@ def smallest_side(num_halvings: int) -> int:
     >>> smallest_side(3), smallest_side(5)
     (5, 17)
     """
-    return 2 ** (num_halvings - 1) + 1
+    return (1 << (num_halvings - 1)) + 1
 
 
 def check_min_side(name: str, height: int, width: int, min_side: int, *, way: str = "take fewer layers") -> None:
