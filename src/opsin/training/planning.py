@@ -12,7 +12,8 @@ from opsin.config import RunConfig
 from opsin.data.samples import Dataset
 from opsin.planning.request import DTYPES, Request, task_settings, trained_parts
 from opsin.training.setup.origin import Origin
-from opsin.training.setup.preparing import network_spec, resolve_settings, size_policy
+from opsin.training.setup.preparing import network_spec
+from opsin.training.setup.resolving import Resolved, resolve_settings, size_policy
 from opsin.types import SizePolicy
 
 
@@ -30,9 +31,14 @@ def request_of_data(
         RefusedError: settings or data are refused.
     """
     resolved = resolve_settings(data, root=root, recipe=None, settings=settings)
+    return request_of(resolved), len(resolved.dataset.splits["train"])
+
+
+def request_of(resolved: Resolved) -> Request:
+    """The network of resolved settings, as it would be trained."""
     dataset, config, origin = resolved.dataset, resolved.config, resolved.origin
     train = config.train
-    request = Request(
+    return Request(
         spec=network_spec(dataset, config, _contract(dataset, config, origin), origin),
         task=task_settings(dataset.task, train),
         num_outputs=len(dataset.classes),
@@ -45,7 +51,6 @@ def request_of_data(
         keep_memory=train.keep_memory,
         **trained_parts(config.finetune, task=dataset.task, epochs=train.epochs, pretrained=origin is not None),
     )
-    return request, len(dataset.splits["train"])
 
 
 def _contract(dataset: Dataset, config: RunConfig, origin: Origin | None) -> Preprocess:

@@ -48,7 +48,8 @@ from opsin.training.setup.prepared import (
     recorded_choice,
     write_environment,
 )
-from opsin.training.setup.preparing import check_model, plain, prepare, prepare_from, with_own_parts
+from opsin.training.setup.preparing import prepare, prepare_from, with_own_parts
+from opsin.training.setup.resolving import check_model, plain
 
 CONTINUED = ("epochs", "minutes", "patience", "checkpoint_minutes", "threads")
 """Settings that a resumed run may change."""
