@@ -9,10 +9,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import json
 from collections.abc import AsyncGenerator
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,8 +38,13 @@ class Upload:
     data: bytes
 
 
-async def read_uploads(request: Request, limits: Limits) -> list[Upload]:
+async def read_uploads(request: Request, limits: Limits, decoders: Executor) -> list[Upload]:
     """The images of a request.
+
+    Args:
+        request: whose body is read.
+        limits: of the body.
+        decoders: threads in which JSON is parsed, so that others are answered meanwhile.
 
     Raises:
         RequestError: 413 too large or too many, 415 another kind of body, 400 a body that is not what it says.
@@ -47,7 +54,7 @@ async def read_uploads(request: Request, limits: Limits) -> list[Upload]:
     if kind == "multipart/form-data":
         uploads = await _of_form(request, body, limits)
     elif kind == "application/json":
-        uploads = _of_json(body)
+        uploads = await asyncio.wrap_future(decoders.submit(_of_json, body))
     elif kind.startswith("image/") or kind in ("", "application/octet-stream"):
         uploads = [Upload(name=UNNAMED, data=body)] if body else []
     else:
