@@ -21,7 +21,7 @@ from opsin.batches.loader import gather
 from opsin.batches.preprocess import Preprocess, measure
 from opsin.config import RunConfig
 from opsin.data.pack import pack, usable_cache
-from opsin.data.quality.audit import check_files, check_leaks, near_in_packed
+from opsin.data.quality.leaks import check_files, check_leaks, near_in_packed
 from opsin.data.samples import Dataset, Samples
 from opsin.errors import ConfigError, DataError
 from opsin.models.freezing import pin_norms
