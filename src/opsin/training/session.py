@@ -38,6 +38,7 @@ from opsin.training.engine.threads import counted
 from opsin.training.features import compute_features, is_cached
 from opsin.training.finish import finish
 from opsin.training.head_start import fit_head
+from opsin.training.planning import forecast_of
 from opsin.training.preflight.checks import preflight
 from opsin.training.setup.defaults import read_recipe
 from opsin.training.setup.origin import absolute, check_same_weights
@@ -218,6 +219,9 @@ def _fit(
     write_environment(writer, prepared.device, choice, thread_choice)
     if prepared.config.train.preflight and not any(event.event == "preflight" for event in run.log):
         writer.event("preflight", **preflight(prepared, choice.precision, report))
+        if forecast := forecast_of(prepared, choice):
+            writer.event("forecast", **forecast)
+            report.message(forecast["message"])
     start = _head_start(prepared, writer, report) if checkpoint is None else {}
     trainer = Trainer(
         task=prepared.task,
