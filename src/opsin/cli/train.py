@@ -158,6 +158,7 @@ def _cells(entry: tuple[str, dict[str, Any]]) -> tuple[str, str, str]:
 
 def result(run: Run) -> dict[str, Any]:
     """What `--json` prints of a run."""
+    from opsin.diagnosis.prospects import prospects
     from opsin.runs.codec import plain_value, to_json
 
     scores = {split: plain_value(found.scores) for split, found in run.scores.items()}
@@ -166,6 +167,7 @@ def result(run: Run) -> dict[str, Any]:
         "selection": plain_value(run.scores["val"].selection) if "val" in run.scores else None,
         "run": str(run.path),
         "scores": scores,
+        "would_bring_more": [vars(found) for found in prospects(run)],
         "report": str(run.path / "report.html"),
     }
 
