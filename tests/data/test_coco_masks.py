@@ -53,7 +53,7 @@ def test_a_split_without_its_annotation_file_is_left_out_and_that_is_said(tmp_pa
     make_coco(tmp_path / "train", (9, SQUARE, 4, 0), num=30)
     make_coco(tmp_path / "valid", (9, SQUARE, 4, 0)).unlink()
     found = load(tmp_path)
-    assert "valid/ was left out: 3 images, and no _annotations.coco.json" in found.notes
+    assert "valid/ was ignored: 3 images, but no _annotations.coco.json" in found.notes
 
 
 def test_one_file_is_read_as_masks_where_segmentation_is_asked_for(tmp_path):
@@ -66,7 +66,10 @@ def test_images_that_no_file_lists_are_left_out_and_counted(tmp_path):
     path = make_coco(tmp_path / "all", (9, SQUARE, 4, 0), num=30)
     for name in ("late.png", "later.jpg", ".hidden.png", "notes.txt"):
         (path.parent / name).write_bytes(b"")
-    assert "2 images beside them that these annotations do not list were left out" in load(path, task="segment").notes
+    assert (
+        "2 images in the same folders that these annotations do not list were ignored"
+        in load(path, task="segment").notes
+    )
 
 
 def test_damaged_annotations_are_refused(tmp_path):
@@ -77,7 +80,7 @@ def test_damaged_annotations_are_refused(tmp_path):
     with pytest.raises(ImageError, match="compressed"):
         load(path, task="segment").splits["train"].mask(0)
     path.write_text(json.dumps({"images": []}))
-    with pytest.raises(AnnotationError, match="no COCO"):
+    with pytest.raises(AnnotationError, match="not a COCO"):
         load(path, task="segment")
 
 
@@ -85,7 +88,7 @@ def test_an_image_of_another_size_than_its_annotations_is_refused(tmp_path):
     path = make_coco(tmp_path / "train", (9, SQUARE, 4, 0), num=30)
     source = load(path, task="segment").splits["train"]
     Image.fromarray(np.zeros((5, 5, 3), np.uint8)).save(source.paths[0])
-    with pytest.raises(ImageError, match="size of its annotations"):
+    with pytest.raises(ImageError, match="differs from its annotations"):
         source.mask(0)
 
 

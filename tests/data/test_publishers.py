@@ -90,7 +90,7 @@ def test_cifars_pickles_are_refused_with_the_way_out(tmp_path: Path) -> None:
 
 def test_images_and_labels_of_different_lengths_are_refused(tmp_path: Path) -> None:
     write_mnist(tmp_path / "MNIST/raw", num_labels=99)
-    with pytest.raises(DataError, match="do not fit together"):
+    with pytest.raises(DataError, match="differ in number or shape"):
         load("mnist", root=tmp_path)
 
 

@@ -107,7 +107,7 @@ def test_what_is_no_image_is_refused_with_what_is_expected(run: Run, given: obje
 
 
 def test_a_missing_file_is_refused(run: Run, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no image file or folder"):
+    with pytest.raises(InputError, match="no such image file or folder"):
         run.predict(tmp_path / "none.png")
 
 

@@ -1,4 +1,4 @@
-"""What a network sees in one step: images with their targets, on one device."""
+"""A batch: images with their targets, on one device."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from opsin.data.targets import TargetFields
 
 @dataclass(frozen=True, kw_only=True)
 class Mixed:
-    """The second label of images that were mixed of two (MixUp, CutMix).
+    """The second label of mixed images (MixUp, CutMix).
 
     `labels`: int64 [B], labels of the partners. `share`: float32 [B] in [0, 1], share of the first label.
     """
@@ -30,7 +30,7 @@ class Batch(TargetFields[Tensor]):
     """Images with their targets (`TargetFields`), B rows each.
 
     images: uint8 or float32 in [0, 255], [B, C, H, W], RGB or grey.
-    index: int64 [B] on the CPU, sample numbers in the split; randomness is drawn from them.
+    index: int64 [B] on the CPU, sample indices in the split; random numbers are drawn from them.
     """
 
     images: Tensor
@@ -50,7 +50,7 @@ class Batch(TargetFields[Tensor]):
         )
 
     def split(self, parts: int) -> list[Batch]:
-        """The batch cut into at most `parts` batches of about equal size, in order."""
+        """The batch split into at most `parts` batches of about equal size, in order."""
         size = -(-len(self) // parts)
         return [self._rows(start, min(start + size, len(self))) for start in range(0, len(self), size)]
 

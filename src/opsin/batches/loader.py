@@ -1,7 +1,7 @@
 """From samples to batches: order, gathering ahead, resuming inside an epoch.
 
-The order of an epoch is a function of (seed, epoch), so `start_step` resumes in the middle of one and gets the very
-batches that an unbroken epoch would have had. One thread gathers the next batches while the network computes; samples
+The order of an epoch is a function of (seed, epoch), so `start_step` resumes in the middle of one with the same
+batches as an uninterrupted epoch. One thread gathers the next batches while the network computes; samples
 are copied out of memory or of a memory map, never decoded, so one thread is enough and nothing depends on it.
 """
 
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from opsin.data.samples import Samples
 
 NUM_AHEAD = 3
-"""Batches that are gathered before they are asked for."""
+"""Number of batches gathered ahead."""
 
 
 def steps_per_epoch(num_samples: int, batch_size: int, *, training: bool) -> int:
     """Batches in one epoch.
 
-    In training, a last batch of one sample is joined to the batch before it, which then has `batch_size` + 1 samples:
+    In training, a last batch of one sample is merged into the batch before it, which then has `batch_size` + 1 samples:
     batch normalization cannot normalize one vector, and dropping the sample would be silent. Where there is no batch
     before it, or `batch_size` is 1, batches of one remain.
 
@@ -45,7 +45,7 @@ def steps_per_epoch(num_samples: int, batch_size: int, *, training: bool) -> int
     if batch_size < 1:
         raise ConfigError("setting `batch_size` is out of range", got=batch_size, expected="1 or more")
     if num_samples < 1:
-        raise DataError("there are no samples to make batches of", got=num_samples, expected="at least 1 sample")
+        raise DataError("there are no samples", got=num_samples, expected="at least 1 sample")
     steps = -(-num_samples // batch_size)
     lone = training and batch_size > 1 and steps > 1 and num_samples % batch_size == 1
     return steps - 1 if lone else steps
@@ -72,10 +72,10 @@ def batches(
         training: shuffle by (seed, epoch). Otherwise the order is that of the split.
         start_step: first batch to give; those before it are skipped without being gathered.
 
-        prepare: makes of each batch what is given; without it batches are given as they were gathered.
-        ahead: `prepare` is called in the thread, and must then draw from no generator that others draw from.
+        prepare: applied to each batch; by default batches are returned as gathered.
+        ahead: `prepare` is called in the thread, and must not use a shared random generator.
 
-    An error in the thread is raised here, at the batch that it concerns. Closing or forgetting the iterator ends the
+    An error in the thread is raised here, at its batch. Closing or dropping the iterator ends the
     thread.
 
     Raises:
@@ -105,7 +105,7 @@ def _prepared(given: Generator[Batch], prepare: Callable[[Batch], Batch]) -> Gen
 
 
 def _made_ahead(make: Callable[[Tensor], Batch], indices: list[Tensor]) -> Generator[Batch]:
-    """What `make` gives for each of `indices`, int64 [B], at most `NUM_AHEAD` batches before it is asked for."""
+    """Results of `make` for each of `indices`, int64 [B], at most `NUM_AHEAD` batches ahead."""
     waiting: deque[Future[Batch]] = deque()
     pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="opsin-batches")
     try:

@@ -16,13 +16,13 @@ from opsin.config import AugmentConfig
 
 
 def cutout(images: Tensor, side: Tensor, draws: Draws) -> Tensor:
-    """Set a square of each image to the image's mean colour. The square lies wholly inside.
+    """Set a square of each image to the image's mean colour. The square is entirely inside.
 
     Args:
-        images: float32 [B, C, H, W], contiguous; written over.
-        side: float64 or int64 [B], whole pixels, at most H and W; 0 leaves an image as it is.
+        images: float32 [B, C, H, W], contiguous; overwritten.
+        side: float64 or int64 [B], whole pixels, at most H and W; 0 leaves an image unchanged.
 
-    Source: DeVries, Taylor, arXiv 1708.04552; theirs may lie partly outside, and is grey.
+    Source: DeVries, Taylor, arXiv 1708.04552; theirs may be partly outside, and is grey.
     """
     chosen = side.nonzero()[:, 0]
     if len(chosen) == 0:
@@ -44,7 +44,7 @@ def cutout(images: Tensor, side: Tensor, draws: Draws) -> Tensor:
 def mean_colour(images: Tensor) -> Tensor:
     """The mean of each channel of each image over rounded pixels: float32 [B, C].
 
-    Sums of whole numbers are exact in any order, so the mean does not depend on how the batch is cut among threads.
+    Sums of whole numbers are exact in any order, so the mean does not depend on the number of threads.
     """
     num_pixels = images.shape[-2] * images.shape[-1]
     exact = torch.float32 if num_pixels * 255 < 1 << 24 else torch.int64
@@ -54,7 +54,7 @@ def mean_colour(images: Tensor) -> Tensor:
 def mix(batch: Batch, config: AugmentConfig, draws: Draws) -> Batch:
     """Mix each image with a partner from the batch. With MixUp and CutMix both on, each image gets one of them.
 
-    This is the one change that depends on who else is in the batch. The shares come from the sample alone.
+    This is the only change that depends on the other samples of the batch. The shares come from the sample alone.
 
     Args:
         batch: float32 images, with labels.
@@ -80,7 +80,7 @@ def mix(batch: Batch, config: AugmentConfig, draws: Draws) -> Batch:
 
 
 def partners(draws: Draws) -> Tensor:
-    """The partner of each image: int64 [B]. One random ring, so nobody is his own partner in a batch of two or more."""
+    """The partner of each image: int64 [B]. A random cycle: no image is its own partner in a batch of two or more."""
     ring = draws.ranks_in_batch("mix/partner")
     partner = torch.empty_like(ring)
     partner[ring] = ring.roll(-1)
@@ -88,7 +88,7 @@ def partners(draws: Draws) -> Tensor:
 
 
 def _rectangles(kept: Tensor, draws: Draws, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """What CutMix takes from the partner.
+    """The rectangles that CutMix takes from the partner.
 
     Args:
         kept: float32 [B], share of the area that should stay.

@@ -1,4 +1,4 @@
-"""`opsin kernels`: what a classical filter makes of an image."""
+"""`opsin kernels`: a classical filter applied to an image."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def kernels(
     Parameters
     ----------
     image
-        An image file; without it an embedded photo is taken.
+        An image file; by default an embedded photo.
     """
     from opsin.explanation.kernel_figure import draw_kernels
     from opsin.explanation.kernels import apply, filtered_picture, parse_kernel, sample_image, to_gray
@@ -77,7 +77,7 @@ def kernels(
 
 
 def _keep_image(image: Path | None, *outputs: Path | None) -> None:
-    """Refuse outputs that are no PNG by name, or that would overwrite the image.
+    """Refuse outputs whose name does not end in .png, or that would overwrite the image.
 
     Raises:
         ConfigError: naming the output.
@@ -86,13 +86,13 @@ def _keep_image(image: Path | None, *outputs: Path | None) -> None:
 
     for output in filter(None, outputs):
         if output.suffix.lower() != ".png":
-            raise ConfigError("the output is a PNG", got=str(output), expected="a name that ends in .png")
+            raise ConfigError("the output is not named as a PNG", got=str(output), expected="a name ending in .png")
         if image is not None and output.resolve() == image.resolve():
             raise ConfigError("the output would overwrite the image", got=str(output), do="give it another name")
 
 
 def lines(result: Filtered) -> list[str]:
-    """The sizes in words."""
+    """The sizes, one line each."""
     _, height, width = result.image.shape
     rows, columns = result.kernel.shape
     found = [f"input {height} x {width}, kernel {result.kernel.name} {rows} x {columns}"]

@@ -11,8 +11,8 @@ from cyclopts import Parameter
 from opsin.cli.options import JsonFlag, QuietFlag, RootOption, SeedOption
 from opsin.cli.output import print_json, print_line, stdout_console
 
-app = cyclopts.App(name="lab", help="Run a course experiment: its questions, answered by measurement, in one report.")
-QUICK_HELP = "Embedded data and few epochs (the default), or the data that the course uses."
+app = cyclopts.App(name="lab", help="Run course experiments: questions answered by measurement, one report each.")
+QUICK_HELP = "Embedded data and few epochs (the default), or the data of the course."
 
 
 @app.command(name="list")
@@ -35,7 +35,7 @@ def list_labs(*, json_: JsonFlag = False, quiet: QuietFlag = False, seed: SeedOp
 
 @app.command
 def show(name: str, /, *, json_: JsonFlag = False, quiet: QuietFlag = False, seed: SeedOption = 0) -> int:
-    """Show what a lab asks, what it needs, and how long it took on two quiet cores."""
+    """Show the questions of a lab, its requirements, and its duration on two idle cores."""
     from opsin import labs
 
     lab = labs.get(name)
@@ -43,7 +43,7 @@ def show(name: str, /, *, json_: JsonFlag = False, quiet: QuietFlag = False, see
         print_json(lab.to_dict())
         return 0
     print_line(f"{lab.title}: {lab.words}")
-    print_line(f"needs {lab.needs}; quick {lab.minutes[0]:g} min, full {lab.minutes[1]:g} min on two quiet cores")
+    print_line(f"needs {lab.needs}; quick {lab.minutes[0]:g} min, full {lab.minutes[1]:g} min on two idle cores")
     for place, asked in enumerate(lab.questions, 1):
         published = f" (published: {asked.published})" if asked.published else ""
         print_line(f"{place}. {asked.text}{published}")
@@ -57,14 +57,14 @@ def run(
     *,
     full: Annotated[bool, Parameter(name="--full", negative="--quick", help=QUICK_HELP)] = False,
     root: RootOption = None,
-    out: Annotated[Path, Parameter(help="Folder of labs; this one takes NAME-quick or NAME-full in it.")] = Path(
-        "labs"
-    ),
+    out: Annotated[
+        Path, Parameter(help="Folder of labs; this one is written to NAME-quick or NAME-full in it.")
+    ] = Path("labs"),
     json_: JsonFlag = False,
     quiet: QuietFlag = False,
     seed: SeedOption = 0,
 ) -> int:
-    """Run a lab and write its report; finished runs of one that was killed are not trained again."""
+    """Run a lab and write its report; an interrupted lab continues, its finished runs are not repeated."""
     from opsin import labs
 
     found = labs.run(name, quick=not full, root=root, out=out, quiet=quiet or json_)
@@ -90,7 +90,7 @@ def notebook(
     quiet: QuietFlag = False,
     seed: SeedOption = 0,
 ) -> int:
-    """Write a lab as a notebook that asks its questions one by one."""
+    """Write a lab as a notebook, one question after another."""
     from opsin import labs
 
     path = labs.notebook(name, out or Path(f"{name}.ipynb"))

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 SAID_ABOVE = ("source", "root", "task")
 """Settings that the first lines of a dry run tell."""
 RESUME_HELP = (
-    "Continue the run --name from its last checkpoint: same bits as without a break, with the same number of threads, "
-    "which it keeps unless --threads says otherwise."
+    "Resume the run --name from its last checkpoint: bit for bit as without interruption, with the same number of "
+    "threads, which is kept unless --threads is given."
 )
 
 DRY_RUN_HELP = (
@@ -48,10 +48,12 @@ def train(
     root: RootOption = None,
     task: TaskOption = None,
     recipe: RecipeOption = None,
-    name: Annotated[str | None, Parameter(help="Name of the run; by default data, network and a number.")] = None,
+    name: Annotated[
+        str | None, Parameter(help="Name of the run; by default made of data, network and a number.")
+    ] = None,
     out: OutOption = "runs",
     resume: Annotated[bool, Parameter(negative="", help=RESUME_HELP)] = False,
-    open_test: Annotated[bool, Parameter(negative="", help="Score the test split too; this is recorded.")] = False,
+    open_test: Annotated[bool, Parameter(negative="", help="Also score the test split; this is recorded.")] = False,
     json_: JsonFlag = False,
     quiet: QuietFlag = False,
     dry_run: Annotated[bool, Parameter(negative="", help=DRY_RUN_HELP)] = False,
@@ -173,5 +175,5 @@ def result(run: Run) -> dict[str, Any]:
 
 
 def typed_command() -> str:
-    """The command as the user typed it."""
+    """The command as typed by the user."""
     return shlex.join(["opsin", *sys.argv[1:]])

@@ -1,4 +1,4 @@
-"""How well a classifier holds when its images are shifted by a few pixels."""
+"""Accuracy of a classifier on images shifted by a few pixels."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DIRECTIONS = ((0, 1), (0, -1), (1, 0), (-1, 0))
 
 
 def shifted(images: NDArray[np.uint8], down: int, right: int) -> NDArray[np.uint8]:
-    """Images [N, C, H, W] moved by whole pixels; what comes in repeats the border.
+    """Images [N, C, H, W] moved by whole pixels; filled by repeating the border.
 
     >>> shifted(np.array([[[[1, 2, 3]]]], np.uint8), 0, 1).tolist()
     [[[[1, 1, 2]]]]
@@ -35,16 +35,16 @@ def shifted_accuracy(run: Run, samples: Samples, pixels: Sequence[int]) -> dict[
     """Accuracy of a classifier on samples that are shifted, by the size of the shift; the mean over four directions.
 
     Args:
-        run: a finished one.
+        run: a finished run.
         samples: with labels, packed at the network's size.
         pixels: sizes of shifts; 0 is the images as they are.
 
     Raises:
-        ConfigError: the run classifies no images.
+        ConfigError: the run is not a classifier.
     """
     artifact = load(run.model_folder)
     if not get_task(artifact.task).one_class or samples.labels is None:
-        raise ConfigError("shifts are for classifiers", where=run.path, got=artifact.task)
+        raise ConfigError("shifts need a classifier", where=run.path, got=artifact.task, do="name a classification run")
     predictor = Predictor(artifact)
     found = {}
     for size in pixels:

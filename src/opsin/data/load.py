@@ -33,8 +33,8 @@ MADE = {
     "digit_masks": ("digit_masks:read_digit_masks", ("scenes",)),
     "digit_tags": ("digit_tags:read_digit_tags", ("scenes", "scene_digits")),
 }
-"""Sets that are made by the code: the module in `data.made` and its function of root and settings; which settings of
-scenes it takes, all where none are named."""
+"""Generated data sets: the module in `data.made` and its function of root and settings; the scene settings it
+accepts, all where none are named."""
 
 
 def load(
@@ -60,23 +60,34 @@ def load(
     Args:
         source: a catalogue name; a folder, in any layout that is recognized; a CSV, COCO `.json` or `.npz` file; or a
             mapping of arrays.
-        root: where catalogue sets lie; else the environment variable OPSIN_DATA.
-        config: which samples; the defaults of `DataConfig` when None.
+        root: folder of the catalogue's data sets; by default the environment variable OPSIN_DATA.
+        config: selection of samples; None means the defaults of `DataConfig`.
         task: refuse a set that is not for this task.
         report: shows progress.
-        drawn: False leaves the set as its publisher divides it; an undivided set is then all `test`.
+        drawn: False keeps the publisher's splits; an undivided set is then all `test`.
 
     Raises:
-        DataError: the set is not there, or its labels or splits cannot be used.
+        DataError: the data set is missing, or its labels or splits are invalid.
         ConfigError: a setting does not fit the set.
         InputError: a file of the set is damaged.
     """
     config = config or DataConfig()
     found = find(source, root=root, config=config, task=task)
     if task is not None and task != found.task:
-        raise ConfigError(f"`{found.name}` is for another task", got=task, expected=found.task)
+        raise ConfigError(
+            f"`{found.name}` does not fit this task",
+            where="--task",
+            got=task,
+            expected=found.task,
+            do="leave out --task",
+        )
     if config.classes != "all" and not any(map(holds_masks, (*found.splits.values(), *filter(None, [found.pool])))):
-        raise ConfigError("setting `classes` is for data sets with masks", got=config.classes, expected="all")
+        raise ConfigError(
+            "setting `classes` applies only to data sets with masks",
+            got=config.classes,
+            expected="all",
+            do="leave out --classes",
+        )
     where = found.root or found.name
     check_class_names(found.classes, where=where)
     caution = ENTRIES[found.name].caution if found.published and found.name in ENTRIES else ""
@@ -100,17 +111,17 @@ def load(
 
 
 class Dataset(LoadedDataset):
-    """A data set that is ready to be trained on; `opsin.load` gives one, and so do arrays and PyTorch's data sets."""
+    """A data set ready for training, from `opsin.load`, arrays or PyTorch data sets."""
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Any] | None = None, /, **named: Any) -> Dataset:
         """A data set of arrays in memory.
 
         Args:
-            arrays: by name: `images` uint8 [N, H, W], [N, H, W, C] or [N, C, H, W]; `labels` int [N] or texts [N];
+            arrays: by name: `images` uint8 [N, H, W], [N, H, W, C] or [N, C, H, W]; `labels` int [N] or strings [N];
                 `boxes` float [N, 4], xyxy in pixels; `masks` uint8 [N, H, W]; `classes`, the names; `groups` and `ids`
-                [N]. With the name of a split before or behind (`train_images`, `x_test`) the splits are given, without
-                it they are drawn.
+                [N]. With a split's name as prefix or suffix (`train_images`, `x_test`) the splits are given, otherwise
+                they are drawn.
             named: the same as keywords.
 
         >>> import numpy as np
@@ -119,7 +130,7 @@ class Dataset(LoadedDataset):
         Dataset(arrays: classify, 2 classes, train 32, val 4, test 4)
 
         Raises:
-            DataError: names, shapes or values that do not go together.
+            DataError: names, shapes or values are inconsistent.
         """
         return load({**(arrays or {}), **named})
 
@@ -132,16 +143,16 @@ class Dataset(LoadedDataset):
         test: MapStyle | None = None,
         classes: Sequence[str] | None = None,
     ) -> Dataset:
-        """A data set of PyTorch's map-style data sets, read into memory once.
+        """A data set from PyTorch map-style data sets, read into memory once.
 
         Args:
-            train: gives (image, label) by number (`opsin.data.torch_datasets.arrays_of`), without normalization and
-                without random changes: both are Opsin's.
-            val, test: the same; what is not given is drawn from `train` (val), or left out (test).
+            train: yields (image, label) by index (`opsin.data.torch_datasets.arrays_of`), without normalization and
+                augmentation: Opsin does both.
+            val, test: the same; a missing val is drawn from `train`, a missing test is left out.
             classes: names; by default `train.classes`, where it has them.
 
         Raises:
-            DataError: samples that are no pairs of an image and a label, or images of several sizes.
+            DataError: samples that are not pairs of an image and a label, or images of several sizes.
         """
         parts = {"train": train, "val": val, "test": test}
         named = classes if classes is not None else getattr(train, "classes", None)
@@ -151,9 +162,14 @@ class Dataset(LoadedDataset):
                 arrays |= {f"{split}_{key}": value for key, value in arrays_of(part, split=split).items()}
         return load(arrays)
 
+    def _repr_html_(self) -> str:
+        from opsin.data.show import dataset_html
+
+        return dataset_html(self)
+
 
 def source_name(source: str | Path | Mapping[str, Any]) -> str:
-    """What a run calls its data: a catalogue name as it is, a path from the root of the file system, or "arrays"."""
+    """Name of the data in a run: a catalogue name, an absolute path, or "arrays"."""
     if isinstance(source, Mapping):
         return "arrays"
     return str(source) if str(source) in ENTRIES else str(Path(source).absolute())
@@ -169,7 +185,7 @@ def find(
     """Recognize and read a data set as its publisher divides it; `task` decides where a folder could serve two.
 
     Raises:
-        DataError: nothing is there, or it is of no known layout.
+        DataError: the path does not exist, or its layout is unknown.
     """
     if isinstance(source, Mapping):
         return _from_arrays(source, config, name="arrays", where="arrays")
@@ -192,12 +208,16 @@ def find(
 
         return read_entry(entry, locate(entry, root), config.label_level)
     if config.label_level is not None:
-        raise ConfigError("setting `label_level` is for catalogue sets that have several", got=config.label_level)
+        raise ConfigError(
+            "setting `label_level` applies only to catalogue sets with several",
+            got=config.label_level,
+            do="leave out --label-level",
+        )
     return _from_outside(Path(source)) or _find_custom(Path(source), config, task)
 
 
 def _from_outside(path: Path) -> Found | None:
-    """What a registered layout makes of `path`; the first that recognizes it."""
+    """The data set at `path` as read by the first registered layout that recognizes it."""
     if not path.exists():
         return None
     readers = (plugins.find("layouts", name) for name in plugins.names("layouts"))
@@ -205,11 +225,13 @@ def _from_outside(path: Path) -> Found | None:
 
 
 def _refuse_scene_settings(config: DataConfig, taken: tuple[str, ...] = ()) -> None:
-    """Settings of scenes, but for those that are `taken`, mean nothing for sets that are not made by the code."""
+    """Refuse scene settings, except those in `taken`, for data sets that are not generated."""
     names = [f for f in fields(config) if f.name.startswith("scene") and f.name not in taken]
     given = [f.name for f in names if getattr(config, f.name) != f.default]
     if given:
-        raise ConfigError(f"setting `{given[0]}` is for the set `digit_scenes` alone", got=", ".join(given))
+        raise ConfigError(
+            f"setting `{given[0]}` applies only to `digit_scenes`", got=", ".join(given), do="leave it out"
+        )
 
 
 def _from_arrays(
@@ -225,7 +247,7 @@ def _from_arrays(
 
 
 def _find_custom(path: Path, config: DataConfig, task: str | None) -> Found:
-    """A user's own data at `path`, which a run may have stored as text."""
+    """User data at `path`, which a run may have stored as text."""
     from opsin.data.readers.number_files import read_numbers
     from opsin.data.readers.tag_files import read_tags
 
@@ -254,7 +276,7 @@ def _find_custom(path: Path, config: DataConfig, task: str | None) -> Found:
 
         return _from_arrays(read_npz(path), config, name=path.stem, where=str(path), root=path)
     raise DataError(
-        "this file is no data set that Opsin can read",
+        "Opsin cannot read this file as a data set",
         where=path,
         got=path.suffix or "no suffix",
         expected="a folder of class folders, a .csv of paths and labels, a .json of COCO, or an .npz",
@@ -262,7 +284,7 @@ def _find_custom(path: Path, config: DataConfig, task: str | None) -> Found:
 
 
 def _annotated(path: Path, config: DataConfig, task: str | None) -> Found | None:
-    """A set with masks or boxes; of one that has both, what `task` asks for, or what is likelier, and that is said."""
+    """A data set with masks or boxes; with both, the one that `task` requests or the likelier one, with a note."""
     from opsin.data.readers.box_files import holds_boxes, read_boxes
     from opsin.data.readers.coco_masks import holds_polygons, read_coco_masks
     from opsin.data.readers.mask_files import read_masks
@@ -273,14 +295,14 @@ def _annotated(path: Path, config: DataConfig, task: str | None) -> Found | None
         if task == "localize":
             return read_boxes(path, config) or read_masks(path, config)
         if (masks := read_masks(path, config)) is not None:
-            also = ("there are boxes too: `--task localize` takes them",)
+            also = ("there are boxes too: `--task localize` uses them",)
             return replace(masks, notes=(*masks.notes, *also)) if task is None and holds_boxes(path) else masks
         return read_boxes(path, config)
     if task == "segment" and (drawn := read_coco_masks(path, config)) is not None:
         return drawn
     boxes = read_boxes(path, config)
     if boxes is not None and task is None and holds_polygons(path):
-        return replace(boxes, notes=(*boxes.notes, "there are outlines too: `--task segment` takes them"))
+        return replace(boxes, notes=(*boxes.notes, "there are outlines too: `--task segment` uses them"))
     return boxes
 
 
@@ -288,21 +310,21 @@ def locate(entry: Entry, root: str | Path | None) -> Path | None:
     """The folder of a catalogue set under `root` or OPSIN_DATA; None for a set that needs no files.
 
     Raises:
-        DataError: no root is given, or the folder is not there.
+        DataError: no root is given, or the folder does not exist.
     """
     if not entry.folder:
         return None
     base = root if root is not None else os.environ.get(ROOT_VARIABLE)
     if base is None:
         raise DataError(
-            f"`{entry.name}` needs its files, and nothing says where they lie",
-            expected=f"--root DIR or the environment variable {ROOT_VARIABLE}; DIR holds {entry.folder}/",
+            f"`{entry.name}` needs files, and their folder is not given",
+            expected=f"--root DIR or the environment variable {ROOT_VARIABLE}; DIR contains {entry.folder}/",
             do=how_to_get(entry, "DIR"),
         )
     folder = Path(base).expanduser() / entry.folder
     if not folder.is_dir():
         raise DataError(
-            f"`{entry.name}` is not there",
+            f"the files of `{entry.name}` were not found",
             where=folder,
             expected=f"a folder with {entry.layout}",
             do=how_to_get(entry, base),
@@ -315,9 +337,7 @@ def how_to_get(entry: Entry, root: object) -> str:
     if entry.files and all(file.sha256 for file in entry.files):
         return f"opsin data fetch {entry.name} --root {root}"
     urls = ", ".join(file.url for file in entry.files)
-    return (
-        f"fetch by hand and unpack under {root}: {urls} (their SHA-256 is not known here, so Opsin does not fetch them)"
-    )
+    return f"fetch by hand and unpack under {root}: {urls} (their SHA-256 is unknown, so Opsin does not fetch them)"
 
 
 def _nothing_at(path: Path) -> DataError:
@@ -334,15 +354,15 @@ def _nothing_at(path: Path) -> DataError:
 def _splits(
     found: Found, config: DataConfig, *, drawn: bool, report: Reporter
 ) -> tuple[dict[SplitName, Source], list[str], bool]:
-    """The splits that are used, notes on how they came about, and whether no near copies lie in two of them."""
+    """The splits, notes on how they were made, and whether near copies were kept within splits."""
     subset, near_kept = parse_subset(config.subset), False
     notes: list[str] = []
     if found.pool is not None:
         if config.test_as_val:
             do = "leave it out: a val is drawn"
-            raise ConfigError("`test_as_val` is for data that are divided already", got="an undivided set", do=do)
+            raise ConfigError("`test_as_val` needs a published test split", got="an undivided set", do=do)
         if not drawn:
-            return first_samples({"test": found.pool}, subset), ["undivided set, all taken as test"], False
+            return first_samples({"test": found.pool}, subset), ["undivided data set, used as test"], False
         check_labels({"train": found.pool}, found.classes, where=found.root or found.name)
         splits, near_kept = _draw_together(divide, found.pool, config, notes, report)
         splits = first_samples(splits, subset)
@@ -354,7 +374,7 @@ def _splits(
             splits = _test_as_val(splits, found)
             notes.append(TEST_AS_VAL)
         if drawn and "train" in splits and "val" not in splits:
-            if found.published:  # as it has always been drawn, so that published results hold
+            if found.published:  # drawn as in earlier versions, so that published results hold
                 splits |= hold_out(splits["train"], config)
             else:
                 splits |= _draw_together(hold_out, splits["train"], config, notes, report)[0]
@@ -366,14 +386,16 @@ def _splits(
 
 
 def _test_as_val(splits: Mapping[SplitName, Source], found: Found) -> dict[SplitName, Source]:
-    """Train as it is, and test in the place of val.
+    """Train unchanged, and test in place of val.
 
     Raises:
         ConfigError: there is no test split.
     """
     if "train" not in splits or "test" not in splits:
         got = ", ".join(splits)
-        raise ConfigError("`test_as_val` needs a published test split", where=found.root or found.name, got=got)
+        raise ConfigError(
+            "`test_as_val` needs a published test split", where=found.root or found.name, got=got, do="leave it out"
+        )
     return {"train": splits["train"], "val": splits["test"]}
 
 
@@ -383,7 +405,7 @@ Draw = Callable[[Source, DataConfig, Copies | None], dict[SplitName, Source]]
 def _draw_together(
     draw: Draw, source: Source, config: DataConfig, notes: list[str], report: Reporter
 ) -> tuple[dict[SplitName, Source], bool]:
-    """Splits with copies kept together, and whether that holds for near ones; said in `notes`."""
+    """Splits with copies kept together, and whether that includes near copies; `notes` are added."""
     if source.groups is not None:
         return draw(source, config, None), False
     copies = find_copies(source, cache=default_cache(), report=report)
@@ -394,19 +416,19 @@ def _draw_together(
         notes.append(f"{subject} of another: copies were kept in one split")
     if copies.near is None:
         if isinstance(source, FileSource):
-            notes.append(f"near copies were not looked for among so many images: more than {MAX_NEAR:,}")
+            notes.append(f"near copies were not searched for: more than {MAX_NEAR:,} images")
         return draw(source, config, exact), False
     if not copies.num_near:
         return draw(source, config, copies), True
     splits, plain = _drawn(draw, source, config, copies), draw(source, config, exact)
     if splits is None or any(2 * len(splits[name]) < len(plain[name]) for name in plain):
         notes.append(
-            f"{copies.num_near:,} images have near copies (frames of a film?), too many in a row to keep them in one "
-            "split: scores will be too good. Divide the images yourself, or give a table with a column `group`"
+            f"{copies.num_near:,} images have near copies (video frames?), in chains too long to keep in one "
+            "split: scores will be too high. Divide the images yourself, or give a table with a column `group`"
         )
         return plain, False
     subject = "images have near copies" if copies.num_near > 1 else "image has near copies"
-    notes.append(f"{copies.num_near:,} {subject}: these were kept in one split")
+    notes.append(f"{copies.num_near:,} {subject}: they were kept in one split")
     return splits, True
 
 

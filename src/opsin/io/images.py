@@ -80,7 +80,7 @@ class Limits:
     Attributes:
         max_pixels: width times height, whatever the memory.
         free_pixels: up to this number neither memory nor the length of the file is looked at; a photo with more must
-            fit into half of the memory that is free.
+            fit into half of free memory.
         max_pixels_per_byte: of files with more than `free_pixels`; photos have up to 20, flat drawings some hundred.
         max_bytes: length of the file.
         max_text_bytes: all text chunks of a PNG together, unpacked.
@@ -239,7 +239,7 @@ def _checked_container(data: bytes, name: str, limits: Limits) -> Container:
 
 
 def _check_memory(pixels: int, name: str) -> None:
-    """Refuse a large image that does not fit into the memory that is free now.
+    """Refuse a large image that does not fit into free memory now.
 
     Raises:
         ImageError: it does not.
@@ -247,7 +247,7 @@ def _check_memory(pixels: int, name: str) -> None:
     free, needed = available_memory(), pixels * DECODING_BYTES
     if free is not None and needed > SHARE_OF_MEMORY * free:
         raise ImageError(
-            "too many pixels for the memory that is free",
+            "too many pixels for the free memory",
             where=printable(name),
             got=f"{pixels:,} pixels, which take {needed / MEBIBYTE:,.0f} MiB",
             expected=f"at most half of the {free / MEBIBYTE:,.0f} MiB that are free",

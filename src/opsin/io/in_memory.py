@@ -22,7 +22,7 @@ def image_of(item: ImageInput, name: str) -> DecodedImage:
     """Any image as upright RGB; `name` is what error messages call one that has no path.
 
     Raises:
-        ImageError: it cannot be read, or is no image.
+        ImageError: it cannot be read, or is not an image.
     """
     if isinstance(item, str | Path):
         return read_image(item)

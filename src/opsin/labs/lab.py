@@ -71,7 +71,7 @@ class Found:
     """What a question's function found.
 
     Attributes:
-        answer: in words, with numbers of the tables in `evidence` alone.
+        answer: as text, with numbers of the tables in `evidence` alone.
         ours: the figure that stands beside the published one; "" where none is published.
         evidence: tables, figures and runs that show it.
         agrees: with the published figure; None where none is published or it cannot be compared.
@@ -155,7 +155,7 @@ class Book:
         lab: which.
         folder: where its runs and its report lie.
         quick: small or embedded data, and few epochs.
-        root: where catalogue sets lie.
+        root: folder of the catalogue's data sets.
         quiet: no progress of single trainings.
     """
 

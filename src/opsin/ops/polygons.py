@@ -23,7 +23,7 @@ def fill_polygon(corners: Sequence[float], height: int, width: int) -> Inside:
         height, width: of the mask.
 
     Raises:
-        DataError: fewer than three corners, half a corner, or a corner that is no finite number.
+        DataError: fewer than three corners, half a corner, or a corner that is not a finite number.
     """
     points = np.asarray(corners, np.float64).reshape(-1)
     if len(points) < 6 or len(points) % 2 or not np.isfinite(points).all():

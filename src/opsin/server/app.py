@@ -1,6 +1,6 @@
-"""The application: a request's way from its bytes to the JSON that `opsin predict --json` prints.
+"""The ASGI application: from a request to the JSON that `opsin predict --json` prints.
 
-guard ── limits ── body ── decode, fit (threads) ── batch (one thread a network) ── JSON
+guard ── limits ── body ── decode, fit (threads) ── batch (one thread per network) ── JSON
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ begun runs to its end even where its request was given up, and keeps its place u
 
 
 class Service:
-    """Networks that answer requests.
+    """Networks that serve requests.
 
     Args:
-        models: networks by name; requests that name none ask the first.
-        guard: who may ask.
-        limits: of one request.
-        device: where the networks run.
+        models: networks by name; requests that name none go to the first.
+        guard: access check.
+        limits: limits of one request.
+        device: device of the networks.
         wait_s: how long the first image of a batch waits for others.
     """
 
@@ -79,7 +79,7 @@ class Service:
             batcher.stop()
 
     def endpoint(self, path: str, answer: Endpoint, *, guarded: bool = True) -> Endpoint:
-        """`answer`, with the guard before it, refusals as JSON, and counted."""
+        """`answer` behind the guard, with refusals as JSON and metrics."""
 
         async def respond(request: Request) -> Response:
             start = time.perf_counter()
@@ -101,7 +101,7 @@ class Service:
         """Predictions of the images in the body."""
         batcher = self._batcher(request)
         if self.metrics.in_flight >= self.limits.max_requests:
-            raise RequestError(429, "too many requests wait", do="ask again later", headers={"Retry-After": "1"})
+            raise RequestError(429, "too many concurrent requests", do="try again later", headers={"Retry-After": "1"})
         self.metrics.in_flight += 1
         try:
             async with asyncio.timeout(self.limits.timeout_s):
@@ -140,20 +140,20 @@ class Service:
         return self.batchers[name]
 
     async def health(self, _: Request) -> Response:
-        """That the server lives; anybody may ask."""
+        """Liveness; needs no token."""
         return _json({"status": "ok"})
 
     async def metrics_text(self, _: Request) -> Response:
-        """What was counted."""
+        """The metrics."""
         return Response(self.metrics.text(), media_type=CONTENT_TYPE)
 
     async def openapi(self, _: Request) -> Response:
-        """The description of all this."""
+        """The OpenAPI description."""
         return _json(self.description)
 
 
 def make_app(service: Service) -> Starlette:
-    """The ASGI application of a service; it stops the service when it ends."""
+    """The ASGI application of a service; it stops the service on shutdown."""
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 PHOTO_SIDE_PX = 96
-"""Side that photos are brought to: enough for their content, little enough for two cores."""
+"""Side of photos in pixels: enough for their content, feasible on two cores."""
 SMALL_IMAGE_SIDE_PX = 96
-"""Side that images of a few dozen pixels are brought to: networks made for 224 px halve their maps five times."""
+"""Side of small images in pixels: networks made for 224 px halve their maps five times."""
 WHOLE_NETWORK_SIDE_PX = 160
-"""Side of photos where more than the head is trained: what two cores can afford."""
+"""Side of photos where more than the head is trained, feasible on two cores."""
 
 SMALL: dict[str, Any] = {
     "model": "small",
@@ -27,9 +27,9 @@ SMALL: dict[str, Any] = {
     "batch_size": 500,
     "label_smoothing": 0.2,
 }
-"""Our small-image network and how it is trained."""
+"""The network for small images and its training."""
 OTHER_NETWORKS: dict[str, Any] = {"optimizer": "adamw", "lr": 1e-3, "weight_decay": 0.01, "schedule": "one-cycle"}
-"""How a network is trained that the user has chosen: settings that are seldom far off."""
+"""Training of a network chosen by the user: robust settings."""
 OURS = ("small", "tiny")
 FEW_SAMPLES: dict[str, Any] = {"epochs": 30, "batch_size": 64}
 PHOTOS: dict[str, Any] = {"epochs": 24, "batch_size": 64, "resolutions": [64, 96]}
@@ -107,7 +107,7 @@ def are_photos(dataset: Described) -> bool:
 
 
 def network_settings(ours: Mapping[str, Any], model: str | None) -> dict[str, Any]:
-    """Settings of the network that a data set gets from us, or of the one that the user chose."""
+    """Settings of a data set's default network, or of the one chosen by the user."""
     if model in (None, ours["model"]):
         return dict(ours)
     return SMALL | FEW_SAMPLES | {"model": model} if model in OURS else dict(OTHER_NETWORKS)

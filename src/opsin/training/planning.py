@@ -33,11 +33,11 @@ def request_of_data(
 
     Args:
         data: as for `opsin.train`.
-        root: where catalogue sets lie.
+        root: folder of the catalogue's data sets.
         settings: as for `opsin.train`.
 
     Raises:
-        RefusedError: settings or data are refused.
+        RefusedError: settings or data are invalid.
     """
     resolved = resolve_settings(data, root=root, recipe=None, settings=settings)
     return request_of(resolved), len(resolved.dataset.splits["train"])
@@ -96,10 +96,10 @@ def _forecast_seconds(prepared: Prepared, choice: Choice) -> float | None:
 
 
 def _contract(dataset: Dataset, config: RunConfig, origin: Origin | None) -> Preprocess:
-    """Size and channels of the input, for the network that is built for them; its statistics are not measured."""
+    """Size and channels of the network's input; its statistics are not measured."""
     size = size_policy(dataset, config)
     if size is None:
-        assert dataset.size is not None  # or `size_policy` had refused it
+        assert dataset.size is not None  # `size_policy` refuses it otherwise
         size = SizePolicy(height=dataset.size[0], width=dataset.size[1], fit=config.data.fit)
     if origin is not None:
         return replace(origin.preprocess, size=size)

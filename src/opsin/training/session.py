@@ -33,13 +33,13 @@ from opsin.training.engine.checkpoints import Checkpoint
 from opsin.training.engine.hooks import Callback, check_callbacks
 from opsin.training.engine.loop import Trainer, command_to_resume
 from opsin.training.engine.own_parts import OwnParts, split_parts
-from opsin.training.engine.run_threads import Cores, choose_threads, go_on_with_threads, keep_threads, watch_threads
 from opsin.training.engine.threads import counted
 from opsin.training.features import compute_features, is_cached
 from opsin.training.finish import finish
 from opsin.training.head_start import fit_head
 from opsin.training.planning import forecast_of
 from opsin.training.preflight.checks import preflight
+from opsin.training.run_threads import Cores, choose_threads, go_on_with_threads, keep_threads, watch_threads
 from opsin.training.setup.defaults import read_recipe
 from opsin.training.setup.origin import absolute, check_same_weights
 from opsin.training.setup.prepared import (
@@ -55,7 +55,7 @@ from opsin.training.setup.resolving import check_model, plain
 CONTINUED = ("epochs", "minutes", "patience", "checkpoint_minutes", "threads")
 """Settings that a resumed run may change."""
 FEATURES_SHARE = 0.75
-"""Share of a budget after which no more features are computed: the head is fitted on those that there are."""
+"""Share of a budget after which no more features are computed: the head is fitted on those computed so far."""
 
 
 def train(
@@ -77,25 +77,25 @@ def train(
 
     Args:
         data: catalogue name, path, arrays, or a loaded data set.
-        root: where catalogue sets lie.
-        recipe: a TOML file of settings, or the name of one of ours.
-        name: of the run; by default the data set's and the network's, with a number.
+        root: folder of the catalogue's data sets.
+        recipe: a TOML file of settings, or the name of a built-in one.
+        name: name of the run; by default made of data set, network and a number.
         out: folder of run folders.
-        resume: go on with the run `name` from its last checkpoint; with larger `epochs`, or with `minutes` more, also
-            after it has finished. It keeps its settings: others, also in `recipe`, are refused. It keeps the number of
-            threads too, unless `threads` is given: bit for bit the result is that of an unbroken run with the same
-            number only.
-        open_test: score the test split too, once, and write that down.
+        resume: continue the run `name` from its last checkpoint; with larger `epochs`, or with `minutes` more, also
+            after it has finished. It keeps its settings: changed ones, also from `recipe`, are refused. It keeps the
+            number of threads too, unless `threads` is given: only with the same number is the result bit for bit that
+            of an uninterrupted run.
+        open_test: also score the test split, once; this is recorded.
         quiet: no progress.
-        command: what the user typed, kept in the run.
-        began: the reading of `time.monotonic` from which `minutes` count; by default now.
-        callbacks: look on while the network is trained, and may stop it (`Callback`).
-        settings: any field of the groups in `opsin.config`; also the user's own parts (`OwnParts`): `model` as a
+        command: the command line as typed, stored in the run.
+        began: value of `time.monotonic` from which `minutes` count; by default now.
+        callbacks: called during training, and may stop it (`Callback`).
+        settings: any field of the groups in `opsin.config`; also user-defined parts (`OwnParts`): `model` as a
             module, `optimizer` as a function of the parameters, `loss` and `augment`.
 
     Raises:
-        RefusedError: settings, data or the run's name are refused; nothing was written.
-        InterruptedRunError: stopped by Ctrl-C, SIGTERM or SIGHUP once there was a run; `resume` goes on.
+        RefusedError: settings, data or the run's name are invalid; nothing was written.
+        InterruptedRunError: stopped by Ctrl-C, SIGTERM or SIGHUP once there was a run; `resume` continues.
         DivergedError: the loss or a gradient is not finite.
     """
     check_callbacks(callbacks)
@@ -141,7 +141,7 @@ def _train(
     if resume:
         run = _existing(name, out)
         writer = RunWriter(run)
-        with writer.locked():  # refused here, before the data is read, and held from the first step on
+        with writer.locked():  # before the data is read; held until the end
             for message in writer.repair():
                 report.message(message)
         source = data.source if isinstance(data, Dataset) else source_name(data)
@@ -152,13 +152,13 @@ def _train(
         if run.data:
             _check_same_data(run, dataset)
             check_same_weights(run, prepared.origin)
-        else:  # it was stopped between the making of its folder and the writing of this file
+        else:  # stopped between creating the folder and writing this file
             writer.data(describe_data(prepared))
         writer.config(config)
     else:
         check_model(settings_of.resolve(layer, settings).model.model)
         if name is not None:
-            free_path(name, out)  # refused now rather than after all images were packed
+            free_path(name, out)  # refuse before the images are packed
         prepared = prepare_from(data, root=root, recipe=recipe, settings=settings, report=report, budget=budget)
         dataset, config = prepared.dataset, prepared.config
         writer = RunWriter.create(config, name=name or next_name(f"{dataset.name}-{config.model.model}", out), out=out)
@@ -169,7 +169,7 @@ def _train(
             writer.event("plan", **prepared.plan)
     prepared = with_own_parts(prepared, own)
     if own:
-        writer.event("own_parts", parts=own.names(), withdrawn=own.withdrawn(), message="parts of the user's own")
+        writer.event("own_parts", parts=own.names(), withdrawn=own.withdrawn(), message="user-defined parts")
     with writer.locked(), _told_how_to_go_on(writer.run, prepared.config):
         return _fit(
             prepared,
@@ -186,14 +186,14 @@ def _train(
 
 @contextmanager
 def _told_how_to_go_on(run: Run, config: RunConfig) -> Iterator[None]:
-    """What ends the process outside the training loop, which tells its own."""
+    """Context that adds the command to resume to an interruption outside the training loop."""
     try:
         yield
     except KeyboardInterrupt as interrupt:
         raise InterruptedRunError(
             f"stopped by {str(interrupt) or 'Ctrl-C'}",
             where=run.path,
-            do=f"`{command_to_resume(run, config)}` goes on",
+            do=f"`{command_to_resume(run, config)}` continues it",
         ) from interrupt
 
 
@@ -280,7 +280,7 @@ def _scored_at_end(prepared: Prepared, *, open_test: bool) -> int:
 
 
 def _head_start(prepared: Prepared, writer: RunWriter, report: Reporter) -> Mapping[str, float]:
-    """Fit the head on the features, where the run asks for it; returns what it scores on val."""
+    """Fit the head on the features, if the run has a head start; returns its scores on val."""
     if not prepared.config.finetune.head_start:
         return {}
     assert prepared.features is not None
@@ -296,7 +296,7 @@ def _head_start(prepared: Prepared, writer: RunWriter, report: Reporter) -> Mapp
 
 
 def _with_features(prepared: Prepared, report: Reporter, *, started: bool, budget: Budget | None) -> Prepared:
-    """With the frozen features of the images, where the head alone is trained, or is fitted first."""
+    """Add the frozen features of the images, if only the head is trained, or is fitted first."""
     needed = prepared.config.finetune.head_start and not started
     if not needed and not is_cached(prepared.config, prepared.dataset.task):
         return prepared
@@ -344,10 +344,16 @@ def _existing(name: str | None, out: Path | str) -> Run:
 
 
 def _continued(run: Run, source: str, settings: Mapping[str, Any], recipe: Mapping[str, Any]) -> RunConfig:
-    """The stored config, with what a resumed run may change; a recipe changes nothing, and must not seem to."""
+    """The stored config with the settings that a resumed run may change; other changes are refused."""
     stored = run.config
     if Path(source) != Path(stored.source):
-        raise RunError("this run was trained on other data", where=run.path, got=source, expected=stored.source)
+        raise RunError(
+            "this run was trained on other data",
+            where=run.path,
+            got=source,
+            expected=stored.source,
+            do="give its data, or start a new run",
+        )
     present = settings_of.flat(stored)
     asked = {**recipe, **settings}
     changed = [key for key, value in asked.items() if key not in CONTINUED and present.get(key) != plain(value)]
@@ -360,5 +366,5 @@ def _continued(run: Run, source: str, settings: Mapping[str, Any], recipe: Mappi
 def _check_same_data(run: Run, dataset: Dataset) -> None:
     got, expected = dataset.fingerprint(), run.data.fingerprint
     if got != expected:
-        do = "put the data back as it was, or start a new run"
+        do = "restore the data, or start a new run"
         raise RunError("the data has changed since this run began", where=run.path, got=got, expected=expected, do=do)

@@ -1,4 +1,4 @@
-"""What is wrong with a data set: unreadable files, duplicates and leaks, balance, sizes, masks and boxes.
+"""The audit of a data set: unreadable files, duplicates, leaks, class balance, sizes, masks and boxes.
 
 scan (`scan.py`) -> copies (`leaks.py`, `near.py`) -> balance, sizes, masks, boxes -> findings
 
@@ -29,9 +29,9 @@ class Audit:
     """All findings.
 
     Attributes:
-        exact_in_train: by split, the numbers of val and test samples whose exact copy is in train.
-        near_in_train: by split, those with a near copy in train, exact ones included.
-        masks: by split, what the masks hold; empty for a data set without masks.
+        exact_in_train: by split, the indices of val and test samples with an exact copy in train.
+        near_in_train: by split, the indices of those with a near copy in train, exact ones included.
+        masks: by split, the counts of the masks; empty without masks.
     """
 
     findings: tuple[Finding, ...]
@@ -41,18 +41,18 @@ class Audit:
 
     @property
     def worst(self) -> Severity:
-        """The gravest severity among the findings."""
+        """The highest severity among the findings."""
         order: tuple[Severity, ...] = ("error", "warning", "info")
         return next((level for level in order if any(f.severity == level for f in self.findings)), "info")
 
 
 def audit(dataset: Dataset, *, near: bool = True, progress: Callable[[int, int], None] | None = None) -> Audit:
-    """Decode every image and its mask once, one after the other, and say what is wrong.
+    """Decode every image and mask once and collect findings.
 
     Args:
-        near: also search near duplicates; never in sets of one channel, where drawn digits are alike without being
+        near: also search for near duplicates; never in greyscale sets, where drawn digits are similar without being
             copies.
-        progress: called now and then with (images done, images in all).
+        progress: called from time to time with (images done, images in total).
     """
     total = sum(len(source) for source in dataset.splits.values()) * (2 if near and dataset.channels == 3 else 1)
     done = 0
@@ -150,7 +150,7 @@ def _near_finding(
 
 
 def _balance(dataset: Dataset) -> list[Finding]:
-    """Class shares in train, and classes that a split has not."""
+    """Class shares in train, and classes missing from a split."""
     findings = []
     for name, counts in dataset.counts().items():
         empty = [dataset.classes[k] for k, count in enumerate(counts) if not count]

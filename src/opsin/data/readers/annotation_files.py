@@ -1,4 +1,4 @@
-"""The one file of annotations that makes a folder of photos a data set."""
+"""Finding the annotation file of a folder of photos."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ COCO_KEYS = {"images", "annotations", "categories"}
 
 
 def annotation_file(folder: Path) -> Path | None:
-    """The COCO file of a folder or of its `annotations/`, or its table of boxes; None where it holds neither.
+    """The COCO file of a folder or of its `annotations/`, or its table of boxes; None if it has neither.
 
     Raises:
         DataError: there are several.
@@ -24,7 +24,7 @@ def annotation_file(folder: Path) -> Path | None:
     found = [path for path in candidates if _annotates(path)]
     if len(found) > 1:
         raise DataError(
-            "several files of annotations, and nothing says which is meant",
+            "there are several annotation files",
             where=folder,
             got=", ".join(path.relative_to(folder).as_posix() for path in found),
             do="give the path of one of them instead of the folder",

@@ -7,8 +7,8 @@
 | COCO: a `.json` with images, annotations, categories | x, y, width, height in pixels | no |
 | table: a `.csv` with path,label,xmin,ymin,xmax,ymax and perhaps split,group | pixels or shares | perhaps |
 
-What the numbers mean is found out and said, and refused where it could be two things. Of several objects in a photo,
-the largest is the main one; how often that was decided is said. `box_checks` holds what all of them are checked for.
+The unit and frame of boxes are detected and noted, and refused where they are ambiguous. Of several objects in a photo,
+the largest is the main one; how often that happened is noted. `box_checks` contains the common checks.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ ARRAY_KINDS = ("images", "labels", "boxes")
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One object: the file that shows it, its class and its box as the annotation gives it.
+    """One object: its image file, its class and its box as annotated.
 
-    `size`: (height, width) that the annotation says of the image, or None. `split`, `group`: as in tables.
+    `size`: (height, width) of the image as stated by the annotation, or None. `split`, `group`: as in tables.
     """
 
     path: Path
@@ -62,10 +62,10 @@ class Row:
 
 
 def read_boxes(path: Path, config: DataConfig) -> Found | None:
-    """The data set at `path`, or None where it is of no layout with boxes.
+    """The data set at `path`, or None if its layout has no boxes.
 
     Raises:
-        DataError: what the boxes mean cannot be told, or they do not fit their images; samples are named.
+        DataError: the boxes are ambiguous, or do not fit their images; samples are named.
         AnnotationError: a file of annotations is damaged.
     """
     if path.is_dir():
@@ -81,12 +81,12 @@ def read_boxes(path: Path, config: DataConfig) -> Found | None:
 
 
 def holds_boxes(folder: Path) -> bool:
-    """Whether a folder is of one of the layouts with boxes, by its names alone."""
+    """Whether a folder has one of the layouts with boxes, judged by file names only."""
     return (folder / "training_images.npy").is_file() or _voc_folder(folder) is not None
 
 
 def with_pixel_boxes(arrays: Mapping[str, Any], config: DataConfig, where: str) -> tuple[dict[str, Any], list[str]]:
-    """Arrays with their boxes in pixels, checked against the sizes of their images, and what was found out of them."""
+    """Arrays with their boxes in pixels, checked against the sizes of their images, and notes."""
     found, notes = dict(arrays), []
     for key, value in arrays.items():
         split, kind = split_and_kind(key)
@@ -94,7 +94,7 @@ def with_pixel_boxes(arrays: Mapping[str, Any], config: DataConfig, where: str) 
             continue
         images = next((np.asarray(v) for k, v in arrays.items() if split_and_kind(k) == (split, "images")), None)
         if images is None or len(images) != len(value):
-            continue  # `read_arrays` says what is wrong
+            continue  # `read_arrays` refuses them
         height, width = images.shape[2:] if layout_of(images, where) == "[N, C, H, W]" else images.shape[1:3]
         sizes = np.tile(np.array([height, width]), (len(images), 1))
         ids = [f"{split or 'sample'}/{i}" for i in range(len(images))]
@@ -141,7 +141,7 @@ def _read_box_table(path: Path, config: DataConfig) -> Found:
     wrong = [name for name in ("path", "label") if name not in columns] + [n for n in columns if n not in COLUMNS]
     if wrong:
         expected = "path,label,xmin,ymin,xmax,ymax and perhaps split,group"
-        raise DataError("the columns are not those of a table of boxes", where=path, got=columns, expected=expected)
+        raise DataError("the table lacks columns of boxes, or has others", where=path, got=columns, expected=expected)
     check_blank(table, path)
     rows = [
         Row(
@@ -177,11 +177,13 @@ def _read_coco(path: Path, config: DataConfig) -> Found:
         ]
     except (KeyError, TypeError, AttributeError) as error:
         expected = "images, annotations with bbox, image_id and category_id, categories"
-        raise AnnotationError("this is no COCO annotation", where=path, got=repr(error), expected=expected) from error
+        raise AnnotationError(
+            "this is not a COCO annotation", where=path, got=repr(error), expected=expected
+        ) from error
     crowds = len(content["annotations"]) - len(objects)
-    notes = [f"{crowds} annotations of crowds or of unknown images were left out"] if crowds else []
+    notes = [f"{crowds} annotations of crowds or of unknown images were ignored"] if crowds else []
     empty = len(images) - len({row.id for row in rows})
-    notes += [f"{empty} images without an object were left out"] if empty else []
+    notes += [f"{empty} images without an object were ignored"] if empty else []
     notes += unlisted_note(folder / str(image["file_name"]) for image in images.values())
     layout, unit = f"COCO, {len(rows)} objects", "boxes x, y, width, height in pixels"
     return _found(rows, config, name=path.stem, root=path, layout=layout, unit=unit, notes=notes)
@@ -196,7 +198,7 @@ def coco_folder(path: Path, names: Sequence[str]) -> Path:
             return place
     tried = ", ".join(str(place) for place in places)
     raise DataError(
-        "the images of the annotations are not there", where=path, got=f"looked in {tried}", expected=names[:1]
+        "the images of the annotations were not found", where=path, got=f"looked in {tried}", expected=names[:1]
     )
 
 
@@ -212,7 +214,7 @@ def _read_voc(folder: Path, config: DataConfig) -> Found:
     each = [_voc_rows(file, folder, splits.get(file.stem)) for file in files]
     rows = [row for _, found in each for row in found]
     empty = sum(not found for _, found in each)
-    notes = [f"{empty} images without an object were left out"] if empty else []
+    notes = [f"{empty} images without an object were ignored"] if empty else []
     notes += unlisted_note(image for image, _ in each)
     from_zero = any(row.box[0] == 0 or row.box[1] == 0 for row in rows)
     if not from_zero:
@@ -223,7 +225,7 @@ def _read_voc(folder: Path, config: DataConfig) -> Found:
     layout = f"Pascal VOC, {len(rows)} objects"
     if splits:
         outside = sum(row.split is None for row in rows)
-        notes += [f"{outside} objects of images that no file of ImageSets/Main names were left out"] if outside else []
+        notes += [f"{outside} objects of images not listed in ImageSets/Main were ignored"] if outside else []
         rows = [row for row in rows if row.split is not None]
     return _found(rows, config, name=folder.resolve().name, root=folder, layout=layout, unit=unit, notes=notes)
 
@@ -236,7 +238,12 @@ def _voc_splits(folder: Path) -> dict[str, SplitName]:
         names = read_lines(file) if file.is_file() else []
         twice = [name for name in names if name in found]
         if twice:
-            raise DataError(f"{len(twice)} images are in two splits", where=file, got=listed(twice))
+            raise DataError(
+                f"{len(twice)} images are in two splits",
+                where=file,
+                got=listed(twice),
+                do="list each image in one file",
+            )
         found |= dict.fromkeys(names, split)
     return found
 
@@ -252,20 +259,20 @@ def _voc_rows(file: Path, folder: Path, split: SplitName | None) -> tuple[Path, 
         box = entry.find("bndbox")
         label = _text(entry, "name")
         if box is None or not label:
-            raise AnnotationError("an object without name or bndbox", where=file)
+            raise AnnotationError("an object has no name or bndbox", where=file, do="complete or remove the object")
         edges = _four([_text(box, name) for name in EDGES], str(file))
         rows.append(Row(path=image, id=image.name, label=label, box=edges, size=stated, split=split))
     return image, rows
 
 
 def _voc_image(folder: Path, stem: str, named: str | None) -> Path:
-    """The image of an annotation: the name that it gives, else its own with a suffix of images."""
+    """The image of an annotation: the file it names, else its own stem with an image suffix."""
     places = [folder / "JPEGImages", folder / "images", folder]
     names = [*([Path(named).name] if named else []), *(f"{stem}{suffix}" for suffix in sorted(IMAGE_SUFFIXES))]
     for path in (place / name for place in places for name in names):
         if path.is_file():
             return path
-    raise DataError("the image of an annotation is not there", where=folder, expected=f"JPEGImages/{names[0]}")
+    raise DataError("the image of an annotation was not found", where=folder, expected=f"JPEGImages/{names[0]}")
 
 
 def _found(
@@ -303,7 +310,12 @@ def _main_objects(rows: Sequence[Row]) -> tuple[list[Row], int]:
     largest: dict[Path, Row] = {}
     for row in rows:
         if row.path in largest and row.split != largest[row.path].split:
-            raise DataError("an image is in two splits", got=row.id, expected="all objects of an image in one split")
+            raise DataError(
+                "an image is in two splits",
+                got=row.id,
+                expected="all objects of an image in one split",
+                do="correct the column `split`",
+            )
         if row.path not in largest or _area(row) > _area(largest[row.path]):
             largest[row.path] = row
     counts = Counter(row.path for row in rows)
@@ -318,7 +330,7 @@ def _area(row: Row) -> float:
 def _source(
     rows: Sequence[Row], classes: Sequence[str], config: DataConfig, unit: str, root: Path
 ) -> tuple[FileSource, list[str]]:
-    """Files with their boxes in upright pixels, and what was found out of them."""
+    """Files with their boxes in upright pixels, and notes."""
     number = {name: k for k, name in enumerate(classes)}
     ids = [row.id for row in rows]
     boxes = np.array([row.box for row in rows], np.float64)
@@ -341,7 +353,12 @@ def _source(
 def _check_files(rows: Sequence[Row], root: Path) -> None:
     missing = [row.id for row in rows if not row.path.is_file()]
     if missing:
-        raise DataError(f"{len(missing)} of {len(rows)} images are not there", where=root, got=listed(missing))
+        raise DataError(
+            f"{len(missing)} of {len(rows)} images were not found",
+            where=root,
+            got=listed(missing),
+            do="add these files, or remove their rows",
+        )
 
 
 def _four(values: Any, where: str) -> tuple[float, float, float, float]:
@@ -357,7 +374,7 @@ def _from_xywh(box: tuple[float, float, float, float]) -> tuple[float, float, fl
 
 
 def _stated(height: Any, width: Any) -> tuple[int, int] | None:
-    """A size that an annotation states; None where it states none, or 0 as some tools do."""
+    """The size stated by an annotation; None if it is missing, or 0 as some tools write."""
     try:
         size = int(height), int(width)
     except (TypeError, ValueError):

@@ -21,7 +21,7 @@ def read_entry(entry: Entry, folder: Path | None, level: str | None) -> Found:
 
     Raises:
         ConfigError: the set has no such label level.
-        DataError: files are missing, or do not fit together.
+        DataError: files are missing or inconsistent.
         ArrayError: a file is damaged.
     """
     level = _checked_level(entry, level)
@@ -47,7 +47,7 @@ def _checked_level(entry: Entry, level: str | None) -> str | None:
             where="setting `label_level`",
             got=level,
             expected=" or ".join(entry.levels) or "none: the set has one level of labels",
-            do=f"did you mean `{close}`?" if (close := nearest(level, entry.levels)) else None,
+            do=f"did you mean `{close}`?" if (close := nearest(level, entry.levels)) else "leave it out",
         )
     return level
 
@@ -71,7 +71,7 @@ def _read_idx_split(folder: Path, prefix: str, split: SplitName) -> Source:
     labels = read_idx(_plain_or_gzipped(folder, f"{prefix}-labels-idx1-ubyte"))
     if images.ndim != 3 or labels.shape != images.shape[:1]:
         raise DataError(
-            "images and labels do not fit together",
+            "images and labels differ in number or shape",
             where=folder / f"{prefix}-*",
             got=f"images {images.shape}, labels {labels.shape}",
             expected="images [N, H, W], labels [N]",
@@ -81,7 +81,7 @@ def _read_idx_split(folder: Path, prefix: str, split: SplitName) -> Source:
 
 
 def _plain_or_gzipped(folder: Path, name: str) -> Path:
-    """The file under its plain name, as `.gz`, or with the dot that some copies have (`images.idx3-ubyte`)."""
+    """The file under its plain name, as `.gz`, or with the dot of some copies (`images.idx3-ubyte`)."""
     dotted = name.replace("-idx", ".idx")
     candidates = [folder / candidate for candidate in (name, f"{name}.gz", dotted, f"{dotted}.gz")]
     return _first_file(candidates)
@@ -113,11 +113,11 @@ def _cifar_split(paths: list[Path], column: int, num_label_bytes: int, split: Sp
 
 
 def _refuse_pickles(folder: Path, archive: str) -> None:
-    """The Python release of CIFAR is pickles: it is refused, with the way to the binary one."""
+    """Refuse the Python release of CIFAR, which consists of pickles, and name the binary one."""
     pickled = [name for name in ("data_batch_1", "train", "test_batch", "test") if (folder / name).is_file()]
     if pickled and not list(folder.glob("*.bin")):
         raise DataError(
-            "this is CIFAR's Python release, whose files are pickles: loading one can run any code",
+            "this is CIFAR's Python release, whose files are pickles: loading one can run arbitrary code",
             where=folder / pickled[0],
             expected="the binary release, files that end in .bin",
             do=f"fetch {archive} instead (`opsin data fetch`)",

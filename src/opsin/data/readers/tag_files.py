@@ -1,10 +1,10 @@
-"""Readers of sets whose images have any number of classes each.
+"""Readers of multi-label data sets: any number of classes per image.
 
 | layout | recognized by |
 |---|---|
 | a CSV | columns `path` and `label` (or `labels`, `tags`), of which some value has `;` or `|` between names |
-| folders of tags | class folders, when the task is asked for: an image that lies in several has all their classes |
-| COCO | a `.json`, when the task is asked for: the categories of an image's objects |
+| folders of tags | class folders, when the task is requested: an image in several folders has all their classes |
+| COCO | a `.json`, when the task is requested: the categories of an image's objects |
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ DELIMITERS = (";", "|")
 
 
 def read_tags(path: Path, task: str | None) -> Found | None:
-    """The set at `path`, or None where it is none of tags, or `task` asks for another.
+    """The set at `path`, or None if it has no tags, or `task` is another one.
 
     Raises:
-        DataError: the layout is known, and what it holds cannot be used.
+        DataError: the layout is known, but its content is invalid.
     """
     if task not in (None, TASK):
         return None
@@ -59,7 +59,7 @@ def _read_table(path: Path, *, asked: bool) -> Found | None:
     if column is None or not known:
         expected = f"path, one of {', '.join(LABEL_COLUMNS)}, and perhaps split, group"
         raise DataError(
-            "required columns are missing, or others are there", where=path, got=list(rows[0]), expected=expected
+            "required columns are missing, or there are unknown ones", where=path, got=list(rows[0]), expected=expected
         )
     names = [_names(row[column], delimiter or DELIMITERS[0]) for row in rows]
     classes = natural_sort({name for several in names for name in several})
@@ -72,7 +72,7 @@ def _read_table(path: Path, *, asked: bool) -> Found | None:
     check_table_files(source, path)
     divided = "split" in rows[0]
     split_by = f"split at `{delimiter}`" if delimiter else "one name each"
-    notes = (f"`{column}` names several classes, {split_by}; `--task classify` takes each text as one class",)
+    notes = (f"`{column}` names several classes, {split_by}; `--task classify` treats each text as one class",)
     return Found(
         name=path.stem,
         task=TASK,
@@ -93,7 +93,7 @@ def _names(text: str, delimiter: str) -> tuple[str, ...]:
 def _rows(names: Sequence[Sequence[str]], classes: Sequence[str], where: object) -> np.ndarray:
     """Tags uint8 [N, K] of the names of each sample."""
     if not classes:
-        raise DataError("no image has a class", where=where, expected="names of classes")
+        raise DataError("no image has a class", where=where, expected="names of classes", do="fill the label column")
     number = {name: k for k, name in enumerate(classes)}
     tags = np.zeros((len(names), len(classes)), np.uint8)
     for i, several in enumerate(names):
@@ -102,12 +102,12 @@ def _rows(names: Sequence[Sequence[str]], classes: Sequence[str], where: object)
 
 
 def _merged(found: Found) -> Found:
-    """A set of class folders, with the images that lie in several taken once."""
+    """A data set of class folders, with images in several folders merged."""
     pool = None if found.pool is None else _taken_once(found.pool, len(found.classes))
     splits = {name: _taken_once(source, len(found.classes)) for name, source in found.splits.items()}
     before = sum(map(len, filter(None, [found.pool, *found.splits.values()])))
     after = sum(map(len, filter(None, [pool, *splits.values()])))
-    note = f"{before:,} files are {after:,} images: those of one name and content in several folders have their classes"
+    note = f"{before:,} files are {after:,} images: files with the same name and content in several folders are merged"
     layout = found.layout.replace("class folders", "folders of tags")
     return replace(found, task=TASK, pool=pool, splits=splits, layout=layout, notes=(*found.notes, note))
 
@@ -136,7 +136,9 @@ def _read_coco(path: Path) -> Found:
                 names[annotation["image_id"]].append(categories[annotation["category_id"]])
     except (KeyError, TypeError, AttributeError) as error:
         expected = "images, annotations with image_id and category_id, categories"
-        raise AnnotationError("this is no COCO annotation", where=path, got=repr(error), expected=expected) from error
+        raise AnnotationError(
+            "this is not a COCO annotation", where=path, got=repr(error), expected=expected
+        ) from error
     folder = coco_folder(path, list(files.values()))
     classes = natural_sort({name for several in names.values() for name in several})
     source = FileSource(
@@ -147,6 +149,6 @@ def _read_coco(path: Path) -> Found:
     check_table_files(source, path)
     notes = unlisted_note(source.paths)
     unused = sorted(set(categories.values()) - set(classes))
-    notes += [f"categories without an object were left out: {', '.join(unused)}"] if unused else []
+    notes += [f"categories without an object were ignored: {', '.join(unused)}"] if unused else []
     layout = f"COCO, {len(source)} images with the categories of their objects"
     return Found(name=path.stem, task=TASK, classes=classes, layout=layout, pool=source, root=path, notes=tuple(notes))

@@ -1,4 +1,4 @@
-"""What a run of localization does when nothing else is said."""
+"""Default settings of localization."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SCENES: dict[str, Any] = {
     "warmup": 0.03,
     "box_weight": 2.0,
 }
-"""Digit scenes, whose places are random as they are: no augmentation."""
+"""Digit scenes have random positions already: no augmentation."""
 
 
 def box_defaults(dataset: Described, model: str | None) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a run of regression does when nothing else is said."""
+"""Default settings of regression."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 WITHOUT_SMOOTHING = {"label_smoothing": 0.0}
 OURS: dict[str, Any] = {"lr": 0.05, "lr_other": 0.005, "warmup": 0.1}
-"""Squared errors pull harder than cross-entropy: half the rate, and a gentle beginning."""
+"""Squared errors have larger gradients than cross-entropy: half the rate, and a warm-up."""
 
 
 def number_defaults(dataset: Described, model: str | None) -> dict[str, Any]:

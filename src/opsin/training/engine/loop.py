@@ -1,9 +1,9 @@
 """The training loop: batches in, weights out, with everything that the next step depends on in a checkpoint.
 
-    fit ─ while not finished:  epoch ─ for each batch:  decide ─ step ─ tell callbacks ─ save, interrupt or go on
-                               score ─ keep the best ─ log ─ tell callbacks ─ decide ─ save
+    fit ─ while not finished:  epoch ─ for each batch:  decide ─ step ─ callbacks ─ save, interrupt or continue
+                               score ─ keep the best ─ log ─ callbacks ─ decide ─ save
 
-What is done next is decided in `decisions.py`, how weights change is `step.py`, what looks on is a callback
+What is done next is decided in `decisions.py`, weights change in `step.py`, and observers are callbacks
 (`hooks.py`). What a step does is a function of (config, step, weights, optimizer state) alone: the order of samples,
 augmentation and dropout are drawn from (seed, epoch, sample) or (seed, step). So a run that is killed and resumed ends
 with the same bits as one that was not.
@@ -54,25 +54,25 @@ from opsin.types import SplitName
 
 
 class Trainer:
-    """One run in the making.
+    """Trains one run.
 
     Args:
         task: loss, decoding and scores.
-        artifact: the network in its starting state, which is trained in place, and its contract.
+        artifact: the network in its initial state, which is trained in place, and its input contract.
         splits: packed samples; "train" is trained on, "val" is scored after each epoch where there is one.
         config: all settings, resolved.
         precision: how the passes are computed.
         run: folder that the log and the checkpoints go to.
         features: frozen features of train and val; with them the heads alone are trained, and images are not looked at.
-        budget: of the whole run or of its resumption, by the clock on the wall; None goes on with what is left.
+        budget: of the whole run or of its resumption, in wall-clock time; None continues with what is left.
         scored_at_end: number of images that are scored after training, for which the budget has to last.
-        callbacks: look on, in this order, after the engine's own.
+        callbacks: called in this order, after the engine's own.
         own: the user's own augmentation and optimizer.
         augments_ahead: augment batches in the thread that gathers them, beside the step, at the same numbers. Off
             unless it is known to help: beside other work on two cores it does not (`benchmarks/ahead.py`).
 
     Raises:
-        ConfigError: what is no callback.
+        ConfigError: an invalid callback.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class Trainer:
         self.journal.callbacks += [*inner, *callbacks]
 
     def fit(self) -> State:
-        """Train to the end, from wherever the state stands.
+        """Train to the end, from the present state.
 
         Raises:
             InterruptedRunError: after Ctrl-C, SIGTERM or SIGHUP; a checkpoint was written.
@@ -157,7 +157,7 @@ class Trainer:
                     self.save_checkpoint()
 
     def _batches(self, epoch: int, height: int | None) -> Generator[Batch]:
-        """What the network sees in the epoch, gathered ahead, from the step on at which the state stands."""
+        """The input batches of the epoch, gathered ahead, from the present step on."""
         return batches(
             self.train_samples if self.features is None else self.features.of_epoch(epoch),
             self.settings.batch_size,
@@ -170,7 +170,7 @@ class Trainer:
         )
 
     def _step(self, seen: Batch, decision: StepDecision) -> None:
-        """One step, and what is told of it; when memory does not suffice, the batch is cut and tried again."""
+        """One step and its callbacks; after an out-of-memory error the batch is split and tried again."""
         while True:
             parts: int | None = None
             try:
@@ -192,7 +192,7 @@ class Trainer:
         self.journal.step(losses, epoch=decision.epoch, count=len(seen))
 
     def _end_epoch(self, began_s: float) -> None:
-        """Score the epoch on val, keep the best weights, log it, and tell of it.
+        """Score the epoch on val, keep the best weights, log it, and notify callbacks.
 
         Args:
             began_s: seconds of training at which the epoch began, or was resumed.
@@ -227,15 +227,15 @@ class Trainer:
         )
 
     def start_from(self, val: Mapping[str, float]) -> None:
-        """Take the present weights, which score `val`, for the best so far: epochs that are worse leave them."""
+        """Take the present weights, which score `val`, as the best so far."""
         self.kept.see(val.get(self.task.main_score), self.state)
 
     def final_weights(self) -> Mapping[str, Tensor]:
-        """What the artefact holds: the best epoch's weights, or the last ones."""
+        """The weights of the artefact: those of the best epoch, or the last ones."""
         return self.kept.final()
 
     def artifact_of(self, network: nn.Module) -> Artifact:
-        """`network` under this run's contract."""
+        """The artefact of `network` with this run's input contract."""
         return replace(self.artifact, network=network)
 
     def restore(self, checkpoint: Checkpoint) -> None:
@@ -256,23 +256,23 @@ class Trainer:
         self.saver.save()
 
     def _begin(self) -> None:
-        """Find out what is left to train, and say so where it is nothing."""
+        """Determine what is left to train, with a message if nothing is."""
         self.decisions.begin()
         if self.state.stopped:
-            self.report.message("this run had stopped early; a larger --patience goes on with it")
+            self.report.message("this run stopped early; a larger --patience continues it")
         if self.clock.budget is not None:
             self.validation.probe()
             self.clock.scoring_seconds = self.validation.seconds_per_image
         self.clock.set_budget()
         self.clock.grant_least()
-        if self.decisions.finished() and self.state.stopped != "early":  # that is told already
+        if self.decisions.finished() and self.state.stopped != "early":  # reported already
             message = why_nothing_is_left(self.state, self.settings.epochs)
             self.report.message(message)
             self.journal.event("nothing_left", message)
 
     @contextmanager
     def _watched(self) -> Iterator[None]:
-        """Inside the block signals are remembered, and a person sees the progress."""
+        """Context in which signals are remembered and progress is shown."""
         lines = EpochLines(
             self.report.message,
             num_epochs=self.settings.epochs,
@@ -289,12 +289,12 @@ class Trainer:
                 del self.journal.callbacks[: len(shown_by)]
 
     def _cut_batches(self, parts: int) -> None:
-        """From here on each batch is cut into `parts`."""
+        """From here on each batch is split into `parts`."""
         self.optimizer.zero_grad(set_to_none=True)
         self.state.accumulate = parts
-        message = f"out of memory: from here on each batch is cut into {parts} parts, gradients added up"
+        message = f"out of memory: from here on each batch is split into {parts} parts, and gradients are summed"
         if self.settings.keep_memory and self.device.type == "cpu":
-            message += "; with --no-keep-memory more fits, at the same numbers"
+            message += "; with --no-keep-memory more fits, with the same results"
         self.report.message(message)
         self.journal.event("memory_guard", message)
 
@@ -308,12 +308,12 @@ class Trainer:
         raise InterruptedRunError(
             f"stopped at step {self.state.step} of {self.total_steps}; a checkpoint was left",
             where=self.run.path,
-            do=f"`{command_to_resume(self.run.run, self.config)}` goes on from there",
+            do=f"`{command_to_resume(self.run.run, self.config)}` continues from there",
         )
 
 
 def command_to_resume(run: Run, config: RunConfig) -> str:
-    """What the user types to go on with `run`."""
+    """The command that continues `run`."""
     out = run.path.parent
     place = [] if out == RUNS_FOLDER else ["--runs", str(out)]
     return shlex.join(["opsin", "train", config.source, "--name", run.name, *place, "--resume"])

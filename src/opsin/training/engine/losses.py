@@ -1,4 +1,4 @@
-"""The losses of a training: left on the device, read once in a while, and each checked before anything is kept.
+"""The losses of a training: left on the device, read every few steps, and each checked before anything is kept.
 
 Reading a number makes the processor wait for the device. On a CPU there is nothing to wait for, so every step is read,
 and one that diverges leaves the weights as they were. On a GPU steps are read together; the first that diverged is
@@ -16,15 +16,15 @@ from torch import Tensor
 from opsin.training.engine.guards import check_finite
 
 STEPS_BETWEEN_READS = 16
-"""On devices that compute beside the processor."""
+"""Steps between reads on devices that compute asynchronously."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepLosses:
-    """What a step measured, on its device.
+    """The losses of a step, on its device.
 
     `means`: over the batch, scalars; "loss" is among them. `norm`: of all gradients together, a scalar. `samples`:
-    int64 [B], numbers of the samples in the split.
+    int64 [B], indices of the samples in the split.
     """
 
     step: int
@@ -42,22 +42,22 @@ class ReadLosses:
 
 
 class LossReader:
-    """Takes the losses of each step, and gives their numbers later.
+    """Collects the losses of each step and reads them later.
 
     Args:
         device: where the losses are.
-        sample_ids: what a person calls each training sample; an error names them.
+        sample_ids: display name of each training sample, for errors.
     """
 
     def __init__(self, device: torch.device, sample_ids: Sequence[str] = ()) -> None:
         self.sample_ids = sample_ids
         self.every = steps_between_reads(device)
-        # keyed by the step: one that memory did not suffice for is taken again, and counts once
+        # keyed by step: a step repeated after an out-of-memory error counts once
         self._waiting: dict[int, StepLosses] = {}
         self._read: dict[int, ReadLosses] = {}
 
     def add(self, losses: StepLosses) -> None:
-        """Take a step's losses; read all that wait when it is time.
+        """Add a step's losses; read all pending ones when it is time.
 
         Raises:
             DivergedError: a step among those that were read has a loss or a gradient that is not finite.
@@ -67,7 +67,7 @@ class LossReader:
             self.check()
 
     def check(self) -> None:
-        """Read all losses that wait.
+        """Read all pending losses.
 
         Raises:
             DivergedError: naming the first step whose loss or gradient is not finite.
@@ -92,7 +92,7 @@ class LossReader:
         return list(read.values())
 
     def drain(self) -> list[ReadLosses]:
-        """As `take`, with those that still wait.
+        """As `take`, including pending ones.
 
         Raises:
             DivergedError: as `check`.
@@ -102,7 +102,7 @@ class LossReader:
 
 
 def steps_between_reads(device: torch.device) -> int:
-    """Steps whose losses are read together: on a CPU each by itself."""
+    """Steps whose losses are read together: on a CPU 1."""
     return 1 if device.type == "cpu" else STEPS_BETWEEN_READS
 
 
@@ -113,7 +113,7 @@ def _numbers(rows: Sequence[Sequence[Tensor]]) -> list[list[float]]:
 
 
 def read_at_once(rows: Sequence[Sequence[Tensor]]) -> list[list[float]]:
-    """The scalars of each row as numbers, for which a device is waited for once."""
+    """The scalars of each row as numbers, with one synchronization per device."""
     flat = [exact(value) for row in rows for value in row]
     values = iter(torch.stack(flat).tolist() if flat else [])
     return [[next(values) for _ in row] for row in rows]

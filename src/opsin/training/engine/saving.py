@@ -1,4 +1,4 @@
-"""Everything that the next step depends on, into a checkpoint and out of one."""
+"""Writing and reading everything that the next step depends on, as a checkpoint."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from opsin.training.engine.state import State, state_of
 
 
 class Saver:
-    """Writes and reads the checkpoints of one run; it holds what they are made of."""
+    """Writes and reads the checkpoints of one run."""
 
     def __init__(
         self, run: RunWriter, state: State, clock: Clock, kept: KeptWeights, optimizer: Optimizer, decisions: Decisions

@@ -23,7 +23,7 @@ from opsin.training.engine.losses import LossReader, StepLosses, exact
 from opsin.training.engine.optimizers import add_l2, build_optimizer, clip_gradients, scale_learning_rate
 from opsin.training.engine.own_parts import NO_OWN_PARTS, OwnParts
 from opsin.training.engine.randomness import seed_layers
-from opsin.training.setup.finetune import Stages
+from opsin.training.engine.stages import Stages
 
 
 class Stepper:
@@ -32,12 +32,12 @@ class Stepper:
     Args:
         network: in its starting state; moved to `device` and trained in place.
         task: gives the loss.
-        preprocess: the contract of the network's input.
+        preprocess: the network's input contract.
         config: all settings, resolved.
         precision: how the passes are computed.
-        device: where.
-        num_classes: for augmentations that mix images.
-        sample_ids: what a person calls each training sample; an error names them.
+        device: device of the network.
+        num_classes: number of classes, for augmentations that mix images.
+        sample_ids: display name of each training sample, for errors.
         own: the user's own augmentation and optimizer.
     """
 
@@ -76,8 +76,8 @@ class Stepper:
             step: number of the step; seeds dropout.
             epoch: number of the epoch; seeds augmentation.
             factor: share of the peak learning rate.
-            height: of the images that the network sees, in pixels; None keeps theirs.
-            parts: into how many parts the batch is cut, gradients added up.
+            height: height of the network's input in pixels; None keeps that of the images.
+            parts: number of parts the batch is split into; their gradients are summed.
 
         Returns:
             Means over the batch, scalars on the device: "loss", its parts, and cheap scores.
@@ -89,7 +89,7 @@ class Stepper:
         return self.train(seen, step=step, epoch=epoch, factor=factor, parts=parts)
 
     def see(self, batch: Batch, *, epoch: int, height: int | None) -> Batch:
-        """What the network sees of `batch`: on the device, augmented, at the resolution asked for.
+        """The network's input for `batch`: on the device, augmented, at the requested resolution.
 
         It depends on (seed, epoch, sample) and on no weight, so it may be done ahead of the step.
         """
@@ -100,7 +100,7 @@ class Stepper:
         return seen if height is None else resize_batch(seen, height)
 
     def train(self, seen: Batch, *, step: int, epoch: int, factor: float, parts: int) -> Mapping[str, Tensor]:
-        """Change the weights by what `see` made of a batch; the rest as `step`."""
+        """Change the weights by a batch from `see`; otherwise as `step`."""
         seed_layers(self.settings.seed, step)
         self.stages.enter(epoch)
         scale_learning_rate(self.optimizer, factor * self.stages.rate(epoch))
@@ -129,14 +129,14 @@ class Stepper:
         return sums
 
     def _outputs(self, images: Tensor) -> Mapping[str, Tensor]:
-        """What the network says of images as they are batched."""
+        """Outputs of the network for batched images."""
         return self.forward(self._compute, images)
 
     def _compute_function(self) -> Callable[[Tensor], Mapping[str, Tensor]]:
         keeps = not self.settings.checkpoint_activations
         if self.precision.compile:
             compiled: Callable[[Tensor], Mapping[str, Tensor]] = torch.compile(self.network)
-            # as a whole: a compiled network would be compiled anew if its sections were changed
+            # as a whole: changed sections would cause a recompilation
             return compiled if keeps else recomputed(compiled, self.network)
         if keeps:
             return self.network

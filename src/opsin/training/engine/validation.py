@@ -14,7 +14,7 @@ from opsin.tasks.base import Arrays, Targets, Task
 from opsin.training.features import Features, head_predictions
 
 PROBED = 16
-"""Images whose scoring is timed, so that a budget in minutes has room for all."""
+"""Number of images whose scoring is timed, to reserve time in a budget."""
 
 
 class Validation:
@@ -22,9 +22,9 @@ class Validation:
 
     Args:
         task: gives the scores.
-        artifact: the network that is trained, under its contract.
+        artifact: the network that is trained, with its input contract.
         samples: val; None scores nothing.
-        features: frozen features; with those of val the heads alone are computed.
+        features: frozen features; with those of val only the heads are computed.
         device: where.
     """
 
@@ -38,11 +38,11 @@ class Validation:
 
     @property
     def num_images(self) -> int:
-        """Images that are looked at for each score; none where there are features of them."""
+        """Number of images scored each time; 0 where features of them are used."""
         return 0 if self.samples is None or self.features is not None else len(self.samples)
 
     def scores(self) -> dict[str, float]:
-        """Scores of the network as it stands; empty without val."""
+        """Scores of the network in its current state; empty without val."""
         if self.samples is None:
             return {}
         began = time.monotonic()
@@ -53,7 +53,7 @@ class Validation:
         return {key: score.value for key, score in scores.items()}
 
     def probe(self) -> None:
-        """Time the scoring of a few images, where none is known yet."""
+        """Time the scoring of a few images, if not yet known."""
         if self.samples is None or self.seconds_per_image:
             return
         images = gather(self.samples, torch.arange(min(PROBED, len(self.samples)))).images

@@ -33,6 +33,7 @@ from opsin.tasks import get_task
 from opsin.training.engine import machine
 from opsin.training.engine.budget import Budget
 from opsin.training.engine.own_parts import OwnParts
+from opsin.training.engine.stages import check_stages
 from opsin.training.engine.tensorboard import require_tensorboard
 from opsin.training.features import augmented_settings, is_cached
 from opsin.training.setup.finetune import check_settings, check_stages
@@ -56,14 +57,14 @@ def prepare_from(
     report: Reporter,
     budget: Budget | None = None,
 ) -> Prepared:
-    """Load the data, resolve the settings against its defaults, and make everything ready for the first step."""
+    """Load the data, resolve the settings against its defaults, and prepare everything for the first step."""
     resolved = resolve_settings(data, root=root, recipe=recipe, settings=settings, report=report, budget=budget)
     prepared = prepare(resolved.dataset, resolved.config, report, resolved.origin)
     return replace(prepared, plan=resolved.plan)
 
 
 def prepare(dataset: Dataset, config: RunConfig, report: Reporter, origin: Origin | None = None) -> Prepared:
-    """Pack the data, measure the contract and build the network in its starting state.
+    """Pack the data, measure the input contract and build the network in its initial state.
 
     Args:
         dataset: its splits are packed.
@@ -138,15 +139,15 @@ def check_before_packing(dataset: Dataset, config: RunConfig) -> None:
 
 
 def with_own_parts(prepared: Prepared, own: OwnParts) -> Prepared:
-    """With the user's own loss, augmentation and optimizer; the artefact names them.
+    """Add the user's own loss, augmentation and optimizer; the artefact names them.
 
     Raises:
-        ConfigError: features are computed once and for all, and would not see the augmentation.
+        ConfigError: features are computed once, so the augmentation would have no effect.
     """
     if not own:
         return prepared
     if own.augment is not None and is_cached(prepared.config, prepared.dataset.task):
-        what = "an own augmentation changes images, and this run looks at each image once, for its features"
+        what = "a user-defined augmentation has no effect on features that are computed once"
         raise ConfigError(what, where="augment", do="leave it out, or train more than the head: finetune='all'")
     artifact = replace(prepared.artifact, meta={**prepared.artifact.meta, "own_parts": own.names()})
     return replace(prepared, own=own, task=own.with_loss(prepared.task), artifact=artifact)
@@ -154,36 +155,38 @@ def with_own_parts(prepared: Prepared, own: OwnParts) -> Prepared:
 
 def _check_training_samples(count: int) -> None:
     if count < 2:
-        raise DataError("too few training samples", got=count, expected="2 or more")
+        raise DataError(
+            "too few training samples", got=count, expected="2 or more", do="add images, or lower --val-fraction"
+        )
 
 
 def _contract(samples: Samples, config: RunConfig, size: SizePolicy, origin: Origin | None) -> Preprocess:
-    """What the network's input is: measured, or as pretrained weights expect it.
+    """The input contract: measured, or as the pretrained weights expect it.
 
     Raises:
-        ConfigError: another normalization than the weights' own is asked for.
+        ConfigError: a normalization other than the weights' own is requested.
     """
     if origin is None:
         return measure(samples, config.data.normalize, size)
     if config.data.normalize != "weights":
         low, high = origin.preprocess.range
         raise ConfigError(
-            "pretrained weights bring their own normalization: with another one they train, and stay far below "
-            "what they can do, without a word",
+            "pretrained weights define the normalization: with another one they train, but silently score far "
+            "below what they can",
             where="normalize",
             got=config.data.normalize,
             expected=f"range [{low:g}, {high:g}], mean {origin.preprocess.mean}, sd {origin.preprocess.std}",
-            do="leave --normalize out; --weights-range says what a file expects that does not say so itself",
+            do="leave --normalize out; --weights-range gives the input range where the file does not",
         )
     return replace(origin.preprocess, size=size)
 
 
 def network_spec(dataset: Dataset, config: RunConfig, contract: Preprocess, origin: Origin | None) -> ModelSpec:
-    """The network that is built: its settings, and over them what belongs to its weights."""
+    """The spec of the network: its settings, overridden by those of its weights."""
     model, name = config.model, config.model.model if origin is None else origin.model
     head: dict[str, Any] = {"hidden": list(config.finetune.head or ())}
     if model.dropout is not None and (config.finetune.head is not None or is_cached(config, dataset.task)):
-        # the features are the same in every epoch, so what is dropped is dropped above them
+        # the features are the same in every epoch, so dropout applies above them
         head, model = head | {"dropout": model.dropout}, replace(model, dropout=None)
     pixelwise = get_task(dataset.task).pixelwise
     options = resolve_options(name, model, learned_input=contract.learned, decoder=pixelwise)
@@ -194,7 +197,7 @@ def network_spec(dataset: Dataset, config: RunConfig, contract: Preprocess, orig
 
 
 def _start_from(origin: Origin, network: nn.Module, dataset: Dataset, config: RunConfig, report: Reporter) -> None:
-    """Put pretrained weights into a new network, and keep their batch norms as they are."""
+    """Put pretrained weights into a new network, and freeze their batch norms."""
     notes = origin.load(network, task=dataset.task, classes=dataset.classes)
     for note in (*origin.notes, *notes):
         report.message(f"weights: {note}")
@@ -230,8 +233,8 @@ def _check_batch_of_one(
         if "more than 1 value per channel" not in str(error):
             raise
         got = f"batch_size {config.train.batch_size} in {parts} part{'s' * (parts > 1)}"
-        what = "this network normalizes over the batch, and one image has no variance to normalize by"
-        do = f"give --batch-size {2 * parts} or more, or --no-batch-norm where the network takes it"
+        what = "this network normalizes over the batch, and a batch of one image has no variance"
+        do = f"give --batch-size {2 * parts} or more, or --no-batch-norm where the network has it"
         raise ConfigError(what, where="batch_size", got=got, expected="2 or more images a part", do=do) from error
 
 
