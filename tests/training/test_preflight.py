@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -22,7 +23,7 @@ from opsin.models.parts.network import Network
 from opsin.report import write_report
 from opsin.runs import Run
 from opsin.tasks.classify.task import Classify
-from opsin.training import train
+from opsin.training import features, train
 from opsin.training.preflight import checks as preflight
 from opsin.training.preflight import input_checks as preflight_input
 from opsin.training.setup import origin, preparing
@@ -232,6 +233,20 @@ def test_boxes_and_masks_pass_too(source: str, tmp_path: Path) -> None:
     checks = train(source, name="passes", out=tmp_path, **(settings | options)).log[0]["checks"]
     assert "learns" in checks["learning"]
     assert checks["shuffled"].startswith("not checked")
+
+
+def test_a_budget_that_ends_before_all_features_are_computed_is_checked_with_those_that_are_there(
+    tuned: Quick, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = features._Pieces.before
+
+    def few(self: Any, until: float) -> Any:
+        rows, array = original(self, math.inf)
+        return rows[:20], array[:20]
+
+    monkeypatch.setattr(features._Pieces, "before", few)
+    run = tuned(finetune="head", minutes=1.0)
+    assert run.log[0]["checks"]["shuffled"].startswith("accuracy")
 
 
 def test_the_misfit_of_equal_statistics_is_that_of_the_sampling_alone() -> None:

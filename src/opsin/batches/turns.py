@@ -40,7 +40,11 @@ def turn(batch: Batch, quarters: Tensor) -> Batch:
     """
     height, width = batch.images.shape[-2:]
     if height != width:
-        raise ConfigError("a quarter turn of images that are not square", got=f"{height} x {width} px")
+        raise ConfigError(
+            "quarter turns need square images",
+            got=f"{height} x {width} px",
+            do="set quarter_turns to 0, or a square --input-size",
+        )
     boxes = None if batch.boxes is None else _turned_boxes(batch.boxes, quarters, width)
     masks = None if batch.masks is None else _turned(batch.masks, quarters)
     return replace(batch, images=_turned(batch.images, quarters), boxes=boxes, masks=masks)

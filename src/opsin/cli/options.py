@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Group, Parameter
 
 from opsin.config import GROUPS, AugmentConfig, DataConfig, FinetuneConfig, ModelConfig, TrainConfig, former_names
+from opsin.data.readers.layouts import help_text
 from opsin.tasks.default_words import default_words
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def _with_default(description: str, of: dataclasses.Field[Any]) -> str:
     return f"{description} [default: {words}]" if words else description
 
 
-def _option_type(hint: Any, of: dataclasses.Field[Any]) -> Any:
+def _option_type(hint: object, of: dataclasses.Field[Any]) -> Any:
     bare = _without_none(hint)
     if former_names(of):
         return Annotated[bare | None, UNCHECKED]
@@ -108,7 +109,7 @@ def _tuple_option(member: type) -> Any:
     return Annotated[tuple[int, ...] | None, Parameter(n_tokens=1, converter=_numbers)]
 
 
-def _without_none(hint: Any) -> Any:
+def _without_none(hint: object) -> Any:
     if typing.get_origin(hint) in (types.UnionType, typing.Union):
         return next(argument for argument in typing.get_args(hint) if argument is not type(None))
     return hint
@@ -134,9 +135,8 @@ def given(*groups: Any) -> dict[str, Any]:
 DataArgument = Annotated[
     str,
     Parameter(
-        help="Catalogue name (`opsin data list`), or path. Classes: class folders, CSV, .npz. Boxes: Pascal VOC, COCO, "
-        "CSV, the courses' .npy. Masks: VOC 2012, CamVid, COCO, images/ beside masks/. Several classes an image: a CSV "
-        "with a;b as label. Numbers: a CSV with a column value, or --number-columns."
+        help="Catalogue name (`opsin data list`), or path in one of these layouts (`opsin data layouts`). "
+        + help_text()
     ),
 ]
 JsonFlag = Annotated[

@@ -11,6 +11,7 @@ from cyclopts import Parameter
 from opsin.cli.options import (
     FLAT,
     NONE_GIVEN,
+    WHOLE,
     DataArgument,
     JsonFlag,
     OutOption,
@@ -22,6 +23,7 @@ from opsin.cli.options import (
     given,
 )
 from opsin.cli.output import print_json, print_line
+from opsin.processes import is_follower, launched
 
 if TYPE_CHECKING:
     from opsin.api.training import DryRun
@@ -38,6 +40,11 @@ RESUME_HELP = (
 DRY_RUN_HELP = (
     "Say what would be done, and end: data and splits, network, settings and where each comes from, minutes, memory. "
     "Nothing is written."
+)
+FAULT = 1
+DEVICES_HELP = (
+    "Processes that train together: one for each GPU, else each with its share of the cores. They share every batch; "
+    "one that dies is started again with the others, from the last checkpoint."
 )
 
 
@@ -57,9 +64,14 @@ def train(
     json_: JsonFlag = False,
     quiet: QuietFlag = False,
     dry_run: Annotated[bool, Parameter(negative="", help=DRY_RUN_HELP)] = False,
+    devices: Annotated[int, WHOLE, Parameter(help=DEVICES_HELP)] = 1,
     settings: Annotated[Settings, FLAT] = NONE_GIVEN,  # type: ignore[valid-type]
 ) -> int:
     """Train one network, score it on val, and leave a run folder with a report."""
+    if devices != 1 and not launched():
+        from opsin.launching import launch
+
+        return launch(one_of_several, sys.argv[1:], devices)
     from opsin.api.training import train as run_training
     from opsin.training.engine.budget import process_began
 
@@ -79,6 +91,8 @@ def train(
         began=process_began(),
         **layer,
     )
+    if is_follower():
+        return 0
     if json_:
         print_json(result(run))
     elif not quiet:
@@ -172,6 +186,19 @@ def result(run: Run) -> dict[str, Any]:
         "would_bring_more": [vars(found) for found in prospects(run)],
         "report": str(run.path / "report.html"),
     }
+
+
+def one_of_several(arguments: list[str]) -> int:
+    """The command in a process that a launcher has made; returns its exit code.
+
+    One that was no fault of the user's ends the process with it, so that the launcher starts the group again.
+    """
+    from opsin.cli import main
+
+    code = main(arguments)
+    if code == FAULT:
+        sys.exit(code)
+    return code
 
 
 def typed_command() -> str:

@@ -72,7 +72,7 @@ OF_THE_INPUT_SIZE: dict[str, Any] = {"input_width": None, "resolutions": None}
 """Settings chosen for an input size; dropped when another size is given."""
 
 
-def resolve(*layers: Mapping[str, Any]) -> RunConfig:
+def resolve(*layers: Mapping[str, object]) -> RunConfig:
     """One config from flat layers of settings; later layers override earlier ones.
 
     A layer with an input size but no input width means a square; without resolutions it means that size only, whatever
@@ -101,12 +101,12 @@ def resolve(*layers: Mapping[str, Any]) -> RunConfig:
     return from_dict(RunConfig, values, where="settings")
 
 
-def completed(layer: Mapping[str, Any]) -> dict[str, Any]:
+def completed(layer: Mapping[str, object]) -> dict[str, object]:
     """A layer with what its input size says of the settings that were chosen for another one."""
     return (OF_THE_INPUT_SIZE if layer.get("input_size") is not None else {}) | dict(layer)
 
 
-def from_stored(values: Mapping[str, Any], *, where: str) -> RunConfig:
+def from_stored(values: Mapping[str, object], *, where: str) -> RunConfig:
     """The config of a run as its config.json has it. Choices that were renamed since are translated.
 
     Raises:

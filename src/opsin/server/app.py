@@ -13,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 from anyio import to_thread
@@ -130,7 +129,7 @@ class Service:
         return _json({"predictions": predictions, "skipped": [asdict(file) for file in skipped]})
 
     def _fit(self, predictor: Predictor, upload: Upload) -> Fitted:
-        image = decode_image(upload.data, upload.name, self._image_limits)
+        image = decode_image(upload.data, upload.name, self._image_limits, sides=predictor.sides)
         return predictor.fit(image, str(_path(upload)))
 
     def _batcher(self, request: Request) -> Batcher:
@@ -176,7 +175,7 @@ def _path(upload: Upload) -> Path:
     return Path(upload.name)
 
 
-def _json(document: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+def _json(document: Mapping[str, object], status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """A document as `cli.output.print_json` prints it."""
     text = json.dumps(plain(dict(document)), indent=2, allow_nan=False) + "\n"
     return Response(text, status, dict(headers or {}), "application/json")

@@ -17,7 +17,7 @@ from opsin.training.setup.defaults import OPTIMIZERS
 AUGMENT = "augment"
 """The name that drops all augmentation as one part."""
 ABLATED = frozenset(settings_of.setting_names()) - (MEASURED_BY - {"restore_best", "normalize"})
-OFF: Mapping[str, Any] = {
+OFF: Mapping[str, object] = {
     **{name: value for name, value in asdict(AugmentConfig()).items() if name not in ("shift_fill", "policy_ops")},
     "batch_norm": False,
     "conv_dropout": 0.0,
@@ -177,5 +177,5 @@ def together(changes: Sequence[Change]) -> Change:
     return Change(name="all together", settings=settings)
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     return list(value) if isinstance(value, tuple) else value

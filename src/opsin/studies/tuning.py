@@ -244,7 +244,9 @@ class _Work:
         """All settings of a trial."""
         return self.given | settings_for(self.space, trial.values)
 
-    def train(self, folder: str, name: str, settings: Mapping[str, Any], *, callbacks: Sequence[Callback] = ()) -> Run:
+    def train(
+        self, folder: str, name: str, settings: Mapping[str, object], *, callbacks: Sequence[Callback] = ()
+    ) -> Run:
         """A run of this study."""
         place = self.study.path / folder
         return trained(

@@ -106,7 +106,7 @@ def are_photos(dataset: Described) -> bool:
     return dataset.size is None or max(dataset.size) > PHOTO_SIDE_PX
 
 
-def network_settings(ours: Mapping[str, Any], model: str | None) -> dict[str, Any]:
+def network_settings(ours: Mapping[str, object], model: str | None) -> dict[str, Any]:
     """Settings of a data set's default network, or of the one chosen by the user."""
     if model in (None, ours["model"]):
         return dict(ours)

@@ -19,6 +19,7 @@ from opsin.ops.resize import fit_image
 from opsin.types import SizePolicy
 
 THUMB_POLICY = SizePolicy(height=THUMB, width=THUMB)
+LOOKED_AT_PX = 1024
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -31,6 +32,11 @@ class Scan:
     num_grey: int
     failures: list[tuple[int, str]]
     notes: tuple[str, ...] = ()
+
+
+def _looked_at(height: int, width: int) -> tuple[int, int]:
+    """Sides at which images are compared: the largest JPEGs need not be decoded whole."""
+    return min(height, LOOKED_AT_PX), min(width, LOOKED_AT_PX)
 
 
 def scan(
@@ -58,10 +64,10 @@ def scan(
 
     def look(i: int) -> None:
         try:
-            decoded = source.read(i)
+            decoded = source.read(i, _looked_at)
             pixels = decoded.pixels
             notes.extend(decoded.notes)
-            digests[i], sizes[i], grey[i] = digest(pixels), pixels.shape[1:], is_gray(pixels)
+            digests[i], sizes[i], grey[i] = digest(pixels), decoded.size, is_gray(pixels)
             if pictures is not None:
                 pictures[i] = fit_image(pixels, THUMB_POLICY)
             if also is not None:
@@ -81,7 +87,7 @@ def scan(
 
 
 def _reason(error: InputError) -> str:
-    """What is wrong, and what stands in place of what, where that is not said yet."""
+    """The problem, with the found and the expected value where the sentence lacks them."""
     if error.got is None or error.expected is None or str(error.got) in error.what:
         return error.what
     return f"{error.what}: {error.got} instead of {error.expected}"

@@ -117,7 +117,7 @@ def input_shape(dataset: Dataset) -> tuple[int, int]:
 
     source = dataset.splits["train"]
     chosen = np.linspace(0, len(source) - 1, min(NUM_PROBED, len(source))).astype(int)
-    shapes = [source.image(int(i)).shape[1:] for i in chosen]
+    shapes = [source.read(int(i)).size for i in chosen]
     if len(set(shapes)) == 1 and max(shapes[0]) <= LARGEST_OWN_PX:
         return int(shapes[0][0]), int(shapes[0][1])
     aspect = float(np.median([height / width for height, width in shapes]))

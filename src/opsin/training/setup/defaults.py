@@ -67,7 +67,9 @@ def read_recipe(name: str) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8") if path.suffix == ".toml" else _shipped(name))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError("the recipe is not valid TOML", where=name, got=str(error)) from error
+        raise ConfigError(
+            "the recipe is not valid TOML", where=name, got=str(error), do="correct it; `opsin tune` writes such files"
+        ) from error
     except RecursionError as error:
         expected = "settings: names with numbers, strings or lists of them"
         raise ConfigError("the recipe is nested too deeply", where=name, expected=expected) from error

@@ -36,7 +36,7 @@ from opsin.training.engine.own_parts import OwnParts
 from opsin.training.engine.stages import check_stages
 from opsin.training.engine.tensorboard import require_tensorboard
 from opsin.training.features import augmented_settings, is_cached
-from opsin.training.setup.finetune import check_settings, check_stages
+from opsin.training.setup.finetune import check_settings
 from opsin.training.setup.origin import Origin, find_origin
 from opsin.training.setup.prepared import Prepared, notes_of
 from opsin.training.setup.resolving import resolve_settings, size_policy

@@ -28,8 +28,10 @@ from opsin.models.freezing import pin_norms
 from opsin.models.registry import ModelSpec
 from opsin.models.weights.published import package_weights
 from opsin.models.wrappers.forward import Precision
+from opsin.ops.resize import resampled_size
 from opsin.progress import duration
 from opsin.training.setup.origin import Origin
+from opsin.types import SizePolicy
 
 NETWORK, WEIGHTS = "efficientnet_lite0", "package"
 """The network for photos: 4 million parameters, with weights from the package registry."""
@@ -37,6 +39,8 @@ SMALLEST_PHOTO_PX = 96
 """Least shorter side in pixels of photos."""
 NUM_PROBED = 16
 PROBED_SIDE_PX, PROBED_IMAGES = 160, 16
+PROBED = resampled_size(SizePolicy(height=PROBED_SIDE_PX, width=PROBED_SIDE_PX))
+"""Size at which photos are decoded for their cost, as the packing would."""
 UPPER = 5
 """Number of top sections trained where the whole backbone does not fit into the budget."""
 IMAGES_SEEN = 9_000
@@ -106,7 +110,7 @@ class Plan:
         return {"finetune": finetune, "input_size": self.side_px, "epochs": self.epochs, "head_start": True}
 
 
-def start_from_package(dataset: Dataset, given: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+def start_from_package(dataset: Dataset, given: Mapping[str, object]) -> tuple[dict[str, Any], str]:
     """Default weights of a run, as settings, and the reason; empty where there are none.
 
     Args:
@@ -137,7 +141,7 @@ def photo_side(dataset: Dataset) -> int:
     sides = []
     for i in np.linspace(0, len(source) - 1, min(NUM_PROBED, len(source))).astype(int):
         try:
-            sides.append(min(source.image(int(i)).shape[1:]))
+            sides.append(min(source.read(int(i), PROBED).size))
         except InputError:
             continue
     return int(np.median(sides)) if sides else 0
@@ -248,7 +252,7 @@ def decode_seconds(dataset: Dataset) -> float:
 
     def decode(i: int) -> None:
         try:
-            source.image(i)
+            source.read(i, PROBED)
         except InputError:
             return
 
