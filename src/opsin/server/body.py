@@ -37,13 +37,13 @@ class Upload:
     data: bytes
 
 
-async def read_uploads(request: Request, limits: Limits, decoders: Executor) -> list[Upload]:
+async def read_uploads(request: Request, limits: Limits, decoders: Executor | None = None) -> list[Upload]:
     """The images of a request.
 
     Args:
         request: whose body is read.
         limits: of the body.
-        decoders: threads in which JSON is parsed, so that others are answered meanwhile.
+        decoders: threads in which JSON is parsed, so that other requests are answered meanwhile; by default asyncio's.
 
     Raises:
         RequestError: 413 too large or too many, 415 unsupported content type, 400 invalid body.
@@ -53,7 +53,7 @@ async def read_uploads(request: Request, limits: Limits, decoders: Executor) -> 
     if kind == "multipart/form-data":
         uploads = await _of_form(request, body, limits)
     elif kind == "application/json":
-        uploads = await asyncio.wrap_future(decoders.submit(_of_json, body))
+        uploads = await asyncio.get_running_loop().run_in_executor(decoders, _of_json, body)
     elif kind.startswith("image/") or kind in ("", "application/octet-stream"):
         uploads = [Upload(name=UNNAMED, data=body)] if body else []
     else:
