@@ -211,14 +211,14 @@ def test_no_more_images_are_decoded_at_once_however_many_requests_were_given_up(
 ) -> None:
     free, lock, running = threading.Event(), threading.Lock(), [0, 0]
 
-    def slow(data: bytes, name: str, limits: Any) -> Any:
+    def slow(data: bytes, name: str, limits: Any, **rest: Any) -> Any:
         with lock:
             running[0] += 1
             running[1] = max(running)
         assert free.wait(30)
         with lock:
             running[0] -= 1
-        return decode_image(data, name, limits)
+        return decode_image(data, name, limits, **rest)
 
     monkeypatch.setattr(app, "decode_image", slow)
     client = connect(limits=Limits(timeout_s=0.2))

@@ -27,7 +27,7 @@ def check_leaks(
 
     Args:
         allow_leaks: report instead of refusing.
-        samples: packed splits to look at instead of decoding again: equal is then what the network sees as equal.
+        samples: packed splits to use instead of decoding again; equality is then that of the network's input.
 
     Raises:
         DataError: a leak in a user's own data.
@@ -42,9 +42,9 @@ def check_leaks(
 
 
 def check_files(dataset: Dataset, *, allow_leaks: bool = False) -> None:
-    """Refuse before anything is decoded what would be refused after it: equal files in two splits of a user's own data.
+    """Refuse equal files in two splits of a user's own data, before anything is decoded.
 
-    Only files of a length that several have are read.
+    Only files that share their length with another are read.
 
     Raises:
         DataError: such files; the splits are named.
@@ -74,10 +74,10 @@ def _file_digest(path: Path) -> bytes | None:
 
 
 def near_in_packed(dataset: Dataset, samples: Mapping[SplitName, Samples]) -> Finding:
-    """What is known of near copies across the splits that a run is about to use.
+    """A finding on near copies across the splits that a run is about to use.
 
-    In a user's own data near copies of training images are looked for here, where the splits were not drawn so that
-    there are none; in published sets, and where it would take long or tell nothing, it is said that nobody looked.
+    In a user's own data near copies of training images are searched for here, unless the splits were drawn without any.
+    For published sets, and where the search would be slow or uninformative, the finding says that none was made.
     """
     if dataset.near_copies_kept:
         return Finding(kind="near-leak", severity="info", message="near copies across splits: none, by the draw")
@@ -85,13 +85,13 @@ def near_in_packed(dataset: Dataset, samples: Mapping[SplitName, Samples]) -> Fi
     train, others = images["train"], {name: part for name, part in images.items() if name != "train"}
     count = sum(len(part) for part in images.values())
     if dataset.published or count > MAX_NEAR or train.shape[1] != 3 or min(train.shape[2:]) < THUMB:
-        message = "near copies across splits were not looked for: `opsin data audit` does"
+        message = "near copies across splits were not searched for: `opsin data audit` does"
         return Finding(kind="near-leak", severity="info", message=message)
     thumbs = _thumbnails(train)
     found = {name: near_pairs(_thumbnails(part), thumbs) for name, part in others.items()}
     counts = {name: len(np.unique(pairs.first)) for name, pairs in found.items()}
     if not any(counts.values()):
-        return Finding(kind="near-leak", severity="info", message="near copies across splits were looked for: none")
+        return Finding(kind="near-leak", severity="info", message="near copies across splits: none found")
     shares = ", ".join(f"{n:,} of {len(others[name]):,} images of {name}" for name, n in counts.items() if n)
     named = [
         f"{name}: {samples[name].ids[i]} ~ train: {samples['train'].ids[j]}"
@@ -101,7 +101,7 @@ def near_in_packed(dataset: Dataset, samples: Mapping[SplitName, Samples]) -> Fi
     return Finding(
         kind="near-leak",
         severity="warning",
-        message=f"{shares} show the same shot as an image of train: scores are too good",
+        message=f"{shares} show the same scene as an image of train: scores are too high",
         count=sum(counts.values()),
         samples=tuple(named[:NUM_NAMED]),
     )
@@ -123,8 +123,8 @@ def _leaks(
         raise DataError(
             leaks[0].message,
             where="\n    " + "\n    ".join(leaks[0].samples),
-            expected="each image in one split only: a score on images that were trained on is too good",
-            do="remove the copies (`opsin data audit` lists them), or go on with --allow-leaks",
+            expected="each image in one split only: scores on training images are too high",
+            do="remove the copies (`opsin data audit` lists them), or permit them: --allow-leaks",
         )
     return tuple(leaks)
 
@@ -151,8 +151,8 @@ def exact_duplicates(
     """Findings on equal images: across splits (`leak`), within a split, and copies whose labels differ.
 
     Args:
-        samples: what the digests are of, if not the data set itself: packed splits may lack unreadable samples.
-        allow_leaks: copies across splits of a user's own data are no error.
+        samples: the packed splits the digests are of, if not the data set: packed splits may lack unreadable samples.
+        allow_leaks: copies across splits of a user's own data are not an error.
     """
     rows: Mapping[SplitName, Samples | Source] = samples or dataset.splits
     places: dict[bytes, list[tuple[SplitName, int]]] = defaultdict(list)

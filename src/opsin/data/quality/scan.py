@@ -50,8 +50,8 @@ def scan(
 
     Args:
         thumbs: make thumbnails.
-        advance: called now and then with the number of images that are done.
-        also: called from several threads with each image and its number; a sample that it refuses by an `InputError`
+        advance: called from time to time with the number of images that are done.
+        also: called from several threads with each image and its number; a sample for which it raises an `InputError`
             is unreadable too.
     """
     num_samples = len(source)

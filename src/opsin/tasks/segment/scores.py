@@ -128,7 +128,7 @@ def segmentation_details(
         "confusion": pixels.sum(0).tolist(),
         "per_class": _per_class(pixels, edges, classes),
         "chance": chance(pixels, classes),
-        "caveat": caveat(pixels, classes),
+        **caveats(pixels, classes),
         "images": _distribution(single),
         "void_share": float((truth == VOID).mean()),
         "empty": _empty(pixels, classes),
@@ -148,22 +148,23 @@ def chance(pixels: Ints, classes: Sequence[str]) -> dict[str, Any]:
     return {"value": plain_number(float(value)), "by": f"all pixels of {classes[int(true.argmax())]}"}
 
 
-def caveat(pixels: Ints, classes: Sequence[str]) -> str | None:
-    """That the interval of the mean IoU is too narrow, where a class lies in few images; None where none does.
+def caveats(pixels: Ints, classes: Sequence[str]) -> dict[str, str]:
+    """`caveat`: the interval of the mean IoU is too narrow, as a class occurs in few images; empty where none does.
 
     Source: `benchmarks/coverage.py`; docs/intervals.md.
     """
     images = (pixels.sum(2) > 0).sum(0)
     rare = [k for k in np.argsort(images, kind="stable") if 0 < images[k] < FEW_IMAGES]
     if not rare:
-        return None
+        return {}
     count = int(images[rare[0]])
     lies = f"`{classes[rare[0]]}` lies in {count} of {len(pixels)} images"
     others = f" ({len(rare) - 1} more classes in fewer than {FEW_IMAGES})" if len(rare) > 1 else ""
-    return (
-        f"{lies}{others}, so its interval is too narrow: it holds the truth in 86 % of splits with 3 images of a "
-        "class, in 93 % with 6, in place of 95 %"
+    words = (
+        f"{lies}{others}, so its interval is too narrow: it contains the true value in 86 % of splits with 3 images of "
+        "a class, in 93 % with 6, instead of 95 %"
     )
+    return {"caveat": words}
 
 
 def _per_class(pixels: Ints, edges: Ints, classes: Sequence[str]) -> list[dict[str, Any]]:
