@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from opsin import models as models
     from opsin.api.deployment import export as export
     from opsin.api.deployment import serve as serve
+    from opsin.api.training import dry_run as dry_run
     from opsin.api.training import train as train
     from opsin.api.verbs import compare as compare
     from opsin.api.verbs import convert as convert
@@ -123,6 +124,7 @@ _HOME = {
     "cross_validate": "opsin.studies.cross_validation",
     "dataset_of": "opsin.runs",
     "diagnose": "opsin.diagnosis.doctor",
+    "dry_run": "opsin.api.training",
     "ensemble": "opsin.api.verbs",
     "evaluate": "opsin.evaluation",
     "explain": "opsin.api.verbs",

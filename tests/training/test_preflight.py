@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from opsin.data.load import load
 from opsin.errors import DataError, PreflightError
 from opsin.io.tensors import read_tensors
 from opsin.models.parts.network import Network
+from opsin.report import write_report
 from opsin.runs import Run
 from opsin.tasks.classify.task import Classify
 from opsin.training import features, train
@@ -82,6 +84,19 @@ def test_a_good_run_passes_and_what_was_found_is_in_its_log(tuned: Quick) -> Non
     assert list(event["checks"]) == checks
     assert event["checks"]["head"] == "5 outputs for 5 classes"
     assert "2 batch norms stay" in event["checks"]["norms"]
+
+
+def test_time_and_memory_are_forecast_before_the_first_step_and_stand_beside_what_was_measured(
+    quick_run: Quick,
+) -> None:
+    run = quick_run("forecast", epochs=1, model="plain", filters=[4])
+    found = next(event for event in run.log if event.event == "forecast")
+    low, high = found["memory_bytes"]
+    assert 0 < low <= high
+    page = write_report(run).read_text("utf-8")
+    beside = re.search(r"Peak memory</dt><dd>[\d.]+ [MG]B <span[^>]*>forecast: [\d.]+ [MG]B to [\d.]+ [MG]B", page)
+    assert beside, page[page.index("Peak memory") :][:200]
+    assert "forecast" not in {event.event for event in quick_run("unchecked", epochs=1, preflight=False).log}
 
 
 def test_a_run_that_was_checked_has_the_bits_of_one_that_was_not(quick_run: Quick) -> None:

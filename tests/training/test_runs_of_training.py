@@ -20,6 +20,7 @@ from opsin.errors import ConfigError, DivergedError, InterruptedRunError, RunErr
 from opsin.io.tensors import read_tensors
 from opsin.progress import Reporter
 from opsin.runs import Run, RunWriter
+from opsin.tasks.common_defaults import DIVIDED_BY_NAME
 from opsin.training import train
 from opsin.training.engine import checkpoints, guards
 from opsin.training.engine.loop import Trainer
@@ -238,7 +239,7 @@ def test_the_split_is_drawn_with_the_share_that_the_config_tells(
 
 
 def test_a_catalogue_set_is_divided_as_its_own_defaults_say() -> None:
-    for name, settings in defaults.DATA_BY_NAME.items():
+    for name, settings in DIVIDED_BY_NAME.items():
         assert settings.items() <= defaults.data_defaults(name).items()
     assert defaults.data_defaults("a folder of mine") == {}
 

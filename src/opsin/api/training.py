@@ -11,6 +11,8 @@ from opsin.processes import is_follower
 from opsin.report import write_report
 from opsin.runs import RUNS_FOLDER, Run
 from opsin.training import train as run_training
+from opsin.training.dry_run import DryRun as DryRun
+from opsin.training.dry_run import dry_run as dry_run
 from opsin.training.engine.hooks import Callback
 
 if TYPE_CHECKING:

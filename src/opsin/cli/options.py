@@ -18,6 +18,7 @@ from cyclopts import Group, Parameter
 
 from opsin.config import GROUPS, AugmentConfig, DataConfig, FinetuneConfig, ModelConfig, TrainConfig, former_names
 from opsin.data.readers.layouts import help_text
+from opsin.tasks.default_words import default_words
 
 if TYPE_CHECKING:
     from opsin.models.wrappers.views import ViewName
@@ -37,6 +38,11 @@ FIELD = re.compile(r"^(\w+)\n((?:    .+(?:\n|$))+)", re.MULTILINE)
 def _numbers(kind: type, tokens: typing.Sequence[Any]) -> tuple[int, ...]:
     """`16,32` or `16 32` as numbers."""
     return tuple(_whole(part) for token in tokens for part in token.value.split(",") if part)
+
+
+def _texts(kind: type, tokens: typing.Sequence[Any]) -> tuple[str, ...]:
+    """`age,height` as names."""
+    return tuple(part for token in tokens for part in token.value.split(",") if part)
 
 
 def _one_number(kind: type, tokens: typing.Sequence[Any]) -> int:
@@ -72,11 +78,18 @@ def _optional(*kinds: type[Any], without: str = "") -> type[Any]:
         panel = Group(PANELS[kind], help=what, sort_key=order)
         hints = typing.get_type_hints(kind)
         for f in (f for f in dataclasses.fields(kind) if f.name != without):
-            about = Parameter(group=panel, help=described[f.name])
+            about = Parameter(group=panel, help=_with_default(described[f.name], f))
             members.append((f.name, Annotated[_option_type(hints[f.name], f), about], field(default=None)))
     made = make_dataclass("Settings", members, frozen=True, kw_only=True)
     made.__module__ = __name__  # cyclopts treats classes of the module `types` as builtins
     return made
+
+
+def _with_default(description: str, of: dataclasses.Field[Any]) -> str:
+    """The description of a setting with what it is where nobody says it."""
+    plain = of.default if of.default is not dataclasses.MISSING else None
+    words = default_words(of.name, plain)
+    return f"{description} [default: {words}]" if words else description
 
 
 def _option_type(hint: object, of: dataclasses.Field[Any]) -> Any:
@@ -84,10 +97,16 @@ def _option_type(hint: object, of: dataclasses.Field[Any]) -> Any:
     if former_names(of):
         return Annotated[bare | None, UNCHECKED]
     if typing.get_origin(bare) is tuple:
-        return Annotated[tuple[int, ...] | None, Parameter(n_tokens=1, converter=_numbers)]
+        return _tuple_option(typing.get_args(bare)[0])
     if bare is int:
         return Annotated[int | None, WHOLE]
     return bare | None
+
+
+def _tuple_option(member: type) -> Any:
+    if member is str:
+        return Annotated[tuple[str, ...] | None, Parameter(n_tokens=1, converter=_texts)]
+    return Annotated[tuple[int, ...] | None, Parameter(n_tokens=1, converter=_numbers)]
 
 
 def _without_none(hint: object) -> Any:

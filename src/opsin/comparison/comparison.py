@@ -16,7 +16,7 @@ from opsin.config import to_dict
 from opsin.errors import ConfigError, DataError
 from opsin.ops.intervals import wilson
 from opsin.runs import Run
-from opsin.score_notes import TEST_AS_VAL
+from opsin.score_notes import OPTIMISM, TEST_AS_VAL
 from opsin.types import SplitName
 
 SAME = "no difference shown"
@@ -149,7 +149,7 @@ def compare_runs(runs: Sequence[Run], *, split: SplitName = "val", against_first
     collected = _collected(runs, outcomes)
     groups = [_group(found, name) for found, name in zip(collected, _names(collected), strict=True)]
     groups = [
-        replace(group, notes=(*group.notes, *_opened(runs_of.runs)))
+        replace(group, notes=(*group.notes, *_opened(runs_of.runs), *_chosen_by(runs_of.runs, split)))
         for group, runs_of in zip(groups, collected, strict=True)
     ]
     found = list(combinations(zip(groups, collected, strict=True), 2))
@@ -301,6 +301,18 @@ def _opened(runs: Sequence[Run]) -> tuple[str, ...]:
             "the test score of the chosen run is no longer that of a sealed test"
         )
     return tuple(notes)
+
+
+def _chosen_by(runs: Sequence[Run], split: str) -> tuple[str, ...]:
+    """That the epochs of these runs were chosen by the very score that is compared."""
+    chosen = [run.scores[split].selection for run in runs if split in run.scores]
+    known = [selection for selection in chosen if selection is not None]
+    if not known:
+        return ()
+    leans = [selection.optimism for selection in known if selection.optimism is not None]
+    told = f"by about {np.mean(leans):.4f}" if leans else OPTIMISM
+    most = max(selection.epochs for selection in known)
+    return (f"each score is the best of up to {most} epochs on {split}, so it leans to the good side: {told}",)
 
 
 def _few_seeds(count: int) -> tuple[str, ...]:

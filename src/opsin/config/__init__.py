@@ -39,6 +39,7 @@ __all__ = [
     "StemName",
     "TrainConfig",
     "UpsampleName",
+    "completed",
     "field_names",
     "flat",
     "former_names",
@@ -85,7 +86,7 @@ def resolve(*layers: Mapping[str, object]) -> RunConfig:
     """
     given: dict[str, Any] = {}
     for layer in layers:
-        given |= (OF_THE_INPUT_SIZE if layer.get("input_size") is not None else {}) | dict(layer)
+        given |= completed(layer)
     values: dict[str, Any] = {name: {} for name in GROUPS}
     for key, value in given.items():
         group = next((name for name, kind in GROUPS.items() if key in field_names(kind)), None)
@@ -98,6 +99,11 @@ def resolve(*layers: Mapping[str, object]) -> RunConfig:
             do = f"did you mean `{close}`?" if close else "`opsin train --help` lists the settings"
             raise ConfigError(f"unknown setting `{key}`", got=key, do=do)
     return from_dict(RunConfig, values, where="settings")
+
+
+def completed(layer: Mapping[str, object]) -> dict[str, object]:
+    """A layer with what its input size says of the settings that were chosen for another one."""
+    return (OF_THE_INPUT_SIZE if layer.get("input_size") is not None else {}) | dict(layer)
 
 
 def from_stored(values: Mapping[str, object], *, where: str) -> RunConfig:

@@ -9,10 +9,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import json
 from collections.abc import AsyncGenerator
+from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from starlette.datastructures import UploadFile
@@ -35,8 +37,13 @@ class Upload:
     data: bytes
 
 
-async def read_uploads(request: Request, limits: Limits) -> list[Upload]:
+async def read_uploads(request: Request, limits: Limits, decoders: Executor | None = None) -> list[Upload]:
     """The images of a request.
+
+    Args:
+        request: whose body is read.
+        limits: of the body.
+        decoders: threads in which JSON is parsed, so that other requests are answered meanwhile; by default asyncio's.
 
     Raises:
         RequestError: 413 too large or too many, 415 unsupported content type, 400 invalid body.
@@ -46,7 +53,7 @@ async def read_uploads(request: Request, limits: Limits) -> list[Upload]:
     if kind == "multipart/form-data":
         uploads = await _of_form(request, body, limits)
     elif kind == "application/json":
-        uploads = _of_json(body)
+        uploads = await asyncio.get_running_loop().run_in_executor(decoders, _of_json, body)
     elif kind.startswith("image/") or kind in ("", "application/octet-stream"):
         uploads = [Upload(name=UNNAMED, data=body)] if body else []
     else:

@@ -17,7 +17,7 @@ from opsin.report import write_report
 from opsin.runs import RUNS_FOLDER, Run
 from opsin.studies.changes import Change, parse_drops, parse_swaps, together
 from opsin.studies.folder import StudyFolder, open_study, pinned, trained
-from opsin.training.setup.preparing import resolve_settings
+from opsin.training.setup.resolving import resolve_settings
 
 BASE = "as given"
 

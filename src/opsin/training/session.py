@@ -34,6 +34,7 @@ from opsin.training.engine.restarts import RestartNotes
 from opsin.training.engine.threads import counted
 from opsin.training.finish import finish
 from opsin.training.head_start import fit_head
+from opsin.training.planning import forecast_of
 from opsin.training.preflight.checks import preflight
 from opsin.training.run_threads import Cores, choose_threads, go_on_with_threads, keep_threads, watch_threads
 from opsin.training.setup.defaults import read_recipe
@@ -45,7 +46,8 @@ from opsin.training.setup.prepared import (
     recorded_choice,
     write_environment,
 )
-from opsin.training.setup.preparing import check_model, plain, prepare, prepare_from, with_own_parts
+from opsin.training.setup.preparing import prepare, prepare_from, with_own_parts
+from opsin.training.setup.resolving import check_model, plain
 from opsin.training.together import follow, hand_over, loaded, shared_checkpoint, take_parts
 from opsin.training.trainers import made_trainer, with_features
 
@@ -238,6 +240,9 @@ def _fit(
     write_environment(writer, prepared.device, choice, thread_choice)
     if prepared.config.train.preflight and not any(event.event == "preflight" for event in run.log):
         writer.event("preflight", **preflight(prepared, choice.precision, report))
+        if forecast := forecast_of(prepared, choice):
+            writer.event("forecast", **forecast)
+            report.message(forecast["message"])
     start = _head_start(prepared, writer, report) if checkpoint is None else {}
     parts = int(RestartNotes(run.path.parent).read().get("parts", 1))
     hand_over(group, writer, prepared, choice.precision, start=start, resumed=checkpoint is not None, parts=parts)

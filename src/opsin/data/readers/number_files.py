@@ -44,7 +44,7 @@ def read_numbers(place: Place) -> Found:
     missing = [name for name in ("path", *(known or (ONE,))) if name not in columns]
     if missing:
         close = nearest(missing[0], columns)
-        do = f"did you mean `{close}`?" if close else "name the columns: --number-columns age height"
+        do = f"did you mean `{close}`?" if close else "name the columns: --number-columns age,height"
         raise DataError("required columns are missing", where=path, got=columns, expected=missing, do=do)
     names, numbers = _several(rows, path) if known == (SEVERAL,) and not wanted else (known, _table(rows, known, path))
     source = FileSource(

@@ -198,7 +198,7 @@ def measure_costs(origin: Origin, dataset: Dataset, device_name: str) -> Costs:
     }
     precision = "bfloat16" if forward["bfloat16"] < 0.8 * forward["float32"] else "float32"
     return Costs(
-        decode_s=_decode_s(dataset),
+        decode_s=decode_seconds(dataset),
         forward_s=forward[precision] / PROBED_IMAGES,
         score_s=score / PROBED_IMAGES,
         upper_s=upper / PROBED_IMAGES,
@@ -245,8 +245,8 @@ def _seconds(function: Callable[[], Any], device: torch.device) -> float:
     return min(took[1:])
 
 
-def _decode_s(dataset: Dataset) -> float:
-    """Wall-clock seconds to decode one image in parallel, as packing does."""
+def decode_seconds(dataset: Dataset) -> float:
+    """Seconds on the wall for one image, as the packing decodes them: side by side."""
     source = dataset.splits["train"]
     chosen = [int(i) for i in np.linspace(0, len(source) - 1, min(NUM_PROBED, len(source)))]
 
