@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from opsin import models as models
     from opsin.api.deployment import export as export
     from opsin.api.deployment import serve as serve
+    from opsin.api.training import dry_run as dry_run
     from opsin.api.training import train as train
     from opsin.api.verbs import compare as compare
     from opsin.api.verbs import convert as convert
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
     from opsin.errors import DataError as DataError
     from opsin.errors import DivergedError as DivergedError
     from opsin.errors import DownloadError as DownloadError
+    from opsin.errors import FollowerError as FollowerError
+    from opsin.errors import GroupError as GroupError
     from opsin.errors import ImageError as ImageError
     from opsin.errors import InputError as InputError
     from opsin.errors import InterruptedRunError as InterruptedRunError
@@ -87,6 +90,8 @@ _ERRORS = (
     "DataError",
     "DivergedError",
     "DownloadError",
+    "FollowerError",
+    "GroupError",
     "ImageError",
     "InputError",
     "InterruptedRunError",
@@ -119,6 +124,7 @@ _HOME = {
     "cross_validate": "opsin.studies.cross_validation",
     "dataset_of": "opsin.runs",
     "diagnose": "opsin.diagnosis.doctor",
+    "dry_run": "opsin.api.training",
     "ensemble": "opsin.api.verbs",
     "evaluate": "opsin.evaluation",
     "explain": "opsin.api.verbs",

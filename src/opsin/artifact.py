@@ -125,7 +125,9 @@ def load(folder: Path, *, device: torch.device | str = "cpu") -> Artifact:
         network = _network(description["task"], spec, len(classes), weights, folder)
         answering = _answering(folder / ANSWERING) if ANSWERING in parts else None
     except (KeyError, TypeError, AttributeError) as error:
-        raise ArtifactError("model.json is incomplete", where=folder / "model.json", got=repr(error)) from error
+        raise ArtifactError(
+            "model.json is incomplete", where=folder / "model.json", got=repr(error), do=COPY_AGAIN
+        ) from error
     return Artifact(
         network=network.to(device).eval(),
         task=cast("TaskName", description["task"]),
@@ -178,7 +180,9 @@ def _classes(values: Any, folder: Path) -> tuple[str, ...]:
     return tuple(values)
 
 
-def _network(task: Any, spec: ModelSpec, num_classes: int, weights: Mapping[str, Tensor], folder: Path) -> nn.Module:
+def _network(
+    task: TaskName, spec: ModelSpec, num_classes: int, weights: Mapping[str, Tensor], folder: Path
+) -> nn.Module:
     """The network with its weights. It is first built without memory: an altered artefact could request any amount.
 
     Raises:
@@ -247,7 +251,7 @@ def _check_fit(network: nn.Module, weights: Mapping[str, Tensor], *, where: obje
     ]
     if missing or extra or misshaped:
         got = f"missing {missing[:8]}, extra {extra[:8]}, of another shape {misshaped[:8]}"
-        raise ArtifactError("tensors do not fit the architecture", where=where, got=got)
+        raise ArtifactError("tensors do not fit the architecture", where=where, got=got, do=COPY_AGAIN)
 
 
 @torch.no_grad()
@@ -270,7 +274,12 @@ def check_golden(folder: Path, artifact: Artifact) -> float:
     stored = {key: golden[f"outputs.{key}"] for key in now}
     worst = max(float((now[k] - v).abs().max() / v.abs().max().clamp_min(1e-6)) for k, v in stored.items())
     if not worst <= GOLDEN_TOLERANCE:
-        raise ArtifactError("the network's outputs differ from those stored when it was saved", where=folder, got=worst)
+        raise ArtifactError(
+            "the network's outputs differ from those stored when it was saved",
+            where=folder,
+            got=worst,
+            do="use the versions in the run's environment.json, or train again",
+        )
     return worst
 
 

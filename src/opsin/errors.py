@@ -19,6 +19,8 @@
     ├── CheckFailedError          3   a failed check
     │   ├── DivergedError             NaN or Inf in loss, gradient or weights
     │   └── PreflightError            a run that would fail, stopped before its first step
+    ├── GroupError                1   processes that train together died or lost their connection
+    ├── FollowerError            as   the process that leads this one failed, and reported why
     └── InterruptedRunError     130   stopped by the user, with a checkpoint left
 
 A message says what is wrong, where, what was found, what was expected, and what to do about it.
@@ -134,6 +136,18 @@ class DivergedError(CheckFailedError):
 
 class PreflightError(CheckFailedError):
     """A run that would fail, stopped before its first step."""
+
+
+class GroupError(OpsinError):
+    """Processes that train together died, or lost each other."""
+
+
+class FollowerError(OpsinError):
+    """A process ends because the one that leads it has ended, and has said why."""
+
+    def __init__(self, what: str, *, got: object, exit_code: int) -> None:
+        super().__init__(what, got=got)
+        self.exit_code = exit_code
 
 
 class InterruptedRunError(OpsinError):

@@ -14,7 +14,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from opsin.io.caches import default_cache
 
@@ -74,7 +73,7 @@ def looks_at(content: str) -> Looks:
     return Looks(looks=len(lines), runs=len({_run_of(line) for line in lines}))
 
 
-def looks_of_event(event: Mapping[str, Any]) -> Looks | None:
+def looks_of_event(event: Mapping[str, object]) -> Looks | None:
     """The openings in an event `test_opened` of a run's log; None if not counted."""
     looks, runs = event.get("looks"), event.get("looking_runs")
     return Looks(looks=looks, runs=runs) if isinstance(looks, int) and isinstance(runs, int) else None

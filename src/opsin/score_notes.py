@@ -119,12 +119,13 @@ def notes_of(
     """The notes on one split's main score.
 
     Args:
-        details: those of the task, with `chance` if known.
+        details: of the task, with `chance` where that is known, and a `caveat` where its interval has one.
         chosen: how the epoch was chosen, where it was on this split.
         score: name of the main score.
         found: its value and interval.
         test_as_val: whether the split is the test split, used as val.
     """
     chance = chance_words(found, details.get("chance"), choices=chosen.epochs if chosen else 1)
-    words = (TEST_AS_VAL if test_as_val else None, chance, selection_words(chosen) if chosen else None)
+    caveat = details.get("caveat")
+    words = (TEST_AS_VAL if test_as_val else None, chance, selection_words(chosen) if chosen else None, caveat)
     return tuple(f"{score}: {text}" for text in words if text)

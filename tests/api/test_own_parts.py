@@ -129,7 +129,8 @@ def test_a_run_with_own_parts_resumes_to_the_same_bits(tmp_path: Path) -> None:
 def test_an_own_network_localizes(tmp_path: Path) -> None:
     settings = SETTINGS | {"subset": "train=64", "epochs": 1}
     run = opsin.train("digit_scenes", model=Boxed(75), name="own", out=tmp_path, **settings)
-    assert "mean_iou" in run.scores["val"] or len(run.scores["val"]) > 1
+    assert 0 <= run.scores["val"]["mean_iou"].value <= 1
+    assert run.predictions("val")["boxes"].shape == (run.scores["val"].n, 4)
 
 
 @pytest.mark.parametrize(

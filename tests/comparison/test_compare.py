@@ -27,11 +27,12 @@ from opsin.errors import ConfigError, DataError, RunError
 from opsin.io.files import write_json
 from opsin.models.parts.layers import seeded
 from opsin.models.registry import ModelSpec
-from opsin.runs import DataCard, Run, RunWriter, SplitCard, Summary
+from opsin.runs import DataCard, Run, RunWriter, SplitCard, SplitScores, Summary
+from opsin.score_notes import Selection
 from opsin.tasks import get_task
 from opsin.tasks.base import Targets
 from opsin.tasks.regress.scores import r2_parts
-from opsin.types import SizePolicy, TaskName
+from opsin.types import Score, SizePolicy, TaskName
 
 N = 60
 
@@ -179,6 +180,17 @@ def test_runs_that_differ_in_their_seed_are_one_group(tmp_path: Path) -> None:
     assert (pair.compared, pair.notes) == ("methods", ())
     assert [g.interval for g in found.groups] == ["seeds and samples"] * 2
     assert found.groups[1].notes[0].startswith("2 seeds hardly tell")
+
+
+def test_scores_of_chosen_epochs_are_said_to_lean_to_the_good_side(tmp_path: Path) -> None:
+    runs = [made_run(tmp_path, f"run-{i}", classified(40 + i), epochs=3 + i) for i in range(2)]
+    chosen = {"chosen_by": "val accuracy", "epochs": 3, "best_epoch": 2, "best": 0.7, "last_epoch": 3, "last": 0.6}
+    selection = Selection(**chosen, optimism=0.02)  # type: ignore[arg-type]
+    RunWriter(runs[0]).scores({"val": SplitScores(n=N, scores={"accuracy": Score(0.7)}, selection=selection)})
+    first, second = compare_runs([Run(run.path) for run in runs]).groups
+    told = "each score is the best of up to 3 epochs on val, so it leans to the good side: by about 0.0200"
+    assert first.notes == (told,)
+    assert second.notes == ()
 
 
 def test_one_run_a_side_is_called_better_as_a_network_not_as_a_method(tmp_path: Path) -> None:

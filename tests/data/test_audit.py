@@ -11,7 +11,8 @@ import torch
 
 from opsin.data.load import load
 from opsin.data.pack import pack
-from opsin.data.quality.audit import audit, check_files, check_leaks, near_in_packed
+from opsin.data.quality.audit import audit
+from opsin.data.quality.leaks import check_files, check_leaks, near_in_packed
 from opsin.data.quality.near import MIN_DETAIL, MIN_FINE, coarse, detail, detail_correlation, near_pairs
 from opsin.data.samples import Dataset, FileSource
 from opsin.errors import DataError
@@ -183,6 +184,15 @@ def test_exact_copies_alone_are_not_told_a_second_time_as_near_ones_and_one_is_s
     assert findings["leak"] == "1 image lies in more than one split, pixel for pixel"
     assert findings["sizes"].startswith("1 image size (")
     assert "near-leak" not in findings
+
+
+def test_an_audit_that_was_told_not_to_look_for_near_copies_says_that_it_did_not() -> None:
+    pictures = np.random.default_rng(5).integers(0, 256, (60, 3, 32, 32), dtype=np.uint8)
+    labels = np.arange(60) % 2
+    arrays = {"x_train": pictures[:50], "y_train": labels[:50], "x_test": pictures[50:], "y_test": labels[50:]}
+    findings = {finding.kind: finding.message for finding in audit(load(arrays), near=False).findings}
+    assert findings["near-duplicates"] == "near duplicates were not searched: --near looks for them"
+    assert "near-duplicates" not in {finding.kind for finding in audit(load(arrays)).findings}
 
 
 def test_most_pairs_of_flowers_that_count_as_near_copies_are_copies_by_eye() -> None:

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from opsin.data.load import load
+from opsin.data.readers.coco_masks import Drawn
 from opsin.errors import AnnotationError, DataError, ImageError
-from opsin.ops.polygons import fill_polygon, fill_runs
+from opsin.ops.polygons import decode_counts, fill_polygon, fill_runs
 from opsin.types import VOID
 
 SQUARE, LARGE = [[0, 0, 2, 0, 2, 2, 0, 2]], [[0, 0, 4, 0, 4, 4, 0, 4]]
@@ -115,3 +116,43 @@ def test_a_pixel_belongs_to_a_polygon_if_a_ray_from_its_centre_crosses_an_odd_nu
 def test_runs_that_do_not_fill_the_image_are_refused():
     with pytest.raises(DataError, match="do not fill"):
         fill_runs([1, 2], 2, 2)
+
+
+def compressed(counts: list[int]) -> str:
+    """COCO's text of run lengths, after maskApi.c, rleToString."""
+    text = ""
+    for i, count in enumerate(counts):
+        value = count - counts[i - 2] if i > 2 else count
+        while True:
+            bits, value = value & 31, value >> 5
+            more = value != (-1 if bits & 16 else 0)
+            text += chr(bits + 32 * more + 48)
+            if not more:
+                break
+    return text
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_compressed_run_lengths_are_those_of_the_reference(seed):
+    rng = np.random.default_rng(seed)
+    counts = [int(n) for n in rng.integers(0, 10 ** int(rng.integers(1, 7)), int(rng.integers(1, 30)))]
+    assert decode_counts(compressed(counts)) == counts
+
+
+def test_run_lengths_compressed_by_hand():
+    # 16 = 0b1_00000 needs a second character, as bit 4 of the last one is the sign: 48 + 32 + 16 = "`", then "0"
+    assert decode_counts("1`00") == [1, 16, 0]
+    # the fourth run is 5 more than the second: 3 + 5 = 8
+    assert decode_counts("1325") == [1, 3, 2, 8]
+    assert decode_counts("") == []
+
+
+@pytest.mark.parametrize("text", ["`", "1 2", "\x7f", "o" * 20, "1é"])
+def test_text_that_is_no_run_lengths_is_refused(text):
+    with pytest.raises(DataError):
+        decode_counts(text)
+
+
+def test_a_mask_of_compressed_run_lengths_is_drawn():
+    drawn = Drawn(name="a", size=(2, 3), shapes=((1, {"counts": compressed([1, 2, 3]), "size": [2, 3]}),))
+    assert drawn.draw(2, 3).tolist() == [[0, 1, 0], [1, 0, 0]]

@@ -62,6 +62,16 @@ def test_a_label_level_is_for_sets_that_have_several() -> None:
         load("digits", config=DataConfig(label_level="fine"))
 
 
+def test_unused_classes_are_outputs_that_no_image_asks_for(tmp_path: Path) -> None:
+    options = {"subset": "train=1000,test=50", "unused_classes": 5, "model": "dense", "epochs": 4, "lr": 0.003}
+    run = opsin.train("digits", out=tmp_path, quiet=True, report=False, **options)
+    assert run.predictions("val")["probabilities"].shape[1] == 15
+    assert run.scores["val"]["accuracy"].value > 0.5
+    assert opsin.load("digits", config=DataConfig(unused_classes=2)).classes[-2:] == ("unused 1", "unused 2")
+    with pytest.raises(ConfigError, match="one class each"):
+        opsin.load("digit_scenes", config=DataConfig(unused_classes=1, scenes=400, scene_digits="digits"))
+
+
 def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.pkl").write_bytes(b"x")
     with pytest.raises(DataError, match="cannot read this file as a data set"):

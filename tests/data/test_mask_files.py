@@ -218,7 +218,9 @@ def test_masks_are_packed_by_nearest_pixel_so_that_no_new_class_appears(tmp_path
 def test_packing_decodes_each_photo_once(tmp_path, monkeypatch):
     found = load(make_voc(tmp_path, values=(0, 15, VOID)))
     decoded = []
-    monkeypatch.setattr(samples, "read_image", lambda path: decoded.append(path.name) or read_image(path))
+    monkeypatch.setattr(
+        samples, "read_image", lambda path, **given: decoded.append(path.name) or read_image(path, **given)
+    )
     pack(found, SizePolicy(height=5, width=7))
     assert sorted(decoded) == [f"2012_{s}{i}.jpg" for s in range(2) for i in range(3)]
 

@@ -181,7 +181,7 @@ def test_the_cache_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_failure_while_packing_leaves_no_entry(photos, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(pixels: np.ndarray, policy: SizePolicy) -> np.ndarray:
+    def fail(pixels: np.ndarray, policy: SizePolicy, whole: tuple[int, int]) -> np.ndarray:
         raise OSError("no space left")
 
     monkeypatch.setattr(packing, "fit_image", fail)

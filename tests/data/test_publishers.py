@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from opsin.config import DataConfig
-from opsin.data.catalogue import CIFAR100_COARSE, ENTRIES
-from opsin.data.load import how_to_get, load
+from opsin.data.catalogue import CIFAR100_COARSE, ENTRIES, how_to_get
+from opsin.data.load import load
 from opsin.errors import ConfigError, DataError, InputError
 
 

@@ -98,3 +98,13 @@ def test_a_site_that_loads_from_elsewhere_or_has_a_dead_link_is_refused(tmp_path
         "index.html: loads https://example.org/x.js",
         "index.html: gone.html is not there",
     ]
+
+
+def test_every_test_that_the_table_of_mends_names_is_there() -> None:
+    table = (ROOT / "docs/mended.md").read_text(encoding="utf-8")
+    told = {f"test_{name.removeprefix('test_')}" for name in re.findall(r"(?:::|…)([a-z0-9_]{12,})", table)}
+    files = {name for name in re.findall(r"`(\w+(?:/\w+)*\.py)", table) if not name.startswith("benchmarks/")}
+    written = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
+    assert sorted(name for name in told if f"def {name}(" not in written) == []
+    assert sorted(name for name in files if not (ROOT / "tests" / name).is_file()) == []
+    assert len(told) > 50

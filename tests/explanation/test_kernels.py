@@ -122,6 +122,16 @@ def test_the_filtered_picture_alone_has_the_size_of_the_image(tmp_path: Path) ->
     assert np.array_equal(edges[0], edges[2])
 
 
+def test_the_filtered_picture_can_be_written_without_the_figure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["kernels", "--kernel", "sobel-x", "--picture", "edges.png", "--json"]) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["edges.png"]
+    found = json.loads(capsys.readouterr().out)
+    assert (found["file"], found["picture"]) == (None, "edges.png")
+
+
 def test_no_response_to_an_edge_kernel_is_middle_grey_and_its_sign_is_seen() -> None:
     step = np.zeros((1, 9, 12), dtype=np.uint8)
     step[:, :, 6:] = 200

@@ -84,7 +84,7 @@ def test_the_format_is_told_by_content_not_by_suffix(tmp_path: Path) -> None:
     assert np.array_equal(read_image(path).pixels, chw(photo()))
 
 
-@pytest.mark.parametrize("kind", ["TIFF", "ICO", "PCX", "TGA", "EPS", "PDF", "SGI", "DDS"])
+@pytest.mark.parametrize("kind", ["ICO", "PCX", "TGA", "EPS", "PDF", "SGI", "DDS"])
 def test_formats_outside_the_list_are_refused_under_any_name(kind: str) -> None:
     with pytest.raises(ImageError, match=r"not a JPEG, PNG, WEBP, BMP, GIF or PPM|Opsin does not read these"):
         decode_image(encoded(photo(), kind), "renamed.png")

@@ -18,7 +18,18 @@ from opsin.cli import main
 from opsin.errors import CheckFailedError, ConfigError, RunError
 from opsin.labs.lab import Book, Found, Lab, numbers_in, question
 
-USED = {"__future__", "typing", "opsin", "numpy", "scipy", "opsin.labs.lab", "opsin.labs.measure"}
+USED = {
+    "__future__",
+    "typing",
+    "opsin",
+    "numpy",
+    "scipy",
+    "opsin.labs.lab",
+    "opsin.labs.measure",
+    "opsin.labs.shapes",
+    "opsin.labs.steps",
+    "opsin.labs.backbones",
+}
 """What a lab file may import; scipy is the reference of `convolution`."""
 
 

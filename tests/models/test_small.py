@@ -107,6 +107,15 @@ def test_whitening_sees_what_the_learned_input_gives() -> None:
     torch.testing.assert_close(given.abs(), whiten.weight.abs(), rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "seresnet50", "mobilenet_v2", "efficientnet_lite0"])
+def test_images_that_a_published_network_would_halve_to_padding_are_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match="at least 17 pixels") as refused:
+        build_network(ModelSpec(name=name, channels=3, height=7, width=7), {"logits": 4})
+    assert "--stem small" in str(refused.value)
+    small = ModelSpec(name=name, channels=3, height=7, width=7, options={"stem": "small", "width": 0.25})
+    assert build_network(small, {"logits": 4}, seed=0)(torch.zeros(2, 3, 7, 7))["logits"].shape == (2, 4)
+
+
 def test_a_refusal_of_small_images_names_networks_that_take_them() -> None:
     with pytest.raises(ConfigError, match="--model plain or tiny or dense"):
         build_network(ModelSpec(name="small", channels=3, height=8, width=8), {"logits": 4})

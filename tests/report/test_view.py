@@ -64,6 +64,16 @@ def test_notebook_shows_headline_and_curves(digits_run: Path) -> None:
     assert "http" not in html
 
 
+def test_the_notebook_says_what_a_reader_of_the_score_must_know(digits_run: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(digits_run, tmp_path / "run")
+    scores = json.loads((folder / "scores.json").read_text())
+    scores["test"]["details"]["caveat"] = "its interval is too narrow"
+    (folder / "scores.json").write_text(json.dumps(scores))
+    run = Run(folder)
+    assert view_of(run).results[0].notes
+    assert all(note in run_html(run) for note in view_of(run).results[0].notes)
+
+
 def test_notebook_shows_a_run_without_scores(interrupted_run: Path) -> None:
     assert "test is sealed" in run_html(Run(interrupted_run))
 

@@ -26,6 +26,7 @@ from opsin.errors import ConfigError, RefusedError
 from opsin.inference.predictor import Fitted, Predictor
 from opsin.io.images import decode_image, encode_png
 from opsin.runs import Run
+from opsin.server import app, body
 from opsin.server.app import Service, make_app
 from opsin.server.batching import Batcher
 from opsin.server.limits import Limits
@@ -205,6 +206,54 @@ def test_a_request_that_takes_too_long_ends_with_408(
     assert client.service.metrics.in_flight == 0  # type: ignore[attr-defined]
 
 
+def test_no_more_images_are_decoded_at_once_however_many_requests_were_given_up(
+    connect: Connect, photos: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free, lock, running = threading.Event(), threading.Lock(), [0, 0]
+
+    def slow(data: bytes, name: str, limits: Any, **rest: Any) -> Any:
+        with lock:
+            running[0] += 1
+            running[1] = max(running)
+        assert free.wait(30)
+        with lock:
+            running[0] -= 1
+        return decode_image(data, name, limits, **rest)
+
+    monkeypatch.setattr(app, "decode_image", slow)
+    client = connect(limits=Limits(timeout_s=0.2))
+    answers = [client.post("/predict", content=photos[0].read_bytes()) for _ in range(app.NUM_DECODERS + 2)]
+    assert {answer.status_code for answer in answers} == {408}
+    assert running[1] == app.NUM_DECODERS
+    free.set()
+    monkeypatch.undo()
+    while client.post("/predict", content=photos[0].read_bytes()).status_code != 200:
+        threading.Event().wait(0.05)
+
+
+def test_others_are_answered_while_a_large_json_is_read(
+    connect: Connect, photos: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, free, loads = threading.Event(), threading.Event(), json.loads
+
+    def slow(text: bytes) -> Any:
+        begun.set()
+        assert free.wait(30)
+        return loads(text)
+
+    client = connect()
+    document = {"image": base64.b64encode(photos[0].read_bytes()).decode()}
+    monkeypatch.setattr(body.json, "loads", slow)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(client.post, "/predict", json=document)
+        assert begun.wait(30)
+        try:
+            assert pool.submit(client.get, "/health").result(timeout=10).status_code == 200
+        finally:
+            free.set()
+        assert first.result().status_code == 200
+
+
 def test_a_token_is_asked_for_by_all_but_health(connect: Connect, photos: list[Path]) -> None:
     client, data = connect(host="0.0.0.0", token="long-secret"), photos[0].read_bytes()
     for headers in ({}, {"Authorization": "Bearer other"}, {"Authorization": "long-secret"}):
@@ -302,7 +351,8 @@ def test_the_command_answers_and_stops_in_order_on_sigterm(runs: list[Run], phot
         request = urllib.request.Request(f"{told['address']}/predict", photos[0].read_bytes())
         request.add_header("Content-Type", "image/png")
         with urllib.request.urlopen(request, timeout=30) as answer:
-            assert json.load(answer)["predictions"][0]["label"] in "0123456789"
+            found = json.load(answer)["predictions"][0]
+        assert found["label"] == runs[0].predict(photos[0]).label
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
         assert process.stderr.read() == ""

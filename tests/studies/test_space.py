@@ -19,7 +19,7 @@ from opsin.studies.space import (
     settings_for,
     with_given,
 )
-from opsin.training.setup.preparing import resolve_settings
+from opsin.training.setup.resolving import resolve_settings
 
 
 def base_of(data: str = "digits", **settings: object) -> Base:

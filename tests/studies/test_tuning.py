@@ -22,7 +22,7 @@ from opsin.studies.search import Trial
 from opsin.studies.tune_figures import frontier
 from opsin.studies.tuning import TuneResult, tune
 from opsin.training.setup.defaults import read_recipe
-from opsin.training.setup.preparing import resolve_settings
+from opsin.training.setup.resolving import resolve_settings
 
 from .conftest import QUICK
 

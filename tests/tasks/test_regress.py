@@ -92,6 +92,17 @@ def test_a_table_is_read_by_the_columns_that_are_named(tmp_path: Path):
     assert "columns that were left out: note" in found.notes
 
 
+@pytest.mark.parametrize("typed", [["age,height"], ["age", "--number-columns", "height"]])
+def test_the_command_line_names_columns_of_numbers(
+    typed: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    splits = ["train", "train", "val", "test"]
+    rows = [f"{i}.png,{i},{i + 1},{split}" for i, split in enumerate(splits)]
+    table = write_table(tmp_path, "\n".join(["path,age,height,split", *rows]), count=4)
+    assert run_command(["data", "show", str(table), "--json", "--number-columns", *typed]) == 0
+    assert json.loads(capsys.readouterr().out)["classes"] == ["age", "height"]
+
+
 def test_a_table_with_a_value_or_several_is_one_of_numbers(tmp_path: Path):
     table = write_table(tmp_path, "path,value\n0.png,1.5\n1.png,2\n")
     assert load_data(table, drawn=False).splits["test"].numbers.tolist() == [[1.5], [2]]

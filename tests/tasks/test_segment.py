@@ -23,10 +23,11 @@ from opsin.models.registry import ModelSpec, resolve_options
 from opsin.ops import mask_losses
 from opsin.ops.mask_pictures import difference, overlaid, palette
 from opsin.runs import read_gallery
+from opsin.score_notes import notes_of
 from opsin.tasks import Targets, get_task
 from opsin.tasks.segment import task as segment
 from opsin.training import train
-from opsin.types import VOID, SizePolicy
+from opsin.types import VOID, Score, SizePolicy
 
 CLASSES = ("background", "disc", "ring")
 
@@ -119,6 +120,19 @@ def test_details_are_plain_json_and_say_what_is_undefined():
     assert np.sum(details["confusion"]) == (targets.masks != VOID).sum()
     assert [row["kind"] for row in details["shown"]] == ["worst"] * 4 + ["middling"] * 4 + ["best"] * 4
     assert sum(details["images"]["count"]) == 30
+
+
+def test_a_class_in_few_images_is_named_beside_the_mean_iou_because_its_interval_is_too_narrow():
+    def found(rare):
+        truth = np.zeros((40, 4, 4), np.uint8)
+        truth[:20, 0], truth[:rare, 3] = 1, 2
+        targets = Targets(ids=[str(i) for i in range(40)], masks=truth)
+        return get_task("segment").assess({"masks": truth, "uncertainty": truth}, targets, CLASSES).details
+
+    assert found(3)["caveat"].startswith("`ring` lies in 3 of 40 images, so its interval is too narrow")
+    (note,) = [note for note in notes_of(found(3), None, "mean IoU", Score(1.0, 0.9, 1.0)) if "narrow" in note]
+    assert note.startswith("mean IoU: `ring` lies in 3 of 40 images")
+    assert "caveat" not in found(12)
 
 
 def test_images_without_foreground_are_counted():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -18,9 +20,10 @@ from opsin.data.load import load
 from opsin.errors import DataError, PreflightError
 from opsin.io.tensors import read_tensors
 from opsin.models.parts.network import Network
+from opsin.report import write_report
 from opsin.runs import Run
 from opsin.tasks.classify.task import Classify
-from opsin.training import train
+from opsin.training import features, train
 from opsin.training.preflight import checks as preflight
 from opsin.training.preflight import input_checks as preflight_input
 from opsin.training.setup import origin, preparing
@@ -81,6 +84,19 @@ def test_a_good_run_passes_and_what_was_found_is_in_its_log(tuned: Quick) -> Non
     assert list(event["checks"]) == checks
     assert event["checks"]["head"] == "5 outputs for 5 classes"
     assert "2 batch norms stay" in event["checks"]["norms"]
+
+
+def test_time_and_memory_are_forecast_before_the_first_step_and_stand_beside_what_was_measured(
+    quick_run: Quick,
+) -> None:
+    run = quick_run("forecast", epochs=1, model="plain", filters=[4])
+    found = next(event for event in run.log if event.event == "forecast")
+    low, high = found["memory_bytes"]
+    assert 0 < low <= high
+    page = write_report(run).read_text("utf-8")
+    beside = re.search(r"Peak memory</dt><dd>[\d.]+ [MG]B <span[^>]*>forecast: [\d.]+ [MG]B to [\d.]+ [MG]B", page)
+    assert beside, page[page.index("Peak memory") :][:200]
+    assert "forecast" not in {event.event for event in quick_run("unchecked", epochs=1, preflight=False).log}
 
 
 def test_a_run_that_was_checked_has_the_bits_of_one_that_was_not(quick_run: Quick) -> None:
@@ -217,6 +233,20 @@ def test_boxes_and_masks_pass_too(source: str, tmp_path: Path) -> None:
     checks = train(source, name="passes", out=tmp_path, **(settings | options)).log[0]["checks"]
     assert "learns" in checks["learning"]
     assert checks["shuffled"].startswith("not checked")
+
+
+def test_a_budget_that_ends_before_all_features_are_computed_is_checked_with_those_that_are_there(
+    tuned: Quick, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = features._Pieces.before
+
+    def few(self: Any, until: float) -> Any:
+        rows, array = original(self, math.inf)
+        return rows[:20], array[:20]
+
+    monkeypatch.setattr(features._Pieces, "before", few)
+    run = tuned(finetune="head", minutes=1.0)
+    assert run.log[0]["checks"]["shuffled"].startswith("accuracy")
 
 
 def test_the_misfit_of_equal_statistics_is_that_of_the_sampling_alone() -> None:

@@ -20,6 +20,7 @@ from opsin.errors import ConfigError, DivergedError, InterruptedRunError, RunErr
 from opsin.io.tensors import read_tensors
 from opsin.progress import Reporter
 from opsin.runs import Run, RunWriter
+from opsin.tasks.common_defaults import DIVIDED_BY_NAME
 from opsin.training import train
 from opsin.training.engine import checkpoints, guards
 from opsin.training.engine.loop import Trainer
@@ -238,7 +239,7 @@ def test_the_split_is_drawn_with_the_share_that_the_config_tells(
 
 
 def test_a_catalogue_set_is_divided_as_its_own_defaults_say() -> None:
-    for name, settings in defaults.DATA_BY_NAME.items():
+    for name, settings in DIVIDED_BY_NAME.items():
         assert settings.items() <= defaults.data_defaults(name).items()
     assert defaults.data_defaults("a folder of mine") == {}
 
@@ -259,3 +260,10 @@ def test_a_loss_that_ends_above_guessing_is_warned_of(quick_run: Quick) -> None:
     assert "lower --lr" in warned[0]["message"]
     learned = quick_run("learned", epochs=4)
     assert "no_better_than_guessing" not in [event["event"] for event in learned.log]
+
+
+def test_the_rate_falls_with_every_step_taken_where_keras_decay_is_asked_for(quick_run: Quick) -> None:
+    run = quick_run("keras", schedule="constant", warmup=0.0, lr=0.1, optimizer="sgd", rate_decay=0.5, epochs=2)
+    steps = next(event for event in run.log if event["event"] == "start")["steps_per_epoch"]
+    rates = [event["lr"] for event in run.log if event["event"] == "epoch"]
+    assert rates == pytest.approx([0.1 / (1 + 0.5 * (epoch * steps - 1)) for epoch in (1, 2)])

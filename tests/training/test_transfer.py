@@ -24,7 +24,7 @@ from opsin.training import train
 from opsin.training.engine.budget import Budget, process_began
 from opsin.training.features import Features
 from opsin.training.head_start import fit_head
-from opsin.training.setup import preparing
+from opsin.training.setup import resolving
 from opsin.training.setup.transfer import Costs, Work, choose, start_from_package
 
 COSTS = Costs(decode_s=0.002, forward_s=0.004, score_s=0.01, upper_s=0.007, whole_s=0.016)
@@ -102,7 +102,7 @@ def test_the_fitted_head_separates_what_is_separable_and_the_decay_is_chosen_on_
 
 @pytest.fixture
 def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Run]:
-    monkeypatch.setattr(preparing, "measure_costs", lambda *_: COSTS)
+    monkeypatch.setattr(resolving, "measure_costs", lambda *_: COSTS)
     common = {"input_size": 32, "batch_size": 8, "threads": 1, "quiet": True, "preflight": False}
 
     def run(name: str, **settings: Any) -> Run:
@@ -127,7 +127,7 @@ def test_weights_of_the_package_mean_its_network(trained: Callable[..., Run]) ->
 
 
 def test_an_unknown_network_is_refused_before_the_data_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preparing, "load", lambda *_, **__: pytest.fail("the data was read"))
+    monkeypatch.setattr(resolving, "load", lambda *_, **__: pytest.fail("the data was read"))
     with pytest.raises(ConfigError, match="resnet"):
         train("digits", model="resnet81", quiet=True)
 

@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from opsin.api.live import notebook_callbacks
+from opsin.processes import is_follower
 from opsin.report import write_report
 from opsin.runs import RUNS_FOLDER, Run
 from opsin.training import train as run_training
+from opsin.training.dry_run import DryRun as DryRun
+from opsin.training.dry_run import dry_run as dry_run
 from opsin.training.engine.hooks import Callback
 
 if TYPE_CHECKING:
@@ -72,6 +75,6 @@ def train(
         callbacks=[*callbacks, *([] if quiet else notebook_callbacks())],
         **settings,
     )
-    if report:
+    if report and not is_follower():
         write_report(run)
     return run

@@ -44,8 +44,6 @@ from opsin.studies.ensembles import ensemble as combine
 from opsin.training.planning import request_of_data
 from opsin.types import Prediction, Skipped, SplitName
 
-MADE_SETS = ("digit_scenes", "digit_masks")
-
 
 def compare(*runs: AnyRun, split: SplitName = "val", out: Path | str = RUNS_FOLDER) -> Comparison:
     """Compare runs, paired over the same samples, with intervals and tests.
@@ -251,7 +249,7 @@ def plan(
 
 def is_data(name: str) -> bool:
     """Whether `name` is a data set: in the catalogue, or an existing path, and not an architecture."""
-    return name not in ENTRIES | SEGMENTERS and (name in CATALOGUE or name in MADE_SETS or Path(name).exists())
+    return name not in ENTRIES | SEGMENTERS and (name in CATALOGUE or Path(name).exists())
 
 
 def _request_of_model(

@@ -34,6 +34,10 @@ class Draws:
     def __len__(self) -> int:
         return int(self.index.shape[0])
 
+    def first(self, count: int) -> Draws:
+        """The numbers of the first `count` samples."""
+        return self if count == len(self) else Draws(seed=self.seed, epoch=self.epoch, index=self.index[:count])
+
     def uniform(self, stream: str) -> Tensor:
         """float64 [B] in [0, 1). `stream` is one of `STREAMS`."""
         return self._numbers[ROWS[stream]]

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +19,9 @@ import torch
 from torch import Tensor
 
 from opsin.batches.batch import Batch
+from opsin.batches.sharing import OwnRows, Ring, own_rows
 from opsin.errors import ConfigError, DataError
+from opsin.group import ALONE, Group
 from opsin.ops.random import permutation
 
 if TYPE_CHECKING:
@@ -61,6 +64,8 @@ def batches(
     start_step: int = 0,
     prepare: Callable[[Batch], Batch] | None = None,
     ahead: bool = False,
+    group: Group = ALONE,
+    ring: Ring | None = None,
 ) -> Generator[Batch]:
     """The batches of one epoch, uint8 on the CPU, gathered ahead by a thread.
 
@@ -71,9 +76,10 @@ def batches(
         epoch: number of the epoch; each has its own order.
         training: shuffle by (seed, epoch). Otherwise the order is that of the split.
         start_step: first batch to give; those before it are skipped without being gathered.
-
         prepare: applied to each batch; by default batches are returned as gathered.
         ahead: `prepare` is called in the thread, and must not use a shared random generator.
+        group: processes that share each batch; this one is given its part.
+        ring: who is mixed with whom, where images are mixed and a batch is shared.
 
     An error in the thread is raised here, at its batch. Closing or dropping the iterator ends the
     thread.
@@ -91,7 +97,7 @@ def batches(
     indices = [order[cuts[s] : cuts[s + 1]] for s in range(start_step, num_steps)]
 
     def made(index: Tensor) -> Batch:
-        batch = gather(samples, index)
+        batch = _gathered(samples, own_rows(index, group, ring))
         return prepare(batch) if prepare and ahead else batch
 
     given = _made_ahead(made, indices)
@@ -126,6 +132,11 @@ def gather(samples: Samples, index: Tensor) -> Batch:
         index=index.clone(),
         **samples.mapped(lambda _, rows: _rows(rows, index)),
     )
+
+
+def _gathered(samples: Samples, rows: OwnRows) -> Batch:
+    batch = gather(samples, rows.index)
+    return batch if rows.share is None else replace(batch, share=rows.share, partners=rows.partners)
 
 
 def _rows(array: np.ndarray, index: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ Shapes: B images, C channels, H height, W width.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -57,26 +58,34 @@ def mix(batch: Batch, config: AugmentConfig, draws: Draws) -> Batch:
     This is the only change that depends on the other samples of the batch. The shares come from the sample alone.
 
     Args:
-        batch: float32 images, with labels.
+        batch: float32 images, with labels; with `partners` only its first rows are given back.
 
     Returns:
         The batch with `mixed`: the partners' labels, and the share of the first label by area or weight.
     """
-    partner = partners(draws).to(batch.images.device)
+    partner = (partners(draws) if batch.partners is None else batch.partners).to(batch.images.device)
+    everyone, batch, draws = batch, batch.rows(0, len(partner)), draws.first(len(partner))
     blended = draws.uniform("mix/which") < (0.5 if config.mixup and config.cutmix else float(config.mixup > 0))
     whole = torch.ones(len(draws))
     weight = torch.where(blended, draws.beta("mixup", config.mixup), whole) if config.mixup else whole
     area = torch.where(blended, whole, draws.beta("cutmix", config.cutmix)) if config.cutmix else whole
     inside, kept = _rectangles(area, draws, *batch.images.shape[-2:])
-    images, others = batch.images, batch.images.index_select(0, partner)
+    images, others = batch.images, everyone.images.index_select(0, partner)
     if config.mixup:
         images = images + (1 - weight).to(images.device)[:, None, None, None] * (others - images)
     if config.cutmix:
         images = torch.where(inside.to(images.device)[:, None], others, images)
-    if batch.labels is None:
-        return replace(batch, images=images)
-    mixed = Mixed(labels=batch.labels.index_select(0, partner), share=(weight * kept).to(images.device))
-    return replace(batch, images=images, mixed=mixed)
+    if batch.labels is None or everyone.labels is None:
+        return replace(batch, images=images, partners=None)
+    mixed = Mixed(labels=everyone.labels.index_select(0, partner), share=(weight * kept).to(images.device))
+    return replace(batch, images=images, mixed=mixed, partners=None)
+
+
+def ring_of(config: AugmentConfig, *, seed: int, epoch: int) -> Callable[[Tensor], Tensor] | None:
+    """Who is mixed with whom in an epoch: sample numbers int64 [B] of a batch to places in it; None where nobody is."""
+    if not config.mixup and not config.cutmix:
+        return None
+    return lambda index: partners(Draws(seed=seed, epoch=epoch, index=index))
 
 
 def partners(draws: Draws) -> Tensor:

@@ -66,11 +66,12 @@ class Preprocess:
         """Channels that the network sees: 1 for grey, else 3."""
         return 1 if self.color == "gray" else 3
 
-    def fit_image(self, pixels: np.ndarray) -> np.ndarray:
+    def fit_image(self, pixels: np.ndarray, whole: tuple[int, int] | None = None) -> np.ndarray:
         """One decoded image in the network's size, RGB or grey as the network needs, but still in RGB order.
 
         Args:
             pixels: uint8 [3 or 1, H, W], RGB or grey.
+            whole: height and width of the image, where `pixels` are a smaller version of it.
 
         Returns:
             uint8 [channels, height, width], ready for `__call__` when stacked.
@@ -81,7 +82,7 @@ class Preprocess:
             pixels = ((19595 * red + 38470 * green + 7471 * blue + 0x8000) >> 16).astype(np.uint8)[None]
         elif self.channels == 3 and pixels.shape[0] == 1:
             pixels = np.repeat(pixels, 3, axis=0)
-        return fit_image(pixels, self.size)
+        return fit_image(pixels, self.size, whole)
 
     def __call__(self, images: Tensor) -> Tensor:
         """The network's input.
@@ -102,14 +103,19 @@ class Preprocess:
         return config.to_dict(self)
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any], *, where: str = "preprocess") -> Preprocess:
+    def from_dict(cls, values: Mapping[str, object], *, where: str = "preprocess") -> Preprocess:
         """The contract from an artefact: the inverse of `to_dict`.
 
         Raises:
             ArtifactError: a field is missing, unknown, of the wrong type or out of range.
         """
         if not isinstance(values, Mapping):
-            raise ArtifactError("the preprocessing contract is not an object", where=where, got=type(values).__name__)
+            raise ArtifactError(
+                "the preprocessing contract is not an object",
+                where=where,
+                got=type(values).__name__,
+                do="copy the artefact again",
+            )
         missing = [f.name for f in fields(cls) if f.name not in values and f.name != "learned"]
         size = values.get("size")
         if isinstance(size, Mapping):

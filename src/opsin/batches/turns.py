@@ -40,7 +40,11 @@ def turn(batch: Batch, quarters: Tensor) -> Batch:
     """
     height, width = batch.images.shape[-2:]
     if height != width:
-        raise ConfigError("a quarter turn of images that are not square", got=f"{height} x {width} px")
+        raise ConfigError(
+            "quarter turns need square images",
+            got=f"{height} x {width} px",
+            do="set quarter_turns to 0, or a square --input-size",
+        )
     motion = _Turned(quarters=quarters, side=width)
     targets = batch.mapped(lambda kind, rows: kind.move(rows, motion))
     return replace(batch, images=_turned(batch.images, quarters), **targets)

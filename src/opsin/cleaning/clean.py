@@ -206,7 +206,7 @@ def settings_of_run(data: object) -> dict[str, Any]:
     if not isinstance(data, Run):
         return {}
     from opsin.config import flat
-    from opsin.training.setup.preparing import APPLIED_AFTER_LOADING
+    from opsin.training.setup.resolving import APPLIED_AFTER_LOADING
 
     of_data = set(vars(DataConfig())) - set(APPLIED_AFTER_LOADING)
     left_out = {"source", "root", "task", "seed"} | of_data

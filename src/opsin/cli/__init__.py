@@ -11,8 +11,12 @@ import cyclopts
 import opsin
 from opsin import interrupts
 from opsin.cli.output import print_note
-from opsin.errors import OpsinError
+from opsin.errors import DivergedError, FollowerError, InterruptedRunError, OpsinError
 from opsin.openmp import set_waiting
+from opsin.processes import is_follower
+
+TOLD_BY_LEAD = (DivergedError, FollowerError, InterruptedRunError)
+"""Errors that end all processes of a group alike: one of them tells the user."""
 
 VERBS = {
     "demo": "opsin.cli.demo:demo",
@@ -21,6 +25,8 @@ VERBS = {
     "evaluate": "opsin.cli.evaluate:evaluate",
     "predict": "opsin.cli.predict:predict",
     "ensemble": "opsin.cli.ensemble:ensemble",
+    "runs": "opsin.cli.runs:app",
+    "queue": "opsin.cli.queue:app",
     "report": "opsin.cli.report:report",
     "models": "opsin.cli.models:models",
     "clean": "opsin.cli.clean:clean",
@@ -33,6 +39,7 @@ VERBS = {
     "convert": "opsin.cli.convert:convert",
     "export": "opsin.cli.export:export",
     "serve": "opsin.cli.serve:serve",
+    "studio": "opsin.cli.studio:studio",
     "find-lr": "opsin.cli.find_lr:find_lr",
     "normalize": "opsin.cli.normalize:normalize",
     "tune": "opsin.cli.tune:tune",
@@ -74,10 +81,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print_note(f"opsin: {error}\n  do:       `opsin {verb}--help` lists the options")
         return 2
     except OpsinError as error:
-        print_note(f"opsin: {error}")
+        if not (is_follower() and isinstance(error, TOLD_BY_LEAD)):
+            print_note(f"opsin: {error}")
         return error.exit_code
     except KeyboardInterrupt as interrupt:
-        print_note(f"opsin: interrupted by {str(interrupt) or 'Ctrl-C'}")
+        if not is_follower():
+            print_note(f"opsin: interrupted by {str(interrupt) or 'Ctrl-C'}")
         return 130
     except BrokenPipeError:
         # the reader of our output closed the pipe; nothing more can be written

@@ -51,7 +51,12 @@ def prune(
 
     if all_ == (older_than is not None) or (older_than is not None and not 0 <= older_than < float("inf")):
         got = "both" if all_ and older_than is not None else older_than
-        raise ConfigError("nothing to prune was named", got=got, expected="--all, or --older-than DAYS (0 or more)")
+        raise ConfigError(
+            "nothing to prune was named",
+            got=got,
+            expected="--all, or --older-than DAYS (0 or more)",
+            do="add one of them",
+        )
     removed = prune_cache(older_than_days=older_than or 0.0)
     if json_:
         total = sum(entry.size_bytes for entry in removed)

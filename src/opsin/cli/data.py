@@ -27,7 +27,6 @@ from opsin.cli.output import print_json, print_line, stdout_console
 from opsin.errors import CheckFailedError, ConfigError, DataError, nearest
 
 if TYPE_CHECKING:
-    from opsin.batches.batch import Batch
     from opsin.data.quality.audit import Audit
     from opsin.data.samples import Bytes, Dataset
     from opsin.types import SplitName
@@ -35,8 +34,6 @@ if TYPE_CHECKING:
 app = cyclopts.App(name="data", help="List, show, audit and fetch data sets; the cache of decoded images.")
 app.command("opsin.cli.cache:app", name="cache")
 NO_DATA_OPTIONS, NO_AUGMENT_OPTIONS = DataOptions(), AugmentOptions()
-GRID = 8
-"""Rows and columns of the grid of augmented images."""
 
 
 @app.command(name="list")
@@ -64,6 +61,23 @@ def list_sets(*, json_: JsonFlag = False, quiet: QuietFlag = False, seed: SeedOp
     table = Table("name", "classes", "description", "splits", "folder in ROOT/")
     for entry in ENTRIES.values():
         table.add_row(entry.name, str(len(entry.classes)), entry.description, entry.splits, entry.folder or "built in")
+    stdout_console().print(table)
+    return 0
+
+
+@app.command
+def layouts(*, json_: JsonFlag = False, quiet: QuietFlag = False, seed: SeedOption = 0) -> int:
+    """List the layouts of data sets that Opsin recognizes, in the order in which they are looked for."""
+    from opsin.data.readers.layouts import LAYOUTS
+
+    if json_:
+        print_json({"layouts": [{"name": row.name, "task": row.task, "looks": row.looks} for row in LAYOUTS]})
+        return 0
+    from rich.table import Table
+
+    table = Table("layout", "task", "what it looks like")
+    for row in LAYOUTS:
+        table.add_row(row.name, row.task, row.looks)
     stdout_console().print(table)
     return 0
 
@@ -106,7 +120,7 @@ def show(
         )
     file = out or (Path(f"{dataset.name}-augmented.png") if augment else None)
     if file is not None:
-        pixels = augmented_sheet(dataset, layer, seed) if augment else _sheet(dataset, split)
+        pixels = _augmented(dataset, layer, seed) if augment else _sheet(dataset, split)
         write_atomically(file, encode_png(pixels))
     about = summary(dataset) | ({"file": str(file)} if file else {})
     if json_:
@@ -196,9 +210,8 @@ def fetch(
     name
         A catalogue name.
     """
-    from opsin.data.catalogue import ENTRIES
+    from opsin.data.catalogue import ENTRIES, ROOT_VARIABLE
     from opsin.data.fetch import fetch_entry
-    from opsin.data.load import ROOT_VARIABLE
     from opsin.progress import Reporter
 
     if name not in ENTRIES:
@@ -252,51 +265,10 @@ def findings(found: Audit) -> list[dict[str, Any]]:
     ]
 
 
-def augmented_sheet(dataset: Dataset, layer: dict[str, Any], seed: int) -> Bytes:
-    """A grid uint8 `[3, H, W]`: a training sample a row, first as it is, then as the network sees it."""
-    import numpy as np
-    import torch
+def _augmented(dataset: Dataset, layer: dict[str, Any], seed: int) -> Bytes:
+    from opsin.api.augmented import augmented_sheet
 
-    from opsin.batches.augment import augment
-    from opsin.batches.loader import gather
-    from opsin.config import resolve
-    from opsin.data.pack import pack
-    from opsin.data.samples import Dataset
-    from opsin.data.show import cell_side, examples, sheet
-    from opsin.training.setup.defaults import defaults_for
-    from opsin.types import SizePolicy
-
-    config = resolve(defaults_for(dataset), layer)
-    train = dataset.splits["train"]
-    numbers = np.concatenate([i for _, i in examples(train, per_class=GRID, max_classes=GRID)])[::GRID][:GRID]
-    if train.labels is None:
-        numbers = np.arange(min(GRID, len(train)))
-    few = Dataset(**{**vars(dataset), "splits": {"train": train.take(numbers)}})
-    side = config.data.input_size
-    width = config.data.input_width or side
-    policy = SizePolicy(height=side, width=width, fit=config.data.fit) if side and width else None
-    samples = pack(few, policy, cache=None)["train"]
-    batch = gather(samples, torch.arange(len(samples)))
-    seen = [
-        augment(batch, config.augment, seed=seed, epoch=epoch, num_classes=len(dataset.classes))
-        for epoch in range(GRID - 1)
-    ]
-    background = 0 if dataset.classes[0] == "background" else None
-    columns = [_drawn(views, background) for views in (batch, *seen)]
-    rows = [[column[i] for column in columns] for i in range(len(samples))]
-    return sheet(rows, cell=cell_side((samples.images.shape[2], samples.images.shape[3])))
-
-
-def _drawn(views: Batch, background: int | None) -> list[Bytes]:
-    """The images of a batch, uint8 `[C, H, W]` each, under the colours of their masks where there are masks."""
-    import torch
-
-    from opsin.ops.mask_pictures import overlaid
-
-    pixels = views.images.float().round().clamp(0, 255).to(torch.uint8).numpy()
-    if views.masks is None:
-        return list(pixels)
-    return [overlaid(p, m, background=background) for p, m in zip(pixels, views.masks.numpy(), strict=True)]
+    return augmented_sheet(dataset, layer, seed)
 
 
 def _sheet(dataset: Dataset, split: SplitName) -> Bytes:

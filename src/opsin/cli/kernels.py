@@ -13,6 +13,9 @@ from opsin.cli.output import print_json, print_line
 if TYPE_CHECKING:
     from opsin.explanation.kernels import Filtered
 
+FIGURE = "kernels.png"
+"""Name of the figure where neither it nor the picture has one."""
+
 
 def kernels(
     image: Path | None = None,
@@ -21,13 +24,16 @@ def kernels(
     kernel: Annotated[
         str, Parameter(help='gaussian:HxW,sigma=S, sobel-x, sobel-y, laplacian, sharpen, or a matrix "[[…], […]]".')
     ] = "sobel-x",
-    gray: Annotated[bool, Parameter(negative="", help="Convert the image to greyscale.")] = False,
-    out: Annotated[Path, Parameter(help="Where the figure is written, a PNG.")] = Path("kernels.png"),
+    gray: Annotated[bool, Parameter(negative="", help="Convert the image to grey.")] = False,
+    out: Annotated[
+        Path | None,
+        Parameter(help=f"Where the figure is written, a PNG; {FIGURE}, or nowhere where --picture is given."),
+    ] = None,
     picture: Annotated[
         Path | None,
         Parameter(
-            help="Also write the convolved image alone, a PNG of the image's size. For kernels of sum 0 (edges) it is "
-            "grey: 128 for no response, brighter above."
+            help="Write the convolved image alone: a PNG in the image's size. Of kernels of sum 0 (edges) it is grey: "
+            "128 for no response, brighter above."
         ),
     ] = None,
     json_: JsonFlag = False,
@@ -47,18 +53,22 @@ def kernels(
     from opsin.io.images import encode_png, read_image
 
     filter_ = parse_kernel(kernel)
+    if out is None and picture is None:
+        out = Path(FIGURE)
     _keep_image(image, out, picture)
     decoded = read_image(image) if image else None
     pixels = decoded.pixels if decoded else sample_image()
     name, notes = (str(image), list(decoded.notes)) if decoded else ("sample", ["scikit-learn's china.jpg"])
     result = apply(to_gray(pixels) if gray else pixels, filter_)
-    draw_kernels(result, out, title=Path(name).name)
+    if out is not None:
+        draw_kernels(result, out, title=Path(name).name)
     if picture is not None:
         write_atomically(picture, encode_png(filtered_picture(result)))
     found = result.to_dict()
     found["input"] = {"file": name, "notes": notes} | found["input"]
     if json_:
-        print_json(found | {"file": str(out), "picture": None if picture is None else str(picture)})
+        written = {"file": out, "picture": picture}
+        print_json(found | {key: None if file is None else str(file) for key, file in written.items()})
     elif not quiet:
         print_line("\n".join(lines(result)))
         for file in filter(None, (out, picture)):

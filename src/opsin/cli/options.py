@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Group, Parameter
 
 from opsin.config import GROUPS, AugmentConfig, DataConfig, FinetuneConfig, ModelConfig, TrainConfig, former_names
+from opsin.data.readers.layouts import help_text
+from opsin.tasks.default_words import default_words
 
 if TYPE_CHECKING:
     from opsin.models.wrappers.views import ViewName
@@ -36,6 +38,11 @@ FIELD = re.compile(r"^(\w+)\n((?:    .+(?:\n|$))+)", re.MULTILINE)
 def _numbers(kind: type, tokens: typing.Sequence[Any]) -> tuple[int, ...]:
     """`16,32` or `16 32` as numbers."""
     return tuple(_whole(part) for token in tokens for part in token.value.split(",") if part)
+
+
+def _texts(kind: type, tokens: typing.Sequence[Any]) -> tuple[str, ...]:
+    """`age,height` as names."""
+    return tuple(part for token in tokens for part in token.value.split(",") if part)
 
 
 def _one_number(kind: type, tokens: typing.Sequence[Any]) -> int:
@@ -79,23 +86,39 @@ def _options(kind: type[Any]) -> tuple[tuple[str, Any], ...]:
     panel = Group(PANELS[kind], help=what, sort_key=list(PANELS).index(kind))
     hints = typing.get_type_hints(kind)
     return tuple(
-        (f.name, Annotated[_option_type(hints[f.name], f), Parameter(group=panel, help=described[f.name])])
+        (
+            f.name,
+            Annotated[_option_type(hints[f.name], f), Parameter(group=panel, help=_with_default(described[f.name], f))],
+        )
         for f in dataclasses.fields(kind)
     )
 
 
-def _option_type(hint: Any, of: dataclasses.Field[Any]) -> Any:
+def _with_default(description: str, of: dataclasses.Field[Any]) -> str:
+    """The description of a setting with what it is where nobody says it."""
+    plain = of.default if of.default is not dataclasses.MISSING else None
+    words = default_words(of.name, plain)
+    return f"{description} [default: {words}]" if words else description
+
+
+def _option_type(hint: object, of: dataclasses.Field[Any]) -> Any:
     bare = _without_none(hint)
     if former_names(of):
         return Annotated[bare | None, UNCHECKED]
     if typing.get_origin(bare) is tuple:
-        return Annotated[tuple[int, ...] | None, Parameter(n_tokens=1, converter=_numbers)]
+        return _tuple_option(typing.get_args(bare)[0])
     if bare is int:
         return Annotated[int | None, WHOLE]
     return bare | None
 
 
-def _without_none(hint: Any) -> Any:
+def _tuple_option(member: type) -> Any:
+    if member is str:
+        return Annotated[tuple[str, ...] | None, Parameter(n_tokens=1, converter=_texts)]
+    return Annotated[tuple[int, ...] | None, Parameter(n_tokens=1, converter=_numbers)]
+
+
+def _without_none(hint: object) -> Any:
     if typing.get_origin(hint) in (types.UnionType, typing.Union):
         return next(argument for argument in typing.get_args(hint) if argument is not type(None))
     return hint
@@ -121,9 +144,8 @@ def given(*groups: Any) -> dict[str, Any]:
 DataArgument = Annotated[
     str,
     Parameter(
-        help="Catalogue name (`opsin data list`), or path. Classes: class folders, CSV, .npz. Boxes: Pascal VOC, COCO, "
-        "CSV, the courses' .npy. Masks: VOC 2012, CamVid, COCO, images/ beside masks/. Several classes an image: a CSV "
-        "with a;b as label. Numbers: a CSV with a column value, or --number-columns."
+        help="Catalogue name (`opsin data list`), or path in one of these layouts (`opsin data layouts`). "
+        + help_text()
     ),
 ]
 JsonFlag = Annotated[

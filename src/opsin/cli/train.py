@@ -11,6 +11,7 @@ from cyclopts import Parameter
 from opsin.cli.options import (
     FLAT,
     NONE_GIVEN,
+    WHOLE,
     DataArgument,
     JsonFlag,
     OutOption,
@@ -22,13 +23,28 @@ from opsin.cli.options import (
     given,
 )
 from opsin.cli.output import print_json, print_line
+from opsin.processes import is_follower, launched
 
 if TYPE_CHECKING:
+    from opsin.api.training import DryRun
     from opsin.runs import Run
+    from opsin.training.engine.budget import Budget
 
+SAID_ABOVE = ("source", "root", "task")
+"""Settings that the first lines of a dry run tell."""
 RESUME_HELP = (
     "Resume the run --name from its last checkpoint: bit for bit as without interruption, with the same number of "
     "threads, which is kept unless --threads is given."
+)
+
+DRY_RUN_HELP = (
+    "Say what would be done, and end: data and splits, network, settings and where each comes from, minutes, memory. "
+    "Nothing is written."
+)
+FAULT = 1
+DEVICES_HELP = (
+    "Processes that train together: one for each GPU, else each with its share of the cores. They share every batch; "
+    "one that dies is started again with the others, from the last checkpoint."
 )
 
 
@@ -47,13 +63,21 @@ def train(
     open_test: Annotated[bool, Parameter(negative="", help="Also score the test split; this is recorded.")] = False,
     json_: JsonFlag = False,
     quiet: QuietFlag = False,
+    dry_run: Annotated[bool, Parameter(negative="", help=DRY_RUN_HELP)] = False,
+    devices: Annotated[int, WHOLE, Parameter(help=DEVICES_HELP)] = 1,
     settings: Annotated[Settings, FLAT] = NONE_GIVEN,  # type: ignore[valid-type]
 ) -> int:
     """Train one network, score it on val, and leave a run folder with a report."""
+    if devices != 1 and not launched():
+        from opsin.launching import launch
+
+        return launch(one_of_several, sys.argv[1:], devices)
     from opsin.api.training import train as run_training
     from opsin.training.engine.budget import process_began
 
     layer: dict[str, Any] = ({"task": task} if task else {}) | given(settings)
+    if dry_run:
+        return _tell(data, layer, root=root, recipe=recipe, name=name, out=out, resume=resume, json_=json_, quiet=quiet)
     run = run_training(
         data,
         root=root,
@@ -67,6 +91,8 @@ def train(
         began=process_began(),
         **layer,
     )
+    if is_follower():
+        return 0
     if json_:
         print_json(result(run))
     elif not quiet:
@@ -74,8 +100,81 @@ def train(
     return 0
 
 
+def _tell(
+    data: str,
+    layer: dict[str, Any],
+    *,
+    root: str | None,
+    recipe: str | None,
+    name: str | None,
+    out: str,
+    resume: bool,
+    json_: bool,
+    quiet: bool,
+) -> int:
+    """Print what a training would do."""
+    from opsin.api.training import dry_run
+    from opsin.errors import ConfigError
+    from opsin.progress import Reporter
+
+    if resume:
+        do = "leave one of them out; a resumed run keeps its settings (`opsin report RUN` shows them)"
+        raise ConfigError("a dry run is of a new run", where="--dry-run", got="--resume", do=do)
+    found = dry_run(
+        data, root=root, recipe=recipe, name=name, out=out, report=Reporter(quiet=quiet), budget=_budget(layer), **layer
+    )
+    if json_:
+        print_json(found.to_json())
+    else:
+        print_line("\n".join(dry_lines(found)))
+    return 0
+
+
+def _budget(layer: dict[str, Any]) -> Budget | None:
+    from opsin.training.engine.budget import Budget, process_began
+
+    minutes = layer.get("minutes")
+    return None if minutes is None else Budget(seconds=60 * float(minutes), began=process_began())
+
+
+def dry_lines(found: DryRun) -> list[str]:
+    """A dry run in words: data, network, forecast, and the settings that are not at their plain defaults."""
+    from opsin.progress import duration
+    from opsin.units import bytes_text
+
+    data, layers = found.dataset, found.network.layers
+    sizes = ", ".join(f"{name} {len(source):,}" for name, source in data.splits.items())
+    shape, weights = "x".join(map(str, layers.input_shape)), found.config.finetune.weights
+    start = f"weights from {weights}" if weights else "random weights"
+    low, high = map(bytes_text, found.network.process_forecast)
+    told = {key: entry for key, entry in found.settings().items() if key in found.origins and key not in SAID_ABOVE}
+    widths = [max((len(text) for text in column), default=0) for column in zip(*map(_cells, told.items()), strict=True)]
+    return [
+        f"would train {found.path}; nothing was written",
+        f"data:     {data.name}, {data.task}, {len(data.classes)} classes; {sizes} ({data.layout})",
+        *(f"  note:   {note}" for note in data.notes),
+        f"network:  {found.network.request.spec.name}, {start}, input {shape}, {layers.parameters:,} parameters, "
+        f"{layers.trainable:,} of them trainable",
+        f"forecast: about {duration(found.seconds)}, start-up and scoring included; {low} to {high} of memory at the "
+        "peak, Python and torch included, the packed images not",
+        "settings, and where they come from:",
+        *("  " + "  ".join(map(str.ljust, row, widths)).rstrip() for row in map(_cells, told.items())),
+        "  all others are at their defaults (`opsin train --help`; --json lists them)",
+    ]
+
+
+def _cells(entry: tuple[str, dict[str, Any]]) -> tuple[str, str, str]:
+    key, told = entry
+    value = told["value"]
+    name = key.replace("_", "-")
+    if isinstance(value, bool):
+        return f"--{'' if value else 'no-'}{name}", "", told["from"]
+    return f"--{name}", ",".join(map(str, value)) if isinstance(value, list) else str(value), told["from"]
+
+
 def result(run: Run) -> dict[str, Any]:
     """What `--json` prints of a run."""
+    from opsin.diagnosis.prospects import prospects
     from opsin.runs.codec import plain_value, to_json
 
     scores = {split: plain_value(found.scores) for split, found in run.scores.items()}
@@ -84,8 +183,22 @@ def result(run: Run) -> dict[str, Any]:
         "selection": plain_value(run.scores["val"].selection) if "val" in run.scores else None,
         "run": str(run.path),
         "scores": scores,
+        "would_bring_more": [vars(found) for found in prospects(run)],
         "report": str(run.path / "report.html"),
     }
+
+
+def one_of_several(arguments: list[str]) -> int:
+    """The command in a process that a launcher has made; returns its exit code.
+
+    One that was no fault of the user's ends the process with it, so that the launcher starts the group again.
+    """
+    from opsin.cli import main
+
+    code = main(arguments)
+    if code == FAULT:
+        sys.exit(code)
+    return code
 
 
 def typed_command() -> str:

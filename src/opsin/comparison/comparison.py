@@ -9,15 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from opsin.artifact import load as load_artifact
 from opsin.comparison.outcomes import Outcomes, outcomes_of
 from opsin.comparison.paired import LEVEL, difference_interval, group_interval, holm, seeds_test, swap_test
+from opsin.comparison.sizes import size_of
 from opsin.config import to_dict
 from opsin.errors import ConfigError, DataError
-from opsin.models.table import layer_table
 from opsin.ops.intervals import wilson
 from opsin.runs import Run
-from opsin.score_notes import TEST_AS_VAL
+from opsin.score_notes import OPTIMISM, TEST_AS_VAL
 from opsin.types import SplitName
 
 SAME = "no difference shown"
@@ -141,14 +140,16 @@ def compare_runs(runs: Sequence[Run], *, split: SplitName = "val", against_first
     """
     if len(runs) < 2 or len({run.path.resolve() for run in runs}) < len(runs):
         got = ", ".join(run.name for run in runs)
-        raise ConfigError("a comparison needs several runs", got=got, expected="two runs or more, each once")
+        raise ConfigError(
+            "a comparison needs several runs", got=got, expected="two runs or more, each once", do="name a second run"
+        )
     _check_tasks(runs)
     outcomes = [outcomes_of(run, split) for run in runs]
     _check_alike(runs, outcomes)
     collected = _collected(runs, outcomes)
     groups = [_group(found, name) for found, name in zip(collected, _names(collected), strict=True)]
     groups = [
-        replace(group, notes=(*group.notes, *_opened(runs_of.runs)))
+        replace(group, notes=(*group.notes, *_opened(runs_of.runs), *_chosen_by(runs_of.runs, split)))
         for group, runs_of in zip(groups, collected, strict=True)
     ]
     found = list(combinations(zip(groups, collected, strict=True), 2))
@@ -268,9 +269,7 @@ def _interval(found: _Collected) -> tuple[float, float]:
 def _group(found: _Collected, name: str) -> Group:
     scores = found.scores
     low, high = _interval(found)
-    artifact = load_artifact(found.runs[0].model_folder)
-    spec = artifact.spec
-    table = layer_table(artifact.network, spec.channels, spec.height, spec.width)
+    parameters, flops = size_of(found.runs[0].model_folder)
     return Group(
         name=name,
         runs=tuple(str(run.path) for run in found.runs),
@@ -280,8 +279,8 @@ def _group(found: _Collected, name: str) -> Group:
         low=low,
         high=high,
         interval="seeds and samples" if len(scores) > 1 else "samples",
-        parameters=table.parameters,
-        flops=2 * table.multiply_adds,
+        parameters=parameters,
+        flops=flops,
         seconds=float(np.mean([np.nan if (s := run.summary.seconds) is None else s for run in found.runs])),
         notes=(*_few_seeds(len(scores)), *unequal(found.runs)),
     )
@@ -302,6 +301,18 @@ def _opened(runs: Sequence[Run]) -> tuple[str, ...]:
             "the test score of the chosen run is no longer that of a sealed test"
         )
     return tuple(notes)
+
+
+def _chosen_by(runs: Sequence[Run], split: str) -> tuple[str, ...]:
+    """That the epochs of these runs were chosen by the very score that is compared."""
+    chosen = [run.scores[split].selection for run in runs if split in run.scores]
+    known = [selection for selection in chosen if selection is not None]
+    if not known:
+        return ()
+    leans = [selection.optimism for selection in known if selection.optimism is not None]
+    told = f"by about {np.mean(leans):.4f}" if leans else OPTIMISM
+    most = max(selection.epochs for selection in known)
+    return (f"each score is the best of up to {most} epochs on {split}, so it leans to the good side: {told}",)
 
 
 def _few_seeds(count: int) -> tuple[str, ...]:

@@ -39,6 +39,7 @@ __all__ = [
     "StemName",
     "TrainConfig",
     "UpsampleName",
+    "completed",
     "field_names",
     "flat",
     "former_names",
@@ -72,7 +73,7 @@ OF_THE_INPUT_SIZE: dict[str, Any] = {"input_width": None, "resolutions": None}
 """Settings chosen for an input size; dropped when another size is given."""
 
 
-def resolve(*layers: Mapping[str, Any]) -> RunConfig:
+def resolve(*layers: Mapping[str, object]) -> RunConfig:
     """One config from flat layers of settings; later layers override earlier ones.
 
     A layer with an input size but no input width means a square; without resolutions it means that size only, whatever
@@ -86,7 +87,7 @@ def resolve(*layers: Mapping[str, Any]) -> RunConfig:
     """
     given: dict[str, Any] = {}
     for layer in layers:
-        given |= (OF_THE_INPUT_SIZE if layer.get("input_size") is not None else {}) | dict(layer)
+        given |= completed(layer)
     values: dict[str, Any] = {name: {} for name in GROUPS}
     for key, value in given.items():
         group = next((name for name, kind in GROUPS.items() if key in field_names(kind)), None)
@@ -101,7 +102,12 @@ def resolve(*layers: Mapping[str, Any]) -> RunConfig:
     return from_dict(RunConfig, values, where="settings")
 
 
-def from_stored(values: Mapping[str, Any], *, where: str) -> RunConfig:
+def completed(layer: Mapping[str, object]) -> dict[str, object]:
+    """A layer with what its input size says of the settings that were chosen for another one."""
+    return (OF_THE_INPUT_SIZE if layer.get("input_size") is not None else {}) | dict(layer)
+
+
+def from_stored(values: Mapping[str, object], *, where: str) -> RunConfig:
     """The config of a run as its config.json has it. Choices that were renamed since are translated.
 
     Raises:

@@ -25,7 +25,9 @@ def require(holds: bool, name: str, got: object, expected: str) -> None:
         ConfigError: `holds` is false.
     """
     if not holds or (isinstance(got, float) and not math.isfinite(got)):
-        raise ConfigError(f"setting `{name}` is out of range", got=got, expected=expected)
+        raise ConfigError(
+            f"setting `{name}` is out of range", got=got, expected=expected, do="give a value in this range"
+        )
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -45,7 +47,7 @@ def former_names(of: Field[Any]) -> Mapping[str, str]:
     return names
 
 
-def with_present_names(kind: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
+def with_present_names(kind: type[Any], values: Mapping[str, object]) -> dict[str, Any]:
     """Plain values of a config as it was stored, with renamed choices translated to their present names."""
     present = dict(values)
     hints = typing.get_type_hints(kind)
@@ -58,7 +60,7 @@ def with_present_names(kind: type[Any], values: Mapping[str, Any]) -> dict[str, 
     return present
 
 
-def from_dict(kind: type[T], values: Mapping[str, Any], *, where: str = "config") -> T:
+def from_dict(kind: type[T], values: Mapping[str, object], *, where: str = "config") -> T:
     """Build a frozen config from plain values.
 
     Raises:

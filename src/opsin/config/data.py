@@ -30,6 +30,9 @@ class DataConfig:
         Label level of a data set with several, e.g. `fine` or `coarse` for cifar100.
     classes
         Classes of masks: `all`, or `foreground`, which merges all but the background into one class.
+    unused_classes
+        Classes beyond the data's own, of which there is no image: the network has an output for each that no label
+        ever asks for. It shows what a head of the wrong size does.
     number_columns
         Columns of a table with the numbers to predict; by default `value`, or `values` with several per cell.
     input_size
@@ -74,6 +77,7 @@ class DataConfig:
     split_seed: int = 0
     label_level: str | None = None
     classes: MaskClassesName = "all"
+    unused_classes: int = 0
     number_columns: tuple[str, ...] | None = None
     input_size: int | None = None
     input_width: int | None = None
@@ -96,6 +100,7 @@ class DataConfig:
         require(0 < self.val_fraction < 1, "val_fraction", self.val_fraction, "0 < x < 1")
         require(self.input_size is None or 1 <= self.input_size <= 4096, "input_size", self.input_size, "1 to 4096")
         require(self.input_width is None or 1 <= self.input_width <= 4096, "input_width", self.input_width, "1 to 4096")
+        require(0 <= self.unused_classes <= 1000, "unused_classes", self.unused_classes, "0 to 1000")
         both = self.input_width is None or self.input_size is not None
         require(both, "input_width", self.input_width, "an input size, which is then the height")
         require(self.skip_unreadable >= 0, "skip_unreadable", self.skip_unreadable, "0 or more")

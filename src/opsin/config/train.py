@@ -53,6 +53,8 @@ class TrainConfig:
         Learning-rate schedule.
     warmup
         Share of the steps in which the learning rate rises from zero.
+    rate_decay
+        Divides the learning rate by 1 + this times the steps taken, besides the schedule: `decay` of Keras' optimizers.
     ema
         Decay of the exponential moving average of the weights per step; 0 is off.
     label_smoothing
@@ -96,6 +98,9 @@ class TrainConfig:
     checkpoint_minutes
         Minutes between checkpoints within an epoch. One is also written at the end of an epoch, if the last is older
         than 20 seconds.
+    sync_batch_norm
+        Normalize over the batches of all processes that train together, rather than over each process's share: for
+        shares of few images. Without other processes it has no effect.
     device
         cpu, cuda, mps or auto.
     threads
@@ -120,6 +125,7 @@ class TrainConfig:
     l2: float = 0.0
     schedule: ScheduleName = "cosine"
     warmup: float = 0.05
+    rate_decay: float = 0.0
     ema: float = 0.0
     label_smoothing: float = 0.0
     class_weights: bool = False
@@ -140,6 +146,7 @@ class TrainConfig:
     checkpoint_activations: bool = False
     keep_memory: bool = True
     checkpoint_minutes: float = 5.0
+    sync_batch_norm: bool = False
     device: str = "auto"
     threads: int = 0
     preflight: bool = True
@@ -152,7 +159,7 @@ class TrainConfig:
         for name in ("momentum", "label_smoothing", "ema", "warmup"):
             value = getattr(self, name)
             require(value is None or 0 <= value < 1, name, value, "0 <= x < 1")
-        for name in ("weight_decay", "l2", "clip", "patience", "threads", "seed", "box_weight"):
+        for name in ("weight_decay", "rate_decay", "l2", "clip", "patience", "threads", "seed", "box_weight"):
             value = getattr(self, name)
             require(value is None or value >= 0, name, value, "0 or more")
         require(self.epochs <= MAX_EPOCHS, "epochs", self.epochs, f"at most {MAX_EPOCHS:,}")

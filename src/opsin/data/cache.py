@@ -2,6 +2,8 @@
 
     packed/KEY/             decoded images of a split at one size
     features/KEY/           frozen features of such images
+    unpacked/KEY/NAME/      what an archive that was trained on holds
+    downloads/KEY/NAME      an archive that was fetched from an address
     precision-….json        the precision chosen for a network on this machine
 
 Missing entries are rebuilt when needed.
@@ -20,7 +22,7 @@ from opsin.errors import InputError
 from opsin.io.files import read_json, remove_folder
 from opsin.io.temporary import abandoned, is_temporary, owner_lives, remove_abandoned
 
-KINDS = ("packed", "features")
+KINDS = ("packed", "features", "unpacked", "downloads")
 DAY_S = 24 * 3600
 
 
@@ -28,7 +30,7 @@ DAY_S = 24 * 3600
 class CacheEntry:
     """One entry of the cache.
 
-    `kind`: packed, features or unfinished. `about`: the data set and split, as far as known. `size_bytes`: on
+    `kind`: one of `KINDS`, or unfinished. `about`: the data set and split, as far as known. `size_bytes`: on
     disk. `age_days`: days since it was last written.
     """
 
@@ -92,6 +94,8 @@ def _about(path: Path) -> str:
     """Description of an entry: the data, and the shape of the images."""
     if is_temporary(path):
         return "left by a process that has ended" if owner_lives(path) is False else "being written"
+    if path.parent.name in ("unpacked", "downloads"):
+        return ", ".join(sorted(child.name for child in path.iterdir() if not is_temporary(child)))
     try:
         manifest = read_json(path / "manifest.json")
         shape = manifest["files"]["images.bin"]["shape"] if "files" in manifest else manifest["shape"]

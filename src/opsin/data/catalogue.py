@@ -7,8 +7,11 @@ them; the one of flower_photos has no second source.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
 
+from opsin.errors import DataError
 from opsin.types import TaskName
 
 DIGITS = tuple("0123456789")
@@ -51,6 +54,8 @@ VOC_CLASSES = tuple(_VOC_NAMES.split())
 CAMVID_CLASSES = tuple(_CAMVID_NAMES.split())
 FLOWERS = ("daisy", "dandelion", "roses", "sunflowers", "tulips")
 
+ROOT_VARIABLE = "OPSIN_DATA"
+"""Environment variable that says where the sets lie, below their folders' names."""
 MNIST_URL = "https://ossci-datasets.s3.amazonaws.com/mnist"
 FASHION_URL = "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/b2617bb6d3ffa2e429640350f613e3291e10b141/data/fashion"
 TORONTO_URL = "https://www.cs.toronto.edu/~kriz"
@@ -296,3 +301,37 @@ _MASKS = (
     ),
 )
 ENTRIES: dict[str, Entry] = {entry.name: entry for entry in (*_ALL, *_MASKS)}
+
+
+def locate(entry: Entry, root: str | Path | None) -> Path | None:
+    """The folder of a catalogue set under `root` or OPSIN_DATA; None for a set that needs no files.
+
+    Raises:
+        DataError: no root is given, or the folder does not exist.
+    """
+    if not entry.folder:
+        return None
+    base = root if root is not None else os.environ.get(ROOT_VARIABLE)
+    if base is None:
+        raise DataError(
+            f"`{entry.name}` needs files, and their folder is not given",
+            expected=f"--root DIR or the environment variable {ROOT_VARIABLE}; DIR contains {entry.folder}/",
+            do=how_to_get(entry, "DIR"),
+        )
+    folder = Path(base).expanduser() / entry.folder
+    if not folder.is_dir():
+        raise DataError(
+            f"the files of `{entry.name}` were not found",
+            where=folder,
+            expected=f"a folder with {entry.layout}",
+            do=how_to_get(entry, base),
+        )
+    return folder
+
+
+def how_to_get(entry: Entry, root: object) -> str:
+    """One sentence on how a user gets the files of a catalogue set."""
+    if entry.files and all(file.sha256 for file in entry.files):
+        return f"opsin data fetch {entry.name} --root {root}"
+    urls = ", ".join(file.url for file in entry.files)
+    return f"fetch by hand and unpack under {root}: {urls} (their SHA-256 is unknown, so Opsin does not fetch them)"

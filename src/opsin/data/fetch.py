@@ -6,8 +6,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from opsin.data.catalogue import Download, Entry
-from opsin.data.load import how_to_get
+from opsin.data.catalogue import Download, Entry, how_to_get
 from opsin.errors import ArchiveError, DataError
 from opsin.io.archives import extract
 from opsin.io.download import fetch

@@ -28,14 +28,14 @@ from opsin.io.caches import CACHE_VARIABLE
 from opsin.io.caches import default_cache as default_cache
 from opsin.io.files import atomic_folder, read_json, remove_folder, sha256_file, write_json
 from opsin.io.temporary import remove_abandoned
-from opsin.ops.resize import fit_image, fit_mask
+from opsin.ops.resize import fit_image, fit_mask, resampled_size
 from opsin.types import SizePolicy, SplitName
 
 Progress = Callable[[int, int], None]
 """Called with the samples done and the samples in all."""
 
 _OTHER_CACHE = f"set {CACHE_VARIABLE} to a writable folder"
-FORMAT = 1
+FORMAT = 2
 FULL_CHECK_BYTES = 1 << 30
 """Packed files up to this size are hashed on opening; of larger ones the length is checked."""
 NUM_NAMED = 20
@@ -203,16 +203,17 @@ def _decode(source: Source, policy: SizePolicy, allocate: Callable[..., Any], ad
     sizes = np.zeros((num_samples, 2), np.int32)
     failures: list[tuple[int, str]] = []
     notes: list[str] = []
+    sides = resampled_size(policy)
 
     def decode_one(i: int) -> None:
         try:
-            decoded = source.read(i)
+            decoded = source.read(i, sides)
             mask = source.mask(i, decoded)
         except InputError as error:
             failures.append((i, error.what))
             return
         notes.extend(decoded.notes)
-        images[i], sizes[i] = fit_image(decoded.pixels, policy), decoded.pixels.shape[1:]
+        images[i], sizes[i] = fit_image(decoded.pixels, policy, decoded.size), decoded.size
         if masks is not None and mask is not None:
             masks[i] = fit_mask(mask, policy)
 

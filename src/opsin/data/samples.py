@@ -21,7 +21,7 @@ from opsin.config import DataConfig
 from opsin.data.targets import EARLIEST, IN_MEMORY, KINDS, TargetFields
 from opsin.errors import ImageError
 from opsin.io.files import sha256_file
-from opsin.io.images import DecodedImage, read_image, read_size
+from opsin.io.images import SIDEWAYS, DecodedImage, Sides, read_image, read_size
 from opsin.text import is_text, text_of
 from opsin.types import SizePolicy, SplitName, TaskName
 
@@ -29,8 +29,6 @@ Ints = NDArray[np.int64]
 Bytes = NDArray[np.uint8]
 Boxes = NDArray[np.float32]
 HASHING_THREADS = 8
-SIDEWAYS = 5
-"""EXIF orientations from this value on rotate by a quarter turn: the stored width is the height."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -110,8 +108,8 @@ class Source(Protocol):
             InputError: the bytes cannot be decoded.
         """
 
-    def read(self, i: int) -> DecodedImage:
-        """Sample `i` with notes on what decoding did to it.
+    def read(self, i: int, sides: Sides | None = None) -> DecodedImage:
+        """Sample `i` with notes on what decoding did to it; with `sides`, not many more pixels than these need.
 
         Raises:
             InputError: the bytes cannot be decoded.
@@ -220,7 +218,7 @@ class ArraySource(Annotated):
         pixels: Bytes = self.images[i]
         return pixels
 
-    def read(self, i: int) -> DecodedImage:
+    def read(self, i: int, sides: Sides | None = None) -> DecodedImage:
         """Sample `i`; nothing is done to it."""
         return DecodedImage(pixels=self.images[i])
 
@@ -273,13 +271,13 @@ class FileSource(Annotated):
         """
         return self.read(i).pixels
 
-    def read(self, i: int) -> DecodedImage:
-        """File `i` with notes on what decoding did to it.
+    def read(self, i: int, sides: Sides | None = None) -> DecodedImage:
+        """File `i` with notes on what decoding did to it; with `sides`, not many more pixels than these need.
 
         Raises:
             ImageError: the file cannot be decoded.
         """
-        return read_image(self.paths[i])
+        return read_image(self.paths[i], sides=sides)
 
     def mask(self, i: int, image: DecodedImage | None = None) -> Bytes | None:
         """None: files of class folders have no masks."""

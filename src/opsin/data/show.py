@@ -75,18 +75,26 @@ def dataset_sheet(dataset: Dataset, split: SplitName = "train") -> tuple[Bytes, 
     """
     source = dataset.splits[split]
     chosen = examples(source)
-    background = 0 if dataset.classes[0] == "background" else None
-    rows = [[_readable(source, int(i), background) for i in numbers] for _, numbers in chosen]
+    rows = [[_readable(source, int(i), dataset.classes) for i in numbers] for _, numbers in chosen]
     names = [dataset.classes[label] if label >= 0 else split for label, _ in chosen]
     return sheet(rows, cell=cell_side(dataset.size)), names
 
 
-def _readable(source: Source, i: int, background: int | None) -> Bytes:
+def drawn_sample(source: Source, i: int, classes: Sequence[str]) -> Bytes:
+    """Sample `i` with its box or mask drawn in: uint8 `[C, H, W]`, of its own size.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    image, mask = source.image(i), source.mask(i)
+    if source.boxes is not None:
+        image = draw_box(np.repeat(image, 3 // len(image), axis=0), source.boxes[i], TRUE)
+    return image if mask is None else overlaid(image, mask, background=0 if classes[0] == "background" else None)
+
+
+def _readable(source: Source, i: int, classes: Sequence[str]) -> Bytes:
     try:
-        image, mask = source.image(i), source.mask(i)
-        if source.boxes is not None:
-            image = draw_box(np.repeat(image, 3 // len(image), axis=0), source.boxes[i], TRUE)
-        return image if mask is None else overlaid(image, mask, background=background)
+        return drawn_sample(source, i, classes)
     except InputError:
         return np.zeros((3, 1, 1), np.uint8)
 

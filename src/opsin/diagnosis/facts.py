@@ -5,7 +5,7 @@ Only train and val are used, never test. Shapes: N images, C channels, H height,
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -144,9 +144,9 @@ def _watched(network: nn.Module) -> Iterator[_Watch]:
             handle.remove()
 
 
-def _after(watch: _Watch, name: str) -> Any:
+def _after(watch: _Watch, name: str) -> Callable[[nn.Module, tuple[object, ...], Tensor], None]:
     return lambda _module, _given, output: watch.activation(name, output)
 
 
-def _before(watch: _Watch, name: str) -> Any:
+def _before(watch: _Watch, name: str) -> Callable[[_BatchNorm, tuple[Tensor, ...]], None]:
     return lambda module, given: watch.norm(name, module, given[0])

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.data.pack import default_cache, pack
-from opsin.data.quality.audit import Scan, scan
 from opsin.data.quality.near import near_pairs
+from opsin.data.quality.scan import Scan, scan
 from opsin.data.samples import ArraySource, Bytes, Dataset, Samples, numbered_ids
 from opsin.errors import DataError, RefusedError
 from opsin.progress import QUIET, Bar, Reporter

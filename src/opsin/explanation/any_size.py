@@ -157,12 +157,16 @@ def map_predictions(artifact: Artifact, image: Path, *, short_side: int | None =
         ConfigError: the photo is smaller than the training images.
     """
     network = cast("FullyConvolutional", artifact.network)
-    decoded = read_image(image).pixels
     side = short_side or DEFAULT_ENLARGEMENT * min(network.height, network.width)
-    scale = side / min(decoded.shape[1:])
-    height, width = (max(1, round(scale * pixels)) for pixels in decoded.shape[1:])
+
+    def sides(height: int, width: int) -> tuple[int, int]:
+        scale = side / min(height, width)
+        return max(1, round(scale * height)), max(1, round(scale * width))
+
+    decoded = read_image(image, sides=sides)
+    height, width = sides(*decoded.size)
     whole: Preprocess = replace(artifact.preprocess, size=SizePolicy(height=height, width=width))
-    pixels = whole.fit_image(decoded)
+    pixels = whole.fit_image(decoded.pixels, decoded.size)
     with torch.inference_mode():
         logits = network.eval().maps(whole(torch.from_numpy(pixels)[None]))["logits"][0]
     rows, columns = logits.shape[1:]

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from opsin.artifact import Artifact, load_proved
+from opsin.batches.preprocess import Preprocess
 from opsin.config import require
 from opsin.data.load import load
 from opsin.data.pack import default_cache, pack
@@ -31,6 +32,7 @@ from opsin.explanation.receptive import effective_gradients, receptive_fields
 from opsin.inference.predictor import Predictor
 from opsin.io.images import read_image
 from opsin.io.tensors import read_tensors
+from opsin.ops.resize import resampled_size
 from opsin.progress import QUIET, Bar, Reporter
 from opsin.runs import Run, dataset_of
 from opsin.tasks import get_task
@@ -110,6 +112,11 @@ class _Photo:
     target: NDArray[np.uint8] | None = None
 
 
+def _photo(path: Path, name: str, preprocess: Preprocess) -> _Photo:
+    decoded = read_image(path, sides=resampled_size(preprocess.size))
+    return _Photo(file=str(path), name=name, pixels=preprocess.fit_image(decoded.pixels, decoded.size))
+
+
 def explain_run(
     run: Run, images: Sequence[Path], folder: Path, wanted: Wanted | None = None, *, report: Reporter = QUIET
 ) -> Explanation:
@@ -134,10 +141,7 @@ def explain_run(
     chosen = [find_layer(layers, name) for name in wanted.layers] or shown_layers(layers)
     if wanted.neurons is not None:
         find_layer(layers, wanted.neurons)  # before anything is drawn
-    photos = [
-        _Photo(file=str(path), name=name, pixels=artifact.preprocess.fit_image(read_image(path).pixels))
-        for path, name in zip(images, unique_stems(images), strict=True)
-    ]
+    photos = [_photo(path, name, artifact.preprocess) for path, name in zip(images, unique_stems(images), strict=True)]
     photos += _mistakes(run, artifact, wanted) if wanted.num_mistakes else []
     methods = _methods(wanted, photos, layers)
     folder.mkdir(parents=True, exist_ok=True)

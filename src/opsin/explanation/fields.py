@@ -99,7 +99,7 @@ class _Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return self._fields.get(id(tensor))
 
     def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, object] | None = None
     ) -> Any:
         result = func(*args, **(kwargs or {}))
         inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor) and id(leaf) in self._fields]
@@ -112,7 +112,7 @@ class _Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
     def _after(
-        self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], inputs: list[Tensor], output: Tensor
+        self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, object], inputs: list[Tensor], output: Tensor
     ) -> Field | None:
         known = [field for field in map(self.field, inputs) if field is not None]
         if len(known) < len(inputs):
@@ -138,7 +138,7 @@ class _Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
 class _Call:
     """The arguments of an operation, by name."""
 
-    def __init__(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    def __init__(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, object]) -> None:
         self.values = {a.name: a.default_value for a in func._schema.arguments}
         names = [a.name for a in func._schema.arguments]
         self.values |= dict(zip(names, args, strict=False)) | dict(kwargs)

@@ -9,7 +9,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -46,12 +46,12 @@ def check_packages(name: FormatName) -> None:
         ) from error
 
 
-def write(name: FormatName, traced: Traced, contract: Mapping[str, Any], path: Path) -> None:
+def write(name: FormatName, traced: Traced, contract: Mapping[str, object], path: Path) -> None:
     """Write a graph with its contract as a file."""
     (write_onnx if name == "onnx" else write_torch)(traced, contract, path)
 
 
-def write_torch(traced: Traced, contract: Mapping[str, Any], path: Path) -> None:
+def write_torch(traced: Traced, contract: Mapping[str, object], path: Path) -> None:
     """A torch.export program, with the contract as `opsin.json` inside.
 
     It holds no pickle: the example input, the only part that torch pickles, is left out.
@@ -60,7 +60,7 @@ def write_torch(traced: Traced, contract: Mapping[str, Any], path: Path) -> None
     torch.export.save(traced.program, path, extra_files={CONTRACT: json.dumps(contract)})
 
 
-def write_onnx(traced: Traced, contract: Mapping[str, Any], path: Path) -> None:
+def write_onnx(traced: Traced, contract: Mapping[str, object], path: Path) -> None:
     """An ONNX file with the contract in its metadata: strings unchanged, other values as JSON."""
     with _silent():
         made = torch.onnx.export(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -96,6 +97,6 @@ def golden_of(artifact: Artifact, tensors: Mapping[str, Tensor]) -> Golden:
     return Golden(images=tensors["images"], predictions={key: value.numpy() for key, value in decoded.items()})
 
 
-def read_golden(folder: Any, artifact: Artifact) -> Golden:
+def read_golden(folder: Path, artifact: Artifact) -> Golden:
     """The golden images in the model folder of a run."""
     return golden_of(artifact, read_tensors(folder / "golden.safetensors")[0])

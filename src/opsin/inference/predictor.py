@@ -20,12 +20,12 @@ from opsin.errors import ConfigError, ImageError, InputError, OpsinError
 from opsin.io.files import walk_files, write_atomically, writing
 from opsin.io.foreign import CONVERT, FOREIGN_SUFFIXES, foreign_format
 from opsin.io.gate import first_bytes
-from opsin.io.images import IMAGE_SUFFIXES, DecodedImage, encode_mask
+from opsin.io.images import IMAGE_SUFFIXES, DecodedImage, Sides, encode_mask
 from opsin.io.in_memory import ImageInput, image_name, image_of
 from opsin.models.wrappers.forward import Forward
 from opsin.models.wrappers.views import ViewName, Views
 from opsin.ops.mask_pictures import palette
-from opsin.ops.resize import unfit_mask
+from opsin.ops.resize import resampled_size, unfit_mask
 from opsin.progress import QUIET, Reporter
 from opsin.score_notes import TEST_AS_VAL
 from opsin.tasks import get_task
@@ -176,18 +176,23 @@ class Predictor:
         for number, item in enumerate(items, first):
             name = image_name(item, number)
             try:
-                image = image_of(item, name)
+                image = image_of(item, name, self.sides)
             except ImageError as error:
                 refused.append((name, error))
                 continue
             yield self.fit(image, name)
 
+    @property
+    def sides(self) -> Sides:
+        """Height and width at which the network looks at an image, from the image's own: so much has to be decoded."""
+        return resampled_size(self.artifact.preprocess.size)
+
     def fit(self, image: DecodedImage, name: str) -> Fitted:
         """A decoded image at the network's size; `name` is its display name. Thread-safe."""
         contract = self.artifact.preprocess
-        height, width = image.pixels.shape[1:]
-        notes = (*image.notes, *_size_notes(height, width, contract.size), *self.notes)
-        return Fitted(name=name, pixels=contract.fit_image(image.pixels), original=(height, width), notes=notes)
+        notes = (*image.notes, *_size_notes(*image.size, contract.size), *self.notes)
+        pixels = contract.fit_image(image.pixels, image.size)
+        return Fitted(name=name, pixels=pixels, original=image.size, notes=notes)
 
     def answers(self, images: Sequence[Fitted]) -> list[Prediction]:
         """A prediction for each fitted image, in order."""

@@ -75,7 +75,12 @@ def _check_members(members: list[zipfile.ZipInfo], size: int, path: PathLike, ma
     if not names or len(names) > MAX_MEMBERS:
         raise ArrayError("wrong number of arrays", where=where, got=len(names), expected=f"1 to {MAX_MEMBERS}")
     if len(set(names)) < len(names):
-        raise ArrayError("an array is given twice", where=where, got=printable(names)[:300])
+        raise ArrayError(
+            "an array is given twice",
+            where=where,
+            got=printable(names)[:300],
+            do="write the file again with `numpy.savez`",
+        )
     for name in names:
         if not name.endswith(".npy"):
             raise ArrayError(

@@ -245,7 +245,7 @@ def _delete(path: Path) -> None:
         path.unlink()
 
 
-def write_json(path: PathLike, value: Any) -> None:
+def write_json(path: PathLike, value: object) -> None:
     """Write a JSON file atomically: UTF-8, indented by 2, a newline at the end. NaN (undefined) becomes null,
     and a name that is not Unicode is escaped.
 
@@ -256,11 +256,16 @@ def write_json(path: PathLike, value: Any) -> None:
         text = json.dumps(as_json(value), indent=2, ensure_ascii=False, allow_nan=False)
         data = text.encode("utf-8") + b"\n"
     except (TypeError, ValueError) as error:
-        raise WriteError("not a JSON value", where=printable(path), got=error) from error
+        raise WriteError(
+            "not a JSON value",
+            where=printable(path),
+            got=error,
+            do="convert it to numbers, strings, lists and mappings",
+        ) from error
     write_atomically(path, data)
 
 
-def as_json(value: Any) -> Any:
+def as_json(value: object) -> Any:
     """A value as every reader of JSON knows it: NaN is null, and names are text (`text_of`), at any depth."""
     if isinstance(value, float):
         return None if math.isnan(value) else value
@@ -302,7 +307,7 @@ def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
-def _depth(value: Any, max_depth: int) -> int:
+def _depth(value: object, max_depth: int) -> int:
     """Depth of nesting, counted up to `max_depth + 1`; level by level, so that depth costs no recursion."""
     level, depth = [value], 0
     while level and depth <= max_depth:

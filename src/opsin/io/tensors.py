@@ -85,7 +85,9 @@ def write_tensors(path: PathLike, tensors: Mapping[str, Tensor], metadata: Mappi
         plain = {name: tensors[name].detach().to("cpu", copy=True).contiguous() for name in sorted(tensors)}
         data = _with_metadata(safetensors.torch.save(plain), metadata or {})
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise WriteError("tensors cannot be written", where=printable(path), got=error) from error
+        raise WriteError(
+            "tensors cannot be written", where=printable(path), got=error, do="make them dense and contiguous"
+        ) from error
     write_atomically(path, data)
 
 

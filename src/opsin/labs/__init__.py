@@ -26,6 +26,11 @@ HOMES = {
     "mnist-localization": "opsin.labs.mnist_localization",
     "segmentation": "opsin.labs.segmentation",
     "sizes-and-memory": "opsin.labs.sizes_and_memory",
+    "cifar10-dense-and-cnn": "opsin.labs.cifar10_dense_and_cnn",
+    "flowers-transfer": "opsin.labs.flowers_transfer",
+    "cifar10-transfer": "opsin.labs.cifar10_transfer",
+    "cifar100-transfer": "opsin.labs.cifar100_transfer",
+    "cifar100-from-scratch": "opsin.labs.cifar100_from_scratch",
 }
 """Where each lab lives; a file is imported when its lab is asked for."""
 

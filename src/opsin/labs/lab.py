@@ -284,7 +284,9 @@ def _check(asked: Question, found: Found) -> None:
         expected = "numbers of the tables in its evidence"
         raise CheckFailedError("a number that is not measured", where=where, got=sorted(missing), expected=expected)
     if asked.published and found.agrees is not True and not found.why:
-        raise CheckFailedError("it does not agree with what was published, and does not say why", where=where)
+        raise CheckFailedError(
+            "the answer differs from the published one without a reason", where=where, do="give `why`"
+        )
 
 
 def _words_of(table: Table) -> str:

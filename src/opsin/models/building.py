@@ -157,5 +157,9 @@ def build_ensemble(spec: ModelSpec) -> Ensemble:
             "the description of an ensemble is incomplete", got=repr(error), do="copy the artefact again"
         ) from error
     if not described or len(weights) != len(described):
-        raise ArtifactError("an ensemble needs a weight for each member", got=f"{len(weights)} of {len(described)}")
+        raise ArtifactError(
+            "an ensemble needs a weight for each member",
+            got=f"{len(weights)} of {len(described)}",
+            do="copy the artefact again",
+        )
     return Ensemble([build_network(one, {"logits": num_classes}) for one in specs], preprocess, weights, num_classes)

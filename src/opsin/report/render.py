@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Any
 
 import jinja2
 import numpy as np
@@ -69,7 +68,7 @@ def soft(name: str) -> Markup:
     return Markup("<wbr>").join(part for part in SEPARATED.split(printable_lines(name)) if part)
 
 
-def render(template: str, values: Mapping[str, Any]) -> Markup:
+def render(template: str, values: Mapping[str, object]) -> Markup:
     """A template of `templates/` with its values, as markup."""
     return Markup(environment().get_template(template).render(**values))
 

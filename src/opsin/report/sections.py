@@ -19,13 +19,14 @@ from opsin.ops.forecast import forecast
 from opsin.ops.intervals import Z_95
 from opsin.report.curves import cost_panels, learning_panels
 from opsin.report.figures import interval_bar, share_bar
-from opsin.report.formats import decimals_for, is_number, number, percent
+from opsin.report.formats import decimals_for, duration, is_number, number, percent
 from opsin.report.render import picture, render
 from opsin.report.section import Section as Section
 from opsin.report.view import SplitResult, View
 from opsin.runs import Environment, SplitCard, Summary
 from opsin.tasks.cards import ScoreKind, score_kind
 from opsin.types import SPLITS, Score
+from opsin.units import bytes_text
 
 FEW_CLASSES = 20
 NUM_SAMPLES, NUM_AUGMENTED = 24, 6
@@ -182,7 +183,7 @@ def training(view: View) -> Markup | None:
     """Learning curves and events."""
     if not view.epochs and not view.events:
         return None
-    events = [e for e in view.events if e.event not in ("start", "finish")]
+    events = [e for e in view.events if e.event not in ("start", "finish", "forecast")]
     values = {"panels": learning_panels(view), "events": events, "epochs": view.epochs}
     values |= {"forecast": forecast_words(view)}
     origin = {"ensemble": _ensemble(view.summary), "converted_from": view.summary.converted_from}
@@ -287,10 +288,24 @@ def cost(view: View) -> Markup | None:
         "cpu": mean_of(view, "cpu_percent"),
         "cores": view.environment.cores,
         "peak": peak_memory(view),
+        "forecast": forecast_facts(view),
         "panels": cost_panels(view),
         "timings": _timings(view.environment),
     }
     return render("cost.html", values)
+
+
+def forecast_facts(view: View) -> dict[str, str]:
+    """What was forecast of time and memory before the first step, in the words of what was measured; "" where nothing.
+
+    The time of a plan for photos counts from the start of the process to the report, others that of training alone.
+    """
+    seconds, sizes = view.forecast.get("seconds"), view.forecast.get("memory_bytes")
+    pair = [size for size in sizes if is_number(size)] if isinstance(sizes, list) else []
+    return {
+        "time": duration(seconds) if is_number(seconds) else "",
+        "memory": " to ".join(map(bytes_text, pair)),
+    }
 
 
 def mean_of(view: View, key: str) -> float | None:

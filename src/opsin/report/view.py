@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -54,10 +54,11 @@ class LoggedEvent:
 class View:
     """The data of a run for its report. Parts not written yet are empty.
 
-    `epochs`: the log's epochs in order, each once; `events`: everything else.
-    `diagnosis`: that of the doctor, else from the files only; `cards`: robustness cards.
-    `results`: the scored splits, test first. `gallery`: uint8 arrays `[n, C, h, w]`.
-    `looks`: openings of the test split over all runs; None if not opened or not counted.
+    `epochs` holds the log's epochs in order, each once; `events` everything else.
+    `diagnosis` is what the doctor left, else what the files alone tell; `cards` are robustness cards.
+    `results` holds the splits that were scored, test first. `gallery` holds uint8 arrays `[n, C, h, w]`.
+    `forecast`: event of the log, made before the first step; empty where nothing was forecast.
+    `looks`: at the test split, over all runs; None where this run has not looked, or they were not counted.
     """
 
     name: str
@@ -73,6 +74,7 @@ class View:
     results: tuple[SplitResult, ...]
     gallery: Mapping[str, np.ndarray]
     test_openings: int
+    forecast: Mapping[str, Any] = field(default_factory=dict)
     looks: Looks | None = None
     diagnosis: Diagnosis | None = None
     cards: tuple[RobustnessCard, ...] = ()
@@ -122,6 +124,7 @@ def view_of(run: Run) -> View:
         results=_results(run.scores, task, main_score=main_score(task)),
         gallery=read_gallery(run.path),
         test_openings=log.test_openings,
+        forecast=next((event for event in log if event.event == "forecast"), {}),
         looks=log.looks,
         diagnosis=stored_diagnosis(run) or _examined(run),
         cards=tuple(read_cards(run).values()),

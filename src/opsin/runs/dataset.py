@@ -25,7 +25,7 @@ def dataset_of(run: Run, root: Path | str | None = None) -> Dataset:
     from opsin.data.load import load  # here, because reading a run need not import torch
 
     config, expected = run.config, run.data.fingerprint
-    found = load(config.source, root=root or config.root, config=config.data, task=run.task)
+    found = load(config.source, root=root or config.root, config=config.data, task=run.task, typed=False)
     if (got := found.fingerprint()) != expected:
         what = "the data set has changed since the run was trained on it; its val may now contain training samples"
         do = "restore the data; `--data` scores a copy as another data set"

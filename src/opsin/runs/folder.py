@@ -31,6 +31,7 @@ from opsin.types import Prediction, SplitName, TaskName
 if TYPE_CHECKING:
     from torch import nn
 
+    from opsin.batches.preprocess import Preprocess
     from opsin.io.in_memory import ImageInput
     from opsin.models.wrappers.views import ViewName
 
@@ -55,6 +56,13 @@ class Run:
     def open(cls, name: Path | str, *, out: Path | str = RUNS_FOLDER) -> Run:
         """The run at a path, or of that name in `out`."""
         return cls(run_path(name, out))
+
+    @classmethod
+    def at(cls, path: Path | str) -> Run:
+        """The run at `path`, which is not looked at: it may lie on another machine."""
+        run = cls.__new__(cls)
+        run.path = Path(path)
+        return run
 
     @property
     def name(self) -> str:
@@ -149,6 +157,16 @@ class Run:
 
         place = pick_device(device)
         return load_proved(self.model_folder, device=place).network.to(place).eval()
+
+    def preprocess(self) -> Preprocess:
+        """How pixels become what `network()` computes with: size, colour order, range, mean, standard deviation.
+
+        Raises:
+            ArtifactError: the run has no artefact yet, or it was altered.
+        """
+        from opsin.artifact import load  # here, because reading a run should not import torch
+
+        return load(self.model_folder).preprocess
 
     @overload
     def predict(

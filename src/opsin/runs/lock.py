@@ -39,6 +39,26 @@ def locked(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
+def is_locked(folder: Path) -> bool:
+    """Whether a process trains the run in `folder`; false where that cannot be told."""
+    if sys.platform == "win32":
+        return False
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # a file system without locks
+        return False
+    else:
+        return False
+    finally:
+        os.close(handle)
+
+
 def _lock(handle: int, path: Path) -> None:
     """Take the lock on an open folder; it ends when the folder is closed, so also when the process is killed."""
     if sys.platform == "win32":

@@ -69,7 +69,7 @@ class DataCard(Record):
     notes: tuple[str, ...] = ()
     skipped: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
-    extra: Mapping[str, object] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,8 +107,8 @@ class Environment(Record):
     compiled: bool | None = None
     timings: tuple[Timing, ...] = ()
     busy_cores: float | None = None
-    thread_timings: tuple[Mapping[str, object], ...] | None = None
-    extra: Mapping[str, object] = field(default_factory=dict)
+    thread_timings: tuple[Mapping[str, Any], ...] | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +140,7 @@ class Summary(Record):
     gain: Score | None = None
     converted_from: str | None = None
     max_difference: float | None = None
-    extra: Mapping[str, object] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
 
 class NamedScores(Mapping[str, Score]):
@@ -200,7 +200,7 @@ class SplitScores(NamedScores):
     selection: Selection | None = None
     opened: int | None = None
     test_as_val: bool | None = None
-    extra: Mapping[str, object] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -214,7 +214,7 @@ class Event(Mapping[str, object]):
     time: str | None = None
     step: int | None = None
     message: str | None = None
-    extra: Mapping[str, object] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __getitem__(self, key: str) -> object:
         return self._told[key]
@@ -253,4 +253,4 @@ class Epoch:
     best: bool = False
     gpu_memory_bytes: int | None = None
     gpu_percent: float = math.nan
-    extra: Mapping[str, object] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)

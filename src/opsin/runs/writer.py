@@ -81,7 +81,7 @@ class RunWriter:
         """Replace environment.json."""
         write_json(self.path / ENVIRONMENT, to_json(environment))
 
-    def weights(self, record: Mapping[str, Any]) -> None:
+    def weights(self, record: Mapping[str, object]) -> None:
         """Replace weights.json: the pretrained weights the run starts from."""
         write_json(self.path / WEIGHTS, dict(record))
 
@@ -120,7 +120,7 @@ class RunWriter:
             log.flush()
             os.fsync(log.fileno())
 
-    def extra(self, file: str, values: Mapping[str, Any]) -> None:
+    def extra(self, file: str, values: Mapping[str, object]) -> None:
         """Replace a JSON file that another verb writes into the run, e.g. "doctor.json"."""
         write_json(self.path / file, dict(values))
 
@@ -187,7 +187,12 @@ def write_arrays(path: Path, arrays: Arrays) -> None:
         RunError: an array contains objects, which would be pickled.
     """
     if objects := [name for name, array in arrays.items() if array.dtype.hasobject]:
-        raise RunError("arrays of objects cannot be written", where=path, got=", ".join(objects))
+        raise RunError(
+            "arrays of objects cannot be written",
+            where=path,
+            got=", ".join(objects),
+            do="convert them to numbers or strings",
+        )
     write_npz(path, arrays)
 
 

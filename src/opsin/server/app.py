@@ -9,13 +9,13 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
-from anyio import CapacityLimiter, to_thread
+from anyio import to_thread
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -38,7 +38,8 @@ from opsin.types import Skipped
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 NUM_DECODERS = 2
-"""Images decoded concurrently; each may take the memory of a large photo."""
+"""Images and JSON bodies that are decoded at the same time; each may take the memory of a large photo. One that was
+begun runs to its end even where its request was given up, and keeps its place until then."""
 
 
 class Service:
@@ -63,7 +64,7 @@ class Service:
     ) -> None:
         self.guard, self.limits, self.metrics = guard, limits or Limits(), Metrics()
         self._image_limits = ImageLimits(max_pixels=self.limits.max_pixels, max_bytes=self.limits.max_bytes)
-        self._decoders = CapacityLimiter(NUM_DECODERS)
+        self._decoders = ThreadPoolExecutor(NUM_DECODERS, thread_name_prefix="opsin-decode")
         self.batchers = {
             name: Batcher(Predictor(artifact, device=device), wait_s=wait_s, observe=self.metrics.batch)
             for name, artifact in models.items()
@@ -71,7 +72,8 @@ class Service:
         self.description = description(tuple(models), self.limits, needs_token=guard.token is not None)
 
     def stop(self) -> None:
-        """Stop the threads after submitted jobs are answered."""
+        """End the threads, after what was submitted is answered."""
+        self._decoders.shutdown(wait=False, cancel_futures=True)
         for batcher in self.batchers.values():
             batcher.stop()
 
@@ -102,7 +104,7 @@ class Service:
         self.metrics.in_flight += 1
         try:
             async with asyncio.timeout(self.limits.timeout_s):
-                uploads = await read_uploads(request, self.limits)
+                uploads = await read_uploads(request, self.limits, self._decoders)
                 return await self._answer(batcher, uploads)
         except TimeoutError as error:
             raise RequestError(
@@ -116,11 +118,8 @@ class Service:
         skipped: list[Skipped] = []
         for upload in uploads:
             try:
-                fitted.append(
-                    await to_thread.run_sync(
-                        self._fit, batcher.predictor, upload, limiter=self._decoders, abandon_on_cancel=True
-                    )
-                )
+                waiting = self._decoders.submit(self._fit, batcher.predictor, upload)
+                fitted.append(await asyncio.wrap_future(waiting))  # cancelled with the request, unless it was begun
             except ImageError as error:
                 if len(uploads) == 1:
                     return _json(as_json(error), 400)
@@ -130,7 +129,7 @@ class Service:
         return _json({"predictions": predictions, "skipped": [asdict(file) for file in skipped]})
 
     def _fit(self, predictor: Predictor, upload: Upload) -> Fitted:
-        image = decode_image(upload.data, upload.name, self._image_limits)
+        image = decode_image(upload.data, upload.name, self._image_limits, sides=predictor.sides)
         return predictor.fit(image, str(_path(upload)))
 
     def _batcher(self, request: Request) -> Batcher:
@@ -176,7 +175,7 @@ def _path(upload: Upload) -> Path:
     return Path(upload.name)
 
 
-def _json(document: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+def _json(document: Mapping[str, object], status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """A document as `cli.output.print_json` prints it."""
     text = json.dumps(plain(dict(document)), indent=2, allow_nan=False) + "\n"
     return Response(text, status, dict(headers or {}), "application/json")

@@ -66,7 +66,12 @@ class Guard:
             raise RequestError(403, "the Host header names another host", got=host, expected=self.host)
         origin = request.headers.get("origin")
         if origin is not None and _host_of(origin) not in LOOPBACK_NAMES:
-            raise RequestError(403, "requests from web pages of other hosts are refused", got=origin)
+            raise RequestError(
+                403,
+                "requests from web pages of other hosts are refused",
+                got=origin,
+                do="start the server with a token",
+            )
 
 
 def is_loopback(host: str) -> bool:

@@ -7,11 +7,13 @@ import socket
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from opsin.artifact import Artifact
 from opsin.errors import ConfigError, RefusedError
 from opsin.interrupts import Interrupted
 
 if TYPE_CHECKING:
+    from starlette.applications import Starlette
+
+    from opsin.artifact import Artifact
     from opsin.server.app import Service
 
 
@@ -55,17 +57,27 @@ def run(service: Service, *, host: str, port: int, started: Callable[[str], None
     Raises:
         RefusedError: the address cannot be bound.
     """
-    import uvicorn
-
     from opsin.server.app import make_app
+
+    run_app(make_app(service), host=host, port=port, started=started, timeout_s=int(service.limits.timeout_s))
+
+
+def run_app(app: Starlette, *, host: str, port: int, started: Callable[[str], None], timeout_s: int) -> None:
+    """Answer requests with an ASGI application, as `run`.
+
+    Args:
+        app: what answers.
+        host, port, started: as in `run`.
+        timeout_s: how long what is being answered at the end may take.
+
+    Raises:
+        RefusedError: the address cannot be taken.
+    """
+    import uvicorn
 
     with _listening(host, port) as listener:
         settings = uvicorn.Config(
-            make_app(service),
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=int(service.limits.timeout_s),
+            app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=timeout_s
         )
         place = f"[{host}]" if ":" in host else host
         started(f"http://{place}:{listener.getsockname()[1]}")

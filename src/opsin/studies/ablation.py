@@ -17,7 +17,7 @@ from opsin.report import write_report
 from opsin.runs import RUNS_FOLDER, Run
 from opsin.studies.changes import Change, parse_drops, parse_swaps, together
 from opsin.studies.folder import StudyFolder, open_study, pinned, trained
-from opsin.training.setup.preparing import resolve_settings
+from opsin.training.setup.resolving import resolve_settings
 
 BASE = "as given"
 
@@ -116,7 +116,9 @@ def ablate(
     if not changes:
         raise ConfigError("no change was given", do="add --drop augment,ema or --swap optimizer=sgd")
     if len({change.name for change in changes}) < len(changes):
-        raise ConfigError("a change is given twice", got=", ".join(change.name for change in changes))
+        raise ConfigError(
+            "a change is given twice", got=", ".join(change.name for change in changes), do="leave one of them out"
+        )
     variants = [Change(name=BASE, settings={}), *changes, *([together(changes)] if len(changes) > 1 else [])]
     numbers = tuple(range(config.train.seed, config.train.seed + seeds))
     about = {"data": resolved.dataset.fingerprint(), "settings": base, "seeds": list(numbers)}

@@ -17,7 +17,7 @@ from opsin.training.setup.defaults import OPTIMIZERS
 AUGMENT = "augment"
 """The name that drops all augmentation as one part."""
 ABLATED = frozenset(settings_of.setting_names()) - (MEASURED_BY - {"restore_best", "normalize"})
-OFF: Mapping[str, Any] = {
+OFF: Mapping[str, object] = {
     **{name: value for name, value in asdict(AugmentConfig()).items() if name not in ("shift_fill", "policy_ops")},
     "batch_norm": False,
     "conv_dropout": 0.0,
@@ -83,7 +83,7 @@ def _drop(name: str, config: RunConfig) -> Change:
         raise ConfigError("no part of this name can be dropped", got=name, expected=", ".join(parts), do=do)
     if name == "weights":
         settings |= {"from_scratch": True, "head_start": False, "finetune": "all", "normalize": "standard"}
-    _check_knob(name, config)
+    _check_option(name, config)
     if all(plain(present.get(key)) == plain(value) for key, value in settings.items()):
         raise ConfigError(
             f"`{name}` is off already: there is nothing to drop", got=present.get(name), do="leave it out"

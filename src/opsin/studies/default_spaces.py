@@ -72,7 +72,7 @@ def named_space(names: str, base: Base) -> tuple[Parameter, ...]:
             do = f"did you mean `{close}`?" if close else "--space FILE searches any setting"
             raise ConfigError("no search parameter of this name", got=name, expected=", ".join(BUILDERS), do=do)
         if asked.count(name) > 1:
-            raise ConfigError("a parameter is named twice", got=names)
+            raise ConfigError("a parameter is named twice", got=names, do="name it once")
         parts = BUILDERS[name](base)
         if not parts:
             model, task = base.config.model.model, base.dataset.task

@@ -151,7 +151,9 @@ def check_alike(runs: Sequence[Run], members: Sequence[Artifact]) -> None:
     """
     if len(runs) < 2 or len({run.path.resolve() for run in runs}) < len(runs):
         got = ", ".join(run.name for run in runs)
-        raise ConfigError("an ensemble needs several runs", got=got, expected="two runs or more, each once")
+        raise ConfigError(
+            "an ensemble needs several runs", got=got, expected="two runs or more, each once", do="name a second run"
+        )
     first = members[0]
     for run, member in zip(runs, members, strict=True):
         if not get_task(member.task).one_class:

@@ -76,7 +76,11 @@ def joined(sources: Sequence[Source]) -> Source:
     kinds = {(type(source), source.groups is None) for source in sources}
     if len(kinds) > 1:
         got = " and ".join(sorted(kind.__name__ for kind, _ in kinds))
-        raise DataError("train and val are laid out differently, and cannot be joined into folds", got=got)
+        raise DataError(
+            "train and val have different layouts, and cannot be joined into folds",
+            got=got,
+            do="bring both into one layout",
+        )
     parts = [vars(source) for source in sources]
     rows = getattr(first, "_rows", ())
     return replace(first, **{name: _joined_rows([part[name] for part in parts]) for name in rows})  # type: ignore[type-var]

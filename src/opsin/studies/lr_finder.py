@@ -6,7 +6,7 @@ Source: L. Smith, arXiv 1506.01186, section 3.3.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,7 +84,7 @@ def read_curve(rates: list[float], losses: list[float]) -> RateCurve:
     return RateCurve(rates=tuple(rates), losses=tuple(smooth), suggestion=float(f"{rates[lowest] / BACK_OFF:.1e}"))
 
 
-def _losses(prepared: Prepared, factors: list[float], advance: Any) -> list[float]:
+def _losses(prepared: Prepared, factors: list[float], advance: Callable[[], object]) -> list[float]:
     """Loss of each step, until the network diverges."""
     config = prepared.config
     stepper = Stepper(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -86,7 +86,13 @@ def _network_in_words(settings: Mapping[str, Any]) -> str:
 
 
 def _measured(
-    data: Any, name: NormalizeName, seeds: int, root: Any, folder: Path, settings: Mapping[str, Any], advance: Any
+    data: Dataset | str | Path | Mapping[str, Any],
+    name: NormalizeName,
+    seeds: int,
+    root: Path | str | None,
+    folder: Path,
+    settings: Mapping[str, Any],
+    advance: Callable[..., object],
 ) -> NormalizationResult:
     scores: list[float] = []
     contract: Preprocess | None = None

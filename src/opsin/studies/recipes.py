@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from opsin.io.files import write_atomically
 from opsin.text import printable_lines
@@ -23,7 +22,7 @@ OF_THE_MACHINE = (
 """Settings that do not affect results, or that the user of a recipe chooses."""
 
 
-def write_recipe(path: Path, settings: Mapping[str, Any], comments: Sequence[str]) -> None:
+def write_recipe(path: Path, settings: Mapping[str, object], comments: Sequence[str]) -> None:
     """Write settings as a recipe that `opsin train --recipe` takes.
 
     Args:
@@ -40,7 +39,7 @@ def write_recipe(path: Path, settings: Mapping[str, Any], comments: Sequence[str
     write_atomically(path, ("\n".join(lines) + "\n").encode("utf-8"))
 
 
-def toml_value(value: Any) -> str:
+def toml_value(value: object) -> str:
     """A setting's value as TOML.
 
     >>> toml_value(True), toml_value(0.001), toml_value([32, 64]), toml_value("a\\"b")

@@ -114,15 +114,22 @@ def read_space(path: Path | str, config: RunConfig) -> tuple[Parameter, ...]:
     try:
         values = tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError("no such space file", where=file, got=error.strerror) from error
+        raise ConfigError(
+            "no such space file", where=file, got=error.strerror, do="give an existing TOML file"
+        ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError("the space is not valid TOML", where=file, got=str(error)) from error
+        raise ConfigError(
+            "the space is not valid TOML",
+            where=file,
+            got=str(error),
+            do="e.g. lr = { low = 1e-4, high = 1e-1, log = true }",
+        ) from error
     if not values:
         raise ConfigError("the space is empty", where=file, expected="a setting or more with choices or a range")
     return tuple(_parameter(name, value, config, where=str(file)) for name, value in values.items())
 
 
-def _parameter(name: str, value: Any, config: RunConfig, *, where: str) -> Parameter:
+def _parameter(name: str, value: object, config: RunConfig, *, where: str) -> Parameter:
     names = [key for key in settings_of.setting_names() if key not in MEASURED_BY]
     if name in MEASURED_BY:
         do = "leave it out: the meaning of a score must not change within a search"
@@ -184,7 +191,7 @@ def check(config: RunConfig, settings: Mapping[str, Any], *, where: str) -> None
         raise ConfigError(error.what, where=where, got=error.got, expected=error.expected, do=error.do) from error
 
 
-def text_of_value(value: Any) -> str:
+def text_of_value(value: object) -> str:
     """A setting's value as typed by a user.
 
     >>> text_of_value([32, 64]), text_of_value(0.1), text_of_value(True), text_of_value([])

@@ -28,7 +28,7 @@ from opsin.studies.space import Parameter, given_values, read_space, settings_fo
 from opsin.studies.tune_page import write_tune_page
 from opsin.tasks import get_task
 from opsin.training.engine.hooks import Callback, EpochContext
-from opsin.training.setup.preparing import resolve_settings
+from opsin.training.setup.resolving import resolve_settings
 
 TRIALS = 40
 """Default number of trials without minutes."""
@@ -244,7 +244,9 @@ class _Work:
         """All settings of a trial."""
         return self.given | settings_for(self.space, trial.values)
 
-    def train(self, folder: str, name: str, settings: Mapping[str, Any], *, callbacks: Sequence[Callback] = ()) -> Run:
+    def train(
+        self, folder: str, name: str, settings: Mapping[str, object], *, callbacks: Sequence[Callback] = ()
+    ) -> Run:
         """A run of this study."""
         place = self.study.path / folder
         return trained(

@@ -90,13 +90,14 @@ class TaskCard:
 
 
 @cache
-def _built_in() -> tuple[str, ...]:
-    return tuple(card.parent.name for card in Path(__file__).parent.glob("*/card.py"))
+def built_in_names() -> tuple[str, ...]:
+    """Names of the tasks that come with Opsin, in alphabetical order."""
+    return tuple(sorted(card.parent.name for card in Path(__file__).parent.glob("*/card.py")))
 
 
 def task_names() -> tuple[str, ...]:
     """Names of all tasks, those of installed packages too (entry points `opsin.tasks`), in alphabetical order."""
-    return tuple(sorted({*_built_in(), *plugins.names("tasks")}))
+    return tuple(sorted({*built_in_names(), *plugins.names("tasks")}))
 
 
 def package_of(name: str) -> str:
@@ -105,7 +106,7 @@ def package_of(name: str) -> str:
     Raises:
         ConfigError: there is no such task, or a package that provides it cannot be imported.
     """
-    if name in _built_in():
+    if name in built_in_names():
         return f"opsin.tasks.{name}"
     package = plugins.find("tasks", name)
     if package is None:

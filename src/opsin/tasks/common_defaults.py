@@ -1,11 +1,13 @@
-"""Default settings shared by tasks: for small images, photos, and networks chosen by the user."""
+"""Settings that several tasks start from: our networks for small images and photos, networks that the user chose.
+
+No torch, as in the tasks' `defaults.py`: `opsin train --help` shows what they say.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from opsin.data.samples import Dataset
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 PHOTO_SIDE_PX = 96
 """Side of photos in pixels: enough for their content, feasible on two cores."""
@@ -34,15 +36,77 @@ PHOTOS: dict[str, Any] = {"epochs": 24, "batch_size": 64, "resolutions": [64, 96
 HEAD: dict[str, Any] = {"epochs": 30, "batch_size": 64, "lr": 3e-3, "weight_decay": 0.02, "schedule": "cosine"}
 """A linear head on frozen features: an epoch takes under a second, and nothing but the head can overfit."""
 WHOLE: dict[str, Any] = {"epochs": 6, "batch_size": 32, "lr": 1e-3, "weight_decay": 0.05, "backbone_lr": 0.3}
-"""More than the head: pretrained layers need lower rates than new ones."""
+"""More than the head: a pretrained layer changes less than a new one."""
+FINETUNED: dict[str, Any] = {
+    "normalize": "weights",
+    "optimizer": "adamw",
+    "schedule": "one-cycle",
+    "label_smoothing": 0.1,
+    "channels_last": True,
+}
+"""What every run from pretrained weights does: small rates, inputs as expected."""
+DIVIDED_BY_NAME: dict[str, dict[str, Any]] = {
+    "mnist": {"val_fraction": 5 / 60},
+    "cifar10": {"val_fraction": 0.05},
+    "cifar100": {"val_fraction": 0.05},
+}
+"""How a catalogue set is divided: of tens of thousands of samples, a small share measures well enough."""
 
 
-def are_photos(dataset: Dataset) -> bool:
-    """Whether a data set has various or large image sizes; other data is used at its own size."""
+class Described(Protocol):
+    """What of a data set its defaults depend on: which it is, and how large its images are (None: of many sizes)."""
+
+    @property
+    def name(self) -> str:
+        """In the catalogue, or the folder's."""
+
+    @property
+    def published(self) -> bool:
+        """Whether it is of the catalogue."""
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Height and width that all images have."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataKind:
+    """A kind of data that no data set is needed for: a set of the catalogue, or images of the user's."""
+
+    name: str
+    published: bool = False
+    size: tuple[int, int] | None = None
+
+
+SMALL_IMAGES = DataKind(name="small images", size=(32, 32))
+PHOTOS_FROM_SCRATCH = DataKind(name="photos from scratch")
+
+
+def shown_by_kind(
+    defaults: Callable[[Described, str | None], dict[str, Any]], *published: str
+) -> dict[str, dict[str, Any]]:
+    """The settings of a task by kind of data, as `--help` shows them.
+
+    Args:
+        defaults: the task's, of a data set and no network of the user's choice.
+        published: sets of the catalogue that have settings of their own.
+    """
+    named = [DataKind(name=name, published=True, size=SMALL_IMAGES.size) for name in published]
+    found = {
+        kind.name: DIVIDED_BY_NAME.get(kind.name, {}) | defaults(kind, None)
+        for kind in (SMALL_IMAGES, PHOTOS_FROM_SCRATCH, *named)
+    }
+    pretrained = {**FINETUNED, "model": None}  # the network is that of the weights
+    whole = pretrained | WHOLE | {"input_size": WHOLE_NETWORK_SIDE_PX}
+    return found | {"pretrained weights": whole, "a head on pretrained weights": pretrained | HEAD}
+
+
+def are_photos(dataset: Described) -> bool:
+    """Whether a set has many sizes, or large images; anything else is used at its own size."""
     return dataset.size is None or max(dataset.size) > PHOTO_SIDE_PX
 
 
-def network_settings(ours: Mapping[str, Any], model: str | None) -> dict[str, Any]:
+def network_settings(ours: Mapping[str, object], model: str | None) -> dict[str, Any]:
     """Settings of a data set's default network, or of the one chosen by the user."""
     if model in (None, ours["model"]):
         return dict(ours)

@@ -69,9 +69,23 @@ class HeadStepper(Stepper):
     def see(self, batch: Batch, *, epoch: int, height: int | None) -> Batch:
         return batch.to(self.device)
 
-    def _outputs(self, images: Tensor) -> Mapping[str, Tensor]:
+    def trained(self) -> nn.Module:
         assert isinstance(self.network, Network)
-        return {name: head(images) for name, head in self.network.heads.items()}
+        return Heads(self.network.heads)
+
+    def _outputs(self, images: Tensor) -> Mapping[str, Tensor]:
+        return self.replicas(images)
+
+
+class Heads(nn.Module):
+    """The heads of a network by themselves: features float32 [B, F] to outputs by name."""
+
+    def __init__(self, heads: nn.ModuleDict) -> None:
+        super().__init__()
+        self.heads = heads
+
+    def forward(self, features: Tensor) -> dict[str, Tensor]:
+        return {name: head(features) for name, head in self.heads.items()}
 
 
 def is_cached(config: RunConfig, task: str) -> bool:

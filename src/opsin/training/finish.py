@@ -17,6 +17,7 @@ from opsin.batches.batch import Batch
 from opsin.batches.loader import gather
 from opsin.config import RunConfig
 from opsin.data.samples import Samples
+from opsin.diagnosis.prospects import prospects
 from opsin.evaluation.record import split_pictures, thumbnails
 from opsin.evaluation.scoring import evaluate_predictions
 from opsin.inference.cautious import feature_bank
@@ -79,6 +80,8 @@ def finish(
         entry = entries[split]
         for note in notes_of(entry.details, entry.selection, name, entry[name], test_as_val=bool(entry.test_as_val)):
             report.message(f"  {note}")
+    for found in prospects(run):
+        report.message(f"what would bring more: {found}")
     report.message(f"{duration(trainer.state.seconds)} of training; report: `opsin report {run.path}`")
 
 

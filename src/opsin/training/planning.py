@@ -1,4 +1,7 @@
-"""The plan request for what `opsin train DATA` would train; nothing is packed, built or run."""
+"""What `opsin train DATA` would train, as `opsin plan` takes it: nothing is packed, built or run.
+
+A run that is about to start writes the same forecast into its log, for its report to show beside what was measured.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,17 @@ from typing import Any
 from opsin.batches.preprocess import Preprocess
 from opsin.config import RunConfig
 from opsin.data.samples import Dataset
+from opsin.planning.forecast import resident_bytes
+from opsin.planning.memory import memory_of
 from opsin.planning.request import DTYPES, Request, task_settings, trained_parts
+from opsin.progress import duration
+from opsin.training.engine.precision import Choice
 from opsin.training.setup.origin import Origin
-from opsin.training.setup.preparing import network_spec, resolve_settings, size_policy
+from opsin.training.setup.prepared import Prepared
+from opsin.training.setup.preparing import network_spec
+from opsin.training.setup.resolving import Resolved, resolve_settings, size_policy
 from opsin.types import SizePolicy
+from opsin.units import bytes_text
 
 
 def request_of_data(
@@ -30,9 +40,14 @@ def request_of_data(
         RefusedError: settings or data are invalid.
     """
     resolved = resolve_settings(data, root=root, recipe=None, settings=settings)
+    return request_of(resolved), len(resolved.dataset.splits["train"])
+
+
+def request_of(resolved: Resolved) -> Request:
+    """The network of resolved settings, as it would be trained."""
     dataset, config, origin = resolved.dataset, resolved.config, resolved.origin
     train = config.train
-    request = Request(
+    return Request(
         spec=network_spec(dataset, config, _contract(dataset, config, origin), origin),
         task=task_settings(dataset.task, train),
         num_outputs=len(dataset.classes),
@@ -45,7 +60,39 @@ def request_of_data(
         keep_memory=train.keep_memory,
         **trained_parts(config.finetune, task=dataset.task, epochs=train.epochs, pretrained=origin is not None),
     )
-    return request, len(dataset.splits["train"])
+
+
+def forecast_of(prepared: Prepared, choice: Choice) -> dict[str, Any]:
+    """The most memory that a run on a CPU will hold (bytes, at least and at most), and its seconds; with a message.
+
+    Seconds are those of the plan for photos, or else of training alone, by the timing that chose the precision; None
+    where neither is there. Empty for parts of the user's own, which cannot be planned, and for other devices.
+    """
+    if prepared.own or prepared.device.type != "cpu":
+        return {}
+    resolved = Resolved(dataset=prepared.dataset, config=prepared.config, origin=prepared.origin)
+    request = replace(request_of(resolved), precision=choice.precision.dtype)
+    memory, process = memory_of(request), resident_bytes()
+    low, high = memory.training_bytes + process, memory.most_bytes + process
+    seconds = _forecast_seconds(prepared, choice)
+    took = "" if seconds is None else f"; about {duration(seconds)}"
+    message = f"forecast: {bytes_text(low)} to {bytes_text(high)} of memory at the peak{took}"
+    return {"memory_bytes": [low, high], "seconds": seconds, "message": message}
+
+
+def _forecast_seconds(prepared: Prepared, choice: Choice) -> float | None:
+    train = prepared.config.train
+    found: float | None = None
+    if prepared.plan is not None:
+        found = float(prepared.plan["plan"]["seconds"])
+    else:
+        chosen = choice.precision
+        for timing in choice.timings:
+            same = (timing["precision"], timing["channels_last"]) == (chosen.dtype, chosen.channels_last)
+            if same and timing["images_per_second"]:
+                images = train.epochs * len(prepared.splits["train"].images)
+                found = images / float(timing["images_per_second"])
+    return found if found is None or train.minutes is None else min(found, 60 * train.minutes)
 
 
 def _contract(dataset: Dataset, config: RunConfig, origin: Origin | None) -> Preprocess:

@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from opsin.config import DataConfig
-from opsin.data.catalogue import ENTRIES
+from opsin.data.catalogue import ENTRIES, ROOT_VARIABLE, locate
 from opsin.data.readers.found import Found
 from opsin.data.readers.publishers import READERS
 from opsin.data.samples import ArraySource, Boxes, Bytes, Ints, Source, numbered_ids
@@ -140,8 +140,6 @@ def visible_boxes(corners: Ints, sides: Ints) -> Boxes:
 
 def digits_folder(root: str | Path | None, config: DataConfig) -> Path | None:
     """Folder of MNIST, or None for the embedded digits."""
-    from opsin.data.load import ROOT_VARIABLE, locate  # here, because loading a set imports this file
-
     if config.scene_digits != "auto":
         return locate(ENTRIES[config.scene_digits], root)
     base = root if root is not None else os.environ.get(ROOT_VARIABLE)

@@ -52,7 +52,7 @@ MAX_UNNAMED_CLASSES = 65_536
 Arrays = dict[str, NDArray[Any]]
 
 
-def read_arrays(arrays: Mapping[str, Any], *, name: str, where: str, root: Path | None = None) -> Found:
+def read_arrays(arrays: Mapping[str, object], *, name: str, where: str, root: Path | None = None) -> Found:
     """A data set from arrays by name.
 
     Raises:
@@ -89,7 +89,7 @@ def read_arrays(arrays: Mapping[str, Any], *, name: str, where: str, root: Path 
     )
 
 
-def _by_split(arrays: Mapping[str, Any], where: str) -> tuple[dict[SplitName | None, Arrays], list[str]]:
+def _by_split(arrays: Mapping[str, object], where: str) -> tuple[dict[SplitName | None, Arrays], list[str]]:
     """Arrays by split (None: undivided) and kind, and unknown names."""
     parts: dict[SplitName | None, Arrays] = {}
     left_out = []
@@ -264,6 +264,7 @@ def _source(part: Arrays, split: str | None, layout: str, where: str, notes: lis
                 "arrays of one split have different lengths",
                 where=where,
                 got=f"{len(images)} images, {len(array)} {kind}",
+                do="give one row for each image",
             )
     labels: Ints | None = part.get("labels")
     return ArraySource(

@@ -15,34 +15,30 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from opsin.config import DataConfig
 from opsin.data.quality.box_checks import checked_boxes, in_pixels, listed, upright
-from opsin.data.readers.arrays import layout_of, read_arrays, split_and_kind
 from opsin.data.readers.coco_masks import check_image_ids
 from opsin.data.readers.folders import SPLIT_NAMES, check_blank, check_groups, natural_sort, unlisted_note
 from opsin.data.readers.found import Found
+from opsin.data.readers.place import EDGES, Place
 from opsin.data.samples import FileSource, Source
 from opsin.errors import AnnotationError, DataError
-from opsin.io.arrays import read_npy
-from opsin.io.files import natural_key, read_json
+from opsin.io.files import natural_key
 from opsin.io.images import IMAGE_SUFFIXES
-from opsin.io.tables import read_lines, read_table, read_xml
+from opsin.io.tables import read_lines, read_xml
 from opsin.types import SPLITS, SplitName
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
-EDGES = ("xmin", "ymin", "xmax", "ymax")
 COLUMNS = ("path", "label", *EDGES, "split", "group")
-ARRAY_KINDS = ("images", "labels", "boxes")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,83 +57,23 @@ class Row:
     group: str | None = None
 
 
-def read_boxes(path: Path, config: DataConfig) -> Found | None:
-    """The data set at `path`, or None if its layout has no boxes.
+def is_voc(place: Place) -> bool:
+    """Whether a folder holds annotations of Pascal VOC."""
+    return _voc_folder(place.path) is not None
+
+
+def is_box_table(place: Place) -> bool:
+    """Whether a table has the columns of boxes."""
+    return set(EDGES) <= set(place.columns)
+
+
+def read_box_table(place: Place) -> Found:
+    """A table of boxes.
 
     Raises:
-        DataError: the boxes are ambiguous, or do not fit their images; samples are named.
-        AnnotationError: a file of annotations is damaged.
+        DataError: columns are missing or unknown, or boxes do not fit their images; samples are named.
     """
-    if path.is_dir():
-        if (path / "training_images.npy").is_file():
-            return _read_array_folder(path, config)
-        voc = _voc_folder(path)
-        return None if voc is None else _read_voc(voc, config)
-    if path.suffix.lower() == ".json":
-        return _read_coco(path, config)
-    if path.suffix.lower() == ".csv" and set(EDGES) <= set(read_table(path)[0]):
-        return _read_box_table(path, config)
-    return None
-
-
-def holds_boxes(folder: Path) -> bool:
-    """Whether a folder has one of the layouts with boxes, judged by file names only."""
-    return (folder / "training_images.npy").is_file() or _voc_folder(folder) is not None
-
-
-def with_pixel_boxes(arrays: Mapping[str, Any], config: DataConfig, where: str) -> tuple[dict[str, Any], list[str]]:
-    """Arrays with their boxes in pixels, checked against the sizes of their images, and notes."""
-    found, notes = dict(arrays), []
-    for key, value in arrays.items():
-        split, kind = split_and_kind(key)
-        if kind != "boxes":
-            continue
-        images = next((np.asarray(v) for k, v in arrays.items() if split_and_kind(k) == (split, "images")), None)
-        if images is None or len(images) != len(value):
-            continue  # `read_arrays` refuses them
-        height, width = images.shape[2:] if layout_of(images, where) == "[N, C, H, W]" else images.shape[1:3]
-        sizes = np.tile(np.array([height, width]), (len(images), 1))
-        ids = [f"{split or 'sample'}/{i}" for i in range(len(images))]
-        boxes, unit = in_pixels(np.asarray(value), sizes, config.box_units, where=f"{where}, {key}")
-        found[key], clipped = checked_boxes(boxes, sizes, ids, clip=config.clip_boxes, where=f"{where}, {key}")
-        notes += [f"{key}: {unit}", *clipped]
-    return found, notes
-
-
-def _read_array_folder(folder: Path, config: DataConfig) -> Found:
-    """The courses' folder of arrays."""
-    files = {
-        f"{split}_{kind}": folder / f"{split}_{kind}.npy"
-        for split in ("training", "validation", "test")
-        for kind in ARRAY_KINDS
-    }
-    arrays: dict[str, Any] = {key: read_npy(file) for key, file in files.items() if file.is_file()}
-    missing = [
-        file.name for key, file in files.items() if key not in arrays and f"{key.split('_')[0]}_images" in arrays
-    ]
-    if missing:
-        raise DataError("arrays of a split are missing", where=folder, expected=", ".join(missing))
-    notes = []
-    for key in [key for key in arrays if key.endswith("_labels")]:
-        arrays[key], one_hot = _numbers(arrays[key])
-        notes += [f"{key}: one-hot rows were read as class numbers"] if one_hot else []
-    arrays, box_notes = with_pixel_boxes(arrays, config, str(folder))
-    found = read_arrays(arrays, name=folder.resolve().name, where=str(folder), root=folder)
-    layout = f"folder of {', '.join(f'{key}.npy' for key in arrays)}"
-    return replace(found, layout=layout, notes=(*found.notes, *notes, *box_notes))
-
-
-def _numbers(labels: NDArray[Any]) -> tuple[NDArray[Any], bool]:
-    """Class numbers, and whether they were one-hot rows: exactly one 1 in each, else 0."""
-    if labels.ndim != 2 or labels.shape[1] < 2 or labels.dtype.kind not in "iufb":
-        return labels, False
-    whole = ((labels == 0) | (labels == 1)).all() and (labels.sum(axis=1) == 1).all()
-    return (labels.argmax(axis=1), True) if whole else (labels, False)
-
-
-def _read_box_table(path: Path, config: DataConfig) -> Found:
-    table = read_table(path)
-    columns = list(table[0])
+    path, config, table, columns = place.path, place.config, place.rows, place.columns
     wrong = [name for name in ("path", "label") if name not in columns] + [n for n in columns if n not in COLUMNS]
     if wrong:
         expected = "path,label,xmin,ymin,xmax,ymax and perhaps split,group"
@@ -154,11 +90,17 @@ def _read_box_table(path: Path, config: DataConfig) -> Found:
         )
         for number, line in enumerate(table, start=2)
     ]
-    return _found(rows, config, name=path.stem, root=path, layout=f"table of {len(rows)} boxes", unit="")
+    return as_found(rows, config, name=path.stem, root=path, layout=f"table of {len(rows)} boxes", unit="")
 
 
-def _read_coco(path: Path, config: DataConfig) -> Found:
-    content = read_json(path)
+def read_coco(place: Place) -> Found:
+    """The boxes of a COCO file.
+
+    Raises:
+        AnnotationError: it is no COCO file.
+        DataError: its images are not there, or boxes do not fit them; samples are named.
+    """
+    path, config, content = place.path, place.config, place.content
     try:
         names = {c["id"]: str(c["name"]) for c in content["categories"]}
         check_image_ids(content["images"], path)
@@ -186,7 +128,7 @@ def _read_coco(path: Path, config: DataConfig) -> Found:
     notes += [f"{empty} images without an object were ignored"] if empty else []
     notes += unlisted_note(folder / str(image["file_name"]) for image in images.values())
     layout, unit = f"COCO, {len(rows)} objects", "boxes x, y, width, height in pixels"
-    return _found(rows, config, name=path.stem, root=path, layout=layout, unit=unit, notes=notes)
+    return as_found(rows, config, name=path.stem, root=path, layout=layout, unit=unit, notes=notes)
 
 
 def coco_folder(path: Path, names: Sequence[str]) -> Path:
@@ -208,7 +150,14 @@ def _voc_folder(path: Path) -> Path | None:
     return next((place for place in candidates if any((place / "Annotations").glob("*.xml"))), None)
 
 
-def _read_voc(folder: Path, config: DataConfig) -> Found:
+def read_voc(place: Place) -> Found:
+    """Pascal VOC's annotations.
+
+    Raises:
+        DataError: an image is missing or in two splits, or boxes do not fit their images; samples are named.
+        AnnotationError: a file of annotations is damaged.
+    """
+    folder, config = _voc_folder(place.path) or place.path, place.config
     files = sorted((folder / "Annotations").glob("*.xml"), key=lambda file: natural_key(file.name))
     splits = _voc_splits(folder)
     each = [_voc_rows(file, folder, splits.get(file.stem)) for file in files]
@@ -227,7 +176,7 @@ def _read_voc(folder: Path, config: DataConfig) -> Found:
         outside = sum(row.split is None for row in rows)
         notes += [f"{outside} objects of images not listed in ImageSets/Main were ignored"] if outside else []
         rows = [row for row in rows if row.split is not None]
-    return _found(rows, config, name=folder.resolve().name, root=folder, layout=layout, unit=unit, notes=notes)
+    return as_found(rows, config, name=folder.resolve().name, root=folder, layout=layout, unit=unit, notes=notes)
 
 
 def _voc_splits(folder: Path) -> dict[str, SplitName]:
@@ -275,10 +224,14 @@ def _voc_image(folder: Path, stem: str, named: str | None) -> Path:
     raise DataError("the image of an annotation was not found", where=folder, expected=f"JPEGImages/{names[0]}")
 
 
-def _found(
+def as_found(
     rows: Sequence[Row], config: DataConfig, *, name: str, root: Path, layout: str, unit: str, notes: Sequence[str] = ()
 ) -> Found:
-    """The data set of the main objects."""
+    """The data set of the main objects; `unit` says what their numbers are, "" leaves it to `config` and to themselves.
+
+    Raises:
+        DataError: no objects, images that are not there, or boxes that do not fit them.
+    """
     if not rows:
         raise DataError("there are no objects with boxes", where=root, expected="one box or more")
     main, several = _main_objects(rows)
@@ -365,7 +318,12 @@ def _four(values: Any, where: str) -> tuple[float, float, float, float]:
     try:
         x1, y1, x2, y2 = (float(value) for value in values)
     except (TypeError, ValueError) as error:
-        raise AnnotationError("a box is not four numbers", where=where, got=json.dumps(values, default=str)) from error
+        raise AnnotationError(
+            "a box is not four numbers",
+            where=where,
+            got=json.dumps(values, default=str),
+            do="correct or remove this object",
+        ) from error
     return x1, y1, x2, y2
 
 

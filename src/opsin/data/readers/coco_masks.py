@@ -1,4 +1,4 @@
-"""Masks drawn from COCO annotations: polygons and uncompressed run lengths.
+"""Masks drawn from COCO annotations: polygons and run lengths, compressed or not.
 
 | layout | recognized by |
 |---|---|
@@ -22,14 +22,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.config import DataConfig
 from opsin.data.readers.folders import unlisted_note
 from opsin.data.readers.found import Found
-from opsin.data.readers.mask_sources import SPLIT_FOLDERS, MaskSource, Meaning, as_found
+from opsin.data.readers.mask_sources import SPLIT_FOLDERS, TASK, MaskSource, Meaning, as_found
+from opsin.data.readers.place import Place
 from opsin.errors import AnnotationError, DataError, ImageError
 from opsin.io.files import read_json
 from opsin.io.images import IMAGE_SUFFIXES
-from opsin.ops.polygons import fill_polygon, fill_runs
+from opsin.ops.polygons import decode_counts, fill_polygon, fill_runs
 from opsin.types import SPLITS, VOID, SplitName
 
 LARGEST_CLASS = 254
@@ -59,7 +59,12 @@ class Drawn:
             try:
                 mask[_inside(shape, height, width)] = number
             except (DataError, KeyError, TypeError, ValueError) as error:
-                raise ImageError("a shape cannot be drawn", where=self.name, got=str(error)[:200]) from error
+                raise ImageError(
+                    "a shape cannot be drawn",
+                    where=self.name,
+                    got=str(error)[:200],
+                    do="correct or remove this annotation",
+                ) from error
         return mask
 
     def digest(self) -> str:
@@ -68,26 +73,37 @@ class Drawn:
 
 
 def _inside(shape: Any, height: int, width: int) -> NDArray[np.bool_]:
-    """The pixels of a list of polygons, or of uncompressed run lengths."""
+    """The pixels of a list of polygons, or of run lengths."""
     if isinstance(shape, Mapping):
-        if isinstance(shape["counts"], str):
-            raise DataError("compressed run lengths are not read", do="convert them to polygons")
-        return fill_runs(shape["counts"], height, width)
+        counts = shape["counts"]
+        return fill_runs(decode_counts(counts) if isinstance(counts, str) else counts, height, width)
     inside = np.zeros((height, width), bool)
     for polygon in shape:
         inside |= fill_polygon(polygon, height, width)
     return inside
 
 
-def read_coco_masks(path: Path, config: DataConfig) -> Found | None:
-    """Masks of a COCO file, or of a folder of them; None if `path` is neither."""
-    if path.is_file():
-        files: dict[SplitName | None, Path] = {None: path} if path.suffix.lower() == ".json" else {}
-    else:
-        files = _split_files(path)
-    if not files:
-        return None
-    parts = {split: read_json(file) for split, file in files.items()}
+def holds_outlines(place: Place) -> bool:
+    """Whether a COCO file outlines its objects, not their boxes alone; any does where it is asked for."""
+    annotations = place.content.get("annotations", []) if isinstance(place.content, Mapping) else []
+    return place.task == TASK or any(isinstance(row, Mapping) and row.get("segmentation") for row in annotations)
+
+
+def has_split_files(place: Place) -> bool:
+    """Whether a folder has a COCO file for each split."""
+    return bool(_split_files(place.path))
+
+
+def read_coco_masks(place: Place) -> Found:
+    """Masks of a COCO file, or of a folder with one for each split.
+
+    Raises:
+        AnnotationError: a file is no COCO file, or categories differ between files.
+        DataError: images are missing, or there are no shapes.
+    """
+    path, config = place.path, place.config
+    files: dict[SplitName | None, Path] = {None: path} if path.is_file() else _split_files(path)
+    parts = {split: place.content if file == path else read_json(file) for split, file in files.items()}
     try:
         names = {(int(c["id"]), str(c["name"])) for part in parts.values() for c in part["categories"]}
         classes = ["background", *(name for _, name in sorted(names))]
@@ -111,14 +127,6 @@ def read_coco_masks(path: Path, config: DataConfig) -> Found | None:
     pool = sources.pop(None, None)
     splits = {split: sources[split] for split in SPLITS if split in sources}
     return as_found(path, path.resolve().stem, meaning, splits, "COCO: shapes drawn as masks", pool, notes=tuple(notes))
-
-
-def holds_polygons(path: Path) -> bool:
-    """Whether a COCO file has outlines of its objects, not only boxes."""
-    if path.suffix.lower() != ".json":
-        return False
-    annotations = read_json(path).get("annotations", [])
-    return any(isinstance(row, Mapping) and row.get("segmentation") for row in annotations)
 
 
 def _split_files(folder: Path) -> dict[SplitName | None, Path]:
@@ -175,7 +183,7 @@ def _source(part: Any, file: Path, numbers: Mapping[int, int], meaning: Meaning)
     return MaskSource(paths=paths, drawn=drawn, ids=[one.name for one in drawn], meaning=meaning)
 
 
-def check_image_ids(images: Sequence[Mapping[str, Any]], file: Path) -> None:
+def check_image_ids(images: Sequence[Mapping[str, object]], file: Path) -> None:
     """Refuse images that share an id: their annotations could not be distinguished.
 
     Raises:

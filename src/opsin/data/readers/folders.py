@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from opsin.data.readers.found import Found
+from opsin.data.readers.place import Place
 from opsin.data.samples import FileSource, Source
 from opsin.errors import DataError, nearest
 from opsin.io.files import natural_key, walk_files
 from opsin.io.foreign import CONVERT_ALL, FOREIGN_SUFFIXES
 from opsin.io.images import IMAGE_SUFFIXES
-from opsin.io.tables import read_table
 from opsin.types import SPLITS, SplitName
 
 SPLIT_NAMES: dict[str, SplitName] = {
@@ -40,14 +40,14 @@ def natural_sort(names: Sequence[str] | set[str]) -> tuple[str, ...]:
     return tuple(sorted(set(names), key=natural_key))
 
 
-def read_folder(root: Path) -> Found:
+def read_folder(place: Place) -> Found:
     """Class folders, either directly or inside train/val/test folders.
 
     Raises:
         DataError: no class folders, no images, or folders that cannot be distinguished.
         InputError: a link leads out of the folder.
     """
-    left_out: list[str] = []
+    root, left_out = place.path, list[str]()
     files = walk_files(root, left_out.append)
     images = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES and not _hidden(path, root)]
     folders = _split_folders(root, images)
@@ -185,13 +185,13 @@ def unlisted_note(listed: Iterable[Path]) -> list[str]:
     )
 
 
-def read_csv(path: Path) -> Found:
+def read_csv(place: Place) -> Found:
     """A table with the columns path,label and perhaps split and group; paths are relative to the table.
 
     Raises:
         DataError: a column, label or file is missing, a split is unknown, or a group is in two splits.
     """
-    rows = read_table(path)
+    path, rows = place.path, place.rows
     _check_columns(rows, path)
     classes = natural_sort({row["label"].strip() for row in rows})
     number = {name: k for k, name in enumerate(classes)}

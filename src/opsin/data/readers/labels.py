@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from opsin.data.samples import Ints, Source, class_counts
 from opsin.data.targets import KINDS
-from opsin.errors import DataError
+from opsin.errors import ConfigError, DataError
 from opsin.text import is_text, printable
 from opsin.types import SplitName
 
@@ -96,6 +96,18 @@ def check_labels(splits: Mapping[SplitName, Source], classes: Sequence[str], *, 
         )
     if "train" in splits:
         _check_no_empty_class(splits["train"], classes, where)
+
+
+def with_unused(classes: tuple[str, ...], splits: Mapping[SplitName, Source], count: int) -> tuple[str, ...]:
+    """The classes of a set, and `count` more of which it has no image.
+
+    Raises:
+        ConfigError: the samples are not of one class each.
+    """
+    if count and any(set(source.targets) != {"labels"} for source in splits.values()):
+        what, expected = "setting `unused_classes` is for images of one class each", "labels alone"
+        raise ConfigError(what, got=count, expected=expected, do="leave it out")
+    return (*classes, *(f"unused {place}" for place in range(1, count + 1)))
 
 
 def _check_range(name: str, source: Source, classes: Sequence[str], where: object) -> None:

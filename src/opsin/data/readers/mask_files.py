@@ -21,16 +21,9 @@ from numpy.typing import NDArray
 
 from opsin.config import DataConfig
 from opsin.data.catalogue import CAMVID_CLASSES, VOC_CLASSES
-from opsin.data.readers.coco_masks import read_coco_masks
 from opsin.data.readers.found import Found
-from opsin.data.readers.mask_sources import (
-    FOREGROUND_CLASSES,
-    NUM_NAMED,
-    SPLIT_FOLDERS,
-    MaskSource,
-    Meaning,
-    as_found,
-)
+from opsin.data.readers.mask_sources import FOREGROUND_CLASSES, NUM_NAMED, SPLIT_FOLDERS, MaskSource, Meaning, as_found
+from opsin.data.readers.place import Place
 from opsin.data.samples import HASHING_THREADS, Source
 from opsin.errors import AnnotationError, DataError
 from opsin.io.files import natural_key
@@ -44,19 +37,40 @@ IMAGE_FOLDERS = ("images", "image", "imgs", "img", "JPEGImages")
 MASK_FOLDERS = ("masks", "mask", "SegmentationClass", "segmentation", "labels", "annotations")
 
 
-def read_masks(root: Path, config: DataConfig) -> Found | None:
-    """The folder `root` as a data set of masks, if it has one of the layouts above; else None.
+def is_voc(place: Place) -> bool:
+    """Whether a folder is VOC 2012's, with masks."""
+    return _voc_folder(place.path) is not None
 
-    Raises:
-        DataError: files are missing.
-        ConfigError: `classes` is foreground, but there is no background.
-    """
+
+def _voc_folder(root: Path) -> Path | None:
     for folder in (root, root / "VOC2012", root / "VOCdevkit" / "VOC2012"):
         if (folder / "ImageSets" / "Segmentation").is_dir() and (folder / "SegmentationClass").is_dir():
-            return read_voc(folder, config, name=root.resolve().name)
-    if (root / "train").is_dir() and (root / "trainannot").is_dir():
-        return read_camvid(root, config, name=root.resolve().name)
-    return read_coco_masks(root, config) or _read_pairs(root, config)
+            return folder
+    return None
+
+
+def read_voc_place(place: Place) -> Found:
+    """VOC 2012's masks, as `read_voc`."""
+    return read_voc(_voc_folder(place.path) or place.path, place.config, name=place.path.resolve().name)
+
+
+def is_camvid(place: Place) -> bool:
+    """Whether a folder is laid out as CamVid."""
+    return (place.path / "train").is_dir() and (place.path / "trainannot").is_dir()
+
+
+def read_camvid_place(place: Place) -> Found:
+    """A folder in CamVid's layout, as `read_camvid`."""
+    return read_camvid(place.path, place.config, name=place.path.resolve().name)
+
+
+def holds_pairs(place: Place) -> bool:
+    """Whether a folder holds images beside masks.
+
+    Raises:
+        DataError: masks of another format than PNG, or none.
+    """
+    return bool(_pair_folders(place.path))
 
 
 def read_voc(folder: Path, config: DataConfig, *, name: str, published: bool = False) -> Found:
@@ -98,11 +112,15 @@ def read_camvid(folder: Path, config: DataConfig, *, name: str, published: bool 
     return as_found(folder, name, meaning, splits, layout, published=published, notes=notes)
 
 
-def _read_pairs(root: Path, config: DataConfig) -> Found | None:
-    """Folders of images and masks, divided or not."""
+def read_pairs(place: Place) -> Found:
+    """Folders of images and masks, divided or not.
+
+    Raises:
+        DataError: an image or a mask stands alone, or the masks hold no class numbers.
+        ConfigError: `classes` is foreground, but there is no background.
+    """
+    root, config = place.path, place.config
     pairs = _pair_folders(root)
-    if not pairs:
-        return None
     files = {split: _paired(images, masks) for split, (images, masks) in pairs.items()}
     whole, notes = _meaning_of_values(_values([mask for _, masks in files.values() for mask in masks]), root, config)
     meaning = whole.of_config(config)

@@ -19,8 +19,9 @@ from opsin.data.samples import HASHING_THREADS, Bytes, FileSource, Source
 from opsin.errors import ConfigError, ImageError
 from opsin.io.files import sha256_file
 from opsin.io.images import DecodedImage, read_mask, turn_upright
-from opsin.types import VOID, SplitName
+from opsin.types import VOID, SplitName, TaskName
 
+TASK: TaskName = "segment"
 SPLIT_FOLDERS: dict[SplitName, tuple[str, ...]] = {
     "train": ("train", "training"),
     "val": ("val", "valid", "validation"),
@@ -120,7 +121,7 @@ class MaskSource(FileSource):
             ImageError: it cannot be read, has another size than its image, or contains values without a class.
         """
         image, drawn = image or self.read(i), self.drawn[i]
-        height, width = (int(side) for side in image.pixels.shape[1:])
+        height, width = image.size
         stored = (width, height) if image.orientation >= 5 else (height, width)
         if isinstance(drawn, Path):
             values = _turned(read_mask(drawn).indices, (height, width), stored, image.orientation, drawn)
@@ -176,7 +177,7 @@ def as_found(
     """A data set of masks from what was recognized."""
     return Found(
         name=name,
-        task="segment",
+        task=TASK,
         classes=meaning.classes,
         layout=layout,
         splits=splits,

@@ -12,12 +12,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.config import DataConfig
 from opsin.data.readers.folders import check_table_files, table_splits
 from opsin.data.readers.found import Found
+from opsin.data.readers.place import Place
 from opsin.data.samples import FileSource
 from opsin.errors import DataError, nearest
-from opsin.io.tables import read_table
 from opsin.types import TaskName
 
 TASK: TaskName = "regress"
@@ -26,26 +25,26 @@ DELIMITERS = (";", "|")
 NUM_NAMED = 10
 
 
-def read_numbers(path: Path, config: DataConfig, task: str | None) -> Found | None:
-    """The table at `path`, or None if it has no numbers, or `task` is another one.
+def holds_numbers(place: Place) -> bool:
+    """Whether a table is one of numbers, by its columns; any table is where the task is asked for."""
+    named = {ONE, SEVERAL} & set(place.columns) and "label" not in place.columns
+    return place.task == TASK or bool(place.config.number_columns or named)
+
+
+def read_numbers(place: Place) -> Found:
+    """A table of numbers.
 
     Other columns are ignored, with a note.
 
     Raises:
         DataError: a column is missing, or contains a value that is not a number.
     """
-    wanted = config.number_columns
-    if task not in (None, TASK) or path.suffix.lower() != ".csv" or not path.is_file():
-        return None
-    rows = read_table(path)
-    columns = list(rows[0])
+    path, rows, columns, wanted = place.path, place.rows, place.columns, place.config.number_columns
     known = wanted or next(((name,) for name in (ONE, SEVERAL) if name in columns), ())
-    if task is None and not wanted and (not known or "label" in columns):
-        return None
     missing = [name for name in ("path", *(known or (ONE,))) if name not in columns]
     if missing:
         close = nearest(missing[0], columns)
-        do = f"did you mean `{close}`?" if close else "name the columns: --number-columns age height"
+        do = f"did you mean `{close}`?" if close else "name the columns: --number-columns age,height"
         raise DataError("required columns are missing", where=path, got=columns, expected=missing, do=do)
     names, numbers = _several(rows, path) if known == (SEVERAL,) and not wanted else (known, _table(rows, known, path))
     source = FileSource(

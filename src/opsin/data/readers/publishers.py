@@ -8,23 +8,28 @@ from typing import Any
 
 import numpy as np
 
-from opsin.data.catalogue import Entry
+from opsin.config import DataConfig
+from opsin.data.catalogue import ENTRIES, Entry
 from opsin.data.readers.found import Found
+from opsin.data.readers.mask_files import PUBLISHED
+from opsin.data.readers.place import Place
 from opsin.data.samples import ArraySource, Bytes, Ints, Source, numbered_ids
 from opsin.errors import ConfigError, DataError, nearest
 from opsin.io.arrays import read_cifar, read_idx
 from opsin.types import SplitName
 
 
-def read_entry(entry: Entry, folder: Path | None, level: str | None) -> Found:
-    """A catalogue set from its folder, at a label level.
+def read_entry(entry: Entry, folder: Path | None, config: DataConfig) -> Found:
+    """A catalogue set from its folder, at the label level of `config`.
 
     Raises:
         ConfigError: the set has no such label level.
         DataError: files are missing or inconsistent.
         ArrayError: a file is damaged.
     """
-    level = _checked_level(entry, level)
+    level = _checked_level(entry, config.label_level)
+    if entry.name in PUBLISHED:
+        return PUBLISHED[entry.name](folder, config, name=entry.name, published=True)
     sources = READERS[entry.name](folder or Path(), level)
     return Found(
         name=entry.name,
@@ -154,3 +159,48 @@ READERS: dict[str, Callable[[Path, str | None], dict[str, Any]]] = {
     "cifar100": _read_cifar100,
     "flowers": _read_flowers,
 }
+
+
+def is_idx(place: Place) -> bool:
+    """Whether a folder holds MNIST's files."""
+    return any(place.path.glob("train-images[-.]idx3-ubyte*"))
+
+
+def read_idx_place(place: Place) -> Found:
+    """A folder of files in MNIST's layout; classes are the numbers of the labels.
+
+    Raises:
+        DataError: a file is missing, or images and labels do not fit together.
+        ArrayError: a file is damaged.
+    """
+    splits: dict[SplitName, Source] = _read_idx_set(place.path, None)["splits"]
+    highest = max(int(source.labels.max(initial=0)) for source in splits.values() if source.labels is not None)
+    return _own_copy(place, splits, tuple(str(k) for k in range(highest + 1)), "IDX files")
+
+
+def is_cifar(place: Place) -> bool:
+    """Whether a folder holds the binary release of CIFAR-10 or CIFAR-100."""
+    return _cifar_entry(place) is not None
+
+
+def _cifar_entry(place: Place) -> Entry | None:
+    """CIFAR-10 or CIFAR-100, by the names of the files."""
+    firsts = {"cifar10": "data_batch_1.bin", "cifar100": "train.bin"}
+    return next((ENTRIES[name] for name, file in firsts.items() if (place.path / file).is_file()), None)
+
+
+def read_cifar_place(place: Place) -> Found:
+    """A folder with the binary release of CIFAR.
+
+    Raises:
+        DataError: a file is missing.
+        ArrayError: a file is damaged.
+    """
+    entry = _cifar_entry(place) or ENTRIES["cifar10"]
+    splits: dict[SplitName, Source] = READERS[entry.name](place.path, "fine")["splits"]
+    return _own_copy(place, splits, entry.classes, f"CIFAR's binary files ({entry.name})")
+
+
+def _own_copy(place: Place, splits: dict[SplitName, Source], classes: tuple[str, ...], layout: str) -> Found:
+    name = place.path.resolve().name
+    return Found(name=name, task="classify", classes=classes, layout=layout, splits=splits, root=place.path)

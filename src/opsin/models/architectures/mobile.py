@@ -24,6 +24,7 @@ from opsin.models.parts.convolutions import (
     pooled,
     scaled,
 )
+from opsin.models.parts.layers import check_min_side, smallest_side
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +126,7 @@ class Mobile(Backbone):
     def __init__(self, channels: int, stages: tuple[Stage, ...], options: MobileOptions, *, fixed_stem: bool) -> None:
         super().__init__()
         small = options.stem == "small"
+        self.min_side = smallest_side(3 if small else 5)
         outputs = 32 if fixed_stem else scaled(32, options.width)
         self.stem = ConvNorm(
             channels,
@@ -173,9 +175,15 @@ class Mobile(Backbone):
 
 def mobilenet_v2(channels: int, height: int, width: int, options: MobileNetV2Options) -> Mobile:
     """MobileNetV2 for images [channels, height, width]."""
-    return Mobile(channels, MOBILENET_V2, options, fixed_stem=False)
+    return _checked("mobilenet_v2", Mobile(channels, MOBILENET_V2, options, fixed_stem=False), height, width)
 
 
 def efficientnet_lite0(channels: int, height: int, width: int, options: EfficientNetLiteOptions) -> Mobile:
     """EfficientNet-Lite0 for images [channels, height, width]."""
-    return Mobile(channels, EFFICIENTNET_LITE0, options, fixed_stem=True)
+    return _checked("efficientnet_lite0", Mobile(channels, EFFICIENTNET_LITE0, options, fixed_stem=True), height, width)
+
+
+def _checked(name: str, network: Mobile, height: int, width: int) -> Mobile:
+    """The network, if images are large enough for it."""
+    check_min_side(name, height, width, network.min_side, way="take --stem small")
+    return network

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from opsin.models.parts.backbone import Backbone
 from opsin.models.parts.convolutions import ConvNorm, NormedOptions, he_init, max_pool, pooled, scaled
+from opsin.models.parts.layers import check_min_side, smallest_side
 
 StrideInName = Literal["first", "middle"]
 
@@ -99,6 +100,7 @@ class ResNet(Backbone):
         super().__init__()
         self._options, self._bottleneck, self._squeeze = options, bottleneck, squeeze
         small = options.stem == "small"
+        self.min_side = smallest_side(3 if small else 5)
         inputs = scaled(64, options.width)
         self.stem = self._conv(channels, inputs, 3 if small else 7, stride=1 if small else 2, relu=True)
         self.pool: nn.Module = nn.Identity() if small else max_pool(3)
@@ -172,14 +174,20 @@ class ResNet(Backbone):
 
 def resnet18(channels: int, height: int, width: int, options: ResNetOptions) -> ResNet:
     """ResNet-18 for images [channels, height, width]."""
-    return ResNet(channels, (2, 2, 2, 2), options, bottleneck=False)
+    return _checked("resnet18", ResNet(channels, (2, 2, 2, 2), options, bottleneck=False), height, width)
 
 
 def resnet50(channels: int, height: int, width: int, options: ResNetOptions) -> ResNet:
     """ResNet-50 for images [channels, height, width]."""
-    return ResNet(channels, (3, 4, 6, 3), options, bottleneck=True)
+    return _checked("resnet50", ResNet(channels, (3, 4, 6, 3), options, bottleneck=True), height, width)
 
 
 def seresnet50(channels: int, height: int, width: int, options: ResNetOptions) -> ResNet:
     """SE-ResNet-50 for images [channels, height, width]."""
-    return ResNet(channels, (3, 4, 6, 3), options, bottleneck=True, squeeze=True)
+    return _checked("seresnet50", ResNet(channels, (3, 4, 6, 3), options, bottleneck=True, squeeze=True), height, width)
+
+
+def _checked(name: str, network: ResNet, height: int, width: int) -> ResNet:
+    """The network, if images are large enough for it."""
+    check_min_side(name, height, width, network.min_side, way="take --stem small")
+    return network

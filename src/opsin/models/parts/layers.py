@@ -100,8 +100,23 @@ SMALLEST_SIDES = {"plain": 8, "tiny": 4, "dense": 1}
 """Shortest side in pixels of a few networks at their default settings, best network first."""
 
 
-def check_min_side(name: str, height: int, width: int, min_side: int) -> None:
+def smallest_side(num_halvings: int) -> int:
+    """The shortest side, in pixels, of which each of a network's padded halvings still finds two pixels to halve.
+
+    >>> smallest_side(3), smallest_side(5)
+    (5, 17)
+    """
+    return (1 << (num_halvings - 1)) + 1
+
+
+def check_min_side(name: str, height: int, width: int, min_side: int, *, way: str = "take fewer layers") -> None:
     """Refuse an input that a network's downsampling would reduce to nothing.
+
+    Args:
+        name: of the network.
+        height, width: of the images.
+        min_side: shortest side that it takes.
+        way: how the network itself would take smaller images.
 
     Raises:
         ConfigError: a side is shorter than `min_side`.
@@ -113,5 +128,5 @@ def check_min_side(name: str, height: int, width: int, min_side: int) -> None:
             f"images are too small for network `{name}`",
             got=f"{height}x{width}",
             expected=f"sides of at least {min_side} pixels",
-            do=f"set --input-size to {min_side} or more, take fewer layers, or --model {' or '.join(fitting)}",
+            do=f"set --input-size to {min_side} or more, {way}, or --model {' or '.join(fitting)}",
         )

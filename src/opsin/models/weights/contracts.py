@@ -39,7 +39,7 @@ class InputContract:
         return config.to_dict(self)
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any], *, where: str = "input contract") -> InputContract:
+    def from_dict(cls, values: Mapping[str, object], *, where: str = "input contract") -> InputContract:
         """The inverse of `to_dict`.
 
         Raises:

@@ -201,7 +201,9 @@ def _contract(
         try:
             return InputContract.from_dict(json.loads(metadata[CONTRACT_KEY]), where=printable(path))
         except (json.JSONDecodeError, AttributeError, TypeError) as error:
-            raise TensorFileError("the input contract is not readable", where=printable(path), got=error) from error
+            raise TensorFileError(
+                "the input contract is not readable", where=printable(path), got=error, do="give --weights-range"
+            ) from error
     if known is not None:
         return known.contract
     return _artifact_contract(Path(path).parent / "model.json")
@@ -256,7 +258,7 @@ def _pretrained(naming: NamingName, named: Mapping[str, Tensor], origin: _Origin
     )
 
 
-def _spec(model: str, contract: InputContract, options: Mapping[str, Any]) -> ModelSpec:
+def _spec(model: str, contract: InputContract, options: Mapping[str, object]) -> ModelSpec:
     return ModelSpec(name=model, channels=3, height=contract.height, width=contract.width, options=dict(options))
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from opsin.data.samples import Dataset
-from opsin.tasks.base import Start
 from opsin.tasks.common_defaults import (
     FEW_SAMPLES,
     HEAD,
@@ -13,10 +11,15 @@ from opsin.tasks.common_defaults import (
     PHOTOS,
     SMALL,
     WHOLE,
+    Described,
     are_photos,
     network_settings,
+    shown_by_kind,
     side_of_weights,
 )
+
+if TYPE_CHECKING:
+    from opsin.tasks.base import Start
 
 AUGMENTATION: dict[str, dict[str, Any]] = {
     "digits": {"shift": 1},
@@ -41,7 +44,7 @@ FLIPPED = ("cifar10", "cifar100")
 """Catalogue sets of small images that may be mirrored."""
 
 
-def class_defaults(dataset: Dataset, model: str | None) -> dict[str, Any]:
+def class_defaults(dataset: Described, model: str | None) -> dict[str, Any]:
     """Settings for one label for each image."""
     name, photos = dataset.name if dataset.published else "", are_photos(dataset)
     settings = dict(AUGMENTATION.get(name, PHOTO_AUGMENTATION if photos else {"shift": 2}))
@@ -60,3 +63,8 @@ def class_finetune_defaults(start: Start) -> dict[str, Any]:
     if photos:
         return settings | WHOLE_PHOTOS
     return settings | (SMALL_IMAGES if dataset.published and dataset.name in FLIPPED else {})
+
+
+def shown_defaults() -> dict[str, dict[str, Any]]:
+    """Settings by kind of data, for `--help`."""
+    return shown_by_kind(class_defaults, *BY_NAME)

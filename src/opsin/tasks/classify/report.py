@@ -121,7 +121,7 @@ def mistake_cards(view: View, result: SplitResult) -> list[dict[str, Any]]:
     ]
 
 
-def _named(names: tuple[str, ...], label: Any) -> str:
+def _named(names: tuple[str, ...], label: object) -> str:
     """A class name from a name or a number."""
     if isinstance(label, int) and 0 <= label < len(names):
         return names[label]

@@ -172,7 +172,7 @@ class Classify(Task):
         return hits(arrays["probabilities"].argmax(axis=1) == arrays["labels"])
 
     def wrong(
-        self, predictions: Arrays, targets: Targets, classes: Sequence[str], details: Mapping[str, Any]
+        self, predictions: Arrays, targets: Targets, classes: Sequence[str], details: Mapping[str, object]
     ) -> list[dict[str, Any]]:
         """Every sample whose class is wrong, the most confident first."""
         return wrong_classes(predictions["probabilities"], _labels(targets), classes, targets.ids)

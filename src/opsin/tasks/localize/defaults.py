@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from opsin.data.samples import Dataset
-from opsin.tasks.base import Start
 from opsin.tasks.common_defaults import (
     FEW_SAMPLES,
     HEAD,
@@ -13,10 +11,15 @@ from opsin.tasks.common_defaults import (
     PHOTOS,
     SMALL,
     WHOLE,
+    Described,
     are_photos,
     network_settings,
+    shown_by_kind,
     side_of_weights,
 )
+
+if TYPE_CHECKING:
+    from opsin.tasks.base import Start
 
 SCENES: dict[str, Any] = {
     "model": "tiny",
@@ -30,8 +33,8 @@ SCENES: dict[str, Any] = {
 """Digit scenes have random positions already: no augmentation."""
 
 
-def box_defaults(dataset: Dataset, model: str | None) -> dict[str, Any]:
-    """Settings for one object per image. No augmentation cuts off parts of the object, as random crops would."""
+def box_defaults(dataset: Described, model: str | None) -> dict[str, Any]:
+    """Settings for one object in each image. Nothing here cuts a part of the object off, as random crops would."""
     photos = are_photos(dataset)
     settings: dict[str, Any] = {"flip": 0.5, "input_size": PHOTO_SIDE_PX} if photos else {}
     scenes = dataset.published and dataset.name == "digit_scenes"
@@ -43,3 +46,8 @@ def box_finetune_defaults(start: Start) -> dict[str, Any]:
     photos, head_alone = are_photos(start.dataset), start.way == "head"
     side = side_of_weights(start.expected.height, photos=photos, head_alone=head_alone)
     return {"input_size": side, **(HEAD if head_alone else WHOLE)} | ({"flip": 0.5} if photos else {})
+
+
+def shown_defaults() -> dict[str, dict[str, Any]]:
+    """Settings by kind of data, for `--help`."""
+    return shown_by_kind(box_defaults, "digit_scenes")

@@ -110,7 +110,7 @@ def per_class(view: View) -> Markup | None:
     return per_split(view, "box_classes.html", show, {})
 
 
-def _cell(value: Any) -> tuple[str, str]:
+def _cell(value: object) -> tuple[str, str]:
     score = to_score(value)
     return percent(score.value), f"{percent(score.low)} – {percent(score.high)}"
 

@@ -245,7 +245,7 @@ class Localize(Task):
         return hits(right & (overlap >= self.threshold))
 
     def wrong(
-        self, predictions: Arrays, targets: Targets, classes: Sequence[str], details: Mapping[str, Any]
+        self, predictions: Arrays, targets: Targets, classes: Sequence[str], details: Mapping[str, object]
     ) -> list[dict[str, Any]]:
         """Every sample whose class is wrong, the most confident first."""
         return wrong_classes(predictions["probabilities"], _known(targets)[0], classes, targets.ids)

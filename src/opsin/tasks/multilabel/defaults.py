@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from opsin.data.samples import Dataset
-from opsin.tasks.base import Start
 from opsin.tasks.common_defaults import (
     FEW_SAMPLES,
     HEAD,
@@ -13,10 +11,15 @@ from opsin.tasks.common_defaults import (
     PHOTOS,
     SMALL,
     WHOLE,
+    Described,
     are_photos,
     network_settings,
+    shown_by_kind,
     side_of_weights,
 )
+
+if TYPE_CHECKING:
+    from opsin.tasks.base import Start
 
 WITHOUT_SMOOTHING = {"label_smoothing": 0.0}
 """No smoothing: it pulls probabilities towards 1/2, far from the truth where most classes are absent."""
@@ -25,8 +28,8 @@ SCENES: dict[str, Any] = {"model": "tiny", "epochs": 4, "batch_size": 250, "lr":
 BY_NAME: dict[str, dict[str, Any]] = {"digit_tags": SCENES}
 
 
-def tag_defaults(dataset: Dataset, model: str | None) -> dict[str, Any]:
-    """Settings for the classes of an image. No augmentation cuts off parts of it, as random crops would."""
+def tag_defaults(dataset: Described, model: str | None) -> dict[str, Any]:
+    """Settings for the classes of an image. Nothing here cuts a part of it off, as random crops would."""
     photos = are_photos(dataset)
     settings: dict[str, Any] = {"flip": 0.5, "input_size": PHOTO_SIDE_PX} if photos else {}
     known = BY_NAME.get(dataset.name) if dataset.published else None
@@ -42,3 +45,8 @@ def tag_finetune_defaults(start: Start) -> dict[str, Any]:
     settings = {"input_size": side, **(HEAD if head_alone else WHOLE), **WITHOUT_SMOOTHING}
     once = head_alone and int(start.given.get("feature_views") or 1) <= 1  # frozen features are computed once
     return settings | ({"flip": 0.5} if photos and not once else {})
+
+
+def shown_defaults() -> dict[str, dict[str, Any]]:
+    """Settings by kind of data, for `--help`."""
+    return shown_by_kind(tag_defaults, *BY_NAME)

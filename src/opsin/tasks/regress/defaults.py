@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from opsin.data.samples import Dataset
-from opsin.tasks.base import Start
 from opsin.tasks.common_defaults import (
     FEW_SAMPLES,
     HEAD,
@@ -13,18 +11,23 @@ from opsin.tasks.common_defaults import (
     PHOTOS,
     SMALL,
     WHOLE,
+    Described,
     are_photos,
     network_settings,
+    shown_by_kind,
     side_of_weights,
 )
+
+if TYPE_CHECKING:
+    from opsin.tasks.base import Start
 
 WITHOUT_SMOOTHING = {"label_smoothing": 0.0}
 OURS: dict[str, Any] = {"lr": 0.05, "lr_other": 0.005, "warmup": 0.1}
 """Squared errors have larger gradients than cross-entropy: half the rate, and a warm-up."""
 
 
-def number_defaults(dataset: Dataset, model: str | None) -> dict[str, Any]:
-    """Settings for numbers. No augmentation: which changes preserve a number depends on its meaning."""
+def number_defaults(dataset: Described, model: str | None) -> dict[str, Any]:
+    """Settings for numbers. Nothing is augmented: what leaves a number as it is depends on what it says."""
     photos = are_photos(dataset)
     settings: dict[str, Any] = {"input_size": PHOTO_SIDE_PX} if photos else {}
     ours = SMALL | (PHOTOS if photos else FEW_SAMPLES) | OURS
@@ -36,3 +39,8 @@ def number_finetune_defaults(start: Start) -> dict[str, Any]:
     photos, head_alone = are_photos(start.dataset), start.way == "head"
     side = side_of_weights(start.expected.height, photos=photos, head_alone=head_alone)
     return {"input_size": side, **(HEAD if head_alone else WHOLE), **WITHOUT_SMOOTHING}
+
+
+def shown_defaults() -> dict[str, dict[str, Any]]:
+    """Settings by kind of data, for `--help`."""
+    return shown_by_kind(number_defaults)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+from opsin.tasks.common_defaults import FINETUNED
 
-from opsin.data.samples import Dataset
-from opsin.tasks.base import Start
+if TYPE_CHECKING:
+    from opsin.data.samples import Dataset
+    from opsin.tasks.base import Start
 
 AREA_PX = 128 * 160
 """Number of pixels of resized photos: enough for outlines, feasible on two cores."""
@@ -72,8 +73,21 @@ def mask_defaults(dataset: Dataset, model: str | None) -> dict[str, Any]:
     """
     height, width = input_shape(dataset)
     shape = {"input_size": height, "input_width": width, "epochs": epochs_for(len(dataset.splits["train"]))}
-    settings = shape | AUGMENTATION | UNET | (BY_NAME.get(dataset.name, {}) if dataset.published else {})
+    settings = shape | _of_set(dataset.name if dataset.published else None)
     return settings | ({} if model in (None, UNET["model"]) else {"model": model})
+
+
+def _of_set(name: str | None) -> dict[str, Any]:
+    """Settings that do not depend on the images, of a catalogue set or of the user's data."""
+    return AUGMENTATION | UNET | BY_NAME.get(name or "", {})
+
+
+def shown_defaults() -> dict[str, dict[str, Any]]:
+    """Settings by kind of data, for `--help`."""
+    least, most = EPOCHS_RANGE
+    own = {"epochs": f"{least} to {most}, by the number of images,", **_of_set(None)}
+    pretrained = FINETUNED | AUGMENTATION | PRETRAINED | {"epochs": own["epochs"], "model": None}
+    return {"masks": own} | {name: _of_set(name) for name in BY_NAME} | {"masks on pretrained weights": pretrained}
 
 
 def mask_finetune_defaults(start: Start) -> dict[str, Any]:
@@ -98,10 +112,12 @@ def epochs_for(num_images: int) -> int:
 
 
 def input_shape(dataset: Dataset) -> tuple[int, int]:
-    """Height and width of the network's input for this data set."""
+    """Height and width that a network sees images of this set at."""
+    import numpy as np  # here, because `opsin --help`, which shows the settings above, should not wait for it
+
     source = dataset.splits["train"]
     chosen = np.linspace(0, len(source) - 1, min(NUM_PROBED, len(source))).astype(int)
-    shapes = [source.image(int(i)).shape[1:] for i in chosen]
+    shapes = [source.read(int(i)).size for i in chosen]
     if len(set(shapes)) == 1 and max(shapes[0]) <= LARGEST_OWN_PX:
         return int(shapes[0][0]), int(shapes[0][1])
     aspect = float(np.median([height / width for height, width in shapes]))

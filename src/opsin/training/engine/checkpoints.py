@@ -46,7 +46,7 @@ class Checkpoint:
         return {key[len(prefix) + 1 :]: value for key, value in self.tensors.items() if key.startswith(f"{prefix}.")}
 
 
-def joined(parts: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> Checkpoint:
+def joined(parts: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, object]) -> Checkpoint:
     """A checkpoint of several parts, each under its name."""
     return Checkpoint(
         {f"{part}.{key}": value for part, values in parts.items() for key, value in values.items()}, state
@@ -127,7 +127,7 @@ def optimizer_tensors(optimizer: Optimizer) -> tuple[dict[str, Tensor], dict[str
     return tensors, plain
 
 
-def load_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor], plain: Mapping[str, Any]) -> None:
+def load_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor], plain: Mapping[str, object]) -> None:
     """Restore the state from `optimizer_tensors`."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Any]] = {}

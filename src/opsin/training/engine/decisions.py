@@ -11,11 +11,13 @@ allocation of one of them must not let them part.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from opsin.config import RunConfig
+from opsin.group import Group
 from opsin.training.engine.clock import Clock
 from opsin.training.engine.guards import StopRequest, is_out_of_memory
+from opsin.training.engine.restarts import RestartNotes
 from opsin.training.engine.schedules import Plateau, schedule_factor
 from opsin.training.engine.stages import Stages
 from opsin.training.engine.state import State
@@ -82,6 +84,7 @@ class Decisions:
         state, settings = self.state, self.settings
         progress = self.stages.progress(self.clock.progress(), state.epoch)
         factor = schedule_factor(settings.schedule, progress, warmup=settings.warmup) * self.plateau.factor
+        factor /= 1 + settings.rate_decay * state.step
         return StepDecision(step=state.step, epoch=state.epoch, factor=factor, parts=state.accumulate)
 
     def parts_after(self, error: BaseException, count: int) -> int | None:
@@ -101,6 +104,10 @@ class Decisions:
     def saves_epoch(self) -> bool:
         """Whether the finished epoch gets a checkpoint: not if it took a second; the end of the run always does."""
         return self.clock.since_checkpoint() > min(20.0, 60 * self.settings.checkpoint_minutes)
+
+    def interrupted(self) -> bool:
+        """Whether the run was asked to end while nobody looked: as the last epoch was scored."""
+        return self.stop.made
 
     def after_epoch(self, train: Mapping[str, float], val: Mapping[str, float]) -> None:
         """Update the plateau factor and the patience from the epoch's scores."""
@@ -124,6 +131,63 @@ class Decisions:
     def ask_to_stop(self, reason: str) -> None:
         """End the run after scoring this epoch; the first reason counts."""
         self.asked_to_stop = self.asked_to_stop or reason or "callback"
+
+
+class SharedDecisions(Decisions):
+    """Decides for several processes: the lead does, and the others are sent what it decides.
+
+    A signal counts whichever process it was sent to. What follows from scores alone is decided by each process, as all
+    have the same scores.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        state: State,
+        clock: Clock,
+        stages: Stages,
+        stop: StopRequest,
+        group: Group,
+        notes: RestartNotes,
+    ) -> None:
+        super().__init__(config, state, clock, stages, stop)
+        self.group, self.notes = group, notes
+
+    def height(self) -> int | None:
+        height: int | None = self.group.shared_plain(super().height())
+        return height
+
+    def step(self) -> StepDecision:
+        own = super().step()
+        factor, parts = self.group.shared([own.factor, own.parts])
+        return replace(own, factor=factor, parts=int(parts))
+
+    def parts_after(self, error: BaseException, count: int) -> int | None:
+        """None: a step that one process could not take is not repeated by the others, which wait for it.
+
+        The number of parts is kept, so that the group takes it when it is started again.
+        """
+        if parts := super().parts_after(error, count):
+            self.notes.keep({"parts": parts})
+        return None
+
+    def after_step(self) -> Verdict:
+        own = super().after_step()
+        decided = self.group.leads
+        interrupt, end_epoch, checkpoint = self.group.any(
+            [own.interrupt, decided and own.end_epoch, decided and own.checkpoint]
+        )
+        return Verdict(interrupt=interrupt, end_epoch=end_epoch and not interrupt, checkpoint=checkpoint)
+
+    def saves_epoch(self) -> bool:
+        return bool(self.group.shared([super().saves_epoch()])[0])
+
+    def finished(self) -> bool:
+        done, self.state.stopped = self.group.shared_plain([super().finished(), self.state.stopped])
+        return bool(done)
+
+    def interrupted(self) -> bool:
+        return self.group.any([super().interrupted()])[0]
 
 
 def out_of_patience(state: State, patience: int) -> bool:

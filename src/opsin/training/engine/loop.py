@@ -22,11 +22,12 @@ from torch import Tensor, nn
 
 from opsin.artifact import Artifact
 from opsin.batches.batch import Batch
-from opsin.batches.image_policy import is_of_images
 from opsin.batches.loader import batches, steps_per_epoch
+from opsin.batches.mixing import ring_of
 from opsin.config import RunConfig
 from opsin.data.samples import Samples
 from opsin.errors import DivergedError, InterruptedRunError
+from opsin.group import ALONE, Group
 from opsin.models.wrappers.forward import Precision
 from opsin.progress import Reporter
 from opsin.runs import RUNS_FOLDER, Run, RunWriter
@@ -35,15 +36,16 @@ from opsin.training.engine import guards
 from opsin.training.engine.budget import Budget
 from opsin.training.engine.checkpoints import Checkpoint
 from opsin.training.engine.clock import Clock
-from opsin.training.engine.decisions import Decisions, StepDecision, why_nothing_is_left
+from opsin.training.engine.decisions import Decisions, SharedDecisions, StepDecision, why_nothing_is_left
 from opsin.training.engine.epoch_lines import EpochLines
 from opsin.training.engine.hooks import Callback, check_callbacks
 from opsin.training.engine.journal import Journal
 from opsin.training.engine.kept import KeptWeights
 from opsin.training.engine.losses import ReadLosses
-from opsin.training.engine.observers import EpochMessages, ProgressBar
+from opsin.training.engine.observers import EpochMessages, PresentMistakes, ProgressBar
 from opsin.training.engine.own_parts import NO_OWN_PARTS, OwnParts
 from opsin.training.engine.randomness import generators_kept
+from opsin.training.engine.restarts import RestartNotes
 from opsin.training.engine.saving import Saver
 from opsin.training.engine.state import State
 from opsin.training.engine.step import Stepper
@@ -68,8 +70,7 @@ class Trainer:
         scored_at_end: number of images that are scored after training, for which the budget has to last.
         callbacks: called in this order, after the engine's own.
         own: the user's own augmentation and optimizer.
-        augments_ahead: augment batches in the thread that gathers them, beside the step, at the same numbers. Off
-            unless it is known to help: beside other work on two cores it does not (`benchmarks/ahead.py`).
+        group: processes that train together. Each is given the same of everything else; the lead alone writes.
 
     Raises:
         ConfigError: an invalid callback.
@@ -91,13 +92,11 @@ class Trainer:
         scored_at_end: int = 0,
         callbacks: Sequence[Callback] = (),
         own: OwnParts = NO_OWN_PARTS,
-        augments_ahead: bool = False,
+        group: Group = ALONE,
     ) -> None:
         check_callbacks(callbacks)
-        self.config, self.settings = config, config.train
+        self.config, self.settings, self.group = config, config.train, group
         self.task, self.artifact, self.features = task, artifact, features
-        # torchvision's policies draw from the generator that the layers of a step draw from: never in two threads
-        self.augments_ahead = augments_ahead and own.augment is None and not is_of_images(config.augment)
         self.train_samples = splits["train"]
         self.device, self.run, self.report = device, run, report
         self.stepper = self._made_stepper(precision, own)
@@ -106,15 +105,17 @@ class Trainer:
         self.kept = KeptWeights(self.network, decay=self.settings.ema, restores_best=self.settings.restore_best)
         self.steps_per_epoch = steps_per_epoch(len(self.train_samples.images), self.settings.batch_size, training=True)
         self.total_steps = self.steps_per_epoch * self.settings.epochs
-        self.validation = Validation(task, self.artifact_of(self.network), splits.get("val"), features, device)
+        self.validation = Validation(
+            task, self.artifact_of(self.network), splits.get("val"), features, device, group=group
+        )
         num_scored = self.validation.num_images + scored_at_end
         self.clock = Clock(self.settings, self.state, self.total_steps, budget, num_scored)
         self.stop = guards.StopRequest(report.message)
-        self.decisions = Decisions(config, self.state, self.clock, self.stepper.stages, self.stop)
-        inner = [self.kept, *([TensorBoardLog(run.path / "tensorboard")] if self.settings.tensorboard else [])]
-        self.saver = Saver(run, self.state, self.clock, self.kept, self.optimizer, self.decisions)
+        self.decisions = self._made_decisions()
+        logs = [TensorBoardLog(run.path / "tensorboard")] if self.settings.tensorboard and group.leads else []
+        self.saver = Saver(run, self.state, self.clock, self.kept, self.optimizer, self.decisions, group)
         self.journal = Journal(run, self.state, self.clock, self.network, self.settings, self.decisions.ask_to_stop)
-        self.journal.callbacks += [*inner, *callbacks]
+        self.journal.callbacks += [self.kept, *logs, *callbacks]
 
     def fit(self) -> State:
         """Train to the end, from the present state.
@@ -132,7 +133,7 @@ class Trainer:
                     self._end_epoch(began_s)
                     if self.decisions.saves_epoch():
                         self.save_checkpoint()
-            if self.stop.made:  # while the last epoch was scored
+            if self.decisions.interrupted():
                 self._interrupt()
             self.save_checkpoint()
         except DivergedError as error:
@@ -166,7 +167,8 @@ class Trainer:
             training=True,
             start_step=self.state.step - self.state.epoch_start,
             prepare=partial(self.stepper.see, epoch=epoch, height=height),
-            ahead=self.augments_ahead,
+            group=self.group,
+            ring=ring_of(self.config.augment, seed=self.settings.seed, epoch=epoch),
         )
 
     def _step(self, seen: Batch, decision: StepDecision) -> None:
@@ -184,12 +186,13 @@ class Trainer:
             if parts is None:
                 break
             # outside the handler, whose traceback holds the tensors of the step that failed
-            self._cut_batches(parts)
+            self.cut_batches(parts)
             decision = replace(decision, parts=parts)
         self.state.lr = self.settings.lr * decision.factor * self.stepper.stages.rate(decision.epoch)
         self.state.step += 1
         self._count_losses(self.stepper.reader.take())
-        self.journal.step(losses, epoch=decision.epoch, count=len(seen))
+        count = len(seen) if seen.share is None else seen.share.whole
+        self.journal.step(losses, epoch=decision.epoch, count=count)
 
     def _end_epoch(self, began_s: float) -> None:
         """Score the epoch on val, keep the best weights, log it, and notify callbacks.
@@ -198,9 +201,11 @@ class Trainer:
             began_s: seconds of training at which the epoch began, or was resumed.
         """
         self._count_losses(self.stepper.reader.drain())
+        self.group.share_tensors(list(self.network.buffers()))
         guards.check_weights(self.network, step=self.state.step)
         train = self.state.end_epoch()
         with self.kept.scored():
+            self.group.share_tensors(list(self.network.buffers()))
             val = self.validation.scores()
         self.clock.scoring_seconds = self.validation.seconds_per_image
         if self.clock.budget is not None:
@@ -224,7 +229,14 @@ class Trainer:
             num_classes=len(self.artifact.classes),
             sample_ids=self.train_samples.ids,
             own=own,
+            group=self.group,
         )
+
+    def _made_decisions(self) -> Decisions:
+        parts = (self.config, self.state, self.clock, self.stepper.stages, self.stop)
+        if self.group.alone:
+            return Decisions(*parts)
+        return SharedDecisions(*parts, self.group, RestartNotes(self.run.path.parent))
 
     def start_from(self, val: Mapping[str, float]) -> None:
         """Take the present weights, which score `val`, as the best so far."""
@@ -253,7 +265,18 @@ class Trainer:
             DivergedError: a loss, a gradient or a weight is not finite; the checkpoint before stays the newest.
         """
         self._count_losses(self.stepper.reader.drain())
+        self.group.share_tensors(list(self.network.buffers()))
         self.saver.save()
+
+    def cut_batches(self, parts: int) -> None:
+        """From here on each batch is split into `parts`."""
+        self.optimizer.zero_grad(set_to_none=True)
+        self.state.accumulate = parts
+        message = f"out of memory: from here on each batch is split into {parts} parts, and gradients are summed"
+        if self.settings.keep_memory and self.device.type == "cpu":
+            message += "; with --no-keep-memory more fits, with the same results"
+        self.report.message(message)
+        self.journal.event("memory_guard", message)
 
     def _begin(self) -> None:
         """Determine what is left to train, with a message if nothing is."""
@@ -281,22 +304,13 @@ class Trainer:
         )
         bar = self.report.bar("training", self.total_steps, earlier=self.state.step, budget_s=self.clock.budget_left())
         with generators_kept(self.device), self.stop.listening(), bar as shown, closing(lines) as kept_lines:
-            shown_by = [EpochMessages(kept_lines, self.task.main_score), ProgressBar(shown)]
+            shown_by: list[Callback] = [EpochMessages(kept_lines, self.task.main_score), ProgressBar(shown)]
+            shown_by.append(PresentMistakes(self.validation, self.run))
             self.journal.callbacks[:0] = shown_by
             try:
                 yield
             finally:
                 del self.journal.callbacks[: len(shown_by)]
-
-    def _cut_batches(self, parts: int) -> None:
-        """From here on each batch is split into `parts`."""
-        self.optimizer.zero_grad(set_to_none=True)
-        self.state.accumulate = parts
-        message = f"out of memory: from here on each batch is split into {parts} parts, and gradients are summed"
-        if self.settings.keep_memory and self.device.type == "cpu":
-            message += "; with --no-keep-memory more fits, with the same results"
-        self.report.message(message)
-        self.journal.event("memory_guard", message)
 
     def _count_losses(self, losses: Sequence[ReadLosses]) -> None:
         for read in losses:

@@ -19,6 +19,7 @@ import opsin
 from opsin.config import TrainConfig
 from opsin.devices import pick_device
 from opsin.errors import ConfigError
+from opsin.group import own_device
 from opsin.runs import Environment
 
 if sys.platform != "win32":
@@ -47,7 +48,7 @@ def prepare(config: TrainConfig) -> torch.device:
     check_threads(config.threads)
     if config.threads:
         torch.set_num_threads(config.threads)
-    device = pick_device(config.device)
+    device = own_device(pick_device(config.device))
     if device.type == "cpu":
         set_allocator(keep_memory=config.keep_memory)
     return device

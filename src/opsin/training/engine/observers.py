@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import time
+
 from opsin.progress import Bar
+from opsin.runs import RunWriter
 from opsin.training.engine.epoch_lines import EpochLines, EpochResult
 from opsin.training.engine.hooks import Callback, EpochContext, StepContext
+from opsin.training.engine.validation import Validation
+
+NUM_PRESENT = 24
+"""Mistakes that are written down while a network is trained."""
+SECONDS_BETWEEN_WRITES = 2.0
 
 
 class ProgressBar(Callback):
@@ -42,3 +50,23 @@ class EpochMessages(Callback):
                 best=epoch.best,
             )
         )
+
+
+class PresentMistakes(Callback):
+    """Writes into the run folder what the network gets wrong on val at present, for who looks on (`present.json`).
+
+    Args:
+        validation: knows the answers of the last scoring.
+        run: whose folder.
+    """
+
+    def __init__(self, validation: Validation, run: RunWriter) -> None:
+        self.validation, self.run = validation, run
+        self._written_at = -SECONDS_BETWEEN_WRITES
+
+    def on_epoch(self, epoch: EpochContext) -> None:
+        if self.validation.answers is None or time.monotonic() < self._written_at + SECONDS_BETWEEN_WRITES:
+            return
+        wrong = self.validation.wrong()
+        self.run.extra("present.json", {"epoch": epoch.epoch, "num_wrong": len(wrong), "mistakes": wrong[:NUM_PRESENT]})
+        self._written_at = time.monotonic()

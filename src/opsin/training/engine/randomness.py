@@ -15,11 +15,17 @@ import torch
 
 SEED_STRIDE = 1_000_003
 """Keeps the seeds of neighbouring runs apart."""
+RANK_STRIDE = 1_000_000_007_000_003
+"""Keeps the seeds of the processes of a step apart."""
 
 
-def seed_layers(seed: int, step: int) -> None:
-    """Set the generators that layers draw from, for one step of the run with this seed."""
-    torch.manual_seed(seed * SEED_STRIDE + step)
+def seed_layers(seed: int, step: int, rank: int = 0) -> None:
+    """Set the generators that layers draw from, for one step of the run with this seed.
+
+    `rank`: number of the process, where several share a step: each draws for its own samples, so what layers draw for a
+    sample depends on the number of processes, unlike everything else.
+    """
+    torch.manual_seed((seed * SEED_STRIDE + step + rank * RANK_STRIDE) % (1 << 63))
 
 
 @contextmanager

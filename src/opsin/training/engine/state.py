@@ -68,7 +68,7 @@ class State:
         return {key: value / count for key, value in sums.items()}
 
 
-def state_of(values: Any, *, where: str) -> State:
+def state_of(values: object, *, where: str) -> State:
     """The state in a checkpoint's plain values.
 
     Raises:
@@ -83,5 +83,10 @@ def state_of(values: Any, *, where: str) -> State:
     negative = [name for name in COUNTERS if not 0 <= getattr(state, name) < math.inf]
     if negative or state.accumulate < 1 or state.epoch_start > state.step or state.best_epoch > state.epoch:
         got = {f.name: getattr(state, f.name) for f in fields(state) if f.name in (*COUNTERS, "accumulate")}
-        raise RunError("the state of a checkpoint has impossible values", where=where, got=got)
+        raise RunError(
+            "the state of a checkpoint has impossible values",
+            where=where,
+            got=got,
+            do="start the run again under another --name",
+        )
     return state

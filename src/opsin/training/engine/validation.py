@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import time
+from dataclasses import replace
+from typing import Any
 
 import torch
 
 from opsin.artifact import Artifact
 from opsin.batches.loader import gather
 from opsin.data.samples import Samples
+from opsin.group import ALONE, Group
 from opsin.inference.predictor import Predictor
 from opsin.tasks.base import Arrays, Targets, Task
 from opsin.training.features import Features, head_predictions
@@ -26,13 +30,24 @@ class Validation:
         samples: val; None scores nothing.
         features: frozen features; with those of val only the heads are computed.
         device: where.
+        group: processes that share the images; each of them is given the scores of all.
     """
 
     def __init__(
-        self, task: Task, artifact: Artifact, samples: Samples | None, features: Features | None, device: torch.device
+        self,
+        task: Task,
+        artifact: Artifact,
+        samples: Samples | None,
+        features: Features | None,
+        device: torch.device,
+        *,
+        group: Group = ALONE,
     ) -> None:
+        self.group = group
         self.task, self.artifact, self.samples, self.device = task, artifact, samples, device
         self.features = features
+        self.answers: Arrays | None = None
+        """What the network said of val when it was scored last, where its task decides one class for each image."""
         self.seconds_per_image = 0.0
         """Time that scoring takes, where images are looked at."""
 
@@ -47,10 +62,22 @@ class Validation:
             return {}
         began = time.monotonic()
         predictions = self._predictions(self.samples)
-        scores = self.task.scores(predictions, Targets.of(self.samples), self.artifact.classes, intervals=False)
+        self.answers = predictions if self.task.card.decides_class and self.group.leads else None
+        values = self._values(predictions, self.samples) if self.group.leads else {}
         if self.features is None:
             self.seconds_per_image = (time.monotonic() - began) / len(self.samples)
+        shared: dict[str, float] = self.group.shared_plain(values)
+        return shared
+
+    def _values(self, predictions: Arrays, samples: Samples) -> dict[str, float]:
+        scores = self.task.scores(predictions, Targets.of(samples), self.artifact.classes, intervals=False)
         return {key: score.value for key, score in scores.items()}
+
+    def wrong(self) -> list[dict[str, Any]]:
+        """The samples of val that are answered wrongly at present, the surest first; empty where that is not known."""
+        if self.samples is None or self.answers is None:
+            return []
+        return self.task.wrong(self.answers, Targets.of(self.samples), self.artifact.classes, {})
 
     def probe(self) -> None:
         """Time the scoring of a few images, if not yet known."""
@@ -64,6 +91,33 @@ class Validation:
         self.seconds_per_image = (time.monotonic() - began) / len(images)
 
     def _predictions(self, samples: Samples) -> Arrays:
+        """Of all samples, in their order; those of other processes are known to the lead alone."""
         if self.features is not None and self.features.val is not None:
             return head_predictions(self.artifact.network, self.task, self.features.val, self.device)
-        return Predictor(self.artifact, device=self.device).samples(samples)
+        return shared_predictions(Predictor(self.artifact, device=self.device), samples, self.group)
+
+
+def shared_predictions(predictor: Predictor, samples: Samples, group: Group) -> Arrays:
+    """Predictions of a split that the processes of a group share; on the lead those of all samples, in their order.
+
+    What is shared are whole batches of the predictor's, so that each answer has the bits that it has on one process.
+    """
+    if group.alone:
+        return predictor.samples(samples)
+    count, size = len(samples), predictor.batch_size
+    num_batches = -(-count // size)
+    cuts = [min(-(-rank * num_batches // group.size) * size, count) for rank in range(group.size + 1)]
+    start, stop = cuts[group.rank : group.rank + 2]
+    own = predictor.samples(_cut(samples, start, stop)) if start < stop else {}
+    return group.gathered_rows(own, [after - before for before, after in itertools.pairwise(cuts)])
+
+
+def _cut(samples: Samples, start: int, stop: int) -> Samples:
+    """The samples from `start` to `stop` - 1, without a copy."""
+    return replace(
+        samples,
+        images=samples.images[start:stop],
+        ids=samples.ids[start:stop],
+        sizes=samples.sizes[start:stop],
+        **samples.mapped(lambda _, rows: rows[start:stop]),
+    )

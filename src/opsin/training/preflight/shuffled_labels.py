@@ -57,11 +57,11 @@ def check_shuffled(trial: Trial) -> str:
         return "not checked: it needs a classifier and a val split"
     count = int(SECONDS / 2 / max(trial.seconds / len(trial.batch), 1e-6))
     count = max(FEWEST_IMAGES, min(MOST_IMAGES, count))
-    train, val = _chosen(prepared.splits["train"], count), _chosen(prepared.splits["val"], count)
+    from_train, from_val = _samples(trial)
+    train, val = _chosen(from_train, count), _chosen(from_val, count)
     began = time.perf_counter()
-    seen, unseen = _features(trial, "train", train), _features(trial, "val", val)
-    labels = np.asarray(prepared.splits["train"].labels)[train.numpy()]
-    truth = np.asarray(prepared.splits["val"].labels)[val.numpy()]
+    seen, unseen = _features(trial, from_train, train), _features(trial, from_val, val)
+    labels, truth = np.asarray(from_train.labels)[train.numpy()], np.asarray(from_val.labels)[val.numpy()]
     targets = Targets(ids=[str(i) for i in val.tolist()], labels=truth)
     own, *permuted = _accuracies(trial, seen, unseen, labels, targets)
     accuracies = np.array(permuted)
@@ -93,18 +93,23 @@ def _chosen(samples: Samples, count: int) -> Tensor:
     return torch.linspace(0, len(samples) - 1, min(count, len(samples))).long()
 
 
+def _samples(trial: Trial) -> tuple[Samples, Samples]:
+    """Train and val: their features where these were computed, of all images or of those that there was time for."""
+    cached = trial.prepared.features
+    if cached is not None and cached.val is not None:
+        return cached.train[0], cached.val
+    return trial.prepared.splits["train"], trial.prepared.splits["val"]
+
+
 @torch.no_grad()
-def _features(trial: Trial, split: str, index: Tensor) -> Tensor:
+def _features(trial: Trial, samples: Samples, index: Tensor) -> Tensor:
     """Features float64 [n, F] of the samples with these numbers, each feature of mean 0 and deviation 1."""
     prepared, network = trial.prepared, trial.network
     assert isinstance(network, Network)
-    cached = prepared.features
-    if cached is not None and cached.val is not None:
-        samples = cached.train[0] if split == "train" else cached.val
+    if prepared.features is not None and prepared.features.val is not None:
         rows = torch.from_numpy(np.asarray(samples.images)[index.numpy()])
     else:
         network.eval()
-        samples = prepared.splits["train" if split == "train" else "val"]
         step = len(trial.batch)
         parts = [gather(samples, part).to(prepared.device).images for part in torch.split(index, step)]
         rows = torch.cat([network.backbone(network.normalize(prepared.artifact.input(p))) for p in parts]).cpu()

@@ -15,6 +15,7 @@ from opsin.data.samples import Dataset
 from opsin.errors import ConfigError, nearest
 from opsin.io.files import read_json
 from opsin.tasks import get_task
+from opsin.tasks.common_defaults import DIVIDED_BY_NAME
 
 OPTIMIZERS: dict[str, dict[str, Any]] = {
     "sgd": {"lr": 0.05, "momentum": 0.9, "weight_decay": 5e-4},
@@ -26,17 +27,10 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
 }
 """Settings for each optimizer chosen by the user: learning rates differ widely between optimizers."""
 
-DATA_BY_NAME: dict[str, dict[str, Any]] = {
-    "mnist": {"val_fraction": 5 / 60},
-    "cifar10": {"val_fraction": 0.05},
-    "cifar100": {"val_fraction": 0.05},
-}
-"""Val share of large catalogue sets: with tens of thousands of samples a small share suffices."""
-
 
 def data_defaults(name: str) -> dict[str, Any]:
     """The part of `defaults_for` that has to be known before a set is loaded, by its catalogue name."""
-    return dict(DATA_BY_NAME.get(name, {}))
+    return dict(DIVIDED_BY_NAME.get(name, {}))
 
 
 def defaults_for(dataset: Dataset, *, model: str | None = None, optimizer: str | None = None) -> dict[str, Any]:
@@ -73,7 +67,9 @@ def read_recipe(name: str) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8") if path.suffix == ".toml" else _shipped(name))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError("the recipe is not valid TOML", where=name, got=str(error)) from error
+        raise ConfigError(
+            "the recipe is not valid TOML", where=name, got=str(error), do="correct it; `opsin tune` writes such files"
+        ) from error
     except RecursionError as error:
         expected = "settings: names with numbers, strings or lists of them"
         raise ConfigError("the recipe is nested too deeply", where=name, expected=expected) from error

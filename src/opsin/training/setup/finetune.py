@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from opsin.config import FinetuneConfig
 from opsin.errors import ConfigError
 from opsin.tasks import get_task
 
 
-def check_settings(config: FinetuneConfig, *, task: str, augmented: Mapping[str, Any], resolutions: object) -> None:
+def check_settings(config: FinetuneConfig, *, task: str, augmented: Mapping[str, object], resolutions: object) -> None:
     """Refuse settings that would have no effect, instead of ignoring them.
 
     Args:

@@ -8,17 +8,11 @@ from typing import Any
 from opsin.data.samples import Dataset
 from opsin.tasks import get_task
 from opsin.tasks.base import Start
+from opsin.tasks.common_defaults import FINETUNED
 from opsin.training.setup.defaults import data_defaults
 from opsin.training.setup.origin import Origin
 from opsin.training.setup.transfer import Plan
 
-COMMON: dict[str, Any] = {
-    "normalize": "weights",
-    "optimizer": "adamw",
-    "schedule": "one-cycle",
-    "label_smoothing": 0.1,
-    "channels_last": True,
-}
 AFTER_HEAD_START: dict[str, Any] = {"precision": "float32", "lr": 5e-4, "backbone_lr": 0.5}
 """A fitted head needs no high rate. The network's cost was measured in float32."""
 STAGED_LATER_LR = 0.3
@@ -37,7 +31,7 @@ def finetune_defaults(
     """
     planned = {} if plan is None else plan.settings
     way = str(given.get("finetune") or planned.get("finetune") or "all")
-    settings = {**data_defaults(dataset.name if dataset.published else ""), **COMMON, "model": origin.model}
+    settings = {**data_defaults(dataset.name if dataset.published else ""), **FINETUNED, "model": origin.model}
     start = Start(
         dataset=dataset,
         expected=origin.preprocess.size,

@@ -1,13 +1,13 @@
 """From data and settings to everything that a trainer needs before its first step.
 
-load -> resolve settings -> pack -> contract -> network
+settings (`resolving.py`) -> pack -> contract -> network
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,56 +15,37 @@ import numpy as np
 import torch
 from torch import nn
 
-from opsin import config as settings_of
 from opsin.artifact import Artifact
 from opsin.batches.augment import check_targets
 from opsin.batches.loader import gather
 from opsin.batches.preprocess import Preprocess, measure
-from opsin.config import DataConfig, RunConfig, plain
-from opsin.data.load import load, source_name
+from opsin.config import RunConfig
 from opsin.data.pack import pack, usable_cache
-from opsin.data.quality.audit import check_files, check_leaks, near_in_packed
+from opsin.data.quality.leaks import check_files, check_leaks, near_in_packed
 from opsin.data.samples import Dataset, Samples
 from opsin.errors import ConfigError, DataError
 from opsin.models.freezing import pin_norms
 from opsin.models.parts.heads import HEAD
 from opsin.models.parts.layers import seeded
-from opsin.models.registry import ModelSpec, get_entry, resolve_options
-from opsin.progress import QUIET, Reporter
-from opsin.tasks import card_of, get_task, task_names
+from opsin.models.registry import ModelSpec, resolve_options
+from opsin.progress import Reporter
+from opsin.tasks import get_task
 from opsin.training.engine import machine
 from opsin.training.engine.budget import Budget
 from opsin.training.engine.own_parts import OwnParts
 from opsin.training.engine.stages import check_stages
 from opsin.training.engine.tensorboard import require_tensorboard
 from opsin.training.features import augmented_settings, is_cached
-from opsin.training.setup.defaults import data_defaults, defaults_for, read_recipe
 from opsin.training.setup.finetune import check_settings
-from opsin.training.setup.finetune_defaults import finetune_defaults
 from opsin.training.setup.origin import Origin, find_origin
 from opsin.training.setup.prepared import Prepared, notes_of
-from opsin.training.setup.transfer import (
-    NETWORK,
-    SHORT_S,
-    SMALLEST_PHOTO_PX,
-    WEIGHTS,
-    Plan,
-    Work,
-    choose,
-    describe,
-    measure_costs,
-    photo_side,
-    record,
-    start_from_package,
-)
+from opsin.training.setup.resolving import resolve_settings, size_policy
 from opsin.types import SizePolicy, SplitName
 
 INIT_SAMPLES = 5000
 """Training images from which data-dependent weights are set."""
 INIT_BYTES = 1 << 30
-"""Memory for these images in bytes; large images are fewer."""
-APPLIED_AFTER_LOADING = ("input_size", "input_width", "fit", "normalize", "allow_leaks", "skip_unreadable")
-"""Data settings that a loaded data set leaves open."""
+"""Room for these images, of which large ones are taken fewer."""
 
 
 def prepare_from(
@@ -82,124 +63,6 @@ def prepare_from(
     return replace(prepared, plan=resolved.plan)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Resolved:
-    """A loaded data set and all settings of a run on it; the initial weights, and the plan behind them."""
-
-    dataset: Dataset
-    config: RunConfig
-    origin: Origin | None = None
-    plan: Mapping[str, Any] | None = None
-
-
-def resolve_settings(
-    data: Dataset | str | Path | Mapping[str, Any],
-    *,
-    root: Path | str | None,
-    recipe: str | None,
-    settings: Mapping[str, Any],
-    report: Reporter = QUIET,
-    budget: Budget | None = None,
-) -> Resolved:
-    """Load the data and resolve all open settings; choices are printed.
-
-    Raises:
-        ConfigError: an unknown network or setting, before the data is read.
-    """
-    layers: tuple[Mapping[str, Any], ...] = (read_recipe(recipe) if recipe else {}, settings)
-    given = {**layers[0], **layers[1]}
-    if given.get("weights") == WEIGHTS and given.get("model") is None:
-        layers = ({"model": NETWORK}, *layers)
-        given["model"] = NETWORK
-    check_model(settings_of.resolve(*layers).model.model)
-    if isinstance(data, Dataset):
-        dataset, loaded_with = data, _settings_of_loading(data, given)
-    else:
-        first = settings_of.resolve(data_defaults(source_name(data)), *layers)
-        dataset, loaded_with = load(data, root=root, config=first.data, task=first.task, report=report), {}
-    _refuse_other_tasks(settings, dataset.task)
-    place = {"source": dataset.source, "root": dataset.given_root, "task": dataset.task}
-    if given.get("weights") is None:
-        start, why = start_from_package(dataset, given)
-        if not start:
-            chosen = defaults_for(dataset, model=given.get("model"), optimizer=given.get("optimizer"))
-            return Resolved(dataset=dataset, config=settings_of.resolve(chosen, loaded_with, *layers, place))
-        report.message(why)
-        layers, given = (start, *layers), {**start, **given}
-    origin = find_origin(settings_of.resolve(*layers))
-    assert origin is not None  # weights are given
-    plan, about, measured = _planned(dataset, origin, given, budget, report)
-    chosen = finetune_defaults(dataset, origin, given, plan) | measured
-    config = settings_of.resolve(chosen, loaded_with, *layers, place)
-    return Resolved(dataset=dataset, config=config, origin=origin, plan=about)
-
-
-def _planned(
-    dataset: Dataset, origin: Origin, given: Mapping[str, Any], budget: Budget | None, report: Reporter
-) -> tuple[Plan | None, Mapping[str, Any] | None, dict[str, Any]]:
-    """A plan for classification of photos without a given way of fine-tuning; its record; measured settings."""
-    own_way = given.get("finetune") is not None or given.get("head") is not None or given.get("resolutions")
-    if not get_task(dataset.task).one_class or own_way or origin.pretrained is None:
-        return None, None, {}
-    if (photo_px := photo_side(dataset)) < SMALLEST_PHOTO_PX:
-        return None, None, {}
-    if given.get("threads"):
-        torch.set_num_threads(int(given["threads"]))
-    costs = measure_costs(origin, dataset, str(given.get("device") or "auto"))
-    splits = {split: len(source) for split, source in dataset.splits.items()}
-    work = Work(train=splits["train"], val=splits.get("val", 0), all=sum(splits.values()))
-    seconds = None if budget is None else budget.left()
-    plan = choose(costs, work, seconds, photo_px=photo_px, side_px=given.get("input_size"))
-    message = describe(costs, plan, work)
-    report.message(message)
-    settings: dict[str, Any] = {"feature_precision": costs.precision}
-    if budget is not None and budget.seconds < SHORT_S:
-        settings["preflight"] = False
-        report.message("preflight checks are skipped in so short a budget (--preflight requests them)")
-    return plan, record(costs, plan, seconds) | {"message": message}, settings
-
-
-def check_model(name: str) -> None:
-    """Refuse a network that does not exist.
-
-    Raises:
-        ConfigError: names the nearest existing one.
-    """
-    get_entry(name)
-
-
-def _refuse_other_tasks(settings: Mapping[str, Any], task: str) -> None:
-    """Refuse settings without effect. Default values pass, as in the settings of an earlier run.
-
-    Raises:
-        ConfigError: a setting of another task was given.
-    """
-    defaults = settings_of.flat(RunConfig())
-    for owner in task_names():
-        given = [
-            name for name in card_of(owner).settings if settings.get(name, defaults[name]) not in (None, defaults[name])
-        ]
-        if given and owner != task:
-            raise ConfigError(
-                f"setting `{given[0]}` applies to another task", got=task, expected=owner, do="leave it out"
-            )
-
-
-def _settings_of_loading(dataset: Dataset, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings a data set was loaded with; changing them afterwards is refused.
-
-    Raises:
-        ConfigError: a given loading setting differs.
-    """
-    kept = settings_of.to_dict(dataset.config or DataConfig())
-    fixed = {key: value for key, value in kept.items() if key not in APPLIED_AFTER_LOADING}
-    for key in fixed.keys() & given.keys():
-        if plain(given[key]) != fixed[key]:
-            do = f"give {key} to `opsin.load`, or give `opsin.train` the name or path of the data"
-            raise ConfigError("this data set is loaded already", where=key, got=given[key], expected=fixed[key], do=do)
-    return fixed
-
-
 def prepare(dataset: Dataset, config: RunConfig, report: Reporter, origin: Origin | None = None) -> Prepared:
     """Pack the data, measure the input contract and build the network in its initial state.
 
@@ -210,19 +73,9 @@ def prepare(dataset: Dataset, config: RunConfig, report: Reporter, origin: Origi
         origin: the weights that `config` names; None reads them here, where it names any.
     """
     origin = origin or find_origin(config)
-    check_settings(
-        config.finetune,
-        task=dataset.task,
-        augmented=augmented_settings(config.augment),
-        resolutions=config.train.resolutions,
-    )
-    check_targets(config.augment, get_task(dataset.task).targets)
+    check_before_packing(dataset, config)
     device = machine.prepare(config.train)
-    if config.train.tensorboard:
-        require_tensorboard()
     policy = size_policy(dataset, config)
-    check_files(dataset, allow_leaks=config.data.allow_leaks)
-    _check_training_samples(len(dataset.splits["train"]))
     splits = _packed(dataset, policy, config, report)
     for note in notes_of(dataset, splits):
         report.message(f"note: {note}")
@@ -263,6 +116,26 @@ def prepare(dataset: Dataset, config: RunConfig, report: Reporter, origin: Origi
         device=device,
         origin=origin,
     )
+
+
+def check_before_packing(dataset: Dataset, config: RunConfig) -> None:
+    """Refuse all that can be refused before an image is packed.
+
+    Raises:
+        RefusedError: settings that do not go together or with the data, equal files in two splits, too few samples.
+    """
+    check_settings(
+        config.finetune,
+        task=dataset.task,
+        augmented=augmented_settings(config.augment),
+        resolutions=config.train.resolutions,
+    )
+    check_targets(config.augment, get_task(dataset.task).targets)
+    if config.train.tensorboard:
+        require_tensorboard()
+    size_policy(dataset, config)
+    check_files(dataset, allow_leaks=config.data.allow_leaks)
+    _check_training_samples(len(dataset.splits["train"]))
 
 
 def with_own_parts(prepared: Prepared, own: OwnParts) -> Prepared:
@@ -343,16 +216,6 @@ def _packed(
             progress=lambda done, _: bar.at(done),
             skip_unreadable=config.data.skip_unreadable,
         )
-
-
-def size_policy(dataset: Dataset, config: RunConfig) -> SizePolicy | None:
-    """The size that images are packed at; None keeps the size they share."""
-    side = config.data.input_size
-    if side is not None:
-        return SizePolicy(height=side, width=config.data.input_width or side, fit=config.data.fit)
-    if dataset.size is None:
-        raise DataError("images of different sizes need an input size", where=dataset.root, do="give --input-size 128")
-    return None
 
 
 def _check_batch_of_one(

@@ -28,8 +28,10 @@ from opsin.models.freezing import pin_norms
 from opsin.models.registry import ModelSpec
 from opsin.models.weights.published import package_weights
 from opsin.models.wrappers.forward import Precision
+from opsin.ops.resize import resampled_size
 from opsin.progress import duration
 from opsin.training.setup.origin import Origin
+from opsin.types import SizePolicy
 
 NETWORK, WEIGHTS = "efficientnet_lite0", "package"
 """The network for photos: 4 million parameters, with weights from the package registry."""
@@ -37,6 +39,8 @@ SMALLEST_PHOTO_PX = 96
 """Least shorter side in pixels of photos."""
 NUM_PROBED = 16
 PROBED_SIDE_PX, PROBED_IMAGES = 160, 16
+PROBED = resampled_size(SizePolicy(height=PROBED_SIDE_PX, width=PROBED_SIDE_PX))
+"""Size at which photos are decoded for their cost, as the packing would."""
 UPPER = 5
 """Number of top sections trained where the whole backbone does not fit into the budget."""
 IMAGES_SEEN = 9_000
@@ -106,7 +110,7 @@ class Plan:
         return {"finetune": finetune, "input_size": self.side_px, "epochs": self.epochs, "head_start": True}
 
 
-def start_from_package(dataset: Dataset, given: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+def start_from_package(dataset: Dataset, given: Mapping[str, object]) -> tuple[dict[str, Any], str]:
     """Default weights of a run, as settings, and the reason; empty where there are none.
 
     Args:
@@ -137,7 +141,7 @@ def photo_side(dataset: Dataset) -> int:
     sides = []
     for i in np.linspace(0, len(source) - 1, min(NUM_PROBED, len(source))).astype(int):
         try:
-            sides.append(min(source.image(int(i)).shape[1:]))
+            sides.append(min(source.read(int(i), PROBED).size))
         except InputError:
             continue
     return int(np.median(sides)) if sides else 0
@@ -194,7 +198,7 @@ def measure_costs(origin: Origin, dataset: Dataset, device_name: str) -> Costs:
     }
     precision = "bfloat16" if forward["bfloat16"] < 0.8 * forward["float32"] else "float32"
     return Costs(
-        decode_s=_decode_s(dataset),
+        decode_s=decode_seconds(dataset),
         forward_s=forward[precision] / PROBED_IMAGES,
         score_s=score / PROBED_IMAGES,
         upper_s=upper / PROBED_IMAGES,
@@ -241,14 +245,14 @@ def _seconds(function: Callable[[], Any], device: torch.device) -> float:
     return min(took[1:])
 
 
-def _decode_s(dataset: Dataset) -> float:
-    """Wall-clock seconds to decode one image in parallel, as packing does."""
+def decode_seconds(dataset: Dataset) -> float:
+    """Seconds on the wall for one image, as the packing decodes them: side by side."""
     source = dataset.splits["train"]
     chosen = [int(i) for i in np.linspace(0, len(source) - 1, min(NUM_PROBED, len(source)))]
 
     def decode(i: int) -> None:
         try:
-            source.image(i)
+            source.read(i, PROBED)
         except InputError:
             return
 

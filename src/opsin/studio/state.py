@@ -1,0 +1,103 @@
+"""All that the pages of one studio share."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from starlette.requests import Request
+
+from opsin.server.limits import Limits
+from opsin.server.refusal import RequestError
+from opsin.studio.jobs import Jobs
+from opsin.studio.runs import RunShelf
+from opsin.studio.sets import DataSets
+
+if TYPE_CHECKING:
+    from opsin.artifact import Artifact
+    from opsin.inference.predictor import Predictor
+    from opsin.studio.uploads import Gathering
+
+KEPT_NETWORKS = 3
+"""Networks that stay in memory."""
+
+
+@dataclass(eq=False)
+class Answerer:
+    """A network that is asked by one page at a time."""
+
+    predictor: Predictor
+    lock: Lock = field(default_factory=Lock)
+
+    @property
+    def artifact(self) -> Artifact:
+        """Network, classes and preprocessing contract."""
+        return self.predictor.artifact
+
+
+class Studio:
+    """Data sets, runs, jobs, networks in memory.
+
+    Args:
+        data: catalogue names and paths that are shown beside the embedded sets.
+        runs: folder of runs.
+        folder: where uploads and the outputs of jobs lie.
+        labs: folder of labs.
+        root: where catalogue sets lie.
+    """
+
+    def __init__(
+        self,
+        *,
+        data: Sequence[str] = (),
+        runs: Path = Path("runs"),
+        folder: Path = Path("studio"),
+        labs: Path = Path("labs"),
+        root: str | None = None,
+    ) -> None:
+        self.folder, self.labs, self.root = folder, labs, root
+        self.sets = DataSets(data, folder / "data", root)
+        self.runs = RunShelf(runs)
+        self.jobs = Jobs(folder / "jobs")
+        self.limits = Limits()
+        self.gathered: dict[str, Gathering] = {}
+        self.lock = Lock()
+        self._networks: OrderedDict[tuple[str, int], Answerer] = OrderedDict()
+        self._lock = Lock()
+
+    def answerer(self, name: str) -> Answerer:
+        """The network of a run, proved by its golden images; the least lately asked one is let go.
+
+        Raises:
+            RequestError: 404, there is no such run, or it has no network yet.
+            ArtifactError: it was altered.
+        """
+        folder = self.runs.get(name).model_folder
+        try:
+            stamp = (folder / "manifest.json").stat().st_mtime_ns
+        except OSError as error:
+            raise RequestError(404, "this run has no network yet", got=name) from error
+        from opsin.artifact import load_proved  # here, because the first page should not wait for torch
+        from opsin.inference.predictor import Predictor
+
+        with self._lock:
+            if (name, stamp) not in self._networks:
+                self._networks[name, stamp] = Answerer(Predictor(load_proved(folder)))
+                while len(self._networks) > KEPT_NETWORKS:
+                    self._networks.popitem(last=False)
+            self._networks.move_to_end((name, stamp))
+            return self._networks[name, stamp]
+
+    def has_network(self, name: str) -> bool:
+        """Whether a run can be asked."""
+        return (self.runs.get(name).model_folder / "manifest.json").is_file()
+
+
+def studio_of(request: Request) -> Studio:
+    """The studio that a request is for."""
+    found: Studio = request.app.state.studio
+    return found

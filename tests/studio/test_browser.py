@@ -1,0 +1,128 @@
+"""As a person does it who only clicks: a folder of pictures, a trained network, an answer; keyboard and camera too."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from opsin.io.images import encode_png
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+WAIT_MS = 120_000
+COLOURS = {"blue": (30, 60, 220), "green": (30, 200, 60), "red": (220, 40, 30)}
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
+]
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Three classes of noisy colours, 20 pictures each."""
+    generator = np.random.default_rng(0)
+    for name, colour in COLOURS.items():
+        for i in range(20):
+            noise = generator.integers(-30, 30, (3, 32, 32))
+            pixels = np.clip(np.array(colour)[:, None, None] + noise, 0, 255).astype(np.uint8)
+            path = tmp_path / "colours" / name / f"{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(encode_png(pixels))
+    return tmp_path / "colours"
+
+
+@pytest.fixture
+def address(tmp_path: Path) -> Iterator[str]:
+    """Of a studio in a process of its own."""
+    command = [sys.executable, "-m", "opsin", "studio", "--port", "0", "--no-browser", "--json"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True, env=dict(os.environ)) as process:
+        assert process.stdout is not None
+        told = next(line for line in process.stdout if '"address"' in line)
+        yield told.split('"')[3]
+        process.terminate()
+        process.wait(60)
+
+
+@pytest.fixture
+def page(address: str) -> Iterator[Any]:
+    """A page of Chromium, with a camera that shows a test picture; an error in a script fails the test.
+
+    It is closed before the studio at `address` ends.
+    """
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        found = browser.new_page(viewport={"width": 1280, "height": 900})
+        found.set_default_timeout(WAIT_MS)
+        faults: list[str] = []
+        found.on("pageerror", lambda error: faults.append(str(error)))
+        found.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
+        yield found
+        browser.close()
+        assert not faults
+
+
+def test_from_a_folder_of_pictures_to_a_network_that_answers(page: Any, address: str, pictures: Path) -> None:
+    page.goto(address)
+    page.set_input_files("#upload-files", pictures)
+    page.click("text=Copy the pictures")
+    page.wait_for_url("**/data/own-colours")
+    page.wait_for_selector(".tiles img")
+    page.click("text=Train a network on it")
+    page.wait_for_selector("#plan dl")
+    page.fill("#f-epochs", "12")
+    page.click("text=Start training")
+    page.wait_for_url("**/runs/*")
+    page.click('a:has-text("Try it")')
+    page.set_input_files("#try-file", pictures / "green" / "3.png")
+    page.wait_for_selector(".meters li")
+    assert page.inner_text("[data-verdict]") == "green"
+    page.click("text=Where does it look?")
+    page.wait_for_selector("[data-why] img[src^=data]")
+    page.click("[data-camera-button]")
+    page.wait_for_selector("video:not([hidden])")
+    page.wait_for_function("document.querySelectorAll('.meters li').length > 0")
+
+
+def test_pages_are_used_by_keyboard_alone(page: Any, address: str) -> None:
+    page.goto(address)
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "main"
+    page.goto(f"{address}/kernels")
+    page.wait_for_selector("#out img")
+    before = page.get_attribute("#out figure:nth-child(2) img", "src")
+    page.focus("[name=k4]")
+    page.keyboard.type("5")
+    page.wait_for_function(
+        "before => document.querySelector('#out figure:nth-child(2) img').src !== before", arg=before
+    )
+    page.goto(f"{address}/data/built-in-digits")
+    page.wait_for_selector(".tiles a")
+    page.focus(".tiles a")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("dialog[open]")
+    page.keyboard.press("Escape")
+    page.wait_for_selector("dialog", state="detached")
+    assert page.evaluate("document.activeElement.matches('.tiles a')")
+
+
+def test_three_things_are_collected_by_camera(page: Any, address: str) -> None:
+    page.goto(f"{address}/teach")
+    page.click("[data-camera-button]")
+    for i in range(3):
+        page.focus(f"[data-record='{i}']")
+        page.keyboard.down(" ")
+        page.wait_for_function(f"Number(document.querySelector('[data-count=\"{i}\"]').value) >= 12")
+        page.keyboard.up(" ")
+    page.wait_for_selector("[data-learn]:not([disabled])")
