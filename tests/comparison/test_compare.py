@@ -179,7 +179,7 @@ def test_runs_that_differ_in_their_seed_are_one_group(tmp_path: Path) -> None:
     assert (pair.verdict, pair.differs) == ("many is better", ("train.epochs",))
     assert (pair.compared, pair.notes) == ("methods", ())
     assert [g.interval for g in found.groups] == ["seeds and samples"] * 2
-    assert found.groups[1].notes[0].startswith("2 seeds hardly tell")
+    assert found.groups[1].notes[0].startswith("2 seeds give a poor estimate")
 
 
 def test_scores_of_chosen_epochs_are_said_to_lean_to_the_good_side(tmp_path: Path) -> None:

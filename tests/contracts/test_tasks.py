@@ -20,7 +20,7 @@ from opsin.tasks.cards import part_of
 SOURCE = Path(opsin.__file__).parent
 MAY_NAME = ("tasks", "data/readers", "data/made", "data/catalogue.py", "labs")
 """Rooms that may name a task; labs ask for one as any user of the public API does."""
-MAY_NAME_A_KIND = ("tasks", "data", "labs", "cli/data.py")
+MAY_NAME_A_KIND = ("tasks", "data", "labs", "cli/data.py", "api/augmented.py", "studio/errors.py")
 """Rooms that may name a kind of target: those that read, check and show data, and labs, which know their data."""
 
 

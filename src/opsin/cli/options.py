@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
+from opsin.cli.output import typed_command
 from opsin.config import GROUPS, AugmentConfig, DataConfig, FinetuneConfig, ModelConfig, TrainConfig, former_names
 from opsin.data.readers.layouts import help_text
 from opsin.tasks.default_words import default_words
@@ -184,8 +185,6 @@ class StudyOptions:
 
     def call(self, settings: Any) -> dict[str, Any]:
         """Arguments of the study's function, the given `settings` of its runs among them."""
-        from opsin.cli.train import typed_command  # here, because it is a verb's own module
-
         own = {"root": self.root, "recipe": self.recipe, "name": self.name, "quiet": self.quiet}
         return own | {"command": typed_command()} | ({"task": self.task} if self.task else {}) | given(settings)
 
