@@ -11,7 +11,6 @@ What else the doctor says of a faulty run is printed too: a fault seldom comes a
 from __future__ import annotations
 
 import argparse
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,8 +24,9 @@ from torch import nn
 
 import opsin
 from opsin.errors import DivergedError
+from opsin.models.building import build_with_heads
 from opsin.runs import Run
-from opsin.tasks import classify
+from opsin.tasks.classify import task as classify
 
 Arrays = dict[str, Any]
 NUM_VAL, NUM_TEST = 300, 300
@@ -60,14 +60,13 @@ def relabelled(
 @contextmanager
 def changed_network(change: Callable[[nn.Module], None]) -> Iterator[None]:
     """Networks are changed right after they are built."""
-    build = classify.build_network
 
     def built(*arguments: Any, **named: Any) -> nn.Module:
-        network = build(*arguments, **named)
+        network = build_with_heads(*arguments, **named)
         change(network)
         return network
 
-    with patch.object(classify, "build_network", built):
+    with patch.object(classify, "build_with_heads", built):
         yield
 
 
@@ -181,10 +180,11 @@ def found_by_doctor(run: Run) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--runs", type=Path, required=True)
+    parser.add_argument("--runs", type=Path, required=True, help="a new folder, or an empty one")
     parser.add_argument("--kinds", default=",".join(KINDS))
     arguments = parser.parse_args()
-    shutil.rmtree(arguments.runs, ignore_errors=True)
+    if arguments.runs.exists() and (not arguments.runs.is_dir() or any(arguments.runs.iterdir())):
+        parser.error(f"{arguments.runs} is not empty, and nothing in it is removed: name a new folder")
     trials, seeds = Trials(arguments.runs), range(1, 1 + arguments.seeds)
     false: Counter[str] = Counter(check for seed in seeds for check in found_by_doctor(trials.sound(seed)))
     print(f"sound: {arguments.seeds} runs, reported: {dict(false) or 'nothing'}", flush=True)

@@ -13,7 +13,9 @@ SplitName = Literal["train", "val", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
 FitName = Literal["squash", "crop", "pad"]
 VOID = 255
-"""Mask value ignored by every loss and score."""
+"""Mask value that every loss and every score ignores."""
+LUMA = (0.299, 0.587, 0.114)
+"""Shares of red, green and blue in grey. Source: ITU-R BT.601, as in Pillow's mode L."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 
 import opsin
 from opsin.cleaning import clean as cleaning
-from opsin.cleaning.probabilities import Judged, regression
+from opsin.cleaning.probabilities import Judged, Way, judge, regression
 from opsin.cleaning.retraining import retrain
 from opsin.cleaning.suspects import different_copies, unlike_class, wrong_labels
 from opsin.cli import main
@@ -20,8 +21,9 @@ from opsin.io.files import sha256_file
 from opsin.io.images import encode_png
 from opsin.io.tables import read_table
 from opsin.ops.label_noise import LEAST_NOISE, fit_label_noise
+from opsin.progress import Reporter
 from opsin.runs import Run
-from opsin.studies.folds import Development
+from opsin.studies.folds import Development, development
 
 CLASSES = ("blue", "green", "red")
 SIDE = 16
@@ -204,3 +206,59 @@ def test_retraining_tells_flips_and_scores(folder: Path, judged: None, tmp_path:
     assert found.run.config.model == run.config.model
     assert all(flip.before != flip.after for flip in found.flips)
     assert replace(found, flips=()).to_json()["relabelled"]["n"] == total
+
+
+TRAINED = {"model": "tiny", "epochs": 6, "threads": 1, "preflight": False, "batch_size": 16, "input_size": SIDE}
+
+
+@pytest.fixture
+def with_a_broken_image(folder: Path, tmp_path: Path) -> Path:
+    """The folder with one image more that cannot be read."""
+    broken = tmp_path / "broken"
+    shutil.copytree(folder, broken)
+    (broken / "red" / "broken.png").write_bytes(b"no image")
+    return broken
+
+
+@pytest.mark.parametrize("way", ["features", "train"])
+def test_judges_leave_out_what_cannot_be_read_and_mostly_agree_with_the_labels(
+    way: Way, with_a_broken_image: Path, tmp_path: Path
+) -> None:
+    pool = development(opsin.load(with_a_broken_image))
+    assert any(name.endswith("broken.png") for name in pool.source.ids)
+    settings = TRAINED if way == "train" else {}
+    asked = {"way": way, "folds": 2, "seed": 0, "out": tmp_path, "settings": settings, "quiet": True}
+    with pytest.raises(DataError, match="cannot be read"):
+        judge(pool, skip_unreadable=0, **asked)
+    found = judge(pool, skip_unreadable=1, **asked)
+    read = [i for i, name in enumerate(pool.source.ids) if not name.endswith("broken.png")]
+    assert found.rows.tolist() == read
+    assert found.probabilities.shape == (len(read), 3)
+    np.testing.assert_allclose(found.probabilities.sum(1), 1, atol=1e-4)
+    assert (found.features is None) == (way == "train")
+    true = [CLASSES.index(Path(pool.source.ids[i]).stem.rstrip("0123456789")) for i in read]
+    assert (found.probabilities.argmax(1) == true).mean() > 0.7
+
+
+def test_what_a_run_left_out_is_left_out_when_its_labels_are_cleaned_and_it_is_trained_again(
+    judged: None, with_a_broken_image: Path, tmp_path: Path
+) -> None:
+    settings = TRAINED | {"epochs": 1, "skip_unreadable": 1, "weights": None}
+    run: Run = opsin.train(with_a_broken_image, out=tmp_path / "runs", quiet=True, report=False, **settings)
+    assert cleaning.unreadable_of(run) == 1
+    pool, _ = cleaning.development_of(run, root=None, subset=None, report=Reporter(quiet=True))
+    rows = [i for i, name in enumerate(pool.source.ids) if name.endswith(("broken.png", "red09.png"))]
+    table = tmp_path / "verdicts.csv"
+    table.write_text("row,id,verdict\n" + "".join(f"{i},{pool.source.ids[i]},keep\n" for i in rows))
+    new = cleaning.apply(run, verdicts=table, out=tmp_path / "new.csv")
+    assert retrain(run, new, verdicts=table, out=tmp_path / "runs", quiet=True).run.scores
+
+
+def test_quiet_prints_nothing(folder: Path, judged: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ask = ["clean", str(folder), "--verdicts", str(tmp_path / "v.csv"), "--quiet"]
+    assert main([*ask, "--out", str(tmp_path / "p.html")]) == 0
+    edit(tmp_path / "v.csv", lambda _: "keep")
+    capsys.readouterr()
+    assert main([*ask, "--apply", str(tmp_path / "new.csv")]) == 0
+    found = capsys.readouterr()
+    assert (found.out, found.err) == ("", "")

@@ -31,6 +31,7 @@ from opsin.runs import DataCard, Run, RunWriter, SplitCard, SplitScores, Summary
 from opsin.score_notes import Selection
 from opsin.tasks import get_task
 from opsin.tasks.base import Targets
+from opsin.tasks.regress.scores import r2_parts
 from opsin.types import Score, SizePolicy, TaskName
 
 N = 60
@@ -178,7 +179,7 @@ def test_runs_that_differ_in_their_seed_are_one_group(tmp_path: Path) -> None:
     assert (pair.verdict, pair.differs) == ("many is better", ("train.epochs",))
     assert (pair.compared, pair.notes) == ("methods", ())
     assert [g.interval for g in found.groups] == ["seeds and samples"] * 2
-    assert found.groups[1].notes[0].startswith("2 seeds hardly tell")
+    assert found.groups[1].notes[0].startswith("2 seeds give a poor estimate")
 
 
 def test_scores_of_chosen_epochs_are_said_to_lean_to_the_good_side(tmp_path: Path) -> None:
@@ -378,3 +379,15 @@ def test_the_time_of_a_run_that_was_not_trained_is_null_in_json_and_na_in_the_ta
     assert [group["seconds"] for group in document["groups"]] == [10.0, None]
     assert main(["compare", "trained", "averaged", "--out", str(tmp_path)]) == 0
     assert "n/a" in capsys.readouterr().out
+
+
+def test_a_difference_of_scores_without_a_lower_bound_may_exceed_one() -> None:
+    generator = np.random.default_rng(0)
+    truth = generator.normal(size=(60, 1))
+    good, of_sums = r2_parts(truth + 0.1 * generator.normal(size=truth.shape), truth)
+    bad, _ = r2_parts(3 * generator.normal(size=truth.shape), truth)
+    low, high = difference_interval([bad], [good], of_sums, bounded=False)
+    value = float(of_sums(good.sum(0, keepdims=True))[0] - of_sums(bad.sum(0, keepdims=True))[0])
+    assert 1 < low < value < high
+    low, high = group_interval([bad], of_sums, bounded=False)
+    assert low < float(of_sums(bad.sum(0, keepdims=True))[0]) < high < 0

@@ -13,13 +13,15 @@ import opsin
 from opsin.config import ModelConfig, TrainConfig
 from opsin.data.targets import KINDS
 from opsin.models.registry import ModelSpec, resolve_options
-from opsin.tasks import card_of, get_task, task_names
+from opsin.tasks import Targets, card_of, get_task, task_names
+from opsin.tasks.base import predictions_in
 from opsin.tasks.cards import part_of
 
 SOURCE = Path(opsin.__file__).parent
 MAY_NAME = ("tasks", "data/readers", "data/made", "data/catalogue.py", "labs")
 """Rooms that may name a task; labs ask for one as any user of the public API does."""
-MAY_NAME_A_KIND = ("tasks", "data/targets.py")
+MAY_NAME_A_KIND = ("tasks", "data", "labs", "cli/data.py", "api/augmented.py", "studio/errors.py")
+"""Rooms that may name a kind of target: those that read, check and show data, and labs, which know their data."""
 
 
 def names_of_tasks_in(text: str) -> list[str]:
@@ -36,6 +38,25 @@ def test_no_room_names_a_task_but_those_that_may():
 def test_the_search_for_names_finds_them():
     assert names_of_tasks_in('if task == "segment":') == ["segment"]
     assert any(names_of_tasks_in(file.read_text()) for file in (SOURCE / "data/readers").glob("*.py"))
+
+
+def kinds_named_in(text: str) -> list[str]:
+    return re.findall(r"\.(boxes|masks|tags)\b|(true_(?:boxes|masks|tags|numbers))", text)
+
+
+def test_no_room_names_a_kind_of_target_but_those_that_may():
+    files = [file for file in SOURCE.rglob("*.py") if not str(file.relative_to(SOURCE)).startswith(MAY_NAME_A_KIND)]
+    found = {str(file.relative_to(SOURCE)): kinds_named_in(file.read_text()) for file in files}
+    assert {name: kinds for name, kinds in found.items() if kinds} == {}
+    assert kinds_named_in("batch.boxes")
+    assert kinds_named_in('arrays["true_tags"]')
+
+
+def test_no_room_imports_the_package_of_a_task():
+    files = [file for file in SOURCE.rglob("*.py") if not str(file.relative_to(SOURCE)).startswith(MAY_NAME)]
+    pattern = re.compile(rf"opsin\.tasks\.({'|'.join(task_names())})\b")
+    found = {str(file.relative_to(SOURCE)): pattern.findall(file.read_text()) for file in files}
+    assert {name: tasks for name, tasks in found.items() if tasks} == {}
 
 
 def test_no_template_of_the_report_names_a_task():
@@ -96,6 +117,32 @@ def test_a_kind_of_target_keeps_its_rows_through_a_batch(name):
     parts = batch.to("cpu").split(2)
     assert [len(part) for part in parts] == [2, 2]
     assert all(set(part.targets) == set(batch.targets) for part in parts)
+
+
+def test_targets_come_back_from_what_predictions_keep(name):
+    task = get_task(name)
+    rows = {kind: values.numpy() for kind, values in batch_for(task, 3).targets.items()}
+    kept = Targets(ids=["a", "b", "c", "d"], **rows)
+    arrays = kept.arrays() | {"predicted": np.zeros(4)}
+    back = Targets.from_arrays(arrays)
+    assert list(back.ids) == ["a", "b", "c", "d"]
+    assert set(back.targets) == set(task.targets)
+    assert all(np.array_equal(back.targets[kind], values) for kind, values in rows.items())
+    assert set(predictions_in(arrays)) == {"predicted"}
+
+
+def test_the_main_score_within_each_class_is_that_of_its_samples(name):
+    task, count = get_task(name), 3
+    outputs = blank_network(name)[0](torch.rand(4, 1, 32, 32))
+    targets = Targets(ids=list("abcd"), **{kind: v.numpy() for kind, v in batch_for(task, count).targets.items()})
+    arrays = {key: rows.detach().numpy() for key, rows in task.decode(outputs).items()} | targets.arrays()
+    parts, of_sums = task.parts(arrays, count)
+    values = task.by_class(parts, arrays, count)
+    whole = of_sums(parts.sum(axis=0, keepdims=True))[0]
+    assert values.shape == (count,)
+    assert np.isnan(values).all() == np.isnan(whole)
+    if not np.isnan(whole):
+        assert np.nanmin(values) <= whole <= np.nanmax(values)
 
 
 def test_kinds_are_stored_under_names_of_their_own():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from opsin.data import pack as packing
 from opsin.data.load import load
-from opsin.data.pack import default_cache, pack
+from opsin.data.pack import default_cache, pack, with_rows
 from opsin.data.samples import FileSource, Samples
 from opsin.errors import DataError, OpsinError
 from opsin.io.images import read_image
@@ -206,3 +207,30 @@ def test_a_full_disk_is_an_error_and_leaves_no_entry(photos, tmp_path: Path, mon
     with pytest.raises(OpsinError, match="No space left"):
         pack(load(photos({"a": 5, "b": 5})), POLICY, cache=tmp_path / "cache")
     assert list((tmp_path / "cache" / "packed").iterdir()) == []
+
+
+def test_samples_of_a_packed_source_are_copied_and_not_decoded_again(
+    photos, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset, size = load(photos({"a": 9, "b": 9})), POLICY
+    source = dataset.splits["train"]
+    known = with_rows(source, size, cache=tmp_path / "cache", about="all of it")
+    rows = np.arange(len(source))[::-2]
+    expected = pack(replace(dataset, splits={"train": source.take(rows)}), size)["train"]
+    monkeypatch.setattr(FileSource, "read", never)
+    found = pack(replace(dataset, splits={"train": known.take(rows)}), size, cache=tmp_path / "cache")["train"]
+    assert same(found, expected)
+    assert (found.sizes == expected.sizes).all()
+
+
+def test_samples_of_a_packed_source_that_cannot_be_read_are_listed(photos) -> None:
+    dataset, size = load(photos({"a": 9, "b": 9})), POLICY
+    source = dataset.splits["train"]
+    source.paths[1].write_bytes(b"no image")
+    known = with_rows(source, size, about="all of it").take(np.array([0, 1, 2]))
+    part = replace(dataset, splits={"train": known})
+    with pytest.raises(DataError, match="1 of 3 images"):
+        pack(part, size)
+    found = pack(part, size, skip_unreadable=1)["train"]
+    assert found.skipped == (source.ids[1],)
+    assert list(found.ids) == [source.ids[0], source.ids[2]]

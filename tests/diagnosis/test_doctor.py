@@ -296,3 +296,53 @@ def test_what_was_found_before_the_run_went_on_training_is_out_of_date(run):
     assert stored_diagnosis(run) is None
     assert read_cards(run) == {}
     RunWriter(run).extra("model/manifest.json", manifest)
+
+
+def part_score(value, half=0.02):
+    return {"value": value, "low": value - half, "high": value + half}
+
+
+def multilabel(**changed):
+    rows = [{"class": name, "support": 200, "average_precision": part_score(0.95)} for name in CLASSES]
+    details = {"per_class": rows}
+    fallen = tuple(
+        replace(epoch, train_loss=epoch.train_loss * 0.3, val_loss=epoch.val_loss * 0.3) for epoch in sound().epochs
+    )
+    facts = replace(sound().facts, train=Score(0.96, 0.95, 0.97))
+    val = SplitFacts(n=600, score=Score(0.95, 0.94, 0.96), details=details)
+    given = {"task": "multilabel", "score": "mean_average_precision", "epochs": fallen, "facts": facts}
+    return sound(**(given | {"splits": {"val": val}, "class_counts": {}} | changed))
+
+
+def regress(values=(0.95, 0.94), **changed):
+    rows = [{"name": name, "r2": part_score(value)} for name, value in zip(("length", "width"), values, strict=True)]
+    val = SplitFacts(n=600, score=Score(0.945, 0.93, 0.96), details={"per_number": rows})
+    facts = replace(sound().facts, train=Score(0.95, 0.94, 0.96))
+    given = {"task": "regress", "score": "r2", "classes": ("length", "width"), "facts": facts}
+    return sound(**(given | {"splits": {"val": val}, "class_counts": {}} | changed))
+
+
+def test_nothing_is_said_of_sound_runs_of_tags_and_numbers():
+    assert not examine(multilabel(), run="a").findings
+    assert not examine(regress(), run="a").findings
+
+
+def test_losses_are_measured_by_what_guessing_costs_the_task():
+    assert multilabel().excess(math.log(2)) == pytest.approx(1)
+    assert regress().excess(1.0) == pytest.approx(1)
+    stuck = epochs([0.6] * 12, [0.3] * 12, lr=None)
+    (found,) = [one for one in examine(multilabel(epochs=stuck), run="a").findings if one.check == "plateau"]
+    assert "ln 2" in found.evidence
+
+
+def test_a_tag_is_judged_by_its_average_precision_and_a_number_by_its_r2():
+    rows = [{"class": name, "support": 200, "average_precision": part_score(0.95)} for name in CLASSES[1:]]
+    rows.append({"class": "a", "support": 200, "average_precision": part_score(0.4), "recall": part_score(0.99)})
+    val = SplitFacts(n=600, score=Score(0.9, 0.89, 0.91), details={"per_class": rows})
+    found = score_checks.check_class_drags(multilabel(splits={"val": val}))
+    assert found is not None
+    assert "`a` scores 0.400" in found.evidence
+    found = score_checks.check_class_drags(regress((0.95, 0.3)))
+    assert found is not None
+    assert "`width`" in found.evidence
+    assert "measurements" in found.remedy

@@ -66,7 +66,7 @@ def test_small_groups_are_marked_and_are_not_the_worst_while_there_are_others(ru
     assert {group.name: group.small for group in found.groups} == {g.name: g.n < 30 for g in found.groups}
 
 
-@pytest.mark.parametrize(("by", "words"), [("site", "--by-table"), ("size", "one size")])
+@pytest.mark.parametrize(("by", "words"), [("site", "--by-table"), ("size", "the same size")])
 def test_what_cannot_tell_samples_apart_is_refused(run, by, words):
     with pytest.raises(ConfigError, match=words):
         opsin.scores_by(run, by)

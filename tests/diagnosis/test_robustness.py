@@ -134,7 +134,7 @@ def test_a_change_depends_on_the_sample_and_not_on_its_batch_and_leaves_the_orig
     kept, change = given.images.clone(), NAMED[name]
     for strength in (change.strengths[0], change.strengths[-1]):
         whole = change(given, strength, seed=7)
-        alone = change(given._rows(3, 4), strength, seed=7)
+        alone = change(given.rows(3, 4), strength, seed=7)
         assert whole.images.dtype == torch.uint8
         assert whole.images.shape == given.images.shape
         assert torch.equal(whole.images[3], alone.images[0])
@@ -162,7 +162,7 @@ def test_quarter_turns_of_images_that_are_not_square_are_refused():
     given = batch(height=8, width=12)
     with pytest.raises(ConfigError, match="quarter_turns"):
         augment(given, AugmentConfig(quarter_turns=0.5), seed=0, epoch=0, num_classes=3)
-    with pytest.raises(ConfigError, match="not square"):
+    with pytest.raises(ConfigError, match="square images"):
         turn(given, torch.ones(3, dtype=torch.int64))
 
 

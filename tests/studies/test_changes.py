@@ -51,7 +51,7 @@ def test_all_together_is_the_sum_of_the_changes() -> None:
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("agument", "did you mean `augment`"), ("clip", "off already"), ("skips", "has no `skips`")],
+    [("agument", "did you mean `augment`"), ("clip", "off already"), ("skips", "has no option `skips`")],
 )
 def test_drops_without_a_meaning_are_refused(text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
@@ -61,7 +61,7 @@ def test_drops_without_a_meaning_are_refused(text: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("optimizer", "cannot be read"),
+        ("optimizer", "the swap is invalid"),
         ("optimiser=sgd", "did you mean `optimizer`"),
         ("optimizer=sgdd", "no such choice"),
         ("lr=-1", "out of range"),
@@ -69,7 +69,7 @@ def test_drops_without_a_meaning_are_refused(text: str, message: str) -> None:
         ("schedule=one-cycle", "changes nothing"),
         ("split_seed=3", "cannot be swapped"),
         ("seed=3", "cannot be swapped"),
-        ("skips=false", "has no `skips`"),
+        ("skips=false", "has no option `skips`"),
     ],
 )
 def test_swaps_without_a_meaning_are_refused(text: str, message: str) -> None:

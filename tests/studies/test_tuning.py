@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from opsin.errors import ConfigError, DivergedError, RunError
 from opsin.progress import QUIET as SILENT
 from opsin.runs import Run
 from opsin.studies.gain import NOT_BEATEN, WINNER_DIVERGED, compare_with_given
-from opsin.studies.recipes import write_recipe
+from opsin.studies.recipes import toml_value, write_recipe
 from opsin.studies.search import Trial
 from opsin.studies.tune_figures import frontier
 from opsin.studies.tuning import TuneResult, tune
@@ -181,3 +182,8 @@ def test_a_study_that_is_killed_ends_with_the_trials_of_one_that_was_not(tmp_pat
     whole, found = (kill_a_study.trials_of(tmp_path / name) for name in ("whole", "broken"))
     assert kill_a_study.differences(whole, found) == []
     assert killed == [-signal.SIGKILL, -signal.SIGKILL]
+
+
+def test_a_recipe_keeps_letters_as_they_are_written(tmp_path: Path) -> None:
+    assert toml_value("Blütenstäube 😀") == '"Blütenstäube 😀"'
+    assert tomllib.loads(f"name = {toml_value('Blüten 😀')}") == {"name": "Blüten 😀"}

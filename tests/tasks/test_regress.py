@@ -89,7 +89,7 @@ def test_a_table_is_read_by_the_columns_that_are_named(tmp_path: Path):
     found = load_data(table, drawn=False, config=DataConfig(number_columns=("age", "height")))
     assert (found.task, found.classes) == ("regress", ("age", "height"))
     assert found.splits["test"].numbers.tolist() == [[1, 20.5], [2, -3]]
-    assert "columns that were left out: note" in found.notes
+    assert "ignored columns: note" in found.notes
 
 
 @pytest.mark.parametrize("typed", [["age,height"], ["age", "--number-columns", "height"]])

@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import nn
 
+import opsin
 from opsin.artifact import load
 from opsin.config import FinetuneConfig, TrainConfig, resolve
 from opsin.errors import ConfigError, InterruptedRunError, RunError
@@ -267,3 +268,34 @@ def test_weights_of_another_network_are_named_as_such(monkeypatch: pytest.Monkey
     monkeypatch.setattr("opsin.training.setup.origin.find_pretrained", lambda *_, **__: found)
     with pytest.raises(ConfigError, match="of another network"):
         find_origin(resolve({"model": "resnet18", "weights": "mobilenet.safetensors"}))
+
+
+@pytest.mark.parametrize("kind", ["tags", "numbers"])
+def test_the_head_of_tags_and_numbers_is_trained_on_features_that_are_computed_once(
+    base: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    digits = opsin.load("digits").splits["train"]
+    labels = np.asarray(digits.labels)[:240]
+    targets = np.eye(10, dtype=np.uint8)[labels] if kind == "tags" else labels[:, None].astype(np.float32)
+    images = np.stack([digits.image(i)[0] for i in range(240)])
+    seen: list[int] = []
+    original = features._Pieces._of
+    monkeypatch.setattr(features._Pieces, "_of", lambda self, rows: (seen.append(len(rows)), original(self, rows))[1])
+    settings = COMMON | {
+        "weights": str(base.path),
+        "epochs": 3,
+        "finetune": "head",
+        "subset": None,
+        "restore_best": False,
+    }
+    run = train({"images": images, kind: targets}, name=kind, out=tmp_path, **settings)
+    assert sum(seen) == sum(run.data.splits[split].n for split in ("train", "val"))
+    last = run.log.epochs[-1].val
+    assert last["loss"] == pytest.approx(run.scores["val"]["loss"].value, rel=1e-3)
+    assert all(name.startswith("heads.") for name in changed_names(base, run))
+
+
+def changed_names(a: Run, b: Run) -> list[str]:
+    """Tensors of b that a has not, or has in other bits."""
+    before, after = tensors(a), tensors(b)
+    return [key for key in after if key not in before or not torch.equal(before[key], after[key])]

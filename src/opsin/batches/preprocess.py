@@ -18,14 +18,12 @@ from opsin import config
 from opsin.config import NormalizeName, require
 from opsin.errors import ArtifactError, ConfigError, DataError
 from opsin.ops.resize import fit_image
-from opsin.types import SizePolicy
+from opsin.types import LUMA, SizePolicy
 
 if TYPE_CHECKING:
     from opsin.data.samples import Samples
 
 ColorName = Literal["rgb", "bgr", "gray"]
-LUMA = (0.299, 0.587, 0.114)
-"""Shares of red, green and blue in grey. Source: ITU-R BT.601, as in Pillow's mode L."""
 CHUNK_BYTES = 1 << 22
 """Pixels that `measure` reads at once, so that memory maps larger than memory work."""
 

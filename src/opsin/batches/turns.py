@@ -1,11 +1,11 @@
-"""Quarter turns of images, boxes and masks together: pixels change places, nothing is resampled.
+"""Quarter turns of images and their targets: pixels change places, nothing is resampled.
 
 Shapes: B images, C channels, S side of a square image.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -45,9 +45,25 @@ def turn(batch: Batch, quarters: Tensor) -> Batch:
             got=f"{height} x {width} px",
             do="set quarter_turns to 0, or a square --input-size",
         )
-    boxes = None if batch.boxes is None else _turned_boxes(batch.boxes, quarters, width)
-    masks = None if batch.masks is None else _turned(batch.masks, quarters)
-    return replace(batch, images=_turned(batch.images, quarters), boxes=boxes, masks=masks)
+    motion = _Turned(quarters=quarters, side=width)
+    targets = batch.mapped(lambda kind, rows: kind.move(rows, motion))
+    return replace(batch, images=_turned(batch.images, quarters), **targets)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Turned:
+    """Square images of `side` pixels, each turned clockwise by its number of `quarters` int64 [B]."""
+
+    quarters: Tensor
+    side: int
+
+    def pixels(self, planes: Tensor, void: int) -> Tensor:
+        """Planes uint8 [B, S, S]; nothing comes in from outside."""
+        return _turned(planes, self.quarters)
+
+    def envelopes(self, boxes: Tensor) -> Tensor:
+        """Boxes float32 [B, 4], moved exactly."""
+        return _turned_boxes(boxes, self.quarters, self.side)
 
 
 def _turned(pixels: Tensor, quarters: Tensor) -> Tensor:

@@ -82,7 +82,7 @@ def clean(
     way: Way = "auto",
     folds: int = 5,
     seed: int = 0,
-    skip_unreadable: int = 0,
+    skip_unreadable: int | None = None,
     page: Path | str = "suspects.html",
     verdicts: Path | str = "verdicts.csv",
     out: Path | str = RUNS_FOLDER,
@@ -101,8 +101,8 @@ def clean(
         way: `features` of a pretrained network with a regression for each fold, `train`: a network for each fold, or
             `auto`: features for colour images, unless settings are given.
         folds: their number.
-        seed: seed of the folds and of the networks.
-        skip_unreadable: continue when at most this many images cannot be read.
+        seed: of the folds and of the networks.
+        skip_unreadable: go on when at most this many images cannot be read; None takes the run's, and 0 of data.
         page, verdicts: files to write; a table of verdicts that exists is not overwritten.
         out: folder for the runs of `train`.
         quiet: no progress.
@@ -117,10 +117,9 @@ def clean(
     report = Reporter(quiet=quiet)
     pool, name = development_of(data, root=root, subset=subset, report=report)
     chosen = {**settings_of_run(data), **settings} if way == "train" else settings
-    judged = judge(
-        pool, way=way, folds=folds, seed=seed, skip_unreadable=skip_unreadable, out=out, settings=chosen, quiet=quiet
-    )
-    report.message(f"predictions out of fold: {judged.words}")
+    skip = unreadable_of(data) if skip_unreadable is None else skip_unreadable
+    judged = judge(pool, way=way, folds=folds, seed=seed, skip_unreadable=skip, out=out, settings=chosen, quiet=quiet)
+    report.message(f"judged by {judged.words}")
     labels = labels_of(pool)[judged.rows]
     wrong, noise = wrong_labels(judged, labels)
     copies, notes = _copies(pool, judged, labels, report)
@@ -214,6 +213,11 @@ def settings_of_run(data: object) -> dict[str, Any]:
     return {key: value for key, value in flat(data.config).items() if key not in left_out}
 
 
+def unreadable_of(data: object) -> int:
+    """How many images of each split a run was allowed to leave out; none of data."""
+    return data.config.data.skip_unreadable if isinstance(data, Run) else 0
+
+
 def _copies(
     pool: Development, judged: Judged, labels: Ints, report: Reporter
 ) -> tuple[dict[int, tuple[int, ...]], tuple[str, ...]]:
@@ -285,7 +289,7 @@ def _write_page(
     groups = []
     for reason, (title, note) in SECTIONS.items():
         members = [suspect for suspect in suspects if reason in suspect.reasons]
-        cards = [(thumbnails(pool.source.image(s.row)[None])[0], _card(s)) for s in members[:400]]
+        cards = ((thumbnails(pool.source.image(s.row)[None])[0], _card(s)) for s in members)
         groups.append((f"{title} ({len(members):,})", note, cards))
     write_suspects_page(page, groups, name=pool.dataset.name, data=name, words=words, verdicts=verdicts)
 

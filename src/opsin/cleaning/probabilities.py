@@ -76,6 +76,7 @@ def judge(
     """
     chosen = way if way != "auto" else "features" if pool.source.channels == 3 and not settings else "train"
     if chosen == "train":
+        settings = {**settings, "skip_unreadable": skip_unreadable}
         return _by_training(pool, folds=folds, seed=seed, out=out, settings=settings, quiet=quiet)
     return _by_features(pool, folds=folds, seed=seed, skip_unreadable=skip_unreadable, report=Reporter(quiet=quiet))
 

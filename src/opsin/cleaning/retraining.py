@@ -99,15 +99,18 @@ def retrain(
     rows = np.array(sorted({*decided.relabel, *decided.drop, *decided.keep}), np.int64)
     judged = replace(pool.dataset, splits={"train": pool.source.take(rows)})
     said = {key: _labels(run, judged) for key, run in (("before", before), ("after", after))}
+    rows = rows[[pool.source.ids[row] in said["before"] for row in rows]]  # of others the images cannot be read
+    names = [pool.source.ids[row] for row in rows]
     given = [pool.dataset.classes[label] for label in np.asarray(pool.source.labels)[rows]]
     words = [_word(decided.relabel.get(int(row)), int(row) in decided.drop) for row in rows]
     flips = tuple(
-        Flip(row=int(row), id=pool.source.ids[row], label=label, verdict=word, before=old, after=new)
-        for row, label, word, old, new in zip(rows, given, words, said["before"], said["after"], strict=True)
-        if old != new
+        Flip(row=int(row), id=name, label=label, verdict=word, before=said["before"][name], after=said["after"][name])
+        for row, name, label, word in zip(rows, names, given, words, strict=True)
+        if said["before"][name] != said["after"][name]
     )
-    changed = [(place, decided.relabel[int(row)]) for place, row in enumerate(rows) if int(row) in decided.relabel]
-    agrees = [sum(said[key][place] == label for place, label in changed) for key in ("after", "before")]
+    new_labels = {name: decided.relabel.get(int(row)) for row, name in zip(rows, names, strict=True)}
+    changed = {name: label for name, label in new_labels.items() if label is not None}
+    agrees = [sum(said[key][name] == label for name, label in changed.items()) for key in ("after", "before")]
     score, scores = _val_scores(before, after, data)
     return Retrained(run=after, flips=flips, agrees=(agrees[0], agrees[1], len(changed)), score=score, scores=scores)
 
@@ -116,13 +119,15 @@ def _word(label: str | None, dropped: bool) -> str:
     return f"relabel={label}" if label is not None else "drop" if dropped else "keep"
 
 
-def _labels(run: Run, dataset: Dataset) -> list[str]:
-    """Predictions of a run's network for the samples of train."""
-    if not len(dataset.splits["train"]):
-        return []
+def _labels(run: Run, dataset: Dataset) -> dict[str, str]:
+    """What a run's network says of the samples of train that can be read, by id."""
     artifact = load_artifact(run.model_folder)
-    samples = pack(dataset, artifact.preprocess.size, cache=usable_cache(), splits=["train"])["train"]
-    return [artifact.classes[k] for k in Predictor(artifact).samples(samples)["probabilities"].argmax(1)]
+    size, skip = artifact.preprocess.size, run.config.data.skip_unreadable
+    samples = pack(dataset, size, cache=usable_cache(), splits=["train"], skip_unreadable=skip)["train"]
+    if not len(samples):
+        return {}
+    found = Predictor(artifact).samples(samples)["probabilities"].argmax(1)
+    return {name: artifact.classes[k] for name, k in zip(samples.ids, found, strict=True)}
 
 
 def _val_scores(before: Run, after: Run, data: Path) -> tuple[str, dict[str, Score]]:
@@ -133,7 +138,8 @@ def _val_scores(before: Run, after: Run, data: Path) -> tuple[str, dict[str, Sco
     for key, run in (("before", before), ("after", after)):
         predictor = Predictor(load_artifact(run.model_folder))
         size = predictor.artifact.preprocess.size
-        samples = pack(cleaned, size, cache=usable_cache(), splits=["val"])["val"]
+        skip = run.config.data.skip_unreadable
+        samples = pack(cleaned, size, cache=usable_cache(), splits=["val"], skip_unreadable=skip)["val"]
         name = predictor.task.main_score
         scores = predictor.task.scores(predictor.samples(samples), Targets.of(samples), predictor.artifact.classes)
         found[key] = scores[name]

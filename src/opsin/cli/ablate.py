@@ -2,25 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from opsin.cli.options import (
-    FLAT,
-    NONE_GIVEN,
-    WHOLE,
-    DataArgument,
-    JsonFlag,
-    OutOption,
-    QuietFlag,
-    RecipeOption,
-    RootOption,
-    Settings,
-    StudyName,
-    TaskOption,
-    given,
-)
+from opsin.cli.options import FLAT, NONE_GIVEN, PLAIN_STUDY, WHOLE, DataArgument, OutOption, Settings, StudyOptions
 from opsin.cli.output import print_json, print_line, stdout_console
 
 if TYPE_CHECKING:
@@ -40,39 +26,20 @@ def ablate(
     drop: Annotated[tuple[str, ...], Parameter(help=DROP_HELP, negative="")] = (),
     swap: Annotated[tuple[str, ...], Parameter(help=SWAP_HELP, negative="")] = (),
     seeds: Annotated[int, WHOLE, Parameter(help="Runs of each variant, from --seed on.")] = 3,
-    root: RootOption = None,
-    task: TaskOption = None,
-    recipe: RecipeOption = None,
-    name: StudyName = None,
     out: OutOption = "runs",
-    json_: JsonFlag = False,
-    quiet: QuietFlag = False,
+    study: Annotated[StudyOptions, FLAT] = PLAIN_STUDY,
     settings: Annotated[Settings, FLAT] = NONE_GIVEN,  # type: ignore[valid-type]
 ) -> int:
     """Train a baseline, each change alone and all changes together, and compare them on val, paired.
 
     All runs share splits and seeds. Intervals and p values are corrected for the number of changes.
     """
-    from opsin.cli.train import typed_command
     from opsin.studies.ablation import ablate as run_ablation
 
-    layer: dict[str, Any] = ({"task": task} if task else {}) | given(settings)
-    found = run_ablation(
-        data,
-        drop=drop,
-        swap=swap,
-        seeds=seeds,
-        root=root,
-        recipe=recipe,
-        name=name,
-        out=out,
-        quiet=quiet,
-        command=typed_command(),
-        **layer,
-    )
-    if json_:
+    found = run_ablation(data, drop=drop, swap=swap, seeds=seeds, out=out, **study.call(settings))
+    if study.json_:
         print_json(found.to_dict())
-    elif not quiet:
+    elif not study.quiet:
         show(found)
     return 0
 

@@ -36,7 +36,7 @@ def print_cards(cards: Sequence[RobustnessCard], *, quiet: bool = False) -> None
     stdout_console().print(table)
     for card in cards:
         losses = [f"{loss.name} {loss.clean:.3f} to {loss.changed:.3f}" for loss in card.classes[:NUM_WORST]]
-        print_line(f"{card.run}: classes with the largest drop: {', '.join(losses)}")
+        print_line(f"{card.run}: what loses most: {', '.join(losses)}")
         for note in () if quiet else card.notes:
             print_note(f"note: {card.run}: {note}")
 

@@ -30,6 +30,11 @@ def clean(
         ),
     ] = "auto",
     folds: Annotated[int, WHOLE, Parameter(help="Number of folds.")] = 5,
+    skip_unreadable: Annotated[
+        int | None,
+        WHOLE,
+        Parameter(help="Go on when at most this many images of a split cannot be read; by default as in the run."),
+    ] = None,
     verdicts: Annotated[Path, Parameter(help="Table of verdicts, to write or to apply.")] = Path("verdicts.csv"),
     out: Annotated[Path, Parameter(name="--out", help="Page to write.")] = Path("suspects.html"),
     apply: Annotated[
@@ -58,7 +63,7 @@ def clean(
             found |= _retrained(source, path, verdicts, runs=runs, root=root, quiet=quiet)
         if json_:
             print_json(found)
-        else:
+        elif not quiet:
             for line in found.get("lines", ()):
                 print_line(line)
             print_line(path)
@@ -70,6 +75,7 @@ def clean(
         way=by,
         folds=folds,
         seed=seed,
+        skip_unreadable=skip_unreadable,
         page=out,
         verdicts=verdicts,
         out=runs,
@@ -77,7 +83,7 @@ def clean(
     )
     if json_:
         print_json(cleaning.to_json())
-    else:
+    elif not quiet:
         print_line(cleaning.words)
         for suspect in cleaning.suspects[:SHOWN]:
             print_line(f"{suspect.id}: {suspect.label}, suggested {suspect.suggestion} ({', '.join(suspect.reasons)})")

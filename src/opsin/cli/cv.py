@@ -2,25 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from opsin.cli.options import (
-    FLAT,
-    NONE_GIVEN,
-    WHOLE,
-    DataArgument,
-    JsonFlag,
-    OutOption,
-    QuietFlag,
-    RecipeOption,
-    RootOption,
-    Settings,
-    StudyName,
-    TaskOption,
-    given,
-)
+from opsin.cli.options import FLAT, NONE_GIVEN, PLAIN_STUDY, WHOLE, DataArgument, OutOption, Settings, StudyOptions
 from opsin.cli.output import print_json, print_line, stdout_console
 
 if TYPE_CHECKING:
@@ -31,40 +17,21 @@ def cv(
     data: DataArgument,
     /,
     *,
-    folds: Annotated[int, WHOLE, Parameter(help="Number of folds; each is held out once.")] = 5,
-    root: RootOption = None,
-    task: TaskOption = None,
-    recipe: RecipeOption = None,
-    name: StudyName = None,
+    folds: Annotated[int, WHOLE, Parameter(help="Parts, each of which is held out once.")] = 5,
     out: OutOption = "runs",
-    json_: JsonFlag = False,
-    quiet: QuietFlag = False,
+    study: Annotated[StudyOptions, FLAT] = PLAIN_STUDY,
     settings: Annotated[Settings, FLAT] = NONE_GIVEN,  # type: ignore[valid-type]
 ) -> int:
     """Cross-validate: train on all folds but one, predict that one, and report the mean with its interval.
 
     Groups and copies stay in one fold; the predictions of all samples are kept as a table. Test stays sealed.
     """
-    from opsin.cli.train import typed_command
     from opsin.studies.cross_validation import cross_validate
 
-    layer: dict[str, Any] = ({"task": task} if task else {}) | given(settings)
-    seed = layer.pop("seed", 0)
-    found = cross_validate(
-        data,
-        folds=folds,
-        seed=seed,
-        root=root,
-        recipe=recipe,
-        name=name,
-        out=out,
-        quiet=quiet,
-        command=typed_command(),
-        **layer,
-    )
-    if json_:
+    found = cross_validate(data, folds=folds, out=out, **study.call(settings))
+    if study.json_:
         print_json(found.to_dict())
-    elif not quiet:
+    elif not study.quiet:
         show(found)
     return 0
 

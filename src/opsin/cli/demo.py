@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from opsin.cli.options import JsonFlag, OutOption, QuietFlag
-from opsin.cli.output import print_json, print_line
+from opsin.cli.output import print_json, print_line, typed_command
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "digits": {"epochs": 20},
@@ -28,7 +28,6 @@ def demo(
     quiet: QuietFlag = False,
 ) -> int:
     """Train a network for each task on handwritten digits that come with scikit-learn, and write one report."""
-    from opsin.cli.train import typed_command
     from opsin.progress import duration
     from opsin.report import write_overview, write_report
     from opsin.runs import next_name

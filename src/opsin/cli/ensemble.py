@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from opsin.cli.options import JsonFlag, OutOption, QuietFlag, SeedOption
-from opsin.cli.output import print_json, print_line, print_note
+from opsin.cli.output import print_json, print_line, print_note, typed_command
 from opsin.types import plain_score
 
 UNHEARD = 0.0005
@@ -35,7 +35,6 @@ def ensemble(
         Two or more runs, by name or folder, with the same data set and input size.
     """
     from opsin.api.verbs import ensemble as combine
-    from opsin.cli.train import typed_command
 
     found = combine(*runs, kind=kind, name=name, out=out, quiet=quiet, command=typed_command())
     about = {

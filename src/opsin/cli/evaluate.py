@@ -19,7 +19,7 @@ from opsin.cli.options import (
     TtaOption,
     views_of,
 )
-from opsin.cli.output import print_json, print_line, print_note, stdout_console
+from opsin.cli.output import print_json, print_line, print_note, stdout_console, typed_command
 
 NUM_WORST = 5
 
@@ -91,7 +91,6 @@ def evaluate(
     seed: Annotated[int, WHOLE, Parameter(name="--seed", help="Seed of `--robustness`; nothing else is random.")] = 0,
 ) -> int:
     """Score a run's network."""
-    from opsin.cli.train import typed_command
     from opsin.config import require
     from opsin.evaluation import evaluate as score
     from opsin.progress import Reporter
@@ -156,7 +155,6 @@ def _card(
     quiet: bool,
 ) -> int:
     from opsin.cli.cards import print_cards
-    from opsin.cli.train import typed_command
     from opsin.diagnosis.robustness import robustness
     from opsin.progress import Reporter
     from opsin.report import write_report

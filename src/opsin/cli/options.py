@@ -11,11 +11,12 @@ import inspect
 import re
 import types
 import typing
-from dataclasses import field, make_dataclass
+from dataclasses import dataclass, field, make_dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
+from opsin.cli.output import typed_command
 from opsin.config import GROUPS, AugmentConfig, DataConfig, FinetuneConfig, ModelConfig, TrainConfig, former_names
 from opsin.data.readers.layouts import help_text
 from opsin.tasks.default_words import default_words
@@ -66,23 +67,32 @@ WHOLE = Parameter(n_tokens=1, converter=_one_number)
 """Marks an option that is a whole number: by default cyclopts would round `1.5`."""
 
 
-def _optional(*kinds: type[Any], without: str = "") -> type[Any]:
+def optional(*kinds: type[Any], without: str = "") -> type[Any]:
     """One class of the fields of all `kinds`, each None unless given; `--help` lists each kind under its heading.
 
     `without`: a setting for which the verb has its own option.
     """
-    members: list[tuple[str, Any, Any]] = []
-    for order, kind in enumerate(kinds):
-        what, _, fields = inspect.cleandoc(kind.__doc__ or "").partition("\n\nParameters\n----------\n")
-        described = {name: " ".join(text.split()) for name, text in FIELD.findall(fields)}
-        panel = Group(PANELS[kind], help=what, sort_key=order)
-        hints = typing.get_type_hints(kind)
-        for f in (f for f in dataclasses.fields(kind) if f.name != without):
-            about = Parameter(group=panel, help=_with_default(described[f.name], f))
-            members.append((f.name, Annotated[_option_type(hints[f.name], f), about], field(default=None)))
+    members = [
+        (name, option, field(default=None)) for kind in kinds for name, option in OPTIONS[kind] if name != without
+    ]
     made = make_dataclass("Settings", members, frozen=True, kw_only=True)
     made.__module__ = __name__  # cyclopts treats classes of the module `types` as builtins
     return made
+
+
+def _options(kind: type[Any]) -> tuple[tuple[str, Any], ...]:
+    """The fields of a group of settings by name, as annotated types of options."""
+    what, _, fields = inspect.cleandoc(kind.__doc__ or "").partition("\n\nParameters\n----------\n")
+    described = {name: " ".join(text.split()) for name, text in FIELD.findall(fields)}
+    panel = Group(PANELS[kind], help=what, sort_key=list(PANELS).index(kind))
+    hints = typing.get_type_hints(kind)
+    return tuple(
+        (
+            f.name,
+            Annotated[_option_type(hints[f.name], f), Parameter(group=panel, help=_with_default(described[f.name], f))],
+        )
+        for f in dataclasses.fields(kind)
+    )
 
 
 def _with_default(description: str, of: dataclasses.Field[Any]) -> str:
@@ -115,13 +125,13 @@ def _without_none(hint: object) -> Any:
     return hint
 
 
-DataOptions = _optional(DataConfig)
-ModelOptions = _optional(ModelConfig)
-AugmentOptions = _optional(AugmentConfig)
-Settings = _optional(*GROUPS.values())
+OPTIONS = {kind: _options(kind) for kind in PANELS}
+"""Names and annotated types of the options of each group, made once."""
+DataOptions = optional(DataConfig)
+ModelOptions = optional(ModelConfig)
+AugmentOptions = optional(AugmentConfig)
+Settings = optional(*GROUPS.values())
 NONE_GIVEN = Settings()
-SettingsButMinutes = _optional(*GROUPS.values(), without="minutes")
-NO_SETTINGS_BUT_MINUTES = SettingsButMinutes()
 FLAT = Parameter(name="*")
 """Marks a group whose fields are options of the verb itself."""
 
@@ -160,6 +170,26 @@ TaskOption = Annotated[
     str | None,
     Parameter(name="--task", help="Task, where the data fits several."),
 ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyOptions:
+    """What every verb takes that makes many runs for one question."""
+
+    root: RootOption = None
+    task: TaskOption = None
+    recipe: RecipeOption = None
+    name: StudyName = None
+    json_: JsonFlag = False
+    quiet: QuietFlag = False
+
+    def call(self, settings: Any) -> dict[str, Any]:
+        """Arguments of the study's function, the given `settings` of its runs among them."""
+        own = {"root": self.root, "recipe": self.recipe, "name": self.name, "quiet": self.quiet}
+        return own | {"command": typed_command()} | ({"task": self.task} if self.task else {}) | given(settings)
+
+
+PLAIN_STUDY = StudyOptions()
 TtaOption = Annotated[
     str | None,
     Parameter(

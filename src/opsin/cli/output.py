@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -51,3 +52,8 @@ def print_json(document: Mapping[str, Any]) -> None:
     from opsin.io.files import as_json
 
     print(json.dumps(as_json(dict(document)), indent=2, allow_nan=False))
+
+
+def typed_command() -> str:
+    """The command as typed by the user."""
+    return shlex.join(["opsin", *sys.argv[1:]])

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
 
 from opsin.cli.options import JsonFlag, QuietFlag, SeedOption
 from opsin.cli.output import print_json, print_line
@@ -13,6 +16,7 @@ def report(
     /,
     *,
     out: Path | None = None,
+    runs: Annotated[str, Parameter(name="--runs", help="Folder of runs.")] = "runs",
     json_: JsonFlag = False,
     quiet: QuietFlag = False,
     seed: SeedOption = 0,
@@ -22,14 +26,14 @@ def report(
     Parameters
     ----------
     run
-        Run by path or name.
+        Run by path, or by its name in `--runs`.
     out
         File to write; by default report.html in the run's folder.
     """
     from opsin.report import write_report
     from opsin.runs import Run
 
-    opened = Run.open(run)
+    opened = Run.open(run, out=runs)
     file = write_report(opened, out=out)
     if json_:
         print_json({"run": str(opened.path), "file": str(file)})

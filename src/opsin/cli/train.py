@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,7 +21,7 @@ from opsin.cli.options import (
     TaskOption,
     given,
 )
-from opsin.cli.output import print_json, print_line
+from opsin.cli.output import print_json, print_line, typed_command
 from opsin.processes import is_follower, launched
 
 if TYPE_CHECKING:
@@ -199,8 +198,3 @@ def one_of_several(arguments: list[str]) -> int:
     if code == FAULT:
         sys.exit(code)
     return code
-
-
-def typed_command() -> str:
-    """The command as typed by the user."""
-    return shlex.join(["opsin", *sys.argv[1:]])

@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from opsin.cli.options import (
-    FLAT,
-    NO_SETTINGS_BUT_MINUTES,
-    WHOLE,
-    DataArgument,
-    JsonFlag,
-    QuietFlag,
-    RecipeOption,
-    RootOption,
-    SettingsButMinutes,
-    StudyName,
-    TaskOption,
-    given,
-)
+from opsin.cli.options import FLAT, PLAIN_STUDY, WHOLE, DataArgument, StudyOptions, optional
 from opsin.cli.output import print_json, print_line
+from opsin.config import GROUPS
 
 if TYPE_CHECKING:
     from opsin.studies.tuning import TuneResult
 
-TRIALS_HELP = "Total trials of the study; 40 by default without --minutes."
-MINUTES_HELP = "Wall-clock budget of this command in minutes, final comparison included."
+SettingsButMinutes = optional(*GROUPS.values(), without="minutes")
+NO_SETTINGS_BUT_MINUTES = SettingsButMinutes()
+TRIALS_HELP = "Trials of the study in all; 40 where --minutes is not given either."
+MINUTES_HELP = "Budget of this command by the clock on the wall, the comparison at its end included."
 SPACE_HELP = (
     "TOML file of settings to search: lr = { low = 1e-4, high = 1e-1, log = true }, batch_size = [50, 100]. By default "
     "a space that fits task and network."
@@ -42,30 +32,19 @@ def tune(
     minutes: Annotated[float | None, Parameter(help=MINUTES_HELP)] = None,
     space: Annotated[str | None, Parameter(help=SPACE_HELP)] = None,
     search: Annotated[str | None, Parameter(help=SEARCH_HELP)] = None,
-    seeds: Annotated[
-        int, WHOLE, Parameter(help="Fresh seeds for the comparison of the winner with the given settings.")
-    ] = 3,
-    root: RootOption = None,
-    task: TaskOption = None,
-    recipe: RecipeOption = None,
-    name: StudyName = None,
+    seeds: Annotated[int, WHOLE, Parameter(help="Fresh seeds of winner and given settings, to compare them.")] = 3,
     runs: Annotated[str, Parameter(name="--runs", help="Folder of runs.")] = "runs",
-    out: Annotated[
-        str | None, Parameter(help="File for the winner's recipe; by default best.toml in the study's folder.")
-    ] = None,
-    json_: JsonFlag = False,
-    quiet: QuietFlag = False,
+    out: Annotated[str | None, Parameter(help="File for the winner's recipe; best.toml in the study's folder.")] = None,
+    study: Annotated[StudyOptions, FLAT] = PLAIN_STUDY,
     settings: Annotated[SettingsButMinutes, FLAT] = NO_SETTINGS_BUT_MINUTES,  # type: ignore[valid-type]
 ) -> int:
     """Search for settings that score better on val, and compare the best with the given ones, with fresh seeds.
 
     A killed study continues with the same command and --name; several processes may share one. Test stays sealed.
     """
-    from opsin.cli.train import typed_command
     from opsin.studies.tuning import tune as run_search
     from opsin.training.engine.budget import process_began
 
-    layer: dict[str, Any] = ({"task": task} if task else {}) | given(settings)
     found = run_search(
         data,
         trials=trials,
@@ -73,19 +52,14 @@ def tune(
         space=space,
         search=search,
         seeds=seeds,
-        root=root,
-        recipe=recipe,
-        name=name,
         out=runs,
         file=out,
-        quiet=quiet,
-        command=typed_command(),
         began=process_began(),
-        **layer,
+        **study.call(settings),
     )
-    if json_:
+    if study.json_:
         print_json(found.to_dict())
-    elif not quiet:
+    elif not study.quiet:
         show(found)
     return 0
 

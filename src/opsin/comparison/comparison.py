@@ -261,7 +261,7 @@ def _interval(found: _Collected) -> tuple[float, float]:
     """The interval of the mean main score, over seeds and samples."""
     first = found.outcomes[0]
     if len(found.runs) > 1 or not first.is_share:
-        return group_interval(found.parts, first.of_sums)
+        return group_interval(found.parts, first.of_sums, bounded=first.bounded)
     low, high = wilson(first.value * len(first.parts), len(first.parts))
     return float(low), float(high)
 
@@ -366,7 +366,8 @@ def _adjusted(tested: Sequence[_Tested]) -> list[_Tested]:
 
 def _pair(first: tuple[Group, _Collected], second: tuple[Group, _Collected], tests: _Tested) -> Pair:
     (a, found_a), (b, found_b) = first, second
-    low, high = difference_interval(found_a.parts, found_b.parts, found_a.outcomes[0].of_sums)
+    known = found_a.outcomes[0]
+    low, high = difference_interval(found_a.parts, found_b.parts, known.of_sums, bounded=known.bounded)
     methods = min(len(a.runs), len(b.runs)) > 1
     keys = dict.fromkeys((*found_a.settings, *found_b.settings))
     return Pair(

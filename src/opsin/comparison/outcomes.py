@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from opsin.data.targets import KINDS
 from opsin.errors import RunError
 from opsin.runs import Run
-from opsin.tasks import get_task, task_names
+from opsin.tasks import Task, get_task, task_names
 from opsin.types import SplitName
 
 Floats = NDArray[np.float64]
@@ -32,6 +32,7 @@ class Outcomes:
         parts: float64 [N, M], what each sample adds to the sums.
         of_sums: main scores [r] of sums [r, M].
         is_share: whether the score is the share of samples that are right.
+        bounded: whether the score cannot leave 0 to 1.
         samples: fingerprint of the samples and their targets: runs with the same one can be paired.
         good_iou: least IoU of a good box; None without boxes.
     """
@@ -40,6 +41,7 @@ class Outcomes:
     parts: Floats
     of_sums: Callable[[Floats], Floats]
     is_share: bool
+    bounded: bool
     samples: str
     good_iou: float | None = None
 
@@ -55,31 +57,37 @@ def outcomes_of(run: Run, split: SplitName = "val") -> Outcomes:
     Raises:
         RunError: the run has no predictions on that split, or they are incomplete.
     """
-    arrays, task = run.predictions(split), str(run.data.task)
-    if not arrays or task not in task_names():
+    arrays, name = run.predictions(split), str(run.data.task)
+    if not arrays or name not in task_names():
         raise RunError("the run has no predictions to compare", where=run.path, expected=f"predictions on {split}")
     try:
-        return outcomes_of_arrays(task, arrays, num_classes=len(run.data.classes), good_iou=run.config.train.good_iou)
+        task = get_task(name).for_scoring(run.config.train)
+        return outcomes_of_arrays(task, arrays, num_classes=len(run.data.classes))
     except KeyError as error:
         do = "train it again: an older version of Opsin did not store what is needed"
         raise RunError("the predictions are incomplete", where=run.path, got=f"no {error}", do=do) from error
 
 
-def outcomes_of_arrays(name: str, arrays: Arrays, *, num_classes: int, good_iou: float) -> Outcomes:
-    """Outcomes from predictions and targets of N samples as in predictions.npz.
+def outcomes_of_arrays(task: Task, arrays: Arrays, *, num_classes: int) -> Outcomes:
+    """What was got right, from predictions and targets of N samples as predictions.npz holds them.
+
+    Args:
+        task: with the scores that the run's settings ask for (`Task.for_scoring`).
+        arrays: predictions and targets.
+        num_classes: K.
 
     Raises:
         KeyError: an array that the task needs is missing.
     """
-    task = get_task(name)
-    parts, of_sums = task.parts(arrays, num_classes, good_iou=good_iou)
+    parts, of_sums = task.parts(arrays, num_classes)
     return Outcomes(
         score=task.main_score,
         parts=parts,
         of_sums=of_sums,
         is_share=task.is_share,
+        bounded=task.score_kinds[task.main_score].bounded,
         samples=_fingerprint(arrays),
-        good_iou=good_iou if task.reads_good_iou else None,
+        good_iou=task.good_iou,
     )
 
 

@@ -42,16 +42,18 @@ def resampled_scores(parts: Sequence[Floats], of_sums: OfSums, *, seed: int = 0)
     return means
 
 
-def group_interval(parts: Sequence[Floats], of_sums: OfSums) -> tuple[float, float]:
+def group_interval(parts: Sequence[Floats], of_sums: OfSums, *, bounded: bool = True) -> tuple[float, float]:
     """The 95 % interval of the mean main score over other seeds and other samples; of one seed, over samples alone.
 
-    The half-widths of the two sources, each with its quantile (Student's of S - 1 for seeds),
-    add up in squares; the sum is brought into [0, 1] by `bounded_interval`. Differences between seeds also contain
-    noise of the samples, which is thus counted twice: the interval is conservative.
+    The half-widths of the two sources, each with the quantile that its number deserves (Student's of S - 1 for seeds),
+    add up in squares; the sum is brought into [0, 1] by `bounded_interval`. Seeds differ on the samples at hand by
+    noise of those samples too, which is so counted twice: the interval errs on the wide side. Of a score without
+    bounds, the distances of the resamples' middle 95 % from it take the place of the first half-width.
 
     Args:
         parts: for each seed what each sample adds to the sums, float64 [N, M].
-        of_sums: scores from 0 to 1, [r], of sums [r, M].
+        of_sums: scores [r] of sums [r, M].
+        bounded: the score cannot leave 0 to 1.
 
     Returns:
         Lower and upper end; NaN where the score is undefined.
@@ -61,6 +63,9 @@ def group_interval(parts: Sequence[Floats], of_sums: OfSums) -> tuple[float, flo
     """
     num_samples = len(parts[0])
     resampled = resampled_scores(parts, of_sums)[:, None]
+    if not bounded:
+        ends = percentile_interval(resampled, level=LEVEL)
+        return _widened(float(np.mean(_values(parts, of_sums))), ends, _seeds_half(_values(parts, of_sums)))
 
     def statistic(weights: Floats) -> Floats:
         scores = np.stack([of_sums(weights @ part) for part in parts], axis=1)
@@ -75,29 +80,38 @@ def group_interval(parts: Sequence[Floats], of_sums: OfSums) -> tuple[float, flo
     return float(low[0]), float(high[0])
 
 
-def difference_interval(a: Sequence[Floats], b: Sequence[Floats], of_sums: OfSums) -> tuple[float, float]:
-    """The 95 % interval of the difference of mean scores, b minus a.
+def difference_interval(
+    a: Sequence[Floats], b: Sequence[Floats], of_sums: OfSums, *, bounded: bool = True
+) -> tuple[float, float]:
+    """The 95 % interval of the difference of mean scores, b less a.
 
     Of one seed on each side: the middle 95 % over resampled samples, the same for both. With two seeds or more on a
     side, the distances of its ends from the difference and the half-width over those seeds add up in squares.
 
     Args:
         a, b: for each seed what each of the same N samples adds to the sums, float64 [N, M].
-        of_sums: scores from 0 to 1, [r], of sums [r, M].
+        of_sums: scores [r] of sums [r, M].
+        bounded: the score cannot leave 0 to 1, nor differences -1 to 1.
 
     Returns:
-        Lower and upper end, from -1 to 1; NaN where the score is undefined.
+        Lower and upper end; NaN where the score is undefined.
 
     Source: Zou and Donner 2008, as in `group_interval`; degrees of freedom of the seeds: Welch 1947.
     """
     differences = resampled_scores(b, of_sums) - resampled_scores(a, of_sums)
-    (low,), (high,) = percentile_interval(differences[:, None], level=LEVEL)
     first, second = _values(a, of_sums), _values(b, of_sums)
-    half = _seeds_half(first, second)
-    if half == 0:
-        return float(low), float(high)
     value = float(np.mean(second) - np.mean(first))
-    return max(-1.0, value - float(np.hypot(value - low, half))), min(1.0, value + float(np.hypot(high - value, half)))
+    ends = percentile_interval(differences[:, None], level=LEVEL)
+    low, high = _widened(value, ends, _seeds_half(first, second))
+    return (max(-1.0, low), min(1.0, high)) if bounded else (low, high)
+
+
+def _widened(value: float, ends: tuple[Floats, Floats], half: float) -> tuple[float, float]:
+    """The interval of a value whose ends [1] over samples and half-width over seeds add up in squares."""
+    low, high = float(ends[0][0]), float(ends[1][0])
+    if half == 0:
+        return low, high
+    return value - float(np.hypot(value - low, half)), value + float(np.hypot(high - value, half))
 
 
 def _values(parts: Sequence[Floats], of_sums: OfSums) -> list[float]:

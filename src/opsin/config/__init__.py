@@ -45,6 +45,7 @@ __all__ = [
     "former_names",
     "from_dict",
     "from_stored",
+    "plain",
     "require",
     "resolve",
     "setting_names",
@@ -119,6 +120,15 @@ def flat(config: RunConfig) -> dict[str, Any]:
     """The settings of all groups as one flat mapping: the inverse of `resolve`."""
     values = {"source": config.source, "root": config.root, "task": config.task}
     return values | {key: value for name in GROUPS for key, value in to_dict(getattr(config, name)).items()}
+
+
+def plain(value: Any) -> Any:
+    """A setting's value as JSON has it: a tuple as a list.
+
+    >>> plain((32, 64)), plain("adam")
+    ([32, 64], 'adam')
+    """
+    return list(value) if isinstance(value, tuple) else value
 
 
 def setting_names() -> list[str]:

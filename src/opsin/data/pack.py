@@ -13,7 +13,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.data.parallel import for_each
-from opsin.data.samples import Bytes, Dataset, Ints, Samples, Source, holds_masks
+from opsin.data.samples import Annotated, Bytes, Dataset, Ints, PackedRows, Samples, Source, holds_masks
 from opsin.data.targets import KINDS
 from opsin.errors import DataError, InputError, NameTakenError, WriteError
 from opsin.io.caches import CACHE_VARIABLE
@@ -92,6 +92,34 @@ def pack(
         advance(len(source))
         done += len(source)
     return packed
+
+
+def with_rows(source: Source, size: SizePolicy | None, *, cache: Path | None = None, about: str) -> Source:
+    """The source with all its samples decoded at one size: packing any of them at that size copies rows.
+
+    Args:
+        size: the frame into which images are fitted; None keeps a size that all images share.
+        cache: folder for packed files; None packs into memory.
+        about: what the rows are of, for the cache's list.
+
+    Raises:
+        DataError: images of several sizes without a policy.
+    """
+    policy = size or _own_size(source, about)
+    rows = _rows(source, policy, cache, lambda done: None, about=about)
+    if rows.images is getattr(source, "images", None) or not isinstance(source, Annotated):
+        return source
+    row_of = np.full(len(source), -1, np.int64)
+    row_of[rows.kept] = np.arange(len(rows.kept))
+    packed = PackedRows(
+        policy=policy,
+        images=rows.images,
+        decoded=rows.decoded,
+        sizes=rows.sizes,
+        row_of=row_of,
+        failures=dict(rows.failures),
+    )
+    return replace(source, packed=packed, numbers_packed=np.arange(len(source)))
 
 
 def _offset(progress: Progress | None, before: int, total: int) -> Callable[[int], None]:
@@ -165,7 +193,10 @@ def _key(source: Source, policy: SizePolicy) -> str:
 
 
 def _decode(source: Source, policy: SizePolicy, allocate: Callable[..., Any], advance: Callable[[int], None]) -> _Rows:
-    """Decode all samples in parallel into arrays that `allocate(shape, dtype)` makes."""
+    """Decode all samples in parallel into arrays that `allocate(shape, dtype)` makes; copy known ones."""
+    known = getattr(source, "packed", None)
+    if known is not None and known.policy == policy:
+        return _copy(known, source.numbers_packed, allocate)  # type: ignore[attr-defined]
     num_samples, frame = len(source), (policy.height, policy.width)
     images = allocate((num_samples, source.channels, *frame), np.uint8)
     masks = allocate((num_samples, *frame), np.uint8) if num_samples and holds_masks(source) else None
@@ -199,6 +230,27 @@ def _decode(source: Source, policy: SizePolicy, allocate: Callable[..., Any], ad
         kept=kept,
         failures=sorted(failures),
         notes=counted(notes),
+    )
+
+
+def _copy(known: PackedRows, numbers: Ints, allocate: Callable[..., Any]) -> _Rows:
+    """The rows of these samples in arrays that `allocate(shape, dtype)` makes."""
+    rows = known.row_of[numbers]
+    kept = np.flatnonzero(rows >= 0)
+
+    def copied(pixels: Bytes) -> Bytes:
+        made: Bytes = allocate((len(kept), *pixels.shape[1:]), np.uint8)
+        for i, row in enumerate(rows[kept]):
+            made[i] = pixels[row]
+        return made
+
+    failures = [(int(i), known.failures[int(numbers[i])]) for i in np.flatnonzero(rows < 0)]
+    return _Rows(
+        images=copied(known.images),
+        decoded={kind: copied(pixels) for kind, pixels in known.decoded.items()},
+        sizes=known.sizes[rows[kept]],
+        kept=kept,
+        failures=failures,
     )
 
 

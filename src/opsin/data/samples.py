@@ -23,7 +23,7 @@ from opsin.errors import ImageError
 from opsin.io.files import sha256_file
 from opsin.io.images import SIDEWAYS, DecodedImage, Sides, read_image, read_size
 from opsin.text import is_text, text_of
-from opsin.types import SplitName, TaskName
+from opsin.types import SizePolicy, SplitName, TaskName
 
 Ints = NDArray[np.int64]
 Bytes = NDArray[np.uint8]
@@ -51,6 +51,16 @@ class Samples(TargetFields[NDArray[Any]]):
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def take(self, rows: Ints) -> Samples:
+        """The samples of these numbers, in this order, in memory."""
+        return replace(
+            self,
+            images=np.asarray(self.images[rows]),
+            ids=[self.ids[i] for i in rows],
+            sizes=self.sizes[rows],
+            **self.mapped(lambda _, values: np.asarray(values[rows])),
+        )
 
 
 class Source(Protocol):
@@ -119,14 +129,38 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class PackedRows:
+    """Samples that were decoded at one size before: whoever packs some of them again copies their rows.
+
+    Attributes:
+        policy: the frame that they were fitted into.
+        images: uint8 `[M, C, H, W]` of those that could be read.
+        decoded: targets that are decoded with images, by kind, `[M, H, W]`.
+        sizes: int32 `[M, 2]`, height and width before.
+        row_of: int64 `[N]`, the row of each sample, -1 where it could not be read.
+        failures: why it could not, by sample number.
+    """
+
+    policy: SizePolicy
+    images: Bytes
+    decoded: Mapping[str, Bytes]
+    sizes: NDArray[np.int32]
+    row_of: Ints
+    failures: Mapping[int, str]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Annotated(TargetFields[NDArray[Any]]):
     """What both kinds of source store about their samples, except pixels.
 
-    Ids and groups are text: file names that are not UTF-8 are written as `text_of` does.
+    Ids and groups are text: file names that are not UTF-8 are written as `text_of` does. `packed`: rows of the samples
+    of which these are some, `numbers_packed` int64 `[N]`.
     """
 
     ids: Sequence[str]
     groups: Sequence[str] | None = None
+    packed: PackedRows | None = None
+    numbers_packed: Ints | None = None
 
     def __post_init__(self) -> None:
         for name in ("ids", "groups"):
@@ -146,7 +180,7 @@ class Annotated(TargetFields[NDArray[Any]]):
     @property
     def _rows(self) -> tuple[str, ...]:
         """Fields with one row for each sample."""
-        return ("ids", "groups", *KINDS)
+        return ("ids", "groups", "numbers_packed", *KINDS)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

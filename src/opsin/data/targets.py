@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.errors import DataError
+from opsin.ops.masks import images_with_class
 from opsin.types import VOID, SizePolicy
 
 if TYPE_CHECKING:
@@ -79,21 +80,33 @@ class TargetKind:
 
     `stored`: its name in predictions.npz, next to the predictions. `with_images`: it is decoded and packed
     with the images, and is part of their content. `follows`: it changes with geometry. `bends`: it can follow a map
-    that is not affine. `mixes`: two of them can be mixed in shares. `of_one_class`: there is something to learn
-    even if all samples are of one class. `fault`: what is wrong with those that cannot be trained on.
+    that is not affine. `one_object`: it speaks of one object, which a reflection at the edge would show twice.
+    `mixes`: two of them can be mixed in shares. `of_one_class`: there is something to learn though all samples are of
+    one class. `fault`: what is wrong with those that cannot be trained on. `turned_note`: what a reader must know of
+    those that were turned.
     """
 
     stored: str
     with_images = False
     follows = False
     bends = True
+    one_object = False
     mixes = False
     of_one_class = False
     fault = "cannot be trained on"
+    turned_note = ""
 
     def move(self, rows: Tensor, motion: Motion) -> Tensor:
         """Rows of a batch after its images moved."""
         return rows
+
+    def hide(self, rows: Tensor, hidden: Tensor) -> Tensor:
+        """Rows of a batch of whose images the pixels bool [B, H, W] can no longer be seen."""
+        return rows
+
+    def kept(self, rows: Array) -> NDArray[np.bool_]:
+        """Samples that still have their target after images moved: bool [N]."""
+        return np.ones(len(rows), np.bool_)
 
     def resize(self, rows: Tensor, before: tuple[int, int], after: tuple[int, int]) -> Tensor:
         """Rows of a batch whose images went from one (height, width) to another."""
@@ -108,6 +121,10 @@ class TargetKind:
     def counts(self, rows: Array, num_classes: int) -> NDArray[np.int64] | None:
         """Samples of each class, int64 [K]; None for a target without classes."""
         return None
+
+    def shows(self, rows: Array, num_classes: int) -> NDArray[np.int64] | None:
+        """Samples that show each class or have each number, int64 [K]; None for a target that speaks of neither."""
+        return self.counts(rows, num_classes)
 
     def strata(self, rows: Array) -> NDArray[np.int64] | None:
         """Strata whose shares are kept when splits are drawn, int64 [N]; None without strata."""
@@ -152,10 +169,16 @@ class Boxes(TargetKind):
     stored = "true_boxes"
     follows = True
     bends = False
+    one_object = True
     of_one_class = True
+    turned_note = "a turned box is the envelope of its corners, larger than the object"
 
     def move(self, rows: Tensor, motion: Motion) -> Tensor:
         return motion.envelopes(rows)
+
+    def kept(self, rows: Array) -> NDArray[np.bool_]:
+        """Boxes of which some area is left."""
+        return np.asarray((rows[:, 2] > rows[:, 0]) & (rows[:, 3] > rows[:, 1]))
 
     def resize(self, rows: Tensor, before: tuple[int, int], after: tuple[int, int]) -> Tensor:
         (H, W), (height, width) = before, after
@@ -191,6 +214,13 @@ class Masks(TargetKind):
 
     def move(self, rows: Tensor, motion: Motion) -> Tensor:
         return motion.pixels(rows, VOID)
+
+    def hide(self, rows: Tensor, hidden: Tensor) -> Tensor:
+        """Hidden pixels are void, as nobody can see what they show."""
+        return rows.masked_fill(hidden, VOID)
+
+    def shows(self, rows: Array, num_classes: int) -> NDArray[np.int64]:
+        return np.asarray(images_with_class(np.asarray(rows), num_classes), np.int64)
 
     def resize(self, rows: Tensor, before: tuple[int, int], after: tuple[int, int]) -> Tensor:
         """Each pixel takes the class under its centre; classes are not interpolated."""
@@ -240,6 +270,9 @@ class Numbers(TargetKind):
     of_one_class = True
     fault = "are NaN or infinite"
 
+    def shows(self, rows: Array, num_classes: int) -> NDArray[np.int64]:
+        return np.full(num_classes, len(rows), np.int64)
+
     def renumbered(self, rows: Array, numbers: NDArray[np.int64], num_classes: int) -> Array:
         moved = np.full((len(rows), num_classes), np.nan, rows.dtype)
         moved[:, numbers] = rows
@@ -264,3 +297,9 @@ IN_MEMORY = tuple(name for name, kind in KINDS.items() if not kind.with_images)
 """Kinds that a source keeps in memory, however its images are decoded."""
 EARLIEST = ("labels", "boxes")
 """Kinds whose absence is part of the fingerprint of a data set, as it was before there were others."""
+
+
+def shown_counts(targets: Mapping[str, Array], num_classes: int) -> NDArray[np.int64] | None:
+    """Samples that show each class or have each number, int64 [K], by the first kind of target that speaks of them."""
+    found = (KINDS[kind].shows(rows, num_classes) for kind, rows in targets.items())
+    return next((counts for counts in found if counts is not None), None)

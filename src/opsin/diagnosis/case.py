@@ -12,7 +12,7 @@ from opsin.config import RunConfig
 from opsin.data.quality.findings import Finding
 from opsin.runs import Run
 from opsin.score_notes import Selection
-from opsin.tasks.cards import card_of, main_score, task_names
+from opsin.tasks.cards import card_of, main_score, one_of, task_names
 from opsin.types import Score
 
 
@@ -109,6 +109,22 @@ class Case:
         return self.task in task_names() and card_of(self.task).decides_class
 
     @property
+    def chance_loss(self) -> tuple[float, str]:
+        """The training loss of a network that knows nothing, and what that is in words."""
+        return (card_of(self.task).first_loss if self.task in task_names() else one_of)(len(self.classes))
+
+    @property
+    def part_rows(self) -> tuple[Mapping[str, Any], ...]:
+        """What val's details say of each class or number."""
+        details = {} if self.val is None else self.val.details
+        return tuple(details.get("per_class") or details.get("per_number") or ())
+
+    @property
+    def part_score(self) -> str:
+        """The main score of one class or number, in those rows."""
+        return card_of(self.task).part_score if self.task in task_names() else "recall"
+
+    @property
     def loss_floor(self) -> float:
         """The training loss of a perfect network: not zero where labels are smoothed."""
         smoothing, count = self.config.train.label_smoothing, max(2, len(self.classes))
@@ -119,8 +135,8 @@ class Case:
         return -(true * math.log(true) + (count - 1) * other * math.log(other))
 
     def excess(self, loss: float) -> float:
-        """A training loss on a scale from 0 (a perfect network) to 1 (a uniform prediction: ln K)."""
-        chance = math.log(max(2, len(self.classes)))
+        """A training loss on a scale from 0 (a perfect network) to 1 (one that knows nothing)."""
+        chance, _ = self.chance_loss
         return (loss - self.loss_floor) / (chance - self.loss_floor)
 
 

@@ -1,8 +1,8 @@
 """Image changes of the robustness card: their strengths, and how targets follow them.
 
-Boxes and masks move with the pixels. The outside is filled by reflection, in the mask too; with boxes it
-is black, since a reflection would show the object twice. Turns by 90, 180 and 270 degrees and shifts copy pixels and
-resample nothing. What is drawn at random is a function of (seed, strength, sample).
+Targets follow their images (`data.targets`). What enters from outside is reflected, in the mask too; where a target
+speaks of one object it is black, since a reflection would show that twice. Turns by 90, 180 and 270 degrees and shifts
+copy pixels and resample nothing. What is drawn at random is a function of (seed, strength, sample).
 
 Shapes: B images, C channels, H height, W width.
 """
@@ -24,9 +24,9 @@ from opsin.batches.geometry import move_boxes, warp_batch
 from opsin.batches.mixing import cutout
 from opsin.batches.sampling import FillName, slide
 from opsin.batches.turns import turn
+from opsin.data.targets import KINDS
 from opsin.io.images import decode_image, encode_jpeg
 from opsin.ops import random
-from opsin.types import VOID
 
 DIRECTIONS = ((0, 1), (1, 1), (1, 0), (1, -1), (0, -1), (-1, -1), (-1, 0), (-1, 1))
 """Where a shift may go: (down, right)."""
@@ -82,18 +82,32 @@ def shift(batch: Batch, percent: float, draws: Draws) -> Batch:
     pixels = max(1, round(min(height, width) * percent / 100))
     count = torch.full((len(batch),), len(DIRECTIONS))
     steps = torch.tensor(DIRECTIONS)[draws.integers("shift/right", count)] * pixels
-    still = torch.zeros(len(batch), dtype=torch.bool)
+    motion = _Shifted(steps=steps, fill=_fill(batch), size=(height, width))
+    targets = batch.mapped(lambda kind, rows: kind.move(rows, motion))
+    return replace(batch, images=motion.planes(batch.images, 0), **targets)
 
-    def moved(pixels: Tensor, value: int) -> Tensor:
-        down, right = steps.unbind(1)
-        fill = _fill(batch)
-        return slide(pixels, flip=still, flip_vertical=still, down=down, right=right, fill=fill, value=value)
 
-    maps = torch.eye(2, 3, dtype=torch.float64).repeat(len(batch), 1, 1)
-    maps[:, :, 2] = steps.flip(1).double()
-    masks = None if batch.masks is None else moved(batch.masks[:, None], VOID)[:, 0]
-    boxes = None if batch.boxes is None else move_boxes(batch.boxes, maps, height, width)
-    return replace(batch, images=moved(batch.images, 0), masks=masks, boxes=boxes)
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Shifted:
+    """Images of `size` after shifts by whole pixels, `steps` int64 [B, 2]: down, right."""
+
+    steps: Tensor
+    fill: FillName
+    size: tuple[int, int]
+
+    def planes(self, pixels: Tensor, value: int) -> Tensor:
+        """Pixels [B, C, H, W]; `value` where nothing comes in."""
+        down, right = self.steps.unbind(1)
+        still = torch.zeros(len(down), dtype=torch.bool)
+        return slide(pixels, flip=still, flip_vertical=still, down=down, right=right, fill=self.fill, value=value)
+
+    def pixels(self, planes: Tensor, void: int) -> Tensor:
+        return self.planes(planes[:, None], void)[:, 0]
+
+    def envelopes(self, boxes: Tensor) -> Tensor:
+        maps = torch.eye(2, 3, dtype=torch.float64).repeat(len(self.steps), 1, 1)
+        maps[:, :, 2] = self.steps.flip(1).double()
+        return move_boxes(boxes, maps, *self.size)
 
 
 def blur(batch: Batch, percent: float, draws: Draws) -> Batch:
@@ -129,20 +143,15 @@ def change_contrast(batch: Batch, factor: float, draws: Draws) -> Batch:
 
 
 def occlude(batch: Batch, percent: float, draws: Draws) -> Batch:
-    """A square of the image's mean colour, its side a share of the shorter side, at a place drawn for each image.
-
-    Hidden pixels of a mask are void, as their content is invisible; boxes and labels are kept.
-    """
-    side = max(1, round(min(batch.images.shape[-2:]) * percent / 100))
+    """A square of the image's mean colour, its side a share of the shorter side, at a place drawn for each image."""
+    height, width = batch.images.shape[-2:]
+    side = max(1, round(min(height, width) * percent / 100))
     sides = torch.full((len(batch),), side)
     images = cutout(_floats(batch), sides, draws)
-    if batch.masks is None:
-        return replace(batch, images=images)
-    height, width = batch.masks.shape[-2:]
     top, left = draws.integers("cutout/y", height - sides + 1), draws.integers("cutout/x", width - sides + 1)
     rows, columns = torch.arange(height) - top[:, None], torch.arange(width) - left[:, None]
     hidden = ((rows >= 0) & (rows < side))[:, :, None] & ((columns >= 0) & (columns < side))[:, None, :]
-    return replace(batch, images=images, masks=batch.masks.masked_fill(hidden, VOID))
+    return replace(batch, images=images, **batch.mapped(lambda kind, rows: kind.hide(rows, hidden)))
 
 
 CHANGES = (
@@ -168,13 +177,11 @@ def _mapped(batch: Batch, linear: list[list[float]]) -> Batch:
     """The batch after a linear map about the centre of each image."""
     maps = torch.zeros(len(batch), 2, 3, dtype=torch.float64)
     maps[:, :, :2] = torch.tensor(linear, dtype=torch.float64)
-    moved = warp_batch(batch, maps, _fill(batch))
-    boxes = None if batch.boxes is None else move_boxes(batch.boxes, maps, *batch.images.shape[-2:])
-    return replace(moved, boxes=boxes)
+    return warp_batch(batch, maps, _fill(batch))
 
 
 def _fill(batch: Batch) -> FillName:
-    return "reflect" if batch.boxes is None else "black"
+    return "black" if any(KINDS[kind].one_object for kind in batch.targets) else "reflect"
 
 
 def _floats(batch: Batch) -> Tensor:

@@ -15,8 +15,8 @@ from opsin.diagnosis.finding import Figure, Finding, Series
 FEWEST_EPOCHS = 8
 """Shorter curves say little about the rate."""
 ROUGH = 0.02
-"""Mean rise of the val loss an epoch, in units of ln K, from which a curve is rough; sound runs have 0.000 to
-0.014."""
+"""Mean rise of the val loss an epoch, in units of the loss of guessing, from which a curve is rough; sound runs of ours
+have 0.000 to 0.014."""
 LATE_FALL = 0.4
 """Share of the fall of the training loss in the last quarter of the epochs; above, it depended on a lower rate."""
 SMOOTH = 0.002
@@ -48,12 +48,13 @@ def check_rate_too_high(case: Case) -> Finding | None:
     roughness, late = _mean_rise(case), _late_fall(case)
     if not (roughness > ROUGH or (roughness > ROUGH / 2 and late > LATE_FALL)):
         return None
-    waited = f", and the last quarter of the epochs gave {late:.0%} of the fall" if late > LATE_FALL else ""
+    _, guessing = case.chance_loss
+    waited = f", and the last quarter of the epochs brought {late:.0%} of the fall" if late > LATE_FALL else ""
     return Finding(
         check="rate-too-high",
         severity="warning",
-        evidence=f"the loss on val fluctuates: it rises by {roughness:.3f} ln K per epoch on average (normal: below "
-        f"{ROUGH}), at rates up to {_peak(case):.3g}{waited}",
+        evidence=f"the loss on val jumps: it rises by {roughness:.3f} of {guessing} an epoch in the mean (sound runs: "
+        f"below {ROUGH}), at rates up to {_peak(case):.3g}{waited}",
         remedy=f"a third to a tenth of the rate, --lr {case.config.train.lr / 5:.2g}; `opsin find-lr` proposes one; "
         "--warmup 0.05 if it fluctuates only at the start",
         figure=_losses(case),
@@ -73,8 +74,8 @@ def check_rate_too_low(case: Case) -> Finding | None:
     return Finding(
         check="rate-too-low",
         severity="warning",
-        evidence=f"the loss falls smoothly and slowly: the first {EARLY_SHARE:.0%} of the epochs gave "
-        f"{max(share, 0):.0%} of the fall, and {losses[-1]:.0%} of ln K is left at the end",
+        evidence=f"the loss falls without a jump and slowly: the first {EARLY_SHARE:.0%} of the epochs brought "
+        f"{max(share, 0):.0%} of the fall, and {losses[-1]:.0%} of {case.chance_loss[1]} is left at the end",
         remedy=f"ten times the rate, --lr {case.config.train.lr * 10:g}; `opsin find-lr` proposes one",
         figure=_losses(case),
     )
@@ -94,8 +95,8 @@ def check_plateau(case: Case) -> Finding | None:
     return Finding(
         check="plateau",
         severity="warning",
-        evidence=f"the training loss is constant since epoch {case.epochs[half].number} (a change of {change:+.3f} "
-        f"ln K), with {np.mean(second):.0%} of ln K left",
+        evidence=f"the training loss has stood still since epoch {case.epochs[half].number} (a change of {change:+.3f} "
+        f"of {case.chance_loss[1]}), with {np.mean(second):.0%} of it left",
         remedy="let the rate fall (--schedule cosine), or give more capacity (--filters, another --model); fewer "
         "epochs would give the same",
         figure=_losses(case),
@@ -147,12 +148,15 @@ def check_best_far_from_the_end(case: Case) -> Finding | None:
 
 
 def _mean_rise(case: Case) -> float:
-    """Mean over epochs of how much the val loss rose, in units of ln K; of the train loss where val has none."""
+    """Mean over epochs of how much the val loss rose, in units of the loss of guessing.
+
+    The train loss takes its place where val has none.
+    """
     losses = np.array([epoch.val_loss for epoch in case.epochs])
     if np.isnan(losses).all():
         losses = np.array([epoch.train_loss for epoch in case.epochs])
     steps = np.diff(losses[~np.isnan(losses)])
-    return float(np.clip(steps, 0, None).mean() / np.log(max(2, len(case.classes)))) if len(steps) else 0.0
+    return float(np.clip(steps, 0, None).mean() / case.chance_loss[0]) if len(steps) else 0.0
 
 
 def _late_fall(case: Case) -> float:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +24,7 @@ from opsin.diagnosis.outcome_scores import score_of
 from opsin.inference.predictor import Predictor
 from opsin.progress import QUIET, Reporter
 from opsin.runs import Run, dataset_of
+from opsin.tasks import get_task
 from opsin.tasks.base import Targets
 from opsin.types import SplitName
 
@@ -59,11 +59,6 @@ def measure_facts(run: Run, *, root: str | None = None, device: str = "auto", re
     )
 
 
-def facts_to_json(facts: Facts) -> dict[str, Any]:
-    """As plain JSON."""
-    return asdict(facts)
-
-
 def _few(run: Run, predictor: Predictor, root: str | None) -> dict[SplitName, Samples]:
     """At most `MOST_IMAGES` of train and of val, packed."""
     dataset = dataset_of(run, root)
@@ -75,23 +70,14 @@ def _few(run: Run, predictor: Predictor, root: str | None) -> dict[SplitName, Sa
 
 def _spread(samples: Samples) -> Samples:
     rows = np.unique(np.linspace(0, len(samples) - 1, min(MOST_IMAGES, len(samples))).round().astype(np.int64))
-    labels, boxes, masks = samples.labels, samples.boxes, samples.masks
-    return replace(
-        samples,
-        images=np.asarray(samples.images[rows]),
-        ids=[samples.ids[i] for i in rows],
-        labels=None if labels is None else labels[rows],
-        boxes=None if boxes is None else boxes[rows],
-        masks=None if masks is None else np.asarray(masks[rows]),
-        sizes=samples.sizes[rows],
-    )
+    return samples.take(rows)
 
 
 def _score(run: Run, predictor: Predictor, samples: Samples, report: Reporter, title: str) -> tuple[Any, int]:
     """The main score on these samples, without augmentation, and their number."""
     arrays = predictor.samples(samples, report=report, title=title) | Targets.of(samples).arrays()
-    task, good_iou = predictor.artifact.task, run.config.train.good_iou
-    outcomes = outcomes_of_arrays(task, arrays, num_classes=len(predictor.artifact.classes), good_iou=good_iou)
+    task = get_task(predictor.artifact.task).for_scoring(run.config.train)
+    outcomes = outcomes_of_arrays(task, arrays, num_classes=len(predictor.artifact.classes))
     return score_of(outcomes), len(outcomes.parts)
 
 

@@ -22,14 +22,12 @@ from opsin.errors import ConfigError, DataError, nearest
 from opsin.io.tables import read_table
 from opsin.runs import Run, dataset_of
 from opsin.score_notes import lowest
-from opsin.types import Score, SplitName, plain_score
+from opsin.types import LUMA, Score, SplitName, plain_score
 
 FEW = 30
 """Groups with fewer samples are small: they are marked, and not called the worst unless all are."""
 NUM_BINS = 4
 MOST_GROUPS = 200
-LUMA = (0.299, 0.587, 0.114)
-"""Weights of red, green and blue. Source: ITU-R BT.601."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from opsin.comparison.outcomes import Outcomes
-from opsin.ops.intervals import Floats, bootstrap, share_interval, wilson
+from opsin.ops.intervals import Floats, bootstrap, percentile_interval, share_interval, wilson
 from opsin.types import Score
 
 
@@ -19,7 +19,8 @@ def resampled_scores(outcomes: Outcomes) -> Floats:
 
 
 def score_of(outcomes: Outcomes, resampled: Floats | None = None) -> Score:
-    """The main score with its 95 % interval: Wilson's for a share of samples, else the bootstrap's.
+    """The main score with its 95 % interval: Wilson's for a share of samples, else the bootstrap's, in Wilson's form
+    where it cannot leave 0 to 1.
 
     `resampled`: the result of `resampled_scores`, if available.
     """
@@ -32,5 +33,8 @@ def score_of(outcomes: Outcomes, resampled: Floats | None = None) -> Score:
         return Score(value, float(low), float(high))
     if resampled is None:
         resampled = resampled_scores(outcomes)
-    ends = share_interval(np.array([value]), resampled[:, None], count, num_samples=count)
+    if outcomes.bounded:
+        ends = share_interval(np.array([value]), resampled[:, None], count, num_samples=count)
+    else:
+        ends = percentile_interval(resampled[:, None])
     return Score(value, float(ends[0][0]), float(ends[1][0]))

@@ -20,8 +20,8 @@ from opsin.batches.loader import gather
 from opsin.comparison.outcomes import outcomes_of_arrays
 from opsin.data.pack import default_cache, pack
 from opsin.data.samples import Samples
+from opsin.data.targets import KINDS, shown_counts
 from opsin.devices import pick_device
-from opsin.diagnosis.by_class import class_counts, class_values
 from opsin.diagnosis.card import Cell, ClassLoss, Curve, RobustnessCard, write_card
 from opsin.diagnosis.changes import CHANGES, Change
 from opsin.diagnosis.outcome_scores import resampled_scores, score_of
@@ -31,7 +31,8 @@ from opsin.inference.predictor import BATCH_SIZE, Predictor
 from opsin.ops.intervals import Floats, Ints, percentile_interval
 from opsin.progress import QUIET, Bar, Reporter
 from opsin.runs import Run, RunWriter, dataset_of
-from opsin.tasks.base import Arrays
+from opsin.tasks import get_task
+from opsin.tasks.base import Arrays, Targets
 from opsin.tasks.cards import card_of
 from opsin.types import Score, SplitName
 
@@ -107,30 +108,23 @@ class _Measure:
     def __init__(
         self, run: Run, predictor: Predictor, samples: Samples, rows: torch.Tensor, bar: Bar, seed: int
     ) -> None:
-        self.run, self.predictor, self.samples, self.rows, self.bar, self.seed = (
-            run,
-            predictor,
-            samples,
-            rows,
-            bar,
-            seed,
-        )
+        self.predictor, self.samples, self.rows, self.bar, self.seed = predictor, samples, rows, bar, seed
         self.num_classes = len(predictor.artifact.classes)
+        self.task = get_task(predictor.artifact.task).for_scoring(run.config.train)
 
     def of(self, change: Change | None, strength: float) -> _Measured:
         """The score of the samples after a change; None leaves them unmodified."""
         parts = torch.split(self.rows, self.predictor.batch_size)
         found = [self._batch(part, change, strength) for part in parts]
         arrays = {key: np.concatenate([part[key] for part in found]) for key in found[0]}
-        arrays = _with_targets_left(arrays)
-        task, good_iou = self.predictor.artifact.task, self.run.config.train.good_iou
-        outcomes = outcomes_of_arrays(task, arrays, num_classes=self.num_classes, good_iou=good_iou)
+        arrays = _with_targets_kept(arrays)
+        outcomes = outcomes_of_arrays(self.task, arrays, num_classes=self.num_classes)
         resampled = resampled_scores(outcomes)
         return _Measured(
             n=len(outcomes.parts),
             score=score_of(outcomes, resampled),
             resampled=resampled,
-            classes=class_values(outcomes, arrays.get("labels"), self.num_classes),
+            classes=self.task.by_class(outcomes.parts, arrays, self.num_classes),
         )
 
     def _batch(self, rows: torch.Tensor, change: Change | None, strength: float) -> Arrays:
@@ -139,21 +133,18 @@ class _Measure:
             batch = change(batch, strength, seed=self.seed)
         predictions = self.predictor.run(batch.images)
         self.bar.advance(len(rows))
-        return predictions | _targets(batch, [self.samples.ids[int(i)] for i in rows])
+        return predictions | _targets(batch, [self.samples.ids[int(i)] for i in rows]).arrays()
 
 
-def _targets(batch: Batch, ids: Sequence[str]) -> Arrays:
-    """Targets under the names of predictions.npz."""
-    named = {"labels": batch.labels, "true_boxes": batch.boxes, "true_masks": batch.masks}
-    return {"ids": np.array(ids)} | {key: value.numpy() for key, value in named.items() if value is not None}
+def _targets(batch: Batch, ids: Sequence[str]) -> Targets:
+    return Targets(ids=ids, **batch.mapped(lambda _, rows: rows.numpy()))
 
 
-def _with_targets_left(arrays: Arrays) -> Arrays:
-    """Without samples whose box has left the image."""
-    if "true_boxes" not in arrays:
-        return arrays
-    boxes = arrays["true_boxes"]
-    kept = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+def _with_targets_kept(arrays: Arrays) -> Arrays:
+    """Without samples whose target has left the image."""
+    kept = np.ones(len(arrays["ids"]), np.bool_)
+    for name, rows in Targets.from_arrays(arrays).targets.items():
+        kept &= KINDS[name].kept(rows)
     return {key: array[kept] for key, array in arrays.items()}
 
 
@@ -169,7 +160,8 @@ def _card(
     named = {change.name: change for change in CHANGES}
     curves = tuple(_curve(named[name], measured) for name, measured in found.items())
     classes = run.data.classes
-    counts = class_counts(samples, rows.numpy(), len(classes))
+    counts = shown_counts(Targets.of(samples).take(rows.numpy()).targets, len(classes))
+    assert counts is not None  # every kind of target that is predicted by class speaks of them
     means = [np.mean([measured.resampled for measured in found[curve.change]], axis=0) for curve in curves]
     return RobustnessCard(
         run=run.name,
@@ -232,10 +224,8 @@ def _notes(run: Run, samples: Samples, n: int) -> tuple[str, ...]:
     square = samples.images.shape[2] == samples.images.shape[3]
     notes = (
         f"{n:,} of {len(samples):,} samples, evenly spread" if n < len(samples) else "",
-        ""
-        if square
-        else "the images are not square: rotations by 90 and 270 degrees are resampled, and corners cut off",
-        "a rotated box is the envelope of its corners, larger than the object" if samples.boxes is not None else "",
+        "" if square else "the images are not square: turns by 90 and 270 degrees are resampled, and corners cut off",
+        *(KINDS[kind].turned_note for kind in samples.targets),
     )
     return tuple(note for note in notes if note)
 

@@ -29,6 +29,14 @@ HALF_WIDTH = 0.06
 UNLIKE = 0.25
 """Kolmogorov-Smirnov distance of brightness from which two splits differ."""
 SURE = 1e-4
+REMEDY_OF_CLASSES = (
+    "look at its images and labels in the report (mistakes, confusion matrix): wrong labels, few samples, or two "
+    "classes that look alike; more of them, or --class-weights"
+)
+REMEDY_OF_NUMBERS = (
+    "look at its figure and the worst samples in the report: measurements that are wrong or noisy, in another unit, or "
+    "of something that the images do not show"
+)
 
 
 def check_overfitting(case: Case) -> Finding | None:
@@ -96,11 +104,12 @@ def check_majority_class(case: Case) -> Finding | None:
 
 
 def check_class_drags(case: Case) -> Finding | None:
-    """A class scores far below the others, by more than the worst of K does by chance."""
+    """A class or number scores far less than the others, by more than the chance of picking the worst."""
     rows = _class_rows(case)
-    if len(rows) < 3:
+    numbers = bool(rows) and "name" in rows[0]
+    if len(rows) < (2 if numbers else 3):
         return None
-    values = {row["class"]: _class_score(row) for row in rows}
+    values = {str(row.get("class", row.get("name"))): _class_score(case, row) for row in rows}
     worst = min(values, key=lambda name: values[name].value)
     others = float(np.mean([score.value for name, score in values.items() if name != worst]))
     # the worst of K is low by chance: its upper end is Bonferroni-corrected
@@ -112,10 +121,9 @@ def check_class_drags(case: Case) -> Finding | None:
     return Finding(
         check="class-drags",
         severity="warning",
-        evidence=f"`{worst}` scores {score.value:.3f} [{score.low:.3f}, {score.high:.3f}], the other classes "
-        f"{others:.3f} on average{_confused_with(case, worst)}",
-        remedy="inspect its images and labels in the report (mistakes, confusion matrix): wrong labels, few samples, "
-        "or two similar classes; more samples, or --class-weights",
+        evidence=f"`{worst}` scores {score.value:.3f} [{score.low:.3f}, {score.high:.3f}], the others {others:.3f} in "
+        f"the mean{_confused_with(case, worst)}",
+        remedy=REMEDY_OF_NUMBERS if numbers else REMEDY_OF_CLASSES,
         figure=_bars("by class", _worst_first(values), marked=worst),
     )
 
@@ -251,13 +259,12 @@ def _confusion(case: Case) -> np.ndarray | None:
 
 
 def _class_rows(case: Case) -> list[Mapping[str, Any]]:
-    rows = [] if case.val is None else list(case.val.details.get("per_class") or ())
-    return [row for row in rows if row.get("support") and not math.isnan(_class_score(row).low)]
+    return [row for row in case.part_rows if row.get("support", 1) and not math.isnan(_class_score(case, row).low)]
 
 
-def _class_score(row: Mapping[str, Any]) -> Score:
-    """A class's main rate: IoU of masks, samples with both class and box right, or recall."""
-    found = next((row[key] for key in ("iou", "joint_accuracy", "recall") if key in row), None)
+def _class_score(case: Case, row: Mapping[str, Any]) -> Score:
+    """The main score of a class or number; recall where its row has none."""
+    found = row.get(case.part_score, row.get("recall"))
     if isinstance(found, int | float):
         low, high = wilson(found * row["support"], row["support"])
         return Score(float(found), float(low), float(high))

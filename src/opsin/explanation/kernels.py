@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from opsin.errors import ConfigError, nearest
 from opsin.io.images import is_gray
 from opsin.ops.convolution import MODES, Mode, convolve, correlate, crop_mode, stacked_sizes
+from opsin.types import LUMA
 
 EDGE_QUANTILE = 0.995
 """Quantile of the responses to an edge kernel that is drawn in full colour."""
@@ -187,8 +188,7 @@ def sample_image(channels: int = 3) -> NDArray[np.uint8]:
 
 def to_gray(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Grey uint8 [1, H, W] of RGB uint8 [3, H, W], by the weights of ITU-R BT.601."""
-    shares = np.array([0.299, 0.587, 0.114])
-    return np.rint(np.tensordot(shares, pixels, axes=1))[None].astype(np.uint8)
+    return np.rint(np.tensordot(np.array(LUMA), pixels, axes=1))[None].astype(np.uint8)
 
 
 def _matrix(text: str) -> NDArray[np.float64]:

@@ -34,7 +34,6 @@ from opsin.models.reach import reach
 from opsin.models.wrappers.views import Views
 from opsin.ops.mask_pictures import palette
 from opsin.progress import QUIET, Reporter
-from opsin.tasks.segment.task import Segment
 from opsin.types import Prediction, SizePolicy, Skipped
 
 Bytes = NDArray[np.uint8]
@@ -73,7 +72,7 @@ class TiledPredictor:
     """
 
     def __init__(self, predictor: Predictor, *, tile: int, overlap: int | None = None) -> None:
-        if not isinstance(predictor.task, Segment):
+        if not predictor.task.pixelwise:
             raise ConfigError("only masks are predicted in tiles", got=predictor.artifact.task, do="leave --tile out")
         if isinstance(predictor.network, Views):
             raise ConfigError("test-time augmentation does not apply to tiles", got="views", do="leave them out")
@@ -157,9 +156,10 @@ class TiledPredictor:
         """Logits float32 [K, h, w] of a window uint8 [C, h, w], at its own scale."""
         size = SizePolicy(height=pixels.shape[1], width=pixels.shape[2])
         contract = replace(self.predictor.artifact.preprocess, size=size)
-        seen = torch.from_numpy(np.array(contract.fit_image(pixels)))[None].to(self.predictor.device)
-        outputs: Tensor = self.predictor.network(contract(seen))["logits"]
-        return outputs[0].float().cpu()
+        forward = replace(self.predictor.forward, preprocess=contract)
+        seen = torch.from_numpy(np.array(contract.fit_image(pixels)))[None]
+        logits: Tensor = forward(self.predictor.network, seen)[self.task.main_output]
+        return logits[0].float().cpu()
 
 
 def predict_tiled(

@@ -25,12 +25,15 @@ def findings(view: View) -> Markup | None:
 
 
 def robustness(view: View) -> Markup | None:
-    """A small figure for each change, on each measured split, and the classes with the largest loss."""
+    """A small figure for each change, on each split that was measured, and the classes or numbers that lose most."""
     if not view.cards:
         return None
     cards = [(card, [curve_figure(curve, card.clean) for curve in card.curves]) for card in view.cards]
-    title = score_kind(view.task, view.main_score).short_title
-    return render("robustness.html", {"cards": cards, "score": title, "num_classes": NUM_CLASSES})
+    kind = score_kind(view.task, view.main_score)
+    return render(
+        "robustness.html",
+        {"cards": cards, "score": kind.short_title, "bounded": kind.bounded, "num_classes": NUM_CLASSES},
+    )
 
 
 DIAGNOSIS = (

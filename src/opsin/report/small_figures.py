@@ -18,26 +18,37 @@ BAR_ROW, NAME_PX, VALUE_PX, NAME_LENGTH = 20, 112, 52, 18
 
 
 def curve_figure(curve: Curve, clean: Score) -> Markup:
-    """The score over the strengths of one change, with intervals; the dashed line is the score without the change."""
+    """The score over the strengths of one change, with intervals; the dashed line is the score without the change.
+
+    The axis goes from 0 to 1; what lies outside is drawn at its end.
+    """
     points = [(cell.strength, cell.score) for cell in curve.cells]
     shown = sorted([*points, (curve.unchanged, clean)], key=lambda point: point[0])
     x = Scale(low=shown[0][0], high=shown[-1][0], start=LEFT, end=WIDTH - RIGHT)
     y = Scale(low=0, high=1, start=HEIGHT - BOTTOM, end=TOP)
+
+    def place(value: float) -> float:
+        return y(min(max(value, y.low), y.high))
+
     parts = _grid(curve.change, curve.unit, y, [0, 0.5, 1])
     parts += [
         text(x(tick), HEIGHT - BOTTOM + 15, f"{tick:g}", anchor="middle") for tick in _apart([p[0] for p in shown], x)
     ]
-    parts.append(element("line", x1=LEFT, x2=WIDTH - RIGHT, y1=y(clean.value), y2=y(clean.value), class_="best"))
+    parts.append(
+        element("line", x1=LEFT, x2=WIDTH - RIGHT, y1=place(clean.value), y2=place(clean.value), class_="best")
+    )
     for strength, score in points:
         if is_number(score.low):
             parts.append(
-                element("line", x1=x(strength), x2=x(strength), y1=y(score.low), y2=y(score.high), class_="whisker")
+                element(
+                    "line", x1=x(strength), x2=x(strength), y1=place(score.low), y2=place(score.high), class_="whisker"
+                )
             )
-    parts.append(path([(x(strength), y(score.value)) for strength, score in shown], "line val"))
-    parts += [_dot(x(strength), y(score.value), f"{strength:g}: {score}", "val") for strength, score in points]
+    parts.append(path([(x(strength), place(score.value)) for strength, score in shown], "line val"))
+    parts += [_dot(x(strength), place(score.value), f"{strength:g}: {score}", "val") for strength, score in points]
     mean = curve.mean.value
-    parts.append(text(WIDTH - RIGHT + 6, y(mean) - 4 if is_number(mean) else TOP, "mean", "mark"))
-    parts.append(text(WIDTH - RIGHT + 6, y(mean) + 9 if is_number(mean) else TOP, percent(mean), "value val"))
+    parts.append(text(WIDTH - RIGHT + 6, place(mean) - 4 if is_number(mean) else TOP, "mean", "mark"))
+    parts.append(text(WIDTH - RIGHT + 6, place(mean) + 9 if is_number(mean) else TOP, percent(mean), "value val"))
     return drawing(WIDTH, HEIGHT, *parts, label=f"score over {curve.change}, mean {percent(mean)}")
 
 
@@ -74,14 +85,14 @@ def _bars(figure: Figure) -> Markup:
 
 def _bar(bar: Bar, x: Scale, top: float, *, share: bool) -> list[Markup]:
     role = "wrong" if bar.marked else "plain"
-    value = min(bar.value, x.high) if is_number(bar.value) else 0.0
+    value = min(max(bar.value, x.low), x.high) if is_number(bar.value) else 0.0
     parts = [
         text(NAME_PX - 8, top + 11, shorten(bar.name.removeprefix("backbone."), NAME_LENGTH), anchor="end"),
         element("rect", x=x(0), y=top, width=max(1.0, x(value) - x(0)), height=BAR_ROW - 7, class_=f"bar {role}"),
         text(WIDTH - VALUE_PX + 6, top + 11, percent(bar.value) if share else number(bar.value), "value"),
     ]
     if is_number(bar.low) and is_number(bar.high):
-        low, high = x(float(bar.low or 0)), x(min(float(bar.high or 0), x.high))
+        low, high = (x(min(max(float(end or 0), x.low), x.high)) for end in (bar.low, bar.high))
         parts.append(element("line", x1=low, x2=high, y1=top + 6.5, y2=top + 6.5, class_="whisker"))
     return parts
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ MOST_CARDS = 400
 
 def write_suspects_page(
     out: Path,
-    groups: Sequence[tuple[str, str, Sequence[tuple[np.ndarray, Mapping[str, Any]]]]],
+    groups: Sequence[tuple[str, str, Iterable[tuple[np.ndarray, Mapping[str, Any]]]]],
     *,
     name: str,
     data: str,
@@ -30,11 +31,12 @@ def write_suspects_page(
 
     Args:
         out: the file to write.
-        groups: sections: title, caption, and for each sample its pixels uint8 [C, h, w] and its description.
-        name: name of the data set.
-        data: its name on the command line.
-        words: description of the method.
-        verdicts: the table to edit.
+        groups: sections: title, caption, and for each sample its pixels uint8 [C, h, w] and what is told of it; the
+            first `MOST_CARDS` are taken.
+        name: of the data set.
+        data: how the command line names it.
+        words: how the suspects were found.
+        verdicts: the table that is to be edited.
     """
     style = source("figures.css") + source("page.css")
     values = {
@@ -43,7 +45,7 @@ def write_suspects_page(
         "words": words,
         "verdicts": str(verdicts),
         "groups": [
-            (title, note, [{**about, "picture": picture(pixels)} for pixels, about in cards[:MOST_CARDS]])
+            (title, note, [{**about, "picture": picture(pixels)} for pixels, about in islice(cards, MOST_CARDS)])
             for title, note, cards in groups
         ],
         "style": Markup(style),

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from opsin import config as settings_of
-from opsin.config import AugmentConfig, ModelConfig, RunConfig
+from opsin.config import AugmentConfig, ModelConfig, RunConfig, plain
 from opsin.errors import ConfigError, nearest
 from opsin.models.registry import get_entry
 from opsin.studies.space import MEASURED_BY, check
@@ -84,8 +84,10 @@ def _drop(name: str, config: RunConfig) -> Change:
     if name == "weights":
         settings |= {"from_scratch": True, "head_start": False, "finetune": "all", "normalize": "standard"}
     _check_option(name, config)
-    if all(_plain(present.get(key)) == _plain(value) for key, value in settings.items()):
-        raise ConfigError(f"`{name}` is off already", got=present.get(name), do="leave it out")
+    if all(plain(present.get(key)) == plain(value) for key, value in settings.items()):
+        raise ConfigError(
+            f"`{name}` is off already: there is nothing to drop", got=present.get(name), do="leave it out"
+        )
     check(config, settings, where=f"--drop {name}")
     return Change(name=f"no {name}", settings=settings)
 
@@ -114,8 +116,8 @@ def _swap(text: str, config: RunConfig) -> Change:
     for key in given:
         _check_option(key, config if "model" not in given else None)
     present = effective(config)
-    if all(_plain(present.get(key)) == _plain(value) for key, value in given.items()):
-        raise ConfigError("the swap changes nothing", got=text, do="give another value, or leave it out")
+    if all(plain(present.get(key)) == plain(value) for key, value in given.items()):
+        raise ConfigError("a swap that changes nothing", got=text, do="give another value, or leave it out")
     shown = ", ".join(f"{key} {value:g}" for key, value in companions.items() if value is not None)
     return Change(name=text.replace("+", " + "), settings=settings, words=f"with {shown}" if shown else "")
 
@@ -175,7 +177,3 @@ def together(changes: Sequence[Change]) -> Change:
     """All changes at once; later ones override earlier ones."""
     settings = {key: value for change in changes for key, value in change.settings.items()}
     return Change(name="all together", settings=settings)
-
-
-def _plain(value: object) -> Any:
-    return list(value) if isinstance(value, tuple) else value

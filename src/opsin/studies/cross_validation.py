@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from opsin.artifact import load as load_artifact
-from opsin.data.pack import pack, usable_cache
+from opsin.data.pack import pack, usable_cache, with_rows
 from opsin.data.samples import Dataset, Ints
 from opsin.devices import pick_device
 from opsin.inference.predictor import Predictor
@@ -29,13 +29,11 @@ from opsin.runs import RUNS_FOLDER, Run
 from opsin.studies.folder import open_study, pinned, trained
 from opsin.studies.folds import Fold, development, draw_folds, folds_of
 from opsin.tasks import get_task
-from opsin.tasks.base import Arrays, Targets, Task
-from opsin.training.setup.resolving import resolve_settings
+from opsin.tasks.base import Arrays, Targets, Task, predictions_in
+from opsin.training.setup.resolving import resolve_settings, size_policy
 from opsin.types import Score, scores_to_json
 
 LEVEL = 0.95
-TARGETS = ("ids", "labels", "true_boxes", "true_masks")
-"""Names of the target arrays among held-out predictions."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -149,6 +147,8 @@ def cross_validate(
     dataset, base = resolved.dataset, pinned(resolved.config)
     drawn_by = replace(resolved.config.data, split_seed=seed)
     pool = development(dataset, report=report)
+    size, described = size_policy(dataset, resolved.config), f"{dataset.name}, train and val"
+    pool = replace(pool, source=with_rows(pool.source, size, cache=usable_cache(), about=described))
     fold, notes = draw_folds(pool, folds, drawn_by)
     about = {"data": dataset.fingerprint(), "folds": folds, "seed": seed, "settings": base}
     study = open_study("cross-validation", name=name, stem=f"cv-{dataset.name}", out=out, about=about)
@@ -194,14 +194,8 @@ def _only(fold: Fold) -> Dataset:
 
 
 def _split(arrays: Arrays) -> tuple[Arrays, Targets]:
-    """Predictions and targets, separated."""
-    targets = Targets(
-        ids=arrays["ids"].tolist(),
-        labels=arrays.get("labels"),
-        boxes=arrays.get("true_boxes"),
-        masks=arrays.get("true_masks"),
-    )
-    return {key: array for key, array in arrays.items() if key not in TARGETS}, targets
+    """Predictions and targets that lie beside each other."""
+    return predictions_in(arrays), Targets.from_arrays(arrays)
 
 
 def _line(task: Task, part: Arrays, number: int, folds: int, classes: Sequence[str]) -> str:

@@ -50,5 +50,5 @@ def toml_value(value: object) -> str:
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(toml_value, value))}]"
     if isinstance(value, str):
-        return json.dumps(value)  # TOML basic strings accept every escape of JSON
+        return json.dumps(value, ensure_ascii=False)  # a basic string of TOML takes every escape that JSON writes
     return repr(value)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from opsin import config as settings_of
-from opsin.config import DataConfig, RunConfig
+from opsin.config import DataConfig, RunConfig, plain
 from opsin.errors import ConfigError, nearest
 
 Value = float | int | str
@@ -59,7 +59,7 @@ class Choices:
     def given(self, base: Mapping[str, Any]) -> Value | None:
         """The label of the choice that leaves `base` unchanged; None where there is none."""
         for label, settings in self.choices.items():
-            if all(_plain(base.get(key)) == _plain(value) for key, value in settings.items()):
+            if all(plain(base.get(key)) == plain(value) for key, value in settings.items()):
                 return label
         return None
 
@@ -204,7 +204,3 @@ def text_of_value(value: object) -> str:
     if isinstance(value, float) and math.isfinite(value):
         return f"{value:.4g}"
     return "none" if value is None else str(value)
-
-
-def _plain(value: object) -> Any:
-    return list(value) if isinstance(value, tuple) else value

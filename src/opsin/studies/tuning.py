@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from opsin.config import require
+from opsin.config import plain, require
 from opsin.data.samples import Dataset
 from opsin.errors import CheckFailedError, ConfigError, DivergedError, RefusedError
 from opsin.io.files import remove_folder, write_json
@@ -28,7 +28,7 @@ from opsin.studies.space import Parameter, given_values, read_space, settings_fo
 from opsin.studies.tune_page import write_tune_page
 from opsin.tasks import get_task
 from opsin.training.engine.hooks import Callback, EpochContext
-from opsin.training.setup.resolving import plain, resolve_settings
+from opsin.training.setup.resolving import resolve_settings
 
 TRIALS = 40
 """Default number of trials without minutes."""

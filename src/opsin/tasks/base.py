@@ -71,6 +71,12 @@ class Targets(TargetFields[NDArray[Any]]):
         taken = self.mapped(lambda _, values: values[rows])
         return Targets(ids=[self.ids[i] for i in rows], image_size=self.image_size, **taken)
 
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Targets:
+        """The targets among the arrays of predictions.npz, which has them as `arrays` gives them."""
+        kept: dict[str, Any] = {name: arrays[kind.stored] for name, kind in KINDS.items() if kind.stored in arrays}
+        return cls(ids=arrays["ids"].tolist(), **kept)
+
     def arrays(self) -> Arrays:
         """The targets as stored in predictions.npz: ids, and each kind under its `stored` name.
 
@@ -78,6 +84,12 @@ class Targets(TargetFields[NDArray[Any]]):
         """
         ids: Arrays = {"ids": np.asarray(list(self.ids), dtype=np.str_)}
         return ids | {KINDS[kind].stored: np.asarray(rows) for kind, rows in self.targets.items()}
+
+
+def predictions_in(arrays: Mapping[str, NDArray[Any]]) -> Arrays:
+    """The predictions among the arrays of predictions.npz: all that are neither ids nor targets."""
+    targets = {"ids", *(kind.stored for kind in KINDS.values())}
+    return {name: rows for name, rows in arrays.items() if name not in targets}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,6 +173,11 @@ class Task:
         return self.card.main_score
 
     @property
+    def takes_features(self) -> bool:
+        """Whether its heads read one vector for each image, and its targets stay as they are when images move."""
+        return not self.pixelwise and not any(KINDS[kind].follows for kind in self.targets)
+
+    @property
     def score_kinds(self) -> Mapping[str, ScoreKind]:
         """Every score that `scores` can give, in the order of tables."""
         return self.card.score_kinds
@@ -194,6 +211,11 @@ class Task:
         return int(outputs[self.main_output].shape[1])
 
     @property
+    def good_iou(self) -> float | None:
+        """IoU from which on a box counts as good in the main score; None where it asks for no boxes."""
+        return None
+
+    @property
     def averaging(self) -> Averaging:
         """How predictions are averaged over several views of an image."""
         from opsin.models.wrappers.views import CLASSES  # it needs torch
@@ -201,8 +223,8 @@ class Task:
         return CLASSES
 
     def first_loss(self, num_outputs: int) -> tuple[float, str]:
-        """The loss per sample of a uniform prediction, and its description."""
-        return math.log(max(2, num_outputs)), f"ln {num_outputs}"
+        """The loss per sample of a network that knows nothing, and what that is in words."""
+        return self.card.first_loss(num_outputs)
 
     def loss_allowance(self, config: TrainConfig) -> float:
         """Additional allowance of the initial loss, above twice that, plus 2."""
@@ -270,13 +292,14 @@ class Task:
         """
         return {}
 
-    def parts(self, arrays: Mapping[str, NDArray[Any]], num_classes: int, *, good_iou: float) -> Parts:
-        """Per-sample contributions to the sums that determine the main score, for comparing runs.
+    def parts(self, arrays: Mapping[str, NDArray[Any]], num_classes: int) -> Parts:
+        """What each of N samples adds to sums of which the main score is made: how runs are compared.
+
+        The score is that of `for_scoring`, and so needs a run's settings where it depends on them.
 
         Args:
             arrays: predictions and targets, as in predictions.npz.
             num_classes: K.
-            good_iou: least IoU of a good box.
 
         Returns:
             float64 [N, M], and the function from sums [r, M] to main scores [r].
@@ -285,6 +308,22 @@ class Task:
             KeyError: a required array is missing.
         """
         raise NotImplementedError
+
+    def by_class(self, parts: Floats, arrays: Mapping[str, NDArray[Any]], num_classes: int) -> Floats:
+        """The main score within each class, or of each number: float64 [K]; NaN where there is nothing of it.
+
+        Here it is the share of a class's samples that are right.
+
+        Args:
+            parts: float64 [N, M], as `parts` gives them.
+            arrays: of the same samples, as for `parts`.
+            num_classes: K.
+        """
+        labels = arrays["labels"]
+        total = np.bincount(labels, minlength=num_classes).astype(np.float64)
+        right = np.bincount(labels, weights=parts[:, 0], minlength=num_classes)
+        shares: Floats = np.divide(right, total, out=np.full(num_classes, np.nan), where=total > 0)
+        return shares
 
     def wrong(
         self, predictions: Arrays, targets: Targets, classes: Sequence[str], details: Mapping[str, Any]
@@ -308,6 +347,15 @@ class Task:
         Args:
             original_size: (height, width) before the image was fitted to the network's input by `policy`; boxes are
                 in pixels of the original.
+        """
+        raise NotImplementedError
+
+    def of_counts(
+        self, counts: NDArray[np.int64], classes: Sequence[str], file: str, *, notes: tuple[str, ...] = ()
+    ) -> Prediction:
+        """What a task that asks for each pixel says of an image by the pixels of each class, int64 [K]: as `describe`.
+
+        So a photo that is seen in tiles is described, whose mask is nowhere whole.
         """
         raise NotImplementedError
 

@@ -13,7 +13,8 @@ A task is a package in `opsin.tasks` with a `card.py`; it needs no registration.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
@@ -28,14 +29,15 @@ from opsin.errors import ConfigError, nearest
 class ScoreKind:
     """The description of a score.
 
-    `title`: its name in tables. `words`: its meaning, in one line. `higher_is_better`: direction. `share`:
-    whether it is between 0 and 1 and shown as a percentage.
+    `title`: its name in tables. `words`: what it says, in a line. `higher_is_better`: which way is better. `share`:
+    whether it is shown as a percentage. `bounded`: whether such a score cannot leave 0 to 1.
     """
 
     title: str
     words: str = ""
     higher_is_better: bool = True
     share: bool = True
+    bounded: bool = True
 
     @property
     def short_title(self) -> str:
@@ -48,6 +50,15 @@ def loss_kind(title: str, words: str) -> ScoreKind:
     return ScoreKind(title=title, words=words, higher_is_better=False, share=False)
 
 
+def one_of(num_outputs: int) -> tuple[float, str]:
+    """The loss per sample of a network that finds all of K classes equally likely, and what that is in words.
+
+    >>> one_of(2)[1]
+    'ln 2'
+    """
+    return math.log(max(2, num_outputs)), f"ln {max(2, num_outputs)}"
+
+
 ACCURACY = ScoreKind(title="Accuracy", words="images whose likeliest class is right")
 
 
@@ -55,11 +66,13 @@ ACCURACY = ScoreKind(title="Accuracy", words="images whose likeliest class is ri
 class TaskCard:
     """Facts of a task that need no PyTorch.
 
-    `main_score`: by which epochs are compared; first in reports; higher is better. `score_kinds`: all its
-    scores, in the order of tables; `{good_iou}` is replaced by the setting of that name. `question`, `words`: the
-    question it answers, and its description. `settings`: settings of this task only. `decides_class`: one class per
-    image, by the `probabilities` of its predictions. `searched`, `searched_pretrained`: parameters searched by default,
-    for new and for pretrained networks. `moves_freely`: images may be cropped at random without losing their target.
+    `main_score`: by which epochs are compared and reports open; higher is better. `score_kinds`: every score that it
+    can give, in the order of tables; `{good_iou}` stands for the setting of that name. `question`, `words`: what it
+    answers, and with what. `settings`: those that it alone has. `decides_class`: one class is decided for each image,
+    by the `probabilities` of its predictions. `searched`, `searched_pretrained`: what a search varies by default,
+    of new and of pretrained networks. `moves_freely`: images may be cropped at random without losing their target.
+    `first_loss`: from the number of classes or numbers to the loss per sample of a network that knows nothing, and what
+    that is in words. `part_score`: the main score of one class or number, in the rows of the details.
     """
 
     name: str
@@ -70,6 +83,8 @@ class TaskCard:
     settings: tuple[str, ...] = field(default=())
     decides_class: bool = False
     moves_freely: bool = True
+    first_loss: Callable[[int], tuple[float, str]] = one_of
+    part_score: str = "recall"
     searched: tuple[str, ...] = ("lr", "batch_size", "filters", "augment", "schedule")
     searched_pretrained: tuple[str, ...] = ("lr", "batch_size", "augment", "weight_decay", "backbone_lr")
 

@@ -89,8 +89,8 @@ class Heads(nn.Module):
 
 
 def is_cached(config: RunConfig, task: str) -> bool:
-    """Whether a run trains its head on features computed once."""
-    return config.finetune.finetune == "head" and get_task(task).one_class
+    """Whether a run trains its head on features that are computed once."""
+    return config.finetune.finetune == "head" and get_task(task).takes_features
 
 
 def is_mirrored(config: RunConfig) -> bool:

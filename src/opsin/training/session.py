@@ -47,7 +47,7 @@ from opsin.training.setup.prepared import (
     write_environment,
 )
 from opsin.training.setup.preparing import prepare, prepare_from, with_own_parts
-from opsin.training.setup.resolving import check_model, plain
+from opsin.training.setup.resolving import check_model
 from opsin.training.together import follow, hand_over, loaded, shared_checkpoint, take_parts
 from opsin.training.trainers import made_trainer, with_features
 
@@ -348,7 +348,9 @@ def _continued(run: Run, source: str, settings: Mapping[str, Any], recipe: Mappi
         )
     present = settings_of.flat(stored)
     asked = {**recipe, **settings}
-    changed = [key for key, value in asked.items() if key not in CONTINUED and present.get(key) != plain(value)]
+    changed = [
+        key for key, value in asked.items() if key not in CONTINUED and present.get(key) != settings_of.plain(value)
+    ]
     if changed:
         do = f"a resumed run may change {', '.join(CONTINUED)}; start a new run for the rest"
         raise RunError("a resumed run keeps its settings", where=run.path, got=", ".join(changed), do=do)

@@ -167,7 +167,7 @@ class Classify(Task):
             details=classification_details(probabilities, labels, classes, targets.ids, temperature=temperature),
         )
 
-    def parts(self, arrays: Mapping[str, NDArray[Any]], num_classes: int, *, good_iou: float) -> Parts:
+    def parts(self, arrays: Mapping[str, NDArray[Any]], num_classes: int) -> Parts:
         """Images whose class is right."""
         return hits(arrays["probabilities"].argmax(axis=1) == arrays["labels"])
 

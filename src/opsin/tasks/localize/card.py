@@ -30,6 +30,7 @@ CARD = TaskCard(
     words="localization: a class and a box per image",
     settings=("box_loss", "box_weight", "good_iou", "learn_weights"),
     decides_class=True,
+    part_score="joint_accuracy",
     moves_freely=False,
     searched=("lr", "batch_size", "filters", "augment", "schedule", "box_weight"),
     searched_pretrained=("lr", "batch_size", "augment", "weight_decay", "box_weight", "backbone_lr"),

@@ -115,6 +115,11 @@ class Localize(Task):
         """This task with the IoU threshold of `config`."""
         return replace(self, threshold=config.good_iou)
 
+    @property
+    def good_iou(self) -> float | None:
+        """The same, as the comparison of runs asks for it."""
+        return self.threshold
+
     def build(self, spec: ModelSpec, num_classes: int) -> nn.Module:
         """A network with a class head and a box head: outputs {"logits": [B, K], "boxes": [B, 4]}."""
         network = build_localizer(spec, num_classes)
@@ -233,11 +238,11 @@ class Localize(Task):
         )
         return Assessment(scores=self._scores(outcomes, targets.image_size), details=details)
 
-    def parts(self, arrays: Mapping[str, NDArray[Any]], num_classes: int, *, good_iou: float) -> Parts:
+    def parts(self, arrays: Mapping[str, NDArray[Any]], num_classes: int) -> Parts:
         """Images with the right class and a good box."""
         right = arrays["probabilities"].argmax(axis=1) == arrays["labels"]
         overlap = iou(arrays["boxes"].astype(np.float64), arrays["true_boxes"].astype(np.float64))
-        return hits(right & (overlap >= good_iou))
+        return hits(right & (overlap >= self.threshold))
 
     def wrong(
         self, predictions: Arrays, targets: Targets, classes: Sequence[str], details: Mapping[str, object]

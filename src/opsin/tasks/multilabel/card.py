@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from opsin.tasks.cards import ScoreKind, TaskCard, loss_kind
 
 SCORE_KINDS = {
@@ -22,5 +24,7 @@ CARD = TaskCard(
     main_score="mean_average_precision",
     score_kinds=SCORE_KINDS,
     question="What is there?",
-    words="multi-label classification: all classes present in an image",
+    words="multi-label classification: each class that is there, in each image",
+    first_loss=lambda _: (math.log(2), "ln 2"),
+    part_score="average_precision",
 )

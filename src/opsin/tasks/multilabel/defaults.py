@@ -43,7 +43,8 @@ def tag_finetune_defaults(start: Start) -> dict[str, Any]:
     photos, head_alone = are_photos(start.dataset), start.way == "head"
     side = side_of_weights(start.expected.height, photos=photos, head_alone=head_alone)
     settings = {"input_size": side, **(HEAD if head_alone else WHOLE), **WITHOUT_SMOOTHING}
-    return settings | ({"flip": 0.5} if photos else {})
+    once = head_alone and int(start.given.get("feature_views") or 1) <= 1  # frozen features are computed once
+    return settings | ({"flip": 0.5} if photos and not once else {})
 
 
 def shown_defaults() -> dict[str, dict[str, Any]]:

@@ -9,7 +9,6 @@ Shapes: B samples of a batch, N samples of a split, K classes.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -24,7 +23,8 @@ from opsin.errors import DataError
 from opsin.models.building import build_with_heads
 from opsin.models.registry import ModelSpec
 from opsin.models.wrappers.views import Averaging
-from opsin.tasks.base import Arrays, Assessment, Drawing, Parts, Start, Targets, Task, likeliest, rgb
+from opsin.ops.average_precision import class_average_precisions
+from opsin.tasks.base import Arrays, Assessment, Drawing, Floats, Parts, Start, Targets, Task, likeliest, rgb
 from opsin.tasks.cards import TaskCard
 from opsin.tasks.multilabel.card import CARD
 from opsin.tasks.multilabel.defaults import tag_defaults, tag_finetune_defaults
@@ -94,12 +94,8 @@ class Multilabel(Task):
         """A backbone with a linear head: outputs {"logits": [B, K]}."""
         return build_with_heads(spec, {"logits": num_classes})
 
-    def first_loss(self, num_outputs: int) -> tuple[float, str]:
-        """The loss of probabilities of one half."""
-        return math.log(2), "ln 2"
-
     def guessing_loss(self, num_outputs: int) -> tuple[float, str] | None:
-        """The same."""
+        """That of a network that finds each class as likely there as not."""
         return self.first_loss(num_outputs) if self.there_weights is None else None
 
     @property
@@ -170,9 +166,15 @@ class Multilabel(Task):
             details=tag_details(probabilities, tags, chosen, classes, targets.ids),
         )
 
-    def parts(self, arrays: Mapping[str, NDArray[Any]], num_classes: int, *, good_iou: float) -> Parts:
+    def parts(self, arrays: Mapping[str, NDArray[Any]], num_classes: int) -> Parts:
         """Counts of images at each step of each class's probability."""
         return histogram_parts(arrays["probabilities"], arrays["true_tags"] > 0)
+
+    def by_class(self, parts: Floats, arrays: Mapping[str, NDArray[Any]], num_classes: int) -> Floats:
+        """The average precision of each class."""
+        tags = arrays["true_tags"] > 0
+        found: Floats = class_average_precisions(arrays["probabilities"], tags)[0]
+        return found
 
     def wrong(
         self, predictions: Arrays, targets: Targets, classes: Sequence[str], details: Mapping[str, Any]

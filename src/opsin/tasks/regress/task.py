@@ -25,11 +25,11 @@ from opsin.models.building import build_with_heads
 from opsin.models.parts.network import Network
 from opsin.models.registry import ModelSpec
 from opsin.models.wrappers.views import Averaging
-from opsin.tasks.base import Arrays, Assessment, Drawing, Parts, Start, Targets, Task, rgb
+from opsin.tasks.base import Arrays, Assessment, Drawing, Floats, Parts, Start, Targets, Task, rgb
 from opsin.tasks.cards import TaskCard
 from opsin.tasks.regress.card import CARD
 from opsin.tasks.regress.defaults import number_defaults, number_finetune_defaults
-from opsin.tasks.regress.scores import in_words, number_details, number_scores, r2_parts
+from opsin.tasks.regress.scores import in_words, number_details, number_scores, r2_of_sums, r2_parts
 from opsin.types import Prediction, Score, SizePolicy
 
 if TYPE_CHECKING:
@@ -111,12 +111,8 @@ class Regress(Task):
         mean = torch.zeros(count) if self.mean is None else self.mean
         return mean, torch.ones(count) if self.deviation is None else self.deviation
 
-    def first_loss(self, num_outputs: int) -> tuple[float, str]:
-        """The loss of always predicting the mean."""
-        return 1.0, "the variance"
-
     def guessing_loss(self, num_outputs: int) -> tuple[float, str] | None:
-        """The same; None for Huber's loss."""
+        """That of a network that always says the mean; of Huber's loss it is not known."""
         return (1.0, "always the mean") if self.number_loss == "squared" else None
 
     @property
@@ -189,9 +185,14 @@ class Regress(Task):
             details=number_details(predicted, truth, classes, targets.ids),
         )
 
-    def parts(self, arrays: Mapping[str, NDArray[Any]], num_classes: int, *, good_iou: float) -> Parts:
-        """Squares of errors and of the truth, which determine R²."""
+    def parts(self, arrays: Mapping[str, NDArray[Any]], num_classes: int) -> Parts:
+        """Squares of errors and of the truth, of which R² is made."""
         return r2_parts(arrays["numbers"], arrays["true_numbers"])
+
+    def by_class(self, parts: Floats, arrays: Mapping[str, NDArray[Any]], num_classes: int) -> Floats:
+        """R² of each number."""
+        found: Floats = r2_of_sums(parts.sum(axis=0).reshape(1, -1, num_classes))[0]
+        return found
 
     def describe(
         self,

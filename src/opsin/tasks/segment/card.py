@@ -33,6 +33,7 @@ CARD = TaskCard(
     question="Which pixels?",
     words="segmentation: a class per pixel",
     settings=("mask_loss",),
+    part_score="iou",
     searched=("lr", "batch_size", "filters", "augment", "schedule", "mask_loss"),
     searched_pretrained=("lr", "batch_size", "augment", "weight_decay", "mask_loss", "backbone_lr"),
 )

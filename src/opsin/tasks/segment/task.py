@@ -176,14 +176,18 @@ class Segment(Task):
         """Gallery pictures of the images in `details["shown"]`."""
         return segmentation_pictures(images, predictions, _masks(targets), [row["index"] for row in details["shown"]])
 
-    def parts(self, arrays: Mapping[str, NDArray[Any]], num_classes: int, *, good_iou: float) -> Parts:
-        """Confusions of pixels, which determine the mean IoU."""
+    def parts(self, arrays: Mapping[str, NDArray[Any]], num_classes: int) -> Parts:
+        """Confusions of pixels, of which the mean IoU is made."""
         counts = confusions(arrays["masks"], arrays["true_masks"], num_classes)
 
         def mean_iou(sums: Floats) -> Floats:
             return class_mean(iou(sums.reshape(len(sums), num_classes, num_classes)))
 
         return counts.reshape(len(counts), -1).astype(np.float64), mean_iou
+
+    def by_class(self, parts: Floats, arrays: Mapping[str, NDArray[Any]], num_classes: int) -> Floats:
+        """The IoU of each class's pixels."""
+        return np.asarray(iou(parts.sum(axis=0).reshape(1, num_classes, num_classes))[0], np.float64)
 
     def describe(
         self,

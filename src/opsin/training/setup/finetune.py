@@ -36,12 +36,12 @@ def check_settings(config: FinetuneConfig, *, task: str, augmented: Mapping[str,
         got = "hidden layers" if known.one_class else task
         raise ConfigError("a head start needs a linear classification head", got=got, do="leave --head-start out")
     if config.head is not None and known.pixelwise:
-        raise ConfigError("`--head` applies to classification only", got=task, do="leave --head out")
-    cached = config.finetune == "head" and known.one_class
+        raise ConfigError("hidden layers of a head name classes of whole images", got=task)
+    cached = config.finetune == "head" and known.takes_features
     if not cached:
         if config.feature_views > 1:
             do = "add --finetune head, or leave it out: elsewhere every epoch has its own views"
-            raise ConfigError("`feature_views` needs frozen features of a classifier", got=config.feature_views, do=do)
+            raise ConfigError("`feature_views` is for frozen features of whole images", got=config.feature_views, do=do)
         return
     if resolutions:
         do = "set --input-size instead"

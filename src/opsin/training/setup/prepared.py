@@ -17,8 +17,8 @@ from opsin.config import RunConfig
 from opsin.data.pack import usable_cache
 from opsin.data.quality.findings import Finding
 from opsin.data.samples import Dataset, Samples
+from opsin.data.targets import KINDS, shown_counts
 from opsin.models.wrappers.forward import Precision
-from opsin.ops.masks import images_with_class
 from opsin.runs import DataCard, Run, RunWriter, SplitCard, Timing
 from opsin.runs.codec import from_json, to_json
 from opsin.tasks.base import Task
@@ -65,7 +65,7 @@ def describe_data(prepared: Prepared) -> DataCard:
         splits={
             split: SplitCard(
                 n=len(samples.images),
-                class_counts=tuple(counts[split]) if split in counts else _masked(samples, len(dataset.classes)),
+                class_counts=tuple(counts[split]) if split in counts else _shown(samples, len(dataset.classes)),
             )
             for split, samples in prepared.splits.items()
         },
@@ -95,11 +95,11 @@ def notes_of(dataset: Dataset, splits: Mapping[SplitName, Samples]) -> list[str]
     return notes
 
 
-def _masked(samples: Samples, num_classes: int) -> tuple[int, ...] | None:
-    """Number of images that contain each class, with masks."""
-    if samples.masks is None:
-        return None
-    return tuple(images_with_class(samples.masks, num_classes).tolist())
+def _shown(samples: Samples, num_classes: int) -> tuple[int, ...] | None:
+    """How many images show each class, where targets that are decoded with them say so."""
+    decoded = {kind: rows for kind, rows in samples.targets.items() if KINDS[kind].with_images}
+    counts = shown_counts(decoded, num_classes)
+    return None if counts is None else tuple(counts.tolist())
 
 
 def choose_precision(prepared: Prepared) -> Choice:

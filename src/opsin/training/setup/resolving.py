@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from opsin import config as settings_of
-from opsin.config import DataConfig, RunConfig
+from opsin.config import DataConfig, RunConfig, plain
 from opsin.data.load import load, source_name
 from opsin.data.samples import Dataset
 from opsin.errors import ConfigError, DataError
@@ -184,8 +184,3 @@ def size_policy(dataset: Dataset, config: RunConfig) -> SizePolicy | None:
     if dataset.size is None:
         raise DataError("images of several sizes need an input size", where=dataset.root, do="give --input-size 128")
     return None
-
-
-def plain(value: Any) -> Any:
-    """A setting as JSON has it: tuples as lists."""
-    return list(value) if isinstance(value, tuple) else value
