@@ -90,7 +90,7 @@ def test_from_a_folder_of_pictures_to_a_network_that_answers(page: Any, address:
     page.wait_for_selector("[data-why] img[src^=data]")
     page.click("[data-camera-button]")
     page.wait_for_selector("video:not([hidden])")
-    page.wait_for_function("document.querySelectorAll('.meters li').length > 0")
+    page.wait_for_function("() => document.querySelectorAll('.meters li').length > 0")
 
 
 def test_pages_are_used_by_keyboard_alone(page: Any, address: str) -> None:
@@ -123,6 +123,6 @@ def test_three_things_are_collected_by_camera(page: Any, address: str) -> None:
     for i in range(3):
         page.focus(f"[data-record='{i}']")
         page.keyboard.down(" ")
-        page.wait_for_function(f"Number(document.querySelector('[data-count=\"{i}\"]').value) >= 12")
+        page.wait_for_function(f"() => Number(document.querySelector('[data-count=\"{i}\"]').value) >= 12")
         page.keyboard.up(" ")
     page.wait_for_selector("[data-learn]:not([disabled])")
