@@ -11,7 +11,8 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
-SECONDS = 60
+SECONDS = 300
+"""A guard against a group that hangs; starting PyTorch in four processes takes a minute on a busy machine."""
 
 
 class Workers:

@@ -15,7 +15,7 @@ from opsin.runs import Run
 
 SETTINGS = ("--epochs", "12", "--subset", "train=300,val=50", "--model", "plain", "--filters", "4", "--dense", "8")
 FIXED = ("--precision", "float32", "--channels-last", "--threads", "1", "--checkpoint-minutes", "0.001", "--quiet")
-SECONDS = 120
+SECONDS = 300
 
 
 def command(out: Path, name: str) -> list[str]:
