@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.ops.boxes import iou as iou
 from opsin.runs import Run, dataset_of
 from opsin.types import Score
 
@@ -104,7 +105,7 @@ def boxed(run: Run, root: str | None, rows: Sequence[int]) -> list[tuple[str, ND
 
     stored, val = run.predictions("val"), dataset_of(run, root).splits["val"]
     place = {sample: index for index, sample in enumerate(val.ids)}
-    overlap = overlaps(stored["boxes"], stored["true_boxes"])
+    overlap = iou(stored["boxes"], stored["true_boxes"])
     pictures = []
     for row in rows:
         image = val.image(place[str(stored["ids"][row])])
@@ -112,14 +113,6 @@ def boxed(run: Run, root: str | None, rows: Sequence[int]) -> list[tuple[str, ND
         drawn = draw_box(color, stored["true_boxes"][row], (86, 180, 233))
         pictures.append((f"IoU {overlap[row]:.2f}", draw_box(drawn, stored["boxes"][row], (230, 159, 0))))
     return pictures
-
-
-def overlaps(boxes: NDArray[Any], truth: NDArray[Any]) -> Floats:
-    """IoU of each box with the true one of its row: float64 [N], of xyxy [N, 4]."""
-    low, high = np.maximum(boxes[:, :2], truth[:, :2]), np.minimum(boxes[:, 2:], truth[:, 2:])
-    shared = np.clip(high - low, 0, None).prod(axis=1)
-    areas = [np.clip(some[:, 2:] - some[:, :2], 0, None).prod(axis=1) for some in (boxes, truth)]
-    return np.asarray(shared / np.maximum(areas[0] + areas[1] - shared, 1e-9), np.float64)
 
 
 def grid_line(masks: NDArray[Any], period: int = 2) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -22,19 +23,20 @@ def write_notebook(lab: Lab, module: str, path: Path) -> Path:
     Raises:
         WriteError: the file cannot be written.
     """
-    package, _, name = module.rpartition(".")
-    text = (files(package) / f"{name}.py").read_text(encoding="utf-8")
     cells: list[dict[str, Any]] = []
-    for kind, source in split_cells(text):
-        cells.append(_cell(kind, source, len(cells)))
-        cells += [_cell("code", f"book.ask({found})", len(cells)) for found in ASKED.findall(source)]
+    for kind, source in lab_cells(module):
+        cells.append(words_cell(source, len(cells)) if kind == "markdown" else code_cell(source, len(cells)))
+        cells += [code_cell(f"book.ask({found})", len(cells)) for found in ASKED.findall(source)]
         if not any("open_book" in "".join(cell["source"]) for cell in cells) and "import" in source:
             opened = f'import opsin.labs\n\nbook = opsin.labs.open_book("{lab.name}", quick=True)'
-            cells.append(_cell("code", opened, len(cells)))
-    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
-    document = {"cells": cells, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
-    write_atomically(path, (json.dumps(document, indent=1) + "\n").encode("utf-8"))
-    return path
+            cells.append(code_cell(opened, len(cells)))
+    return save(cells, path)
+
+
+def lab_cells(module: str) -> list[tuple[str, str]]:
+    """The cells of the file of a lab: (kind, source)."""
+    package, _, name = module.rpartition(".")
+    return split_cells((files(package) / f"{name}.py").read_text(encoding="utf-8"))
 
 
 def split_cells(text: str) -> list[tuple[str, str]]:
@@ -54,6 +56,25 @@ def split_cells(text: str) -> list[tuple[str, str]]:
     return found
 
 
-def _cell(kind: str, source: str, number: int) -> dict[str, Any]:
-    made = {"cell_type": kind, "id": f"cell-{number}", "metadata": {}, "source": source.splitlines(keepends=True)}
-    return made | ({"outputs": [], "execution_count": None} if kind == "code" else {})
+def code_cell(source: str, number: int) -> dict[str, Any]:
+    """A cell of code that has not been run, with its place in the notebook."""
+    return words_cell(source, number) | {"cell_type": "code", "outputs": [], "execution_count": None}
+
+
+def words_cell(source: str, number: int) -> dict[str, Any]:
+    """A cell of Markdown, with its place in the notebook."""
+    lines = source.splitlines(keepends=True)
+    return {"cell_type": "markdown", "id": f"cell-{number}", "metadata": {}, "source": lines}
+
+
+def save(cells: Sequence[dict[str, Any]], path: Path) -> Path:
+    """Write cells as a notebook (format 4.5).
+
+    Raises:
+        WriteError: the file cannot be written.
+    """
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    document = {"cells": list(cells), "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, (json.dumps(document, indent=1) + "\n").encode("utf-8"))
+    return path
