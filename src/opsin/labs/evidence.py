@@ -18,8 +18,8 @@ from opsin.types import Score
 
 Cell: TypeAlias = Score | str | int | float | bool | None
 """A score is a share, shown as a percentage, with its interval where it has one; other numbers are as they are."""
-NUMBER = re.compile(r"(?<![\w.,])\d+(?:,\d{3})*(?:\.\d+)?(?:e[+-]?\d+)?")
-"""A number in words; digits inside of a name, as in `conv2d`, are none."""
+NUMBER = re.compile(r"(?<![\w.,])(?<![A-Za-z]-)\d+(?:,\d{3})*(?:\.\d+)?(?:e[+-]?\d+)?")
+"""A number in words; digits of a name, as in `conv2d` or ResNet-50, are none."""
 PUBLISHED = "published"
 """A column whose name holds this word holds what others measured, or whether ours is the same."""
 

@@ -203,6 +203,24 @@ class Book:
         if self.pace is not None:
             self.pace.run_ended(path.name)
 
+    def derived(self, name: str, make: Callable[..., Any]) -> Run:
+        """A run that is made of others, e.g. converted: as it is if it is there, else made now.
+
+        Args:
+            name: of the run.
+            make: takes `name` and `out`, and leaves that run, as `opsin.convert` and `opsin.ensemble` do.
+
+        Raises:
+            RunError: it is not there, and none may be made.
+        """
+        path = self.folder / "runs" / name
+        if not (path / "config.json").is_file():
+            if not self.trains:
+                raise RunError("this run is not there yet", where=path, do="run the cells of the notebook")
+            make(name=name, out=path.parent)
+        self.runs[name] = Run(path)
+        return self.runs[name]
+
     def once(self, name: str, measure: Callable[[], Any]) -> Any:
         """What was measured under that name when the lab ran first, as plain JSON values; else it is measured now.
 
