@@ -116,8 +116,8 @@ def roofline(book: Book) -> Found:
             rows.append((f"{device}, {batch} images", best["memory_format"], *took))
     columns = ("device", "Gflop/s", "GB/s", "ridge, operations for each byte", "one call, microseconds")
     table = book.table("roofs", "What each device can do, measured", columns, roofs)
-    columns = ("case", "format", "ms, median", "Gflop/s", "share of the roof", "bound by")
-    times = book.table("times", "The convolution in float32, the faster format", columns, rows)
+    heads = ("case", "format", "ms, median", "Gflop/s", "share of the roof", "bound by")
+    times = book.table("times", "The convolution in float32, the faster format", heads, rows)
     many, few = times.shown[:2]
     same = f"{many[5]} bounds both" if many[5] == few[5] else f"{many[5]} bounds 100 images, {few[5]} bounds 2"
     return Found(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.artifact import load_proved
 from opsin.io.files import write_atomically
 from opsin.io.images import encode_png, read_image
 from opsin.ops.boxes import iou as iou
@@ -195,3 +196,13 @@ def calibration(sure: Floats, right: NDArray[np.bool_]) -> tuple[Score, Score, S
     share = Score(float(right.mean()), float(low), float(high))
     error = calibration_error(sure, right, equal_mass_edges(sure, 5))
     return Score(float(sure.mean())), share, Score(error)
+
+
+def places(run: Run, height: int, width: int) -> tuple[int, int]:
+    """At how many places, down and across, a fully convolutional network answers on an image of that size in pixels."""
+    import torch
+
+    network = load_proved(run.model_folder).network
+    with torch.no_grad():
+        maps = network.maps(torch.zeros(1, network.channels, height, width))["logits"]  # type: ignore[operator, call-overload]
+    return maps.shape[2], maps.shape[3]

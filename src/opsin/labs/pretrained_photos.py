@@ -36,7 +36,8 @@ def photos(book: Book) -> list[tuple[str, Path]]:
         return sample_photos(book.folder / "photos")
     files = sorted(Path(book.root, "imagenet_photos").glob("*.jpg"))
     shown = files[:: max(1, len(files) // NUM_PHOTOS)][:NUM_PHOTOS]
-    return [(file.stem.partition("_n")[0], file) for file in [*shown, *(file for file in files if file not in shown)]]
+    files = [*shown, *(file for file in files if file not in shown)]
+    return [(f"photo {number}", file) for number, file in enumerate(files, 1)]
 
 
 def networks(book: Book) -> dict[str, dict[str, Any]]:
@@ -76,7 +77,7 @@ def five_photos(book: Book) -> Found:
     certain = sorted(range(len(rows)), key=lambda row: -answers[row][0][1])
     most, least = table.shown[certain[0]], table.shown[certain[-1]]
     return Found(
-        answer=f"Most certain of {most[0]}: {most[2]}, {most[3]}. Least of {least[0]}: {least[2]}, {least[3]}, before {least[4]}, {least[5]}.",
+        answer=f"Most certain of {most[0]}: {most[2]} with {most[3]}. Least of {least[0]}: {least[2]} with {least[3]}, before {least[4]} with {least[5]}.",
         evidence=(table, figure),
         values={"first photo, top 1": rows[0][2], "its probability": rows[0][3]},
     )
@@ -93,7 +94,7 @@ def five_photos(book: Book) -> Found:
 def calibrated(book: Book) -> Found:
     truth = [classes_of(file) for _, file in photos(book)]
     labelled = [place for place, label in enumerate(truth) if label]
-    rows = []
+    rows: list[tuple[Any, ...]] = []
     for network in networks(book):
         answers = said(book, network)
         sure = np.array([top[0][1] for top in answers])
