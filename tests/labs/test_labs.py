@@ -20,7 +20,7 @@ from opsin.labs.lab import Book, Found, Lab, numbers_in, question
 
 USED = {"__future__", "functools", "typing", "opsin", "numpy", "scipy", "opsin.labs.lab", "opsin.labs.measure"}
 """What a lab file may import; scipy is the reference of `convolution`."""
-HELPERS = {"opsin.labs.steps", "opsin.labs.shapes"}
+HELPERS = {"opsin.labs.mask_scores", "opsin.labs.steps", "opsin.labs.shapes"}
 """What several labs share, besides."""
 
 
