@@ -51,7 +51,7 @@ def trained(book: Book, name: str, seed: int = 0, **settings: Any) -> opsin.Run:
 
 def architecture(book: Book, name: str) -> opsin.Run:
     settings: dict[str, Any] = (
-        {"input_size": 16, "epochs": 3, "subset": "train=800", "batch_size": 25} if book.quick else {}
+        {"input_size": 16, "epochs": 3, "subset": "train=800", "batch_size": 32} if book.quick else {}
     )
     if name != "lenet5":
         settings |= {"stem": "small", "width": 0.125 if book.quick else 0.25}

@@ -23,13 +23,12 @@ def write_notebook(lab: Lab, module: str, path: Path) -> Path:
     Raises:
         WriteError: the file cannot be written.
     """
-    cells: list[dict[str, Any]] = []
+    cells: list[tuple[str, str]] = []
     for kind, source in lab_cells(module):
-        cells.append(words_cell(source, len(cells)) if kind == "markdown" else code_cell(source, len(cells)))
-        cells += [code_cell(f"book.ask({found})", len(cells)) for found in ASKED.findall(source)]
-        if not any("open_book" in "".join(cell["source"]) for cell in cells) and "import" in source:
-            opened = f'import opsin.labs\n\nbook = opsin.labs.open_book("{lab.name}", quick=True)'
-            cells.append(code_cell(opened, len(cells)))
+        cells.append((kind, source))
+        cells += [("code", f"book.ask({found})") for found in ASKED.findall(source)]
+        if not any("open_book" in text for _, text in cells) and "import" in source:
+            cells.append(("code", f'import opsin.labs\n\nbook = opsin.labs.open_book("{lab.name}", quick=True)'))
     return save(cells, path)
 
 
@@ -56,25 +55,20 @@ def split_cells(text: str) -> list[tuple[str, str]]:
     return found
 
 
-def code_cell(source: str, number: int) -> dict[str, Any]:
-    """A cell of code that has not been run, with its place in the notebook."""
-    return words_cell(source, number) | {"cell_type": "code", "outputs": [], "execution_count": None}
-
-
-def words_cell(source: str, number: int) -> dict[str, Any]:
-    """A cell of Markdown, with its place in the notebook."""
-    lines = source.splitlines(keepends=True)
-    return {"cell_type": "markdown", "id": f"cell-{number}", "metadata": {}, "source": lines}
-
-
-def save(cells: Sequence[dict[str, Any]], path: Path) -> Path:
-    """Write cells as a notebook (format 4.5).
+def save(cells: Sequence[tuple[str, str]], path: Path) -> Path:
+    """Write cells, each its kind ("code" or "markdown") and source, as a notebook (format 4.5).
 
     Raises:
         WriteError: the file cannot be written.
     """
+    made = [_cell(kind, source, number) for number, (kind, source) in enumerate(cells)]
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
-    document = {"cells": list(cells), "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
+    document = {"cells": made, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, (json.dumps(document, indent=1) + "\n").encode("utf-8"))
     return path
+
+
+def _cell(kind: str, source: str, number: int) -> dict[str, Any]:
+    made = {"cell_type": kind, "id": f"cell-{number}", "metadata": {}, "source": source.splitlines(keepends=True)}
+    return made | ({"outputs": [], "execution_count": None} if kind == "code" else {})

@@ -74,9 +74,7 @@ def class_counts(book: Book) -> Found:
     train = counts["train"]
     balanced = max(train) <= 1.2 * min(train)
     weighted = (
-        "nearly balanced, so class weights can change little"
-        if balanced
-        else "unbalanced: class weights have something to do"
+        "nearly balanced: class weights can change little" if balanced else "unbalanced: class weights have work to do"
     )
     return Found(
         answer=f"From {min(train)} to {max(train)} of train, {totals[0]:,} in all, and {totals[1]:,} held out for validation: {weighted}.",
@@ -93,10 +91,10 @@ def class_counts(book: Book) -> Found:
 @question(
     "How good are two convolutions, with a dense layer, and four?",
     published="52.9 %, 54.4 %, 50.3 %",
-    asks=("two, on test", "with a dense layer, on test", "four, on test"),
+    asks=[f"{WORDS[name]}, on test" for name in FILTERS],
 )
 def networks(book: Book) -> Found:
-    names = ("2conv", "2conv-dense", "4conv-dense")
+    names = tuple(FILTERS)
     rows = [(WORDS[name], trained(book, name).scores["val"]["accuracy"], test_accuracy(book, name)) for name in names]
     table = book.table("networks", "Accuracy of the networks", ("network", "val", "test"), rows)
     curves = book.curves("networks", "Accuracy on val", {name: trained(book, name) for name in names}, "accuracy")
@@ -104,11 +102,7 @@ def networks(book: Book) -> Found:
     return Found(
         answer=f"Two convolutions reach {told[0]} of test, with a dense layer {told[1]}, four {told[2]}.",
         ours=", ".join(told),
-        values={
-            "two, on test": rows[0][2],
-            "with a dense layer, on test": rows[1][2],
-            "four, on test": rows[2][2],
-        },
+        values={f"{WORDS[name]}, on test": test_accuracy(book, name) for name in names},
         evidence=(table, curves, *(trained(book, name) for name in names)),
         **agreement(book.quick, [(test_accuracy(book, name), PUBLISHED[name]) for name in names]),
     )
@@ -143,7 +137,7 @@ def gap(book: Book) -> Found:
 @question(
     "How many parameters are there, and in which layer are most?",
     published="25,770, 108,440, 31,192",
-    asks=("two", "with a dense layer", "four", "share of the largest layer, with a dense layer"),
+    asks=[*(WORDS[name] for name in FILTERS), "share of the largest layer"],
 )
 def parameters(book: Book) -> Found:
     common: dict[str, Any] = {"shape": (3, 32, 32), "timed": False}
@@ -162,16 +156,9 @@ def parameters(book: Book) -> Found:
         f"{most[3]} of all. With four convolutions it sees smaller maps: {totals['4conv-dense']:,}. It has a weight for each pixel of each map, a convolution only for each pixel of its filter.",
         ours=", ".join(f"{total:,}" for total in totals.values()),
         evidence=(table,),
-        agrees=all(totals[name] == PUBLISHED_PARAMETERS[name] for name in FILTERS),
-        why=""
-        if all(totals[name] == PUBLISHED_PARAMETERS[name] for name in FILTERS)
-        else "The table shows the layers that differ.",
-        values={
-            "two": totals["2conv"],
-            "with a dense layer": totals["2conv-dense"],
-            "four": totals["4conv-dense"],
-            "share of the largest layer, with a dense layer": most[3],
-        },
+        agrees=totals == PUBLISHED_PARAMETERS,
+        why="" if totals == PUBLISHED_PARAMETERS else "The table shows the layers that differ.",
+        values={WORDS[name]: total for name, total in totals.items()} | {"share of the largest layer": most[3]},
     )
 
 
@@ -227,9 +214,7 @@ def rotated(book: Book) -> Found:
     quarter = next(score for angle, score in rows if angle == 90)
     told = table.shown[[row[0] for row in rows].index(90)][1]
     falls = quarter.high < upright.low
-    verdict = (
-        "no layer is indifferent to rotation, and no image in train was turned" if falls else "the intervals overlap"
-    )
+    verdict = "no layer is indifferent to rotation, no image in train was turned" if falls else "the intervals overlap"
     return Found(
         answer=f"{table.shown[0][1]} upright, {told} after a quarter turn: {verdict}.",
         ours=told,

@@ -82,7 +82,7 @@ def asked(book: Book) -> Found:
 # %%
 def measured(book: Book, threads: int | None = None) -> dict[str, list[dict[str, Any]]]:
     """Roofs and timings of each device, precision and memory format; `threads`: of the CPU, or as many as it takes."""
-    bench = partial(opsin.bench_conv, batches=BATCHES, side=SIDE, repeats=5 if book.quick else 30, threads=threads)
+    bench = partial(opsin.bench_conv, batches=BATCHES, side=SIDE, repeats=4 if book.quick else 30, threads=threads)
 
     def plain() -> dict[str, Any]:
         found = bench()

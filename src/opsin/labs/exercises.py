@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeAlias
 
 from opsin.errors import ConfigError, OpsinError, nearest
 from opsin.io.files import read_json, write_json
-from opsin.labs.cells import code_cell, lab_cells, save, words_cell
+from opsin.labs.cells import lab_cells, save
 from opsin.labs.evidence import Cell, Table, numbers_in
 from opsin.labs.lab import Book, Found, Lab, Question
 from opsin.types import Score
@@ -70,10 +70,7 @@ def write_exercise(lab: Lab, module: str, folder: Path, *, quick: bool = True, r
             cells += _to_answer(asked)
         if "import" in source and not any("open_book" in text for _, text in cells):
             cells.append(("code", first))
-    made = [
-        words_cell(source, n) if kind == "markdown" else code_cell(source, n) for n, (kind, source) in enumerate(cells)
-    ]
-    return save(made, folder / f"{lab.name}.ipynb")
+    return save(cells, folder / f"{lab.name}.ipynb")
 
 
 def write_answer(lab: Lab, folder: Path, name: str, values: Mapping[str, Any]) -> None:

@@ -51,9 +51,13 @@ def networks(book: Book) -> dict[str, dict[str, Any]]:
 
 def said(book: Book, network: str) -> list[list[tuple[str, float]]]:
     """What a network says of each photo: its likeliest classes with their probabilities."""
-    files = [file for _, file in photos(book)]
-    answers = opsin.predict(network, files, **networks(book)[network])
-    return [list(answer.top[:NUM_TOP]) for answer in answers]
+
+    def answers() -> list[Any]:
+        files = [file for _, file in photos(book)]
+        return [answer.top[:NUM_TOP] for answer in opsin.predict(network, files, **networks(book)[network])]
+
+    found: list[list[tuple[str, float]]] = book.once(f"answers of {network}", answers)
+    return found
 
 
 @question(
@@ -134,11 +138,16 @@ def calibrated(book: Book) -> Found:
 
 
 # %%
-def counted(name: str) -> tuple[int, int, int]:
-    """Convolutional layers, those of shortcuts among them, and parameters that training changes."""
-    layers = opsin.plan(name, num_outputs=1000, timed=False).layers
-    convolutions = [row.name for row in layers.rows if row.kind.endswith("Conv2d")]
-    return len(convolutions), sum("shortcut" in name or "downsample" in name for name in convolutions), layers.trainable
+def counted(book: Book) -> dict[str, list[int]]:
+    """By network: convolutional layers, those of shortcuts among them, and parameters that training changes."""
+
+    def count(name: str) -> list[int]:
+        layers = opsin.plan(name, num_outputs=1000, timed=False).layers
+        convolutions = [row.name for row in layers.rows if row.kind.endswith("Conv2d")]
+        return [len(convolutions), sum("shortcut" in part for part in convolutions), layers.trainable]
+
+    found: dict[str, list[int]] = book.once("counts", lambda: {name: count(name) for name in COUNTED})
+    return found
 
 
 @question(
@@ -147,7 +156,7 @@ def counted(name: str) -> tuple[int, int, int]:
     asks=("convolutional layers of ResNet-50", "its parameters"),
 )
 def layers(book: Book) -> Found:
-    rows = [(name, *counted(name)) for name in COUNTED]
+    rows = [(name, *counts) for name, counts in counted(book).items()]
     columns = ("network", "convolutional layers", "of them in shortcuts", "parameters")
     table = book.table("layers", "Counted in the networks themselves, 1,000 classes", columns, rows)
     told = table.shown[0]
@@ -175,8 +184,7 @@ def layers(book: Book) -> Found:
 )
 def hessian(book: Book) -> Found:
     rows = []
-    for name in COUNTED:
-        parameters = counted(name)[2]
+    for name, (*_, parameters) in counted(book).items():
         rows.append((name, parameters, parameters**2 / 1e12, 4 * parameters**2 / 1e15, 4 * parameters / 1e6))
     columns = ("network", "parameters", "entries, 10^12", "petabytes in float32", "MB of a gradient")
     table = book.table(
