@@ -156,7 +156,7 @@ def counted(book: Book) -> dict[str, list[int]]:
     asks=("convolutional layers of ResNet-50", "its parameters"),
 )
 def layers(book: Book) -> Found:
-    rows = [(name, *counts) for name, counts in counted(book).items()]
+    rows: list[tuple[Any, ...]] = [(name, *counts) for name, counts in counted(book).items()]
     columns = ("network", "convolutional layers", "of them in shortcuts", "parameters")
     table = book.table("layers", "Counted in the networks themselves, 1,000 classes", columns, rows)
     told = table.shown[0]
@@ -183,7 +183,7 @@ def layers(book: Book) -> Found:
     asks=("entries for ResNet-50, in units of 10^12", "petabytes in float32"),
 )
 def hessian(book: Book) -> Found:
-    rows = []
+    rows: list[tuple[Any, ...]] = []
     for name, (*_, parameters) in counted(book).items():
         rows.append((name, parameters, parameters**2 / 1e12, 4 * parameters**2 / 1e15, 4 * parameters / 1e6))
     columns = ("network", "parameters", "entries, 10^12", "petabytes in float32", "MB of a gradient")
