@@ -133,7 +133,7 @@ def test_a_student_goes_from_an_empty_notebook_to_a_checked_one(
             cell.source = cell.source.replace(
                 "'pixels lost by a 15x15 filter': None", "'pixels lost by a 15x15 filter': 15"
             )
-    nbclient.NotebookClient(document, timeout=120).execute()
+    nbclient.NotebookClient(document, timeout=600).execute()
     capsys.readouterr()
     assert main(["lab", "check", "convolution", str(tmp_path), "--json"]) == 3
     answers = {answer["name"]: answer for answer in json.loads(capsys.readouterr().out)["answers"]}

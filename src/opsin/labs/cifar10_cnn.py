@@ -245,4 +245,5 @@ LAB = Lab(
     questions=(class_counts, networks, gap, parameters, regularized, rotated, misclassified),
     needs="cifar10 (binary version, 162 MB)",
     num_runs=(5, 5),
+    minutes=(1.4, None),
 )

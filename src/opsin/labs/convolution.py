@@ -231,4 +231,5 @@ LAB = Lab(
     title="Convolution",
     words="What a filter does to an image, how large its answer is, and what a convolutional layer computes.",
     questions=(effects, sizes, channels, stacks, layers),
+    minutes=(0.5, 0.3),
 )

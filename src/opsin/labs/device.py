@@ -219,4 +219,5 @@ LAB = Lab(
     title="One convolution on a CPU and on a GPU",
     words="32 filters of 7x7x3 on 100 images and on 2: work and bytes, the roofline of this machine, threads, formats, precisions, GPU.",
     questions=(asked, roofline, knobs, gpu),
+    minutes=(1.3, 3.5),
 )

@@ -169,4 +169,5 @@ LAB = Lab(
     questions=(small_networks, better, parameters, wrong_digits),
     needs="mnist (55 MB)",
     num_runs=(3, 3),
+    minutes=(1.0, None),
 )

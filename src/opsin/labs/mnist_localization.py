@@ -144,4 +144,5 @@ LAB = Lab(
     questions=(two_heads, losses, good_and_bad),
     needs="mnist (55 MB)",
     num_runs=(3, 3),
+    minutes=(2.7, None),
 )

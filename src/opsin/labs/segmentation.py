@@ -229,4 +229,5 @@ LAB = Lab(
     questions=(classes, scores, upsampling, checkerboard),
     num_runs=(4, 10),
     needs="person_voc in VOC 2012's layout under --root; without, more made-up scenes",
+    minutes=(2.7, None),
 )

@@ -183,4 +183,5 @@ LAB = Lab(
     title="Sizes and memory",
     words="Parameters and memory of a CNN, as in the textbook's exercise; what to do when memory runs out.",
     questions=(parameters, memory, remedies),
+    minutes=(0.3, 0.5),
 )
