@@ -246,4 +246,5 @@ LAB = Lab(
     questions=(architectures, parts, norms, pooling, fully_convolutional),
     needs="cifar10 (binary version, 162 MB)",
     num_runs=(15, 33),
+    minutes=(6.7, None),
 )

@@ -210,4 +210,5 @@ LAB = Lab(
     words="The likeliest classes of five photos, how certain and how well calibrated; layers, parameters, and the size of the Hessian.",
     questions=(five_photos, calibrated, layers, hessian),
     needs="photos named by their class in imagenet_photos/, weights in weights/, under --root",
+    minutes=(0.9, 1.0),
 )
