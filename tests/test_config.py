@@ -82,7 +82,7 @@ def test_setting_names_are_unique_over_the_groups() -> None:
 
 
 def test_a_former_name_of_a_choice_is_refused_with_its_present_name() -> None:
-    with pytest.raises(ConfigError, match="another name now") as refused:
+    with pytest.raises(ConfigError, match="was renamed") as refused:
         resolve({"policy": "randaugment"})
     assert "`random_ops`" in str(refused.value)
     assert "settings.augment.policy" in str(refused.value)

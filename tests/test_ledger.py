@@ -56,7 +56,7 @@ def test_looks_are_counted_over_runs_and_told(own_cache: Path) -> None:
     assert "third look at this test split, by 2 runs" in found.notes
     assert "third look at this test split, by 2 runs" in opsin.write_report(second).read_text()
     notes = compare_runs([first, second]).groups[0].notes
-    assert any("test was open in" in note and "third look" in note for note in notes)
+    assert any("test was opened in" in note and "third look" in note for note in notes)
 
 
 def test_the_same_images_elsewhere_are_the_same_test(own_cache: Path) -> None:

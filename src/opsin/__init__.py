@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from opsin.errors import DataError as DataError
     from opsin.errors import DivergedError as DivergedError
     from opsin.errors import DownloadError as DownloadError
+    from opsin.errors import FollowerError as FollowerError
+    from opsin.errors import GroupError as GroupError
     from opsin.errors import ImageError as ImageError
     from opsin.errors import InputError as InputError
     from opsin.errors import InterruptedRunError as InterruptedRunError
@@ -88,6 +90,8 @@ _ERRORS = (
     "DataError",
     "DivergedError",
     "DownloadError",
+    "FollowerError",
+    "GroupError",
     "ImageError",
     "InputError",
     "InterruptedRunError",

@@ -1,12 +1,12 @@
-"""When a network is not to answer: what its answers on val say of how far further ones can be trusted.
+"""Conformal prediction and abstention: what the predictions on val say about the reliability of further ones.
 
-From three columns over the val images follow, for any coverage or risk that is asked for later, the prediction sets and
-the threshold below which nothing is answered: the probability of the true class, that of the predicted class, and
-whether that was right. A fourth says how unlike the training images each val image looks to the network: the distance
-of its features from the nearest of a few training images. Against it a new image's distance is held.
+Three columns over the val images determine the prediction sets and the abstention threshold for any coverage or risk
+that is requested later: the probability of the true class, that of the predicted class, and whether it was right. A
+fourth measures how unlike the training images each val image is: the distance of its features from the nearest of a few
+training images. The distance of a new image is compared with it.
 
-The columns go into the artefact, so the promise travels with the network; it holds for images from where the val
-images come from.
+The columns are stored in the artefact, so the guarantee travels with the network; it holds for images from the
+distribution of the val images.
 
 Shapes: N val images, R training images of the bank, B images of a batch, F features, K classes.
 """
@@ -30,19 +30,19 @@ from opsin.ops.selective import CERTAINTY, Abstention, abstain_threshold
 from opsin.tasks.base import Arrays, Targets
 
 UNLIKE = 0.01
-"""Share of ordinary images that are called unlike the training images, and are not answered where risk is bounded."""
+"""Share of in-distribution images flagged as unlike the training images; with a bounded risk they are not answered."""
 BANK = 1000
 BANK_NUMBERS = 1 << 22
-"""Numbers of the bank at the most: of long feature vectors it holds fewer images."""
+"""Largest number of values in the bank: with long feature vectors it contains fewer images."""
 COLUMNS = ("true_class", "confidence", "correct", "distance", "bank")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Answering:
-    """What val says of a network's answers.
+    """Statistics of a network's predictions on val.
 
     `true_class`, `confidence`: float32 [N]. `correct`: bool [N]. `distance`: float32 [N], 0 to 2, and `bank`: float16
-    [R, F], rows of length one; both are empty where the network has no features to compare.
+    [R, F], unit rows; both are empty where the network has no features to compare.
     """
 
     true_class: NDArray[np.float32]
@@ -55,32 +55,32 @@ class Answering:
         return len(self.true_class)
 
     def set_threshold(self, coverage: float) -> float:
-        """The least probability with which a class belongs into a prediction set of that coverage."""
+        """Least probability at which a class enters a prediction set of that coverage."""
         _check_share("coverage", coverage)
         return conformal_threshold(self.true_class, coverage)
 
     def coverage_interval(self, coverage: float) -> tuple[float, float]:
-        """Where the coverage on further images lies in 95 % of draws of val."""
+        """95 % interval of the coverage on further images, over draws of val."""
         return coverage_interval(len(self), coverage)
 
     def abstention(self, risk: float) -> Abstention:
-        """Above which confidence to answer, so that at most a share `risk` of the answers is wrong.
+        """The confidence threshold above which at most a share `risk` of the answers is wrong.
 
-        Val images that are unlike the training images do not count: such images are not answered.
+        Val images unlike the training images are left out: such images are not answered.
 
         Raises:
-            RefusedError: so many val images can promise no such risk; the message says which they can.
+            RefusedError: there are too few val images to guarantee this risk; the message says which risk they can.
         """
         _check_share("abstain", risk)
         found = self._abstention(risk)
         if found is not None:
             return found
         promised = next((step / 100 for step in range(1, 100) if self._abstention(step / 100) is not None), None)
-        do = f"--abstain {promised:g} can be promised" if promised and promised > risk else "score more val images"
+        do = f"--abstain {promised:g} can be guaranteed" if promised and promised > risk else "score more val images"
         raise RefusedError(
-            "no threshold can promise so small a risk",
+            "no threshold guarantees so small a risk",
             got=f"{risk:g}, from {len(self):,} val images of which {int((~self.correct).sum()):,} are wrong",
-            expected=f"a risk that holds in {CERTAINTY:.0%} of draws of so many images",
+            expected=f"a risk that holds in {CERTAINTY:.0%} of draws of that many images",
             do=do,
         )
 
@@ -93,7 +93,7 @@ class Answering:
         return conformal_p(self.distance, distances)
 
     def tensors(self) -> dict[str, Tensor]:
-        """The columns as an artefact keeps them."""
+        """The columns as an artefact stores them."""
         return {name: torch.from_numpy(np.ascontiguousarray(getattr(self, name))) for name in COLUMNS}
 
     @classmethod
@@ -104,7 +104,13 @@ class Answering:
             ArtifactError: a column is missing, or has another length or type.
         """
         if set(tensors) != set(COLUMNS):
-            raise ArtifactError("not the columns of val", where=where, got=sorted(tensors), expected=sorted(COLUMNS))
+            raise ArtifactError(
+                "answering.safetensors has other tensors than expected",
+                where=where,
+                got=sorted(tensors),
+                expected=sorted(COLUMNS),
+                do="copy the artefact again",
+            )
         found: dict[str, Any] = {name: tensors[name].numpy() for name in COLUMNS}
         sizes = {name: list(found[name].shape) for name in COLUMNS}
         count = len(found["true_class"])
@@ -112,13 +118,15 @@ class Answering:
         ok = all(found[name].dtype == kinds.get(name, np.float32) for name in COLUMNS) and found["bank"].ndim == 2
         ok = ok and all(found[name].shape == (count,) for name in COLUMNS[:3]) and count > 0
         if not ok or found["distance"].shape not in ((0,), (count,)):
-            raise ArtifactError("the columns of val do not fit together", where=where, got=sizes)
+            raise ArtifactError(
+                "the columns of val differ in length or type", where=where, got=sizes, do="copy the artefact again"
+            )
         return cls(**found)
 
 
 def _check_share(name: str, value: float) -> None:
     if not 0 < value < 1:
-        raise ConfigError(f"`{name}` is no share", got=value, expected="0 < x < 1", do=f"e.g. --{name} 0.05")
+        raise ConfigError(f"`{name}` is not a share", got=value, expected="0 < x < 1", do=f"e.g. --{name} 0.05")
 
 
 def answering_of(
@@ -128,7 +136,7 @@ def answering_of(
     distances: Sequence[Tensor] = (),
     bank: Tensor | None = None,
 ) -> Answering | None:
-    """What the predictions of val say; None for a task without one class for each image, or without val images.
+    """Statistics of the predictions on val; None for a task without one class per image, or without val images.
 
     Args:
         predictions: with "probabilities", floating [N, K].
@@ -150,16 +158,16 @@ def answering_of(
 
 
 def class_head(network: nn.Module) -> nn.Module | None:
-    """The module whose input are the features that the class is decided on; None where there is none."""
+    """The module whose input is the feature vector of the class decision; None where there is none."""
     heads = getattr(network, "heads", None)
     return heads["logits"] if isinstance(heads, nn.ModuleDict) and "logits" in heads else None
 
 
 @contextmanager
 def watched_features(network: nn.Module) -> Iterator[list[Tensor]]:
-    """Collect the features of each batch that goes through `network`, float32 [B, F] of length one, while it lasts.
+    """Context in which the features of each batch through `network` are collected, float32 [B, F] of unit length.
 
-    Where the network has no vector of features the list stays empty.
+    The list stays empty where the network has no feature vector.
     """
     seen: list[Tensor] = []
 
@@ -180,7 +188,7 @@ def watched_features(network: nn.Module) -> Iterator[list[Tensor]]:
 
 @contextmanager
 def watched_distances(network: nn.Module, bank: Tensor | None) -> Iterator[list[Tensor]]:
-    """Collect the distance of each image that goes through `network` from the bank, float32 [B] a batch.
+    """Context in which the distance of each image through `network` from the bank is collected, float32 [B] per batch.
 
     Nothing is collected without a bank.
     """
@@ -204,7 +212,7 @@ def watched_distances(network: nn.Module, bank: Tensor | None) -> Iterator[list[
 
 
 def unit_rows(features: Tensor) -> Tensor:
-    """Features [B, F] at length one, float32."""
+    """Features [B, F] normalized to unit length, float32."""
     return normalize(features.detach().float(), dim=1)
 
 
@@ -222,24 +230,24 @@ def distances(features: Tensor, bank: Tensor) -> Tensor:
 
 
 def bank_rows(num_samples: int, num_features: int, seed: int) -> NDArray[np.int64]:
-    """Numbers of the training images whose features make the bank, ascending."""
+    """Indices of the training images whose features form the bank, ascending."""
     count = min(num_samples, BANK, max(1, BANK_NUMBERS // max(num_features, 1)))
     return np.sort(np.random.default_rng(seed).permutation(num_samples)[:count]).astype(np.int64)
 
 
 def words_of_coverage(rules: Answering, coverage: float) -> str:
-    """What a reader of prediction sets must know, in a sentence."""
+    """One sentence that explains the guarantee of prediction sets."""
     low, high = rules.coverage_interval(coverage)
     right = float(rules.correct.mean())
     alone = f"; the likeliest class alone is right in {right:.1%} of them" if right >= coverage else ""
     return (
         f"sets that hold the true class in {coverage:.1%} of images like the {len(rules):,} of val "
-        f"({low:.1%} to {high:.1%}, by which images val drew){alone}"
+        f"({low:.1%} to {high:.1%} over draws of val){alone}"
     )
 
 
 def words_of_abstention(rules: Answering, found: Abstention, risk: float) -> str:
-    """What a reader of abstentions must know, in a sentence."""
+    """One sentence that explains the guarantee of abstention."""
     threshold = "any" if found.threshold == 0 else f"more than {found.threshold:.1%}"
     return (
         f"answered with {threshold} confidence: {found.coverage:.1%} of val, {found.risk:.1%} of these wrong; "

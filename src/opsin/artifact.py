@@ -1,9 +1,9 @@
-"""The artefact: a folder that is all one needs to use a trained network, and nothing that can run by itself.
+"""The artefact: a folder with everything needed to use a trained network, and no executable code.
 
     weights.safetensors   every tensor of the network
     model.json            format, task, classes, architecture, preprocessing
-    golden.safetensors    a few input images and what the network answered to them when it was saved
-    answering.safetensors what val says of when to answer (`answering.py`); classes only, and not in older ones
+    golden.safetensors    a few input images and the network's outputs for them when it was saved
+    answering.safetensors val statistics for abstention (`answering.py`); classification only, not in older ones
     manifest.json         SHA-256 of the files above
 
 Loading refuses a folder of which any byte has changed, and tensors that do not fit the architecture.
@@ -34,19 +34,20 @@ from opsin.types import TaskName
 
 FORMAT = 2
 FORMATS = (1, 2)
-"""1 has no `answering.safetensors`; an artefact without it is still written so."""
+"""Format 1 has no `answering.safetensors`; an artefact without it is still written as format 1."""
 PARTS = ("weights.safetensors", "model.json", "golden.safetensors")
 ANSWERING = "answering.safetensors"
+COPY_AGAIN = "copy the artefact again from where it was trained"
 GOLDEN_TOLERANCE = 1e-3
 FIELDS = {"format", "task", "classes", "spec", "preprocess", "meta"}
-"""What model.json holds."""
+"""Keys of model.json."""
 MAX_SIDE = 65_536
-"""Of the images that a network is built for."""
+"""Limits of the images that a network is built for."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Artifact:
-    """A network with everything that turns an image into an answer."""
+    """A network with everything that turns an image into a prediction."""
 
     network: nn.Module
     task: TaskName
@@ -55,20 +56,20 @@ class Artifact:
     preprocess: Preprocess
     meta: Mapping[str, Any]
     answering: Answering | None = None
-    """When it is not to answer, by what it said of val; None where that is not known."""
+    """Statistics of val for coverage and abstention; None where they are unknown."""
 
     def input(self, images: Tensor) -> Tensor:
-        """What the network computes with: float32 of images uint8 or float32 [B, C, H, W], on their device."""
+        """The network's input: float32, from images uint8 or float32 [B, C, H, W], on their device."""
         return Forward(preprocess=self.preprocess, precision=AS_BATCHED).input(images)
 
 
 def save(folder: Path, artifact: Artifact, *, golden_images: Tensor) -> None:
-    """Write `artifact` as a folder, whole or not at all; an older one at the same place is replaced.
+    """Write `artifact` as a folder, atomically; an older one in the same place is replaced.
 
     Args:
-        folder: where; its parent exists.
-        artifact: the network and its contract, on any device.
-        golden_images: uint8 [n, C, H, W], a few inputs whose outputs are stored as proof.
+        folder: folder to write; its parent exists.
+        artifact: the network and its input contract, on any device.
+        golden_images: uint8 [n, C, H, W], a few inputs whose outputs are stored for verification.
     """
     network = artifact.network
     weights = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
@@ -86,10 +87,10 @@ def save(folder: Path, artifact: Artifact, *, golden_images: Tensor) -> None:
 
 
 def load_proved(folder: Path, *, device: torch.device | str = "cpu") -> Artifact:
-    """Read an artefact, and check that it answers here as it did where it was saved.
+    """Read an artefact, and check that its outputs here equal those stored when it was saved.
 
     Raises:
-        ArtifactError: as `load`, or the golden images are answered otherwise.
+        ArtifactError: as `load`, or the outputs for the golden images differ.
     """
     artifact = load(folder, device=device)
     check_golden(folder, artifact)
@@ -97,7 +98,7 @@ def load_proved(folder: Path, *, device: torch.device | str = "cpu") -> Artifact
 
 
 def opened(model: Path | Artifact, *, device: torch.device | str = "cpu") -> Artifact:
-    """The artefact in a folder, as `load_proved`; one that is loaded already as it is."""
+    """The artefact in a folder, as `load_proved`; a loaded one is returned as it is."""
     return load_proved(model, device=device) if isinstance(model, Path) else model
 
 
@@ -144,8 +145,8 @@ def _spec(values: Mapping[str, Any], folder: Path) -> ModelSpec:
     """The architecture, its numbers in range.
 
     Raises:
-        ArtifactError: they are not.
-        TypeError: a field is missing, unknown or no number.
+        ArtifactError: a number is out of range.
+        TypeError: a field is missing, unknown or not a number.
     """
     spec = ModelSpec(**values)
     for name, most in (("channels", 3), ("height", MAX_SIDE), ("width", MAX_SIDE)):
@@ -154,7 +155,7 @@ def _spec(values: Mapping[str, Any], folder: Path) -> ModelSpec:
             where, got, expected = folder / "model.json", reprlib.repr(value), f"a whole number, 1 to {most:,}"
             raise ArtifactError(f"`{name}` of the network is out of range", where=where, got=got, expected=expected)
     if not isinstance(spec.options, Mapping):
-        raise TypeError("options are no object")
+        raise TypeError("options are not an object")
     return spec
 
 
@@ -162,17 +163,23 @@ def _classes(values: Any, folder: Path) -> tuple[str, ...]:
     """The class names.
 
     Raises:
-        ArtifactError: they are no list of different texts.
+        ArtifactError: they are not a list of distinct strings.
     """
     texts = isinstance(values, list) and values and all(isinstance(name, str) and is_text(name) for name in values)
     if not texts or len(set(values)) < len(values):
         where, got = folder / "model.json", reprlib.repr(values)
-        raise ArtifactError("no class names", where=where, got=got, expected="a list of different texts")
+        raise ArtifactError(
+            "the class names are invalid",
+            where=where,
+            got=got,
+            expected="a list of distinct strings",
+            do="copy the artefact again",
+        )
     return tuple(values)
 
 
 def _network(task: Any, spec: ModelSpec, num_classes: int, weights: Mapping[str, Tensor], folder: Path) -> nn.Module:
-    """The network with its weights. It is first built without memory: an altered artefact may ask for any amount.
+    """The network with its weights. It is first built without memory: an altered artefact could request any amount.
 
     Raises:
         ArtifactError: the tensors do not fit the architecture.
@@ -194,7 +201,7 @@ def verify(folder: Path) -> tuple[str, ...]:
     if not manifest_path.is_file():
         unfinished = (folder.parent / "config.json").is_file()
         do = (
-            "the run has no network yet: `opsin train DATA --name NAME --resume` goes on with it"
+            "the run has no network yet: continue it with `opsin train DATA --name NAME --resume`"
             if unfinished
             else None
         )
@@ -202,16 +209,19 @@ def verify(folder: Path) -> tuple[str, ...]:
     try:
         manifest = read_json(manifest_path)
     except OpsinError as error:
-        raise ArtifactError("the manifest is altered", where=manifest_path, got=error.what) from error
+        raise ArtifactError("the manifest is altered", where=manifest_path, got=error.what, do=COPY_AGAIN) from error
     if tuple(manifest) not in (PARTS, (*PARTS, ANSWERING)):
-        raise ArtifactError("the manifest is altered", where=manifest_path, got=list(manifest), expected=list(PARTS))
+        raise ArtifactError(
+            "the manifest is altered", where=manifest_path, got=list(manifest), expected=list(PARTS), do=COPY_AGAIN
+        )
     for part, expected in manifest.items():
         path = folder / part
         if not path.is_file():
-            raise ArtifactError("a part of the artefact is missing", where=path)
+            raise ArtifactError("a part of the artefact is missing", where=path, do=COPY_AGAIN)
         if (got := sha256_file(path)) != expected:
-            do = "copy the artefact again from where it was trained"
-            raise ArtifactError("a part of the artefact is altered", where=path, got=got, expected=expected, do=do)
+            raise ArtifactError(
+                "a part of the artefact is altered", where=path, got=got, expected=expected, do=COPY_AGAIN
+            )
     return tuple(manifest)
 
 
@@ -236,7 +246,7 @@ def _check_fit(network: nn.Module, weights: Mapping[str, Tensor], *, where: obje
         if weights[key].shape != wanted[key].shape
     ]
     if missing or extra or misshaped:
-        got = f"missing {missing[:8]}, extra {extra[:8]}, misshaped {misshaped[:8]}"
+        got = f"missing {missing[:8]}, extra {extra[:8]}, of another shape {misshaped[:8]}"
         raise ArtifactError("tensors do not fit the architecture", where=where, got=got)
 
 
@@ -250,17 +260,17 @@ def answers(artifact: Artifact, images: Tensor) -> dict[str, Tensor]:
 
 
 def check_golden(folder: Path, artifact: Artifact) -> float:
-    """Largest relative difference between the stored golden answers and those of `artifact` on this machine.
+    """Largest relative difference between the stored golden outputs and those of `artifact` on this machine.
 
     Raises:
-        ArtifactError: the answers differ by more than rounding.
+        ArtifactError: the outputs differ by more than rounding.
     """
     golden, _ = read_tensors(folder / "golden.safetensors")
     now = answers(artifact, golden["images"])
     stored = {key: golden[f"outputs.{key}"] for key in now}
     worst = max(float((now[k] - v).abs().max() / v.abs().max().clamp_min(1e-6)) for k, v in stored.items())
     if not worst <= GOLDEN_TOLERANCE:
-        raise ArtifactError("the network answers otherwise than when it was saved", where=folder, got=worst)
+        raise ArtifactError("the network's outputs differ from those stored when it was saved", where=folder, got=worst)
     return worst
 
 

@@ -1,4 +1,4 @@
-"""Which device computes: named by the user, or the fastest that is here."""
+"""Devices: by name, or the fastest one available."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def pick_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device(present[0])
     if name.split(":")[0] not in present:
-        raise ConfigError("this device is not here", got=name, expected=", ".join(["auto", *present]))
+        raise ConfigError("this device is not available", got=name, expected=", ".join(["auto", *present]))
     return torch.device(name)
 
 

@@ -13,15 +13,17 @@
     │   ├── DataError                 a data set: labels, splits, leaks, empty classes
     │   ├── ArtifactError             a model folder: altered, incomplete, of a newer format
     │   ├── RunError                  a run folder or checkpoint: missing, taken, corrupt
-    │   │   └── SealedSplitError          scores of a split that has none (yet); a KeyError too
+    │   │   └── SealedSplitError          a split without scores (yet); also a KeyError
     │   └── WriteError                an output: full disk, no permission
-    │       └── NameTakenError            a folder of this name is there
-    ├── CheckFailedError          3   a check that did not hold
+    │       └── NameTakenError            a folder of this name exists
+    ├── CheckFailedError          3   a failed check
     │   ├── DivergedError             NaN or Inf in loss, gradient or weights
-    │   └── PreflightError            a run that would go wrong, stopped before its first step
+    │   └── PreflightError            a run that would fail, stopped before its first step
+    ├── GroupError                1   processes that train together died or lost their connection
+    ├── FollowerError            as   the process that leads this one failed, and reported why
     └── InterruptedRunError     130   stopped by the user, with a checkpoint left
 
-A message says what is wrong, where, what was got, what was expected, and what to do.
+A message says what is wrong, where, what was found, what was expected, and what to do about it.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ class OpsinError(Exception):
 
     Args:
         what: one sentence that says what is wrong.
-        where: file, field or index that is concerned.
+        where: the file, field or index in question.
         got: what was found there.
         expected: what would have been accepted.
         do: what the user can do about it.
@@ -109,7 +111,7 @@ class RunError(RefusedError):
 
 
 class SealedSplitError(RunError, KeyError):
-    """Scores of a split that has none: the test split before it was opened, or one that is not there."""
+    """Scores of a split that has none: the test split before it was opened, or an unknown split."""
 
     __str__ = Exception.__str__  # a KeyError would show the message quoted, on one line
 
@@ -119,11 +121,11 @@ class WriteError(RefusedError):
 
 
 class NameTakenError(WriteError):
-    """A folder that is not to be replaced has the name of a new one."""
+    """A folder with the name of the new one exists and must not be replaced."""
 
 
 class CheckFailedError(OpsinError):
-    """A check that did not hold."""
+    """A failed check."""
 
     exit_code = 3
 
@@ -133,7 +135,19 @@ class DivergedError(CheckFailedError):
 
 
 class PreflightError(CheckFailedError):
-    """A run that would go wrong, stopped before its first step."""
+    """A run that would fail, stopped before its first step."""
+
+
+class GroupError(OpsinError):
+    """Processes that train together died, or lost each other."""
+
+
+class FollowerError(OpsinError):
+    """A process ends because the one that leads it has ended, and has said why."""
+
+    def __init__(self, what: str, *, got: object, exit_code: int) -> None:
+        super().__init__(what, got=got)
+        self.exit_code = exit_code
 
 
 class InterruptedRunError(OpsinError):

@@ -1,4 +1,4 @@
-"""Figures for files: one look, drawn without a display, written whole or not at all."""
+"""Matplotlib figures as files: one style, without a display, written atomically."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ STYLE: dict[Any, Any] = {
 
 @contextmanager
 def figure_to(path: Path, width: float, height: float) -> Iterator[Figure]:
-    """A figure of `width` x `height` inches to draw into; it becomes the PNG file `path` when the block ends.
+    """A figure of `width` x `height` inches to draw into; written to the PNG file `path` when the block ends.
 
     Raises:
         WriteError: the file cannot be written.
@@ -40,6 +40,6 @@ def figure_to(path: Path, width: float, height: float) -> Iterator[Figure]:
         figure = Figure(figsize=(width, height), layout="constrained")
         yield figure
         buffer = io.BytesIO()
-        # cut to what is drawn: the layout leaves numbers of some colour bars outside of the figure, and white elsewhere
+        # tight: the layout leaves some colour bar labels outside of the figure, and white elsewhere
         figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH, bbox_inches="tight", pad_inches=0.08)
     write_atomically(path, buffer.getvalue())

@@ -1,8 +1,8 @@
-"""Signals that end a process: taken alike, so that each leaves a message, an exit code and nothing half done.
+"""Signals that end a process, handled alike: each leaves a message, an exit code and no incomplete files.
 
 Ctrl-C (SIGINT), SIGTERM (`kill`, a batch system, a container that is stopped) and SIGHUP (the terminal or the
-connection is gone) all ask for an end. Outside the training loop they raise `Interrupted`; inside it they are
-remembered until the step at hand is done (`training/engine/guards.py`).
+connection is lost) all request an end. Outside the training loop they raise `Interrupted`; inside it they are
+remembered until the step in progress is done (`training/engine/guards.py`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from types import FrameType
 from typing import Any
 
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
-"""SIGHUP is there on Unix only, SIGBREAK on Windows only."""
+"""SIGHUP exists only on Unix, SIGBREAK only on Windows."""
 OUTPUTS = (1, 2)
 
 Handler = Callable[[int, FrameType | None], object]
@@ -26,7 +26,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 def numbers() -> list[int]:
-    """The signals that are taken: those of this system, but not a SIGHUP that `nohup` has the process ignore."""
+    """The handled signals: those of this system, except a SIGHUP that `nohup` ignores."""
     here = [int(getattr(signal, name)) for name in NAMES if hasattr(signal, name)]
     hangup = getattr(signal, "SIGHUP", None)
     return [number for number in here if number != hangup or signal.getsignal(number) is not signal.SIG_IGN]
@@ -34,9 +34,9 @@ def numbers() -> list[int]:
 
 @contextmanager
 def handled_by(handler: Handler) -> Iterator[None]:
-    """Give the signals to `handler` inside the block; only in the main thread, where Python allows it.
+    """Context in which `handler` handles the signals; only in the main thread, where Python permits it.
 
-    When the terminal is gone, what is written to it is dropped from then on: a message that cannot be shown must not
+    When the terminal is lost, further output to it is dropped: a message that cannot be shown must not
     end the work before a checkpoint is written.
     """
     terminals = [output for output in OUTPUTS if os.isatty(output)]
@@ -49,7 +49,7 @@ def handled_by(handler: Handler) -> Iterator[None]:
     try:
         for number in numbers():
             before[number] = signal.signal(number, taken)
-    except ValueError:  # not the main thread: its owner takes the signals
+    except ValueError:  # not the main thread, which handles the signals
         yield
         return
     try:
@@ -61,7 +61,7 @@ def handled_by(handler: Handler) -> Iterator[None]:
 
 @contextmanager
 def raised() -> Iterator[None]:
-    """Raise `Interrupted` for each of the signals inside the block."""
+    """Context in which each of the signals raises `Interrupted`."""
     with handled_by(_raise):
         yield
 
@@ -71,7 +71,7 @@ def _raise(number: int, frame: FrameType | None) -> None:
 
 
 def _drop_lost(terminals: list[int]) -> None:
-    """Send the outputs whose terminal is gone to the null device."""
+    """Redirect outputs whose terminal is lost to the null device."""
     lost = [output for output in terminals if not os.isatty(output)]
     if lost:
         null = os.open(os.devnull, os.O_WRONLY)

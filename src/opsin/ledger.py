@@ -1,8 +1,8 @@
-"""Who has looked at a test split, over all runs of a user: a file for each split in the cache folder.
+"""The ledger of test split openings over all runs of a user: a file per split in the cache folder.
 
-A run counts its own looks. Ten runs that each looked once have looked ten times, and the best of ten is chosen by test;
-so looks are counted for the images too, wherever they lie and however they are called. `opsin cache` leaves the ledger
-alone: it is no cache, and cannot be made anew.
+A run counts its own openings. Ten runs that each opened the split once have opened it ten times, and the best of ten is
+then chosen by test; so openings are also counted by image content, whatever path and name. `opsin data cache` keeps the
+ledger: it is not a cache and cannot be rebuilt.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "
 
 @dataclass(frozen=True, kw_only=True)
 class Looks:
-    """How often a test split was looked at, and by how many runs."""
+    """Number of openings of a test split, and of runs that opened it."""
 
     looks: int
     runs: int
 
     def words(self) -> str:
-        """As a person says it.
+        """As text.
 
         >>> Looks(looks=3, runs=2).words()
         'third look at this test split, by 2 runs'
@@ -39,22 +39,22 @@ class Looks:
 
 
 def record_look(content: str, *, run: Path, command: str) -> Looks | None:
-    """Write down that a run has looked at the test split with these images, before its scores exist.
+    """Record that a run opens the test split with these images, before its scores exist.
 
     Args:
         content: SHA-256 over the images of the split.
         run: folder of the run.
-        command: what the user typed.
+        command: the command line as typed.
 
     Returns:
-        The looks by now; None where the cache folder cannot be written: the run's own log still counts.
+        The openings so far; None if the cache folder cannot be written: the run's own log still counts.
     """
     path = _path(content)
     stamp = datetime.now(UTC).isoformat(timespec="seconds")
     line = json.dumps({"time": stamp, "run": str(run.resolve()), "command": command}) + "\n"
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        # one write at the end of the file: processes that look at once do not tear each other's lines
+        # a single append: concurrent processes do not mix their lines
         handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
             os.write(handle, line.encode())
@@ -66,7 +66,7 @@ def record_look(content: str, *, run: Path, command: str) -> Looks | None:
 
 
 def looks_at(content: str) -> Looks:
-    """The looks at the test split with these images so far; a damaged line counts as a look of an unknown run."""
+    """The openings of the test split with these images so far; a damaged line counts as one of an unknown run."""
     try:
         lines = _path(content).read_bytes().splitlines()
     except OSError:
@@ -75,7 +75,7 @@ def looks_at(content: str) -> Looks:
 
 
 def looks_of_event(event: Mapping[str, Any]) -> Looks | None:
-    """The looks that an event `test_opened` of a run's log tells of; None where it was not counted."""
+    """The openings in an event `test_opened` of a run's log; None if not counted."""
     looks, runs = event.get("looks"), event.get("looking_runs")
     return Looks(looks=looks, runs=runs) if isinstance(looks, int) and isinstance(runs, int) else None
 

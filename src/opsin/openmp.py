@@ -1,9 +1,9 @@
-"""How the threads of PyTorch wait for each other.
+"""How PyTorch's OpenMP threads wait for each other.
 
-A step has hundreds of places where threads wait until the slowest is done. By default they spin, for milliseconds: on a
-quiet machine that is harmless, but where another process has work it keeps the core from the very thread that is waited
-for, and training falls to a fraction of its speed (`benchmarks/busy.py`). Spinning briefly, then sleeping, costs a
-quiet machine nothing that can be measured. The runtimes read these variables once, when PyTorch is loaded.
+A step has hundreds of barriers where threads wait for the slowest one. By default they spin for milliseconds: on an
+idle machine that is harmless, but under other load it keeps the core from the very thread that is waited
+for, and training slows to a fraction of its speed (`benchmarks/busy.py`). Spinning briefly, then sleeping, has no
+measurable cost on an idle machine. The runtimes read these variables once, when PyTorch is loaded.
 
 Source: https://gcc.gnu.org/onlinedocs/libgomp/GOMP_005fSPINCOUNT.html;
 https://openmp.llvm.org/design/Runtimes.html#kmp-blocktime
@@ -20,10 +20,10 @@ SET_BY_HAND = ("OMP_WAIT_POLICY", *WAITING)
 
 
 def set_waiting() -> bool:
-    """Let threads wait briefly before they sleep, where the user has not said how they wait.
+    """Make threads spin briefly before they sleep, unless the user has set how they wait.
 
     Returns:
-        Whether it was set: not after PyTorch was loaded, when it would be too late.
+        Whether it was set: not after PyTorch was loaded, when it has no effect.
     """
     if "torch" in sys.modules or any(name in os.environ for name in SET_BY_HAND):
         return False

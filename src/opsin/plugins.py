@@ -1,10 +1,10 @@
-"""Parts from outside: networks, layouts and tasks that a program registers, or an installed package by entry points.
+"""Plugins: networks, layouts and tasks that a program registers, or an installed package by entry points.
 
     [project.entry-points."opsin.models"]
     my_net = "my_package.networks:build"
 
 A network is a function that builds it, a layout a function of a path, a task a package as those in `opsin.tasks` are.
-Nothing that a run folder or a config names is ever imported: a part is found by its name, among what the user has
+Names in a run folder or config are never imported: a part is found by name among those the user has
 installed or registered.
 """
 
@@ -29,7 +29,7 @@ def register(group: Group, name: str, part: Callable[..., Any] | Any) -> None:
         ConfigError: the name is empty or has spaces in it.
     """
     if not name or any(character.isspace() for character in name):
-        raise ConfigError("not a name for a part", got=repr(name), expected="a name without spaces")
+        raise ConfigError("invalid name of a part", got=repr(name), expected="a name without spaces")
     _registered[group][name] = part
 
 
@@ -39,7 +39,7 @@ def names(group: Group) -> list[str]:
 
 
 def find(group: Group, name: str) -> Any | None:
-    """The part of that name, or None. What this process registered hides what is installed.
+    """The part of that name, or None. Registered parts take precedence over installed ones.
 
     Raises:
         ConfigError: an installed package names a part that cannot be imported.
@@ -52,7 +52,7 @@ def find(group: Group, name: str) -> Any | None:
     try:
         return point.load()
     except (ImportError, AttributeError) as error:
-        do = "repair or remove the package that brings it"
+        do = "repair or remove the package that provides it"
         raise ConfigError(
             "an entry point cannot be imported", where=f"opsin.{group}: {name}", got=f"{point.value}: {error}", do=do
         ) from error
@@ -60,5 +60,5 @@ def find(group: Group, name: str) -> Any | None:
 
 @cache
 def _points(group: Group) -> tuple[EntryPoint, ...]:
-    """Those of installed packages; looking through them takes 10 ms, so once a process."""
+    """Entry points of installed packages; cached, as the search takes 10 ms."""
     return tuple(sorted(entry_points(group=f"opsin.{group}"), key=lambda point: point.name))

@@ -25,9 +25,9 @@ SECONDS_BETWEEN_LINES = 15.0
 
 @dataclass
 class Bar:
-    """One piece of long work: `done` of `total` units.
+    """One long task: `done` of `total` units.
 
-    `budget_s`: seconds after which the work ends, done or not. `earlier`: units that were done before it began.
+    `budget_s`: seconds after which the work ends, finished or not. `earlier`: units done before it started.
     """
 
     title: str
@@ -41,7 +41,7 @@ class Bar:
     began: float = field(default_factory=lambda: time.monotonic())
 
     def advance(self, amount: int = 1, note: str = "") -> None:
-        """Count `amount` more units; `note` is shown beside the bar."""
+        """Count `amount` more units; `note` is shown next to the bar."""
         self.at(self.done + amount, note)
 
     def at(self, done: int, note: str = "") -> None:
@@ -50,14 +50,14 @@ class Bar:
         self.reporter.show(self)
 
     def share(self) -> float:
-        """How much is done, 0 to 1, in units or of the budget, whichever is further on."""
+        """Share done, 0 to 1, in units or of the budget, whichever is larger."""
         shares = [self.done / self.total if self.total else 1.0]
         if self.budget_s is not None:
             shares.append((time.monotonic() - self.began) / self.budget_s if self.budget_s > 0 else 1.0)
         return min(max(shares), 1.0)
 
     def seconds_left(self) -> float | None:
-        """Estimate of the seconds that are left, at most those of the budget; None while nothing is known."""
+        """Estimate of the remaining seconds, at most those of the budget; None while unknown."""
         elapsed, counted = time.monotonic() - self.began, self.done - self.earlier
         limits = [] if self.budget_s is None else [max(self.budget_s - elapsed, 0.0)]
         if counted > 0:
@@ -66,7 +66,7 @@ class Bar:
 
 
 class Reporter:
-    """Where progress and messages of one piece of work go."""
+    """Output of progress and messages."""
 
     def __init__(self, *, quiet: bool = False) -> None:
         self.quiet = quiet
@@ -97,7 +97,7 @@ class Reporter:
         self._rich = None
 
     def message(self, text: str) -> None:
-        """One line for the user; names in it cannot steer the terminal."""
+        """One line for the user; control characters in it are escaped."""
         if self.quiet:
             return
         self._line_at = time.monotonic()
@@ -108,7 +108,7 @@ class Reporter:
             print(text, file=sys.stderr, flush=True)
 
     def show(self, bar: Bar) -> None:
-        """Draw `bar` as it stands now."""
+        """Draw `bar` in its current state now."""
         if self._rich is not None and bar.rich_task is not None:
             done = bar.share() * bar.total
             self._rich.update(
@@ -123,7 +123,7 @@ QUIET = Reporter(quiet=True)
 
 
 def _count(bar: Bar) -> str:
-    """How much is done; of work that ends with its budget, the share of that."""
+    """Units done; for work with a budget, the share of it."""
     return f"{bar.done:,}/{bar.total:,}" if bar.budget_s is None else f"{bar.share():.0%}"
 
 
@@ -133,7 +133,7 @@ def _left(bar: Bar) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person says them.
+    """Seconds as text.
 
     >>> duration(3725)
     '1 h 2 min'
@@ -165,10 +165,10 @@ def _rich_progress() -> RichProgress:
         BarColumn(bar_width=24),
         TextColumn("{task.fields[count]}", markup=False),
         TimeElapsedColumn(),
-        TextColumn("{task.fields[left]}"),  # rich's own estimate knows no budget
+        TextColumn("{task.fields[left]}"),  # rich's own estimate ignores the budget
         TextColumn("{task.fields[note]}", markup=False),
     )
-    # a finished bar leaves the terminal: what is worth keeping is a message
+    # a finished bar disappears: lasting information is a message
     return Progress(*columns, console=SafeConsole(stderr=True), transient=True)
 
 

@@ -1,4 +1,4 @@
-"""What a reader of a score must know: that its epoch was chosen by it, and what chance gives. No torch."""
+"""Caveats of a score: that its epoch was chosen by it, and the chance level. No torch."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Any
 
 from opsin.types import Score
 
-OPTIMISM = "by 2 to 3 points in a simulation of 20 alike epochs on 180 samples"
-"""What `benchmarks/coverage.py` gives for the best of epochs that are alike in truth: docs/intervals.md."""
-TEST_AS_VAL = "the test split was used as val: epochs were chosen by it, and no score on it is that of a sealed test"
+OPTIMISM = "by 2 to 3 points in a simulation of 20 equal epochs on 180 samples"
+"""Result of `benchmarks/coverage.py` for the best of truly equal epochs: docs/intervals.md."""
+TEST_AS_VAL = "the test split was used as val: epochs were chosen by it, and scores on it are not sealed test scores"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
     """How the weights of a run that keeps those of its best epoch were chosen.
 
-    `epochs`: how many were to choose from. `best`, `last`: scores of the best and the last epoch, as the log has them.
-    `optimism`: by about how much the best one leans to the good side, as a share; None where that is not known.
+    `epochs`: number of candidates. `best`, `last`: scores of the best and the last epoch in the log.
+    `optimism`: approximate optimism of the best one, as a share; None if unknown.
     """
 
     chosen_by: str
@@ -61,40 +61,42 @@ def selection_words(chosen: Selection) -> str:
     """`selection` in a sentence.
 
     >>> epochs = [(1, {"accuracy": 0.8}), (2, {"accuracy": 0.75})]
-    >>> selection_words(selection(epochs, "accuracy"))[:75]
-    'the best of 2 epochs, chosen by this very score (epoch 1, the last has 0.75'
+    >>> selection_words(selection(epochs, "accuracy"))[:70]
+    'the best of 2 epochs, chosen by this score (epoch 1, the last has 0.75'
     """
     told = (
-        OPTIMISM if chosen.optimism is None else f"by about {chosen.optimism:.4f}, if the wobble between epochs is luck"
+        OPTIMISM
+        if chosen.optimism is None
+        else f"by about {chosen.optimism:.4f}, if the variation between epochs is chance"
     )
     return (
-        f"the best of {chosen.epochs} epochs, chosen by this very score (epoch {chosen.best_epoch}, "
-        f"the last has {chosen.last:.4f}), so it leans to the good side: {told}; "
-        "its interval does not count that"
+        f"the best of {chosen.epochs} epochs, chosen by this score (epoch {chosen.best_epoch}, "
+        f"the last has {chosen.last:.4f}), so it is optimistic: {told}; "
+        "its interval does not include that"
     )
 
 
 def chance_words(score: Score, chance: Mapping[str, Any] | None, *, choices: int = 1) -> str | None:
-    """What answers that do not look at the image score, and whether this score is better than that.
+    """The score of predictions that ignore the image, and whether this score is better.
 
     Args:
         score: with its interval.
-        chance: `value`, and `by` in words what it is the score of; None where it is not known.
-        choices: among how many epochs this one was chosen by the score. The best of many lies above chance by luck, so
-            the lower end is moved out as Bonferroni's correction asks.
+        chance: `value`, and `by`, a description of the rule; None if unknown.
+        choices: number of epochs from which this one was chosen by the score. The best of many is above chance by luck,
+            so the lower end is Bonferroni-corrected.
 
     Returns:
         A clause for a person, or None where nothing can be said.
 
     >>> chance = {"value": 0.11, "by": "always the most frequent class"}
     >>> chance_words(Score(0.172, 0.124, 0.234), chance, choices=20)
-    'not shown to be better than chance: always the most frequent class scores 0.1100 (looks at no image)'
+    'not shown to be better than chance: always the most frequent class scores 0.1100 (ignores the image)'
     >>> chance_words(Score(0.9, 0.85, 0.94), chance)
-    'always the most frequent class scores 0.1100 (looks at no image)'
+    'always the most frequent class scores 0.1100 (ignores the image)'
     """
     if chance is None or chance.get("value") is None or score.value != score.value:
         return None
-    told = f"{chance['by']} scores {chance['value']:.4f} (looks at no image)"
+    told = f"{chance['by']} scores {chance['value']:.4f} (ignores the image)"
     if score.low != score.low:
         return told
     better = lowest(score, choices) > chance["value"]
@@ -104,7 +106,7 @@ def chance_words(score: Score, chance: Mapping[str, Any] | None, *, choices: int
 def lowest(score: Score, choices: int) -> float:
     """The lower end of the interval of a score that was chosen as the best of `choices`.
 
-    Source: Bonferroni's correction; the end moves out as the quantile of the standard normal distribution does.
+    Source: Bonferroni's correction; by the quantile of the standard normal distribution.
     """
     normal = NormalDist()
     factor = normal.inv_cdf(1 - 0.025 / choices) / normal.inv_cdf(0.975)
@@ -117,9 +119,9 @@ def notes_of(
     """The notes on one split's main score.
 
     Args:
-        details: of the task, with `chance` where that is known.
+        details: those of the task, with `chance` if known.
         chosen: how the epoch was chosen, where it was on this split.
-        score: what the main score is called.
+        score: name of the main score.
         found: its value and interval.
         test_as_val: whether the split is the test split, used as val.
     """

@@ -1,8 +1,8 @@
 r"""Names from outside as text that can be printed and stored.
 
 A file system holds bytes, and Python reads those that are not UTF-8 as lone surrogates, which no file and no terminal
-takes. `text_of` writes them as `\xff`; that form is what samples are called, what JSON, HTML and tables hold, and
-`path_of` leads back from it to the file. `printable` and `printable_lines` escape what could steer a terminal, too.
+accepts. `text_of` writes them as `\xff`; that form is used for ids of samples, in JSON, HTML and tables, and
+`path_of` converts it back to the path. `printable` and `printable_lines` escape terminal control characters, too.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ _BYTE = re.compile("[\udc80-\udcff]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _ESCAPED = re.compile(r"\\(\\|x[89a-f][0-9a-f])")
 _STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-"""Control characters but newline and tab, marks that turn the direction of writing, line separators, surrogates."""
+"""Control characters but newline and tab, bidirectional marks, line separators, surrogates."""
 
 
 def is_text(name: str) -> bool:
-    """Whether every encoding of Unicode can hold `name`."""
+    """Whether `name` can be encoded in every encoding of Unicode."""
     return name.isascii() or _SURROGATE.search(name) is None
 
 
 def text_of(path: str | os.PathLike[str]) -> str:
-    r"""A name as text that every encoding of Unicode can hold. A name that is text stays as it is.
+    r"""A name as valid Unicode text. Valid names are unchanged.
 
-    In one that is not, a byte that is no UTF-8 becomes `\xff`, and a backslash is doubled.
+    In others, a byte that is not UTF-8 becomes `\xff`, and a backslash is doubled.
 
     >>> print(text_of("caf\udce9.jpg"))
     caf\xe9.jpg
@@ -38,7 +38,7 @@ def text_of(path: str | os.PathLike[str]) -> str:
 
 
 def path_of(text: str) -> Path:
-    r"""The file of which `text_of` made `text`, where it was no text before.
+    r"""The inverse of `text_of` for a name that was not valid text.
 
     >>> path_of(r"caf\xe9.jpg") == Path("caf\udce9.jpg")
     True
@@ -47,7 +47,7 @@ def path_of(text: str) -> Path:
 
 
 def printable(name: object) -> str:
-    r"""A file name that is safe to print on one line: what is not printable is written as escapes.
+    r"""A file name that is safe to print on one line: unprintable characters are escaped.
 
     >>> printable("a\nb.png")
     'a\\nb.png'
@@ -57,7 +57,7 @@ def printable(name: object) -> str:
 
 
 def printable_lines(text: str) -> str:
-    r"""Text that is safe to print, lines and tabs as they are: what could steer a terminal is written as escapes.
+    r"""Text that is safe to print; newlines and tabs are kept, other control characters are escaped.
 
     >>> print(printable_lines("a\x1b[2J"))
     a\x1b[2J

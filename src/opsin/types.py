@@ -1,4 +1,4 @@
-"""Small values that every room of the house shares. No torch, no files."""
+"""Small values shared by all packages. No torch, no files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SplitName = Literal["train", "val", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
 FitName = Literal["squash", "crop", "pad"]
 VOID = 255
-"""Mask value that every loss and every score ignores."""
+"""Mask value ignored by every loss and score."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +22,7 @@ class SizePolicy:
 
     `squash` resizes both sides and changes the aspect ratio; `crop` resizes the short side and cuts the centre;
     `pad` resizes the long side and fills the rest with black. `crop_share` is the share of the short side that `crop`
-    keeps: 0.875 is the published evaluation of ImageNet networks, a short side of 256 of which the middle 224 stay.
+    keeps: 0.875 is the published evaluation of ImageNet networks, a short side of 256 with a centre crop of 224.
     """
 
     height: int
@@ -60,17 +60,17 @@ def scores_from_json(entry: Mapping[str, Mapping[str, float | None]]) -> dict[st
 
 
 def plain_score(score: Score) -> dict[str, float | None]:
-    """A score as JSON has it: value, low and high; null for undefined."""
+    """A score as JSON: value, low and high; null for undefined."""
     return {"value": plain_number(score.value), "low": plain_number(score.low), "high": plain_number(score.high)}
 
 
 def plain_number(value: float) -> float | None:
-    """A number as JSON has it: null for NaN."""
+    """A number as JSON: null for NaN."""
     return None if math.isnan(value) else float(value)
 
 
 def plain_numbers(values: Iterable[float]) -> list[float | None]:
-    """Numbers as JSON has them: null for NaN."""
+    """Numbers as JSON: null for NaN."""
     return [plain_number(value) for value in values]
 
 
@@ -89,16 +89,16 @@ class Skipped:
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """What a network says of one image.
+    """The prediction for one image.
 
-    `file` is its path; JSON holds that as `text.text_of` writes it. `top` holds the (label, probability) pairs of the
-    likeliest classes, best first. `box` is xyxy in pixels of the original image. `mask` is where a mask was written, if
-    one was. `notes` says what was done to the image. `shares` holds the probability of every class, in the network's
-    order (of masks: the share of the pixels), which JSON leaves out.
+    `file` is its path; in JSON as written by `text.text_of`. `top`: (label, probability) pairs of the
+    likeliest classes, best first. `box` is xyxy in pixels of the original image. `mask` is the path of the written
+    mask, if any. `notes`: changes made to the image. `shares`: the probability of every class, in the network's
+    order (for masks the share of the pixels); not in JSON.
 
-    What only a cautious prediction has, else None: `possible` holds the labels of the prediction set, likeliest first
-    (none, where even the likeliest is too unlikely); `answered` says whether the answer is to be used; `typicality` is
-    the share of val images that are at least as unlike the training images as this one.
+    Cautious predictions only, else None: `possible`: labels of the prediction set, likeliest first
+    (empty if even the likeliest is too unlikely); `answered`: whether to use the prediction; `typicality`:
+    the share of val images at least as unlike the training images as this one.
     """
 
     file: str
@@ -114,7 +114,7 @@ class Prediction:
     typicality: float | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON; what only a cautious prediction has is left out of others."""
+        """As plain JSON; the fields of cautious predictions are left out of others."""
         cautious = {"possible", "answered", "typicality"}
         plain = {key: value for key, value in asdict(self).items() if key != "shares"}
         return {key: value for key, value in plain.items() if key not in cautious or value is not None}

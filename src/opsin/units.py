@@ -1,4 +1,4 @@
-"""How amounts are written, in one way wherever they are printed."""
+"""Formatting of amounts, the same everywhere."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ STEP = 1000
 
 
 def bytes_text(num_bytes: float) -> str:
-    """A number of bytes in decimal units, as makers of memory and textbooks count: 1 GB is 10^9 bytes.
+    """A number of bytes in decimal units, 1 GB is 10^9 bytes.
 
     >>> bytes_text(0), bytes_text(1536), bytes_text(12_550_000), bytes_text(2_340_000_000)
     ('0 B', '1.5 KB', '12.6 MB', '2.34 GB')

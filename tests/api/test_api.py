@@ -60,10 +60,10 @@ def test_a_pytorch_data_set_keeps_its_splits_pixels_and_labels() -> None:
 @pytest.mark.parametrize(
     ("sample", "match"),
     [
-        (torch.zeros(1, 4, 4), "no pair"),
-        ((torch.full((1, 4, 4), -2.0), 0), "no pixels"),
-        ((torch.zeros(5, 4, 4), 0), "no image"),
-        ((torch.zeros(1, 4, 4), 0.5), "no whole number"),
+        (torch.zeros(1, 4, 4), "not a pair"),
+        ((torch.full((1, 4, 4), -2.0), 0), "not pixel values"),
+        ((torch.zeros(5, 4, 4), 0), "not an image"),
+        ((torch.zeros(1, 4, 4), 0.5), "not a whole number"),
     ],
 )
 def test_a_sample_that_is_no_image_with_a_label_is_refused(sample: object, match: str) -> None:

@@ -136,10 +136,10 @@ def test_an_own_network_localizes(tmp_path: Path) -> None:
     ("parts", "match"),
     [
         ({"loss": 3}, "cannot be called"),
-        ({"loss": lambda outputs, batch: outputs["logits"]}, "gave no scalar"),
-        ({"augment": lambda images, generator: images[:, :, 1:]}, "images of the shape"),
+        ({"loss": lambda outputs, batch: outputs["logits"]}, "returned no scalar"),
+        ({"augment": lambda images, generator: images[:, :, 1:]}, "changed the shape"),
         ({"optimizer": lambda parameters: None}, "did not return an optimizer"),
-        ({"model": nn.Sequential(nn.Flatten(), nn.Linear(64, 3))}, "outputs are not those"),
+        ({"model": nn.Sequential(nn.Flatten(), nn.Linear(64, 3))}, "outputs differ from those"),
     ],
 )
 def test_a_part_that_does_not_do_its_part_is_refused(tmp_path: Path, parts: dict[str, Any], match: str) -> None:

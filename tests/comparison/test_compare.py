@@ -316,7 +316,7 @@ def test_localizers_are_compared_by_class_and_box_together(tmp_path: Path) -> No
 
     lenient = made_run(tmp_path, "lenient", dict(run.predictions("val")), task="localize", good_iou=0.03)
     assert outcomes_of(lenient).parts[:, 0].tolist() == [1, 1, 0, 1]
-    with pytest.raises(DataError, match="good from different IoUs"):
+    with pytest.raises(DataError, match="different IoU thresholds"):
         compare_runs([run, lenient])
 
 

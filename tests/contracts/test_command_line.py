@@ -98,9 +98,10 @@ def test_every_verb_explains_itself(verb: str, command_line: CommandLine) -> Non
     assert err == ""
 
 
-LEAVES = [verb for verb in VERBS if verb not in {"data", "bench", "lab"}]
+LEAVES = [verb for verb in VERBS if verb not in {"data", "bench", "lab", "runs", "queue"}]
 LEAVES += ["data list", "data show", "data audit", "data fetch", "bench conv"]
 LEAVES += ["lab list", "lab show", "lab run", "lab notebook"]
+LEAVES += ["runs list", "runs show", "runs rm", "runs prune", "queue add", "queue run", "queue list"]
 
 
 @pytest.mark.parametrize("verb", LEAVES)
@@ -173,6 +174,10 @@ def test_settings_are_listed_under_a_heading_for_each_group(command_line: Comman
         (("models", "no-such-model"), "no-such-model"),
         (("data", "show", "no-such-set"), "no-such-set"),
         (("data", "lits"), "lits"),
+        (("runs", "show", "no-such-run"), "no-such-run"),
+        (("runs", "rm", "quick"), "--yes"),
+        (("runs", "prune"), "--unfinished"),
+        (("train", "digits", "--devices", "0"), "devices"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
@@ -199,6 +204,8 @@ def test_wrong_usage_exits_with_2_and_names_what_is_wrong(
         (("doctor", "runs/quick"), {"run", "findings"}),
         (("predict", "runs/quick", "digit.png"), {"predictions"}),
         (("report", "runs/quick"), {"file"}),
+        (("runs", "list"), {"runs", "name", "state", "score"}),
+        (("runs", "show", "quick"), {"run", "settings", "scores", "bytes"}),
         (
             ("train", "digits", "--name", "json", *QUICK, *PLAIN),
             {"run", "task", "parameters", "epochs", "seconds", "scores"},

@@ -35,7 +35,7 @@ SMALL_KNOBS: dict[str, dict[str, Any]] = {
     "efficientnet_lite0": {"width": 0.1, "stem": "small", "dropout": 0.1},
     "unet": {"filters": (6, 8), "block": "residual", "batch_norm": False, "stem_stride": 1, "dropout": 0.1},
 }
-"""Other knobs than the defaults, and quick."""
+"""Other options than the defaults, and quick."""
 
 
 def make_spec(name: str, shape: tuple[int, int, int], *, learned_input: bool = False, small: bool = True) -> ModelSpec:
@@ -52,7 +52,7 @@ def make_images(num: int, shape: tuple[int, int, int]) -> Tensor:
     return torch.randn(num, *shape, generator=torch.Generator().manual_seed(1))
 
 
-def test_every_architecture_is_tested_with_other_knobs_than_its_defaults() -> None:
+def test_every_architecture_is_tested_with_other_options_than_its_defaults() -> None:
     assert sorted(SMALL_KNOBS) == NAMES
 
 
@@ -220,11 +220,11 @@ def test_the_table_counts_every_number_once_and_leaves_the_network_alone(name: s
 def test_unknown_knobs_are_refused_with_the_networks_own(name: str) -> None:
     entry = ENTRIES[name]
     foreign = {"filters": (3,), "kernel_size": 5, "dense": (3,), "conv_layers": 2, "downsample": "stride"}
-    for knob, value in foreign.items():
-        if knob not in entry.knobs:
-            with pytest.raises(ConfigError, match=f"no knob `{knob}`") as caught:
-                resolve_options(name, ModelConfig(**{knob: value}))  # type: ignore[arg-type]
-            assert all(own in str(caught.value) for own in entry.knobs)
+    for option, value in foreign.items():
+        if option not in entry.option_names:
+            with pytest.raises(ConfigError, match=f"no option `{option}`") as caught:
+                resolve_options(name, ModelConfig(**{option: value}))  # type: ignore[arg-type]
+            assert all(own in str(caught.value) for own in entry.option_names)
     with pytest.raises(ConfigError, match="unknown setting"):
         build_backbone(ModelSpec(name=name, channels=3, height=20, width=20, options={"colour": 1}))
 

@@ -28,7 +28,7 @@ def test_three_layouts_give_the_same_images() -> None:
 
 @pytest.mark.parametrize("shape", [(40, 3, 8, 3), (40, 1, 8, 1), (40, 8, 3), (40, 4, 8, 6), (40, 64), (40,)])
 def test_a_layout_that_cannot_be_told_is_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(DataError, match="layout of the images cannot be told"):
+    with pytest.raises(DataError, match="layout of the images is ambiguous"):
         load({"images": np.zeros(shape, np.uint8), "labels": LABELS})
 
 
@@ -46,13 +46,13 @@ def test_medmnist_style_names_are_understood_and_others_are_said() -> None:
     arrays = {f"{s}_{k}": v for s in ("train", "val", "test") for k, v in (("images", IMAGES), ("labels", LABELS))}
     data = load(arrays | {"extra": np.zeros(3)})
     assert [len(split) for split in data.splits.values()] == [40, 40, 40]
-    assert "left out: extra" in data.notes[0]
+    assert "ignored arrays: extra" in data.notes[0]
 
 
 def test_fractions_are_scaled_and_this_is_said() -> None:
     data = load({"images": IMAGES.astype(np.float32) / 255, "labels": LABELS}, drawn=False)
     np.testing.assert_array_equal(data.splits["test"].image(3), IMAGES[3])
-    assert any("times 255" in note for note in data.notes)
+    assert any("multiplied by 255" in note for note in data.notes)
     np.testing.assert_array_equal(pixels({"images": IMAGES.astype(np.float64), "labels": LABELS}), IMAGES)
 
 
@@ -71,7 +71,7 @@ def test_labels_that_are_no_class_numbers_are_refused_with_their_place(bad: floa
 
 
 def test_a_label_beyond_the_named_classes_is_refused() -> None:
-    with pytest.raises(DataError, match="name no class"):
+    with pytest.raises(DataError, match="without a class"):
         load({"images": IMAGES, "labels": LABELS, "classes": np.array(["a", "b", "c"])})
 
 
@@ -98,7 +98,7 @@ def test_lengths_that_disagree_and_missing_labels_are_refused() -> None:
         load({"images": IMAGES, "labels": LABELS[:-1]})
     with pytest.raises(DataError, match="no labels"):
         load({"images": IMAGES})
-    with pytest.raises(DataError, match="no data set"):
+    with pytest.raises(DataError, match="do not form a data set"):
         load({"labels": LABELS})
 
 
@@ -107,7 +107,7 @@ def test_mask_values_that_name_no_given_class_are_refused_and_named() -> None:
     masks[3, 0, 0], masks[5, 0, 0], masks[7, 0, 0] = 1, 255, 2
     arrays = {"images": IMAGES, "masks": masks}
     assert load(arrays | {"classes": np.array(["soil", "crop", "weed"])}).classes == ("soil", "crop", "weed")
-    with pytest.raises(DataError, match="name no class") as caught:
+    with pytest.raises(DataError, match="without a class") as caught:
         load(arrays | {"classes": np.array(["soil", "crop"])})
     assert (caught.value.got, caught.value.expected) == ("2", "0 to 1, or 255 for void")
 
@@ -143,7 +143,7 @@ def test_labels_that_are_python_objects_are_refused_with_the_way_to_save_names(t
 def test_samples_with_pixels_that_are_no_numbers_are_named(bad: float) -> None:
     images = IMAGES.astype(np.float32) / 255
     images[7, 1, 2, 3] = images[31, 0, 0, 0] = bad
-    with pytest.raises(DataError, match=r"2 of 40 images hold NaN or infinity[\s\S]*samples 7, 31"):
+    with pytest.raises(DataError, match=r"2 of 40 images contain NaN or infinity[\s\S]*samples 7, 31"):
         load({"images": images, "labels": LABELS})
     ids = [f"scan-{i}" for i in range(40)]
     with pytest.raises(DataError, match=r"samples 7 \(scan-7\), 31 \(scan-31\)"):
@@ -159,5 +159,5 @@ def test_large_floats_whose_sum_overflows_are_not_called_infinite() -> None:
 def test_a_label_that_would_make_a_billion_classes_is_refused_before_they_are_named(highest: int) -> None:
     labels = LABELS.astype(np.int64)
     labels[5] = highest
-    with pytest.raises(DataError, match=r"too high for a class number[\s\S]*return_inverse"):
+    with pytest.raises(DataError, match=r"too large for a class index[\s\S]*return_inverse"):
         load({"images": IMAGES, "labels": labels})

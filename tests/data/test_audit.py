@@ -209,8 +209,8 @@ def test_near_copies_in_given_splits_are_told_before_training_and_nobody_says_no
     data = load(arrays(train, val), drawn=False)
     finding = near_in_packed(data, pack(data, None))
     assert (finding.severity, finding.count) == ("warning", 1)
-    assert finding.message.startswith("1 of 4 images of test show the same shot")
+    assert finding.message.startswith("1 of 4 images of test show the same scene")
     published = Dataset(**{**vars(data), "published": True})
-    assert "not looked for: `opsin data audit`" in near_in_packed(published, pack(data, None)).message
+    assert "not searched for: `opsin data audit`" in near_in_packed(published, pack(data, None)).message
     kept = Dataset(**{**vars(data), "near_copies_kept": True})
     assert near_in_packed(kept, pack(data, None)).message == "near copies across splits: none, by the draw"

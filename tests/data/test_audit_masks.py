@@ -16,7 +16,7 @@ from opsin.data.load import load
 from opsin.data.quality.audit import Audit, audit
 from opsin.data.quality.findings import Finding
 from opsin.data.quality.mask_audit import MaskCounts
-from opsin.data.readers.mask_files import MaskSource
+from opsin.data.readers.mask_sources import MaskSource
 from opsin.data.samples import Dataset
 from opsin.io.images import DecodedImage
 
@@ -88,7 +88,7 @@ def test_void_rare_and_absent_classes_and_empty_masks_are_said(land: Dataset) ->
     assert found["absent-class"].samples == ("rock",)
     assert found["empty-class"].message == "1 of 4 classes has no pixel in val: scores there are n/a"
     assert found["empty-class"].samples == ("weed",)
-    assert found["void-masks"].message == "1 of 4 masks of train holds nothing but void"
+    assert found["void-masks"].message == "1 of 4 masks of train contains only void"
     assert found["void-masks"].samples == ("train/images/3.png",)
     assert found["empty-masks"].samples == ("train/images/2.png",)
     assert found["pixel-balance"].message == (
@@ -122,7 +122,7 @@ def test_masks_that_training_would_refuse_are_errors_named_with_the_reason(land:
     assert found.worst == "error"
     assert by_kind(found)["unreadable"].message == "2 samples of train cannot be read"
     assert by_kind(found)["unreadable"].samples == (
-        "train/images/0.png: a mask of another size than its image: 7x5 instead of 10x12",
+        "train/images/0.png: the mask has another size than its image: 7x5 instead of 10x12",
         "train/images/1.png: mask values that name no class: 9, 37",
     )
     assert found.masks["train"].num_masks == 2
@@ -183,7 +183,7 @@ def test_sizes_of_boxes_and_boxes_of_all_and_of_nothing_are_said(tmp_path: Path)
 def test_what_the_reader_says_of_boxes_is_told_once(tmp_path: Path) -> None:
     file = photos_with_boxes(tmp_path, [(10, 10, 230, 60), (10, 10, 110, 60), (1, 1, 90, 60), (50, 20, 99, 60)] * 2)
     findings = audit(load(file, config=DataConfig(clip_boxes=True))).findings
-    assert [f.message for f in findings if "cut at the edge" in f.message] == ["2 boxes were cut at the edge"]
+    assert [f.message for f in findings if "clipped at the edge" in f.message] == ["2 boxes were clipped at the edge"]
 
 
 def test_boxes_of_one_size_have_one_share_and_an_unreadable_image_none(tmp_path: Path) -> None:

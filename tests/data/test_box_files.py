@@ -167,7 +167,7 @@ def test_coco_boxes_are_corner_and_size(tmp_path: Path) -> None:
     photo(tmp_path / "images" / "late.png")
     dataset = load(file)
     assert dataset.classes == ("cat", "dog")
-    assert "1 images beside them that these annotations do not list were left out" in dataset.notes
+    assert "1 images in the same folders that these annotations do not list were ignored" in dataset.notes
     np.testing.assert_array_equal(dataset.splits["train"].boxes, drawn_boxes(dataset))
 
 
@@ -177,12 +177,12 @@ def test_photos_that_no_annotation_lists_are_left_out_and_counted(tmp_path: Path
     photo(folder / "JPEGImages" / "late.png")
     found = load(folder)
     assert sum(len(source) for source in found.splits.values()) == 12
-    assert "1 images beside them that these annotations do not list were left out" in found.notes
+    assert "1 images in the same folders that these annotations do not list were ignored" in found.notes
 
 
 def test_json_that_is_no_coco_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text('{"images": []}')
-    with pytest.raises(AnnotationError, match="no COCO"):
+    with pytest.raises(AnnotationError, match="not a COCO"):
         load(tmp_path / "x.json")
 
 
@@ -208,7 +208,7 @@ def test_the_courses_arrays_are_read_in_pixels_and_normalized(tmp_path: Path, on
 
 @pytest.mark.parametrize("boxes", [[[0, 0, 1, 1]], [[0.0, 0.0, 1.5, 1.2]], [[-0.1, 0.2, 0.5, 0.5]]])
 def test_boxes_whose_unit_could_be_either_are_refused(boxes: list[list[float]]) -> None:
-    with pytest.raises(DataError, match="cannot be told"):
+    with pytest.raises(DataError, match="unit of the boxes is ambiguous"):
         in_pixels(np.array(boxes), np.array([[40, 60]]), "auto", where="here")
 
 
@@ -227,11 +227,11 @@ SIZES = np.array([[40, 60], [40, 60]])
         ((30, 5, 10, 25), "inverted"),
         ((10, 25, 30, 5), "inverted"),
         ((10, 5, 10, 25), "empty"),
-        ((np.nan, 5, 30, 25), "no numbers"),
-        ((np.inf, 5, 30, 25), "no numbers"),
+        ((np.nan, 5, 30, 25), "not numbers"),
+        ((np.inf, 5, 30, 25), "not numbers"),
         ((10, 5, 70, 25), "partly outside"),
         ((-3, 5, 30, 25), "partly outside"),
-        ((70, 5, 80, 25), "altogether outside"),
+        ((70, 5, 80, 25), "entirely outside"),
     ],
 )
 def test_wrong_boxes_are_refused_by_name(box: tuple[float, ...], message: str) -> None:
@@ -252,7 +252,7 @@ def test_clipping_is_asked_for_and_counted() -> None:
     boxes = np.array([BOX, (50, 30, 65, 45)], np.float64)
     found, notes = checked_boxes(boxes, SIZES, ["a", "b"], clip=True, where="set.csv")
     assert found.tolist() == [list(map(float, BOX)), [50, 30, 60, 40]]
-    assert notes == ["1 boxes were cut at the edge"]
+    assert notes == ["1 boxes were clipped at the edge"]
 
 
 def test_arrays_with_boxes_outside_of_their_images_are_refused() -> None:

@@ -105,5 +105,5 @@ def test_what_cannot_be_done_is_refused_with_the_way_out(
 def test_classes_of_masks_are_named_without_columns_of_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "show", "digit_masks", "--scenes", "8"]) == 0
     shown = capsys.readouterr().out
-    assert "classes of pixels: background" in shown
+    assert "pixel classes: background" in shown
     assert "│ background" not in shown

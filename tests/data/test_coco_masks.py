@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from opsin.data.load import load
+from opsin.data.readers.coco_masks import Drawn
 from opsin.errors import AnnotationError, DataError, ImageError
-from opsin.ops.polygons import fill_polygon, fill_runs
+from opsin.ops.polygons import decode_counts, fill_polygon, fill_runs
 from opsin.types import VOID
 
 SQUARE, LARGE = [[0, 0, 2, 0, 2, 2, 0, 2]], [[0, 0, 4, 0, 4, 4, 0, 4]]
@@ -53,7 +54,7 @@ def test_a_split_without_its_annotation_file_is_left_out_and_that_is_said(tmp_pa
     make_coco(tmp_path / "train", (9, SQUARE, 4, 0), num=30)
     make_coco(tmp_path / "valid", (9, SQUARE, 4, 0)).unlink()
     found = load(tmp_path)
-    assert "valid/ was left out: 3 images, and no _annotations.coco.json" in found.notes
+    assert "valid/ was ignored: 3 images, but no _annotations.coco.json" in found.notes
 
 
 def test_one_file_is_read_as_masks_where_segmentation_is_asked_for(tmp_path):
@@ -66,7 +67,10 @@ def test_images_that_no_file_lists_are_left_out_and_counted(tmp_path):
     path = make_coco(tmp_path / "all", (9, SQUARE, 4, 0), num=30)
     for name in ("late.png", "later.jpg", ".hidden.png", "notes.txt"):
         (path.parent / name).write_bytes(b"")
-    assert "2 images beside them that these annotations do not list were left out" in load(path, task="segment").notes
+    assert (
+        "2 images in the same folders that these annotations do not list were ignored"
+        in load(path, task="segment").notes
+    )
 
 
 def test_damaged_annotations_are_refused(tmp_path):
@@ -77,7 +81,7 @@ def test_damaged_annotations_are_refused(tmp_path):
     with pytest.raises(ImageError, match="compressed"):
         load(path, task="segment").splits["train"].mask(0)
     path.write_text(json.dumps({"images": []}))
-    with pytest.raises(AnnotationError, match="no COCO"):
+    with pytest.raises(AnnotationError, match="not a COCO"):
         load(path, task="segment")
 
 
@@ -85,7 +89,7 @@ def test_an_image_of_another_size_than_its_annotations_is_refused(tmp_path):
     path = make_coco(tmp_path / "train", (9, SQUARE, 4, 0), num=30)
     source = load(path, task="segment").splits["train"]
     Image.fromarray(np.zeros((5, 5, 3), np.uint8)).save(source.paths[0])
-    with pytest.raises(ImageError, match="size of its annotations"):
+    with pytest.raises(ImageError, match="differs from its annotations"):
         source.mask(0)
 
 
@@ -112,3 +116,43 @@ def test_a_pixel_belongs_to_a_polygon_if_a_ray_from_its_centre_crosses_an_odd_nu
 def test_runs_that_do_not_fill_the_image_are_refused():
     with pytest.raises(DataError, match="do not fill"):
         fill_runs([1, 2], 2, 2)
+
+
+def compressed(counts: list[int]) -> str:
+    """COCO's text of run lengths, after maskApi.c, rleToString."""
+    text = ""
+    for i, count in enumerate(counts):
+        value = count - counts[i - 2] if i > 2 else count
+        while True:
+            bits, value = value & 31, value >> 5
+            more = value != (-1 if bits & 16 else 0)
+            text += chr(bits + 32 * more + 48)
+            if not more:
+                break
+    return text
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_compressed_run_lengths_are_those_of_the_reference(seed):
+    rng = np.random.default_rng(seed)
+    counts = [int(n) for n in rng.integers(0, 10 ** int(rng.integers(1, 7)), int(rng.integers(1, 30)))]
+    assert decode_counts(compressed(counts)) == counts
+
+
+def test_run_lengths_compressed_by_hand():
+    # 16 = 0b1_00000 needs a second character, as bit 4 of the last one is the sign: 48 + 32 + 16 = "`", then "0"
+    assert decode_counts("1`00") == [1, 16, 0]
+    # the fourth run is 5 more than the second: 3 + 5 = 8
+    assert decode_counts("1325") == [1, 3, 2, 8]
+    assert decode_counts("") == []
+
+
+@pytest.mark.parametrize("text", ["`", "1 2", "\x7f", "o" * 20, "1é"])
+def test_text_that_is_no_run_lengths_is_refused(text):
+    with pytest.raises(DataError):
+        decode_counts(text)
+
+
+def test_a_mask_of_compressed_run_lengths_is_drawn():
+    drawn = Drawn(name="a", size=(2, 3), shapes=((1, {"counts": compressed([1, 2, 3]), "size": [2, 3]}),))
+    assert drawn.draw(2, 3).tolist() == [[0, 1, 0], [1, 0, 0]]

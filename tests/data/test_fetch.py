@@ -65,7 +65,7 @@ def test_a_wrong_hash_leaves_no_set(tmp_path: Path) -> None:
 def test_an_archive_of_another_layout_is_refused_without_traces(tmp_path: Path) -> None:
     file = archive(tmp_path / "source.tar.gz", "other")
     known = hashlib.sha256(file.read_bytes()).hexdigest()
-    with pytest.raises(ArchiveError, match="folder of the set"):
+    with pytest.raises(ArchiveError, match="folder of the data set"):
         fetch_entry(entry(file, sha256=known), tmp_path / "root")
     assert [path.name for path in (tmp_path / "root").iterdir()] == ["set.tar.gz"]
 

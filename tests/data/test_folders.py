@@ -45,7 +45,7 @@ def test_other_files_are_left_out_and_counted(photos) -> None:
     (root / "a" / "Thumbs.db").write_bytes(b"x")
     (root / "loose.png").write_bytes((root / "a" / "0.png").read_bytes())
     notes = " ".join(load(root).notes)
-    assert "1 files that are no images of a known format were left out: 1 .db" in notes
+    assert "1 files that are not images of a known format were ignored: 1 .db" in notes
     assert "1 images outside of any class folder" in notes
 
 
@@ -74,9 +74,9 @@ def test_one_class_no_class_and_no_image_are_refused(photos, tmp_path: Path) -> 
 
 
 def test_folders_that_could_be_classes_or_splits_are_refused(photos) -> None:
-    with pytest.raises(DataError, match="classes or splits"):
+    with pytest.raises(DataError, match="split folders are next to"):
         load(photos({"train/a": 2, "train/b": 2, "cats": 2}, name="x"))
-    with pytest.raises(DataError, match="both the split `val`"):
+    with pytest.raises(DataError, match="two folders name the split `val`"):
         load(photos({"train/a": 2, "val/a": 2, "valid/a": 2}, name="y"))
 
 
@@ -124,7 +124,7 @@ def test_groups_stay_whole_when_drawn_and_are_refused_in_two_given_splits(photos
         ("path,label", ["x/0.png,a", "x/1.png,"], "lines 3"),
         ("path,label", ["x/0.png,a", "x/9.png,b"], "x/9.png"),
         ("path,label", ["x/0.png,a", "x/0.png,b"], "more than once"),
-        ("path,label,split", ["x/0.png,a,train", "x/1.png,b,holdout"], "splits that do not exist"),
+        ("path,label,split", ["x/0.png,a,train", "x/1.png,b,holdout"], "unknown splits"),
     ],
 )
 def test_a_table_that_cannot_be_used_is_refused(photos, header: str, rows: list[str], message: str) -> None:
@@ -135,7 +135,7 @@ def test_a_table_that_cannot_be_used_is_refused(photos, header: str, rows: list[
 @pytest.mark.parametrize(
     ("header", "what", "do"),
     [
-        ("path,label,note", "columns that are not known", "remove note"),
+        ("path,label,note", "unknown columns", "remove note"),
         ("file,kind", "required columns are missing", "path, label is missing"),
         ("path,lable", "required columns are missing", "`label`"),
     ],

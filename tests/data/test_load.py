@@ -53,7 +53,7 @@ def test_a_missing_set_says_where_it_was_sought_and_how_to_get_it(
 
 
 def test_another_task_is_refused() -> None:
-    with pytest.raises(ConfigError, match="another task"):
+    with pytest.raises(ConfigError, match="does not fit this task"):
         load("digits", task="segment")
 
 
@@ -62,9 +62,19 @@ def test_a_label_level_is_for_sets_that_have_several() -> None:
         load("digits", config=DataConfig(label_level="fine"))
 
 
+def test_unused_classes_are_outputs_that_no_image_asks_for(tmp_path: Path) -> None:
+    options = {"subset": "train=1000,test=50", "unused_classes": 5, "model": "dense", "epochs": 4, "lr": 0.003}
+    run = opsin.train("digits", out=tmp_path, quiet=True, report=False, **options)
+    assert run.predictions("val")["probabilities"].shape[1] == 15
+    assert run.scores["val"]["accuracy"].value > 0.5
+    assert opsin.load("digits", config=DataConfig(unused_classes=2)).classes[-2:] == ("unused 1", "unused 2")
+    with pytest.raises(ConfigError, match="one class each"):
+        opsin.load("digit_scenes", config=DataConfig(unused_classes=1, scenes=400, scene_digits="digits"))
+
+
 def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.pkl").write_bytes(b"x")
-    with pytest.raises(DataError, match="no data set that Opsin can read"):
+    with pytest.raises(DataError, match="cannot read this file as a data set"):
         load(tmp_path / "x.pkl")
 
 
@@ -144,7 +154,7 @@ def test_near_copies_are_drawn_into_one_split_and_counted(tmp_path: Path) -> Non
         place = places(dataset)
         assert all(place[f"{i}.png"] == place[f"brighter-{i}.png"] for i in range(6))
         assert dataset.near_copies_kept
-        assert "12 images have near copies: these were kept in one split" in dataset.notes
+        assert "12 images have near copies: they were kept in one split" in dataset.notes
 
 
 def test_a_folder_and_a_table_of_the_same_photos_are_split_alike_and_a_new_photo_moves_few(tmp_path: Path) -> None:
@@ -168,7 +178,7 @@ def test_photos_that_are_all_near_copies_are_drawn_all_the_same_and_that_is_said
         (tmp_path / "ab"[i % 2] / f"{i}.png").write_bytes(encode_png(scene + np.uint8(i)))
     dataset = load(tmp_path)
     assert not dataset.near_copies_kept
-    assert any("too many in a row" in note and "column `group`" in note for note in dataset.notes)
+    assert any("in chains too long" in note and "column `group`" in note for note in dataset.notes)
 
 
 def test_what_is_known_of_copies_is_used_again_until_a_file_changes(tmp_path: Path, monkeypatch) -> None:

@@ -76,7 +76,7 @@ def test_vocs_layout_is_recognized_and_palette_masks_keep_their_indices(tmp_path
 def test_masks_that_no_list_of_vocs_layout_names_are_counted(tmp_path):
     assert load(make_voc(tmp_path)).notes == ()
     save_mask(next(tmp_path.rglob("SegmentationClass")) / "forgotten.png", np.zeros((5, 5)))
-    assert load(tmp_path).notes == ("1 masks that no file of ImageSets/Segmentation names were left out",)
+    assert load(tmp_path).notes == ("1 masks not listed in ImageSets/Segmentation were ignored",)
 
 
 def test_foreground_makes_one_class_of_all_but_the_background(tmp_path):
@@ -117,7 +117,7 @@ def test_pairs_of_folders_are_recognized(tmp_path, where):
 def test_masks_of_0_and_255_alone_are_background_and_foreground_and_that_is_said(tmp_path):
     found = load(make_pairs(tmp_path, values=(0, VOID)))
     assert found.classes == ("background", "foreground")
-    assert any("255 is taken as the foreground" in note for note in found.notes)
+    assert any("255 is treated as the foreground" in note for note in found.notes)
     assert set(np.unique(found.splits["train"].mask(0))) == {0, 1}
 
 
@@ -136,7 +136,7 @@ def test_values_that_name_no_class_are_refused_and_named(tmp_path):
 
 def test_values_with_large_gaps_are_no_class_numbers_but_may_be_a_foreground(tmp_path):
     folder = make_pairs(tmp_path / "a", values=(0, 128))
-    with pytest.raises(DataError, match="hardly class numbers") as caught:
+    with pytest.raises(DataError, match="probably not class indices") as caught:
         load(folder)
     assert "--classes foreground" in str(caught.value)
     assert load(folder, config=DataConfig(classes="foreground")).classes == ("background", "foreground")
@@ -173,7 +173,7 @@ def test_colours_instead_of_indices_are_refused(tmp_path):
 
 def test_an_image_without_a_mask_is_named(tmp_path):
     make_pairs(tmp_path).joinpath("masks", "7.png").unlink()
-    with pytest.raises(DataError, match="stand alone") as caught:
+    with pytest.raises(DataError, match="have no partner") as caught:
         load(tmp_path)
     assert "7" in str(caught.value)
 
@@ -218,7 +218,9 @@ def test_masks_are_packed_by_nearest_pixel_so_that_no_new_class_appears(tmp_path
 def test_packing_decodes_each_photo_once(tmp_path, monkeypatch):
     found = load(make_voc(tmp_path, values=(0, 15, VOID)))
     decoded = []
-    monkeypatch.setattr(samples, "read_image", lambda path: decoded.append(path.name) or read_image(path))
+    monkeypatch.setattr(
+        samples, "read_image", lambda path, **given: decoded.append(path.name) or read_image(path, **given)
+    )
     pack(found, SizePolicy(height=5, width=7))
     assert sorted(decoded) == [f"2012_{s}{i}.jpg" for s in range(2) for i in range(3)]
 

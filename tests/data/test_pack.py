@@ -97,7 +97,7 @@ def test_a_damaged_cache_is_packed_anew_and_this_is_said(photos, tmp_path: Path,
         file.write_bytes(data[:-1] if damage == "cut" else data)
     again = pack(load(root), POLICY, cache=cache)["train"]
     np.testing.assert_array_equal(again.images, expected)
-    assert any("packed anew" in note for note in again.notes)
+    assert any("packed again" in note for note in again.notes)
 
 
 def test_unreadable_files_are_all_listed_or_skipped_up_to_a_number(photos, tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_unreadable_files_of_val_are_skipped_on_request_and_counted(photos) -> N
     val = pack(load(root), POLICY, skip_unreadable=1)["val"]
     assert len(val) == 3
     assert val.skipped == ("val/a/0.png",)
-    assert "1 unreadable samples were left out" in val.notes
+    assert "1 unreadable samples were skipped" in val.notes
 
 
 def test_many_sizes_without_a_policy_are_refused(photos) -> None:
@@ -180,7 +180,7 @@ def test_the_cache_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_failure_while_packing_leaves_no_entry(photos, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(pixels: np.ndarray, policy: SizePolicy) -> np.ndarray:
+    def fail(pixels: np.ndarray, policy: SizePolicy, whole: tuple[int, int]) -> np.ndarray:
         raise OSError("no space left")
 
     monkeypatch.setattr(packing, "fit_image", fail)

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from opsin.config import DataConfig
-from opsin.data.catalogue import CIFAR100_COARSE, ENTRIES
-from opsin.data.load import how_to_get, load
+from opsin.data.catalogue import CIFAR100_COARSE, ENTRIES, how_to_get
+from opsin.data.load import load
 from opsin.errors import ConfigError, DataError, InputError
 
 
@@ -90,7 +90,7 @@ def test_cifars_pickles_are_refused_with_the_way_out(tmp_path: Path) -> None:
 
 def test_images_and_labels_of_different_lengths_are_refused(tmp_path: Path) -> None:
     write_mnist(tmp_path / "MNIST/raw", num_labels=99)
-    with pytest.raises(DataError, match="do not fit together"):
+    with pytest.raises(DataError, match="differ in number or shape"):
         load("mnist", root=tmp_path)
 
 

@@ -57,7 +57,7 @@ def test_a_task_that_the_folder_does_not_serve_is_refused(voc: Path) -> None:
         Image.fromarray(np.full((8, 8, 3), i, np.uint8)).save(pairs / "images" / f"{i}.png")
         Image.fromarray(np.eye(8, dtype=np.uint8)).save(pairs / "masks" / f"{i}.png")
     assert load(pairs).task == "segment"
-    with pytest.raises(ConfigError, match="another task"):
+    with pytest.raises(ConfigError, match="does not fit this task"):
         load(pairs, task="localize")
 
 

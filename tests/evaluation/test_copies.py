@@ -190,7 +190,7 @@ def test_grey_training_images_are_found_in_a_set_that_holds_them_as_rgb(grey_wor
     np.savez(grey_world.folder / "colour.npz", **arrays)
     assert evaluate(grey_world.run, data=grey_world.folder / "colour.npz", copies=True).without_copies.exact == 3
     notes = evaluate(grey_world.run, data=grey_world.folder / "colour.npz").notes
-    assert any(note.startswith("3 of 20 images were trained on") for note in notes)
+    assert any(note.startswith("3 of 20 images are exact copies of training images") for note in notes)
 
 
 def test_without_training_images_copies_are_refused_before_test_is_opened(world):
@@ -203,7 +203,7 @@ def test_without_training_images_copies_are_refused_before_test_is_opened(world)
 
 
 def test_copies_of_training_images_among_themselves_are_refused(world):
-    with pytest.raises(ConfigError, match="these are the training images"):
+    with pytest.raises(ConfigError, match="train has no copies of training images"):
         evaluate(world.run, split="train", copies=True)
 
 
@@ -285,7 +285,7 @@ def test_the_command_line_shows_both_in_json_and_in_the_table(world, capsys):
     (accuracy,) = [line for line in out.splitlines() if " Accuracy " in line]
     assert "0.7500" in accuracy
     assert "0.6667" in accuracy
-    assert "3 have an exact copy among the training images, 2 more a near one" in " ".join(out.split())
+    assert "3 have an exact copy among the training images, 2 more a near copy" in " ".join(out.split())
 
 
 def test_the_report_shows_both_once_copies_were_looked_for(world, capsys):

@@ -177,7 +177,7 @@ def test_photos_of_another_size_are_all_scored_and_it_says_what_was_done(world):
     assert (found.split, found.n, found.test_openings) == ("all", 8, 0)
     notes = "\n".join(found.notes)
     assert "8 of 8 images were not 10x10 px (from 30x20 to 30x20): both sides resized" in notes
-    assert "RGB images were made grey" in notes
+    assert "RGB images were converted to grey" in notes
     assert "no samples of 1 classes, whose scores are n/a: eel" in notes
     assert found.details["per_class"][2]["recall"]["value"] is None
 
@@ -214,7 +214,7 @@ def test_an_unknown_split_and_an_unfinished_run_are_refused(world):
 
 @pytest.mark.parametrize("device", ["npu", "meta"])
 def test_a_device_that_is_not_here_is_refused(world, device):
-    with pytest.raises(ConfigError, match="not here") as caught:
+    with pytest.raises(ConfigError, match="not available") as caught:
         evaluate(world.run, device=device)
     assert "cpu" in str(caught.value.expected)
 
@@ -267,7 +267,7 @@ def test_one_look_at_test_scores_both(world, capsys):
 
 
 def test_views_that_the_network_was_never_trained_on_are_told(world):
-    assert any("never saw mirrored" in note for note in evaluate(world.run, tta=("flip",)).notes)
+    assert any("not trained on mirrored" in note for note in evaluate(world.run, tta=("flip",)).notes)
 
 
 @pytest.mark.parametrize(

@@ -210,9 +210,13 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     exif = Image.Exif()
     exif[0x0112] = 6
     turned.save(folder / "turned.jpg", exif=exif)
+    large = Image.fromarray(rng.integers(0, 256, (9, 9, 3), dtype=np.uint8)).resize(
+        (641, 483), Image.Resampling.BICUBIC
+    )
+    large.save(folder / "large.jpg")
     clear.putalpha(Image.linear_gradient("L").resize(clear.size))
     clear.save(folder / "clear.png")
-    return [*made, folder / "turned.jpg", folder / "clear.png"]
+    return [*made, folder / "turned.jpg", folder / "clear.png", folder / "large.jpg"]
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -248,3 +252,6 @@ def test_the_script_fits_images_bit_for_bit_as_opsin_does(fit: str, channels: in
         image = Image.fromarray(pixels[0] if channels == 1 else pixels.transpose(1, 2, 0))
         found, _, _ = space["fitted"](image)  # type: ignore[operator]
         assert np.array_equal(found, fit_image(pixels, policy))
+        for whole in ((2 * height, 2 * width), (4 * height - 1, 4 * width - 3)) if height > 90 else ():
+            found, _, _ = space["fitted"](image, whole, round(whole[0] / height))  # type: ignore[operator]
+            assert np.array_equal(found, fit_image(pixels, policy, whole))

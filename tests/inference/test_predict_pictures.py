@@ -65,7 +65,7 @@ def unread(monkeypatch: pytest.MonkeyPatch) -> None:
         ("localize", "--masks new --tile 64", "only masks are predicted in tiles"),
         ("localize", "--masks new --boxes new", "--boxes with --masks"),
         ("localize", "--boxes new --tile 64", "--boxes with --tile"),
-        ("localize", "--boxes new --overlap 8", "an overlap without tiles"),
+        ("localize", "--boxes new --overlap 8", "--overlap needs --tile"),
         ("classify", "--tile 64", "--masks FOLDER"),
         ("localize", "--boxes photo.png", "cannot write"),
         ("localize", "--boxes .", "overwrite the images"),

@@ -188,7 +188,7 @@ def test_photos_are_mapped_not_read(tmp_path: Path) -> None:
 
 def test_what_is_no_photo_is_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "f.npy", np.zeros((4, 4, 3), np.float32))
-    with pytest.raises(ArrayError, match="no photo"):
+    with pytest.raises(ArrayError, match="not a photo"):
         open_pixels(tmp_path / "f.npy")
     (tmp_path / "cut.ppm").write_bytes(b"P6 10 10 255 " + bytes(20))
     with pytest.raises(ImageError, match="cut off"):
@@ -200,5 +200,5 @@ def test_sizes_that_do_not_fit_together_are_refused() -> None:
         TiledPredictor(predictor(), tile=32, overlap=24)
     with pytest.raises(ConfigError, match="tile"):
         TiledPredictor(predictor(), tile=8)
-    with pytest.raises(ConfigError, match="seen once each"):
+    with pytest.raises(ConfigError, match="does not apply to tiles"):
         TiledPredictor(Predictor(predictor().artifact, views=("flip",)), tile=32)

@@ -1,7 +1,7 @@
 """Random mutation of each reader's input: `scripts/fuzz [target] [--seconds N] [--seed S]`.
 
-A crash is any exception that is not an `InputError`, a case of more than 2 seconds, or growth of this process by more
-than 256 MiB. The input of each crash is kept, and its path printed; it becomes a test.
+A crash is any exception that is not an `InputError`, a case of more than 2 seconds (30 with a process of its own), or
+growth of this process by more than 256 MiB. The input of each crash is kept, and its path printed; it becomes a test.
 """
 
 from __future__ import annotations
@@ -23,14 +23,16 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, features
 
+from opsin.data.readers import coco_masks
 from opsin.errors import InputError
-from opsin.io import archives, arrays, files, images, tables
+from opsin.io import archives, arrays, files, images, tables, yaml_files
 
 MAX_SECONDS = 2.0
 MAX_GROWTH_BYTES = 256 * 2**20
@@ -44,6 +46,7 @@ class Seed:
     name: str
     data: bytes
     read: Callable[[Path], Any]
+    max_seconds: float = MAX_SECONDS
 
 
 @dataclass
@@ -102,6 +105,51 @@ def image_seeds() -> list[Seed]:
     seeds = [Seed(name, data, images.read_image) for name, data in made.items()]
     mask = Image.fromarray(np.arange(100, dtype=np.uint8).reshape(10, 10) % 21).convert("P")
     return [*seeds, Seed("mask", encoded(mask, "PNG"), images.read_mask)]
+
+
+def photo_seeds() -> list[Seed]:
+    """Formats whose decoders run in a process of their own; starting one takes its time."""
+    rgb, deep = photo(), Image.fromarray(np.arange(400, dtype=np.uint16).reshape(20, 20) * 160)
+    made = {
+        "tiff": encoded(rgb, "TIFF"),
+        "tiff-16": encoded(deep, "TIFF"),
+        "tiff-deflate": encoded(rgb, "TIFF", compression="tiff_adobe_deflate"),
+        "tiff-lzw": encoded(rgb.quantize(16), "TIFF", compression="tiff_lzw"),
+        "tiff-jpeg": encoded(rgb, "TIFF", compression="jpeg"),
+        "tiff-pages": encoded(rgb, "TIFF", save_all=True, append_images=[rgb, rgb]),
+    }
+    if features.check("avif"):
+        made["avif"] = encoded(rgb, "AVIF")
+    if find_spec("pillow_heif"):
+        import pillow_heif
+
+        buffer = io.BytesIO()
+        pillow_heif.from_pillow(photo(64, 48)).save(buffer)
+        made["heic"] = buffer.getvalue()
+    return [Seed(name, data, images.read_image, 30.0) for name, data in made.items()]
+
+
+def parquet_seeds() -> list[Seed]:
+    """Parquet with image bytes; none without pyarrow."""
+    if not find_spec("pyarrow"):
+        return []
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    from opsin.io.parquet_files import read_stored_images
+
+    table = pa.table({"image": [{"bytes": encoded(photo(), "PNG"), "path": "a"}] * 3, "label": [0, 1, 0]})
+    seeds = []
+    for compression in ("none", "snappy", "zstd"):
+        buffer = io.BytesIO()
+        parquet.write_table(table, buffer, compression=compression)
+        seeds.append(Seed(f"parquet-{compression}", buffer.getvalue(), lambda path: list(read_stored_images(path))))
+    return seeds
+
+
+def _draw(path: Path) -> Any:
+    counts = path.read_text("latin-1")
+    return coco_masks.Drawn(name=path.name, size=(4, 5), shapes=((1, {"counts": counts}),)).draw(4, 5)
 
 
 def array_seeds() -> list[Seed]:
@@ -174,6 +222,8 @@ def annotation_seeds() -> list[Seed]:
         Seed("csv", csv, tables.read_table),
         Seed("xml", xml, tables.read_xml),
         Seed("json", coco, files.read_json),
+        Seed("yaml", b"train: images/train\nnames:\n  0: cat\n  1: 'dog'\nnc: 2\n", yaml_files.read_yaml),
+        Seed("run-lengths", b"124;", _draw),
     ]
 
 
@@ -195,6 +245,8 @@ def tensor_seeds() -> list[Seed]:
 
 TARGETS: dict[str, Callable[[], list[Seed]]] = {
     "image": image_seeds,
+    "photo": photo_seeds,
+    "parquet": parquet_seeds,
     "array": array_seeds,
     "archive": archive_seeds,
     "annotation": annotation_seeds,
@@ -266,7 +318,7 @@ def try_case(seed: Seed, data: bytes, folder: Path, outcome: Outcome) -> None:
     except (Exception, RecursionError):
         fault = traceback.format_exc(limit=-3)
     seconds = time.perf_counter() - before
-    if seconds > MAX_SECONDS:
+    if seconds > seed.max_seconds:
         fault = f"took {seconds:.1f} s"
     if fault:
         kept = folder / f"crash-{seed.name}-{len(outcome.crashes)}"

@@ -84,7 +84,7 @@ def test_the_format_is_told_by_content_not_by_suffix(tmp_path: Path) -> None:
     assert np.array_equal(read_image(path).pixels, chw(photo()))
 
 
-@pytest.mark.parametrize("kind", ["TIFF", "ICO", "PCX", "TGA", "EPS", "PDF", "SGI", "DDS"])
+@pytest.mark.parametrize("kind", ["ICO", "PCX", "TGA", "EPS", "PDF", "SGI", "DDS"])
 def test_formats_outside_the_list_are_refused_under_any_name(kind: str) -> None:
     with pytest.raises(ImageError, match=r"not a JPEG, PNG, WEBP, BMP, GIF or PPM|Opsin does not read these"):
         decode_image(encoded(photo(), kind), "renamed.png")
@@ -394,7 +394,7 @@ def test_a_photo_that_does_not_fit_into_the_free_memory_is_refused_before_it_is_
     photo_of_48_megapixels: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(images, "available_memory", lambda: 1 << 30)
-    with pytest.raises(ImageError, match=r"memory that is free[\s\S]*48,000,000 pixels"):
+    with pytest.raises(ImageError, match=r"free memory[\s\S]*48,000,000 pixels"):
         decode_image(photo_of_48_megapixels, "a.jpg")
 
 

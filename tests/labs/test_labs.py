@@ -30,7 +30,7 @@ USED = {
     "opsin.labs.measure",
 }
 """What a lab file may import; scipy is the reference of `convolution`."""
-HELPERS = {"opsin.labs.mask_scores", "opsin.labs.steps", "opsin.labs.shapes"}
+HELPERS = {f"opsin.labs.{name}" for name in ("backbones", "mask_scores", "shapes", "steps")}
 """What several labs share, besides."""
 
 

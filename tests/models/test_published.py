@@ -157,7 +157,7 @@ def small_file(tmp_path: Path, metadata: dict[str, str] | None = None, **changes
 
 
 def test_weights_without_preprocessing_are_refused_with_every_way_to_give_it(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="preprocessing that these weights need is not known") as caught:
+    with pytest.raises(ConfigError, match="preprocessing of these weights is unknown") as caught:
         read_pretrained(small_file(tmp_path), "resnet18")
     assert all(name in str(caught.value) for name in INPUT_RANGES)
     with pytest.raises(ConfigError, match="did you mean `signed`"):

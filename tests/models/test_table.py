@@ -120,7 +120,7 @@ def test_the_unet_is_shown_with_its_way_back_up(capsys: pytest.CaptureFixture[st
 def test_models_prints_a_table_and_what_the_knobs_are(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models", "small", "--learned-input"]) == 0
     out = capsys.readouterr().out
-    assert "knobs: filters" in out
+    assert "options: filters" in out
     assert "normalize" in out
 
 
@@ -128,11 +128,11 @@ def test_models_prints_a_table_and_what_the_knobs_are(capsys: pytest.CaptureFixt
     ("arguments", "says"),
     [
         (["smal"], "did you mean `small`?"),
-        (["dense", "--filters", "3"], "no knob `filters`"),
+        (["dense", "--filters", "3"], "no option `filters`"),
         (["plain", "--input", "3x4x4"], "at least 8 pixels"),
         (["plain", "--input", "32"], "CHANNELSxHEIGHTxWIDTH"),
         (["plain", "--classes", "1"], "too few classes"),
-        (["--filters", "3"], "knobs need a network"),
+        (["--filters", "3"], "options of a network need its name"),
         (["plain", "--model", "dense"], "two networks"),
         (["plain", "--conv-layers", "40", "--downsample", "stride"], "numbers of 1 to 65536"),
     ],
@@ -148,7 +148,7 @@ def test_wrong_usage_is_refused_with_exit_code_2(
 
 @pytest.mark.parametrize("text", ["", "3x32", "3x32x32x1", "0x3x3", "3x0x3", "-3x2x2", "3x99999x3", "axbxc", "3 32 32"])
 def test_other_shapes_than_channels_height_width_are_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="not a shape"):
+    with pytest.raises(ConfigError, match="not an image shape"):
         parse_shape(text)
 
 

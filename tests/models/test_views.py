@@ -175,7 +175,7 @@ def test_sizes_that_a_network_does_not_take_are_refused_before_any_image(
         meta={},
     )
     Predictor(artifact, views=("flip", "shift"))
-    with pytest.raises(ConfigError, match="does not take images of the sizes") as caught:
+    with pytest.raises(ConfigError, match="does not accept the image sizes") as caught:
         Predictor(artifact, views=("scale",))
     assert caught.value.got == "15x15, which is 0.75 of 20x20"
     assert str(smallest) in str(caught.value.expected)

@@ -10,9 +10,9 @@ from opsin.tasks.classify.report import calibration_verdict
 @pytest.mark.parametrize(
     ("confidence", "accuracy", "count", "words"),
     [
-        (0.9, 0.7, 400, "surer than it should be: confidence and accuracy differ by 20.0 percentage points"),
-        (0.7, 0.9, 400, "less sure than it could be"),
-        (0.7, 1.0, 4, "no more than chance explains on 4 samples"),  # the standard error is sqrt(0.21 / 4) = 0.23
+        (0.9, 0.7, 400, "overconfident: confidence and accuracy differ by 20.0 percentage points"),
+        (0.7, 0.9, 400, "underconfident"),
+        (0.7, 1.0, 4, "within chance for 4 samples"),  # the standard error is sqrt(0.21 / 4) = 0.23
         (0.905, 0.9, 400, "to within one percentage point"),
     ],
 )

@@ -84,7 +84,7 @@ def test_the_curve_marks_the_threshold_and_both_lines() -> None:
     for key in ("good_boxes", "joint_accuracy"):
         curve |= {key: [1.0, 0.8, 0.0], f"{key}_low": [0.9, 0.7, 0.0], f"{key}_high": [1.0, 0.9, 0.1]}
     drawn = str(threshold_figure(curve, 0.6))
-    assert "told at 0.6" in drawn
+    assert "scores at 0.6" in drawn
     assert drawn.count("<path") == 2
 
 

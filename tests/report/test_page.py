@@ -199,7 +199,7 @@ def test_scores_over_views_stand_beside_those_of_images_as_they_are(digits_run: 
     scores["val"]["tta"] = {"views": ["flip"], "scores": scores["val"]["scores"] | {"accuracy": better}}
     (run / "scores.json").write_text(json.dumps(scores))
     words = Outline(report_of(run, tmp_path)).words
-    for wanted in ("With test-time augmentation", "as it is, mirrored", "98.8 %", "never saw mirrored images"):
+    for wanted in ("With test-time augmentation", "as it is, mirrored", "98.8 %", "not trained on mirrored images"):
         assert wanted in words
     scores["val"]["tta"]["views"] = ["flip", "scale"]
     (run / "scores.json").write_text(json.dumps(scores))
@@ -274,7 +274,7 @@ def test_report_goes_into_the_run_folder_and_is_the_same_twice(digits_run: Path,
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(OpsinError, match="no run here"):
+    with pytest.raises(OpsinError, match="this folder is not a run"):
         write_report(tmp_path)
 
 
@@ -313,7 +313,7 @@ def test_augmented_images_are_shown_only_where_something_is_augmented(
     config["augment"] = to_dict(AugmentConfig(flip=flip))
     (run / "config.json").write_text(json.dumps(config))
     page = write_report(run).read_text(encoding="utf-8")
-    assert ("Augmented: what the network is trained on" in page) == bool(flip)
+    assert ("Augmented: as used in training" in page) == bool(flip)
 
 
 @pytest.mark.parametrize("published", [True, False])

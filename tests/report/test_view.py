@@ -83,7 +83,7 @@ def test_verb_prints_the_file(digits_run: Path, tmp_path: Path, capsys: pytest.C
 
 def test_verb_refuses_what_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", str(tmp_path / "none")]) == 2
-    assert "no run here" in capsys.readouterr().err
+    assert "this folder is not a run" in capsys.readouterr().err
 
 
 def test_report_needs_no_torch() -> None:

@@ -53,6 +53,12 @@ def test_the_network_of_a_run_gives_the_golden_answers_in_evaluation_mode(run: R
         assert torch.equal(given, saved.network.eval()(saved.preprocess(images))["logits"])
 
 
+def test_a_run_tells_how_pixels_become_what_its_network_computes_with(run: Run) -> None:
+    assert run.preprocess() == load(run.model_folder).preprocess
+    images = torch.zeros(1, 1, 8, 8, dtype=torch.uint8)
+    assert run.network()(run.preprocess()(images))["logits"].shape == (1, 10)
+
+
 def test_an_unfinished_run_has_no_network(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_bytes((FIXTURES / "digits" / "config.json").read_bytes())
     with pytest.raises((ArtifactError, InputError)):
@@ -107,7 +113,7 @@ def test_what_is_no_image_is_refused_with_what_is_expected(run: Run, given: obje
 
 
 def test_a_missing_file_is_refused(run: Run, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no image file or folder"):
+    with pytest.raises(InputError, match="no such image file or folder"):
         run.predict(tmp_path / "none.png")
 
 

@@ -41,7 +41,7 @@ def test_a_run_whose_config_has_a_former_name_opens(run: Run) -> None:
 
 @pytest.mark.parametrize("name", ["", "../up", "a/b", "-x", "a b", "x" * 200, "nul\0"])
 def test_a_name_that_is_no_plain_file_name_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(RunError, match="not a name"):
+    with pytest.raises(RunError, match="invalid name"):
         RunWriter.create(resolve(), name=name, out=tmp_path)
     assert list(tmp_path.iterdir()) == []
 

@@ -81,7 +81,7 @@ def test_a_variant_that_diverges_is_named_and_the_rest_is_compared(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"), [({}, "nothing is changed"), ({"drop": ["batch-norm", "batch_norm"]}, "named twice")]
+    ("changes", "message"), [({}, "no change was given"), ({"drop": ["batch-norm", "batch_norm"]}, "named twice")]
 )
 def test_ladders_without_a_meaning_are_refused(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=message):

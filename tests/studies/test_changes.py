@@ -67,8 +67,8 @@ def test_drops_without_a_meaning_are_refused(text: str, message: str) -> None:
         ("lr=-1", "out of range"),
         ("epochs=1.5", "wrong type"),
         ("schedule=one-cycle", "changes nothing"),
-        ("split_seed=3", "not swapped"),
-        ("seed=3", "not swapped"),
+        ("split_seed=3", "cannot be swapped"),
+        ("seed=3", "cannot be swapped"),
         ("skips=false", "has no `skips`"),
     ],
 )

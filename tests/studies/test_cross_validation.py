@@ -76,7 +76,7 @@ def test_the_same_question_takes_the_runs_that_are_there(found: CrossValidation)
 
 
 def test_another_question_under_the_same_name_is_refused(found: CrossValidation) -> None:
-    with pytest.raises(RunError, match="asked something else"):
+    with pytest.raises(RunError, match="with another request"):
         cross_validate("digits", folds=4, out=found.path.parent, name="cv", quiet=True, **QUICK)
 
 

@@ -99,7 +99,7 @@ def test_more_trials_go_on_from_those_that_are_there(found: TuneResult, folder: 
 
 
 def test_another_search_under_the_same_name_is_refused(found: TuneResult, folder: Path) -> None:
-    with pytest.raises(RunError, match="asked something else"):
+    with pytest.raises(RunError, match="with another request"):
         ask(folder, epochs=3)
 
 

@@ -176,7 +176,7 @@ def test_samples_without_labels_are_refused():
     with pytest.raises(DataError, match="no labels"):
         get_task("classify").scores(predictions, Targets(ids=targets.ids), CLASSES)
     unlabelled = Batch(images=torch.zeros(1, 1, 6, 6), index=torch.arange(1))
-    with pytest.raises(DataError, match="without labels"):
+    with pytest.raises(DataError, match="has no labels"):
         get_task("classify").loss({"logits": torch.zeros(1, 2)}, unlabelled)
 
 

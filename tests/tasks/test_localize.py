@@ -223,7 +223,7 @@ def test_samples_without_boxes_are_refused() -> None:
         labels=np.array([0, 1]),
         sizes=np.zeros((2, 2), np.int32),
     )
-    with pytest.raises(DataError, match="no label and box"):
+    with pytest.raises(DataError, match="lack a label or a box"):
         Localize().for_training(TrainConfig(), samples, 2)
 
 

@@ -158,7 +158,7 @@ def test_coco_gives_the_categories_of_an_images_objects(tmp_path: Path):
 def test_arrays_of_tags_must_be_0_or_1():
     images = np.zeros((4, 8, 8), np.uint8)
     assert load_data({"images": images, "tags": np.eye(4)}, drawn=False).task == "multilabel"
-    with pytest.raises(DataError, match="neither there nor not"):
+    with pytest.raises(DataError, match="neither 0 nor 1"):
         load_data({"images": images, "tags": 2 * np.eye(4)}, drawn=False)
 
 
@@ -183,6 +183,6 @@ def test_a_run_goes_through_all_verbs(tmp_path: Path):
     (said,) = Predictor(artifact).files([tmp_path / "one.png"])
     called = np.array(said.shares) >= thresholds_of(fitted, 10)
     assert said.label == (", ".join(str(k) for k in np.flatnonzero(called)) or "nothing")
-    assert "Worst answers" in (run.path / "report.html").read_text()
+    assert "Worst predictions" in (run.path / "report.html").read_text()
     compared = compare_runs([run, other])
     assert compared.score == "mean_average_precision"

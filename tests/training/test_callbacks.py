@@ -102,7 +102,7 @@ def test_an_error_of_a_callback_ends_the_run_with_that_error(quick_run: Quick) -
 def test_what_is_no_callback_is_refused_before_there_is_a_run(
     wrong: Any, do: str, quick_run: Quick, tmp_path: Path
 ) -> None:
-    with pytest.raises(ConfigError, match="no callback") as caught:
+    with pytest.raises(ConfigError, match="callback is invalid") as caught:
         quick_run("refused", callbacks=[Notes(), wrong])
     assert caught.value.where == "callbacks[1]"
     assert do in str(caught.value.do)

@@ -93,15 +93,15 @@ def test_a_soup_of_one_network_with_itself_is_that_network(members: list[Run], t
 
 
 def test_runs_that_do_not_fit_together_are_refused(members: list[Run], tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="of what"):
+    with pytest.raises(ConfigError, match="needs several runs"):
         ensemble(members[:1], out=tmp_path)
     with pytest.raises(ConfigError, match="different networks"):
         ensemble(members, kind="soup", out=tmp_path)
     other = train("digits", name="d", out=tmp_path, **(SETTINGS | {"split_seed": 5, "epochs": 1}))
-    with pytest.raises(DataError, match="other splits"):
+    with pytest.raises(DataError, match="different data or splits"):
         ensemble([members[0], other], out=tmp_path)
     larger = train("digits", name="e", out=tmp_path, **(SETTINGS | {"input_size": 12, "epochs": 1}))
-    with pytest.raises(ConfigError, match="other sizes"):
+    with pytest.raises(ConfigError, match="different input sizes"):
         ensemble([members[0], larger], out=tmp_path)
 
 

@@ -28,7 +28,7 @@ from opsin.runs import Run, RunWriter
 from opsin.training import features, train
 from opsin.training.engine.loop import Trainer
 from opsin.training.engine.optimizers import build_optimizer
-from opsin.training.setup.finetune import Stages
+from opsin.training.engine.stages import Stages
 from opsin.training.setup.origin import find_origin
 
 Tuned = Callable[..., Run]
@@ -171,16 +171,16 @@ def test_weights_that_changed_are_refused_when_the_run_goes_on(base: Run, tuned:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"normalize": "unit"}, "bring their own normalization"),
+        ({"normalize": "unit"}, "define the normalization"),
         ({"finetune": "head", "flip": 0.5}, "augmentation would have no effect"),
         ({"finetune": "head", "resolutions": [8, 10]}, "at one size"),
         ({"finetune": "head", "feature_views": 2, "mixup": 0.2}, "cannot be mixed"),
-        ({"feature_views": 2}, "for frozen features"),
+        ({"feature_views": 2}, "needs frozen features"),
         ({"finetune": "top:9"}, "fewer sections"),
         ({"finetune": "bottom"}, "finetune"),
         ({"finetune": "staged", "head_epochs": 3}, "head alone to the end"),
-        ({"weights": None, "finetune": "head"}, "none are given"),
-        ({"weights": None, "normalize": "weights"}, "none are given"),
+        ({"weights": None, "finetune": "head"}, "needs pretrained weights"),
+        ({"weights": None, "normalize": "weights"}, "needs pretrained weights"),
     ],
 )
 def test_a_setting_that_would_do_harm_or_nothing_is_refused(

@@ -123,14 +123,14 @@ def test_weights_whose_range_was_told_wrongly_are_recognized_by_their_first_batc
         return replace(found, preprocess=wrongly, record={**found.record, "naming": "torchvision"})
 
     monkeypatch.setattr(origin, "_from_run", told)
-    with pytest.raises(PreflightError, match=r"another range of input: `(signed|lite)`"):  # these two are almost equal
+    with pytest.raises(PreflightError, match=r"another input range: `(signed|lite)`"):  # these two are almost equal
         tuned()
 
 
 def test_images_that_were_divided_by_255_before_are_named(base: Run, tmp_path: Path) -> None:
     data = photos()
     data["x"] = (data["x"] > 120).astype(np.uint8)  # what is left of pixels in [0, 1] when they are stored as bytes
-    with pytest.raises(PreflightError, match="small part of the range"):
+    with pytest.raises(PreflightError, match="small part of the pixel range"):
         train(
             data, name="flat", out=tmp_path, allow_leaks=True, **(SETTINGS | {"weights": str(base.path), "epochs": 1})
         )
@@ -179,7 +179,7 @@ def test_a_backbone_that_no_gradient_reaches_is_named(quick_run: Quick, monkeypa
 
 def test_images_that_cannot_be_learned_are_named(quick_run: Quick, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preflight, "_learned", lambda *args, **kwargs: [2.3, 2.31, 2.29])
-    with pytest.raises(PreflightError, match="cannot be learned by heart"):
+    with pytest.raises(PreflightError, match="cannot be overfit"):
         quick_run("stuck")
 
 
@@ -206,7 +206,7 @@ def test_the_command_line_ends_with_code_3_and_no_preflight_goes_on(
     command = ["train", "digits", "--out", str(tmp_path), "--filters", "8", "--epochs", "1", "--subset", "train=200"]
     command += ["--threads", "1", "--precision", "float32", "--channels-last", "--quiet"]
     assert main([*command, "--name", "a"]) == 3
-    assert "cannot be learned" in capsys.readouterr().err
+    assert "cannot be overfit" in capsys.readouterr().err
     assert main([*command, "--name", "b", "--no-preflight"]) == 0
 
 

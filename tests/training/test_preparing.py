@@ -37,7 +37,7 @@ def test_samples_that_are_left_out_are_said_and_recorded(tmp_path: Path, capsys:
     dataset = load(photos(tmp_path / "photos"))
     prepared = prepare(dataset, resolve(settings), Reporter())
     said, kept = capsys.readouterr().err, describe_data(prepared)
-    assert "train: 1 unreadable samples were left out" in said
+    assert "train: 1 unreadable samples were skipped" in said
     assert "train: left out: train/a/0.png" in said
     assert kept.skipped == {"train": ("train/a/0.png",)}
     assert kept.splits["train"].n == 9

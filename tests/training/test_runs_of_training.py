@@ -259,3 +259,10 @@ def test_a_loss_that_ends_above_guessing_is_warned_of(quick_run: Quick) -> None:
     assert "lower --lr" in warned[0]["message"]
     learned = quick_run("learned", epochs=4)
     assert "no_better_than_guessing" not in [event["event"] for event in learned.log]
+
+
+def test_the_rate_falls_with_every_step_taken_where_keras_decay_is_asked_for(quick_run: Quick) -> None:
+    run = quick_run("keras", schedule="constant", warmup=0.0, lr=0.1, optimizer="sgd", rate_decay=0.5, epochs=2)
+    steps = next(event for event in run.log if event["event"] == "start")["steps_per_epoch"]
+    rates = [event["lr"] for event in run.log if event["event"] == "epoch"]
+    assert rates == pytest.approx([0.1 / (1 + 0.5 * (epoch * steps - 1)) for epoch in (1, 2)])

@@ -1,4 +1,4 @@
-"""Verbs that put a network to use outside of Opsin: export, serve."""
+"""Verbs that deploy a network: export, serve."""
 
 from __future__ import annotations
 
@@ -36,24 +36,24 @@ def export(
 ) -> Exported:
     """A run's network as one file for other programs: uint8 images in, predictions out.
 
-    Preprocessing and decoding are inside the file; only the resize to its input's size is left to its user, and
-    `predict.py` beside an ONNX file does that as Opsin does. The golden images of the network are replayed on the file,
-    and one that answers otherwise is deleted.
+    The file contains preprocessing and decoding; only the resize to its input size is left to the caller, and
+    `predict.py` beside an ONNX file does it as Opsin does. The network's golden images are replayed on the file,
+    which is deleted if its outputs differ.
 
     Args:
         run: a run, or a model folder.
         format: "onnx" or "torch" (a `torch.export` program).
         file: a new folder, or a file name that ends in .onnx or .pt2; by default the folder NAME-FORMAT.
-        int8: also write a quantized ONNX file, its ranges by images of train, and say what that costs on val.
-        root: where the run's data lie, for `int8`; by default where they lay.
-        out: where names of runs are looked for.
+        int8: also write a quantized ONNX file, calibrated on images of train, and report its cost on val.
+        root: folder of the run's data, for `int8`; by default the one it was trained from.
+        out: folder in which names of runs are looked up.
         quiet: no messages.
 
     Raises:
-        ConfigError: no such format, or its packages are missing.
+        ConfigError: unknown format, or its packages are not installed.
         RefusedError: the network cannot be exported.
-        CheckFailedError: the file answers otherwise than the network.
-        WriteError: the folder is there already, or cannot be written.
+        CheckFailedError: the outputs of the file differ from those of the network.
+        WriteError: the folder exists, or cannot be written.
     """
     model = model_folder(run, out)
     name, scores = _name_and_scores(run, model, out)
@@ -64,10 +64,10 @@ def export(
 
 
 def _calibration(run: Run, root: Path | str | None) -> Calibration:
-    """The train and val splits of a run's data, packed as its network takes them.
+    """The train and val splits of a run's data, packed at its network's input size.
 
     Raises:
-        DataError: the data are not there, or have changed.
+        DataError: the data are missing, or have changed.
     """
     size, skip = load_proved(run.model_folder).preprocess.size, run.config.data.skip_unreadable
     data = dataset_of(run, root)
@@ -76,7 +76,7 @@ def _calibration(run: Run, root: Path | str | None) -> Calibration:
 
 
 def _name_and_scores(run: AnyRun, model: Path, out: Path | str) -> tuple[str, dict[str, dict[str, Score]]]:
-    """Of a run; a model folder by itself has no scores."""
+    """Name and scores of a run; a model folder alone has no scores."""
     if isinstance(run, str | Path) and model == Path(run):
         return model.resolve().name, {}
     opened = opened_run(run, out)
@@ -96,17 +96,17 @@ def serve(
     """Answer HTTP requests with the networks of runs, until Ctrl-C or SIGTERM.
 
     Args:
-        runs: runs or model folders; a request names one by `?model=NAME`, or asks the first.
-        host, port: where; port 0 takes a free one.
-        token: that requests must carry; needed where other machines reach `host`.
+        runs: runs or model folders; a request selects one by `?model=NAME`; by default the first.
+        host, port: address to listen on; port 0 picks a free one.
+        token: bearer token that requests must carry; required where other machines can reach `host`.
         device: "cpu", "cuda", "mps" or "auto".
-        limits: of one request.
-        out: where names of runs are looked for.
-        started: is told the address when requests are taken.
+        limits: limits of one request.
+        out: folder in which names of runs are looked up.
+        started: called with the address once requests are accepted.
 
     Raises:
-        ConfigError: the packages of the extra `serve` are missing, or a token.
-        RefusedError: no run, two of one name, or the address is taken.
+        ConfigError: the packages of the extra `serve`, or a token, are missing.
+        RefusedError: no run, two runs of the same name, or the address is in use.
     """
     service = service_of(*runs, host=host, token=token, device=device, limits=limits, out=out)
     run(service, host=host, port=port, started=started)
@@ -120,15 +120,15 @@ def service_of(
     limits: Limits | None = None,
     out: Path | str = RUNS_FOLDER,
 ) -> Service:
-    """What answers the requests of `serve`: `opsin.server.app.make_app` makes an ASGI application of it."""
+    """The service behind `serve`; `opsin.server.app.make_app` makes an ASGI application of it."""
     if not runs:
-        raise RefusedError("no run to serve", do="name one or more")
+        raise RefusedError("no run to serve was named", do="name one or more")
     place = pick_device(device)
     models: dict[str, Artifact] = {}
     for one in runs:
         folder = model_folder(one, out)
         name, _ = _name_and_scores(one, folder, out)
         if name in models:
-            raise RefusedError("two runs of one name", got=name, do="serve them apart")
+            raise RefusedError("two runs have the same name", got=name, do="serve them in two processes, or rename one")
         models[name] = load_proved(folder, device=place)
     return make_service(models, host=host, token=token, limits=limits, device=place)

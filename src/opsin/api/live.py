@@ -1,4 +1,4 @@
-"""Learning curves that grow in a notebook while a network is trained."""
+"""Live learning curves in a notebook during training."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from opsin.training.engine.hooks import Callback, EpochContext
 
 
 class LiveCurves(Callback):
-    """Draws loss and main score after each epoch, in place of the drawing before.
+    """Draws loss and main score after each epoch, replacing the previous drawing.
 
     Args:
         display: `IPython.display.display` of the notebook.
@@ -25,7 +25,7 @@ class LiveCurves(Callback):
         self._epochs: list[EpochContext] = []
 
     def on_epoch(self, epoch: EpochContext) -> None:
-        """Draw what there is by now."""
+        """Draw the curves up to this epoch."""
         self._epochs.append(epoch)
         page = curves_html(self._epochs)
         if self._handle is None:
@@ -35,7 +35,7 @@ class LiveCurves(Callback):
 
 
 class _Html:
-    """What a notebook shows as it is."""
+    """HTML that a notebook displays."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -45,7 +45,7 @@ class _Html:
 
 
 def curves_html(epochs: list[EpochContext]) -> str:
-    """Loss and scores over the epochs so far, as a piece of HTML with neither script nor network."""
+    """Loss and scores over the epochs so far, as HTML without scripts or external resources."""
     panels = [Panel(title="Loss", unit="", series=_series(epochs, "loss"))]
     shared = [key for key in epochs[-1].train if key in epochs[-1].val and key != "loss"]
     panels += [Panel(title=key, unit="", series=_series(epochs, key)) for key in shared[:1]]

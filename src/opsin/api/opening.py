@@ -1,4 +1,4 @@
-"""The runs and model folders that verbs are asked about."""
+"""Opening the runs and model folders that verbs take."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from pathlib import Path
 from opsin.runs import RUNS_FOLDER, Run
 
 AnyRun = Run | Path | str
-"""A run, its folder, or its name among the runs."""
+"""A run, its folder, or its name."""
 
 
 def opened_run(run: AnyRun, runs: Path | str = RUNS_FOLDER) -> Run:
-    """The run itself, opened where it is a folder or a name in `runs`.
+    """The run itself; a folder, or a name in `runs`, is opened.
 
     Raises:
-        RunError: there is none.
+        RunError: no such run.
     """
     return run if isinstance(run, Run) else Run.open(run, out=runs)
 
 
 def model_folder(run: AnyRun, out: Path | str = RUNS_FOLDER) -> Path:
-    """The model of a run, or the folder itself where it is one."""
+    """The model folder of a run, or `run` itself where it is a model folder."""
     if not isinstance(run, Run) and (Path(run) / "manifest.json").is_file():
         return Path(run)
     return opened_run(run, out).model_folder

@@ -1,4 +1,4 @@
-"""Verbs that need several rooms: training with its report."""
+"""Verbs that combine several packages: training with its report."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from opsin.api.live import notebook_callbacks
+from opsin.processes import is_follower
 from opsin.report import write_report
 from opsin.runs import RUNS_FOLDER, Run
 from opsin.training import train as run_training
@@ -37,25 +38,25 @@ def train(
     Args:
         data: catalogue name, path, arrays, or a loaded data set.
         report: write `report.html` into the run's folder.
-        root: where catalogue sets lie.
-        recipe: a TOML file of settings, or the name of one of ours.
-        name: of the run; by default the data set's and the network's, with a number.
+        root: folder of the catalogue's data sets.
+        recipe: a TOML file of settings, or the name of a built-in one.
+        name: name of the run; by default made of data set, network and a number.
         out: folder of run folders.
-        resume: go on with the run `name` from its last checkpoint; with larger `epochs` or `minutes`, also after it has
-            finished. It keeps its settings: others, also in `recipe`, are refused.
-        open_test: score the test split too, once, and write that down.
+        resume: continue the run `name` from its last checkpoint; with larger `epochs` or `minutes`, also after it has
+            finished. It keeps its settings: changed ones, also from `recipe`, are refused.
+        open_test: also score the test split, once; this is recorded.
         quiet: no progress.
-        command: what the user typed, kept in the run.
-        began: the reading of `time.monotonic` from which `minutes` count; by default now.
-        callbacks: look on while the network is trained, and may stop it (`opsin.Callback`). In a notebook learning
-            curves are drawn as well, unless `quiet`.
-        settings: any field of the groups in `opsin.config`; and parts of the user's own: `model`, a module in place of
-            a name; `loss` of (outputs, batch); `augment` of (images, generator); `optimizer` of the parameters
+        command: the command line as typed, stored in the run.
+        began: value of `time.monotonic` from which `minutes` count; by default now.
+        callbacks: called during training, and may stop it (`opsin.Callback`). In a notebook live learning
+            curves are drawn too, unless `quiet`.
+        settings: any field of the groups in `opsin.config`; and user-defined parts: `model`, a module instead of
+            a name; `loss(outputs, batch)`; `augment(images, generator)`; `optimizer(parameters)`
             (docs/own-parts.md).
 
     Raises:
-        RefusedError: settings, data or the run's name are refused; nothing was written.
-        InterruptedRunError: stopped by the user; `resume` goes on.
+        RefusedError: settings, data or the run's name are invalid; nothing was written.
+        InterruptedRunError: stopped by the user; `resume` continues.
         DivergedError: the loss or a gradient is not finite.
     """
     run = run_training(
@@ -72,6 +73,6 @@ def train(
         callbacks=[*callbacks, *([] if quiet else notebook_callbacks())],
         **settings,
     )
-    if report:
+    if report and not is_follower():
         write_report(run)
     return run

@@ -48,15 +48,15 @@ MADE_SETS = ("digit_scenes", "digit_masks")
 
 
 def compare(*runs: AnyRun, split: SplitName = "val", out: Path | str = RUNS_FOLDER) -> Comparison:
-    """Is one run better than another? Paired over the same samples, with intervals and tests.
+    """Compare runs, paired over the same samples, with intervals and tests.
 
     Args:
-        runs: two or more; those that differ in their seed alone are one group.
-        split: whose stored predictions are compared.
-        out: where names of runs are looked for.
+        runs: two or more; runs that differ only in their seed form one group.
+        split: split whose stored predictions are compared.
+        out: folder in which names of runs are looked up.
 
     Raises:
-        RunError: fewer than two, other data, or no predictions of the split.
+        RunError: fewer than two runs, different data, or no predictions of the split.
     """
     return compare_runs([opened_run(run, out) for run in runs], split=split)
 
@@ -77,23 +77,23 @@ def explain(
     out: Path | str = RUNS_FOLDER,
     quiet: bool = False,
 ) -> Explanation:
-    """Draw what the answer for each image depends on; and filters, feature maps, receptive fields.
+    """Draw attributions of the prediction for each image, filters, feature maps and receptive fields.
 
     Args:
-        run: whose network.
+        run: the run whose network is explained.
         images: image files, and folders of them.
-        figures: folder that the figures are written to.
-        methods: what is drawn; by default Grad-CAM.
-        layers: whose maps are drawn; by default a few.
+        figures: folder for the figures.
+        methods: what to draw; by default Grad-CAM.
+        layers: layers whose feature maps are drawn; by default a few.
         label: the class to explain; by default the predicted one.
-        mistakes: so many of the run's worst mistakes on val are explained too.
-        neurons: a layer: the patches of the data that activate each of its channels most.
-        data, root, split, patches: where these patches come from, and how many for each channel.
-        out: where names of runs are looked for.
+        mistakes: number of the run's worst mistakes on val to explain too.
+        neurons: a layer; the top-activating patches of each of its channels are drawn.
+        data, root, split, patches: source of these patches, and their number per channel.
+        out: folder in which names of runs are looked up.
         quiet: no progress.
 
     Raises:
-        RefusedError: an image, a layer or a class that is not there.
+        RefusedError: no such image, layer or class.
     """
     wanted = Wanted(
         methods=tuple(methods),
@@ -121,16 +121,16 @@ def predict(
     out: Path | str = RUNS_FOLDER,
     quiet: bool = True,
 ) -> list[Prediction]:
-    """What a trained or a published network says of image files.
+    """Predictions of a trained or published network for image files.
 
     Args:
         run: a run, a model folder, or the name of a published network, e.g. "mobilenet_v2".
         images: files, folders of them, and lists of both.
-        views: further views of each image whose answers are averaged with its own.
+        views: further views of each image, whose predictions are averaged with its own.
         device: "cpu", "cuda", "mps" or "auto".
-        weights, weights_range: of a published network: a file or source, and the input that it expects.
-        skipped: files that cannot be read are added to this list; None refuses them.
-        out: where names of runs are looked for.
+        weights, weights_range: for a published network: a file or source, and the input range it expects.
+        skipped: unreadable files are appended to this list; with None they are refused.
+        out: folder in which names of runs are looked up.
         quiet: no progress.
 
     Raises:
@@ -148,7 +148,7 @@ def predict(
 
 
 def is_published(name: str, out: Path | str = RUNS_FOLDER) -> bool:
-    """Whether `name` is an architecture, and no run or model folder."""
+    """Whether `name` is an architecture, and neither a run nor a model folder."""
     places = (Path(name) / "manifest.json", Path(name) / "config.json", Path(out) / name / "config.json")
     return not any(place.is_file() for place in places) and (name in ENTRIES or name.startswith("timm/"))
 
@@ -164,21 +164,21 @@ def ensemble(
     """Combine finished classification runs into one, with weights chosen on val.
 
     Args:
-        runs: two or more, of one data set and one input size.
-        kind: average probabilities ("average"), average weights ("soup"), or the better of both on val ("auto").
-        name: of the new run.
+        runs: two or more, with the same data set and input size.
+        kind: average probabilities ("average"), average weights ("soup"), or whichever is better on val ("auto").
+        name: name of the new run.
         out: folder of runs.
         quiet: no progress.
-        command: what the user typed, kept in the run.
+        command: the command line as typed, stored in the run.
 
     Raises:
-        RunError: they do not go together.
+        RunError: the runs cannot be combined.
     """
     return combine([opened_run(run, out) for run in runs], kind=kind, name=name, out=out, quiet=quiet, command=command)
 
 
 def convert(run: AnyRun, *, name: str | None = None, out: Path | str = RUNS_FOLDER) -> Converted:
-    """A new run whose network takes images of any size: its dense layers are convolutions, with the same answers.
+    """A new run whose network takes images of any size: dense layers become convolutions, with equal outputs.
 
     Raises:
         RunError: its network cannot be converted.
@@ -187,7 +187,7 @@ def convert(run: AnyRun, *, name: str | None = None, out: Path | str = RUNS_FOLD
 
 
 def filter_image(image: NDArray[np.uint8], kernel: str | Kernel) -> Filtered:
-    """An image under a classical filter: full, same and valid convolution, and cross-correlation.
+    """Apply a classical filter to an image: full, same and valid convolution, and cross-correlation.
 
     Args:
         image: uint8 [C, H, W], RGB or grey.
@@ -218,24 +218,24 @@ def plan(
     """Parameters, work, memory and time of a network, before anything runs.
 
     Args:
-        model: an architecture, a run, or data, for the network that `opsin.train` would choose for it.
-        shape: (channels, height, width) of the images; by default the architecture's own.
-        task: that the network is trained for.
-        batch: samples in a step.
-        num_outputs: classes; 0 is without a head.
-        memory: that there is, in bytes or e.g. "4GB"; remedies are given if it is too little.
-        fit: change how it is trained until it fits into `memory`.
-        timed: take a few steps, to tell the time.
-        samples: images in an epoch; by default those of the run or the data.
-        root: where catalogue sets lie.
-        out: where names of runs are looked for.
-        settings: knobs of the network (`filters`, `dropout`, …) and of training (`optimizer`, `precision`, …).
+        model: an architecture, a run, or data, to plan the network that `opsin.train` would choose.
+        shape: (channels, height, width) of the images; by default the architecture's default.
+        task: the task the network is trained for.
+        batch: samples per step.
+        num_outputs: number of classes; 0 plans the backbone without a head.
+        memory: available memory, in bytes or e.g. "4GB"; remedies are listed if it is too little.
+        fit: change training settings until it fits into `memory`.
+        timed: time a few steps.
+        samples: images per epoch; by default those of the run or data.
+        root: folder of the catalogue's data sets.
+        out: folder in which names of runs are looked up.
+        settings: options of the network (`filters`, `dropout`, …) and of training (`optimizer`, `precision`, …).
 
     >>> plan("lenet5", timed=False).layers.parameters
     61706
 
     Raises:
-        ConfigError: no such network, or a setting that it does not have.
+        ConfigError: no such network, or an option it does not have.
     """
     limit = parse_bytes(memory) if isinstance(memory, str) else memory
     run = None if isinstance(model, Dataset) else find_run(str(model), out)
@@ -250,7 +250,7 @@ def plan(
 
 
 def is_data(name: str) -> bool:
-    """Whether `name` is a data set: in the catalogue, or a path where something lies, and no network of ours."""
+    """Whether `name` is a data set: in the catalogue, or an existing path, and not an architecture."""
     return name not in ENTRIES | SEGMENTERS and (name in CATALOGUE or name in MADE_SETS or Path(name).exists())
 
 
@@ -270,12 +270,14 @@ def _request_of_model(
         raise ConfigError("two networks are named", where="--model", do="name one")
     if rest.pop("weights", None) is not None:
         do = "leave it out: sizes do not depend on it; --finetune says what is trained of a pretrained network"
-        raise ConfigError("`--weights` is for the plan of data", where="--weights", got=settings["weights"], do=do)
+        raise ConfigError(
+            "`--weights` applies only when data is planned", where="--weights", got=settings["weights"], do=do
+        )
     way = rest.pop("finetune", None)
-    knobs = {key: rest.pop(key) for key in field_names(ModelConfig) if key in rest}
+    options = {key: rest.pop(key) for key in field_names(ModelConfig) if key in rest}
     return request_of(
         model,
-        ModelConfig(**knobs),
+        ModelConfig(**options),
         shape=shape,
         task=task,
         finetune=FinetuneConfig(finetune=way) if way else None,
@@ -298,8 +300,8 @@ def _request_of_data(
 ) -> tuple[Request, int]:
     """The request for what `opsin.train` would do with `data`, and the images in an epoch."""
     if shape is not None:
-        do = "leave it out: the size is that which training would choose"
-        raise ConfigError("the shape of the images is that of the data", where="--input", got=shape, do=do)
+        do = "leave it out: training chooses the size"
+        raise ConfigError("the image shape is determined by the data", where="--input", got=shape, do=do)
     wanted = {**settings, "batch_size": batch, "task": task}
     request, images = request_of_data(
         data, root=root, **{key: value for key, value in wanted.items() if value is not None}

@@ -1,15 +1,15 @@
-"""Random changes of a training batch, on its device: images with their labels, boxes and masks.
+"""Augmentation of a training batch, on its device: images with their labels, boxes and masks.
 
-    settings + policy -> knobs          policy.py     how strongly each image is changed
-    quarter turns                       turns.py      exact: pixels change places and nothing else
+    settings + policy -> knobs          policy.py     the magnitudes of each image
+    quarter turns                       turns.py      exact: pixels are only permuted
     geometry                            geometry.py   one affine map for each image; boxes and masks move with it
     colours, blur                       colour.py
     torchvision's policies              image_policy.py
     cutout, MixUp, CutMix               mixing.py
 
 The picture of sample `i` in epoch `e` is a function of (seed, e, i) and of the settings: batch size, order of samples,
-threads and device change nothing, so a resumed run sees what an unbroken one does. (The partner of MixUp and CutMix is
-the one exception: it is chosen within the batch.) What is off costs nothing.
+threads and device change nothing, so a resumed run sees the same images as an uninterrupted one. (The partner of MixUp
+and CutMix is the one exception: it is chosen within the batch.) What is off costs nothing.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from opsin.errors import ConfigError
 
 
 def augment(batch: Batch, config: AugmentConfig, *, seed: int, epoch: int, num_classes: int) -> Batch:
-    """The batch as the network sees it in this epoch.
+    """The augmented batch of this epoch.
 
     Args:
         batch: images uint8 or float32 [B, C, H, W] in [0, 255], RGB or grey. It is not changed.
-        config: what is changed, and by how much at the most.
+        config: the augmentation settings.
         seed: seed of the run.
         epoch: number of the epoch.
         num_classes: classes of the task; mixing labels needs two.
@@ -66,12 +66,12 @@ def augment(batch: Batch, config: AugmentConfig, *, seed: int, epoch: int, num_c
 
 
 def _own(images: Tensor, given: Tensor) -> Tensor:
-    """Contiguous float32 images that may be written over: a copy if they are still the caller's."""
+    """Contiguous float32 images that may be overwritten: a copy if they are still the caller's."""
     return images.to(torch.float32, copy=images is given, memory_format=torch.contiguous_format)
 
 
 def _check(batch: Batch, config: AugmentConfig, num_classes: int) -> None:
-    """Refuse settings that do not fit the batch, rather than leave them out."""
+    """Refuse settings that do not fit the batch, instead of ignoring them."""
     channels, H, W = batch.images.shape[1:]
     side = min(H, W)
     require(config.shift < side, "shift", config.shift, f"less than the side of the images, {side} px")
@@ -79,7 +79,7 @@ def _check(batch: Batch, config: AugmentConfig, num_classes: int) -> None:
     turned = f"0 for images that are not square ({H} x {W} px)"
     require(H == W or not config.quarter_turns, "quarter_turns", config.quarter_turns, turned)
     boxed = bool(config.elastic) and not all(KINDS[kind].bends for kind in batch.targets)
-    require(not boxed, "elastic", config.elastic, "0 where there are boxes: a bent box is no box")
+    require(not boxed, "elastic", config.elastic, "0 with boxes, which cannot follow it")
     for name in ("saturation", "hue"):
         require(channels == 3 or not getattr(config, name), name, getattr(config, name), "0 for grey images")
     for name in ("mixup", "cutmix"):
@@ -91,8 +91,8 @@ def check_targets(config: AugmentConfig, kinds: Sequence[str]) -> None:
     """Refuse settings that some kind of target cannot follow.
 
     Args:
-        config: what is changed.
-        kinds: of the targets, names in `data.targets.KINDS`.
+        config: the augmentation settings.
+        kinds: kinds of targets, names in `data.targets.KINDS`.
 
     Raises:
         ConfigError: the settings mix targets that cannot be mixed, or move images by a policy of torchvision's, and
@@ -100,15 +100,15 @@ def check_targets(config: AugmentConfig, kinds: Sequence[str]) -> None:
     """
     if is_of_images(config) and any(KINDS[kind].follows for kind in kinds):
         raise ConfigError(
-            f"policy `{config.policy}` moves images, and not their boxes or masks",
+            f"policy `{config.policy}` does not move boxes or masks",
             got=f"policy = {config.policy}, and targets other than labels",
             expected="a classification task",
-            do="use the policy random_ops, whose boxes and masks move along",
+            do="use the policy random_ops, which moves boxes and masks too",
         )
     for name in ("mixup", "cutmix"):
         if getattr(config, name) and not (kinds and all(KINDS[kind].mixes for kind in kinds)):
             raise ConfigError(
-                f"setting `{name}` mixes labels of classes alone",
+                f"setting `{name}` can only mix class labels",
                 got=f"{name} = {getattr(config, name)}, and targets other than labels",
                 expected="a classification task",
                 do=f"set {name} to 0",

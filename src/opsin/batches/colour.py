@@ -1,9 +1,9 @@
 """Colours: brightness, contrast, saturation, hue and Gaussian blur of whole batches, in this order.
 
-Every function takes float32 images [B, C, H, W] in [0, 255] and one number for each image, and gives images in
-[0, 255]. It may write over the images it got: fresh memory costs more than the arithmetic. Zero change leaves the
-pixels as they are. Products and sums are apart, since a fused one may round differently at the end of a tensor, and
-then a picture would depend on its place in the batch.
+Every function takes float32 images [B, C, H, W] in [0, 255] and one number for each image, and returns images in
+[0, 255]. It may overwrite its input: fresh memory costs more than the arithmetic. A change of zero leaves the
+pixels unchanged. Products and sums are separate, since a fused one may round differently at the end of a tensor, and
+then an image would depend on its position in the batch.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ BLUR_REACH = 3
 
 
 def recolour(images: Tensor, knobs: Knobs, draws: Draws) -> Tensor:
-    """All changes of this file that are on: float32 [B, C, H, W]."""
+    """Apply the enabled changes of this file: float32 [B, C, H, W]."""
 
     def factor(name: str) -> Tensor:
         return _per_image(1 + draws.signed(name) * knobs[name], images)
@@ -61,7 +61,7 @@ def saturate(images: Tensor, factor: Tensor) -> Tensor:
 
 
 def turn_hue(images: Tensor, turns: Tensor) -> Tensor:
-    """Turn the hue; saturation and value (of HSV) stay. `turns`: float32 [B, 1, 1, 1]. Images are RGB.
+    """Rotate the hue; saturation and value (of HSV) are kept. `turns`: float32 [B, 1, 1, 1]. Images are RGB.
 
     Source: Smith, "Color gamut transform pairs", SIGGRAPH 1978; the way back without cases.
     """
@@ -84,7 +84,7 @@ def blur(images: Tensor, sigma: Tensor, largest: float) -> Tensor:
     """Gaussian blur, reflected at the edges.
 
     Args:
-        sigma: float64 [B], standard deviations in pixels; 0 leaves an image as it is.
+        sigma: float64 [B], standard deviations in pixels; 0 leaves an image unchanged.
         largest: bound of `sigma`; the kernel's size comes from it, so that it does not depend on the batch.
     """
     H, W = images.shape[-2:]
@@ -95,7 +95,7 @@ def blur(images: Tensor, sigma: Tensor, largest: float) -> Tensor:
 
 
 def _blur_along(images: Tensor, sigma: Tensor, radius: int) -> Tensor:
-    """Blur along the last axis. A sum of shifted images: each has a kernel of its own, which convolutions do slowly."""
+    """Blur along the last axis. A sum of shifted images: convolutions with a kernel per image are slow."""
     offsets = torch.arange(-radius, radius + 1, dtype=torch.float64)
     weights = torch.exp(-0.5 * (offsets / sigma.clamp_min(1e-3)[:, None]) ** 2)
     weights = (weights / weights.sum(dim=1, keepdim=True)).to(torch.float32).to(images.device)
@@ -107,5 +107,5 @@ def _blur_along(images: Tensor, sigma: Tensor, radius: int) -> Tensor:
 
 
 def _per_image(numbers: Tensor, images: Tensor) -> Tensor:
-    """float64 [B] as float32 [B, 1, 1, 1] where the images are."""
+    """float64 [B] as float32 [B, 1, 1, 1] on the images' device."""
     return numbers.to(torch.float32).to(images.device)[:, None, None, None]

@@ -1,6 +1,6 @@
-"""The random numbers of one batch, a row for each sample.
+"""The random numbers of one batch, one row per sample.
 
-Drawn on the CPU whatever the device: the numbers are few, and so a sample's picture is the same everywhere.
+Drawn on the CPU for any device: the numbers are few, and a sample's image is then the same everywhere.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ STREAMS = (
     *("turn/whether", "turn/which"),
     *("mix/which", "cutmix/y", "cutmix/x"),
 )
-"""What a sample has one uniform number for. Drawn together: many small tensor operations cost more than the numbers."""
+"""Names of the uniform numbers of a sample. Drawn together: many small tensor operations cost more than the numbers."""
 ROWS = {stream: row for row, stream in enumerate(STREAMS)}
 
 
@@ -33,6 +33,10 @@ class Draws:
 
     def __len__(self) -> int:
         return int(self.index.shape[0])
+
+    def first(self, count: int) -> Draws:
+        """The numbers of the first `count` samples."""
+        return self if count == len(self) else Draws(seed=self.seed, epoch=self.epoch, index=self.index[:count])
 
     def uniform(self, stream: str) -> Tensor:
         """float64 [B] in [0, 1). `stream` is one of `STREAMS`."""
@@ -68,7 +72,7 @@ class Draws:
         return random.bits(self.seed, self.epoch, self.index, stream, count).argsort(dim=1, stable=True)
 
     def ranks_in_batch(self, stream: str) -> Tensor:
-        """int64 [B]: the places in the batch in random order. Depends on who is in the batch, not on their order."""
+        """int64 [B]: the positions in the batch in random order. Depends on the set of samples, not on their order."""
         return random.bits(self.seed, self.epoch, self.index, stream)[:, 0].argsort(stable=True)
 
     @cached_property

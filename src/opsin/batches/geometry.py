@@ -1,9 +1,9 @@
-"""Where pixels go: flip, crop, shear, scale, rotation, shift and elastic distortion of images, boxes, masks together.
+"""Geometric augmentation: flip, crop, shear, scale, rotation, shift and elastic distortion of images, boxes and masks.
 
 The changes of each image, in this order, make one affine map, so that an image is interpolated at most once. Flips and
-whole-pixel shifts alone are copied exactly. What enters from outside is reflected, in the mask too; or it is black and
-void (255) in the mask. A box becomes the envelope of its moved corners, cut at the edge of the image; where nothing
-of it is left, its area is zero.
+whole-pixel shifts alone are copied exactly. The outside is filled by reflection, in the mask too; or it is black and
+void (255) in the mask. A box becomes the envelope of its moved corners, clipped at the edge of the image; its area is
+zero if nothing is left.
 
 Coordinates of maps are (x, y) in pixels from the centre of the image. Shapes: B images, C channels, H height, W width.
 """
@@ -32,7 +32,7 @@ LARGEST_STRETCH = 4 / 3
 
 
 def move(batch: Batch, knobs: Knobs, draws: Draws, fill: FillName) -> Batch:
-    """The batch with its images moved, and the targets with them; the batch itself where no knob of this file is on."""
+    """The batch with its images moved, and the targets with them; the batch itself if no knob of this file is on."""
     H, W = batch.images.shape[-2:]
     if any(name in knobs for name in INTERPOLATED):
         forward = forward_maps(knobs, draws, H, W)
@@ -75,7 +75,7 @@ class _Slid:
     size: tuple[int, int]
 
     def slide(self, pixels: Tensor, value: int) -> Tensor:
-        """Planes [B, C, H, W]; `value` where nothing comes in."""
+        """Planes [B, C, H, W]; `value` outside the source."""
         flip, flip_vertical = _flips(self.knobs, self.draws)
         down, right = _shifts(self.knobs, self.draws)
         return slide(
@@ -110,14 +110,14 @@ def inverted(maps: Tensor) -> Tensor:
 
 
 def move_boxes(boxes: Tensor, forward: Tensor, height: int, width: int) -> Tensor:
-    """Boxes after the maps: the envelope of the four corners, cut at the edge of the image.
+    """Boxes after the maps: the envelope of the four corners, clipped at the edge of the image.
 
     Args:
         boxes: float32 [B, 4], xyxy in pixels, x2 and y2 exclusive.
         forward: float64 [B, 2, 3].
 
     Returns:
-        float32 [B, 4] within [0, width] and [0, height]; of zero area where the box has left the image.
+        float32 [B, 4] within [0, width] and [0, height]; of zero area if the box has left the image.
     """
     maps = forward.to(torch.float32).to(boxes.device)
     half = torch.tensor([width / 2, height / 2], device=boxes.device)
@@ -142,7 +142,7 @@ def warp_batch(batch: Batch, forward: Tensor, fill: FillName, *, field: Tensor |
 
 
 def _flips(knobs: Knobs, draws: Draws) -> tuple[Tensor, Tensor]:
-    """Which images are mirrored left and right, and top and bottom, in this epoch: bool [B] each.
+    """Images mirrored left-right and top-bottom in this epoch: bool [B] each.
 
     Each in its share of the epochs, evenly spread. With 0.5 an image is mirrored in every second epoch, so that two
     epochs show both its sides rather than the same one half of the time. Source: Jordan, arXiv 2404.00498, section 3.6.
@@ -169,7 +169,7 @@ def _has_turn(phase: Tensor, count: Tensor, share: Tensor) -> Tensor:
 
 
 def _shifts(knobs: Knobs, draws: Draws) -> tuple[Tensor, Tensor]:
-    """Pixels by which images go down and right: int64 [B] each."""
+    """Shifts down and right in pixels: int64 [B] each."""
     if "shift" not in knobs:
         still = torch.zeros(len(draws), dtype=torch.int64)
         return still, still
@@ -206,7 +206,7 @@ def _crops(knobs: Knobs, draws: Draws, height: int, width: int) -> tuple[Tensor,
     """Shares of the sides that are kept, and the centres of the crops: float64 [B, 2] each, x first.
 
     The area is uniform; the change of aspect ratio is log-uniform among those with which the crop fits the image, so
-    that no crop is smaller than was asked for.
+    that no crop is smaller than requested.
     """
     if "crop" not in knobs:
         return torch.ones(len(draws), 2, dtype=torch.float64), torch.zeros(len(draws), 2, dtype=torch.float64)

@@ -1,7 +1,7 @@
 """torchvision's RandAugment and TrivialAugmentWide, one image at a time.
 
-Their random numbers come from torch's default generator. It is seeded anew for each image, from (seed, epoch, sample),
-and put back afterwards: what an image becomes depends on nothing else, and no other random number changes.
+Their random numbers come from torch's default generator. It is seeded for each image, from (seed, epoch, sample),
+and restored afterwards: the result depends on nothing else, and no other random numbers change.
 
 Source: Cubuk et al., "RandAugment", arXiv 1909.13719; Müller and Hutter, "TrivialAugment", arXiv 2103.10158; as
 implemented by torchvision, with its nearest-pixel interpolation and its black fill.
@@ -18,9 +18,9 @@ from opsin.batches.draws import Draws
 from opsin.config import AugmentConfig
 
 LARGEST_MAGNITUDE = 30
-"""Of RandAugment: torchvision has 31 magnitudes, from 0 on."""
+"""Number of magnitudes of torchvision's RandAugment, from 0."""
 STRENGTH = 0.3
-"""Of RandAugment unless another is set: torchvision's default is magnitude 9."""
+"""Default magnitude of RandAugment, that of torchvision."""
 
 
 def is_of_images(config: AugmentConfig) -> bool:
@@ -40,7 +40,7 @@ def apply_policy(images: Tensor, config: AugmentConfig, draws: Draws) -> Tensor:
         float32 [B, C, H, W] of whole numbers in [0, 255], on the device of `images`.
     """
     transform = transform_of(config)
-    # On the processor also for images on a GPU, so that a sample becomes the same picture everywhere.
+    # On the CPU also for images on a GPU, so that a sample becomes the same image everywhere.
     pixels = images.round().to("cpu", torch.uint8)
     changed = torch.empty_like(pixels)
     with torch.random.fork_rng(devices=[]):
@@ -52,7 +52,7 @@ def apply_policy(images: Tensor, config: AugmentConfig, draws: Draws) -> Tensor:
 
 def transform_of(config: AugmentConfig) -> Callable[[Tensor], Tensor]:
     """The policy of torchvision, from uint8 [C, H, W] to the same."""
-    from torchvision.transforms import v2  # slow to import, and most runs do without
+    from torchvision.transforms import v2  # slow to import, and rarely needed
 
     if config.policy == "trivial_augment_wide":
         trivial: Callable[[Tensor], Tensor] = v2.TrivialAugmentWide()

@@ -1,7 +1,7 @@
 """From samples to batches: order, gathering ahead, resuming inside an epoch.
 
-The order of an epoch is a function of (seed, epoch), so `start_step` resumes in the middle of one and gets the very
-batches that an unbroken epoch would have had. One thread gathers the next batches while the network computes; samples
+The order of an epoch is a function of (seed, epoch), so `start_step` resumes in the middle of one with the same
+batches as an uninterrupted epoch. One thread gathers the next batches while the network computes; samples
 are copied out of memory or of a memory map, never decoded, so one thread is enough and nothing depends on it.
 """
 
@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,20 +19,22 @@ import torch
 from torch import Tensor
 
 from opsin.batches.batch import Batch
+from opsin.batches.sharing import OwnRows, Ring, own_rows
 from opsin.errors import ConfigError, DataError
+from opsin.group import ALONE, Group
 from opsin.ops.random import permutation
 
 if TYPE_CHECKING:
     from opsin.data.samples import Samples
 
 NUM_AHEAD = 3
-"""Batches that are gathered before they are asked for."""
+"""Number of batches gathered ahead."""
 
 
 def steps_per_epoch(num_samples: int, batch_size: int, *, training: bool) -> int:
     """Batches in one epoch.
 
-    In training, a last batch of one sample is joined to the batch before it, which then has `batch_size` + 1 samples:
+    In training, a last batch of one sample is merged into the batch before it, which then has `batch_size` + 1 samples:
     batch normalization cannot normalize one vector, and dropping the sample would be silent. Where there is no batch
     before it, or `batch_size` is 1, batches of one remain.
 
@@ -45,7 +48,7 @@ def steps_per_epoch(num_samples: int, batch_size: int, *, training: bool) -> int
     if batch_size < 1:
         raise ConfigError("setting `batch_size` is out of range", got=batch_size, expected="1 or more")
     if num_samples < 1:
-        raise DataError("there are no samples to make batches of", got=num_samples, expected="at least 1 sample")
+        raise DataError("there are no samples", got=num_samples, expected="at least 1 sample")
     steps = -(-num_samples // batch_size)
     lone = training and batch_size > 1 and steps > 1 and num_samples % batch_size == 1
     return steps - 1 if lone else steps
@@ -61,6 +64,8 @@ def batches(
     start_step: int = 0,
     prepare: Callable[[Batch], Batch] | None = None,
     ahead: bool = False,
+    group: Group = ALONE,
+    ring: Ring | None = None,
 ) -> Generator[Batch]:
     """The batches of one epoch, uint8 on the CPU, gathered ahead by a thread.
 
@@ -71,11 +76,12 @@ def batches(
         epoch: number of the epoch; each has its own order.
         training: shuffle by (seed, epoch). Otherwise the order is that of the split.
         start_step: first batch to give; those before it are skipped without being gathered.
+        prepare: applied to each batch; by default batches are returned as gathered.
+        ahead: `prepare` is called in the thread, and must not use a shared random generator.
+        group: processes that share each batch; this one is given its part.
+        ring: who is mixed with whom, where images are mixed and a batch is shared.
 
-        prepare: makes of each batch what is given; without it batches are given as they were gathered.
-        ahead: `prepare` is called in the thread, and must then draw from no generator that others draw from.
-
-    An error in the thread is raised here, at the batch that it concerns. Closing or forgetting the iterator ends the
+    An error in the thread is raised here, at its batch. Closing or dropping the iterator ends the
     thread.
 
     Raises:
@@ -91,7 +97,7 @@ def batches(
     indices = [order[cuts[s] : cuts[s + 1]] for s in range(start_step, num_steps)]
 
     def made(index: Tensor) -> Batch:
-        batch = gather(samples, index)
+        batch = _gathered(samples, own_rows(index, group, ring))
         return prepare(batch) if prepare and ahead else batch
 
     given = _made_ahead(made, indices)
@@ -105,7 +111,7 @@ def _prepared(given: Generator[Batch], prepare: Callable[[Batch], Batch]) -> Gen
 
 
 def _made_ahead(make: Callable[[Tensor], Batch], indices: list[Tensor]) -> Generator[Batch]:
-    """What `make` gives for each of `indices`, int64 [B], at most `NUM_AHEAD` batches before it is asked for."""
+    """Results of `make` for each of `indices`, int64 [B], at most `NUM_AHEAD` batches ahead."""
     waiting: deque[Future[Batch]] = deque()
     pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="opsin-batches")
     try:
@@ -126,6 +132,11 @@ def gather(samples: Samples, index: Tensor) -> Batch:
         index=index.clone(),
         **samples.mapped(lambda _, rows: _rows(rows, index)),
     )
+
+
+def _gathered(samples: Samples, rows: OwnRows) -> Batch:
+    batch = gather(samples, rows.index)
+    return batch if rows.share is None else replace(batch, share=rows.share, partners=rows.partners)
 
 
 def _rows(array: np.ndarray, index: Tensor) -> Tensor:

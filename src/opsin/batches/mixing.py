@@ -5,6 +5,7 @@ Shapes: B images, C channels, H height, W width.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -16,13 +17,13 @@ from opsin.config import AugmentConfig
 
 
 def cutout(images: Tensor, side: Tensor, draws: Draws) -> Tensor:
-    """Set a square of each image to the image's mean colour. The square lies wholly inside.
+    """Set a square of each image to the image's mean colour. The square is entirely inside.
 
     Args:
-        images: float32 [B, C, H, W], contiguous; written over.
-        side: float64 or int64 [B], whole pixels, at most H and W; 0 leaves an image as it is.
+        images: float32 [B, C, H, W], contiguous; overwritten.
+        side: float64 or int64 [B], whole pixels, at most H and W; 0 leaves an image unchanged.
 
-    Source: DeVries, Taylor, arXiv 1708.04552; theirs may lie partly outside, and is grey.
+    Source: DeVries, Taylor, arXiv 1708.04552; theirs may be partly outside, and is grey.
     """
     chosen = side.nonzero()[:, 0]
     if len(chosen) == 0:
@@ -44,7 +45,7 @@ def cutout(images: Tensor, side: Tensor, draws: Draws) -> Tensor:
 def mean_colour(images: Tensor) -> Tensor:
     """The mean of each channel of each image over rounded pixels: float32 [B, C].
 
-    Sums of whole numbers are exact in any order, so the mean does not depend on how the batch is cut among threads.
+    Sums of whole numbers are exact in any order, so the mean does not depend on the number of threads.
     """
     num_pixels = images.shape[-2] * images.shape[-1]
     exact = torch.float32 if num_pixels * 255 < 1 << 24 else torch.int64
@@ -54,33 +55,41 @@ def mean_colour(images: Tensor) -> Tensor:
 def mix(batch: Batch, config: AugmentConfig, draws: Draws) -> Batch:
     """Mix each image with a partner from the batch. With MixUp and CutMix both on, each image gets one of them.
 
-    This is the one change that depends on who else is in the batch. The shares come from the sample alone.
+    This is the only change that depends on the other samples of the batch. The shares come from the sample alone.
 
     Args:
-        batch: float32 images, with labels.
+        batch: float32 images, with labels; with `partners` only its first rows are given back.
 
     Returns:
         The batch with `mixed`: the partners' labels, and the share of the first label by area or weight.
     """
-    partner = partners(draws).to(batch.images.device)
+    partner = (partners(draws) if batch.partners is None else batch.partners).to(batch.images.device)
+    everyone, batch, draws = batch, batch.rows(0, len(partner)), draws.first(len(partner))
     blended = draws.uniform("mix/which") < (0.5 if config.mixup and config.cutmix else float(config.mixup > 0))
     whole = torch.ones(len(draws))
     weight = torch.where(blended, draws.beta("mixup", config.mixup), whole) if config.mixup else whole
     area = torch.where(blended, whole, draws.beta("cutmix", config.cutmix)) if config.cutmix else whole
     inside, kept = _rectangles(area, draws, *batch.images.shape[-2:])
-    images, others = batch.images, batch.images.index_select(0, partner)
+    images, others = batch.images, everyone.images.index_select(0, partner)
     if config.mixup:
         images = images + (1 - weight).to(images.device)[:, None, None, None] * (others - images)
     if config.cutmix:
         images = torch.where(inside.to(images.device)[:, None], others, images)
-    if batch.labels is None:
-        return replace(batch, images=images)
-    mixed = Mixed(labels=batch.labels.index_select(0, partner), share=(weight * kept).to(images.device))
-    return replace(batch, images=images, mixed=mixed)
+    if batch.labels is None or everyone.labels is None:
+        return replace(batch, images=images, partners=None)
+    mixed = Mixed(labels=everyone.labels.index_select(0, partner), share=(weight * kept).to(images.device))
+    return replace(batch, images=images, mixed=mixed, partners=None)
+
+
+def ring_of(config: AugmentConfig, *, seed: int, epoch: int) -> Callable[[Tensor], Tensor] | None:
+    """Who is mixed with whom in an epoch: sample numbers int64 [B] of a batch to places in it; None where nobody is."""
+    if not config.mixup and not config.cutmix:
+        return None
+    return lambda index: partners(Draws(seed=seed, epoch=epoch, index=index))
 
 
 def partners(draws: Draws) -> Tensor:
-    """The partner of each image: int64 [B]. One random ring, so nobody is his own partner in a batch of two or more."""
+    """The partner of each image: int64 [B]. A random cycle: no image is its own partner in a batch of two or more."""
     ring = draws.ranks_in_batch("mix/partner")
     partner = torch.empty_like(ring)
     partner[ring] = ring.roll(-1)
@@ -88,7 +97,7 @@ def partners(draws: Draws) -> Tensor:
 
 
 def _rectangles(kept: Tensor, draws: Draws, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """What CutMix takes from the partner.
+    """The rectangles that CutMix takes from the partner.
 
     Args:
         kept: float32 [B], share of the area that should stay.

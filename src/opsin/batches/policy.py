@@ -1,12 +1,13 @@
-"""How strongly each image is changed: the settings, and on top of them a random policy.
+"""The magnitudes of augmentation of each image: the settings, and a random policy.
 
-A *knob* is the largest change of one kind, a number for each image; what is off is missing, so that it costs nothing.
-The policy `random_ops` draws a few kinds for each image and turns their knobs up for it: the whole batch is still
+A *knob* is the magnitude of one augmentation, a number per image; knobs that are off are missing, so that they cost
+nothing.
+The policy `random_ops` draws a few kinds per image and raises their knobs: the whole batch is still
 changed by the same few tensor operations. (torchvision's policies are in `image_policy.py`.)
 
 Source: Cubuk et al., "RandAugment", arXiv 1909.13719, for the idea. `random_ops` is not RandAugment: the size of a
-change is uniform up to the strength, as in TrivialAugment (arXiv 2103.10158), the kinds are those that batches can do,
-no kind is drawn twice for an image, and the order of the kinds is fixed.
+change is uniform up to the strength, as in TrivialAugment (arXiv 2103.10158), the kinds are those available for
+batches, no kind is drawn twice for an image, and the order of the kinds is fixed.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ from opsin.config import AugmentConfig
 from opsin.errors import ConfigError
 
 Knobs = Mapping[str, Tensor]
-"""Name of a knob to its float64 [B]; knobs that are off for all images are missing."""
+"""Knobs by name, each float64 [B]; knobs that are off for all images are missing."""
 
 MOVING = ("flip", "flip_vertical", "quarter_turns", "shift", "rotate", "scale", "shear", "elastic")
 COLOURING = ("brightness", "contrast", "saturation", "hue", "blur", "cutout")
-"""Settings that are knobs as they are. `crop_area` is the knob `crop`: the largest share of the area cut off."""
+"""Settings used directly as knobs. `crop_area` is the knob `crop`: the largest share of the area cut off."""
 
 POLICY = {
     "rotate": 30.0,
@@ -36,9 +37,9 @@ POLICY = {
     "saturation": 0.9,
     "blur": 2.0,
 }
-"""What the policy chooses from, at strength 1. Angles and factors as in the paper's code."""
+"""The choices of the policy, at strength 1. Angles and factors as in the paper's code."""
 POLICY_STRENGTH = 0.5
-"""Unless another is set."""
+"""Default strength."""
 POLICY_SIDES = {"shift": 0.3, "cutout": 0.5}
 """Likewise, as shares of the shorter side."""
 
@@ -51,7 +52,7 @@ def knobs_of(config: AugmentConfig, draws: Draws, *, channels: int, side: int) -
         side: the shorter side in pixels.
 
     Raises:
-        ConfigError: more operations are asked for than the policy has.
+        ConfigError: more operations are requested than the policy has.
     """
     limits = {name: float(getattr(config, name)) for name in (*MOVING, *COLOURING)} | {"crop": 1 - config.crop_area}
     knobs = {name: torch.full((len(draws),), limit, dtype=torch.float64) for name, limit in limits.items() if limit}
@@ -63,7 +64,7 @@ def knobs_of(config: AugmentConfig, draws: Draws, *, channels: int, side: int) -
 
 
 def _drawn(config: AugmentConfig, draws: Draws, channels: int, side: int) -> dict[str, Tensor]:
-    """The knobs that the policy turns up: `policy_ops` different ones for each image."""
+    """The knobs raised by the policy: `policy_ops` different ones for each image."""
     full = POLICY | {name: share * side for name, share in POLICY_SIDES.items()}
     if channels == 1:
         del full["saturation"]

@@ -1,4 +1,4 @@
-"""The preprocessing contract: how pixels become what the network computes with. Kept in the artefact as plain data.
+"""The preprocessing contract: how pixels become the network's input. Stored in the artefact as plain data.
 
 Shapes: B images, C channels, H height, W width.
 """
@@ -27,7 +27,7 @@ ColorName = Literal["rgb", "bgr", "gray"]
 LUMA = (0.299, 0.587, 0.114)
 """Shares of red, green and blue in grey. Source: ITU-R BT.601, as in Pillow's mode L."""
 CHUNK_BYTES = 1 << 22
-"""Pixels that `measure` holds at once; a memory map larger than memory is read in such pieces."""
+"""Pixels that `measure` reads at once, so that memory maps larger than memory work."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ class Preprocess:
     Args:
         size: how an image of any size becomes `[C, height, width]`.
         color: order of the network's channels.
-        range: what pixel values 0 and 255 become, before the mean is taken off.
+        range: the values of pixels 0 and 255, before the mean is subtracted.
         mean, std: one number for each channel, in units of `range`; the network sees (x - mean) / std.
         learned: the network itself begins with a learnable normalization.
 
@@ -68,11 +68,12 @@ class Preprocess:
         """Channels that the network sees: 1 for grey, else 3."""
         return 1 if self.color == "gray" else 3
 
-    def fit_image(self, pixels: np.ndarray) -> np.ndarray:
+    def fit_image(self, pixels: np.ndarray, whole: tuple[int, int] | None = None) -> np.ndarray:
         """One decoded image in the network's size, RGB or grey as the network needs, but still in RGB order.
 
         Args:
             pixels: uint8 [3 or 1, H, W], RGB or grey.
+            whole: height and width of the image, where `pixels` are a smaller version of it.
 
         Returns:
             uint8 [channels, height, width], ready for `__call__` when stacked.
@@ -83,10 +84,10 @@ class Preprocess:
             pixels = ((19595 * red + 38470 * green + 7471 * blue + 0x8000) >> 16).astype(np.uint8)[None]
         elif self.channels == 3 and pixels.shape[0] == 1:
             pixels = np.repeat(pixels, 3, axis=0)
-        return fit_image(pixels, self.size)
+        return fit_image(pixels, self.size, whole)
 
     def __call__(self, images: Tensor) -> Tensor:
-        """What the network computes with.
+        """The network's input.
 
         Args:
             images: uint8 or float32 [B, 3 or 1, H, W] in [0, 255], RGB or grey.
@@ -105,7 +106,7 @@ class Preprocess:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], *, where: str = "preprocess") -> Preprocess:
-        """The contract out of an artefact: the inverse of `to_dict`.
+        """The contract from an artefact: the inverse of `to_dict`.
 
         Raises:
             ArtifactError: a field is missing, unknown, of the wrong type or out of range.
@@ -152,15 +153,15 @@ def measure(samples: Samples, normalize: NormalizeName, size: SizePolicy) -> Pre
 
     `none` keeps [0, 255]; `unit` gives [0, 1]; `signed` gives [-1, 1]; `standard` gives each channel mean 0 and
     standard deviation 1 over all pixels of `samples`; `learned` gives [0, 1] and leaves the rest to the network. Only
-    `standard` reads the pixels. A channel that is the same everywhere has std 1, as it cannot be stretched.
+    `standard` reads the pixels. A constant channel has std 1.
 
     Raises:
-        ConfigError: `weights`, which is nothing that can be measured.
+        ConfigError: `weights`, which cannot be measured.
         DataError: there are no samples, or they have neither one channel nor three.
     """
     if normalize == "weights":
         do = "give --weights, or choose unit, signed, standard, learned or none"
-        raise ConfigError("`--normalize weights` is for pretrained weights, and none are given", got=normalize, do=do)
+        raise ConfigError("`--normalize weights` needs pretrained weights", got=normalize, do=do)
     num_samples, channels = samples.images.shape[:2]
     if num_samples == 0 or channels not in (1, 3):
         raise DataError("cannot measure these images", got=samples.images.shape, expected="[N, 1 or 3, H, W], N > 0")

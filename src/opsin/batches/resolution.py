@@ -1,4 +1,4 @@
-"""Training at several resolutions: whole batches made smaller or larger."""
+"""Training at several resolutions: resizing whole batches."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from opsin.batches.batch import Batch
 
 
 def resize_batch(batch: Batch, height: int) -> Batch:
-    """The batch with images `height` pixels high and their width in proportion; the targets go with them.
+    """The batch with images `height` pixels high and their width in proportion; targets are resized too.
 
     Image files go through `ops.resize`.
     """
@@ -25,7 +25,7 @@ def resize_batch(batch: Batch, height: int) -> Batch:
 
 
 def resize_images(images: Tensor, height: int, width: int) -> Tensor:
-    """Images by bilinear interpolation that averages when it makes smaller (antialias).
+    """Resize images by bilinear interpolation, with antialiasing when downscaling.
 
     Args:
         images: uint8 or float32 [B, C, H, W]. uint8 is about four times as fast, and is rounded.
@@ -33,7 +33,7 @@ def resize_images(images: Tensor, height: int, width: int) -> Tensor:
         width: likewise.
 
     Returns:
-        [B, C, height, width] of the same dtype; `images` itself where it has that size already.
+        [B, C, height, width] of the same dtype; `images` itself if it has that size.
     """
     if images.shape[-2:] == (height, width):
         return images

@@ -1,4 +1,4 @@
-"""Moving pixels: whole-batch resampling of images and masks. What to move where is decided in `geometry`.
+"""Whole-batch resampling of images and masks, along the maps of `geometry`.
 
 `slide` copies pixels exactly (flips and whole-pixel shifts). `warp` interpolates (everything else). Both reflect about
 the centre of the edge pixel (d c b | a b c d | c b a), or fill with one value.
@@ -26,7 +26,7 @@ def slide(
         pixels: [B, C, H, W] of any dtype.
         flip, flip_vertical: bool [B] on the CPU, as are the shifts.
         down, right: int64 [B], pixels; less than H and W.
-        fill: what enters at the edge; `value` where it is black.
+        fill: fill at the edge; `value` where it is black.
 
     Returns:
         [B, C, H, W] of the same dtype, every pixel a copy of one in `pixels` or `value`.
@@ -74,7 +74,7 @@ def _reflected(position: Tensor, length: int) -> Tensor:
 
 
 def grid_of(backward: Tensor, height: int, width: int) -> Tensor:
-    """Where each pixel of the result lies in the source, for `warp`.
+    """The source position of each result pixel, for `warp`.
 
     Args:
         backward: float64 [B, 2, 3], affine maps from the result to the source, in pixels from the centre of the image.
@@ -100,7 +100,7 @@ def warp(pixels: Tensor, grid: Tensor, *, mode: Literal["bilinear", "nearest"], 
     Args:
         pixels: float32 [B, C, H, W], whole numbers if `mode` is nearest.
         grid: from `grid_of`.
-        fill: what lies outside; `value` where it is black.
+        fill: the outside; `value` where it is black.
 
     Returns:
         float32 [B, C, H, W].

@@ -1,1 +1,1 @@
-"""Wrong labels, found and put right: suspects, a page of them, verdicts, a new table."""
+"""Cleaning of labels: suspects, their page, verdicts, a new table."""

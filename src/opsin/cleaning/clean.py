@@ -33,20 +33,20 @@ if TYPE_CHECKING:
     from opsin.ops.label_noise import LabelNoise
 
 SECTIONS = {
-    "label": ("Labels that are likely wrong", "More likely wrong than right, the surest first."),
-    "copy": ("Copies with different labels", "The same picture, or the same shot, under two classes: one is wrong."),
-    "unlike": ("Images unlike their class", "Farther from the images of their class than nearly all of these are."),
+    "label": ("Labels that are likely wrong", "More likely wrong than right, most certain first."),
+    "copy": ("Copies with different labels", "The same picture, or scene, under two classes: one is wrong."),
+    "unlike": ("Images unlike their class", "Farther from the images of their class than nearly all others."),
 }
-"""Sections of the page, by the reason that puts a sample there."""
+"""Sections of the page, by reason of suspicion."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Cleaning:
-    """What was found among the development samples of a data set.
+    """Suspects among the development samples of a data set.
 
-    `data`: its name. `samples`: how many were looked at. `suspects`: the ones to look at, worst first. `noise`: share
-    of labels that are wrong, estimated. `probabilities`: float [M, K] of the samples `rows`, out of fold. `words`: how
-    they came about. `page`, `verdicts`: files that were written. `notes`: what a reader must know.
+    `data`: its name. `samples`: number of samples checked. `suspects`: worst first. `noise`: estimated share
+    of wrong labels. `probabilities`: float [M, K] of the samples `rows`, out of fold. `words`: their
+    origin. `page`, `verdicts`: written files. `notes`: caveats.
     """
 
     data: str
@@ -91,25 +91,25 @@ def clean(
 ) -> Cleaning:
     """Find labels that are likely wrong, copies with different labels, and images unlike their class.
 
-    Every sample of train and val is judged by a network that has not seen it; test stays sealed. Writes a page that
-    shows the suspects worst first, and a table of verdicts to edit; `apply` makes a new data set by it.
+    Every sample of train and val is predicted by a network that has not seen it; test stays sealed. Writes a page that
+    shows the suspects worst first, and a table of verdicts to edit; `apply` writes a new data set from it.
 
     Args:
         data: a run, catalogue name, path, arrays, or a loaded data set, of classes.
-        root: where catalogue sets lie.
+        root: folder of the catalogue's data sets.
         subset: first n samples of a split, e.g. `train=10000`.
         way: `features` of a pretrained network with a regression for each fold, `train`: a network for each fold, or
-            `auto`: features for images in colour, unless settings are given.
+            `auto`: features for colour images, unless settings are given.
         folds: their number.
-        seed: of the folds and of the networks.
-        skip_unreadable: go on when at most this many images cannot be read.
+        seed: seed of the folds and of the networks.
+        skip_unreadable: continue when at most this many images cannot be read.
         page, verdicts: files to write; a table of verdicts that exists is not overwritten.
         out: folder for the runs of `train`.
         quiet: no progress.
-        settings: of the networks of `train`, any field of the groups in `opsin.config`.
+        settings: settings of the networks of `train`, any field of the groups in `opsin.config`.
 
     Raises:
-        RefusedError: cleanlab is not installed, the data are not of classes, or the table exists.
+        RefusedError: cleanlab is not installed, the data have no classes, or the table exists.
     """
     if Path(verdicts).exists():
         do = "choose another --verdicts, or --apply it"
@@ -120,7 +120,7 @@ def clean(
     judged = judge(
         pool, way=way, folds=folds, seed=seed, skip_unreadable=skip_unreadable, out=out, settings=chosen, quiet=quiet
     )
-    report.message(f"judged by {judged.words}")
+    report.message(f"predictions out of fold: {judged.words}")
     labels = labels_of(pool)[judged.rows]
     wrong, noise = wrong_labels(judged, labels)
     copies, notes = _copies(pool, judged, labels, report)
@@ -128,12 +128,12 @@ def clean(
         np.zeros(len(labels), bool) if judged.features is None else unlike_class(judged.features, labels) > OUTLYING
     )
     if judged.features is None:
-        notes = (*notes, "images unlike their class are looked for with features alone: --by features")
+        notes = (*notes, "images unlike their class are found only from features: --by features")
     suspects = _suspects(pool, judged, labels, noise, wrong=wrong, copies=copies, unlike=unlike)
     accuracy = float((judged.probabilities.argmax(1) == labels).mean())
     words = (
-        f"{len(suspects):,} of {len(labels):,} samples to look at; about {noise.noise:.1%} of the labels are wrong, if "
-        f"errors are alike for all classes. Judged by {judged.words}, right in {accuracy:.1%}."
+        f"{len(suspects):,} of {len(labels):,} samples to check; about {noise.noise:.1%} of the labels are wrong, if "
+        f"errors are equal for all classes. Predictions out of fold: {judged.words}, right in {accuracy:.1%}."
     )
     for path in (Path(page), Path(verdicts)):
         with writing(path):
@@ -162,7 +162,7 @@ def apply(
     root: Path | str | None = None,
     subset: str | None = None,
 ) -> Path:
-    """Write a new data set by a table of verdicts; images and labels of the old one stay as they are.
+    """Write a new data set from a table of verdicts; images and labels of the old one are unchanged.
 
     Args:
         data, root, subset: as for `clean`.
@@ -171,7 +171,7 @@ def apply(
 
     Raises:
         NameTakenError: `out` exists.
-        DataError: the verdicts are of other data.
+        DataError: the verdicts belong to other data.
     """
     pool, _ = development_of(data, root=root, subset=subset, report=Reporter(quiet=True))
     return apply_verdicts(pool, read_verdicts(Path(verdicts), pool), Path(out))
@@ -184,10 +184,10 @@ def development_of(
     subset: str | None,
     report: Reporter,
 ) -> tuple[Development, str]:
-    """The samples of train and val, and how the command line names the data.
+    """The samples of train and val, and the data's name on the command line.
 
     Raises:
-        ConfigError: the data are not of classes.
+        ConfigError: the data have no classes.
     """
     if isinstance(data, Run):
         dataset, name = dataset_of(data, root), str(data.path)
@@ -197,13 +197,13 @@ def development_of(
         dataset = load(data, root=root, config=DataConfig(subset=subset), report=report)
         name = dataset.source
     if not get_task(dataset.task).one_class:
-        what = "labels are looked at where each image has one class"
+        what = "cleaning needs one class per image"
         raise ConfigError(what, where=dataset.name, got=dataset.task, expected="one class for each image")
     return development(dataset, report=report), name
 
 
 def settings_of_run(data: object) -> dict[str, Any]:
-    """The settings of a run, for networks that are trained as its own was; none for data."""
+    """The settings of a run, for training further networks like it; none for data."""
     if not isinstance(data, Run):
         return {}
     from opsin.config import flat
@@ -217,7 +217,7 @@ def settings_of_run(data: object) -> dict[str, Any]:
 def _copies(
     pool: Development, judged: Judged, labels: Ints, report: Reporter
 ) -> tuple[dict[int, tuple[int, ...]], tuple[str, ...]]:
-    """For each judged sample with a copy of another label these copies, all by their place among the judged."""
+    """For each predicted sample its copies with other labels, as indices among the predicted samples."""
     found: dict[int, set[int]] = {}
     copies, notes = pool.copies, []
     if copies is not None:
@@ -229,12 +229,12 @@ def _copies(
             whole = replace(pool.dataset, splits={"train": pool.source.take(judged.rows)})
             size = SizePolicy(height=THUMB, width=THUMB)
             thumbs = pack(whole, size, cache=usable_cache())["train"].images
-            with report.bar("looking for copies", len(labels)) as bar:
+            with report.bar("searching for copies", len(labels)) as bar:
                 pairs = near_pairs(np.array(thumbs), advance=bar.at)
             _add_pairs(found, list(zip(pairs.first.tolist(), pairs.second.tolist(), strict=True)), labels)
         else:
-            why = "images of one channel" if pool.source.channels != 3 else f"more than {MAX_NEAR:,} images"
-            notes.append(f"near copies with different labels were not looked for: {why}")
+            why = "greyscale images" if pool.source.channels != 3 else f"more than {MAX_NEAR:,} images"
+            notes.append(f"near copies with different labels were not searched for: {why}")
     return {i: tuple(sorted(others)) for i, others in found.items()}, tuple(notes)
 
 
@@ -255,7 +255,7 @@ def _suspects(
     copies: Mapping[int, tuple[int, ...]],
     unlike: NDArray[np.bool_],
 ) -> tuple[Suspect, ...]:
-    """All that there is a reason to look at: likely wrong labels first, then copies, then images unlike their class."""
+    """All suspects: likely wrong labels first, then copies, then images unlike their class."""
     classes, best = pool.dataset.classes, judged.probabilities.argmax(1)
     chosen = [i for i in range(len(labels)) if wrong[i] or unlike[i] or i in copies]
     chosen.sort(key=lambda i: (not wrong[i], i not in copies, -noise.wrong[i]))

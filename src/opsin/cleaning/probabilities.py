@@ -1,8 +1,8 @@
-"""Probabilities of every development sample by a network that has not seen it: by features, or by training.
+"""Out-of-fold probabilities of every development sample: from features, or by training.
 
-By features: one pass of a pretrained network over all images, then a logistic regression for each fold on what it
-gives. That is minutes for 10,000 photos, and better than a network trained from scratch on so few. Images of one
-channel are no photos: for them a network is trained for each fold.
+By features: one pass of a pretrained network over all images, then a logistic regression for each fold on its
+features. That takes minutes for 10,000 photos, and is better than a network trained from scratch on so few. For
+greyscale images a network is trained for each fold.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from opsin.training.setup.preparing import prepare_from
 
 Way = Literal["auto", "features", "train"]
 SIDE_PX = 160
-"""Side at which the pretrained network sees images: at 96 px a tenth fewer wrong labels are found, at 224 px each image
+"""Input side of the pretrained network: at 96 px 10 % fewer wrong labels are found, at 224 px each image
 costs twice as much."""
 DECAY = 0.1
 """Weight decay of the regression, on features of standard deviation 1; of 0.1, 0.03 and 0.01 the likeliest on noisy
@@ -40,9 +40,9 @@ SMALLEST_SD = 1e-3
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Judged:
-    """Probabilities floating [N, K] of the development samples `rows` int64 [N], which could be read.
+    """Probabilities floating [N, K] of the development samples `rows` int64 [N], which were readable.
 
-    `features`: float32 [N, F] of the pretrained network, or None. `words`: how they came about.
+    `features`: float32 [N, F] of the pretrained network, or None. `words`: their origin.
     """
 
     rows: Ints
@@ -66,12 +66,12 @@ def judge(
 
     Args:
         pool: all samples but those of test.
-        way: `features` of a pretrained network, `train` for each fold, or `auto`: features for images in colour.
+        way: `features` of a pretrained network, `train` for each fold, or `auto`: features for colour images.
         folds: their number.
-        seed: of folds and networks.
+        seed: seed of folds and networks.
         skip_unreadable: as in `DataConfig`.
         out: folder for the runs of `train`.
-        settings: of these runs.
+        settings: settings of these runs.
         quiet: no progress.
     """
     chosen = way if way != "auto" else "features" if pool.source.channels == 3 and not settings else "train"
@@ -116,7 +116,7 @@ def _by_features(pool: Development, *, folds: int, seed: int, skip_unreadable: i
     )
     lost = set(prepared.splits["train"].skipped)
     rows = np.array([row for row, name in enumerate(pool.source.ids) if name not in lost], np.int64)
-    features = np.array(made.train[0].images, np.float32)  # a copy: torch takes no read-only memory map
+    features = np.array(made.train[0].images, np.float32)  # a copy: torch does not accept read-only memory maps
     labels = labels_of(pool)[rows]
     probabilities = np.zeros((len(rows), len(pool.dataset.classes)))
     with report.bar("fitting folds", folds) as bar:
@@ -137,7 +137,7 @@ def labels_of(pool: Development) -> Ints:
         DataError: there are none.
     """
     if pool.source.labels is None:
-        raise DataError("these samples have no labels", where=pool.dataset.name, expected="one class for each image")
+        raise DataError("these samples have no labels", where=pool.dataset.name, expected="one class per image")
     return pool.source.labels
 
 

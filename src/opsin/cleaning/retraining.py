@@ -1,4 +1,4 @@
-"""Training again on a cleaned data set: which verdicts the new network agrees with, and what that did to the scores."""
+"""Retraining on a cleaned data set: agreement of the new network with the verdicts, and the change of the scores."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from opsin.types import Score, scores_to_json
 
 @dataclass(frozen=True, kw_only=True)
 class Flip:
-    """A sample with a verdict: its label before, what the verdict says, and what the networks before and after say."""
+    """A sample with a verdict: its old label, the verdict, and the predictions of the old and new networks."""
 
     row: int
     id: str
@@ -38,9 +38,9 @@ class Flip:
 
 @dataclass(frozen=True, kw_only=True)
 class Retrained:
-    """`run`: trained on the cleaned data. `flips`: verdicts on which the two networks differ. `agrees`: of how many
-    relabelled samples the new one gives the new label, and the old one did, and their number. `scores`: both networks
-    on val with the labels as cleaned."""
+    """`run`: trained on the cleaned data. `flips`: verdicts on which the two networks differ. `agrees`: number of
+    relabelled samples predicted with the new label by the new and the old one, and their number. `scores`: both
+    networks on val with the labels as cleaned."""
 
     run: Run
     flips: tuple[Flip, ...]
@@ -60,10 +60,10 @@ class Retrained:
         }
 
     def lines(self) -> Iterator[str]:
-        """The same in words."""
+        """The same as text."""
         after, before, total = self.agrees
         yield f"{self.score} on the cleaned val: before {self.scores['before']}, after {self.scores['after']}"
-        yield f"new labels of {total} relabelled samples: given to {before} before, to {after} after"
+        yield f"new labels of {total} relabelled samples: predicted for {before} before, for {after} after"
         for flip in self.flips:
             yield f"{flip.id}: {flip.verdict}; before {flip.before}, after {flip.after}"
 
@@ -77,7 +77,7 @@ def retrain(
     root: Path | str | None = None,
     quiet: bool = False,
 ) -> Retrained:
-    """Train with a run's settings on the data set that its verdicts made, and hold both networks side by side.
+    """Train with a run's settings on the cleaned data set, and compare both networks.
 
     Relabelled training images are seen in training: that the new network agrees with their new labels shows that they
     can be learned, not that they are right. The val scores are on one val, with the labels as cleaned.
@@ -85,9 +85,9 @@ def retrain(
     Args:
         before: the run whose data were cleaned.
         data: the new data set, as `apply` writes it.
-        verdicts: the table that it was made by.
+        verdicts: the table of verdicts.
         out: folder of runs.
-        root: where catalogue sets lie.
+        root: folder of the catalogue's data sets.
         quiet: no progress.
     """
     name = next_name(f"{before.name}-cleaned", out)
@@ -117,7 +117,7 @@ def _word(label: str | None, dropped: bool) -> str:
 
 
 def _labels(run: Run, dataset: Dataset) -> list[str]:
-    """What a run's network says of the samples of train."""
+    """Predictions of a run's network for the samples of train."""
     if not len(dataset.splits["train"]):
         return []
     artifact = load_artifact(run.model_folder)

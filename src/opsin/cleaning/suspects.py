@@ -1,4 +1,4 @@
-"""Which samples to look at: labels that are likely wrong, copies with different labels, images unlike their class."""
+"""Suspects: labels that are likely wrong, copies with different labels, images unlike their class."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from opsin.errors import RefusedError
 from opsin.ops.label_noise import LabelNoise, fit_label_noise
 
 WRONG = 0.5
-"""Probability of being wrong from which on a label is suspected."""
+"""Least probability of being wrong of a suspected label."""
 RULES = ("prune_by_noise_rate", "prune_by_class", "predicted_neq_given")
-"""Rules of confident learning whose candidates are taken together."""
+"""Rules of confident learning whose candidates are combined."""
 NEIGHBOURS = 5
 OUTLYING = 5.0
-"""Median absolute deviations by which an image lies farther from its class than the class's images do, to be shown."""
+"""Least distance of an image from its class, in median absolute deviations, to be shown."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Suspect:
     """A sample to look at.
 
-    `row`: its number among the development samples. `label`: as given. `suggestion`: the likeliest class out of fold,
+    `row`: its index among the development samples. `label`: as given. `suggestion`: the likeliest class out of fold,
     with its `probability`; `quality`: probability of the given label. `wrong`: probability that the label is wrong.
     `reasons`: label, copy or unlike. `copies`: ids of copies with other labels.
     """
@@ -52,10 +52,10 @@ class Suspect:
 
 
 def wrong_labels(judged: Judged, labels: Ints) -> tuple[NDArray[np.bool_], LabelNoise]:
-    """Which of N labels are suspected, bool [N], and how likely each is wrong.
+    """Which of N labels are suspected, bool [N], and the probability that each is wrong.
 
     Candidates by confident learning; of these the ones that are wrong with a probability of `WRONG` or more under
-    uniform label noise (`ops/label_noise.py`): confident learning alone also names every image that is merely hard.
+    uniform label noise (`ops/label_noise.py`): confident learning alone also flags merely hard images.
 
     Args:
         judged: with probabilities [N, K].
@@ -70,7 +70,7 @@ def wrong_labels(judged: Judged, labels: Ints) -> tuple[NDArray[np.bool_], Label
         from cleanlab.filter import find_label_issues
     except ImportError as error:
         do = "pip install 'opsin[clean]'"
-        raise RefusedError("suspects are ranked by cleanlab, which is not installed", do=do) from error
+        raise RefusedError("ranking suspects needs the package cleanlab", do=do) from error
     noise = fit_label_noise(judged.probabilities, labels)
     shares = judged.probabilities.astype(np.float64)
     # each rule alone misses some where a class has few wrong labels: its count of them is rounded
@@ -82,7 +82,7 @@ def different_copies(groups: Ints, labels: Ints) -> Iterator[Ints]:
     """Rows of each group of copies that has more than one label.
 
     Args:
-        groups: int64 [N], for each sample the one that stands for all its copies.
+        groups: int64 [N], for each sample the representative of its copies.
         labels: int64 [N].
     """
     order = np.argsort(groups, kind="stable")
@@ -93,16 +93,16 @@ def different_copies(groups: Ints, labels: Ints) -> Iterator[Ints]:
 
 
 def unlike_class(features: NDArray[np.float32], labels: Ints) -> NDArray[np.float64]:
-    """How much farther each image lies from its class than images of that class do, in median absolute deviations.
+    """Excess distance of each image from its class, in median absolute deviations of the class.
 
-    The distance is the mean over the nearest `NEIGHBOURS` other images of the class, of features at length one.
+    The distance is the mean over the nearest `NEIGHBOURS` other images of the class, of unit-length features.
 
     Args:
         features: float32 [N, F].
         labels: int64 [N].
 
     Returns:
-        float64 [N]; -inf in a class of so few images that they say nothing.
+        float64 [N]; -inf in a class with too few images.
     """
     found = np.full(len(labels), -math.inf)
     unit = normalize(torch.from_numpy(features), dim=1)

@@ -1,4 +1,4 @@
-"""Verdicts on suspects: a table to edit, and a new data set by it. The images and the old table stay as they are."""
+"""Verdicts on suspects: a table to edit, and a new data set from it. The images and the old table are unchanged."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RELABEL = "relabel="
 
 @dataclass(frozen=True, kw_only=True)
 class Verdicts:
-    """What is decided: `relabel`: class by row of the development samples; `drop`: rows; `keep`: rows."""
+    """Parsed verdicts: `relabel`: class by row of the development samples; `drop`: rows; `keep`: rows."""
 
     relabel: Mapping[int, str]
     drop: frozenset[int]
@@ -47,7 +47,7 @@ def read_verdicts(path: Path, pool: Development) -> Verdicts:
     """Read an edited table.
 
     Raises:
-        DataError: it belongs to other data, or a verdict is none.
+        DataError: it belongs to other data, or a verdict is invalid.
     """
     rows = read_table(path)
     if missing := [name for name in ("row", "id", "verdict") if name not in rows[0]]:
@@ -58,15 +58,15 @@ def read_verdicts(path: Path, pool: Development) -> Verdicts:
         where = f"{path}, line {line}"
         row = int(entry["row"]) if entry["row"].isdecimal() else -1
         if not 0 <= row < len(pool) or entry["id"].removeprefix("'") != pool.source.ids[row].strip():
-            do = "make the table anew: `opsin clean` of these data"
-            raise DataError("a verdict on a sample that is not there", where=where, got=entry["id"], do=do)
+            do = "create the table again: `opsin clean` on these data"
+            raise DataError("a verdict names an unknown sample", where=where, got=entry["id"], do=do)
         verdict = entry["verdict"].strip()
         if verdict.startswith(RELABEL):
             relabel[row] = _class_of(verdict.removeprefix(RELABEL).strip(), pool.dataset.classes, where)
         elif verdict in decided:
             decided[verdict].add(row)
         else:
-            raise DataError("no verdict", where=where, got=verdict, expected="keep, drop or relabel=CLASS")
+            raise DataError("an invalid verdict", where=where, got=verdict, expected="keep, drop or relabel=CLASS")
     return Verdicts(relabel=relabel, drop=frozenset(decided["drop"]), keep=frozenset(decided["keep"]))
 
 
@@ -74,23 +74,23 @@ def _class_of(name: str, classes: Sequence[str], where: str) -> str:
     if name in classes:
         return name
     close = nearest(name, classes)
-    do = f"did you mean `{close}`?" if close else None
+    do = f"did you mean `{close}`?" if close else "use one of these"
     raise DataError("no such class", where=where, got=name, expected=", ".join(classes[:20]), do=do)
 
 
 def apply_verdicts(pool: Development, verdicts: Verdicts, out: Path) -> Path:
-    """Write a data set as a table by the verdicts: path, label, split, and group where there are groups.
+    """Write a data set as a table from the verdicts: path, label, split, and group where there are groups.
 
-    Images that are no files (arrays, records) are written as PNG into a folder beside the table.
+    Images that are not files (arrays, records) are written as PNG into a folder beside the table.
 
     Args:
-        pool: the development samples; test is taken over as it is.
-        verdicts: what is decided.
+        pool: the development samples; test is copied unchanged.
+        verdicts: the parsed verdicts.
         out: the new table; nothing that exists is overwritten.
 
     Raises:
         NameTakenError: `out` or the folder of its images exists.
-        DataError: the data are divided otherwise than a table can say.
+        DataError: the splits cannot be expressed in a table.
     """
     dataset, images = pool.dataset, out.with_name(f"{out.stem}-images")
     for path in (out, images):
@@ -118,7 +118,7 @@ def apply_verdicts(pool: Development, verdicts: Verdicts, out: Path) -> Path:
 
 
 def _places(sources: Sequence[Source], images: Path) -> list[list[str]]:
-    """Where the image of each sample lies, from the root; those of arrays are written."""
+    """The absolute path of each sample's image; those of arrays are written."""
     if all(isinstance(source, FileSource) for source in sources):
         return [[str(path.absolute()) for path in source.paths] for source in sources if isinstance(source, FileSource)]
     places: list[list[str]] = []
@@ -134,4 +134,4 @@ def _places(sources: Sequence[Source], images: Path) -> list[list[str]]:
 def _check_classes(rows: Sequence[Sequence[object]], classes: Sequence[str]) -> None:
     left = Counter(str(row[1]) for row in rows if row[2] == "train")
     if gone := [name for name in classes if not left[name]]:
-        raise DataError("no training image of a class would be left", got=", ".join(gone), do="keep one at least")
+        raise DataError("no training image of a class would be left", got=", ".join(gone), do="keep at least one")

@@ -11,8 +11,12 @@ import cyclopts
 import opsin
 from opsin import interrupts
 from opsin.cli.output import print_note
-from opsin.errors import OpsinError
+from opsin.errors import DivergedError, FollowerError, InterruptedRunError, OpsinError
 from opsin.openmp import set_waiting
+from opsin.processes import is_follower
+
+TOLD_BY_LEAD = (DivergedError, FollowerError, InterruptedRunError)
+"""Errors that end all processes of a group alike: one of them tells the user."""
 
 VERBS = {
     "demo": "opsin.cli.demo:demo",
@@ -21,6 +25,8 @@ VERBS = {
     "evaluate": "opsin.cli.evaluate:evaluate",
     "predict": "opsin.cli.predict:predict",
     "ensemble": "opsin.cli.ensemble:ensemble",
+    "runs": "opsin.cli.runs:app",
+    "queue": "opsin.cli.queue:app",
     "report": "opsin.cli.report:report",
     "models": "opsin.cli.models:models",
     "clean": "opsin.cli.clean:clean",
@@ -47,40 +53,42 @@ app = cyclopts.App(
     help=opsin.__doc__.splitlines()[0] if opsin.__doc__ else "",
     version=opsin.__version__,
     help_format="plaintext",
-    suppress_keyboard_interrupt=False,  # `main` says what ended the command
+    suppress_keyboard_interrupt=False,  # `main` reports what ended the command
 )
 for _number, (_verb, _place) in enumerate(VERBS.items()):
     app.command(_place, name=_verb, sort_key=_number)
 app.register_install_completion_command(
-    help="Complete verbs and options with the tabulator key: for bash, zsh or fish (--shell).",
+    help="Install completion of verbs and options with the Tab key, for bash, zsh or fish (--shell).",
 )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code.
 
-    0 done; 1 a fault of ours; 2 wrong usage or refused input; 3 a check that did not hold; 130 interrupted.
+    0 done; 1 a bug in Opsin; 2 wrong usage or refused input; 3 a failed check; 130 interrupted.
     """
     set_waiting()
     asked = list(sys.argv[1:] if arguments is None else arguments)
     if not asked or asked[0] in app.help_flags:
         for verb in VERBS:
-            app[verb]  # imports its file: what it says of itself stands in the overview
+            app[verb]  # imports its file, so that its docstring appears in the overview
     try:
         with interrupts.raised():
             result = app(asked, exit_on_error=False, print_error=False, result_action="return_value")
     except cyclopts.CycloptsError as error:
         verb = f"{asked[0]} " if asked and asked[0] in VERBS else ""
-        print_note(f"opsin: {error}\n  do:       `opsin {verb}--help` shows what there is")
+        print_note(f"opsin: {error}\n  do:       `opsin {verb}--help` lists the options")
         return 2
     except OpsinError as error:
-        print_note(f"opsin: {error}")
+        if not (is_follower() and isinstance(error, TOLD_BY_LEAD)):
+            print_note(f"opsin: {error}")
         return error.exit_code
     except KeyboardInterrupt as interrupt:
-        print_note(f"opsin: interrupted by {str(interrupt) or 'Ctrl-C'}")
+        if not is_follower():
+            print_note(f"opsin: interrupted by {str(interrupt) or 'Ctrl-C'}")
         return 130
     except BrokenPipeError:
-        # the reader of our output went away; nothing is left to tell it
+        # the reader of our output closed the pipe; nothing more can be written
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     return result if isinstance(result, int) else 0

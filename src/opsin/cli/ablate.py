@@ -26,10 +26,10 @@ from opsin.cli.output import print_json, print_line, stdout_console
 if TYPE_CHECKING:
     from opsin.studies.ablation import Ablation
 
-DROP_HELP = "Parts to switch off, one at a time, as in augment,ema: `augment` is all augmentation, others are settings."
+DROP_HELP = "Parts to switch off, one at a time, e.g. augment,ema: `augment` is all augmentation, others are settings."
 SWAP_HELP = (
-    "A setting to change, as in optimizer=sgd; may be given several times. `+` joins settings that change together, as "
-    "in optimizer=sgd+lr=0.1."
+    "A setting to change, e.g. optimizer=sgd; can be repeated. `+` joins settings that change together, e.g. "
+    "optimizer=sgd+lr=0.1."
 )
 
 
@@ -49,7 +49,7 @@ def ablate(
     quiet: QuietFlag = False,
     settings: Annotated[Settings, FLAT] = NONE_GIVEN,  # type: ignore[valid-type]
 ) -> int:
-    """Train as given, with each change alone and with all together, and compare on val, paired.
+    """Train a baseline, each change alone and all changes together, and compare them on val, paired.
 
     All runs share splits and seeds. Intervals and p values are corrected for the number of changes.
     """
@@ -78,14 +78,14 @@ def ablate(
 
 
 def show(found: Ablation) -> None:
-    """Print the ladder as a table."""
+    """Print the variants as a table."""
     from rich.box import SIMPLE_HEAD
     from rich.markup import escape
     from rich.table import Table
 
     seeds = f"{len(found.seeds)} seed{'s' if len(found.seeds) > 1 else ''} each"
     title = f"{found.score} on {found.samples:,} samples of {found.split}, {seeds}"
-    caption = "95 % intervals; p for all changes at once (Holm): over samples, over seeds"
+    caption = "95 % intervals; p adjusted for the number of changes (Holm): over samples, over seeds"
     table = Table(title=title, caption=caption, title_justify="left", caption_justify="left", box=SIMPLE_HEAD)
     table.add_column("change", overflow="fold", min_width=14)
     for heading in (found.score, "difference", "p", "seconds", "parameters"):
@@ -103,5 +103,5 @@ def show(found: Ablation) -> None:
         if rung.verdict:
             print_line(f"{rung.name}: {rung.verdict}")
     for name in found.diverged:
-        print_line(f"{name}: diverged, and has no score")
+        print_line(f"{name}: diverged, no score")
     print_line(found.path)

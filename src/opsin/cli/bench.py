@@ -46,7 +46,7 @@ def conv(
 
 
 def show(bench: ConvBench) -> None:
-    """Print the times as a table, then what is to be said about them."""
+    """Print the times as a table, then the notes on them."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 

@@ -1,4 +1,4 @@
-"""`opsin data cache`: what lies in the cache, and its removal."""
+"""`opsin data cache`: list the cache and remove entries."""
 
 from __future__ import annotations
 
@@ -38,18 +38,20 @@ def list_entries(*, json_: JsonFlag = False, quiet: QuietFlag = False, seed: See
 @app.command
 def prune(
     *,
-    older_than: Annotated[float | None, Parameter(help="Remove entries last written before that many days.")] = None,
+    older_than: Annotated[
+        float | None, Parameter(help="Remove entries last written more than this many days ago.")
+    ] = None,
     all_: Annotated[bool, Parameter(name="--all", negative="", help="Remove every entry.")] = False,
     json_: JsonFlag = False,
     quiet: QuietFlag = False,
     seed: SeedOption = 0,
 ) -> int:
-    """Remove entries of the cache, and what killed processes left in it; what is being written stays."""
+    """Remove entries of the cache, and files that killed processes left in it; entries being written are kept."""
     from opsin.data.cache import prune_cache
 
     if all_ == (older_than is not None) or (older_than is not None and not 0 <= older_than < float("inf")):
         got = "both" if all_ and older_than is not None else older_than
-        raise ConfigError("prune what?", got=got, expected="--all, or --older-than DAYS (0 or more)")
+        raise ConfigError("nothing to prune was named", got=got, expected="--all, or --older-than DAYS (0 or more)")
     removed = prune_cache(older_than_days=older_than or 0.0)
     if json_:
         total = sum(entry.size_bytes for entry in removed)

@@ -22,7 +22,7 @@ def print_cards(cards: Sequence[RobustnessCard], *, quiet: bool = False) -> None
 
     first = cards[0]
     heading = f"{first.score} under changes of the image, {first.data}, {first.split}, {first.n:,} samples"
-    caption = Text("mean over the strengths of a change, with its 95 % interval; the worst of them, at what strength")
+    caption = Text("mean over the strengths of a change, with its 95 % interval; the worst strength and its score")
     table = Table(title=Text(heading), title_justify="left", caption=caption, caption_justify="left")
     table.add_column("change")
     for card in cards:
@@ -36,13 +36,13 @@ def print_cards(cards: Sequence[RobustnessCard], *, quiet: bool = False) -> None
     stdout_console().print(table)
     for card in cards:
         losses = [f"{loss.name} {loss.clean:.3f} to {loss.changed:.3f}" for loss in card.classes[:NUM_WORST]]
-        print_line(f"{card.run}: classes that lose most: {', '.join(losses)}")
+        print_line(f"{card.run}: classes with the largest drop: {', '.join(losses)}")
         for note in () if quiet else card.notes:
             print_note(f"note: {card.run}: {note}")
 
 
 def print_groups(found: GroupScores) -> None:
-    """Groups, the worst first."""
+    """Print the groups, worst first."""
     from rich.table import Table
     from rich.text import Text
 

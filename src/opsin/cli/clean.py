@@ -1,4 +1,4 @@
-"""`opsin clean`: labels that are likely wrong, and a new data set by the verdicts on them."""
+"""`opsin clean`: find labels that are likely wrong, and write a corrected data set from verdicts on them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SHOWN = 10
 
 
 def clean(
-    data: Annotated[str, Parameter(help="A run, or data of classes: catalogue name or path.")],
+    data: Annotated[str, Parameter(help="A run, or a classification data set: catalogue name or path.")],
     /,
     *,
     root: RootOption = None,
@@ -25,27 +25,27 @@ def clean(
     by: Annotated[
         Literal["auto", "features", "train"],
         Parameter(
-            help="Who judges: a regression on `features` of a pretrained network (minutes; for images in colour), or a "
-            "network that is trained for each fold."
+            help="Predictor out of fold: regression on `features` of a pretrained network (minutes; colour), or "
+            "a network trained for each fold."
         ),
     ] = "auto",
     folds: Annotated[int, WHOLE, Parameter(help="Number of folds.")] = 5,
     verdicts: Annotated[Path, Parameter(help="Table of verdicts, to write or to apply.")] = Path("verdicts.csv"),
     out: Annotated[Path, Parameter(name="--out", help="Page to write.")] = Path("suspects.html"),
     apply: Annotated[
-        Path | None, Parameter(help="Write a new data set (CSV) by the edited verdicts; nothing is overwritten.")
+        Path | None, Parameter(help="Write a new data set (CSV) from the edited verdicts; nothing is overwritten.")
     ] = None,
     retrain: Annotated[
-        bool, Parameter(negative="", help="With --apply, of a run: train again, and tell which verdicts flipped.")
+        bool, Parameter(negative="", help="With --apply on a run: retrain, and report which verdicts changed.")
     ] = False,
     runs: Annotated[str, Parameter(name="--runs", help="Folder of runs.")] = "runs",
     json_: JsonFlag = False,
     quiet: QuietFlag = False,
-    seed: Annotated[int, WHOLE, Parameter(name="--seed", help="Of the folds and of what judges.")] = 0,
+    seed: Annotated[int, WHOLE, Parameter(name="--seed", help="Seed of the folds and of the predictor.")] = 0,
 ) -> int:
     """Find labels that are likely wrong, copies with different labels, and images unlike their class.
 
-    Test stays sealed. A page shows the suspects worst first, and a table takes verdicts: keep, relabel=CLASS or drop.
+    Test stays sealed. The page shows the suspects, worst first; the table takes verdicts: keep, relabel=CLASS or drop.
     """
     from opsin.cleaning.clean import apply as apply_verdicts
     from opsin.cleaning.clean import clean as find_suspects
@@ -80,7 +80,7 @@ def clean(
     else:
         print_line(cleaning.words)
         for suspect in cleaning.suspects[:SHOWN]:
-            print_line(f"{suspect.id}: {suspect.label}, rather {suspect.suggestion} ({', '.join(suspect.reasons)})")
+            print_line(f"{suspect.id}: {suspect.label}, suggested {suspect.suggestion} ({', '.join(suspect.reasons)})")
         print_line(f"{cleaning.page}, {cleaning.verdicts}")
     if not quiet:
         for note in cleaning.notes:
@@ -103,6 +103,8 @@ def _retrained(
     from opsin.runs import Run
 
     if not isinstance(source, Run):
-        raise ConfigError("`--retrain` trains a run again", got=source, expected="a run", do="name a run, not its data")
+        raise ConfigError(
+            "`--retrain` needs a run", got=source, expected="a run", do="name a run instead of a data set"
+        )
     found = retrain(source, data, verdicts=verdicts, out=runs, root=root, quiet=quiet)
     return found.to_json() | {"lines": list(found.lines())}

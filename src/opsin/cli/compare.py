@@ -36,8 +36,8 @@ def compare(
     Parameters
     ----------
     runs
-        Two runs or more, by path or name. Runs that differ in their seed, and in settings that change no result, are
-        one group. One run a side compares two networks, not two methods: that takes several seeds of each.
+        Two or more runs, by path or name. Runs that differ only in their seed, or in settings that do not affect
+        results, form one group. With one run per group two networks are compared; two methods need several seeds each.
     """
     from opsin.api.verbs import compare as compare_runs
     from opsin.api.verbs import opened_run
@@ -63,7 +63,7 @@ def _robustness(runs: Sequence[Run], split: SplitName, *, json_: bool, quiet: bo
 
         print_cards(found.cards)
         for pair in found.pairs:
-            print_line(f"{pair.b} less {pair.a}: {pair.words}")
+            print_line(f"{pair.b} - {pair.a}: {pair.words}")
     return 0
 
 
@@ -93,7 +93,7 @@ def show(found: Comparison) -> None:
     for pair in found.pairs:
         seeds = "" if pair.p_seeds_adjusted is None else f", over seeds {pair.p_seeds_adjusted:.2g}"
         interval = f"{pair.difference:+.4f} [{pair.low:+.4f}, {pair.high:+.4f}]"
-        tests = f"p {pair.p:.2g}, for all pairs {pair.p_adjusted:.2g}{seeds}"
-        console.print(f"{pair.b} less {pair.a}: {interval}, {tests}: {pair.verdict}", markup=False)
+        tests = f"p {pair.p:.2g}, adjusted {pair.p_adjusted:.2g}{seeds}"
+        console.print(f"{pair.b} - {pair.a}: {interval}, {tests}: {pair.verdict}", markup=False)
         for note in (f"they differ in {', '.join(pair.differs) or 'no setting'}", *pair.notes):
             console.print(f"  {note}", markup=False)

@@ -1,4 +1,4 @@
-"""`opsin convert`: a trained network for images of any size."""
+"""`opsin convert`: a trained network made fully convolutional, for images of any size."""
 
 from __future__ import annotations
 
@@ -17,9 +17,11 @@ def convert(
     /,
     *,
     fully_convolutional: Annotated[bool, Parameter(negative="", help="Replace dense layers by convolutions.")] = False,
-    image: Annotated[Path | None, Parameter(help="A photo: draw the prediction at every position of it.")] = None,
+    image: Annotated[
+        Path | None, Parameter(help="A photo: draw a heat map of the prediction at every position.")
+    ] = None,
     short_side: Annotated[
-        int | None, WHOLE, Parameter(help="Short side at which the photo is seen, in pixels.")
+        int | None, WHOLE, Parameter(help="Short side to which the photo is resized, in pixels.")
     ] = None,
     figure: Annotated[Path, Parameter(help="Where the heat map is written, a PNG.")] = Path("map.png"),
     name: Annotated[str | None, Parameter(help="Name of the new run.")] = None,
@@ -28,7 +30,7 @@ def convert(
     quiet: QuietFlag = False,
     seed: SeedOption = 0,
 ) -> int:
-    """Make a new run whose network takes images of any size, and check that its outputs are the same.
+    """Make a new run whose network takes images of any size, and check that its outputs are equal.
 
     Parameters
     ----------
@@ -39,9 +41,9 @@ def convert(
     from opsin.explanation.any_size import draw_map, map_predictions
 
     if not fully_convolutional:
-        raise ConfigError("convert to what?", expected="--fully-convolutional")
+        raise ConfigError("no conversion was named", expected="--fully-convolutional", do="add --fully-convolutional")
     if short_side is not None and not 1 <= short_side <= 4096:
-        raise ConfigError("a size out of range", where="--short-side", got=short_side, expected="1 to 4096")
+        raise ConfigError("the size is out of range", where="--short-side", got=short_side, expected="1 to 4096")
     converted = convert_run(run, name=name, out=out)
     found: dict[str, Any] = {
         "run": str(converted.run.path),

@@ -31,7 +31,7 @@ def cv(
     data: DataArgument,
     /,
     *,
-    folds: Annotated[int, WHOLE, Parameter(help="Parts, each of which is held out once.")] = 5,
+    folds: Annotated[int, WHOLE, Parameter(help="Number of folds; each is held out once.")] = 5,
     root: RootOption = None,
     task: TaskOption = None,
     recipe: RecipeOption = None,
@@ -41,7 +41,7 @@ def cv(
     quiet: QuietFlag = False,
     settings: Annotated[Settings, FLAT] = NONE_GIVEN,  # type: ignore[valid-type]
 ) -> int:
-    """Cross-validate: train on all folds but one, predict that one, and tell the mean with its interval.
+    """Cross-validate: train on all folds but one, predict that one, and report the mean with its interval.
 
     Groups and copies stay in one fold; the predictions of all samples are kept as a table. Test stays sealed.
     """

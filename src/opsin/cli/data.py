@@ -1,4 +1,4 @@
-"""`opsin data`: the catalogue, pictures and counts of a set, what is wrong with it, and getting its files."""
+"""`opsin data`: list the catalogue; show, audit and download data sets."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ GRID = 8
 
 @app.command(name="list")
 def list_sets(*, json_: JsonFlag = False, quiet: QuietFlag = False, seed: SeedOption = 0) -> int:
-    """List the data sets that Opsin knows by name."""
+    """List the data sets of the catalogue."""
     from opsin.data.catalogue import ENTRIES
 
     if json_:
@@ -61,9 +61,26 @@ def list_sets(*, json_: JsonFlag = False, quiet: QuietFlag = False, seed: SeedOp
         return 0
     from rich.table import Table
 
-    table = Table("name", "classes", "description", "splits", "lies in ROOT/")
+    table = Table("name", "classes", "description", "splits", "folder in ROOT/")
     for entry in ENTRIES.values():
         table.add_row(entry.name, str(len(entry.classes)), entry.description, entry.splits, entry.folder or "built in")
+    stdout_console().print(table)
+    return 0
+
+
+@app.command
+def layouts(*, json_: JsonFlag = False, quiet: QuietFlag = False, seed: SeedOption = 0) -> int:
+    """List the layouts of data sets that Opsin recognizes, in the order in which they are looked for."""
+    from opsin.data.readers.layouts import LAYOUTS
+
+    if json_:
+        print_json({"layouts": [{"name": row.name, "task": row.task, "looks": row.looks} for row in LAYOUTS]})
+        return 0
+    from rich.table import Table
+
+    table = Table("layout", "task", "what it looks like")
+    for row in LAYOUTS:
+        table.add_row(row.name, row.task, row.looks)
     stdout_console().print(table)
     return 0
 
@@ -75,16 +92,18 @@ def show(
     *,
     root: RootOption = None,
     task: TaskOption = None,
-    split: Annotated[SplitOption, Parameter(help="Which split is pictured.")] = "train",
-    augment: Annotated[bool, Parameter(negative="", help="Draw what the network sees in training.")] = False,
-    out: Annotated[Path | None, Parameter(help="PNG file for the pictures; with --augment NAME-augmented.png.")] = None,
+    split: Annotated[SplitOption, Parameter(help="Split of the pictures.")] = "train",
+    augment: Annotated[bool, Parameter(negative="", help="Draw augmented training images.")] = False,
+    out: Annotated[
+        Path | None, Parameter(help="PNG file for the pictures; NAME-augmented.png by default with --augment.")
+    ] = None,
     seed: Annotated[int, WHOLE, Parameter(help="Seed of the augmentation.")] = 0,
     json_: JsonFlag = False,
     quiet: QuietFlag = False,
     data_options: Annotated[DataOptions, FLAT] = NO_DATA_OPTIONS,  # type: ignore[valid-type]
     augment_options: Annotated[AugmentOptions, FLAT] = NO_AUGMENT_OPTIONS,  # type: ignore[valid-type]
 ) -> int:
-    """Show what a data set holds: classes, splits, counts, and with --out or --augment pictures as a PNG file."""
+    """Show classes, splits and counts of a data set; with --out or --augment also pictures, as a PNG file."""
     from opsin.config import resolve
     from opsin.data.load import load
     from opsin.io.files import write_atomically
@@ -92,12 +111,16 @@ def show(
 
     layer, changes = given(data_options, augment_options), given(augment_options)
     if changes and not augment:
-        raise ConfigError("settings of augmentation need --augment", got=", ".join(changes), do="add --augment")
+        raise ConfigError("augmentation settings need --augment", got=", ".join(changes), do="add --augment")
     dataset = load(data, root=root, config=resolve(layer).data, task=task)
     if split not in dataset.splits:
-        raise ConfigError("the set has no such split", where="--split", got=split, expected=", ".join(dataset.splits))
+        raise ConfigError(
+            "the data set has no such split", where="--split", got=split, expected=", ".join(dataset.splits)
+        )
     if augment and split != "train":
-        raise ConfigError("only training images are augmented", where="--split", got=split, expected="train")
+        raise ConfigError(
+            "only training images are augmented", where="--split", got=split, expected="train", do="leave out --split"
+        )
     file = out or (Path(f"{dataset.name}-augmented.png") if augment else None)
     if file is not None:
         pixels = augmented_sheet(dataset, layer, seed) if augment else _sheet(dataset, split)
@@ -117,21 +140,22 @@ def audit(
     *,
     root: RootOption = None,
     task: TaskOption = None,
-    near: Annotated[bool, Parameter(help="Search near duplicates too.")] = True,
+    near: Annotated[bool, Parameter(help="Search for near duplicates too.")] = True,
     json_: JsonFlag = False,
     quiet: QuietFlag = False,
     seed: SeedOption = 0,
     data_options: Annotated[DataOptions, FLAT] = NO_DATA_OPTIONS,  # type: ignore[valid-type]
 ) -> int:
-    """Say what is wrong with a data set: unreadable files, duplicates, leaks, balance, sizes, masks, boxes.
+    """Audit a data set: unreadable files, duplicates, leaks, class balance, sizes, masks, boxes.
 
-    Of masks: pixels and images of each class, void, masks with nothing in them. Of boxes: how large they are.
+    Masks: pixels and images per class, void pixels, empty masks. Boxes: their sizes.
 
-    Exit status 0: training would take the set, even if there are warnings.
+    Exit status 0: training would accept the data set, perhaps with warnings.
 
-    Exit status 3: training would refuse what is marked `error`; --skip-unreadable and --allow-leaks let that pass.
+    Exit status 3: training would refuse it for the findings marked `error`; --skip-unreadable and --allow-leaks permit
+    them.
 
-    Exit status 2: the set could not be read at all.
+    Exit status 2: the data set could not be read.
     """
     from opsin.config import resolve
     from opsin.data.load import load
@@ -158,7 +182,7 @@ def audit(
 
 
 def _refuse_errors(found: Audit) -> None:
-    """Let a script know that training would refuse the set.
+    """Raise, for the exit status, where training would refuse the data set.
 
     Raises:
         CheckFailedError: there are findings of severity `error`.
@@ -168,7 +192,7 @@ def _refuse_errors(found: Audit) -> None:
         raise CheckFailedError(
             "training would refuse this data set",
             got="; ".join(finding.message for finding in errors),
-            do="mend what is marked `error`, or let it pass: --skip-unreadable N for files, --allow-leaks",
+            do="fix the findings marked `error`, or permit them: --skip-unreadable N for files, --allow-leaks",
         )
 
 
@@ -182,25 +206,26 @@ def fetch(
     quiet: QuietFlag = False,
     seed: SeedOption = 0,
 ) -> int:
-    """Download a catalogue set from its publisher; checked by SHA-256, resumed where it broke off.
+    """Download a catalogue data set from its publisher; checked by SHA-256, resumed after interruption.
 
     Parameters
     ----------
     name
         A catalogue name.
     """
-    from opsin.data.catalogue import ENTRIES
+    from opsin.data.catalogue import ENTRIES, ROOT_VARIABLE
     from opsin.data.fetch import fetch_entry
-    from opsin.data.load import ROOT_VARIABLE
     from opsin.progress import Reporter
 
     if name not in ENTRIES:
         close = nearest(name, ENTRIES)
-        do = f"did you mean `{close}`?" if close else None
+        do = f"did you mean `{close}`?" if close else "`opsin data list` lists them"
         raise DataError("no data set of this name", got=name, expected=", ".join(ENTRIES), do=do)
     entry, base = ENTRIES[name], root or os.environ.get(ROOT_VARIABLE)
     if entry.folder and base is None:
-        raise ConfigError("nothing says where the files go", expected=f"--root DIR or {ROOT_VARIABLE}")
+        raise ConfigError(
+            "no folder to download to was given", expected=f"--root DIR or {ROOT_VARIABLE}", do="add --root DIR"
+        )
     reporter = Reporter(quiet=quiet)
     with reporter.bar(f"fetch {name}", 1) as bar:
 
@@ -302,15 +327,15 @@ def _print_summary(dataset: Dataset, file: Path | None, *, quiet: bool) -> None:
 
     console = stdout_console()
     if not quiet:
-        size = "of many sizes" if dataset.size is None else f"{dataset.size[0]}x{dataset.size[1]}"
+        size = "of various sizes" if dataset.size is None else f"{dataset.size[0]}x{dataset.size[1]}"
         about = f"{dataset.name}: {dataset.task}, {dataset.layout}; images {size}, {dataset.channels} channels"
         console.print(escape(about))
         for note in dataset.notes:
             console.print(escape(f"note: {note}"))
     table = Table("class", *(f"{name}" for name in dataset.splits))
     counts = dataset.counts()
-    if not counts:  # masks, which are not all read for this
-        console.print(escape(f"classes of pixels: {', '.join(dataset.classes)}"))
+    if not counts:  # masks are not all read for this
+        console.print(escape(f"pixel classes: {', '.join(dataset.classes)}"))
     for k, name in enumerate(dataset.classes if counts else ()):
         table.add_row(escape(name), *(f"{counts[split][k]:,}" if split in counts else "" for split in dataset.splits))
     table.add_section()
@@ -324,7 +349,7 @@ def _print_findings(found: Audit) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table("", "kind", "what was found", show_lines=True)
+    table = Table("", "kind", "finding", show_lines=True)
     colours = {"error": "red", "warning": "yellow", "info": "dim"}
     for finding in found.findings:
         shown = [f"  {sample}" for sample in finding.samples[:5]]
@@ -335,7 +360,7 @@ def _print_findings(found: Audit) -> None:
 
 
 def _print_masks(dataset: Dataset, found: Audit) -> None:
-    """A table of the classes: their share of the labelled pixels of each split, and how many masks hold them."""
+    """A table of the classes: share of the labelled pixels and number of masks, by split."""
     from rich.markup import escape
     from rich.table import Table
 
@@ -351,5 +376,5 @@ def _print_masks(dataset: Dataset, found: Audit) -> None:
     table.add_section()
     table.add_row("all", *(f"{counts.num_masks:,} masks" for counts in found.masks.values()))
     console = stdout_console()
-    console.print("share of each class in the labelled pixels, and in how many masks it is:")
+    console.print("share of each class in the labelled pixels, and number of masks that contain it:")
     console.print(table)

@@ -16,8 +16,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "digit_scenes": {"scene_digits": "digits", "scenes": 4000, "epochs": 2, "batch_size": 100},
     "digit_masks": {"classes": "foreground", "epochs": 8},
 }
-"""What is trained, and how it differs from what `opsin train` does: the demo is to end soon."""
-TITLE = "Three questions to an image, three networks"
+"""What is trained, with settings smaller than those of `opsin train`, so that the demo ends soon."""
+TITLE = "Three tasks, three networks"
 
 
 def demo(
@@ -45,8 +45,8 @@ def demo(
         write_report(run)
         runs.append(run)
     words = (
-        f"All three were trained from nothing on this machine, in {duration(time.monotonic() - begun)} from start to "
-        "end, on handwritten digits that come with the software. The test images were looked at once, here."
+        f"All three were trained from scratch on this machine, in {duration(time.monotonic() - begun)} from start to "
+        "end, on handwritten digits that come with the software. The test split was opened once, for this page."
     )
     page = write_overview(runs, folder / "report.html", title=TITLE, words=words)
     if json_:

@@ -18,7 +18,7 @@ def doctor(
     /,
     *,
     measure: Annotated[
-        bool, Parameter(negative="--no-measure", help="Run the network over images of train and val as well.")
+        bool, Parameter(negative="--no-measure", help="Also run the network on images of train and val.")
     ] = True,
     root: RootOption = None,
     out: OutOption = "runs",
@@ -27,7 +27,7 @@ def doctor(
     quiet: QuietFlag = False,
     seed: SeedOption = 0,
 ) -> int:
-    """Look for what is wrong with a run: findings with evidence and remedy, kept in the run and in its report."""
+    """Diagnose a run: findings with evidence and remedy, stored in the run and shown in its report."""
     from opsin.diagnosis.doctor import diagnose
     from opsin.progress import Reporter
     from opsin.report import write_report

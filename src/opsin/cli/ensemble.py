@@ -12,7 +12,7 @@ from opsin.cli.output import print_json, print_line, print_note
 from opsin.types import plain_score
 
 UNHEARD = 0.0005
-"""Weight that is printed as 0."""
+"""Weights below this are printed as 0."""
 
 
 def ensemble(
@@ -32,7 +32,7 @@ def ensemble(
     Parameters
     ----------
     runs
-        Two runs or more, by name or folder: of one data set and one input size.
+        Two or more runs, by name or folder, with the same data set and input size.
     """
     from opsin.api.verbs import ensemble as combine
     from opsin.cli.train import typed_command
@@ -58,12 +58,12 @@ def ensemble(
 
 
 def unheard_note(runs: Sequence[str], weights: Sequence[float]) -> str | None:
-    """What to say of members whose weight is 0; None where there are none.
+    """Note on members whose weight is 0; None where there are none.
 
     >>> unheard_note(["a", "b"], [0.0, 1.0])
-    'the answers are those of b: the other runs add nothing on val'
+    'predictions are those of b alone: the other runs add nothing on val'
     """
     heard = [run for run, weight in zip(runs, weights, strict=True) if weight >= UNHEARD]
     if len(heard) == len(runs):
         return None
-    return f"the answers are those of {' and '.join(heard)}: the other runs add nothing on val"
+    return f"predictions are those of {' and '.join(heard)} alone: the other runs add nothing on val"

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from opsin.types import Score, SplitName
 
     Columns = Sequence[tuple[str, Mapping[str, Score]]]
-    """Headings, each with the scores under it."""
+    """Column headings, each with its scores."""
 
 
 RobustnessFlag = Annotated[
@@ -40,7 +40,7 @@ RobustnessFlag = Annotated[
     Parameter(
         negative="",
         help="The main score under rotation, shift, scale, blur, noise, JPEG, brightness, contrast and occlusion, "
-        "instead of the scores; kept in the run, shown in its report.",
+        "instead of the scores; stored in the run and shown in its report.",
     ),
 ]
 ByOption = Annotated[
@@ -49,7 +49,7 @@ ByOption = Annotated[
 ]
 ByTableOption = Annotated[
     Path | None,
-    Parameter(help="CSV that has the column of `--by` and the samples' paths; by default the run's own."),
+    Parameter(help="CSV with the column of `--by` and the samples' paths; by default the run's own."),
 ]
 
 
@@ -60,8 +60,8 @@ def evaluate(
     split: Annotated[
         Literal["train", "val", "test"] | None,
         Parameter(
-            help="Which split; by default val, or all of another set that is not divided. `test` is sealed: each look "
-            "at it is recorded in the run."
+            help="Split to score; by default val, or all samples of other data without splits. `test` is sealed: each "
+            "opening is recorded in the run."
         ),
     ] = None,
     data: Annotated[
@@ -72,11 +72,11 @@ def evaluate(
     batch_size: Annotated[int, WHOLE, Parameter(help="Images in one forward pass.")] = 256,
     device: DeviceOption = "auto",
     good_iou: Annotated[
-        float | None, Parameter(help="IoU from which on a box is good (localization); by default as in the run.")
+        float | None, Parameter(help="Least IoU of a good box (localization); by default that of the run.")
     ] = None,
     copies: Annotated[
         bool,
-        Parameter(negative="", help="Score also without samples that have an exact or near copy in train."),
+        Parameter(negative="", help="Also score without the samples that have an exact or near copy in train."),
     ] = False,
     tta: TtaOption = None,
     robustness: RobustnessFlag = False,
@@ -88,9 +88,7 @@ def evaluate(
     ] = None,
     json_: JsonFlag = False,
     quiet: QuietFlag = False,
-    seed: Annotated[
-        int, WHOLE, Parameter(name="--seed", help="Of what `--robustness` draws at random; nothing else is.")
-    ] = 0,
+    seed: Annotated[int, WHOLE, Parameter(name="--seed", help="Seed of `--robustness`; nothing else is random.")] = 0,
 ) -> int:
     """Score a run's network."""
     from opsin.cli.train import typed_command
@@ -124,7 +122,7 @@ def evaluate(
         report=Reporter(quiet=quiet),
     )
     if (found.split == "test" or copies or tta) and (opened.path / "report.html").is_file():
-        write_report(opened)  # it tells how often the test split was opened, and what else was scored
+        write_report(opened)  # it shows how often the test split was opened, and the other scores
     if json_:
         print_json(found.to_json())
     else:
@@ -137,11 +135,13 @@ def evaluate(
 
 
 def _check_alone(others: Mapping[str, Any], option: str) -> None:
-    """Refuse options that mean nothing beside `--robustness` and `--by`."""
+    """Refuse options that do not apply to `--robustness` and `--by`."""
     from opsin.errors import ConfigError
 
     if given := [f"--{name.replace('_', '-')}" for name, value in others.items() if value]:
-        raise ConfigError(f"`--{option}` goes with none of these", got=", ".join(given), do="ask one after the other")
+        raise ConfigError(
+            f"`--{option}` cannot be combined with these options", got=", ".join(given), do="use one command for each"
+        )
 
 
 def _card(
@@ -212,7 +212,7 @@ def _print(found: Evaluation, task_name: str, settings: TrainConfig) -> None:
 
 
 def _table(found: Evaluation, titles: dict[str, str], columns: Columns, caption: str | None) -> Table:
-    """The scores as people read them: one a row, with its interval."""
+    """The scores as a table: one per row, with its interval."""
     from rich.table import Table
     from rich.text import Text
 
@@ -230,7 +230,7 @@ def _table(found: Evaluation, titles: dict[str, str], columns: Columns, caption:
 
 
 def _columns(found: Evaluation) -> list[tuple[Columns, str | None]]:
-    """Of each table the scores side by side, and its caption: a terminal of 80 characters has no room for three."""
+    """The columns of scores of each table, and its caption: 80 characters are too few for three columns."""
     without, tta = found.without_copies, found.tta
     tables: list[tuple[Columns, str | None]] = []
     if without is not None:
@@ -249,14 +249,14 @@ def _cells(score: Score) -> tuple[str, str]:
 
 
 def _copies_in_words(without: WithoutCopies) -> str:
-    """What the columns on the right leave out."""
-    near = "near ones were not searched" if without.near is None else f"{without.near:,} more a near one"
+    """Which samples the columns on the right leave out."""
+    near = "near copies were not searched for" if without.near is None else f"{without.near:,} more a near copy"
     verb = "has" if without.exact == 1 else "have"
     return f"{without.exact:,} {verb} an exact copy among the training images, {near}"
 
 
 def _print_classes(found: Evaluation, folder: Path | None) -> None:
-    """The classes of which most is missed, and where the wrong samples are told."""
+    """Print the worst classes, and where the wrong samples are listed."""
     rows = [row for row in found.details.get("per_class") or () if row["support"] and _share(row) is not None]
     worst = sorted(rows, key=lambda row: _share(row) or 0.0)[:NUM_WORST]
     if len(rows) > 1:
@@ -265,12 +265,12 @@ def _print_classes(found: Evaluation, folder: Path | None) -> None:
         print_line(f"{folder}: evaluation.json, confusion.csv, wrong.csv, wrong/")
     elif found.details.get("confusion"):
         misses = [entry for entry in found.wrong if "predicted" in entry]
-        told = f"{len(misses):,} of {found.n:,} of the wrong class; " if "label" in (found.wrong or [{}])[0] else ""
+        told = f"{len(misses):,} of {found.n:,} misclassified; " if "label" in (found.wrong or [{}])[0] else ""
         print_line(f"{told}confusion matrix, classes and samples: --json, or --folder DIR")
 
 
 def _share(row: Mapping[str, Any]) -> float | None:
-    """What is found of a class: recall, IoU of masks, or samples with class and box right."""
+    """A class's main rate: recall, IoU of masks, or samples with both class and box right."""
     value = next((row[key] for key in ("iou", "joint_accuracy", "recall") if key in row), None)
     share = value["value"] if isinstance(value, Mapping) else value
     return None if share is None else float(share)

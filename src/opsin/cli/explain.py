@@ -1,4 +1,4 @@
-"""`opsin explain`: what a trained network has learned, and what its predictions depend on."""
+"""`opsin explain`: what a network has learned, and which pixels its predictions depend on."""
 
 from __future__ import annotations
 
@@ -30,27 +30,27 @@ def explain(
             ...,
         ],
         Parameter(
-            help="What is drawn; several by repeating it. By default grad-cam, which takes seconds; with --layer its "
-            "maps too; without an image filters and receptive-fields.",
+            help="What to draw; can be repeated. By default grad-cam, which takes seconds; with --layer also its "
+            "feature maps; without an image filters and receptive-fields.",
             negative="",
         ),
     ] = (),
     mistakes: Annotated[
         bool, Parameter(negative="", help="Explain the run's worst mistakes on val; needs its data set.")
     ] = False,
-    count: Annotated[int, WHOLE, Parameter(help="With --mistakes: how many.")] = 8,
+    count: Annotated[int, WHOLE, Parameter(help="Number of mistakes (--mistakes).")] = 8,
     layer: Annotated[
-        tuple[str, ...], Parameter(help="Layers whose maps are drawn; by default a few.", negative="")
+        tuple[str, ...], Parameter(help="Layers whose feature maps are drawn; by default a few.", negative="")
     ] = (),
     class_: Annotated[
         str | None, Parameter(name="--class", help="The class to explain; by default the predicted one.")
     ] = None,
     neurons: Annotated[
-        str | None, Parameter(help="A layer: the top-activating patches of each of its channels in the data set.")
+        str | None, Parameter(help="Layer whose channels' top-activating patches in the data set are drawn.")
     ] = None,
     data: Annotated[str | None, Parameter(help="Data set for --neurons; by default the run's own.")] = None,
     split: Annotated[Literal["train", "val"], Parameter(help="Split for --neurons.")] = "val",
-    patches: Annotated[int, WHOLE, Parameter(help="Patches for each channel.")] = 8,
+    patches: Annotated[int, WHOLE, Parameter(help="Patches per channel.")] = 8,
     root: RootOption = None,
     figures: Annotated[Path, Parameter(help="Folder for the figures.")] = Path("explained"),
     out: OutOption = "runs",
@@ -58,7 +58,7 @@ def explain(
     quiet: QuietFlag = False,
     seed: SeedOption = 0,
 ) -> int:
-    """Draw what the prediction for each image depends on; and filters, feature maps, receptive fields.
+    """Draw attributions of the prediction for each image, filters, feature maps and receptive fields.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ def show(fields: list[dict[str, Any]]) -> None:
     from rich.table import Table
 
     table = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
-    for heading in ("layer", "kind", "output", "can see, px", "stride, px", "does see, px"):
+    for heading in ("layer", "kind", "output", "field, px", "stride, px", "effective px"):
         table.add_column(heading, overflow="fold")
     for field in fields:
         size = "x".join(map(str, field["output_shape"]))

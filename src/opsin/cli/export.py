@@ -23,10 +23,11 @@ def export(
     ] = "onnx",
     out: Annotated[
         Path | None,
-        Parameter(help="A new folder, or a file that ends in .onnx or .pt2; by default the folder NAME-FORMAT."),
+        Parameter(help="New folder, or a file ending in .onnx or .pt2; by default the folder NAME-FORMAT."),
     ] = None,
     int8: Annotated[
-        bool, Parameter(negative="", help="Also a quantized file, and what it costs on val (ONNX, in a folder).")
+        bool,
+        Parameter(negative="", help="Also write a quantized file, and report its cost on val (ONNX, in a folder)."),
     ] = False,
     root: RootOption = None,
     runs: Annotated[str, Parameter(help="Folder of runs.")] = "runs",
@@ -34,7 +35,7 @@ def export(
     quiet: QuietFlag = False,
     seed: SeedOption = 0,
 ) -> int:
-    """Export a network, prove that the file answers as it does, and time both.
+    """Export a network, check that the file gives the same outputs, and time both.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""`opsin find-lr`: which learning rate fits?"""
+"""`opsin find-lr`: the learning-rate range test."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def find_lr(
     data: DataArgument,
     /,
     *,
-    steps: Annotated[int, WHOLE, Parameter(help="Steps of the run, which is not kept.")] = 100,
+    steps: Annotated[int, WHOLE, Parameter(help="Steps of the range test.")] = 100,
     root: RootOption = None,
     task: TaskOption = None,
     recipe: RecipeOption = None,
@@ -35,7 +35,7 @@ def find_lr(
     quiet: QuietFlag = False,
     settings: Annotated[Settings, FLAT] = NONE_GIVEN,  # type: ignore[valid-type]
 ) -> int:
-    """Learning-rate range test: raise the rate over a short run that is not kept, and suggest one."""
+    """Learning-rate range test: raise the rate over a short discarded run, and suggest one."""
     from opsin.studies.lr_finder import find_lr as find
 
     asked = {"task": task} if task else {}

@@ -1,4 +1,4 @@
-"""`opsin kernels`: what a classical filter makes of an image."""
+"""`opsin kernels`: a classical filter applied to an image."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def kernels(
     kernel: Annotated[
         str, Parameter(help='gaussian:HxW,sigma=S, sobel-x, sobel-y, laplacian, sharpen, or a matrix "[[…], […]]".')
     ] = "sobel-x",
-    gray: Annotated[bool, Parameter(negative="", help="Convert the image to grey.")] = False,
+    gray: Annotated[bool, Parameter(negative="", help="Convert the image to greyscale.")] = False,
     out: Annotated[Path, Parameter(help="Where the figure is written, a PNG.")] = Path("kernels.png"),
     picture: Annotated[
         Path | None,
         Parameter(
-            help="Write the convolved image alone, too: a PNG in the image's size. Of kernels of sum 0 (edges) it is "
+            help="Also write the convolved image alone, a PNG of the image's size. For kernels of sum 0 (edges) it is "
             "grey: 128 for no response, brighter above."
         ),
     ] = None,
@@ -39,7 +39,7 @@ def kernels(
     Parameters
     ----------
     image
-        An image file; without it an embedded photo is taken.
+        An image file; by default an embedded photo.
     """
     from opsin.explanation.kernel_figure import draw_kernels
     from opsin.explanation.kernels import apply, filtered_picture, parse_kernel, sample_image, to_gray
@@ -67,7 +67,7 @@ def kernels(
 
 
 def _keep_image(image: Path | None, *outputs: Path | None) -> None:
-    """Refuse outputs that are no PNG by name, or that would overwrite the image.
+    """Refuse outputs whose name does not end in .png, or that would overwrite the image.
 
     Raises:
         ConfigError: naming the output.
@@ -76,13 +76,13 @@ def _keep_image(image: Path | None, *outputs: Path | None) -> None:
 
     for output in filter(None, outputs):
         if output.suffix.lower() != ".png":
-            raise ConfigError("the output is a PNG", got=str(output), expected="a name that ends in .png")
+            raise ConfigError("the output is not named as a PNG", got=str(output), expected="a name ending in .png")
         if image is not None and output.resolve() == image.resolve():
             raise ConfigError("the output would overwrite the image", got=str(output), do="give it another name")
 
 
 def lines(result: Filtered) -> list[str]:
-    """The sizes in words."""
+    """The sizes, one line each."""
     _, height, width = result.image.shape
     rows, columns = result.kernel.shape
     found = [f"input {height} x {width}, kernel {result.kernel.name} {rows} x {columns}"]

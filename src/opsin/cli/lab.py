@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from opsin.labs import AllResults, LabResult
     from opsin.labs.exercises import Checked
 
-app = cyclopts.App(name="lab", help="Run a course experiment: its questions, answered by measurement, in one report.")
-QUICK_HELP = "Embedded data and few epochs (the default), or the data that the course uses."
+app = cyclopts.App(name="lab", help="Run course experiments: questions answered by measurement, one report each.")
+QUICK_HELP = "Embedded data and few epochs (the default), or the data of the course."
 FullFlag: TypeAlias = Annotated[bool, Parameter(name="--full", negative="--quick", help=QUICK_HELP)]
 
 
@@ -41,7 +41,7 @@ def list_labs(*, json_: JsonFlag = False, quiet: QuietFlag = False, seed: SeedOp
 
 @app.command
 def show(name: str, /, *, json_: JsonFlag = False, quiet: QuietFlag = False, seed: SeedOption = 0) -> int:
-    """Show what a lab asks, what it needs, and how long it took where it was measured."""
+    """Show the questions of a lab, its requirements, and its duration where it was measured."""
     from opsin import labs
 
     lab = labs.get(name)
@@ -71,14 +71,14 @@ def run(
         Parameter(help="Run nothing: write a notebook with the questions, without answers, into this folder."),
     ] = None,
     root: RootOption = None,
-    out: Annotated[Path, Parameter(help="Folder of labs; this one takes NAME-quick or NAME-full in it.")] = Path(
-        "labs"
-    ),
+    out: Annotated[
+        Path, Parameter(help="Folder of labs; this one is written to NAME-quick or NAME-full in it.")
+    ] = Path("labs"),
     json_: JsonFlag = False,
     quiet: QuietFlag = False,
     seed: SeedOption = 0,
 ) -> int:
-    """Run a lab and write its report; finished runs of one that was killed are not trained again."""
+    """Run a lab and write its report; an interrupted lab continues, its finished runs are not repeated."""
     from opsin import labs
     from opsin.config import require
 
@@ -135,7 +135,7 @@ def notebook(
     quiet: QuietFlag = False,
     seed: SeedOption = 0,
 ) -> int:
-    """Write a lab as a notebook that asks its questions one by one."""
+    """Write a lab as a notebook, one question after another."""
     from opsin import labs
 
     return _written(name, labs.notebook(name, out or Path(f"{name}.ipynb")), json_=json_, quiet=quiet)

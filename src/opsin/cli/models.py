@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 LARGEST_SIDE = 4096
 PIXELWISE = "unet"
-"""The one network of `ENTRIES` that is nothing without its decoder."""
+"""The one network of `ENTRIES` that only exists with a decoder."""
 LEAST_DESCRIPTION = 20
-"""Columns of the terminal below which the list leaves descriptions out."""
+"""Terminal width in columns below which the list omits descriptions."""
 
 
 def models(
@@ -30,7 +30,7 @@ def models(
     /,
     *,
     classes: Annotated[int, WHOLE, Parameter(help="Number of classes, at least 2.")] = 10,
-    input: Annotated[str | None, Parameter(help="Shape of the images, CHANNELSxHEIGHTxWIDTH, e.g. 3x32x32.")] = None,
+    input: Annotated[str | None, Parameter(help="Shape of the images: CHANNELSxHEIGHTxWIDTH, e.g. 3x32x32.")] = None,
     learned_input: Annotated[bool, Parameter(negative="", help="Begin with a learned normalization.")] = False,
     json_: JsonFlag = False,
     quiet: QuietFlag = False,
@@ -42,7 +42,7 @@ def models(
     Parameters
     ----------
     name
-        An architecture; without it all are listed.
+        An architecture; by default all are listed.
     """
     from opsin.models.registry import ENTRIES, SEGMENTERS, get_entry
 
@@ -54,7 +54,9 @@ def models(
         raise ConfigError("too few classes", where="--classes", got=classes, expected="2 or more")
     chosen = name or named
     if chosen is None and settings:
-        raise ConfigError("knobs need a network", got=", ".join(settings), do="name one, e.g. `opsin models plain`")
+        raise ConfigError(
+            "options of a network need its name", got=", ".join(settings), do="name one, e.g. `opsin models plain`"
+        )
     shape = parse_shape(input) if input else None
     config = ModelConfig(**settings)
     entries = [get_entry(chosen)] if chosen else [*ENTRIES.values(), *SEGMENTERS.values()]
@@ -73,26 +75,26 @@ def models(
 
 
 def parse_shape(text: str) -> tuple[int, int, int]:
-    """The shape written as `3x32x32`.
+    """Parse a shape such as `3x32x32`.
 
     >>> parse_shape("3x32x48")
     (3, 32, 48)
 
     Raises:
-        ConfigError: it is not written so, or a number is out of range.
+        ConfigError: the text has another form, or a number is out of range.
     """
     match = re.fullmatch(r"([0-9]{1,4})[x×]([0-9]{1,4})[x×]([0-9]{1,4})", text.strip().lower())
     channels, height, width = map(int, match.groups()) if match else (0, 0, 0)
     if not (1 <= channels <= 256 and 1 <= height <= LARGEST_SIDE and 1 <= width <= LARGEST_SIDE):
         expected = f"CHANNELSxHEIGHTxWIDTH, e.g. 3x32x32; sides of 1 to {LARGEST_SIDE}, at most 256 channels"
-        raise ConfigError("not a shape of images", where="--input", got=text, expected=expected)
+        raise ConfigError("not an image shape", where="--input", got=text, expected=expected)
     return channels, height, width
 
 
 def specify(
     entry: ModelEntry, shape: tuple[int, int, int] | None, config: ModelConfig, learned_input: bool
 ) -> ModelSpec:
-    """The network that is meant; by default for the shape that its sizes are quoted for."""
+    """The spec of the network; by default for the input shape its sizes are quoted for."""
     from opsin.models.registry import ModelSpec, resolve_options
 
     channels, height, width = shape or entry.default_size
@@ -101,7 +103,7 @@ def specify(
 
 
 def sizes(spec: ModelSpec, classes: int) -> LayerTable:
-    """The layers of one network as a classifier (of pixels, where it can do nothing else), without allocating it.
+    """The layers of one network as a classifier (of pixels, where it can do only that), without allocating it.
 
     Raises:
         ConfigError: it needs a package that is not installed.
@@ -148,7 +150,7 @@ def show_all(entries: Sequence[ModelEntry], tables: Sequence[LayerTable | None])
         right = heading in ("parameters", "mult-adds")
         table.add_column(heading, no_wrap=True, justify="right" if right else "left")
         taken += max(len(heading), *(len(row[number]) for row in rows)) + 2
-    room = console.width - taken - 1  # rich would take the room for long descriptions from the numbers
+    room = console.width - taken - 1  # otherwise rich narrows the number columns in favour of long descriptions
     described = room >= LEAST_DESCRIPTION
     if described:
         table.add_column("description", no_wrap=True, overflow="ellipsis", max_width=room)
@@ -159,8 +161,8 @@ def show_all(entries: Sequence[ModelEntry], tables: Sequence[LayerTable | None])
         if entry.extra:
             console.print(f"{entry.name} needs {entry.extra}", highlight=False, markup=False)
         elif layers is None:
-            why = f"`opsin models {entry.name}` with this input says why"
-            console.print(f"{entry.name} does not take such images: {why}", highlight=False, markup=False)
+            why = f"`opsin models {entry.name}` with this input shows why"
+            console.print(f"{entry.name} does not accept this input: {why}", highlight=False, markup=False)
     console.print("Any network of timm too, by its name there: `opsin models timm/convnext_atto`.")
 
 
@@ -173,8 +175,8 @@ def show_one(entry: ModelEntry, layers: LayerTable, *, quiet: bool) -> None:
     console = stdout_console()
     if not quiet:
         decoder = field_names(DecoderOptions) if entry.name == PIXELWISE else ()
-        knobs = ", ".join(dict.fromkeys([*entry.knobs, *decoder]))
-        console.print(f"{entry.name}: {entry.description}\nsource: {entry.source}\nknobs: {knobs}", markup=False)
+        options = ", ".join(dict.fromkeys([*entry.option_names, *decoder]))
+        console.print(f"{entry.name}: {entry.description}\nsource: {entry.source}\noptions: {options}", markup=False)
         if entry.family:
             console.print(f"introduced {entry.family}", markup=False)
         for way in entry.weights:

@@ -1,4 +1,4 @@
-"""`opsin normalize`: which normalization of the input fits this data set?"""
+"""`opsin normalize`: compare normalizations of the input on a data set."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def normalize(
     quiet: QuietFlag = False,
     settings: Annotated[Settings, FLAT] = NONE_GIVEN,  # type: ignore[valid-type]
 ) -> int:
-    """Train short runs that differ in the normalization alone, and compare them on val.
+    """Train short runs that differ only in the normalization, and compare them on val.
 
     The network is a plain CNN without batch norm, trained for 2 epochs, unless --model and --epochs say otherwise.
     """
@@ -33,7 +33,7 @@ def normalize(
         print_json({"data": data, **asdict(answer)})
         return 0
     print_line(answer.network)
-    print_line("normalization     val score      sd  pixels 0 and 255 become, then mean and sd are taken off")
+    print_line("normalization     val score      sd  pixels 0 and 255 become, then mean and sd removed")
     for result in answer.results:
         mean, std = (" ".join(f"{x:.3f}" for x in values) for values in (result.channel_mean, result.channel_std))
         low, high = result.range

@@ -1,7 +1,7 @@
 """Options of the command line, made from the settings of a run: one field, one option, one line of help.
 
-The settings' own classes have a default for every field; the command line must know what the user did not say. So one
-class is made of all their fields, with their documentation and types, in which everything that was not given is None.
+The settings' own classes have a default for every field; the command line must know what the user left out. So one
+class is generated from all their fields, with documentation and types; whatever was not given is None.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Group, Parameter
 
 from opsin.config import GROUPS, AugmentConfig, DataConfig, FinetuneConfig, ModelConfig, TrainConfig, former_names
+from opsin.data.readers.layouts import help_text
 
 if TYPE_CHECKING:
     from opsin.models.wrappers.views import ViewName
@@ -30,7 +31,7 @@ PANELS: dict[type[Any], str] = {
 }
 """Under which heading `--help` lists the options of each group of settings."""
 FIELD = re.compile(r"^(\w+)\n((?:    .+(?:\n|$))+)", re.MULTILINE)
-"""A field and its description, of one line or more, in the documentation of a group of settings."""
+"""A field and its description, of one line or more, in the docstring of a group of settings."""
 
 
 def _numbers(kind: type, tokens: typing.Sequence[Any]) -> tuple[int, ...]:
@@ -46,7 +47,7 @@ def _whole(text: str) -> int:
     try:
         return int(text)
     except ValueError:
-        raise ValueError(f'"{text}" is no whole number.') from None
+        raise ValueError(f'"{text}" is not a whole number.') from None
 
 
 def _as_typed(kind: type, tokens: typing.Sequence[Any]) -> str:
@@ -54,7 +55,7 @@ def _as_typed(kind: type, tokens: typing.Sequence[Any]) -> str:
 
 
 UNCHECKED = Parameter(n_tokens=1, converter=_as_typed)
-"""Marks a choice that the config checks, which knows its former names; cyclopts would name the one most alike."""
+"""Marks a choice that the config checks, since it knows former names; cyclopts would suggest the closest one."""
 WHOLE = Parameter(n_tokens=1, converter=_one_number)
 """Marks an option that is a whole number: by default cyclopts would round `1.5`."""
 
@@ -62,7 +63,7 @@ WHOLE = Parameter(n_tokens=1, converter=_one_number)
 def _optional(*kinds: type[Any], without: str = "") -> type[Any]:
     """One class of the fields of all `kinds`, each None unless given; `--help` lists each kind under its heading.
 
-    `without`: a setting that the verb has an option of its own for.
+    `without`: a setting for which the verb has its own option.
     """
     members: list[tuple[str, Any, Any]] = []
     for order, kind in enumerate(kinds):
@@ -74,7 +75,7 @@ def _optional(*kinds: type[Any], without: str = "") -> type[Any]:
             about = Parameter(group=panel, help=described[f.name])
             members.append((f.name, Annotated[_option_type(hints[f.name], f), about], field(default=None)))
     made = make_dataclass("Settings", members, frozen=True, kw_only=True)
-    made.__module__ = __name__  # cyclopts takes a class of the module `types` for a builtin
+    made.__module__ = __name__  # cyclopts treats classes of the module `types` as builtins
     return made
 
 
@@ -115,43 +116,40 @@ def given(*groups: Any) -> dict[str, Any]:
 DataArgument = Annotated[
     str,
     Parameter(
-        help="Catalogue name (`opsin data list`), or path. Classes: class folders, CSV, .npz. Boxes: Pascal VOC, COCO, "
-        "CSV, the courses' .npy. Masks: VOC 2012, CamVid, COCO, images/ beside masks/. Several classes an image: a CSV "
-        "with a;b as label. Numbers: a CSV with a column value, or --number-columns."
+        help="Catalogue name (`opsin data list`), or path in one of these layouts (`opsin data layouts`). "
+        + help_text()
     ),
 ]
 JsonFlag = Annotated[
-    bool, Parameter(name="--json", negative="", help="One JSON document on stdout, nothing else there.")
+    bool, Parameter(name="--json", negative="", help="Print one JSON document on stdout, everything else on stderr.")
 ]
 QuietFlag = Annotated[bool, Parameter(name="--quiet", negative="", help="No progress and no messages.")]
-SeedOption = Annotated[
-    int, WHOLE, Parameter(name="--seed", help="Taken by every verb; nothing is drawn at random here.")
-]
+SeedOption = Annotated[int, WHOLE, Parameter(name="--seed", help="Accepted by every verb; nothing is random here.")]
 OutOption = Annotated[str, Parameter(name=("--runs", "--out"), help="Folder of runs; --out is its older spelling.")]
 """Verbs that write a file take `--out FILE`; those that read or make runs take `--runs DIR`."""
 StudyName = Annotated[
     str | None,
-    Parameter(name="--name", help="Name of the study; one that is there, and was asked the same, goes on."),
+    Parameter(name="--name", help="Name of the study; an existing study with the same settings continues."),
 ]
 RecipeOption = Annotated[
-    str | None, Parameter(name="--recipe", help="Settings from a TOML file, or a recipe of Opsin by name.")
+    str | None, Parameter(name="--recipe", help="Settings from a TOML file, or a built-in recipe by name.")
 ]
-RootOption = Annotated[str | None, Parameter(name="--root", help="Folder where catalogue sets lie [env: OPSIN_DATA].")]
+RootOption = Annotated[
+    str | None, Parameter(name="--root", help="Folder of the catalogue's data sets [env: OPSIN_DATA].")
+]
 TaskOption = Annotated[
     str | None,
-    Parameter(name="--task", help="What the data is used for, where it fits several tasks."),
+    Parameter(name="--task", help="Task, where the data fits several."),
 ]
 TtaOption = Annotated[
     str | None,
     Parameter(
         name="--tta",
-        help="Test-time augmentation: the mean of the answers to several views of each image: flip, shift, scale, or "
-        "several of them, as in flip,scale.",
+        help="Test-time augmentation: average the predictions over several views of each image: flip, shift, scale, or "
+        "several, e.g. flip,scale.",
     ),
 ]
-DeviceOption = Annotated[
-    str, Parameter(name="--device", help="Where the network runs: auto (the fastest), cpu, cuda or mps.")
-]
+DeviceOption = Annotated[str, Parameter(name="--device", help="Device: auto (the fastest), cpu, cuda or mps.")]
 SplitOption = Literal["train", "val", "test"]
 
 
@@ -164,7 +162,7 @@ def views_of(typed: str | None) -> tuple[ViewName, ...]:
     if typed is None:
         return ()
     from opsin.models.wrappers.views import (
-        check_views,  # here, because a command without views should not wait for torch
+        check_views,  # here, because a command without views need not import torch
     )
 
     return check_views([name.strip() for name in typed.split(",")])

@@ -1,7 +1,7 @@
 """Where results go: tables and lines on stdout, or the one document of `--json`; notes and errors on stderr.
 
-Nothing else in the command line prints: names in data and models come from outside, and what could steer a terminal in
-them is escaped here.
+Nothing else in the command line prints: names in data and models come from outside, and control characters in them are
+escaped here.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 PIPED_COLUMNS = 200
-"""Width of tables in a file or a pipe, which have none of their own: names and descriptions stay whole."""
+"""Width of tables in a file or a pipe: names and descriptions are not cut."""
 
 
 def stdout_console(*, highlight: bool = True, soft_wrap: bool = False) -> Console:
@@ -28,7 +28,7 @@ def stdout_console(*, highlight: bool = True, soft_wrap: bool = False) -> Consol
         highlight: colour numbers and names.
         soft_wrap: let the terminal break long lines.
     """
-    from opsin.console import SafeConsole  # here, because `--help` should not wait for it
+    from opsin.console import SafeConsole  # here, because `--help` need not import it
 
     console = SafeConsole(highlight=highlight, soft_wrap=soft_wrap)
     if not console.is_terminal and "COLUMNS" not in os.environ:
@@ -47,7 +47,7 @@ def print_note(text: object) -> None:
 
 
 def print_json(document: Mapping[str, Any]) -> None:
-    """Print one JSON document on stdout; what is undefined (NaN) is null there, which every reader of JSON knows."""
+    """Print one JSON document on stdout; undefined values (NaN) become null, as JSON has no NaN."""
     from opsin.io.files import as_json
 
     print(json.dumps(as_json(dict(document)), indent=2, allow_nan=False))

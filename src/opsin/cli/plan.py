@@ -1,4 +1,4 @@
-"""`opsin plan`: how big is it, will it fit, how long does it take?"""
+"""`opsin plan`: parameters, memory and time of a network, before training."""
 
 from __future__ import annotations
 
@@ -33,14 +33,20 @@ def plan(
     /,
     *,
     input: Annotated[
-        str | None, Parameter(help="Shape of the images, CHANNELSxHEIGHTxWIDTH, e.g. 3x200x300; not for data.")
+        str | None, Parameter(help="Shape of the images, CHANNELSxHEIGHTxWIDTH, e.g. 3x200x300; not with data.")
     ] = None,
     task: TaskOption = None,
     batch: Annotated[
-        int | None, WHOLE, Parameter(name=("--batch", "--batch-size"), help="Images in one step; 128, or as trained.")
+        int | None,
+        WHOLE,
+        Parameter(name=("--batch", "--batch-size"), help="Images per step; by default 128, or as trained."),
     ] = None,
-    accumulate: Annotated[int | None, WHOLE, Parameter(help="Parts into which a batch is cut.")] = None,
-    classes: Annotated[int | None, WHOLE, Parameter(help="Number of classes; 10, or as in the run or data.")] = None,
+    accumulate: Annotated[
+        int | None, WHOLE, Parameter(help="Number of parts a batch is split into (gradient accumulation).")
+    ] = None,
+    classes: Annotated[
+        int | None, WHOLE, Parameter(help="Number of classes; by default 10, or those of the run or data.")
+    ] = None,
     headless: Annotated[bool, Parameter(negative="", help="The backbone alone, without heads or decoder.")] = False,
     weights: Annotated[
         str | None, Parameter(help="For data: pretrained weights to start from, as for `opsin train`.")
@@ -50,29 +56,30 @@ def plan(
         Parameter(help="The network is pretrained; what is trained of it: all, head, top:N, staged or gradual."),
     ] = None,
     optimizer: Annotated[
-        OptimizerName | None, Parameter(help="Its state takes memory beside the weights; adamw, or as trained.")
+        OptimizerName | None, Parameter(help="Its state takes memory too; by default adamw, or as trained.")
     ] = None,
     precision: Annotated[
-        PrecisionName | None, Parameter(help="Of activations; auto counts as float32; float32, or as trained.")
+        PrecisionName | None,
+        Parameter(help="Precision of activations; auto counts as float32; by default float32, or as trained."),
     ] = None,
     checkpoint_activations: Annotated[
-        bool | None, Parameter(help="Recompute activations in the backward pass; by default not, or as trained.")
+        bool | None, Parameter(help="Recompute activations in the backward pass; by default off, or as trained.")
     ] = None,
     keep_memory: Annotated[
-        bool | None, Parameter(help="Whether training lets the C allocator keep freed memory.")
+        bool | None, Parameter(help="Let the C allocator keep freed memory during training.")
     ] = None,
     memory: Annotated[
-        str | None, Parameter(help="Available memory, e.g. 4GB; with what saves memory where it is too little.")
+        str | None, Parameter(help="Available memory, e.g. 4GB; ranks what saves memory where it is too little.")
     ] = None,
-    fit: Annotated[bool, Parameter(negative="", help="Change how it is trained until it fits into --memory.")] = False,
+    fit: Annotated[bool, Parameter(negative="", help="Change training settings until it fits into --memory.")] = False,
     samples: Annotated[
         int | None,
         WHOLE,
         Parameter(help="Images in an epoch, to estimate its time; by default those of the run or data."),
     ] = None,
-    time: Annotated[bool, Parameter(help="Take a few steps, to measure the time.")] = True,
+    time: Annotated[bool, Parameter(help="Time a few steps.")] = True,
     layers: Annotated[
-        bool, Parameter(negative="", help="Every layer; otherwise long tables show sections with their sums.")
+        bool, Parameter(negative="", help="Show every layer; by default long tables show sections with their sums.")
     ] = False,
     root: RootOption = None,
     out: OutOption = "runs",
@@ -83,7 +90,7 @@ def plan(
 ) -> int:
     """Forecast parameters, work, memory and time of a network, before anything runs.
 
-    A network is planned as it is trained: with the heads, the decoder and the loss of its task.
+    The plan includes the heads, the decoder and the loss of the task.
 
     Parameters
     ----------
@@ -95,7 +102,7 @@ def plan(
 
     for name, value in (("batch", batch), ("accumulate", accumulate), ("classes", classes), ("samples", samples)):
         if value is not None and value < 1:
-            raise ConfigError("a number out of range", where=f"--{name}", got=value, expected="1 or more")
+            raise ConfigError("the number is out of range", where=f"--{name}", got=value, expected="1 or more")
     made = make_plan(
         model,
         shape=parse_shape(input) if input else None,
@@ -248,7 +255,7 @@ def time_lines(plan: Plan) -> list[str]:
 
 
 def fit_lines(plan: Plan) -> list[str]:
-    """Whether it fits, and what to change if not."""
+    """Whether it fits, and what to change where it does not."""
     if plan.limit is None:
         return []
     request = plan.request
@@ -259,7 +266,7 @@ def fit_lines(plan: Plan) -> list[str]:
         settings += "" if request.keep_memory else " --no-keep-memory"
         found = [f"it fits into {bytes_text(plan.limit)} ({besides}); `opsin train` with {settings}"]
         doubt = (
-            f"that is by the lower bound; to be sure add --no-keep-memory, or have {bytes_text(plan.memory.most_bytes)}"
+            f"that is by a lower bound; to be sure add --no-keep-memory, or have {bytes_text(plan.memory.most_bytes)}"
         )
         return found if plan.fits_surely else [*found, doubt]
     bounds = " (without --no-keep-memory lower bounds)" if request.keep_memory else ""

@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from opsin.types import Prediction, Skipped
 
     class _Common(TypedDict):
-        """What every way of prediction takes."""
+        """Arguments of every way of predicting."""
 
         device: torch.device
         skipped: list[Skipped] | None
         report: Reporter
 
     class _Asked(TypedDict):
-        """What is asked of the answers."""
+        """Options of the predictions."""
 
         coverage: float | None
         abstain: float | None
@@ -41,22 +41,22 @@ def predict(
     *images: Path,
     out: OutOption = "runs",
     masks: Annotated[
-        Path | None, Parameter(help="Folder for predicted masks, PNG in the size of each image (segmentation).")
+        Path | None, Parameter(help="Folder for predicted masks, PNG files of each image's size (segmentation).")
     ] = None,
     boxes: Annotated[
-        Path | None, Parameter(help="Folder for pictures with the predicted box drawn in (localization).")
+        Path | None, Parameter(help="Folder for pictures with the predicted box drawn (localization).")
     ] = None,
     csv: Annotated[
         Path | None,
         Parameter(
-            help="Table of the predictions: file, label, score, box if any, and p_CLASS for each class: "
+            help="CSV table of the predictions: file, label, score, box if any, and p_CLASS for each class: "
             "its probability, or its share of the mask."
         ),
     ] = None,
     tile: Annotated[
         int | None,
         WHOLE,
-        Parameter(help="Predict masks window by window, at the photo's own scale: side of a tile in px."),
+        Parameter(help="Predict masks tile by tile, at the photo's own scale: side of a tile in px."),
     ] = None,
     overlap: Annotated[
         int | None,
@@ -66,22 +66,25 @@ def predict(
     tta: TtaOption = None,
     coverage: Annotated[
         float | None,
-        Parameter(help="Also give the set of classes that holds the true one as often as this, e.g. 0.95."),
+        Parameter(help="Also give a set of classes that contains the true one with this probability, e.g. 0.95."),
     ] = None,
     abstain: Annotated[
         float | None,
-        Parameter(help="Give no answer where it would be too risky: at most this share of the others is wrong."),
+        Parameter(help="Abstain where the risk is too high: at most this share of the given answers is wrong."),
     ] = None,
     device: DeviceOption = "auto",
     weights: Annotated[
         str | None,
-        Parameter(help="For a published network: a file, `package`, or `timm` or `torchvision`, which download."),
+        Parameter(help="Weights of a published network: a file, `package`, or `timm` or `torchvision` (downloads)."),
     ] = None,
     weights_range: Annotated[
-        str | None, Parameter(help="What these weights expect, if they do not say: unit, signed, imagenet, caffe …")
+        str | None,
+        Parameter(
+            help="Input range these weights expect, where their file does not say: unit, signed, imagenet, caffe …"
+        ),
     ] = None,
     strict: Annotated[
-        bool, Parameter(negative="", help="Give no prediction at all if a file cannot be read (exit status 2).")
+        bool, Parameter(negative="", help="Refuse the whole call if a file cannot be read (exit status 2).")
     ] = False,
     json_: JsonFlag = False,
     quiet: QuietFlag = False,
@@ -89,7 +92,7 @@ def predict(
 ) -> int:
     """Predict images: files, or folders of them.
 
-    Exit status 3: files that cannot be read were left out; they are named, under `skipped` in JSON.
+    Exit status 3: unreadable files were skipped; they are named, under `skipped` in JSON.
 
     Parameters
     ----------
@@ -120,7 +123,12 @@ def predict(
         artifact, line = _published(run, weights, weights_range, report=report), _top_line
     else:
         if weights_range is not None:
-            raise RefusedError("a run knows what its network expects", got=weights_range, do="leave it out")
+            raise RefusedError(
+                "the input range of a run is fixed by its training",
+                where="--weights-range",
+                got=weights_range,
+                do="leave it out",
+            )
         _refuse_combinations(masks=masks, boxes=boxes, tile=tile, overlap=overlap, tta=tta)
         artifact = load_proved(model_folder(run, out), device=place)
         line = _line if get_task(artifact.task).score_is_of_label else _label_line
@@ -160,20 +168,20 @@ def predict(
 
 
 def _tell_skipped(skipped: Sequence[Skipped]) -> int:
-    """Name the files that were left out, on stderr; returns the exit status."""
+    """Name the skipped files on stderr; returns the exit status."""
     from opsin.io.gate import printable
 
     for file in skipped:
-        print_note(f"left out: {printable(file.file)}: {file.reason}")
+        print_note(f"skipped: {printable(file.file)}: {file.reason}")
     if skipped:
-        print_note(f"files that were left out: {len(skipped):,}")
+        print_note(f"skipped files: {len(skipped):,}")
     return 3 if skipped else 0
 
 
 def _refuse_combinations(
     *, masks: Path | None, boxes: Path | None, tile: int | None, overlap: int | None, tta: str | None
 ) -> None:
-    """Refuse options to which no network has an answer together.
+    """Refuse combinations of options that no network supports.
 
     Raises:
         RefusedError: naming them.
@@ -184,17 +192,17 @@ def _refuse_combinations(
         got = "--boxes with " + ("--masks" if masks is not None else "--tile")
         raise RefusedError("a network predicts boxes or masks, not both", got=got, do="leave one of them out")
     if overlap is not None and tile is None:
-        raise RefusedError("an overlap without tiles", got=overlap, do="add --tile 512")
+        raise RefusedError("--overlap needs --tile", got=overlap, do="add --tile 512")
     if tile is not None and masks is None:
-        raise RefusedError("masks predicted in tiles are written to files", do="add --masks FOLDER")
+        raise RefusedError("--tile needs a folder for the masks", do="add --masks FOLDER")
     if tile is not None and tta is not None:
         raise RefusedError(
-            "windows are seen once each, as they are", got="--tta with --tile", do="leave one of them out"
+            "test-time augmentation does not apply to tiles", got="--tta with --tile", do="leave one of them out"
         )
 
 
 def _refuse_with_caution(**asked: object) -> None:
-    """Refuse options beside which no coverage and no risk is known.
+    """Refuse options for which coverage and risk are not known.
 
     Raises:
         RefusedError: naming them.
@@ -202,7 +210,7 @@ def _refuse_with_caution(**asked: object) -> None:
     from opsin.errors import RefusedError
 
     if got := [f"--{name}" for name, value in asked.items() if value is not None]:
-        what, do = "coverage and risk are known for classes of images as they are", "leave them out"
+        what, do = "coverage and risk are known only for classes of unmodified images", "leave them out"
         raise RefusedError(what, got=", ".join(got), do=do)
 
 
@@ -219,7 +227,7 @@ def _found(
     skipped: list[Skipped] | None,
     report: Reporter,
 ) -> list[Prediction]:
-    """What a network says of the images."""
+    """The predictions of a network for the images."""
     from opsin.inference.pictures import predict_pictured
     from opsin.inference.predictor import predict_files
     from opsin.inference.tiles import predict_tiled
@@ -233,7 +241,7 @@ def _found(
 
 
 def _refuse_for_published(**asked: object) -> None:
-    """Refuse options that a network of ImageNet's classes has no answer to.
+    """Refuse options that do not apply to networks of ImageNet's classes.
 
     Raises:
         RefusedError: naming them.
@@ -241,11 +249,11 @@ def _refuse_for_published(**asked: object) -> None:
     from opsin.errors import RefusedError
 
     if got := [f"--{name}" for name, value in asked.items() if value is not None]:
-        raise RefusedError("published networks tell classes, not boxes or masks", got=", ".join(got), do="name a run")
+        raise RefusedError("published networks predict classes only", got=", ".join(got), do="name a run")
 
 
 def _published(name: str, weights: str | None, weights_range: str | None, *, report: Reporter) -> Artifact:
-    """A published network, with notes on its weights told."""
+    """A published network; notes on its weights are printed."""
     from opsin.inference.published import published_artifact
 
     artifact, notes = published_artifact(name, weights=weights, weights_range=weights_range)
@@ -255,21 +263,21 @@ def _published(name: str, weights: str | None, weights_range: str | None, *, rep
 
 
 def _line(prediction: Prediction) -> str:
-    """A prediction of a run in a line."""
+    """A prediction of a run as one line."""
     from opsin.io.gate import printable
 
     notes = f"  ({'; '.join(prediction.notes)})" if prediction.notes else ""
     box = f" at {', '.join(f'{edge:.1f}' for edge in prediction.box)}" if prediction.box else ""
     label = f"{printable(prediction.label)} {prediction.score:.1%}{box}"
     if prediction.answered is False:
-        label = f"no answer (rather {label})"
+        label = f"abstained (likeliest {label})"
     if prediction.possible is not None:
         label += f", set: {', '.join(map(printable, prediction.possible)) or 'empty'}"
     return f"{printable(prediction.file)}: {label}{notes}"
 
 
 def _label_line(prediction: Prediction) -> str:
-    """A prediction whose label says all in a line."""
+    """A prediction with one label, as one line."""
     from opsin.io.gate import printable
 
     notes = f"  ({'; '.join(prediction.notes)})" if prediction.notes else ""
@@ -277,7 +285,7 @@ def _label_line(prediction: Prediction) -> str:
 
 
 def _top_line(prediction: Prediction) -> str:
-    """A prediction of many classes in a line: the likeliest."""
+    """A prediction of many classes as one line: the likeliest."""
     from opsin.io.gate import printable
 
     top = ", ".join(f"{printable(label)} {share:.1%}" for label, share in prediction.top)

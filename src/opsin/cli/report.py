@@ -1,4 +1,4 @@
-"""`opsin report`: the page that shows a run."""
+"""`opsin report`: the HTML page of a run."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ def report(
     quiet: QuietFlag = False,
     seed: SeedOption = 0,
 ) -> int:
-    """Write one HTML page that shows everything about a run; it works offline.
+    """Write the report of a run, one self-contained HTML page.
 
     Parameters
     ----------
     run
-        Run by path, or by its name in `runs`.
+        Run by path or name.
     out
         File to write; by default report.html in the run's folder.
     """

@@ -1,4 +1,4 @@
-"""`opsin serve`: trained networks that answer HTTP requests."""
+"""`opsin serve`: serve trained networks over HTTP."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ def serve(
     run: str,
     /,
     *more: str,
-    host: Annotated[str, Parameter(help="Address to listen on; others than this machine's need a token.")] = (
+    host: Annotated[str, Parameter(help="Address to listen on; any but the loopback address needs a token.")] = (
         "127.0.0.1"
     ),
-    port: Annotated[int, WHOLE, Parameter(help="Port; 0 takes a free one.")] = 8000,
+    port: Annotated[int, WHOLE, Parameter(help="Port; 0 picks a free one.")] = 8000,
     token: Annotated[
         str | None,
-        Parameter(env_var="OPSIN_TOKEN", help="Requests must carry `Authorization: Bearer TOKEN`."),
+        Parameter(env_var="OPSIN_TOKEN", help="Require the header `Authorization: Bearer TOKEN`."),
     ] = None,
-    max_megabytes: Annotated[int, WHOLE, Parameter(help="Largest body of a request (else 413).")] = 32,
-    timeout: Annotated[float, Parameter(help="Seconds from a request to its answer (else 408).")] = 30.0,
-    max_requests: Annotated[int, WHOLE, Parameter(help="Requests at the same time (else 429).")] = 64,
-    openapi: Annotated[bool, Parameter(negative="", help="Print the description in OpenAPI and end.")] = False,
+    max_megabytes: Annotated[int, WHOLE, Parameter(help="Largest request body in MB (above: status 413).")] = 32,
+    timeout: Annotated[float, Parameter(help="Seconds from a request to its response (above: status 408).")] = 30.0,
+    max_requests: Annotated[int, WHOLE, Parameter(help="Concurrent requests (above: status 429).")] = 64,
+    openapi: Annotated[bool, Parameter(negative="", help="Print the OpenAPI description and exit.")] = False,
     runs: Annotated[str, Parameter(help="Folder of runs.")] = "runs",
     device: DeviceOption = "auto",
     json_: JsonFlag = False,
     quiet: QuietFlag = False,
     seed: SeedOption = 0,
 ) -> int:
-    """Answer HTTP requests: POST /predict, GET /health, /metrics, /openapi.json.
+    """Serve networks over HTTP: POST /predict, GET /health, /metrics, /openapi.json.
 
-    Stops on Ctrl-C or SIGTERM, after what it has begun is answered.
+    Stops on Ctrl-C or SIGTERM, after requests in progress are answered.
 
     Parameters
     ----------
     run
         Run by path or name, or a model folder.
     more
-        Further ones: a request names one by `?model=NAME`.
+        Further runs; a request selects one by `?model=NAME`.
     """
     from opsin.api.deployment import service_of
     from opsin.server.limits import Limits
@@ -58,7 +58,7 @@ def serve(
         if json_:
             print_json({"address": address, "models": list(service.batchers)})
         elif not quiet:
-            print_note(f"answering at {address}/predict; Ctrl-C ends")
+            print_note(f"serving at {address}/predict; Ctrl-C stops")
 
     answer(service, host=host, port=port, started=started)
     return 0

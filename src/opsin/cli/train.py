@@ -11,6 +11,7 @@ from cyclopts import Parameter
 from opsin.cli.options import (
     FLAT,
     NONE_GIVEN,
+    WHOLE,
     DataArgument,
     JsonFlag,
     OutOption,
@@ -22,13 +23,20 @@ from opsin.cli.options import (
     given,
 )
 from opsin.cli.output import print_json, print_line
+from opsin.processes import is_follower, launched
 
 if TYPE_CHECKING:
     from opsin.runs import Run
 
 RESUME_HELP = (
-    "Continue the run --name from its last checkpoint: same bits as without a break, with the same number of threads, "
-    "which it keeps unless --threads says otherwise."
+    "Resume the run --name from its last checkpoint: bit for bit as without interruption, with the same number of "
+    "threads, which is kept unless --threads is given."
+)
+
+FAULT = 1
+DEVICES_HELP = (
+    "Processes that train together: one for each GPU, else each with its share of the cores. They share every batch; "
+    "one that dies is started again with the others, from the last checkpoint."
 )
 
 
@@ -39,15 +47,22 @@ def train(
     root: RootOption = None,
     task: TaskOption = None,
     recipe: RecipeOption = None,
-    name: Annotated[str | None, Parameter(help="Name of the run; by default data, network and a number.")] = None,
+    name: Annotated[
+        str | None, Parameter(help="Name of the run; by default made of data, network and a number.")
+    ] = None,
     out: OutOption = "runs",
     resume: Annotated[bool, Parameter(negative="", help=RESUME_HELP)] = False,
-    open_test: Annotated[bool, Parameter(negative="", help="Score the test split too; this is recorded.")] = False,
+    open_test: Annotated[bool, Parameter(negative="", help="Also score the test split; this is recorded.")] = False,
     json_: JsonFlag = False,
     quiet: QuietFlag = False,
+    devices: Annotated[int, WHOLE, Parameter(help=DEVICES_HELP)] = 1,
     settings: Annotated[Settings, FLAT] = NONE_GIVEN,  # type: ignore[valid-type]
 ) -> int:
     """Train one network, score it on val, and leave a run folder with a report."""
+    if devices != 1 and not launched():
+        from opsin.launching import launch
+
+        return launch(one_of_several, sys.argv[1:], devices)
     from opsin.api.training import train as run_training
     from opsin.training.engine.budget import process_began
 
@@ -65,6 +80,8 @@ def train(
         began=process_began(),
         **layer,
     )
+    if is_follower():
+        return 0
     if json_:
         print_json(result(run))
     elif not quiet:
@@ -86,6 +103,19 @@ def result(run: Run) -> dict[str, Any]:
     }
 
 
+def one_of_several(arguments: list[str]) -> int:
+    """The command in a process that a launcher has made; returns its exit code.
+
+    One that was no fault of the user's ends the process with it, so that the launcher starts the group again.
+    """
+    from opsin.cli import main
+
+    code = main(arguments)
+    if code == FAULT:
+        sys.exit(code)
+    return code
+
+
 def typed_command() -> str:
-    """The command as the user typed it."""
+    """The command as typed by the user."""
     return shlex.join(["opsin", *sys.argv[1:]])

@@ -1,4 +1,4 @@
-"""`opsin tune DATA`: a search over settings."""
+"""`opsin tune DATA`: hyperparameter search."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from opsin.cli.output import print_json, print_line
 if TYPE_CHECKING:
     from opsin.studies.tuning import TuneResult
 
-TRIALS_HELP = "Trials of the study in all; 40 where --minutes is not given either."
-MINUTES_HELP = "Budget of this command by the clock on the wall, the comparison at its end included."
+TRIALS_HELP = "Total trials of the study; 40 by default without --minutes."
+MINUTES_HELP = "Wall-clock budget of this command in minutes, final comparison included."
 SPACE_HELP = (
     "TOML file of settings to search: lr = { low = 1e-4, high = 1e-1, log = true }, batch_size = [50, 100]. By default "
-    "what suits task and network."
+    "a space that fits task and network."
 )
-SEARCH_HELP = "Parameters to search in their default ranges, as in lr,batch_size,filters,dense,dropout,augment."
+SEARCH_HELP = "Parameters to search in their default ranges, e.g. lr,batch_size,filters,dense,dropout,augment."
 
 
 def tune(
@@ -42,20 +42,24 @@ def tune(
     minutes: Annotated[float | None, Parameter(help=MINUTES_HELP)] = None,
     space: Annotated[str | None, Parameter(help=SPACE_HELP)] = None,
     search: Annotated[str | None, Parameter(help=SEARCH_HELP)] = None,
-    seeds: Annotated[int, WHOLE, Parameter(help="Fresh seeds of winner and given settings, to compare them.")] = 3,
+    seeds: Annotated[
+        int, WHOLE, Parameter(help="Fresh seeds for the comparison of the winner with the given settings.")
+    ] = 3,
     root: RootOption = None,
     task: TaskOption = None,
     recipe: RecipeOption = None,
     name: StudyName = None,
     runs: Annotated[str, Parameter(name="--runs", help="Folder of runs.")] = "runs",
-    out: Annotated[str | None, Parameter(help="File for the winner's recipe; best.toml in the study's folder.")] = None,
+    out: Annotated[
+        str | None, Parameter(help="File for the winner's recipe; by default best.toml in the study's folder.")
+    ] = None,
     json_: JsonFlag = False,
     quiet: QuietFlag = False,
     settings: Annotated[SettingsButMinutes, FLAT] = NO_SETTINGS_BUT_MINUTES,  # type: ignore[valid-type]
 ) -> int:
-    """Search settings that score better on val, and compare the best with those given, with fresh seeds.
+    """Search for settings that score better on val, and compare the best with the given ones, with fresh seeds.
 
-    A killed study goes on with the same command and --name; several processes may work on one. Test stays sealed.
+    A killed study continues with the same command and --name; several processes may share one. Test stays sealed.
     """
     from opsin.cli.train import typed_command
     from opsin.studies.tuning import tune as run_search

@@ -1,1 +1,1 @@
-"""Run against run, on the same samples: intervals, paired tests, costs."""
+"""Comparison of runs on the same samples: intervals, paired tests, costs."""

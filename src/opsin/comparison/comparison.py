@@ -1,4 +1,4 @@
-"""`opsin compare`: runs grouped by what they differ in, their scores and costs, and which is better."""
+"""`opsin compare`: runs grouped by settings, their scores and costs, and paired tests."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from opsin.artifact import load as load_artifact
 from opsin.comparison.outcomes import Outcomes, outcomes_of
 from opsin.comparison.paired import LEVEL, difference_interval, group_interval, holm, seeds_test, swap_test
+from opsin.comparison.sizes import size_of
 from opsin.config import to_dict
 from opsin.errors import ConfigError, DataError
-from opsin.models.table import layer_table
 from opsin.ops.intervals import wilson
 from opsin.runs import Run
 from opsin.score_notes import TEST_AS_VAL
@@ -32,19 +31,19 @@ NOT_COMPARED = (
     "train.checkpoint_minutes",
     "train.checkpoint_activations",
 )
-"""Settings in which the runs of one group may differ: they change no result, or no more than a seed does."""
+"""Settings in which runs of one group may differ: they affect results no more than a seed does."""
 FEW_SEEDS = 5
-"""With fewer, the spread between seeds is hardly known."""
+"""Number of seeds below which their spread is poorly known."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """Runs that differ in their seed and in settings that change no result.
+    """Runs that differ only in their seed and in settings that do not affect results.
 
-    A second run of the same seed is in a group of its own.
+    A second run with the same seed forms its own group.
 
-    `score`: mean of the main score over seeds. `low`, `high`: 95 % interval, `interval` says of what: over `seeds and
-    samples` or, for one run, over `samples`, as its evaluation has it. `notes`: what a reader of it must know.
+    `score`: mean of the main score over seeds. `low`, `high`: 95 % interval, `interval`: over `seeds and
+    samples` or, for one run, over `samples`, as in its evaluation. `notes`: caveats.
     `parameters`: stored numbers of the network. `flops`: of one image forward, a multiplication and an addition
     counting as two. `seconds`: of training, mean over seeds.
     """
@@ -67,12 +66,12 @@ class Group:
 class Pair:
     """Two groups on the same samples.
 
-    `difference`: score of b less that of a; `low`, `high`: its 95 % interval over samples, and over seeds where a group
-    has several. `p`: of the paired test on the samples; `p_seeds`: of Welch's test over seeds, None without two seeds
-    on each side. `p_adjusted`, `p_seeds_adjusted`: raised by Holm's method for the number of pairs. `compared`:
-    `methods` with two seeds or more on each side, else `networks`: what a method gives with another seed is then not
-    known. `verdict`: a group is called better where the interval leaves 0 out and the adjusted p are below 0.05.
-    `differs`: settings in which they differ. `notes`: what a reader of the verdict must know.
+    `difference`: score of b minus that of a; `low`, `high`: its 95 % interval over samples, and over seeds where a
+    group has several. `p`: of the paired test on the samples; `p_seeds`: of Welch's test over seeds, None without two
+    seeds on each side. `p_adjusted`, `p_seeds_adjusted`: raised by Holm's method for the number of pairs. `compared`:
+    `methods` with two seeds or more on each side, else `networks`: the variation of a method over seeds is then
+    unknown. `verdict`: a group is called better where the interval excludes 0 and the adjusted p are below 0.05.
+    `differs`: settings in which they differ. `notes`: caveats of the verdict.
     """
 
     a: str
@@ -92,7 +91,7 @@ class Pair:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """All groups and all pairs of them, on `samples` samples of `split`; `score` is what is compared."""
+    """All groups and all pairs of them, on `samples` samples of `split`; `score` is the compared score."""
 
     score: str
     split: str
@@ -107,7 +106,7 @@ class Comparison:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Collected:
-    """Runs of one group, with what they got right."""
+    """Runs of one group, with their outcomes."""
 
     runs: list[Run]
     outcomes: list[Outcomes]
@@ -130,8 +129,8 @@ def compare_runs(runs: Sequence[Run], *, split: SplitName = "val", against_first
     """Compare finished runs of one task on the same samples.
 
     Args:
-        runs: two or more; those that differ in their seed alone, and do differ in it, count as one.
-        split: of which predictions are kept in the runs.
+        runs: two or more; runs that differ only in their seed form one group.
+        split: split whose stored predictions are compared.
         against_first: only the pairs that the first run's group is in; p is then raised for their number alone.
 
     Raises:
@@ -141,7 +140,7 @@ def compare_runs(runs: Sequence[Run], *, split: SplitName = "val", against_first
     """
     if len(runs) < 2 or len({run.path.resolve() for run in runs}) < len(runs):
         got = ", ".join(run.name for run in runs)
-        raise ConfigError("compare what with what?", got=got, expected="two runs or more, each once")
+        raise ConfigError("a comparison needs several runs", got=got, expected="two runs or more, each once")
     _check_tasks(runs)
     outcomes = [outcomes_of(run, split) for run in runs]
     _check_alike(runs, outcomes)
@@ -168,7 +167,7 @@ def _check_tasks(runs: Sequence[Run]) -> None:
     tasks = [str(run.data.task) for run in runs]
     for run, task in zip(runs, tasks, strict=True):
         if task != tasks[0]:
-            what, do = "the runs are of different tasks", "compare runs of one task: their scores have one meaning"
+            what, do = "the runs have different tasks", "compare runs of one task, whose scores have the same meaning"
             raise DataError(what, where=run.path, got=task, expected=f"{tasks[0]}, as {runs[0].path}", do=do)
 
 
@@ -176,7 +175,7 @@ def _check_alike(runs: Sequence[Run], outcomes: Sequence[Outcomes]) -> None:
     for run, found in zip(runs, outcomes, strict=True):
         if found.good_iou != outcomes[0].good_iou:
             raise DataError(
-                "the runs call a box good from different IoUs on",
+                "the runs use different IoU thresholds for good boxes",
                 where=run.path,
                 got=found.good_iou,
                 expected=outcomes[0].good_iou,
@@ -194,8 +193,8 @@ def _check_alike(runs: Sequence[Run], outcomes: Sequence[Outcomes]) -> None:
 def _collected(runs: Sequence[Run], outcomes: Sequence[Outcomes]) -> list[_Collected]:
     """The groups, in the order of their first runs.
 
-    Runs of one seed and one setting are no independent draws: as seeds of one group they would make its interval too
-    narrow. So the second one opens another group, and is compared with the first.
+    Runs of one seed and one setting are not independent draws: as seeds of one group they would make its interval too
+    narrow. So the second one forms another group, and is compared with the first.
     """
     groups: list[_Collected] = []
     for run, found in zip(runs, outcomes, strict=True):
@@ -211,9 +210,9 @@ def _collected(runs: Sequence[Run], outcomes: Sequence[Outcomes]) -> list[_Colle
 
 
 def flat_settings(run: Run) -> dict[str, Any]:
-    """Settings of a run by dotted names, without those of `NOT_COMPARED`; where its data lie is no setting.
+    """Settings of a run by dotted names, without those of `NOT_COMPARED`; the path of its data is not a setting.
 
-    An ensemble has the settings of its first member, and besides them what it is made of.
+    An ensemble has the settings of its first member, and its members.
     """
     summary = run.summary
     made_of = {"kind": summary.kind, "members": summary.members}
@@ -232,9 +231,9 @@ def flat_settings(run: Run) -> dict[str, Any]:
 
 
 def _names(groups: Sequence[_Collected]) -> list[str]:
-    """What the runs of a group have in common in their names.
+    """The name of a group: the common part of its runs' names.
 
-    Where that is nothing, or another group is called so too: the name of its first run, then the path of that.
+    If that is empty or not unique: the name, then the path, of its first run.
     """
     ways: tuple[Callable[[_Collected], str], ...] = (
         _common_name,
@@ -268,9 +267,7 @@ def _interval(found: _Collected) -> tuple[float, float]:
 def _group(found: _Collected, name: str) -> Group:
     scores = found.scores
     low, high = _interval(found)
-    artifact = load_artifact(found.runs[0].model_folder)
-    spec = artifact.spec
-    table = layer_table(artifact.network, spec.channels, spec.height, spec.width)
+    parameters, flops = size_of(found.runs[0].model_folder)
     return Group(
         name=name,
         runs=tuple(str(run.path) for run in found.runs),
@@ -280,15 +277,15 @@ def _group(found: _Collected, name: str) -> Group:
         low=low,
         high=high,
         interval="seeds and samples" if len(scores) > 1 else "samples",
-        parameters=table.parameters,
-        flops=2 * table.multiply_adds,
+        parameters=parameters,
+        flops=flops,
         seconds=float(np.mean([np.nan if (s := run.summary.seconds) is None else s for run in found.runs])),
         notes=(*_few_seeds(len(scores)), *unequal(found.runs)),
     )
 
 
 def _opened(runs: Sequence[Run]) -> tuple[str, ...]:
-    """What a choice between these runs must know of looks at test."""
+    """Notes on openings of the test split, for a choice between these runs."""
     notes = []
     if stamped := [run.name for run in runs if run.config.data.test_as_val]:
         notes.append(f"{', '.join(stamped)}: {TEST_AS_VAL}")
@@ -298,8 +295,8 @@ def _opened(runs: Sequence[Run]) -> tuple[str, ...]:
         )
         told = "" if looks is None else f" ({looks.words()})"
         notes.append(
-            f"test was open in {', '.join(run.name for run in opened)}{told}: a choice made now may have seen it, so "
-            "the test score of what is chosen is no longer that of a sealed test"
+            f"test was opened in {', '.join(run.name for run in opened)}{told}: a choice made now may depend on it, so "
+            "the test score of the chosen run is no longer that of a sealed test"
         )
     return tuple(notes)
 
@@ -307,7 +304,7 @@ def _opened(runs: Sequence[Run]) -> tuple[str, ...]:
 def _few_seeds(count: int) -> tuple[str, ...]:
     if not 1 < count < FEW_SEEDS:
         return ()
-    return (f"{count} seeds hardly tell how far seeds spread, so the interval is wide: train {FEW_SEEDS} or more",)
+    return (f"{count} seeds give a poor estimate of their spread, so the interval is wide: train {FEW_SEEDS} or more",)
 
 
 UNEQUAL: Mapping[str, Callable[[Run], Any]] = {
@@ -315,11 +312,11 @@ UNEQUAL: Mapping[str, Callable[[Run], Any]] = {
     "training samples": lambda run: run.data.splits["train"].n if "train" in run.data.splits else None,
     "data sets": lambda run: run.data.fingerprint,
 }
-"""What should be equal for a fair comparison, by what it is called."""
+"""What should be equal for a fair comparison, by name."""
 
 
 def unequal(runs: Sequence[Run]) -> tuple[str, ...]:
-    """In what the training of these runs was not equal, in words: steps, training samples, the data set itself."""
+    """Inequalities in the training of these runs: steps, training samples, the data set."""
     notes = []
     for name, of in UNEQUAL.items():
         values = dict.fromkeys(value for run in runs if (value := of(run)) is not None)
@@ -376,7 +373,7 @@ def _pair(first: tuple[Group, _Collected], second: tuple[Group, _Collected], tes
 
 
 def _verdict(a: Group, b: Group, ends: tuple[float, float], tests: _Tested, *, methods: bool) -> str:
-    """Which is better, and as what; an undefined interval is not clear, nor are methods without a spread of seeds."""
+    """Which is better; an undefined interval is not clear, nor are methods without a spread of seeds."""
     low, high = ends
     clear = tests.p_adjusted < 1 - LEVEL and (low > 0 or high < 0)
     if methods:
@@ -388,9 +385,9 @@ def _verdict(a: Group, b: Group, ends: tuple[float, float], tests: _Tested, *, m
 
 
 def _one_run(a: Group, b: Group) -> str:
-    """What one run of a method cannot tell."""
+    """A note on comparisons with one run per method."""
     alone = " and ".join(group.name for group in (a, b) if len(group.runs) == 1)
     return (
-        f"trained networks were compared, not methods: {alone} ran with one seed, and another seed could turn it; "
+        f"trained networks were compared, not methods: {alone} ran with one seed, and another seed could reverse it; "
         f"train {FEW_SEEDS} seeds of each (`--seed`) to compare methods"
     )

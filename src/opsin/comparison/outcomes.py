@@ -1,4 +1,4 @@
-"""What a run got right, sample by sample, as sums of which its main score is made.
+"""Per-sample outcomes of a run, as sums that determine its main score.
 
 Shapes: N samples, M sums, r resamples.
 """
@@ -33,7 +33,7 @@ class Outcomes:
         of_sums: main scores [r] of sums [r, M].
         is_share: whether the score is the share of samples that are right.
         samples: fingerprint of the samples and their targets: runs with the same one can be paired.
-        good_iou: IoU from which on a box counts as good; None where there are no boxes.
+        good_iou: least IoU of a good box; None without boxes.
     """
 
     score: str
@@ -50,10 +50,10 @@ class Outcomes:
 
 
 def outcomes_of(run: Run, split: SplitName = "val") -> Outcomes:
-    """What a run got right, from its predictions.npz.
+    """Outcomes of a run, from its predictions.npz.
 
     Raises:
-        RunError: the run has no predictions on that split, or they do not hold what is needed.
+        RunError: the run has no predictions on that split, or they are incomplete.
     """
     arrays, task = run.predictions(split), str(run.data.task)
     if not arrays or task not in task_names():
@@ -61,15 +61,15 @@ def outcomes_of(run: Run, split: SplitName = "val") -> Outcomes:
     try:
         return outcomes_of_arrays(task, arrays, num_classes=len(run.data.classes), good_iou=run.config.train.good_iou)
     except KeyError as error:
-        do = "train it again: it was made by an Opsin that did not keep what is needed"
+        do = "train it again: an older version of Opsin did not store what is needed"
         raise RunError("the predictions are incomplete", where=run.path, got=f"no {error}", do=do) from error
 
 
 def outcomes_of_arrays(name: str, arrays: Arrays, *, num_classes: int, good_iou: float) -> Outcomes:
-    """What was got right, from predictions and targets of N samples as predictions.npz holds them.
+    """Outcomes from predictions and targets of N samples as in predictions.npz.
 
     Raises:
-        KeyError: an array that the task needs is not there.
+        KeyError: an array that the task needs is missing.
     """
     task = get_task(name)
     parts, of_sums = task.parts(arrays, num_classes, good_iou=good_iou)

@@ -1,4 +1,4 @@
-"""Is one better? Differences of main scores on the same samples, with an interval and a paired test.
+"""Differences of main scores on the same samples, with an interval and a paired test.
 
 Shapes: S seeds (runs that differ in nothing else), N samples, M sums, r resamples.
 """
@@ -29,12 +29,12 @@ _CHUNK_ELEMENTS = 1 << 21
 
 
 def resampled_scores(parts: Sequence[Floats], of_sums: OfSums, *, seed: int = 0) -> Floats:
-    """Mean scores over seeds [r] of resampled samples; every group is given the same samples, so they are paired.
+    """Mean scores over seeds [r] of resampled samples; every group gets the same samples, so they are paired.
 
     Args:
         parts: for each seed what each sample adds to the sums, float64 [N, M].
         of_sums: scores [r] of sums [r, M].
-        seed: of the samples drawn.
+        seed: seed of the resampling.
     """
     chunks = resampled_weights(len(parts[0]), num_resamples=NUM_RESAMPLES, seed=seed)
     scores = np.concatenate([np.stack([of_sums(w @ p) for p in parts], axis=1) for w in chunks])
@@ -45,9 +45,9 @@ def resampled_scores(parts: Sequence[Floats], of_sums: OfSums, *, seed: int = 0)
 def group_interval(parts: Sequence[Floats], of_sums: OfSums) -> tuple[float, float]:
     """The 95 % interval of the mean main score over other seeds and other samples; of one seed, over samples alone.
 
-    The half-widths of the two sources, each with the quantile that its number deserves (Student's of S - 1 for seeds),
-    add up in squares; the sum is brought into [0, 1] by `bounded_interval`. Seeds differ on the samples at hand by
-    noise of those samples too, which is so counted twice: the interval errs on the wide side.
+    The half-widths of the two sources, each with its quantile (Student's of S - 1 for seeds),
+    add up in squares; the sum is brought into [0, 1] by `bounded_interval`. Differences between seeds also contain
+    noise of the samples, which is thus counted twice: the interval is conservative.
 
     Args:
         parts: for each seed what each sample adds to the sums, float64 [N, M].
@@ -76,7 +76,7 @@ def group_interval(parts: Sequence[Floats], of_sums: OfSums) -> tuple[float, flo
 
 
 def difference_interval(a: Sequence[Floats], b: Sequence[Floats], of_sums: OfSums) -> tuple[float, float]:
-    """The 95 % interval of the difference of mean scores, b less a.
+    """The 95 % interval of the difference of mean scores, b minus a.
 
     Of one seed on each side: the middle 95 % over resampled samples, the same for both. With two seeds or more on a
     side, the distances of its ends from the difference and the half-width over those seeds add up in squares.
@@ -116,14 +116,14 @@ def _seeds_half(*groups: Sequence[float]) -> float:
 
 
 def swap_test(a: Sequence[Floats], b: Sequence[Floats], of_sums: OfSums, *, seed: int = 0) -> float:
-    """Two-sided p that a and b are alike: how often swapping them in random samples gives as large a difference.
+    """Two-sided p of equal a and b: how often swapping them in random samples gives as large a difference.
 
     With several seeds, what a sample adds is their mean. It tests on these samples, and says nothing of other seeds.
 
     Args:
         a, b: for each seed what each of the same N samples adds to the sums, float64 [N, M].
         of_sums: scores [r] of sums [r, M].
-        seed: of the swaps.
+        seed: seed of the swaps.
 
     Returns:
         1 / (1 + `NUM_SWAPS`) to 1.
@@ -159,12 +159,12 @@ def seeds_test(a: Sequence[float], b: Sequence[float]) -> float | None:
     if min(len(a), len(b)) < 2:
         return None
     if np.ptp(a) == 0 and np.ptp(b) == 0:
-        return 1.0 if np.mean(a) == np.mean(b) else None  # no spread was seen, and none is no evidence
+        return 1.0 if np.mean(a) == np.mean(b) else None  # without a spread there is no evidence
     return float(stats.ttest_ind(a, b, equal_var=False).pvalue)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """The p values, raised because several pairs are tested at once.
+    """The p values, adjusted for testing several pairs at once.
 
     >>> holm([0.01, 0.04, 0.03])
     [0.03, 0.06, 0.06]

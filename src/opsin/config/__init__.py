@@ -58,7 +58,7 @@ class RunConfig:
     source: str = ""
     """Catalogue name or path of the data, as the user gave it."""
     root: str | None = None
-    """Where catalogue sets lie."""
+    """Folder of the catalogue's data sets."""
     task: str | None = None
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -68,14 +68,14 @@ class RunConfig:
 
 
 OF_THE_INPUT_SIZE: dict[str, Any] = {"input_width": None, "resolutions": None}
-"""Settings that were chosen for an input size, and go when another one is given."""
+"""Settings chosen for an input size; dropped when another size is given."""
 
 
 def resolve(*layers: Mapping[str, Any]) -> RunConfig:
-    """One config from flat layers of settings; a later layer wins over an earlier one.
+    """One config from flat layers of settings; later layers override earlier ones.
 
-    A layer with an input size and no input width means a square, and one without resolutions means that size alone,
-    whatever an earlier layer had.
+    A layer with an input size but no input width means a square; without resolutions it means that size only, whatever
+    an earlier layer had.
 
     >>> resolve({"epochs": 5}, {"epochs": 7, "flip": 0.5}).train.epochs
     7
@@ -101,7 +101,7 @@ def resolve(*layers: Mapping[str, Any]) -> RunConfig:
 
 
 def from_stored(values: Mapping[str, Any], *, where: str) -> RunConfig:
-    """The config of a run as its config.json has it. Choices that were renamed since have their present names.
+    """The config of a run as its config.json has it. Choices that were renamed since are translated.
 
     Raises:
         ConfigError: as `from_dict`.

@@ -12,20 +12,20 @@ PolicyName = Literal["none", "random_ops", "rand_augment", "trivial_augment_wide
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
-    """Random changes of training batches. Never applied to val or test. Each setting is off at 0.
+    """Random augmentation of training batches, never of val or test. A setting of 0 is off.
 
     Parameters
     ----------
     flip
-        Mirror left and right: share of the epochs, evenly spread over them for each image.
+        Mirror left and right: share of the epochs, spread evenly for each image.
     flip_vertical
-        Mirror top and bottom: share of the epochs, evenly spread over those with and those without `flip`.
+        Mirror top and bottom: share of the epochs, spread evenly over those with and without `flip`.
     quarter_turns
-        Turn by 90, 180 or 270 degrees, without resampling: share of the epochs, at random. Square images alone.
+        Rotate by 90, 180 or 270 degrees, without resampling: share of the epochs, at random. Square images only.
     shift
         Largest shift along each side, in pixels.
     shift_fill
-        What enters at the edge of a shifted, rotated or scaled image: reflect or black.
+        Fill at the edge of a shifted, rotated or scaled image: reflect or black.
     rotate
         Largest rotation in degrees, either way.
     scale
@@ -53,14 +53,14 @@ class AugmentConfig:
     cutmix
         Alpha of CutMix's Beta distribution.
     policy
-        Random operations for each image, besides the above. random_ops draws from the above, and boxes and masks move
-        along. rand_augment and trivial_augment_wide are torchvision's, for classes alone: one image at a time on the
-        processor, about 4,000 and 7,000 images of 32x32 px a second on one core.
+        Random operations per image, in addition to the above. random_ops draws from the above and moves boxes and masks
+        too. rand_augment and trivial_augment_wide are torchvision's, for classification only: one image at a time on
+        the CPU, about 4,000 and 7,000 images of 32x32 px per second on one core.
     policy_ops
         Operations that random_ops and rand_augment apply to each image.
     policy_strength
-        Strength of their operations, 0 to 1. By default 0.5 for random_ops and 0.3 for rand_augment, whose magnitude of
-        0 to 30 is 9 then, as torchvision's. trivial_augment_wide draws its own.
+        Strength of their operations, 0 to 1. By default 0.5 for random_ops and 0.3 for rand_augment, which is
+        torchvision's default magnitude of 9 out of 30. trivial_augment_wide draws its own.
     """
 
     flip: float = 0.0

@@ -35,7 +35,7 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 
 def former(**names: str) -> dict[str, dict[str, str]]:
-    """Metadata of a field whose choices were renamed: the former name of each, and its present one."""
+    """Metadata of a field whose choices were renamed: a mapping of present to former name."""
     return {FORMER: names}
 
 
@@ -46,7 +46,7 @@ def former_names(of: Field[Any]) -> Mapping[str, str]:
 
 
 def with_present_names(kind: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Plain values of a config as it was stored, with the choices that were renamed since under their present names."""
+    """Plain values of a config as it was stored, with renamed choices translated to their present names."""
     present = dict(values)
     hints = typing.get_type_hints(kind)
     for of in fields(kind):
@@ -73,7 +73,7 @@ def from_dict(kind: type[T], values: Mapping[str, Any], *, where: str = "config"
             raise ConfigError(f"unknown setting `{key}`", where=where, got=key, do=hint)
         if isinstance(value, str) and (present := former_names(known[key]).get(value)):
             do = f"write `{present}`, its present name"
-            raise ConfigError("choice has another name now", where=f"{where}.{key}", got=value, expected=present, do=do)
+            raise ConfigError("the choice was renamed", where=f"{where}.{key}", got=value, expected=present, do=do)
     return kind(**{key: _checked(hints[key], value, f"{where}.{key}") for key, value in values.items()})
 
 
@@ -89,7 +89,7 @@ def _checked(hint: Any, value: Any, where: str) -> Any:
     if origin is Literal:
         if value not in arguments:
             close = nearest(value, [str(a) for a in arguments]) if isinstance(value, str) else None
-            do = f"did you mean `{close}`?" if close else None
+            do = f"did you mean `{close}`?" if close else "choose one of these"
             got = value if isinstance(value, str) else reprlib.repr(value)
             raise ConfigError("setting has no such choice", where=where, got=got, expected=arguments, do=do)
         return value

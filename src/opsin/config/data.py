@@ -23,43 +23,46 @@ class DataConfig:
     val_fraction
         Share of `train` held out as `val` where the set has no val split of its own.
     stratify
-        Keep the class shares when a split is drawn.
+        Preserve class shares when a split is drawn.
     split_seed
-        Seed of the drawn splits. Independent of the run's seed, so that seeds share their splits.
+        Seed of the drawn splits. Independent of the run's seed, so that runs of different seeds share splits.
     label_level
-        Which labels of a set that has several, e.g. `fine` or `coarse` for cifar100.
+        Label level of a data set with several, e.g. `fine` or `coarse` for cifar100.
     classes
-        Classes of masks: `all`, or `foreground`, which makes one class of all but the background.
+        Classes of masks: `all`, or `foreground`, which merges all but the background into one class.
+    unused_classes
+        Classes beyond the data's own, of which there is no image: the network has an output for each that no label
+        ever asks for. It shows what a head of the wrong size does.
     number_columns
-        Columns of a table whose numbers are to be predicted; else `value`, or `values` with several in each.
+        Columns of a table with the numbers to predict; by default `value`, or `values` with several per cell.
     input_size
-        Side of the network's square input in pixels; its height where there is an input width.
+        Side of the network's square input in pixels; its height where input_width is given.
     input_width
         Width of the network's input, where it is not square.
     fit
-        How images of other shapes are brought to the input's: squash, crop or pad.
+        How images of other shapes are fitted to the input: squash, crop or pad.
     normalize
         none [0, 255], unit [0, 1], signed [-1, 1], standard (per-channel mean 0, sd 1 on train), learned, or weights:
-        what pretrained weights expect, which is the one choice where there are any.
+        what the pretrained weights expect, the only choice with such weights.
     allow_leaks
-        Go on although images are shared between splits.
+        Continue although images are shared between splits.
     test_as_val
-        Take the test split as val, so that epochs are chosen by it. Its scores are then no test, and everything that
-        comes out says so.
+        Use the test split as val, so that epochs are chosen by it. Its scores are then not test scores, and every
+        output says so.
     skip_unreadable
-        Go on when at most this many samples of each split are unreadable; each is named and counted.
+        Skip up to this many unreadable samples per split; each is named and counted.
     box_units
-        Unit of the boxes of arrays and tables: pixels, normalized (shares of the sides), or auto: found and reported.
+        Unit of the boxes of arrays and tables: pixels, normalized (shares of the sides), or auto: detected and printed.
     box_frame
-        What the boxes of a photo with an EXIF orientation refer to: its upright or its stored pixels, or auto.
+        Frame of the boxes of a photo with EXIF orientation: upright or stored pixels, or auto.
     clip_boxes
-        Cut boxes at the edge of their image instead of refusing those that reach outside; they are counted.
+        Clip boxes at the edge of their image instead of refusing those that reach outside; clipped boxes are counted.
     scenes
-        Training scenes of digit_scenes and digit_masks.
+        Number of training scenes of digit_scenes and digit_masks.
     scene_digits
-        Whose digits digit_scenes shows: mnist, digits (embedded), or auto: mnist where it lies under the root.
+        Source of the digits of digit_scenes: mnist, digits (embedded), or auto: mnist if it is under the root.
     scene_clutter
-        Pieces of other digits in each scene of digit_scenes.
+        Fragments of other digits per scene of digit_scenes.
     scene_scale
         Largest relative change of the digit's size in digit_scenes, e.g. 0.5 for 0.5 to 1.5.
     scene_noise
@@ -74,6 +77,7 @@ class DataConfig:
     split_seed: int = 0
     label_level: str | None = None
     classes: MaskClassesName = "all"
+    unused_classes: int = 0
     number_columns: tuple[str, ...] | None = None
     input_size: int | None = None
     input_width: int | None = None
@@ -96,6 +100,7 @@ class DataConfig:
         require(0 < self.val_fraction < 1, "val_fraction", self.val_fraction, "0 < x < 1")
         require(self.input_size is None or 1 <= self.input_size <= 4096, "input_size", self.input_size, "1 to 4096")
         require(self.input_width is None or 1 <= self.input_width <= 4096, "input_width", self.input_width, "1 to 4096")
+        require(0 <= self.unused_classes <= 1000, "unused_classes", self.unused_classes, "0 to 1000")
         both = self.input_width is None or self.input_size is not None
         require(both, "input_width", self.input_width, "an input size, which is then the height")
         require(self.skip_unreadable >= 0, "skip_unreadable", self.skip_unreadable, "0 or more")

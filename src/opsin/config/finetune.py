@@ -13,39 +13,39 @@ WAYS = "all, head, top:N, staged or gradual"
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneConfig:
-    """Where weights come from, and which of them are trained on.
+    """Origin of the pretrained weights, and which of them are trained.
 
     Parameters
     ----------
     weights
         Pretrained weights: a file, a run of Opsin (name or folder), `package` (an installed package of weights), or
-        `timm` or `torchvision`, which download.
+        `timm` or `torchvision` (downloads).
     from_scratch
-        Start from random weights where photos would start from pretrained ones.
+        Start from random weights even for photos, which start from pretrained ones by default.
     weights_range
-        Input that the weights expect, where their file does not say: unit, signed, raw, imagenet, caffe or lite.
+        Input range the weights expect, where their file does not say: unit, signed, raw, imagenet, caffe or lite.
     finetune
         What is trained: all, head, top:N (the last N sections and the head), staged (the head first, then all) or
-        gradual (one section more at a time).
+        gradual (one more section at a time).
     head_start
-        Fit the linear head on features that are computed once, before the first epoch; what follows can only be better
+        Fit the linear head on features computed once, before the first epoch; later epochs are kept only if better
         on val.
     head
         Nodes of hidden layers between the features and the logits, e.g. `256,128`; otherwise the head is linear.
     train_norms
-        Let batch norm of pretrained layers follow the new data; otherwise it stays in inference mode.
+        Train batch norm of pretrained layers on the new data; otherwise it stays in inference mode.
     backbone_lr
-        Factor of the learning rate of the backbone, beside that of the head.
+        Learning rate of the backbone as a factor of the head's.
     lr_decay
-        Factor of the learning rate from each section of the backbone to the one below it; 1 is off.
+        Learning rate of each section of the backbone as a factor of the one above it; 1 is off.
     head_epochs
-        Epochs in which `staged` and `gradual` train the head alone.
+        Epochs in which `staged` and `gradual` train only the head.
     later_lr
         Factor of the learning rate after these epochs.
     unfreeze_every
         Epochs from one section to the next in `gradual`.
     feature_views
-        Augmented views of each image whose features are computed in `--finetune head`; 1 takes the image as it is.
+        Augmented views of each image for the features of `--finetune head`; 1 is the unmodified image.
     feature_precision
         Precision in which features are computed.
     """
@@ -77,5 +77,5 @@ class FinetuneConfig:
 
     @property
     def top(self) -> int | None:
-        """N of `top:N`; None in the other ways."""
+        """N of `top:N`; None otherwise."""
         return int(self.finetune.removeprefix("top:")) if self.finetune.startswith("top:") else None

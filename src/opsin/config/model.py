@@ -15,7 +15,7 @@ UpsampleName = Literal["transpose", "bilinear", "nearest"]
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """Which network, and its options. An option that the network does not have is refused.
+    """The network and its options. An option that the network does not have is refused.
 
     Parameters
     ----------

@@ -15,7 +15,7 @@ BoxLossName = Literal["mse", "smooth_l1", "iou", "giou", "diou", "ciou"]
 NumberLossName = Literal["squared", "huber"]
 MAX_EPOCHS = 1_000_000
 MAX_THREADS = 1024
-"""Of any machine; what the one at hand takes is checked when a run is prepared, since settings outlive machines."""
+"""Devices of any machine; this machine's are checked when a run is prepared, since settings outlive machines."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,48 +29,50 @@ class TrainConfig:
     epochs
         Passes over the training samples.
     minutes
-        Budget by the clock on the wall, start-up, packing and final scores included; the schedule is fitted to it,
-        whichever of epochs and minutes ends first. Of photos it decides what is trained and at what size. With
-        --resume: minutes more, for this call.
+        Wall-clock budget, including start-up, packing and final scores; the schedule is fitted to it. Training ends
+        when epochs or minutes are used up. For photos it decides what is trained and at what size. With --resume:
+        further minutes, for this call.
     batch_size
         Samples in one step of the optimizer.
     accumulate
-        Parts into which a batch is cut, gradients added up.
+        Number of parts a batch is split into; their gradients are summed.
     optimizer
         sgd (Nesterov), adam, adamw, nadam, rmsprop, or muon (filters; adamw for the rest).
     lr
         Peak learning rate.
     lr_other
-        Peak learning rate of what Muon leaves to AdamW: biases, norms and the head.
+        Peak learning rate of the parameters that Muon leaves to AdamW: biases, norms and the head.
     momentum
         Momentum of sgd, muon and rmsprop; beta1 of the Adam family.
     weight_decay
         Weight decay of weights, never of biases and norms: decoupled for adamw and nadam, added to the gradient for
-        sgd, adam and rmsprop. With muon that of the head alone, decoupled: filters keep a fixed norm instead.
+        sgd, adam and rmsprop. With muon of the head only, decoupled: filters keep a fixed norm instead.
     l2
         L2 penalty added to the loss, as in the courses.
     schedule
-        Course of the learning rate over the steps.
+        Learning-rate schedule.
     warmup
         Share of the steps in which the learning rate rises from zero.
+    rate_decay
+        Divides the learning rate by 1 + this times the steps taken, besides the schedule: `decay` of Keras' optimizers.
     ema
         Decay of the exponential moving average of the weights per step; 0 is off.
     label_smoothing
         Share of the target spread evenly over all classes.
     class_weights
-        Weigh the loss of each class by its inverse frequency.
+        Weight the loss of each class by its inverse frequency.
     class_weights_power
-        How far the class weights go: 1 gives every class the same pull, 0.5 is the square root of that.
+        Exponent of the class weights: 1 balances the classes fully, 0.5 takes the square root.
     mask_loss
         Loss of masks: cross-entropy, dice, their sum, focal, lovasz or tversky.
     number_loss
-        Loss of standardized numbers in regression: squared, or huber, which outliers pull less.
+        Loss of standardized numbers in regression: squared, or huber, which is robust to outliers.
     box_loss
         Loss of the box in localization: mse, smooth_l1, iou, giou, diou or ciou.
     box_weight
-        Weight of the box's loss beside the class's.
+        Weight of the box loss relative to the class loss.
     good_iou
-        IoU from which on a predicted box is good, in the scores of localization.
+        Least IoU of a good box, in the scores of localization.
     learn_weights
         Learn the weights of the two losses with the network (from their uncertainties) instead of `box_weight`.
     clip
@@ -80,29 +82,32 @@ class TrainConfig:
     restore_best
         Keep the weights of the best epoch on val rather than the last.
     resolutions
-        Heights of the input over the course of training, e.g. `20,24,32`; equal shares of the epochs. The width goes in
-        proportion. Scores are those at `input_size`, which may be larger.
+        Input heights over the course of training, e.g. `20,24,32`, for equal shares of the epochs; the width is in
+        proportion. Scores are computed at `input_size`, which may be larger.
     precision
-        float32, bfloat16, or auto: timed on this machine with this network.
+        float32, bfloat16, or auto: the faster one on this machine with this network.
     channels_last
-        Memory format: the channels of a pixel side by side or not; by default the faster one is timed.
+        Memory format: channels last or first; by default the faster one.
     compile
-        torch.compile: half a minute at the start, and on CPUs seldom faster.
+        Use torch.compile: half a minute at the start, and rarely faster on CPUs.
     checkpoint_activations
         Recompute activations in the backward pass to save memory.
     keep_memory
-        Let the C allocator keep freed memory (Linux): a tenth to two fifths faster, up to twice the memory. No number
-        of the results depends on it.
+        Let the C allocator keep freed memory (Linux): 10 to 40 % faster, up to twice the memory. Results do not depend
+        on it.
     checkpoint_minutes
-        Minutes between checkpoints inside an epoch. At the end of an epoch there is one too, if the last is older than
-        20 seconds.
+        Minutes between checkpoints within an epoch. One is also written at the end of an epoch, if the last is older
+        than 20 seconds.
+    sync_batch_norm
+        Normalize over the batches of all processes that train together, rather than over each process's share: for
+        shares of few images. Without other processes it has no effect.
     device
         cpu, cuda, mps or auto.
     threads
-        CPU threads; 0 takes all cores, or fewer where other work keeps them busy (reported). Their number changes
-        the last bits of the weights: a resumed run keeps it unless it is given.
+        CPU threads; 0 takes all cores, or fewer where other processes keep them busy (printed). The number changes the
+        last bits of the weights, so a resumed run keeps it unless it is given.
     preflight
-        Check the network, its input and its gradients before the first step.
+        Run the preflight checks of network, input and gradients before the first step.
     tensorboard
         Also write a TensorBoard log into the run folder.
     """
@@ -120,6 +125,7 @@ class TrainConfig:
     l2: float = 0.0
     schedule: ScheduleName = "cosine"
     warmup: float = 0.05
+    rate_decay: float = 0.0
     ema: float = 0.0
     label_smoothing: float = 0.0
     class_weights: bool = False
@@ -140,6 +146,7 @@ class TrainConfig:
     checkpoint_activations: bool = False
     keep_memory: bool = True
     checkpoint_minutes: float = 5.0
+    sync_batch_norm: bool = False
     device: str = "auto"
     threads: int = 0
     preflight: bool = True
@@ -152,7 +159,7 @@ class TrainConfig:
         for name in ("momentum", "label_smoothing", "ema", "warmup"):
             value = getattr(self, name)
             require(value is None or 0 <= value < 1, name, value, "0 <= x < 1")
-        for name in ("weight_decay", "l2", "clip", "patience", "threads", "seed", "box_weight"):
+        for name in ("weight_decay", "rate_decay", "l2", "clip", "patience", "threads", "seed", "box_weight"):
             value = getattr(self, name)
             require(value is None or value >= 0, name, value, "0 or more")
         require(self.epochs <= MAX_EPOCHS, "epochs", self.epochs, f"at most {MAX_EPOCHS:,}")

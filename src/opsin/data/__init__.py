@@ -1,1 +1,1 @@
-"""From a name, a path or arrays to samples that are ready to be batched."""
+"""Data sets: from a name, a path or arrays to samples ready to be batched."""

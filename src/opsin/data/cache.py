@@ -1,10 +1,12 @@
-"""What lies in the cache, how old it is, and how to get its space back.
+"""The cache folder: listing its entries and pruning them.
 
     packed/KEY/             decoded images of a split at one size
     features/KEY/           frozen features of such images
+    unpacked/KEY/NAME/      what an archive that was trained on holds
+    downloads/KEY/NAME      an archive that was fetched from an address
     precision-….json        the precision chosen for a network on this machine
 
-All of it is made anew when it is needed and missing.
+Missing entries are rebuilt when needed.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from opsin.errors import InputError
 from opsin.io.files import read_json, remove_folder
 from opsin.io.temporary import abandoned, is_temporary, owner_lives, remove_abandoned
 
-KINDS = ("packed", "features")
+KINDS = ("packed", "features", "unpacked", "downloads")
 DAY_S = 24 * 3600
 
 
@@ -28,8 +30,8 @@ DAY_S = 24 * 3600
 class CacheEntry:
     """One entry of the cache.
 
-    `kind`: packed, features or unfinished. `about`: the data set and split, or what is known of it. `size_bytes`: on
-    the disk. `age_days`: since it was last written.
+    `kind`: one of `KINDS`, or unfinished. `about`: the data set and split, as far as known. `size_bytes`: on
+    disk. `age_days`: days since it was last written.
     """
 
     path: Path
@@ -45,7 +47,7 @@ class CacheEntry:
 
 
 def cache_entries(cache: Path | None = None) -> list[CacheEntry]:
-    """What the cache holds, the largest first; empty where there is no cache.
+    """The entries of the cache, largest first; empty without a cache.
 
     Args:
         cache: its folder; None is `default_cache()`.
@@ -56,13 +58,13 @@ def cache_entries(cache: Path | None = None) -> list[CacheEntry]:
 
 
 def prune_cache(cache: Path | None = None, *, older_than_days: float = 0.0) -> list[CacheEntry]:
-    """Remove entries, and what killed processes left half written; returns what was removed.
+    """Remove entries, and incomplete files of killed processes; returns the removed entries.
 
-    What another process is writing stays. A run that has mapped an entry keeps it until its end.
+    Entries that another process is writing are kept. A run that has mapped an entry keeps it until it ends.
 
     Args:
         cache: its folder; None is `default_cache()`.
-        older_than_days: entries written before that many days; 0 is all.
+        older_than_days: remove entries written more than this many days ago; 0 removes all.
 
     Raises:
         WriteError: an entry cannot be removed.
@@ -89,12 +91,14 @@ def _entry(path: Path) -> CacheEntry:
 
 
 def _about(path: Path) -> str:
-    """What an entry says of itself: the data, and the shape of the images."""
+    """Description of an entry: the data, and the shape of the images."""
     if is_temporary(path):
         return "left by a process that has ended" if owner_lives(path) is False else "being written"
+    if path.parent.name in ("unpacked", "downloads"):
+        return ", ".join(sorted(child.name for child in path.iterdir() if not is_temporary(child)))
     try:
         manifest = read_json(path / "manifest.json")
         shape = manifest["files"]["images.bin"]["shape"] if "files" in manifest else manifest["shape"]
         return f"{manifest.get('about', 'data not recorded')}, {' x '.join(map(str, shape))}"
     except (InputError, KeyError, TypeError):
-        return "damaged: it is made anew when it is needed"
+        return "damaged: it is rebuilt when needed"

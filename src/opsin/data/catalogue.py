@@ -1,14 +1,17 @@
-"""The published data sets that Opsin knows by name: what they are, where they lie, where they come from.
+"""The catalogue of published data sets: contents, folders, sources and terms.
 
-A set is downloaded only when the SHA-256 of every file is known here. Where it is not, the entry says what to fetch by
-hand. The hashes are those that TensorFlow Datasets publishes (its `url_checksums`), compared with other public
-projects that check them; those of flower_photos stand there alone.
+A set is downloaded only when the SHA-256 of every file is known here. Otherwise the entry says what to fetch by
+hand. The hashes are those of TensorFlow Datasets (its `url_checksums`), compared with other public projects that check
+them; the one of flower_photos has no second source.
 """
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
 
+from opsin.errors import DataError
 from opsin.types import TaskName
 
 DIGITS = tuple("0123456789")
@@ -51,6 +54,8 @@ VOC_CLASSES = tuple(_VOC_NAMES.split())
 CAMVID_CLASSES = tuple(_CAMVID_NAMES.split())
 FLOWERS = ("daisy", "dandelion", "roses", "sunflowers", "tulips")
 
+ROOT_VARIABLE = "OPSIN_DATA"
+"""Environment variable that says where the sets lie, below their folders' names."""
 MNIST_URL = "https://ossci-datasets.s3.amazonaws.com/mnist"
 FASHION_URL = "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/b2617bb6d3ffa2e429640350f613e3291e10b141/data/fashion"
 TORONTO_URL = "https://www.cs.toronto.edu/~kriz"
@@ -62,11 +67,11 @@ class Download:
     """One file of a publisher.
 
     Attributes:
-        url: where it lies.
-        sha256: its hash, or None when it is not known: then it is never fetched.
-        num_bytes: its length, where it is known.
-        target: where it goes, relative to the root.
-        unpack: folder that the archive makes under the root, or None when the file is used as it is.
+        url: its address.
+        sha256: its hash; None if unknown: then it is never fetched.
+        num_bytes: its length, where known.
+        target: its path, relative to the root.
+        unpack: folder that the archive creates under the root; None if the file is used as it is.
     """
 
     url: str
@@ -81,11 +86,11 @@ class Entry:
     """One published data set.
 
     Attributes:
-        folder: where it lies under the root; empty when it needs no files.
-        levels: the label levels of a set that has several; the first is the default.
-        layout: the publisher's layout in words.
-        terms: what is known of the terms of use.
-        caution: what a reader of scores on it must know; empty where there is nothing.
+        folder: its folder under the root; empty if it needs no files.
+        levels: label levels, where there are several; the first is the default.
+        layout: the publisher's layout as text.
+        terms: the terms of use, as far as known.
+        caution: caveat for readers of scores on it; may be empty.
     """
 
     name: str
@@ -210,7 +215,7 @@ _ALL = (
         name="flowers",
         task="classify",
         classes=FLOWERS,
-        description="3,670 photographs of flowers in 5 classes, of many sizes",
+        description="3,670 photographs of flowers in 5 classes, of various sizes",
         splits="undivided: train, val and test are drawn",
         layout="flower_photos/<class>/*.jpg",
         folder="flower_photos",
@@ -229,18 +234,18 @@ _ALL = (
         name="digit_scenes",
         task="localize",
         classes=DIGITS,
-        description="digits at random places on 75x75 px, with boxes: of `mnist` under ROOT, else of embedded digits",
+        description="digits at random positions on 75x75 px, with boxes: `mnist` under ROOT, else embedded digits",
         splits="train 60,000 of MNIST, 10,000 of embedded digits; each digit of val and test once",
-        layout="made by the code",
+        layout="generated",
         terms="those of `mnist` or `digits`",
     ),
     Entry(
         name="digit_tags",
         task="multilabel",
         classes=DIGITS,
-        description="one to four digits on 64x64 px, and which are there: of `mnist` under ROOT, else embedded ones",
-        splits="train 10,000; each digit of val and test in one scene at the most",
-        layout="made by the code",
+        description="one to four digits on 64x64 px, with tags of the digits: `mnist` under ROOT, else embedded ones",
+        splits="train 10,000; each digit of val and test in at most one scene",
+        layout="generated",
         terms="those of `mnist` or `digits`",
     ),
     Entry(
@@ -249,7 +254,7 @@ _ALL = (
         classes=("background", *DIGITS),
         description="two embedded digits on a cluttered background of 48x48 RGB pixels, with the class of each pixel",
         splits="train 1,000; each digit of val and test once",
-        layout="made by the code",
+        layout="generated",
         terms="those of `digits`",
     ),
 )
@@ -279,8 +284,8 @@ _MASKS = (
         classes=CAMVID_CLASSES,
         description="701 frames from a car in Cambridge, every pixel in one of 11 classes",
         splits="train 367, val 101, test 233",
-        caution="these are frames of four drives, and train has frames of the drive that val is, and of one in test: "
-        "neighbouring frames are alike, so that intervals, which take frames as independent, are too narrow, and "
+        caution="these are frames of four drives, and train shares drives with val and test: "
+        "neighbouring frames are similar, so intervals, which assume independent frames, are too narrow, and "
         "scores too high, for other drives",
         layout="CamVid as SegNet's authors lay it out: train beside trainannot",
         folder="CamVid",
@@ -296,3 +301,37 @@ _MASKS = (
     ),
 )
 ENTRIES: dict[str, Entry] = {entry.name: entry for entry in (*_ALL, *_MASKS)}
+
+
+def locate(entry: Entry, root: str | Path | None) -> Path | None:
+    """The folder of a catalogue set under `root` or OPSIN_DATA; None for a set that needs no files.
+
+    Raises:
+        DataError: no root is given, or the folder does not exist.
+    """
+    if not entry.folder:
+        return None
+    base = root if root is not None else os.environ.get(ROOT_VARIABLE)
+    if base is None:
+        raise DataError(
+            f"`{entry.name}` needs files, and their folder is not given",
+            expected=f"--root DIR or the environment variable {ROOT_VARIABLE}; DIR contains {entry.folder}/",
+            do=how_to_get(entry, "DIR"),
+        )
+    folder = Path(base).expanduser() / entry.folder
+    if not folder.is_dir():
+        raise DataError(
+            f"the files of `{entry.name}` were not found",
+            where=folder,
+            expected=f"a folder with {entry.layout}",
+            do=how_to_get(entry, base),
+        )
+    return folder
+
+
+def how_to_get(entry: Entry, root: object) -> str:
+    """One sentence on how a user gets the files of a catalogue set."""
+    if entry.files and all(file.sha256 for file in entry.files):
+        return f"opsin data fetch {entry.name} --root {root}"
+    urls = ", ".join(file.url for file in entry.files)
+    return f"fetch by hand and unpack under {root}: {urls} (their SHA-256 is unknown, so Opsin does not fetch them)"

@@ -1,4 +1,4 @@
-"""Getting the files of a catalogue set from its publisher: only those whose SHA-256 is known, and only when asked."""
+"""Downloading the files of a catalogue set from its publisher: only files with a known SHA-256, and only on request."""
 
 from __future__ import annotations
 
@@ -6,24 +6,23 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from opsin.data.catalogue import Download, Entry
-from opsin.data.load import how_to_get
+from opsin.data.catalogue import Download, Entry, how_to_get
 from opsin.errors import ArchiveError, DataError
 from opsin.io.archives import extract
 from opsin.io.download import fetch
 
 Report = Callable[[str, int, int | None], None]
-"""Called with the file's name, the bytes so far, and the bytes in all or None."""
+"""Called with the file's name, the bytes so far, and the total bytes or None."""
 
 
 def fetch_entry(entry: Entry, root: Path, *, report: Report | None = None) -> Path | None:
-    """Fetch and unpack a catalogue set under `root`; what is there already stays as it is.
+    """Fetch and unpack a catalogue set under `root`; existing files are kept.
 
     Returns:
         The folder of the set, or None for a set that needs no files.
 
     Raises:
-        DataError: the hash of a file is not known, so it has to be fetched by hand.
+        DataError: the hash of a file is unknown, so it has to be fetched by hand.
         DownloadError: a download failed or does not match its hash.
         ArchiveError: an archive is damaged or lays out other folders than expected.
     """
@@ -60,7 +59,12 @@ def _unpack(archive: Path, root: Path, folder: str) -> None:
     try:
         extract(archive, unpacked)
         if not (unpacked / folder).is_dir():
-            raise ArchiveError("the archive does not hold the folder of the set", where=archive, expected=folder)
+            raise ArchiveError(
+                "the archive does not contain the folder of the data set",
+                where=archive,
+                expected=folder,
+                do="remove the archive and fetch it again",
+            )
         (unpacked / folder).replace(root / folder)
     finally:
         shutil.rmtree(unpacked, ignore_errors=True)

@@ -28,21 +28,21 @@ from opsin.io.caches import CACHE_VARIABLE
 from opsin.io.caches import default_cache as default_cache
 from opsin.io.files import atomic_folder, read_json, remove_folder, sha256_file, write_json
 from opsin.io.temporary import remove_abandoned
-from opsin.ops.resize import fit_image, fit_mask
+from opsin.ops.resize import fit_image, fit_mask, resampled_size
 from opsin.types import SizePolicy, SplitName
 
 Progress = Callable[[int, int], None]
 """Called with the samples done and the samples in all."""
 
-_OTHER_CACHE = f"set {CACHE_VARIABLE} to a folder that can be written"
-FORMAT = 1
+_OTHER_CACHE = f"set {CACHE_VARIABLE} to a writable folder"
+FORMAT = 2
 FULL_CHECK_BYTES = 1 << 30
 """Packed files up to this size are hashed on opening; of larger ones the length is checked."""
 NUM_NAMED = 20
 
 
 def usable_cache() -> Path:
-    """The cache folder, made if it is not there; what killed processes left half written in it is removed.
+    """The cache folder, created if missing; incomplete files of killed processes are removed.
 
     Raises:
         WriteError: it cannot be written.
@@ -52,7 +52,7 @@ def usable_cache() -> Path:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         got = error.strerror or type(error).__name__
-        raise WriteError("the cache cannot be made", where=folder, got=got, do=_OTHER_CACHE) from error
+        raise WriteError("the cache folder cannot be created", where=folder, got=got, do=_OTHER_CACHE) from error
     if not os.access(folder, os.W_OK | os.X_OK):
         raise WriteError("the cache cannot be written", where=folder, got="no permission", do=_OTHER_CACHE)
     remove_abandoned(folder, ("*", "*/*"))
@@ -71,10 +71,10 @@ def pack(
     """Decode and resize each split into one array.
 
     Args:
-        size: the frame into which images are fitted; None keeps a size that all images share.
+        size: the frame that images are fitted into; None keeps a size shared by all images.
         cache: folder for packed files (see `default_cache`); None packs into memory.
-        progress: called now and then with (samples done, samples in all).
-        skip_unreadable: go on when at most this many samples of each split cannot be read; they are named in `skipped`.
+        progress: called from time to time with (samples done, samples in total).
+        skip_unreadable: number of unreadable samples per split to skip; they are named in `skipped`.
         splits: which splits; None is all.
 
     Raises:
@@ -105,7 +105,7 @@ def _offset(progress: Progress | None, before: int, total: int) -> Callable[[int
 def _own_size(source: Source, where: str) -> SizePolicy:
     if source.size is None:
         raise DataError(
-            "images in files may have many sizes, and no size is given",
+            "image files may differ in size, and no input size is given",
             where=where,
             do="give the network's input size: --input-size 64",
         )
@@ -114,7 +114,7 @@ def _own_size(source: Source, where: str) -> SizePolicy:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Rows:
-    """Decoded rows of one split, those that could not be read left out.
+    """Decoded rows of one split, without unreadable ones.
 
     `decoded`: targets that are decoded with the images, by kind. `kept` int64 `[M]` are the sample numbers of the rows;
     `failures` pairs each lost sample number with its reason.
@@ -131,7 +131,7 @@ class _Rows:
 def _rows(
     source: Source, policy: SizePolicy, cache: Path | None, advance: Callable[[int], None], *, about: str
 ) -> _Rows:
-    """Rows as they lie in memory, from the cache, or decoded now."""
+    """Rows from memory, from the cache, or decoded now."""
     images = getattr(source, "images", None)
     if images is not None and source.size == (policy.height, policy.width) and policy.crop_share == 1:
         sizes = np.tile(np.array(source.size, np.int32), (len(source), 1))
@@ -145,12 +145,17 @@ def _rows(
         return cached
     if note:
         remove_folder(folder)
-    # another process may pack the same content meanwhile: the first whole entry stays, and is as good as ours
+    # another process may pack the same content meanwhile: the first complete entry is kept, and is equivalent
     with suppress(NameTakenError):
         _write(folder, source, policy, advance, about)
     written, problem = _open(folder)
     if written is None:
-        raise DataError("packed samples cannot be read back", where=folder, got=problem, do="check the disk")
+        raise DataError(
+            "packed samples cannot be read back from the cache",
+            where=folder,
+            got=problem,
+            do=f"check the disk; {_OTHER_CACHE}",
+        )
     return _Rows(**{**vars(written), "notes": (*written.notes, *([note] if note else []))})
 
 
@@ -167,16 +172,17 @@ def _decode(source: Source, policy: SizePolicy, allocate: Callable[..., Any], ad
     sizes = np.zeros((num_samples, 2), np.int32)
     failures: list[tuple[int, str]] = []
     notes: list[str] = []
+    sides = resampled_size(policy)
 
     def decode_one(i: int) -> None:
         try:
-            decoded = source.read(i)
+            decoded = source.read(i, sides)
             mask = source.mask(i, decoded)
         except InputError as error:
             failures.append((i, error.what))
             return
         notes.extend(decoded.notes)
-        images[i], sizes[i] = fit_image(decoded.pixels, policy), decoded.pixels.shape[1:]
+        images[i], sizes[i] = fit_image(decoded.pixels, policy, decoded.size), decoded.size
         if masks is not None and mask is not None:
             masks[i] = fit_mask(mask, policy)
 
@@ -197,7 +203,7 @@ def _decode(source: Source, policy: SizePolicy, allocate: Callable[..., Any], ad
 
 
 def counted(notes: Sequence[str]) -> tuple[str, ...]:
-    """Notes once each, with the number of images that they hold for.
+    """Each distinct note once, with its number of images.
 
     >>> counted(["mode CMYK converted", "first of 12 frames", "mode CMYK converted"])
     ('2 images: mode CMYK converted', '1 image: first of 12 frames')
@@ -206,7 +212,7 @@ def counted(notes: Sequence[str]) -> tuple[str, ...]:
 
 
 def _write(folder: Path, source: Source, policy: SizePolicy, advance: Callable[[int], None], about: str) -> None:
-    """Decode into a new cache folder, which appears whole or not at all."""
+    """Decode into a new cache folder, which is created atomically."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with atomic_folder(folder) as new:
         names = iter(("images.bin", "masks.bin"))
@@ -235,7 +241,7 @@ def _write(folder: Path, source: Source, policy: SizePolicy, advance: Callable[[
 
 
 def _reserved(path: Path, shape: tuple[int, ...], dtype: type[np.uint8]) -> Any:
-    """A writable memory map whose room on the disk is taken first: a full disk is then an error and not a signal."""
+    """A writable memory map whose disk space is allocated first, so that a full disk raises an error, no signal."""
     num_bytes = int(np.prod(shape))
     if num_bytes == 0:
         path.touch()
@@ -264,7 +270,7 @@ def _open(folder: Path) -> tuple[_Rows | None, str]:
             notes=tuple(map(str, manifest["notes"])),
         ), ""
     except (OSError, InputError, KeyError, TypeError, ValueError) as error:
-        reason = f"a damaged cache entry was packed anew: {folder.name} ({error})".splitlines()[0]
+        reason = f"a damaged cache entry was packed again: {folder.name} ({error})".splitlines()[0]
         return None, reason
 
 
@@ -286,13 +292,13 @@ def _mapped(path: Path, entry: dict[str, Any]) -> Any:
 
 
 def _samples(source: Source, policy: SizePolicy, rows: _Rows, split: str, skip_unreadable: int) -> Samples:
-    """Rows with their ids and targets; refuses more failures than `skip_unreadable`."""
+    """Rows with their ids and targets; more failures than `skip_unreadable` are refused."""
     if len(rows.failures) > skip_unreadable:
         raise _unreadable(source, rows.failures, split, skip_unreadable)
     kept = source if len(rows.kept) == len(source) else source.take(np.asarray(rows.kept))
     targets, target_notes = _fitted(kept, rows.sizes, policy)
     skipped = tuple(source.ids[i] for i, _ in rows.failures)
-    notes = (*rows.notes, *target_notes, *([f"{len(skipped)} unreadable samples were left out"] if skipped else []))
+    notes = (*rows.notes, *target_notes, *([f"{len(skipped)} unreadable samples were skipped"] if skipped else []))
     return Samples(
         images=rows.images,
         ids=kept.ids,
@@ -310,12 +316,12 @@ def _unreadable(source: Source, failures: list[tuple[int, str]], split: str, all
         f"{len(failures)} of {len(source)} images of split `{split}` cannot be read",
         where="\n    " + "\n    ".join(lines),
         expected=f"at most {allowed} unreadable",
-        do=f"remove or repair them, or go on without them: --skip-unreadable {len(failures)}",
+        do=f"remove or repair them, or skip them: --skip-unreadable {len(failures)}",
     )
 
 
 def _fitted(source: Source, sizes: NDArray[np.int32], policy: SizePolicy) -> tuple[dict[str, NDArray[Any]], list[str]]:
-    """The targets of a source in the frame, by kind, and notes on what was done to them."""
+    """The targets of a source fitted to the frame, by kind, and notes."""
     found: dict[str, NDArray[Any]] = {}
     notes: list[str] = []
     for kind, rows in source.targets.items():

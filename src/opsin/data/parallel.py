@@ -7,11 +7,11 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 AT_ONCE = 1024
-"""Samples that are handed out together, so that the list of work stays short however many there are."""
+"""Samples per work item, so that the queue stays short for any number of samples."""
 
 
 def for_each(function: Callable[[int], None], count: int, advance: Callable[[int], None] | None = None) -> None:
-    """Call `function(0)` to `function(count - 1)`, one thread for each processor; the first exception ends it all.
+    """Call `function(0)` to `function(count - 1)`, one thread per CPU; the first exception stops all of them.
 
     `advance` is called from this thread with the number of calls that are done.
     """

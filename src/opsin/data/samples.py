@@ -1,4 +1,4 @@
-"""What a data set is: sources that decode one image at a time, and samples that are packed and ready.
+"""Data sets: sources that decode one image at a time, and packed samples.
 
 Images are uint8 `[C, H, W]`, C = 3 (RGB) or 1 (grey). Boxes are float32 xyxy in pixels. Masks are uint8, 255 = void.
 """
@@ -21,7 +21,7 @@ from opsin.config import DataConfig
 from opsin.data.targets import EARLIEST, IN_MEMORY, KINDS, TargetFields
 from opsin.errors import ImageError
 from opsin.io.files import sha256_file
-from opsin.io.images import DecodedImage, read_image, read_size
+from opsin.io.images import SIDEWAYS, DecodedImage, Sides, read_image, read_size
 from opsin.text import is_text, text_of
 from opsin.types import SplitName, TaskName
 
@@ -29,8 +29,6 @@ Ints = NDArray[np.int64]
 Bytes = NDArray[np.uint8]
 Boxes = NDArray[np.float32]
 HASHING_THREADS = 8
-SIDEWAYS = 5
-"""EXIF orientations from here on turn an image by a quarter: its stored width is its height."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -39,9 +37,9 @@ class Samples(TargetFields[NDArray[Any]]):
 
     Attributes:
         images: uint8 `[N, C, H, W]`, in memory or a read-only memory map.
-        ids: what a person calls each sample: "train/00017", "roses/12.jpg".
+        ids: the display name of each sample: "train/00017", "roses/12.jpg".
         sizes: int32 `[N, 2]`, height and width before packing.
-        notes: what was done to the samples on the way, in words.
+        notes: changes made to the samples on the way.
         skipped: ids of samples that could not be read and were left out on request.
     """
 
@@ -60,7 +58,7 @@ class Source(Protocol):
 
     @property
     def ids(self) -> Sequence[str]:
-        """What a person calls each sample."""
+        """The display name of each sample."""
 
     @property
     def labels(self) -> Ints | None:
@@ -72,11 +70,11 @@ class Source(Protocol):
 
     @property
     def targets(self) -> Mapping[str, NDArray[Any]]:
-        """All targets that lie in memory, by kind; boxes are in pixels of the undecoded image."""
+        """All targets in memory, by kind; boxes are in pixels of the undecoded image."""
 
     @property
     def groups(self) -> Sequence[str] | None:
-        """Samples of one group (a patient, a film) never lie in two splits; None where there are no groups."""
+        """Samples of one group (a patient, a film) are never in two splits; None without groups."""
 
     @property
     def channels(self) -> int:
@@ -100,8 +98,8 @@ class Source(Protocol):
             InputError: the bytes cannot be decoded.
         """
 
-    def read(self, i: int) -> DecodedImage:
-        """Sample `i` with notes on what decoding did to it.
+    def read(self, i: int, sides: Sides | None = None) -> DecodedImage:
+        """Sample `i` with notes on what decoding did to it; with `sides`, not many more pixels than these need.
 
         Raises:
             InputError: the bytes cannot be decoded.
@@ -110,7 +108,7 @@ class Source(Protocol):
     def mask(self, i: int, image: DecodedImage | None = None) -> Bytes | None:
         """uint8 `[H, W]` of sample `i`, or None.
 
-        `image` is what `read(i)` gave, where the caller has it already: it is not decoded again then.
+        `image` is what `read(i)` gave, where the caller has it already: which saves decoding it again.
 
         Raises:
             InputError: the mask cannot be read, or does not fit its image.
@@ -122,7 +120,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Annotated(TargetFields[NDArray[Any]]):
-    """What both kinds of source know of their samples besides pixels.
+    """What both kinds of source store about their samples, except pixels.
 
     Ids and groups are text: file names that are not UTF-8 are written as `text_of` does.
     """
@@ -153,7 +151,7 @@ class Annotated(TargetFields[NDArray[Any]]):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ArraySource(Annotated):
-    """A split that lies in memory: `images` uint8 `[N, C, H, W]`."""
+    """A split in memory: `images` uint8 `[N, C, H, W]`."""
 
     images: Bytes
 
@@ -186,7 +184,7 @@ class ArraySource(Annotated):
         pixels: Bytes = self.images[i]
         return pixels
 
-    def read(self, i: int) -> DecodedImage:
+    def read(self, i: int, sides: Sides | None = None) -> DecodedImage:
         """Sample `i`; nothing is done to it."""
         return DecodedImage(pixels=self.images[i])
 
@@ -197,7 +195,7 @@ class ArraySource(Annotated):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FileSource(Annotated):
-    """A split of image files, decoded when they are asked for."""
+    """A split of image files, decoded on request."""
 
     paths: Sequence[Path]
 
@@ -212,7 +210,7 @@ class FileSource(Annotated):
 
     @cached_property
     def size(self) -> tuple[int, int] | None:
-        """Height and width that all files share, by their headers; looking stops at the first that differs."""
+        """Height and width that all files share, by their headers; the scan stops at the first difference."""
         found: tuple[int, int] | None = None
         for path in self.paths:
             try:
@@ -239,13 +237,13 @@ class FileSource(Annotated):
         """
         return self.read(i).pixels
 
-    def read(self, i: int) -> DecodedImage:
-        """File `i` with notes on what decoding did to it.
+    def read(self, i: int, sides: Sides | None = None) -> DecodedImage:
+        """File `i` with notes on what decoding did to it; with `sides`, not many more pixels than these need.
 
         Raises:
             ImageError: the file cannot be decoded.
         """
-        return read_image(self.paths[i])
+        return read_image(self.paths[i], sides=sides)
 
     def mask(self, i: int, image: DecodedImage | None = None) -> Bytes | None:
         """None: files of class folders have no masks."""
@@ -259,12 +257,12 @@ class Dataset:
     Attributes:
         classes: class names; a label is an index into them.
         splits: sources by split, in the order train, val, test.
-        layout: what was recognized, in words.
+        layout: the recognized layout.
         published: a published set: leaks are reported, not refused.
         root: folder or file that it was read from, or None.
-        near_copies_kept: near copies were looked for, and all splits drawn so that none lies in two.
-        notes: what a user should know of how it was read, e.g. drawn splits.
-        source, given_root, config: what `load` was called with, so that it can be loaded again.
+        near_copies_kept: near copies were searched for, and all splits drawn so that none is in two.
+        notes: what a user should know about how it was read, e.g. drawn splits.
+        source, given_root, config: the arguments of `load`, so that it can be loaded again.
     """
 
     name: str
@@ -315,11 +313,6 @@ class Dataset:
         sizes = ", ".join(f"{name} {len(source):,}" for name, source in self.splits.items())
         return f"Dataset({self.name}: {self.task}, {len(self.classes)} classes, {sizes})"
 
-    def _repr_html_(self) -> str:
-        from opsin.data.show import dataset_html
-
-        return dataset_html(self)
-
 
 def class_counts(source: Source | Samples, num_classes: int) -> Ints | None:
     """Samples of each class, int64 [K], by the first kind of target that names classes; None where none does."""
@@ -338,7 +331,7 @@ def chunks(num_samples: int, size: int) -> Iterator[slice]:
 
 
 def numbered_ids(split: str, num_samples: int) -> list[str]:
-    """Names for samples that have none of their own.
+    """Generated names of samples.
 
     >>> numbered_ids("train", 2)
     ['train/00000', 'train/00001']

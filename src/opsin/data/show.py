@@ -68,7 +68,7 @@ def cell_side(size: tuple[int, int] | None) -> int:
 
 
 def dataset_sheet(dataset: Dataset, split: SplitName = "train") -> tuple[Bytes, list[str]]:
-    """Samples of a split, one row for each class, with their boxes or masks drawn in; and what the rows are.
+    """Samples of a split, one row for each class, with their boxes or masks drawn; and the names of the rows.
 
     Returns:
         uint8 `[3, H, W]` and the names of the rows. An image that cannot be read leaves its place black.
@@ -92,7 +92,7 @@ def _readable(source: Source, i: int, background: int | None) -> Bytes:
 
 
 def dataset_html(dataset: Dataset) -> str:
-    """A table of the splits and pictures of the first split, for notebooks. Needs nothing from outside."""
+    """A table of the splits and pictures of the first split, for notebooks. Loads no external resources."""
     split = next(iter(dataset.splits))
     pixels, names = dataset_sheet(dataset, split)
     picture = base64.b64encode(encode_png(pixels)).decode()

@@ -26,7 +26,7 @@ def parse_subset(text: str | None) -> dict[SplitName, int]:
     {'train': 10000, 'test': 2000}
 
     Raises:
-        ConfigError: not of this form, a split that does not exist, named twice, or no positive number.
+        ConfigError: another form, an unknown split, a split named twice, or not a positive number.
     """
     sizes: dict[SplitName, int] = {}
     for part in (text or "").split(",") if text else ():
@@ -35,7 +35,7 @@ def parse_subset(text: str | None) -> dict[SplitName, int]:
         if split is None or split in sizes or not number.isdecimal() or int(number) < 1:
             close = nearest(name, SPLITS)
             raise ConfigError(
-                "setting `subset` cannot be read",
+                "setting `subset` is invalid",
                 got=text,
                 expected="e.g. train=10000,test=2000: each split once, with a number of samples",
                 do=f"did you mean `{close}`?" if close and split is None else None,
@@ -54,7 +54,7 @@ def first_samples(splits: Mapping[SplitName, Source], sizes: Mapping[SplitName, 
         got = len(splits[name]) if name in splits else 0
         if size > got:
             raise ConfigError(
-                f"setting `subset` asks for more of `{name}` than there is",
+                f"setting `subset` requests more of `{name}` than there is",
                 got=f"{name}={size}",
                 expected=f"at most {got:,}" if got else f"one of: {', '.join(splits)}",
             )
@@ -76,12 +76,12 @@ def hold_out(train: Source, config: DataConfig, copies: Copies | None = None) ->
 def draw(source: Source, fractions: Sequence[float], config: DataConfig, copies: Copies | None = None) -> list[Ints]:
     """Sample numbers of the rest and of each drawn part, ascending: `[rest, part of fractions[0], ...]`.
 
-    Groups stay whole. Otherwise copies do, and when `stratify` is set each part has each class in its share, to within
-    one sample and what the copies do not allow. Samples whose content is known are drawn by it and the seed: neither
-    their order nor what they are called matters, and most stay where they are when others are added.
+    Groups are kept whole; without groups, copies are. With `stratify` each part has each class in its share, to within
+    one sample and as far as copies permit. Samples with known content are drawn by it and the seed: neither order nor
+    names matter, and most keep their split when others are added.
 
     Args:
-        copies: what belongs together; None when all differ.
+        copies: groups of copies; None when all samples differ.
 
     Raises:
         DataError: too few samples or groups to draw from.
@@ -89,7 +89,10 @@ def draw(source: Source, fractions: Sequence[float], config: DataConfig, copies:
     shares = np.array([1 - sum(fractions), *fractions])
     if shares[0] <= 0:
         raise ConfigError(
-            "nothing would be left for `train`", got=f"shares {list(fractions)}", expected="a sum below 1"
+            "nothing would be left for `train`",
+            got=f"shares {list(fractions)}",
+            expected="a sum below 1",
+            do="lower --val-fraction",
         )
     generator = np.random.default_rng(config.split_seed)
     strata = _strata(source) if config.stratify else np.zeros(len(source), np.int64)
@@ -125,7 +128,7 @@ def _draw_samples(
 ) -> Ints:
     """Part of each sample: shares hold within each stratum to within one sample, and over all exactly.
 
-    Copies go where the one goes that stands for them.
+    Copies follow their representative.
     """
     leaders, group_of = np.unique(np.arange(len(strata)) if copies is None else _groups(copies), return_inverse=True)
     sizes, part = np.bincount(group_of), np.zeros(len(leaders), np.int64)
@@ -142,7 +145,7 @@ def _draw_samples(
 
 
 def _rank(key: str, seed: int) -> bytes:
-    """Where content stands in the order of drawing: random, and by nothing but itself and the seed."""
+    """Position of content in the drawing order: random, and a function of content and seed only."""
     return hashlib.blake2b(f"{seed} {key}".encode(), digest_size=16).digest()
 
 
@@ -180,7 +183,7 @@ def _whole_quotas(counts: Ints, shares: NDArray[np.float64]) -> Ints:
 def _draw_groups(
     strata: Ints, groups: Sequence[str], shares: NDArray[np.float64], generator: np.random.Generator
 ) -> Ints:
-    """Part of each sample, whole groups at a time: each goes where class counts come nearest to their shares."""
+    """Part of each sample, whole groups at a time: each goes where class counts come closest to their shares."""
     names, group_of = np.unique(np.asarray(groups), return_inverse=True)
     table = np.zeros((len(names), int(strata.max()) + 1))
     np.add.at(table, (group_of, strata), 1)

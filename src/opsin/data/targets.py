@@ -1,7 +1,7 @@
-"""Kinds of targets: what a sample's target is, and what becomes of it when its image changes.
+"""Kinds of targets, and how each follows its image through geometric changes.
 
-A kind is named here and nowhere else: a field of `TargetFields`, from which sources, samples, batches and the targets
-of a split inherit it, and an entry of `KINDS`, which says how it follows its image. Every room that handles targets
+A kind is named only here: a field of `TargetFields`, from which sources, samples, batches and the targets
+of a split inherit it, and an entry of `KINDS`, which says how it follows its image. Every package that handles targets
 loops over `targets`, a mapping by the kind's name, and a new kind passes through all of them.
 
 | kind | one sample | follows its image |
@@ -9,7 +9,7 @@ loops over `targets`, a mapping by the kind's name, and a new kind passes throug
 | labels | int64: the number of a class | no |
 | boxes | float32 [4], xyxy in pixels, x2 and y2 exclusive | moved, resized, fitted to the frame |
 | masks | uint8 [H, W] of class numbers, 255 = void | moved, resized; decoded with its image |
-| tags | uint8 [K], 1 for each class that is there | no |
+| tags | uint8 [K], 1 for each class that is present | no |
 | numbers | float32 [M], measurements | no |
 """
 
@@ -50,7 +50,7 @@ class TargetFields(Generic[Rows]):
 
     @property
     def targets(self) -> dict[str, Rows]:
-        """The targets that are there, by kind."""
+        """The targets that are present, by kind."""
         return targets_of(self)
 
     def mapped(self, change: Callable[[TargetKind, Rows], Any]) -> dict[str, Any]:
@@ -59,7 +59,7 @@ class TargetFields(Generic[Rows]):
 
 
 def targets_of(holder: object) -> dict[str, Any]:
-    """The targets that lie in memory in anything with a field for some kind, by kind."""
+    """The targets in memory in anything with a field for some kind, by kind."""
     found = {name: getattr(holder, name, None) for name in KINDS}
     return {name: rows for name, rows in found.items() if rows is not None}
 
@@ -68,19 +68,19 @@ class Motion(Protocol):
     """How the images of a batch were moved: what a kind of target needs to follow them."""
 
     def pixels(self, planes: Tensor, void: int) -> Tensor:
-        """Planes uint8 [B, H, W] moved like the images, nearest pixel; `void` where nothing comes in."""
+        """Planes uint8 [B, H, W] moved like the images, nearest pixel; `void` outside the source."""
 
     def envelopes(self, boxes: Tensor) -> Tensor:
-        """Boxes float32 [B, 4] around the moved corners, cut at the edge of the image."""
+        """Boxes float32 [B, 4] around the moved corners, clipped at the edge of the image."""
 
 
 class TargetKind:
-    """What a kind of target does when its image changes. By default nothing: a label stays what it is.
+    """How a kind of target follows its image. By default it does not change, like a label.
 
-    `stored`: its name in predictions.npz, where predictions lie beside it. `with_images`: it is decoded and packed
+    `stored`: its name in predictions.npz, next to the predictions. `with_images`: it is decoded and packed
     with the images, and is part of their content. `follows`: it changes with geometry. `bends`: it can follow a map
     that is not affine. `mixes`: two of them can be mixed in shares. `of_one_class`: there is something to learn
-    though all samples are of one class. `fault`: what is wrong with those that cannot be trained on.
+    even if all samples are of one class. `fault`: what is wrong with those that cannot be trained on.
     """
 
     stored: str
@@ -106,15 +106,15 @@ class TargetKind:
         return rows, []
 
     def counts(self, rows: Array, num_classes: int) -> NDArray[np.int64] | None:
-        """Samples of each class, int64 [K]; None for a target that names no classes."""
+        """Samples of each class, int64 [K]; None for a target without classes."""
         return None
 
     def strata(self, rows: Array) -> NDArray[np.int64] | None:
-        """What shares are kept of when splits are drawn, int64 [N]; None where there is nothing of the kind."""
+        """Strata whose shares are kept when splits are drawn, int64 [N]; None without strata."""
         return None
 
     def renumbered(self, rows: Array, numbers: NDArray[np.int64], num_classes: int) -> Array:
-        """Rows whose class k is now called `numbers[k]`, of `num_classes`."""
+        """Rows with class k renumbered to `numbers[k]`, of `num_classes`."""
         return rows
 
     def wrong(self, rows: Array, num_classes: int) -> NDArray[np.int64]:
@@ -122,7 +122,7 @@ class TargetKind:
         return np.flatnonzero(np.zeros(len(rows), np.bool_))
 
     def expected(self, num_classes: int) -> str:
-        """What a target that can be trained on looks like."""
+        """Description of valid targets."""
         return f"0 to {num_classes - 1}"
 
 
@@ -174,7 +174,7 @@ class Boxes(TargetKind):
         lost = np.flatnonzero((clipped[:, 2] <= clipped[:, 0]) | (clipped[:, 3] <= clipped[:, 1]))
         if len(lost):
             raise DataError(
-                f"{len(lost)} boxes lie outside what `{policy.fit}` keeps of their images",
+                f"{len(lost)} boxes are outside what `{policy.fit}` keeps of their images",
                 where=", ".join(ids[i] for i in lost[:NUM_NAMED]),
                 do="use --fit pad or --fit squash, which cut nothing away",
             )
@@ -193,7 +193,7 @@ class Masks(TargetKind):
         return motion.pixels(rows, VOID)
 
     def resize(self, rows: Tensor, before: tuple[int, int], after: tuple[int, int]) -> Tensor:
-        """Each pixel takes the class under its centre, none is mixed."""
+        """Each pixel takes the class under its centre; classes are not interpolated."""
         from torch.nn import functional
 
         return functional.interpolate(rows[:, None], size=after, mode="nearest-exact")[:, 0]
@@ -209,14 +209,14 @@ class Tags(TargetKind):
 
     stored = "true_tags"
     of_one_class = True
-    fault = "are neither there nor not"
+    fault = "are neither 0 nor 1"
 
     def counts(self, rows: Array, num_classes: int) -> NDArray[np.int64]:
         counts: NDArray[np.int64] = rows.sum(axis=0, dtype=np.int64)
         return counts
 
     def strata(self, rows: Array) -> NDArray[np.int64]:
-        """The rarest class of each sample, so that each split has some of it; K for a sample without any."""
+        """The rarest class of each sample, so that each split contains some; K for a sample without classes."""
         rarity = np.where(rows > 0, rows.sum(axis=0, dtype=np.int64), len(rows) + 1)
         rarest: NDArray[np.int64] = np.where(rows.any(axis=1), rarity.argmin(axis=1), rows.shape[1])
         return rarest
@@ -261,6 +261,6 @@ KINDS: Mapping[str, TargetKind] = {
 }
 """Every kind by the name of its field."""
 IN_MEMORY = tuple(name for name, kind in KINDS.items() if not kind.with_images)
-"""Kinds that a source holds whole, however its images are decoded."""
+"""Kinds that a source keeps in memory, however its images are decoded."""
 EARLIEST = ("labels", "boxes")
 """Kinds whose absence is part of the fingerprint of a data set, as it was before there were others."""

@@ -13,7 +13,7 @@ from opsin.io.in_memory import image_of
 
 
 class MapStyle(Protocol):
-    """A data set by number, as `torch.utils.data.Dataset` has it: pairs of an image and a label."""
+    """A map-style data set like `torch.utils.data.Dataset`: pairs of an image and a label by index."""
 
     def __len__(self) -> int: ...
 
@@ -26,20 +26,20 @@ def arrays_of(dataset: MapStyle, *, split: str) -> dict[str, NDArray[Any]]:
     Args:
         dataset: gives (image, label); an image is uint8 or float in [0, 1], [C, H, W] as a tensor, [H, W] or [H, W, C]
             as an array, or a Pillow image; a label is a whole number.
-        split: what errors call it.
+        split: its name in error messages.
 
     Raises:
-        DataError: a sample is no pair, an image is no image or of another size than the first, a label is no number.
+        DataError: a sample is not a pair, an image is invalid or of another size than the first, a label is no number.
     """
     if not len(dataset):
-        raise DataError("this data set is empty", where=split)
+        raise DataError("the data set is empty", where=split, expected="at least one sample")
     images: list[NDArray[np.uint8]] = []
     labels: list[int] = []
     for i in range(len(dataset)):
         where = f"{split}[{i}]"
         sample = dataset[i]
         if not isinstance(sample, Sequence) or len(sample) != 2:
-            raise DataError("a sample is no pair", where=where, got=type(sample).__name__, expected="(image, label)")
+            raise DataError("a sample is not a pair", where=where, got=type(sample).__name__, expected="(image, label)")
         pixels = pixels_of(sample[0], where=where)
         if images and pixels.shape != images[0].shape:
             do = "resize the images to one size, e.g. by torchvision.transforms.v2.Resize"
@@ -56,10 +56,10 @@ def pixels_of(image: Any, *, where: str) -> NDArray[np.uint8]:
     [[[128, 128], [128, 128]]]
 
     Raises:
-        DataError: it is no image, or its numbers are no pixels.
+        DataError: it is not an image, or its values are not pixel values.
     """
-    mode = getattr(image, "mode", None)  # of a Pillow image; a tensor's is a method
-    if isinstance(mode, str) and mode not in ("L", "RGB"):  # indices of a palette, or with transparency
+    mode = getattr(image, "mode", None)  # an attribute of Pillow images; of tensors a method
+    if isinstance(mode, str) and mode not in ("L", "RGB"):  # palette indices, or transparency
         return image_of(image, where).pixels
     is_tensor = hasattr(image, "detach")
     array = np.asarray(image.detach().cpu() if is_tensor else image)
@@ -69,19 +69,19 @@ def pixels_of(image: Any, *, where: str) -> NDArray[np.uint8]:
         array = np.moveaxis(array, -1, 0)
     if array.ndim != 3 or array.shape[0] not in (1, 3):
         expected = "[C, H, W] as a tensor, [H, W] or [H, W, C] as an array; C is 1 or 3"
-        raise DataError("this is no image", where=where, got=list(array.shape), expected=expected)
+        raise DataError("a sample is not an image", where=where, got=list(array.shape), expected=expected)
     if array.dtype == np.uint8:
         return array
     inside = np.issubdtype(array.dtype, np.floating) and array.size and array.min() >= 0 and array.max() <= 1
     if not inside:
         expected, do = "uint8, or floating in [0, 1]", "leave the normalization to Opsin"
         got = f"{array.dtype}, {array.min():g} to {array.max():g}" if array.size else "no pixels"
-        raise DataError("these numbers are no pixels", where=where, got=got, expected=expected, do=do)
+        raise DataError("the values are not pixel values", where=where, got=got, expected=expected, do=do)
     return np.round(array * 255).astype(np.uint8)
 
 
 def _label_of(label: Any, *, where: str) -> int:
     number = np.asarray(label.detach().cpu() if hasattr(label, "detach") else label)
     if number.ndim or not np.issubdtype(number.dtype, np.integer):
-        raise DataError("a label is no whole number", where=where, got=label, expected="an index of a class")
+        raise DataError("a label is not a whole number", where=where, got=label, expected="an index of a class")
     return int(number)

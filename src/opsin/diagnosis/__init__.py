@@ -1,1 +1,1 @@
-"""Why a score is what it is: the changes of images that it survives, its groups, the faults of a run."""
+"""Diagnosis of a score: robustness to image changes, scores by group, and the faults of a run."""

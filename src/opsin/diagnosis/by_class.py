@@ -1,4 +1,4 @@
-"""Scores of single classes: the one place of this room where a task with masks is another than one with labels.
+"""Scores of single classes: the only place of this package that distinguishes masks from labels.
 
 Shapes: N samples, K classes.
 """
@@ -15,7 +15,7 @@ from opsin.ops.masks import images_with_class, iou
 
 
 def class_values(outcomes: Outcomes, labels: NDArray[np.int64] | None, num_classes: int) -> Floats:
-    """The main score within each class, float64 [K]; NaN where there is nothing of it.
+    """The main score within each class, float64 [K]; NaN for classes without samples.
 
     With labels: the share of the class's samples that are right. With masks: the IoU of its pixels.
     """
@@ -29,7 +29,7 @@ def class_values(outcomes: Outcomes, labels: NDArray[np.int64] | None, num_class
 
 
 def class_counts(samples: Samples, rows: Ints, num_classes: int) -> Ints:
-    """How many of the samples `rows` are of each class, or show it: int64 [K]."""
+    """Number of the samples `rows` of each class, or that contain it: int64 [K]."""
     if samples.labels is not None:
         return np.bincount(samples.labels[rows], minlength=num_classes).astype(np.int64)
     assert samples.masks is not None  # a sample has a label or a mask

@@ -1,4 +1,4 @@
-"""The robustness card of a run: what its file `robustness.json` holds, typed. No torch: the report reads it too."""
+"""The robustness card of a run: the content of `robustness.json`. No torch: the report reads it too."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FILE = "robustness.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """The main score over `n` samples that were changed by `strength`; samples whose box left the image are not in."""
+    """The main score over `n` samples changed by `strength`, without samples whose box left the image."""
 
     strength: float
     n: int
@@ -46,9 +46,9 @@ class Curve:
 
 @dataclass(frozen=True, kw_only=True)
 class ClassLoss:
-    """A class that suffers: its score on images as they are, its mean over all changes, and the change that it fears.
+    """Loss of one class: its score on unmodified images, its mean over all changes, and its worst change.
 
-    `n`: samples (for masks: images) of the class. `worst_change`: the change of the lowest mean, which is `worst`.
+    `n`: samples (for masks: images) of the class. `worst_change`: the change with the lowest mean, `worst`.
     """
 
     name: str
@@ -61,11 +61,11 @@ class ClassLoss:
 
 @dataclass(frozen=True, kw_only=True)
 class RobustnessCard:
-    """How the main score of a run holds when the images change.
+    """Robustness of a run's main score to image changes.
 
-    `n`: samples that were changed, of `n_of_split`. `clean`: the score of them as they are. `mean`: of the curves'
-    means. `classes`: all classes, the one that loses most first. `network`: stamp of the network that was measured.
-    `notes`: what a reader must know.
+    `n`: samples that were changed, of `n_of_split`. `clean`: their score unmodified. `mean`: of the curves'
+    means. `classes`: all classes, largest loss first. `network`: stamp of the measured network.
+    `notes`: caveats.
     """
 
     run: str
@@ -102,7 +102,7 @@ class RobustnessCard:
 
 
 def read_card(run: Run, split: SplitName = "val") -> RobustnessCard:
-    """The card that `opsin evaluate RUN --robustness` left in a run.
+    """The card written by `opsin evaluate RUN --robustness`.
 
     Raises:
         RunError: there is none for that split, or its file is damaged.
@@ -138,7 +138,7 @@ def read_cards(run: Run) -> dict[str, RobustnessCard]:
 
 
 def write_card(run: Run, card: RobustnessCard) -> None:
-    """Put a card into its run; cards of other splits stay."""
+    """Write a card into its run; cards of other splits are kept."""
     RunWriter(run).extra(FILE, read_extra(run.path, FILE) | {card.split: card.to_json()})
 
 

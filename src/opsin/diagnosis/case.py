@@ -1,4 +1,4 @@
-"""A run as the doctor sees it: its files, typed, with what was measured with its network. No torch."""
+"""The input of the doctor: a run's files, typed, with measurements of its network. No torch."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Epoch:
 
 @dataclass(frozen=True, kw_only=True)
 class LayerFact:
-    """An activation layer: its units (channels), and how many give one constant for all images."""
+    """An activation layer: its units (channels), and the number of them that are constant over all images."""
 
     name: str
     units: int
@@ -39,7 +39,7 @@ class LayerFact:
 
 @dataclass(frozen=True, kw_only=True)
 class NormFact:
-    """A batch norm: how far its running statistics are from those of training images as they are.
+    """A batch norm: distance of its running statistics from those of unaugmented training images.
 
     `shift`: distance of the means in standard deviations. `log_ratio`: absolute natural logarithm of the ratio of the
     variances. Medians over channels.
@@ -52,7 +52,7 @@ class NormFact:
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What was measured with the network: on `num_train` training images without augmentation, and on val.
+    """Measurements with the network: on `num_train` training images without augmentation, and on val.
 
     `train_brightness`, `val_brightness`: mean pixel of each image, sorted.
     """
@@ -67,7 +67,7 @@ class Facts:
 
 @dataclass(frozen=True, kw_only=True)
 class SplitFacts:
-    """One scored split: samples, main score, and what scores.json has beside it."""
+    """One scored split: samples, main score, and further entries of scores.json."""
 
     n: int
     score: Score
@@ -76,11 +76,11 @@ class SplitFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """What checks look at.
+    """The input of the checks.
 
     `score`: name of the main score. `sizes`: samples of each split. `class_counts`: of each split where there are
-    labels. `findings`: of the audit. `expected_input`: what the pretrained weights expect, `input` what the network
-    gets; empty where nothing is known. `facts`: None where the network was not asked.
+    labels. `findings`: of the audit. `expected_input`: input contract of the pretrained weights, `input`: that of the
+    network; empty if unknown. `facts`: None where the network was not run.
     """
 
     task: str
@@ -119,13 +119,13 @@ class Case:
         return -(true * math.log(true) + (count - 1) * other * math.log(other))
 
     def excess(self, loss: float) -> float:
-        """A training loss on a scale from 0 (a perfect network) to 1 (one that knows nothing: ln K)."""
+        """A training loss on a scale from 0 (a perfect network) to 1 (a uniform prediction: ln K)."""
         chance = math.log(max(2, len(self.classes)))
         return (loss - self.loss_floor) / (chance - self.loss_floor)
 
 
 def case_of(run: Run, facts: Facts | None = None) -> Case:
-    """Read what the checks need.
+    """Read the input of the checks.
 
     Raises:
         RunError: a file of the run is damaged.

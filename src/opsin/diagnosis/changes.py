@@ -1,6 +1,6 @@
-"""Changes of images under which a network is measured: what each is, at which strengths, and how targets follow.
+"""Image changes of the robustness card: their strengths, and how targets follow them.
 
-Boxes and masks move with the pixels. What enters from outside is reflected, in the mask too; where there are boxes it
+Boxes and masks move with the pixels. The outside is filled by reflection, in the mask too; with boxes it
 is black, since a reflection would show the object twice. Turns by 90, 180 and 270 degrees and shifts copy pixels and
 resample nothing. What is drawn at random is a function of (seed, strength, sample).
 
@@ -36,9 +36,9 @@ DIRECTIONS = ((0, 1), (1, 1), (1, 0), (1, -1), (0, -1), (-1, -1), (-1, 0), (-1, 
 class Change:
     """One kind of change.
 
-    `unit`: of the strengths, for a reader. `unchanged`: the strength that changes nothing. `strengths`: at which it is
-    measured, in the order of the figure. `apply(batch, strength, draws)`: the changed batch, images float32 or uint8 in
-    [0, 255].
+    `unit`: unit of the strengths, for display. `unchanged`: the strength that changes nothing. `strengths`: at which it
+    is measured, in the order of the figure. `apply(batch, strength, draws)`: the changed batch, images float32 or uint8
+    in [0, 255].
     """
 
     name: str
@@ -53,16 +53,16 @@ class Change:
         Args:
             batch: images uint8 [B, C, H, W]. It is not changed.
             strength: in `unit`.
-            seed: of what is drawn at random.
+            seed: seed of random draws.
         """
-        # the strength's number stands where training has its epoch: each strength draws anew
+        # the strength's index takes the place of the epoch: each strength has its own draws
         draws = Draws(seed=seed, epoch=self.strengths.index(strength), index=batch.index)
         changed = self.apply(batch, strength, draws)
         return replace(changed, images=_bytes(changed.images))
 
 
 def rotate(batch: Batch, degrees: float, draws: Draws) -> Batch:
-    """Turned clockwise about the centre; without resampling by 180 degrees, and by 90 and 270 where it is square."""
+    """Rotated clockwise about the centre; without resampling by 180 degrees, and by 90 and 270 for square images."""
     height, width = batch.images.shape[-2:]
     quarters, rest = divmod(degrees % 360, 90)
     if rest == 0 and height == width:
@@ -131,7 +131,7 @@ def change_contrast(batch: Batch, factor: float, draws: Draws) -> Batch:
 def occlude(batch: Batch, percent: float, draws: Draws) -> Batch:
     """A square of the image's mean colour, its side a share of the shorter side, at a place drawn for each image.
 
-    Hidden pixels of a mask are void, as nobody can see what they show; boxes and labels stay.
+    Hidden pixels of a mask are void, as their content is invisible; boxes and labels are kept.
     """
     side = max(1, round(min(batch.images.shape[-2:]) * percent / 100))
     sides = torch.full((len(batch),), side)
@@ -178,7 +178,7 @@ def _fill(batch: Batch) -> FillName:
 
 
 def _floats(batch: Batch) -> Tensor:
-    """Images float32 that may be written over."""
+    """Images float32 that may be overwritten."""
     return batch.images.to(torch.float32, copy=True)
 
 

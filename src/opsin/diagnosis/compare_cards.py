@@ -15,10 +15,10 @@ from opsin.types import SplitName
 
 @dataclass(frozen=True, kw_only=True)
 class CardPair:
-    """Run b against run a: the differences of the means by change, and the changes in which intervals lie apart.
+    """Run b against run a: the differences of the means by change, and the changes in which intervals are disjoint.
 
-    Intervals that lie apart are a cautious test: where they do, the difference is real; where they do not, it is not
-    known. `opsin compare` without `--robustness` tests the score itself, sample by sample.
+    Disjoint intervals are a conservative test: if they are disjoint, the difference is real; if not, it is
+    unknown. `opsin compare` without `--robustness` tests the score itself, sample by sample.
     """
 
     a: str
@@ -28,9 +28,9 @@ class CardPair:
 
     @property
     def words(self) -> str:
-        """The differences in a line; those whose intervals lie apart are marked with a star."""
+        """The differences in one line; those with disjoint intervals are marked with a star."""
         parts = [f"{name} {value:+.4f}{'*' if name in self.apart else ''}" for name, value in self.differences.items()]
-        return ", ".join(parts) + " (*: the intervals lie apart)"
+        return ", ".join(parts) + " (*: disjoint intervals)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,14 +59,14 @@ def compare_cards(runs: Sequence[Run], *, split: SplitName = "val") -> CardCompa
         RunError: a run has no card on that split, or the cards are of other samples or another score.
     """
     if len(runs) < 2:
-        raise ConfigError("cards of several runs are compared", got=f"{len(runs)} run", expected="2 or more")
+        raise ConfigError("a comparison needs several runs", got=f"{len(runs)} run", expected="2 or more")
     cards = [read_card(run, split) for run in runs]
     fingerprints = [run.data.fingerprint for run in runs]
     for run, card, fingerprint in zip(runs, cards, fingerprints, strict=True):
         same = (card.score, card.n, fingerprint) == (cards[0].score, cards[0].n, fingerprints[0])
         if not same:
             do = "measure both on the same data set with `opsin evaluate RUN --robustness`"
-            raise RunError("the cards are of other samples, or of another score", where=run.path, do=do)
+            raise RunError("the cards are of different samples or scores", where=run.path, do=do)
     return CardComparison(cards=tuple(cards), pairs=tuple(_pair(a, b) for a, b in combinations(cards, 2)))
 
 

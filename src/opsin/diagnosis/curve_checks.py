@@ -1,6 +1,6 @@
 """Checks of the learning curves: the rate, the number of epochs, the best epoch.
 
-Losses are compared on the scale of `Case.excess`: 1 is a network that knows nothing, 0 a perfect one.
+Losses are compared on the scale of `Case.excess`: 1 is a uniform prediction, 0 a perfect network.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ from opsin.diagnosis.finding import Figure, Finding, Series
 FEWEST_EPOCHS = 8
 """Shorter curves say little about the rate."""
 ROUGH = 0.02
-"""Mean rise of the val loss an epoch, in units of ln K, from which a curve is rough; sound runs of ours have 0.000 to
+"""Mean rise of the val loss an epoch, in units of ln K, from which a curve is rough; sound runs have 0.000 to
 0.014."""
 LATE_FALL = 0.4
-"""Share of the fall of the training loss in the last quarter of the epochs; above, it had waited for a lower rate."""
+"""Share of the fall of the training loss in the last quarter of the epochs; above, it depended on a lower rate."""
 SMOOTH = 0.002
-"""Below this the curve does not feel the rate at all."""
+"""Below this the rate is too low to affect the curve."""
 FAR = 0.12
 """Excess loss from which there is much left to learn."""
 EARLY_SHARE, EARLY_FALL = 0.1, 0.5
-"""With a fitting rate, the first tenth of the epochs brings at least half of all that the loss falls."""
+"""With a suitable rate, the first tenth of the epochs gives at least half of the total fall of the loss."""
 FLAT = 0.02
-"""Change of the excess loss over the second half of a run that is no change."""
+"""Largest change of the excess loss over the second half of a run that counts as a plateau."""
 AT_WORK = 0.1
-"""Share of the largest rate above which a rate is still at work."""
+"""Share of the largest rate above which a rate is still effective."""
 EARLY_BEST = 0.5
 """A best epoch in the first half of the run is early."""
 
 
 def check_rate_too_high(case: Case) -> Finding | None:
-    """The loss is not finite, or jumps up and down as long as the rate is high."""
+    """The loss is not finite, or fluctuates while the rate is high."""
     if any(event["event"] == "diverged" for event in case.events):
         return Finding(
             check="rate-too-high",
@@ -48,20 +48,20 @@ def check_rate_too_high(case: Case) -> Finding | None:
     roughness, late = _mean_rise(case), _late_fall(case)
     if not (roughness > ROUGH or (roughness > ROUGH / 2 and late > LATE_FALL)):
         return None
-    waited = f", and the last quarter of the epochs brought {late:.0%} of the fall" if late > LATE_FALL else ""
+    waited = f", and the last quarter of the epochs gave {late:.0%} of the fall" if late > LATE_FALL else ""
     return Finding(
         check="rate-too-high",
         severity="warning",
-        evidence=f"the loss on val jumps: it rises by {roughness:.3f} ln K an epoch in the mean (sound runs: below "
+        evidence=f"the loss on val fluctuates: it rises by {roughness:.3f} ln K per epoch on average (normal: below "
         f"{ROUGH}), at rates up to {_peak(case):.3g}{waited}",
         remedy=f"a third to a tenth of the rate, --lr {case.config.train.lr / 5:.2g}; `opsin find-lr` proposes one; "
-        "--warmup 0.05 if it jumps at the start alone",
+        "--warmup 0.05 if it fluctuates only at the start",
         figure=_losses(case),
     )
 
 
 def check_rate_too_low(case: Case) -> Finding | None:
-    """The loss falls smoothly and slowly to the very end, far from what there is to learn."""
+    """The loss falls smoothly and slowly to the end, and is still high."""
     if len(case.epochs) < FEWEST_EPOCHS or case.config.finetune.weights is not None:
         return None
     losses = [case.excess(epoch.train_loss) for epoch in case.epochs]
@@ -73,7 +73,7 @@ def check_rate_too_low(case: Case) -> Finding | None:
     return Finding(
         check="rate-too-low",
         severity="warning",
-        evidence=f"the loss falls without a jump and slowly: the first {EARLY_SHARE:.0%} of the epochs brought "
+        evidence=f"the loss falls smoothly and slowly: the first {EARLY_SHARE:.0%} of the epochs gave "
         f"{max(share, 0):.0%} of the fall, and {losses[-1]:.0%} of ln K is left at the end",
         remedy=f"ten times the rate, --lr {case.config.train.lr * 10:g}; `opsin find-lr` proposes one",
         figure=_losses(case),
@@ -81,7 +81,7 @@ def check_rate_too_low(case: Case) -> Finding | None:
 
 
 def check_plateau(case: Case) -> Finding | None:
-    """The training loss has stood still for half of the run, far from zero, while the rate was still at work."""
+    """The training loss is constant for half of the run, far from zero, while the rate is still effective."""
     if len(case.epochs) < FEWEST_EPOCHS:
         return None
     losses = [case.excess(epoch.train_loss) for epoch in case.epochs]
@@ -94,10 +94,10 @@ def check_plateau(case: Case) -> Finding | None:
     return Finding(
         check="plateau",
         severity="warning",
-        evidence=f"the training loss has stood still since epoch {case.epochs[half].number} (a change of {change:+.3f} "
+        evidence=f"the training loss is constant since epoch {case.epochs[half].number} (a change of {change:+.3f} "
         f"ln K), with {np.mean(second):.0%} of ln K left",
         remedy="let the rate fall (--schedule cosine), or give more capacity (--filters, another --model); fewer "
-        "epochs cost nothing here",
+        "epochs would give the same",
         figure=_losses(case),
     )
 
@@ -124,7 +124,7 @@ def check_best_at_the_end(case: Case) -> Finding | None:
 
 
 def check_best_far_from_the_end(case: Case) -> Finding | None:
-    """The best epoch lies in the first half, and the end is worse by more than noise: on the score, or on the loss."""
+    """The best epoch is in the first half, and the end is worse by more than noise: in score or loss."""
     scores = _val_scores(case)
     if len(scores) < FEWEST_EPOCHS:
         return None
@@ -141,7 +141,7 @@ def check_best_far_from_the_end(case: Case) -> Finding | None:
         evidence=f"the best epoch on val is {numbers[best]} of {numbers[-1]} ({values[best]:.3f}); the end has "
         f"{end:.3f}; {kept}",
         remedy=f"fewer epochs (--epochs {max(2, numbers[best])}) or --patience, and more augmentation or weight decay: "
-        "what follows the best epoch harms",
+        "training beyond the best epoch makes it worse",
         figure=_val_figure(case),
     )
 
@@ -156,7 +156,7 @@ def _mean_rise(case: Case) -> float:
 
 
 def _late_fall(case: Case) -> float:
-    """Share of the fall of the training loss that the last quarter of the epochs brought; 0 where it did not fall."""
+    """Share of the fall of the training loss in the last quarter of the epochs; 0 if it did not fall."""
     losses = [epoch.train_loss for epoch in case.epochs]
     fallen, before = losses[0] - losses[-1], losses[-1 - len(losses) // 4]
     return (before - losses[-1]) / fallen if fallen > 0 else 0.0
@@ -167,7 +167,7 @@ def _peak(case: Case) -> float:
 
 
 def _half_width(case: Case) -> float:
-    """Half of the interval of the val score: what differences between epochs may be by chance."""
+    """Half of the interval of the val score: differences between epochs below it may be chance."""
     score = None if case.val is None else case.val.score
     return 0.0 if score is None or score.low != score.low else (score.high - score.low) / 2
 

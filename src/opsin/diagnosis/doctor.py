@@ -56,17 +56,17 @@ CHECKS: Mapping[str, Check] = {
     "dead-units": check_dead_units,
     "batch-norm": check_batch_norm,
 }
-"""Every check by its name. How often each is right: `benchmarks/doctor.py`, docs/results.md."""
+"""Every check by its name. Their accuracy: `benchmarks/doctor.py`, docs/results.md."""
 NEED_FACTS = ("underfitting", "overfitting", "val-unlike-train", "dead-units", "batch-norm")
-"""Checks that say nothing, or less, where the network was not asked."""
+"""Checks that find nothing, or less, without measurements of the network."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Diagnosis:
-    """What the doctor found.
+    """The findings of the doctor.
 
-    `network`: stamp of the run's network at that time. `checks`: names of those that were made. `not_made`: why the
-    others were not, by name. `findings`: the gravest first.
+    `network`: stamp of the run's network at that time. `checks`: names of those made. `not_made`: the reason why
+    others were not, by name. `findings`: most severe first.
     """
 
     run: str
@@ -94,16 +94,16 @@ def diagnose(
     device: str = "auto",
     report: Reporter = QUIET,
 ) -> Diagnosis:
-    """What is wrong with a run, with evidence and remedy; kept in the run where the network was asked too.
+    """Diagnose a run, with evidence and remedy; stored in the run if the network was measured too.
 
-    The test split is not looked at: its scores are used where somebody has opened it before.
+    The test split is not opened: its scores are used if it has been opened before.
 
     Args:
         run: the run, its folder or its name.
-        measure: run the network over up to 1,000 images of train and val; without, only files of the run are read.
-        root: where catalogue sets lie; None takes the run's.
-        device: where the network runs.
-        report: shows progress, and says why something could not be measured.
+        measure: run the network over up to 1,000 images of train and val; otherwise only files of the run are read.
+        root: folder of the catalogue's data sets; None takes the run's.
+        device: device of the network.
+        report: receives progress, and reasons why something could not be measured.
 
     Raises:
         RunError: no such run, it has no epoch yet, or a file of it is damaged.
@@ -111,14 +111,14 @@ def diagnose(
     opened = run if isinstance(run, Run) else Run.open(run)
     if not opened.epochs and not opened.scores and not any(event.event == "diverged" for event in opened.log):
         raise RunError("the run has no epoch yet", where=opened.path, do="wait for its first epoch")
-    facts, reason = _facts(opened, root, device, report) if measure else (None, "the network was not asked")
+    facts, reason = _facts(opened, root, device, report) if measure else (None, "the network was not measured")
     found = examine(case_of(opened, facts), run=opened.name, network=network_stamp(opened), reason=reason)
     if measure:
         RunWriter(opened).extra(FILE, found.to_json())
     return found
 
 
-def examine(case: Case, *, run: str, network: str = "", reason: str = "the network was not asked") -> Diagnosis:
+def examine(case: Case, *, run: str, network: str = "", reason: str = "the network was not measured") -> Diagnosis:
     """Every check over a case; `reason` says why there are no facts, where there are none."""
     skipped = {} if case.facts is not None else dict.fromkeys(NEED_FACTS, reason)
     found = [check(case) for check in CHECKS.values()]
@@ -132,7 +132,7 @@ def examine(case: Case, *, run: str, network: str = "", reason: str = "the netwo
 
 
 def stored_diagnosis(run: Run) -> Diagnosis | None:
-    """What `opsin doctor` left in a run; None where it has not been there since the run was last trained.
+    """The stored diagnosis of a run; None if there is none since its last training.
 
     Raises:
         RunError: the file is damaged.
@@ -149,13 +149,13 @@ def stored_diagnosis(run: Run) -> Diagnosis | None:
             findings=tuple(finding_from_json(finding) for finding in entry["findings"]),
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        where, do = run.path / FILE, "`opsin doctor RUN` writes it anew"
+        where, do = run.path / FILE, "`opsin doctor RUN` writes it again"
         raise RunError("a file of the run is damaged", where=where, got=repr(error), do=do) from error
     return found if found.network == network_stamp(run) else None
 
 
 def _facts(run: Run, root: str | None, device: str, report: Reporter) -> tuple[Facts | None, str]:
-    """What the network says, or why it could not be asked."""
+    """Measurements of the network, or why there are none."""
     if not run.model_folder.is_dir():
         return None, "the run has not finished: there is no network"
     from opsin.diagnosis.facts import measure_facts  # here, because reading a run should not import torch
@@ -163,5 +163,5 @@ def _facts(run: Run, root: str | None, device: str, report: Reporter) -> tuple[F
     try:
         return measure_facts(run, root=root, device=device, report=report), ""
     except OpsinError as error:
-        report.message(f"the network was not asked: {error.what}")
+        report.message(f"the network was not measured: {error.what}")
         return None, error.what

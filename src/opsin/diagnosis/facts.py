@@ -1,6 +1,6 @@
-"""What the doctor measures with the network itself: scores on train, dead units, batch norms, brightness of the splits.
+"""Measurements with the network for the doctor: scores on train, dead units, batch norms, brightness of the splits.
 
-Only train and val are looked at, never test. Shapes: N images, C channels, H height, W width.
+Only train and val are used, never test. Shapes: N images, C channels, H height, W width.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ from opsin.tasks.base import Targets
 from opsin.types import SplitName
 
 MOST_IMAGES = 1000
-"""Images of each split that are looked at, evenly spread."""
+"""Number of images of each split, evenly spread."""
 ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish, nn.Hardswish)
 LOOKED_AT: tuple[SplitName, ...] = ("train", "val")
 STILL = 1e-6
-"""A unit whose outputs span less than this, over all images and places, says nothing."""
+"""A unit whose outputs span less than this, over all images and positions, is dead."""
 
 
 def measure_facts(run: Run, *, root: str | None = None, device: str = "auto", report: Reporter = QUIET) -> Facts:
     """Run the network over images of train and val.
 
     Raises:
-        OpsinError: the network or the data are not there any more, or have changed.
+        OpsinError: the network or the data are missing, or have changed.
     """
     place = pick_device(device)
     predictor = Predictor(load_proved(run.model_folder, device=place), device=place)
@@ -101,7 +101,7 @@ def _brightness(samples: Samples) -> tuple[float, ...]:
 
 
 class _Watch:
-    """What hooks on a network have seen so far."""
+    """Statistics collected by hooks on a network."""
 
     def __init__(self) -> None:
         self.ranges: dict[str, tuple[Tensor, Tensor]] = {}
@@ -117,7 +117,7 @@ class _Watch:
         self.ranges[name] = (low, high)
 
     def norm(self, name: str, module: _BatchNorm, given: Tensor) -> None:
-        """Add to the sums of each channel of what a batch norm is given."""
+        """Add to the sums of each channel of a batch norm's input."""
         values = given.detach().double().transpose(0, 1).flatten(1)
         total, squares, count = values.sum(1), values.square().sum(1), values.shape[1]
         if name in self.moments:
@@ -126,12 +126,12 @@ class _Watch:
         self.moments[name], self.modules[name] = (total, squares, count), module
 
     def layers(self) -> Iterator[LayerFact]:
-        """Units of each activation layer, and how many of them are still."""
+        """Units of each activation layer, and the number of dead ones."""
         for name, (low, high) in self.ranges.items():
             yield LayerFact(name=name, units=len(low), dead=int((high - low < STILL).sum()))
 
     def norms(self) -> Iterator[NormFact]:
-        """Of each batch norm the median over channels of how far its statistics are from those of the images."""
+        """For each batch norm the median over channels of the distance of its statistics from those of the images."""
         for name, (total, squares, count) in self.moments.items():
             mean = total / count
             variance = (squares / count - mean.square()).clamp_min(0)
@@ -144,7 +144,7 @@ class _Watch:
 
 @contextmanager
 def _watched(network: nn.Module) -> Iterator[_Watch]:
-    """Hooks on all activation layers and batch norms, taken off at the end."""
+    """Hooks on all activation layers and batch norms, removed at the end."""
     watch, handles = _Watch(), []
     for name, module in network.named_modules():
         if isinstance(module, ACTIVATIONS):

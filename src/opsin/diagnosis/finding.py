@@ -1,4 +1,4 @@
-"""What a check of the doctor says: the fault, how grave it is, the evidence, and what to do. No torch."""
+"""Findings of the doctor: the fault, its severity, the evidence, and the remedy. No torch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 Severity = Literal["error", "warning", "info"]
-"""error: the score means nothing, or the run is lost; warning: a better score is likely; info: worth knowing."""
+"""error: the score is meaningless, or the run is lost; warning: a better score is likely; info: worth knowing."""
 RANK: Mapping[str, int] = {"error": 0, "warning": 1, "info": 2}
 
 
@@ -22,7 +22,7 @@ class Series:
 
 @dataclass(frozen=True, kw_only=True)
 class Bar:
-    """A value under a name, with its interval where there is one; `marked` is the one that the finding is about."""
+    """A value under a name, with its interval where there is one; `marked` is the one of the finding."""
 
     name: str
     value: float
@@ -43,7 +43,7 @@ class Figure:
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One thing that is wrong with a run.
+    """One fault of a run.
 
     `check`: name of the check that found it. `evidence`: numbers, in a sentence. `remedy`: what to do, with the option.
     """
@@ -63,14 +63,14 @@ def finding_from_json(entry: Mapping[str, Any]) -> Finding:
     """The inverse of `Finding.to_json`.
 
     Raises:
-        KeyError, TypeError: it is none.
+        KeyError, TypeError: it is not a finding.
     """
     figure = entry.get("figure")
     return Finding(**{**entry, "figure": None if figure is None else _figure(figure)})
 
 
 def by_severity(findings: Sequence[Finding]) -> tuple[Finding, ...]:
-    """The gravest first; of equals in their order."""
+    """Most severe first; stable."""
     return tuple(sorted(findings, key=lambda finding: RANK[finding.severity]))
 
 

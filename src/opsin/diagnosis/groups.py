@@ -1,4 +1,4 @@
-"""Scores by group: does one part of the samples do worse than the rest? By folder, size, brightness or a CSV's column.
+"""Scores by group: by folder, size, brightness or a CSV column.
 
 Shapes: N samples, C channels, H height, W width.
 """
@@ -25,7 +25,7 @@ from opsin.score_notes import lowest
 from opsin.types import Score, SplitName, plain_score
 
 FEW = 30
-"""Fewer samples than this make a group small: it is marked, and is not called the worst while there are others."""
+"""Groups with fewer samples are small: they are marked, and not called the worst unless all are."""
 NUM_BINS = 4
 MOST_GROUPS = 200
 LUMA = (0.299, 0.587, 0.114)
@@ -34,7 +34,7 @@ LUMA = (0.299, 0.587, 0.114)
 
 @dataclass(frozen=True, kw_only=True)
 class GroupScore:
-    """The main score of one group of `n` samples; `small` where they are fewer than `FEW`."""
+    """The main score of one group of `n` samples; `small` if fewer than `FEW`."""
 
     name: str
     n: int
@@ -44,11 +44,11 @@ class GroupScore:
 
 @dataclass(frozen=True, kw_only=True)
 class GroupScores:
-    """The main score by group, the worst first.
+    """The main score by group, worst first.
 
-    `overall`: of all samples. `worst`: the group of the lowest score among those that are not small (among all where
-    all are), None where there is one group alone. `clear`: its interval, widened because it is the lowest of several,
-    lies below the score of all the other samples.
+    `overall`: of all samples. `worst`: the group with the lowest score that is not small (or of all if
+    all are small), None with only one group. `clear`: its interval, widened because it is the lowest of several,
+    is below the score of all the other samples.
     """
 
     run: str
@@ -79,7 +79,7 @@ def scores_by(
     table: Path | str | None = None,
     root: Path | str | None = None,
 ) -> GroupScores:
-    """The main score of each group of a split, from the predictions that the run keeps.
+    """The main score of each group of a split, from the predictions stored in the run.
 
     Args:
         run: the run, its folder or its name.
@@ -88,11 +88,11 @@ def scores_by(
         split: val, or test once it has been opened.
         table: a CSV file that has the column, and in another one the samples' paths as the run knows them; None takes
             the CSV that the run was trained on.
-        root: where catalogue sets lie; None takes the run's.
+        root: folder of the catalogue's data sets; None takes the run's.
 
     Raises:
         RunError: the run has no predictions on that split.
-        ConfigError: no such column; or the samples cannot be told apart by it.
+        ConfigError: no such column; or the samples cannot be distinguished by it.
         DataError: the data set has changed since training.
     """
     opened = run if isinstance(run, Run) else Run.open(run)
@@ -126,7 +126,7 @@ def _group(outcomes: Outcomes, name: str, rows: NDArray[np.int64]) -> GroupScore
 
 
 def _is_below_the_rest(outcomes: Outcomes, worst: GroupScore, rows: NDArray[np.int64], choices: int) -> bool:
-    """Whether the lowest of `choices` groups is lower than luck makes it: its upper end, moved out by Bonferroni."""
+    """Whether the lowest of `choices` groups is lower than by chance: its upper end, Bonferroni-corrected."""
     rest = replace(outcomes, parts=np.delete(outcomes.parts, rows, axis=0))
     mirrored = Score(-worst.score.value, -worst.score.high, -worst.score.low)
     return -lowest(mirrored, choices) < score_of(rest).value
@@ -152,13 +152,13 @@ def _names(run: Run, by: str, split: SplitName, table: Path | None, root: Path |
         known = ("folder", *_MEASURES)
         close = nearest(by, known)
         do = f"did you mean `{close}`?" if close else "name the CSV file that has the column: --by-table FILE"
-        raise ConfigError("samples cannot be grouped by this", got=by, expected=", ".join(known), do=do)
+        raise ConfigError("samples cannot be grouped by this name", got=by, expected=", ".join(known), do=do)
     return _column(path, by, ids)
 
 
 def _told_apart(names: list[str], by: str) -> list[str]:
     if len(set(names)) == 1:
-        raise ConfigError(f"all samples are of one {by}", got=names[0], do="group by something else")
+        raise ConfigError(f"all samples have the same {by}", got=names[0], do="group by something else")
     return names
 
 
@@ -202,14 +202,14 @@ def _brightness(samples: Samples) -> NDArray[np.float64]:
 
 
 _MEASURES: Mapping[str, Callable[[Samples], NDArray[np.float64]]] = {"size": _areas, "brightness": _brightness}
-"""What samples are cut into quarters by."""
+"""The values by which samples are divided into quarters."""
 
 
 def _quarters(values: NDArray[np.float64], by: str) -> list[str]:
-    """Each value's quarter, named by its ends; equal values are never parted."""
+    """Each value's quarter, named by its ends; equal values are never separated."""
     edges = np.unique(np.quantile(values, np.linspace(0, 1, NUM_BINS + 1)))
     if len(edges) < 3:
-        raise ConfigError(f"all samples are of one {by}", got=f"{values[0]:.4g}", do="group by something else")
+        raise ConfigError(f"all samples have the same {by}", got=f"{values[0]:.4g}", do="group by something else")
     places = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, len(edges) - 2)
     return [f"{edges[i]:.4g} to {edges[i + 1]:.4g}" for i in places]
 

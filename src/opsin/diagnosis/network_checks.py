@@ -1,4 +1,4 @@
-"""Checks of the network and of what it was given: dead units, batch norms, input, leaks."""
+"""Checks of the network and its input: dead units, batch norms, input contract, leaks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from opsin.diagnosis.case import Case
 from opsin.diagnosis.finding import Bar, Figure, Finding
 
 DEAD_SHARE = 0.2
-"""Share of a layer's units that may say nothing before it is worth a word."""
+"""Largest share of dead units in a layer without a finding."""
 WORST_LAYERS = 6
 SHIFT, LOG_RATIO = 0.35, 0.7
 """How far running statistics may be from those of the training images: standard deviations; logarithm of variances."""
@@ -17,7 +17,7 @@ LEAKS = ("leak", "near-leak")
 
 
 def check_dead_units(case: Case) -> Finding | None:
-    """Units of an activation layer give the same number whatever the image."""
+    """Units of an activation layer are constant over all images."""
     if case.facts is None:
         return None
     dead = [layer for layer in case.facts.layers if layer.dead > DEAD_SHARE * layer.units]
@@ -28,8 +28,8 @@ def check_dead_units(case: Case) -> Finding | None:
     return Finding(
         check="dead-units",
         severity="warning",
-        evidence=f"units that give one constant for all of {case.facts.num_train:,} training images: {named}",
-        remedy="a lower rate or a warm-up (--lr, --warmup): a step that is too large pushes units below zero for good; "
+        evidence=f"units that are constant over all of {case.facts.num_train:,} training images: {named}",
+        remedy="a lower rate or a warm-up (--lr, --warmup): too large a step makes units negative for all inputs; "
         "batch norm, or a leaky activation; or fewer filters if they are not needed",
         figure=Figure(
             title="dead units",
@@ -40,7 +40,7 @@ def check_dead_units(case: Case) -> Finding | None:
 
 
 def check_batch_norm(case: Case) -> Finding | None:
-    """Running statistics of batch norms are not those of the training images."""
+    """Running statistics of batch norms differ from those of the training images."""
     if case.facts is None or case.config.finetune.weights is not None:
         return None
     off = [norm for norm in case.facts.norms if norm.shift > SHIFT or norm.log_ratio > LOG_RATIO]
@@ -50,7 +50,7 @@ def check_batch_norm(case: Case) -> Finding | None:
     return Finding(
         check="batch-norm",
         severity="warning",
-        evidence=f"{len(off)} of {len(case.facts.norms)} batch norms hold statistics that are not those of the "
+        evidence=f"{len(off)} of {len(case.facts.norms)} batch norms have statistics that differ from those of the "
         f"training images: in {worst.name} means are off by {worst.shift:.2f} standard deviations, variances by a "
         f"factor of {math.exp(worst.log_ratio):.2f}",
         remedy="larger batches (--batch-size 32 or more), a lower rate at the end (--schedule cosine), or group norm "
@@ -75,13 +75,13 @@ def check_input(case: Case) -> Finding | None:
     return Finding(
         check="input-unlike-backbone",
         severity="error",
-        evidence=f"the network is given other numbers than its pretrained weights were trained on: {told}",
-        remedy="leave --normalize out: the weights bring their own; --weights-range where they do not",
+        evidence=f"the input of the network differs from that of its pretrained weights: {told}",
+        remedy="leave --normalize out: the weights define it; --weights-range where they do not",
     )
 
 
 def check_leaks(case: Case) -> Finding | None:
-    """Images of val or test lie in train too."""
+    """Images of val or test are in train too."""
     leaks = [found for found in case.findings if found.kind in LEAKS and found.severity != "info"]
     if not leaks:
         return None
@@ -90,7 +90,7 @@ def check_leaks(case: Case) -> Finding | None:
         check="leak",
         severity="error",
         evidence="; ".join(found.message for found in leaks) + (f" (e.g. {samples})" if samples else ""),
-        remedy="`opsin evaluate RUN --copies` scores without them; `opsin data audit` lists them; take them out of "
+        remedy="`opsin evaluate RUN --copies` scores without them; `opsin data audit` lists them; remove them from "
         "train, or keep groups together when val is drawn",
     )
 

@@ -1,4 +1,4 @@
-"""The main score of any task, with its interval, from what each sample adds to it.
+"""The main score of any task, with its interval, from per-sample sums.
 
 Shapes: N samples, r resamples.
 """
@@ -21,7 +21,7 @@ def resampled_scores(outcomes: Outcomes) -> Floats:
 def score_of(outcomes: Outcomes, resampled: Floats | None = None) -> Score:
     """The main score with its 95 % interval: Wilson's for a share of samples, else the bootstrap's.
 
-    `resampled`: what `resampled_scores` gave, where it is at hand.
+    `resampled`: the result of `resampled_scores`, if available.
     """
     count = len(outcomes.parts)
     if count == 0:

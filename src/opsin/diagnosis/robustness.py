@@ -1,6 +1,6 @@
 """The robustness card: the main score of a run's network over changes of its images.
 
-All cells are measured on the same samples, so that they differ by the change alone.
+All cells are measured on the same samples, so that they differ only by the change.
 
 Shapes: N samples, M sums of a score, r resamples, K classes.
 """
@@ -36,12 +36,12 @@ from opsin.tasks.cards import card_of
 from opsin.types import Score, SplitName
 
 MOST_SAMPLES = 2000
-"""Samples that are changed, unless more are asked for: some fifty passes over them are made."""
+"""Default number of samples: about fifty passes over them are made."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Measured:
-    """One pass: outcomes of the samples that count, and scores of each class, float64 [K]."""
+    """One pass: outcomes of the samples, and scores of each class, float64 [K]."""
 
     n: int
     score: Score
@@ -62,18 +62,18 @@ def robustness(
     command: str | None = None,
     report: Reporter = QUIET,
 ) -> RobustnessCard:
-    """Measure how a run's main score holds under changes of its images, and keep the card in the run.
+    """Measure the robustness of a run's main score to image changes, and store the card in the run.
 
     Args:
         run: the run, its folder or its name.
-        split: of the run's own data. `test` is sealed: the look at it is recorded in the run.
-        changes: names from `opsin.diagnosis.changes.CHANGES`; None takes all.
-        most_samples: of a larger split, so many are taken, evenly spread.
-        root: where catalogue sets lie; None takes the run's.
+        split: of the run's own data. `test` is sealed: its opening is recorded in the run.
+        changes: names from `opsin.diagnosis.changes.CHANGES`; None means all.
+        most_samples: of a larger split only this many samples are used, evenly spread.
+        root: folder of the catalogue's data sets; None takes the run's.
         batch_size: images in one forward pass.
-        device: where the network runs.
-        seed: of what is drawn at random.
-        command: what the user typed, for the record.
+        device: device of the network.
+        seed: seed of random draws.
+        command: the command line as typed, for the record.
         report: shows progress.
 
     Raises:
@@ -84,7 +84,7 @@ def robustness(
     opened = run if isinstance(run, Run) else Run.open(run)
     chosen = _changes(changes)
     if not opened.model_folder.is_dir():
-        raise RunError("the run has not finished", where=opened.path, do="go on with it: `opsin train … --resume`")
+        raise RunError("the run has not finished", where=opened.path, do="continue it: `opsin train … --resume`")
     place = pick_device(device)
     predictor = Predictor(load_proved(opened.model_folder, device=place), device=place, batch_size=batch_size)
     samples = _samples(opened, split, predictor, root)
@@ -118,7 +118,7 @@ class _Measure:
         self.num_classes = len(predictor.artifact.classes)
 
     def of(self, change: Change | None, strength: float) -> _Measured:
-        """The score of the samples after a change; None leaves them as they are."""
+        """The score of the samples after a change; None leaves them unmodified."""
         parts = torch.split(self.rows, self.predictor.batch_size)
         found = [self._batch(part, change, strength) for part in parts]
         arrays = {key: np.concatenate([part[key] for part in found]) for key in found[0]}
@@ -210,7 +210,7 @@ def _mean(values: Sequence[float], resampled: Floats) -> Score:
 def _class_losses(
     classes: Sequence[str], counts: Ints, clean: _Measured, found: dict[str, list[_Measured]]
 ) -> tuple[ClassLoss, ...]:
-    """Each class that has samples, the one that loses most first."""
+    """Each class with samples, largest loss first."""
     names = list(found)
     means = np.stack([np.mean([one.classes for one in found[name]], axis=0) for name in names])
     losses = [
@@ -232,8 +232,10 @@ def _notes(run: Run, samples: Samples, n: int) -> tuple[str, ...]:
     square = samples.images.shape[2] == samples.images.shape[3]
     notes = (
         f"{n:,} of {len(samples):,} samples, evenly spread" if n < len(samples) else "",
-        "" if square else "the images are not square: turns by 90 and 270 degrees are resampled, and corners cut off",
-        "a turned box is the envelope of its corners, larger than the object" if samples.boxes is not None else "",
+        ""
+        if square
+        else "the images are not square: rotations by 90 and 270 degrees are resampled, and corners cut off",
+        "a rotated box is the envelope of its corners, larger than the object" if samples.boxes is not None else "",
     )
     return tuple(note for note in notes if note)
 
@@ -256,6 +258,6 @@ def _changes(names: Sequence[str] | None) -> tuple[Change, ...]:
     for name in names or ():
         if name not in known:
             close = nearest(name, known)
-            do = f"did you mean `{close}`?" if close else None
+            do = f"did you mean `{close}`?" if close else "leave it out for all changes"
             raise ConfigError("no such change", got=name, expected=", ".join(known), do=do)
     return CHANGES if names is None else tuple(change for change in CHANGES if change.name in names)

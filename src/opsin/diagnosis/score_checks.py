@@ -1,4 +1,4 @@
-"""Checks of scores and splits: over- and underfitting, shortcuts, classes, and whether val can be chosen by."""
+"""Checks of scores and splits: over- and underfitting, shortcuts, classes, and the size of val."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from opsin.ops.intervals import wilson
 from opsin.types import Score
 
 OVERFIT_GAP = 0.05
-"""Lower end of the gap between train and val from which it is worth a word."""
+"""Lower end of the gap between train and val from which it is a finding."""
 WORSE_GAP = 0.15
 UNDERFIT_SCORE, UNDERFIT_GAP = 0.75, 0.05
-"""A network that scores less on what it has seen, and hardly more than on val, has not learned it."""
+"""A score on train below this, and hardly above that on val, is underfitting."""
 MAJORITY_TIMES = 1.5
-"""A class that is answered this much more often than it occurs is a shortcut."""
+"""A class predicted this much more often than it occurs is a shortcut."""
 MAJORITY_SHARE = 0.5
 DRAG = 0.15
-"""Recall that a class lies below the others, beyond its interval, to drag the score."""
+"""Gap of a class's recall below the others, beyond its interval, from which it is a finding."""
 HALF_WIDTH = 0.06
-"""Half of val's interval from which nothing can be chosen by it."""
+"""Half-width of val's interval from which it is too small for choices."""
 UNLIKE = 0.25
-"""Kolmogorov-Smirnov distance of brightness from which two splits are unlike."""
+"""Kolmogorov-Smirnov distance of brightness from which two splits differ."""
 SURE = 1e-4
 
 
@@ -49,7 +49,7 @@ def check_overfitting(case: Case) -> Finding | None:
 
 
 def check_underfitting(case: Case) -> Finding | None:
-    """The network scores little on its own training images, and not much more than on val."""
+    """The network scores low on its training images, and not much higher than on val."""
     gap = _gap(case)
     if gap is None or case.facts is None:
         return None
@@ -60,7 +60,7 @@ def check_underfitting(case: Case) -> Finding | None:
         check="underfitting",
         severity="warning",
         evidence=f"{case.score} on its own training images is {train.value:.3f} [{train.low:.3f}, {train.high:.3f}], "
-        f"on val {_val(case).value:.3f}: it has not learned what it was shown",
+        f"on val {_val(case).value:.3f}: it has not fitted its training images",
         remedy="a larger network (--filters, another --model), more epochs, a higher rate (`opsin find-lr`), less "
         "augmentation, dropout and weight decay",
         figure=_bars(case.score, {"train": train, "val": _val(case)}, marked="train"),
@@ -68,7 +68,7 @@ def check_underfitting(case: Case) -> Finding | None:
 
 
 def check_majority_class(case: Case) -> Finding | None:
-    """One class is the answer to most images, and more often than it occurs."""
+    """One class is predicted for most images, and more often than it occurs."""
     confusion = _confusion(case)
     if confusion is None or len(confusion) < 2:
         return None
@@ -77,16 +77,16 @@ def check_majority_class(case: Case) -> Finding | None:
     k = int(answered.argmax())
     low, _ = wilson(confusion[:, k].sum(), total)
     excess = low > MAJORITY_TIMES * true[k] and low > MAJORITY_SHARE
-    # of a class that fills nearly all of the split there is no "more often": then nothing else is ever answered
+    # a class that is nearly all of the split cannot be predicted more often: then nothing else is ever predicted
     alone = answered[k] > 0.99 and true[k] < 0.99
     if not (excess or alone):
         return None
     return Finding(
         check="majority-class",
         severity="error",
-        evidence=f"{answered[k]:.0%} of val are called `{case.classes[k]}`, and {true[k]:.0%} of them are",
-        remedy="--class-weights, or more samples of the other classes; judge by balanced accuracy. If it answers one "
-        "class alone, look at the rate too",
+        evidence=f"{answered[k]:.0%} of val are predicted as `{case.classes[k]}`, and {true[k]:.0%} are of that class",
+        remedy="--class-weights, or more samples of the other classes; use balanced accuracy. If only one "
+        "class is predicted, check the rate too",
         figure=Figure(
             title="share of val",
             bars=(Bar(name="answered", value=float(answered[k]), marked=True), Bar(name="true", value=float(true[k]))),
@@ -96,14 +96,14 @@ def check_majority_class(case: Case) -> Finding | None:
 
 
 def check_class_drags(case: Case) -> Finding | None:
-    """A class is found far less often than the others, by more than the chance of picking the worst."""
+    """A class scores far below the others, by more than the worst of K does by chance."""
     rows = _class_rows(case)
     if len(rows) < 3:
         return None
     values = {row["class"]: _class_score(row) for row in rows}
     worst = min(values, key=lambda name: values[name].value)
     others = float(np.mean([score.value for name, score in values.items() if name != worst]))
-    # the worst of K is low by luck: its upper end is moved out as Bonferroni's correction asks
+    # the worst of K is low by chance: its upper end is Bonferroni-corrected
     factor = float(stats.norm.ppf(1 - 0.025 / len(values)) / stats.norm.ppf(0.975))
     score = values[worst]
     high = score.value + factor * (score.high - score.value)
@@ -113,15 +113,15 @@ def check_class_drags(case: Case) -> Finding | None:
         check="class-drags",
         severity="warning",
         evidence=f"`{worst}` scores {score.value:.3f} [{score.low:.3f}, {score.high:.3f}], the other classes "
-        f"{others:.3f} in the mean{_confused_with(case, worst)}",
-        remedy="look at its images and labels in the report (mistakes, confusion matrix): wrong labels, few samples, "
-        "or two classes that look alike; more of them, or --class-weights",
+        f"{others:.3f} on average{_confused_with(case, worst)}",
+        remedy="inspect its images and labels in the report (mistakes, confusion matrix): wrong labels, few samples, "
+        "or two similar classes; more samples, or --class-weights",
         figure=_bars("by class", _worst_first(values), marked=worst),
     )
 
 
 def check_val_too_small(case: Case) -> Finding | None:
-    """Val is so small that epochs and settings cannot be told apart by it."""
+    """Val is too small to distinguish epochs and settings."""
     if case.val is None or case.val.n == 0 or math.isnan(case.val.score.low):
         return None
     half = (case.val.score.high - case.val.score.low) / 2
@@ -131,8 +131,8 @@ def check_val_too_small(case: Case) -> Finding | None:
     return Finding(
         check="val-too-small",
         severity="warning",
-        evidence=f"the {case.val.n} samples of val know the {case.score} to ± {half:.3f} only: differences between "
-        "epochs or settings below that are chance",
+        evidence=f"the {case.val.n} samples of val give the {case.score} to ± {half:.3f}: smaller differences between "
+        "epochs or settings are chance",
         remedy=f"a larger val (about {needed:,} samples give ± {HALF_WIDTH / 2:.2f}: --val-fraction), or "
         "cross-validation",
         figure=_bars(case.score, {"val": case.val.score}, marked="val"),
@@ -153,14 +153,14 @@ def check_val_against_test(case: Case) -> Finding | None:
         severity="warning",
         evidence=f"val scores {abs(gap.value):.3f} {how} than test: a gap of {gap.value:+.3f} [{gap.low:+.3f}, "
         f"{gap.high:+.3f}]",
-        remedy="look for copies between train and val (`opsin data audit`, `opsin evaluate --copies`), for groups that "
-        "were parted, and for another source of the test images; choose by a val that is drawn as test is",
+        remedy="check for copies between train and val (`opsin data audit`, `opsin evaluate --copies`), for groups "
+        "in both, and for another source of the test images; use a val drawn like test",
         figure=_bars(case.score, {"val": case.val.score, "test": test.score}, marked="val"),
     )
 
 
 def check_val_unlike_train(case: Case) -> Finding | None:
-    """Images of val are brighter or darker than those of train, or its classes occur in other shares."""
+    """Images of val are brighter or darker than those of train, or its class shares differ."""
     evidence = [text for text in (_unlike_brightness(case), _unlike_classes(case)) if text]
     if not evidence:
         return None
@@ -227,14 +227,14 @@ def _val(case: Case) -> Score:
 
 
 def _gap(case: Case) -> Score | None:
-    """Train less val with a 95 % interval; None where one of them is not known."""
+    """Train minus val with a 95 % interval; None where one of them is unknown."""
     if case.facts is None or math.isnan(_val(case).low) or math.isnan(case.facts.train.low):
         return None
     return _difference(case.facts.train, _val(case))
 
 
 def _difference(a: Score, b: Score) -> Score:
-    """a less b of independent samples.
+    """a minus b of independent samples.
 
     Source: Newcombe 1998, "Interval estimation for the difference between independent proportions", method 10.
     """
@@ -244,7 +244,7 @@ def _difference(a: Score, b: Score) -> Score:
 
 
 def _confusion(case: Case) -> np.ndarray | None:
-    """Counts [K, K] of val, rows true; None for masks, whose background is no shortcut."""
+    """Counts [K, K] of val, rows true; None for masks, whose background is not a shortcut."""
     if case.val is None or not case.decides_class or not case.val.details.get("confusion"):
         return None
     return np.array(case.val.details["confusion"], np.float64)
@@ -256,7 +256,7 @@ def _class_rows(case: Case) -> list[Mapping[str, Any]]:
 
 
 def _class_score(row: Mapping[str, Any]) -> Score:
-    """What is found of a class: IoU of masks, samples with class and box right, or recall."""
+    """A class's main rate: IoU of masks, samples with both class and box right, or recall."""
     found = next((row[key] for key in ("iou", "joint_accuracy", "recall") if key in row), None)
     if isinstance(found, int | float):
         low, high = wilson(found * row["support"], row["support"])
@@ -272,7 +272,7 @@ def _confused_with(case: Case, name: str) -> str:
     k = case.classes.index(name)
     wrong = confusion[k].copy()
     wrong[k] = 0
-    return f"; most often called `{case.classes[int(wrong.argmax())]}`" if wrong.max() > 0 else ""
+    return f"; most often predicted as `{case.classes[int(wrong.argmax())]}`" if wrong.max() > 0 else ""
 
 
 def _worst_first(values: Mapping[str, Score], most: int = 6) -> dict[str, Score]:

@@ -1,4 +1,4 @@
-"""Which network a measurement is of: when a run goes on training, what was measured before is out of date."""
+"""The network of a measurement: when a run continues training, earlier measurements are outdated."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Which samples are copies of images that the run was trained on: a score on them is too good.
+"""Copies of training images among samples: a score on them is too high.
 
-Exact copies are equal, pixel for pixel, at the network's input size; near ones show the same shot
+Exact copies are equal, pixel for pixel, at the network's input size; near ones show the same scene
 (`data/quality/near.py`).
 """
 
@@ -26,10 +26,10 @@ Flags = NDArray[np.bool_]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Copies:
-    """Which of N samples were trained on, no sample in both.
+    """Which of N samples are copies of training images; no sample is in both.
 
-    `exact`: bool [N], those with an equal training image. `near`: bool [N], those that have only one of the same shot;
-    None where near copies were not searched.
+    `exact`: bool [N], those with an equal training image. `near`: bool [N], those with only a near copy;
+    None if near copies were not searched for.
     """
 
     exact: Flags
@@ -37,7 +37,7 @@ class Copies:
 
     @property
     def others(self) -> NDArray[np.int64]:
-        """Numbers of the samples that have no copy, int64 [n]."""
+        """Indices of the samples without a copy, int64 [n]."""
         return np.flatnonzero(~self.exact if self.near is None else ~(self.exact | self.near))
 
 
@@ -52,14 +52,14 @@ def training_samples(
     """The images that a run was trained on, packed.
 
     Args:
-        run: whose training images.
-        size: how they are brought to the network's input.
-        root: where catalogue sets lie; None takes the run's.
-        dataset: the run's own data set where it is loaded already.
+        run: the run with the training images.
+        size: size policy of the network's input.
+        root: folder of the catalogue's data sets; None takes the run's.
+        dataset: the run's own data set if already loaded.
         report: shows progress.
 
     Raises:
-        RefusedError: they are not there, have changed since, or cannot be read.
+        RefusedError: they are missing, have changed, or cannot be read.
     """
     own = dataset_of(run, root) if dataset is None else dataset
     skip = run.config.data.skip_unreadable
@@ -83,7 +83,7 @@ def required_training_samples(
     dataset: Dataset | None = None,
     report: Reporter = QUIET,
 ) -> Samples:
-    """The same for somebody who has asked for copies: without training images there is no answer.
+    """As `training_samples`, but refused without training images.
 
     Raises:
         DataError: there are no training images to compare with.
@@ -92,23 +92,23 @@ def required_training_samples(
         return training_samples(run, size, root, dataset=dataset, report=report)
     except RefusedError as error:
         raise DataError(
-            f"copies of training images cannot be looked for: {error.what}",
+            f"copies of training images cannot be searched for: {error.what}",
             where=error.where,
             got=error.got,
             expected="the images that the run was trained on",
-            do="bring them back as they were, or score without `--copies`",
+            do="restore them, or score without `--copies`",
         ) from error
 
 
 def find_copies(samples: Samples, trained: Samples, *, search_near: bool = True, report: Reporter = QUIET) -> Copies:
     """Which of `samples` have an exact or near copy among `trained`.
 
-    Near copies are not searched where images have one channel: drawn digits are alike without being copies.
+    Near copies are not searched for in greyscale images: drawn digits are similar without being copies.
 
     Args:
         samples: N packed samples that are scored.
         trained: the training samples, packed to the same size.
-        search_near: look for near copies too, which takes longer.
+        search_near: search for near copies too, which takes longer.
         report: shows progress.
     """
     ours, theirs = _same_channels(samples.images, trained.images)
@@ -126,22 +126,22 @@ def find_copies(samples: Samples, trained: Samples, *, search_near: bool = True,
 
 
 def copies_note(run: Run, samples: Samples, size: SizePolicy, root: Path | str | None = None) -> str | None:
-    """What a reader of the scores must know of exact copies of training images; None where there are none.
+    """A note on exact copies of training images; None if there are none.
 
     Args:
-        run: whose training images.
+        run: the run with the training images.
         samples: packed images that are to be scored, of a data set that is not the run's own.
-        size: how both were brought to the network's input.
-        root: where catalogue sets lie; None takes the run's.
+        size: size policy of both.
+        root: folder of the catalogue's data sets; None takes the run's.
     """
     try:
         trained = training_samples(run, size, root)
     except RefusedError as error:
-        return f"it is not known whether training images are among these: {error.what}"
+        return f"it is unknown whether training images are among these: {error.what}"
     count = int(find_copies(samples, trained, search_near=False).exact.sum())
     if not count:
         return None
-    return f"{count:,} of {len(samples.images):,} images were trained on, pixel for pixel: the scores are too good"
+    return f"{count:,} of {len(samples.images):,} images are exact copies of training images: the scores are too high"
 
 
 def _scanned(images: Bytes, near: bool, bar: Bar) -> Scan:
@@ -152,7 +152,7 @@ def _scanned(images: Bytes, near: bool, bar: Bar) -> Scan:
 
 
 def _same_channels(first: Bytes, second: Bytes) -> tuple[Bytes, Bytes]:
-    """Both as they are, or as RGB where one of them is grey; views, nothing is copied."""
+    """Both unchanged, or as RGB if one of them is grey; without copying."""
     if first.shape[1] == second.shape[1]:
         return first, second
     return _rgb(first), _rgb(second)

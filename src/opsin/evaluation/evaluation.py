@@ -32,21 +32,21 @@ from opsin.tasks import get_task
 from opsin.tasks.base import Arrays, Targets
 from opsin.types import SPLITS, SplitName, TaskName, scores_to_json
 
-NEVER_MIRRORED = "views: the network never saw mirrored images in training (`--flip 0`)"
-NO_NEAR = "near copies were not searched: drawings of one channel are alike without being copies"
+NEVER_MIRRORED = "views: the network was not trained on mirrored images (`--flip 0`)"
+NO_NEAR = "near copies were not searched for: greyscale drawings are similar without being copies"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """What an evaluation found.
+    """Result of an evaluation.
 
-    `run`: folder of the run. `data`: name of the data set. `split`: which of its splits, or "all" for a set that is not
-    divided. `scores`: by name, with 95 % intervals, NaN where undefined; with the number of samples `n`, `details` as
+    `run`: folder of the run. `data`: name of the data set. `split`: its split, or "all" for an undivided
+    one. `scores`: by name, with 95 % intervals, NaN where undefined; with the number of samples `n`, `details` as
     plain JSON for reports, the scores `without_copies` of training images and those with test-time augmentation, `tta`,
     where they were asked for: they are attributes of the evaluation too.
-    `notes`: what was done to the samples, and what a reader of the scores must know. `test_openings`: how often
-    anybody has looked at a test split by now. `classes`: names of the rows of `details["confusion"]`. `wrong`: every
-    sample of a wrong class, the most confident first (`Task.wrong`).
+    `notes`: changes made to the samples, and caveats. `test_openings`: number of
+    openings of the test split so far. `classes`: names of the rows of `details["confusion"]`. `wrong`: every
+    misclassified sample, most confident first (`Task.wrong`).
     """
 
     run: str
@@ -70,12 +70,12 @@ class Evaluation:
 
     @property
     def without_copies(self) -> WithoutCopies | None:
-        """The scores without copies of training images; None where they were not looked for."""
+        """The scores without copies of training images; None if not requested."""
         return self.scores.without_copies
 
     @property
     def tta(self) -> AugmentedScores | None:
-        """The scores with test-time augmentation; None where it was not asked for."""
+        """The scores with test-time augmentation; None if not requested."""
         return self.scores.tta
 
     def to_json(self) -> dict[str, Any]:
@@ -95,7 +95,7 @@ class Evaluation:
 
 @dataclass(frozen=True, kw_only=True)
 class _Chosen:
-    """A split to score. `own`: it is one of the run's own data set. `undivided`: it is all of a set without splits."""
+    """A split to score. `own`: of the run's own data set. `undivided`: all of a data set without splits."""
 
     dataset: Dataset
     split: SplitName
@@ -104,7 +104,7 @@ class _Chosen:
 
     @property
     def title(self) -> str:
-        """What the split is called in results."""
+        """The name of the split in results."""
         return "all" if self.undivided else self.split
 
 
@@ -125,24 +125,24 @@ def evaluate(
 ) -> Evaluation:
     """Score a run's network.
 
-    A test split is sealed: looking at one is recorded in the run before the scores exist. Scores of the run's own test
-    split are kept in the run, and so are scores of its val and test without copies of training images and with
-    test-time augmentation; other scores are returned and kept nowhere.
+    A test split is sealed: opening it is recorded in the run before the scores exist. Scores of the run's own test
+    split are stored in the run, and so are scores of its val and test without copies of training images and with
+    test-time augmentation; other scores are only returned.
 
     Args:
         run: the run, its folder or its name.
-        split: which split; None is val, and every sample of another data set that is not divided.
+        split: split to score; None means val, or all samples of another, undivided data set.
         data: another data set with the run's classes (matched by name), or None for the run's own.
-        root: where catalogue sets lie; None takes the run's.
+        root: folder of the catalogue's data sets; None takes the run's.
         batch_size: images in one forward pass.
-        device: where the network runs; "auto" takes the fastest.
-        good_iou: IoU from which on a box is good (localization); None takes the run's. Scores at another one than the
-            run's are not kept in the run.
+        device: device of the network; "auto" takes the fastest.
+        good_iou: least IoU of a good box (localization); None takes the run's. Scores at another one are not
+            stored in the run.
         copies: also score without the samples that have an exact or near copy among the run's training images.
-        tta: also score with the answers to these views of each image averaged with its own
+        tta: also score with predictions averaged over these views of each image
             (`opsin.models.wrappers.views`).
         folder: a new folder for the evaluation as files: JSON, confusion matrix and wrong samples as CSV, pictures.
-        command: what the user typed, for the record.
+        command: the command line as typed, for the record.
         report: shows the progress of scoring, and of the search for copies.
 
     Raises:
@@ -150,8 +150,8 @@ def evaluate(
         NameTakenError: `folder` exists.
         ConfigError: no such split, device or view; a split of data that are not divided;
             copies of training images among the training images themselves.
-        DataError: the data set has changed since training, lacks the split, or has classes that the run does not know;
-            there are no training images to look for copies among.
+        DataError: the data set has changed since training, lacks the split, or has classes unknown to the run;
+            the training images for `copies` are missing.
     """
     opened = run if isinstance(run, Run) else Run.open(run)
     if split is not None:
@@ -166,7 +166,7 @@ def evaluate(
     averaged = Predictor(artifact, device=place, batch_size=batch_size, views=views) if views else None
     chosen = _choose(opened, split, data, root, task=artifact.task)
     if copies and chosen.own and chosen.split == "train":
-        raise ConfigError("copies of training images are asked for, and these are the training images", got=split)
+        raise ConfigError("train has no copies of training images to leave out", got=split, do="leave --copies out")
     split = chosen.split
     samples = _samples(chosen, opened, artifact)
     policy, own = artifact.preprocess.size, chosen.dataset if chosen.own else None
@@ -217,14 +217,14 @@ def evaluate(
 def _check_split(split: str) -> None:
     if split not in SPLITS:
         close = nearest(split, SPLITS)
-        do = f"did you mean `{close}`?" if close else None
+        do = f"did you mean `{close}`?" if close else "choose one of these"
         raise ConfigError("no such split", got=split, expected=", ".join(SPLITS), do=do)
 
 
 def _keep(
     run: Run, split: SplitName, found: SplitScores, predictions: Arrays, targets: Targets, samples: Samples
 ) -> None:
-    """What of the scores of a run's own split belongs into its folder: all of test, of val only what is new there."""
+    """Store scores of a run's own split in its folder: all of test, of val only what is new."""
     if split == "test":
         record_split(run, split, found, predictions, targets, samples.images)
     elif split == "val":
@@ -232,30 +232,30 @@ def _keep(
 
 
 def _scoring(run: Run, good_iou: float | None) -> TrainConfig:
-    """The settings that scores depend on: those of the run, but for what is asked for now."""
+    """The settings that scores depend on: those of the run, with the requested ones."""
     settings = run.config.train
     if good_iou is None:
         return settings
     if not get_task(run.task).reads_good_iou:
-        raise ConfigError("a good box is asked for, and this network gives no boxes", got=run.task)
+        raise ConfigError("`--good-iou` needs a network that predicts boxes", got=run.task, do="leave it out")
     return replace(settings, good_iou=good_iou)
 
 
 def _fitted_on_val(run: Run) -> Mapping[str, float]:
-    """What was fitted on val when the run ended, e.g. the temperature: no other split may fit it anew."""
+    """Values fitted on val at the end of the run, e.g. the temperature: other splits never refit them."""
     val = run.scores.get("val")
     if val is None or not run.model_folder.is_dir():
-        raise RunError("the run has not finished", where=run.path, do=f"`--resume --name {run.name}` goes on with it")
+        raise RunError("the run has not finished", where=run.path, do=f"`--resume --name {run.name}` continues it")
     return val.fitted
 
 
 def _choose(
     run: Run, split: SplitName | None, data: Dataset | Path | str | None, root: Path | str | None, *, task: TaskName
 ) -> _Chosen:
-    """The split that is asked for, of a data set for the network's task."""
+    """The requested split of a data set for the network's task."""
     dataset, own = _dataset(run, data, root)
     if dataset.task != task:
-        raise DataError("the data set is for another task", where=dataset.name, got=dataset.task, expected=task)
+        raise DataError("the data set has another task", where=dataset.name, got=dataset.task, expected=task)
     undivided = not own and tuple(dataset.splits) == ("test",) and not dataset.published
     if undivided and split is not None:
         do = "leave --split out: every sample is scored"
@@ -276,11 +276,11 @@ def _samples(chosen: _Chosen, run: Run, artifact: Artifact) -> Samples:
 
 
 def _notes(dataset: Dataset, samples: Samples, artifact: Artifact, copied: str | None) -> tuple[str, ...]:
-    """What was done to the samples, and what a reader of the scores must know; `copied` is the note on copies."""
+    """Changes made to the samples, and caveats; `copied` is the note on copies."""
     notes = [*dataset.notes, *samples.notes, size_note(np.asarray(samples.sizes), artifact.preprocess.size), copied]
     channels = samples.images.shape[1]
     if channels != artifact.preprocess.channels:
-        notes.append("grey images were repeated as RGB" if channels == 1 else "RGB images were made grey")
+        notes.append("grey images were converted to RGB" if channels == 1 else "RGB images were converted to grey")
     if absent := absent_classes(samples, artifact.classes):
         notes.append(f"no samples of {len(absent)} classes, whose scores are n/a: {', '.join(absent)}")
     return tuple(note for note in notes if note)
@@ -295,7 +295,7 @@ def _dataset(run: Run, data: Dataset | Path | str | None, root: Path | str | Non
     else:
         config = run.config
         same = _same_place(data, config.source)
-        # Another set is scored as it is divided: the run's own subset and label level mean nothing there.
+        # Another data set keeps its own splits: the run's subset and label level do not apply.
         settings = config.data if same else replace(config.data, subset=None, label_level=None)
         found = load(data, root=root or config.root, config=settings, task=run.task, drawn=same)
     return found, found.fingerprint() == run.data.fingerprint

@@ -1,4 +1,4 @@
-"""Bringing the samples of a data set into the terms of a network: its classes, its input size."""
+"""Adapting the samples of a data set to a network: its classes, its input size."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LISTED = 20
 def match_classes(samples: Samples, data_classes: Sequence[str], run_classes: Sequence[str]) -> Samples:
     """`samples` with their targets renumbered from the data set's classes to the run's, by name.
 
-    A class that the data set lacks is no fault: its scores are undefined.
+    A class missing from the data set is accepted: its scores are undefined.
 
     Raises:
         DataError: listing the classes of the data set that the network does not know.
@@ -48,11 +48,11 @@ def absent_classes(samples: Samples, run_classes: Sequence[str]) -> list[str]:
 
 
 def size_note(sizes: NDArray[np.int32], policy: SizePolicy) -> str | None:
-    """What was done to images of these sizes, in words; None if nothing was.
+    """A note on the resizing of images of these sizes; None if there was none.
 
     Args:
         sizes: int32 [N, 2], (height, width) before packing.
-        policy: how they became the network's input.
+        policy: size policy of the network's input.
 
     >>> size_note(np.array([[32, 32], [60, 80]]), SizePolicy(height=32, width=32, fit="crop"))
     '1 of 2 images were not 32x32 px (from 80x60 to 80x60): short side resized, centre cut out'

@@ -1,4 +1,4 @@
-"""Keeping a split's scores, predictions and pictures of mistakes in the run folder."""
+"""Storing a split's scores, predictions and pictures of mistakes in the run folder."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ def record_split(
     targets: Targets,
     images: NDArray[np.uint8],
 ) -> None:
-    """Write scores.json, predictions.npz and gallery.npz anew with `split` in them; other splits stay as they are.
+    """Update scores.json, predictions.npz and gallery.npz with `split`; other splits are unchanged.
 
-    The scores come last: a run whose scores name a split has its predictions too. Scores without copies of training
-    images, and with test-time augmentation, stay when they were not asked for anew: the network and the data are still
-    the same.
+    The scores come last: a run with scores of a split has its predictions too. Scores without copies of training
+    images, and with test-time augmentation, are kept if not requested again: network and data are
+    unchanged.
 
     Args:
-        run: where.
-        split: which split was scored.
+        run: the run.
+        split: the scored split.
         found: its scores.
         predictions: arrays of N rows.
         targets: N targets.
@@ -56,7 +56,7 @@ def record_split(
 
 
 def record_extras(run: Run, split: SplitName, found: SplitScores) -> None:
-    """Write scores.json anew with what was asked for beside the scores of `split`; the rest stays as it is."""
+    """Update scores.json with the extra scores of `split`; the rest is unchanged."""
     if any(_extras(found).values()):
         scores = dict(run.scores)
         earlier = scores[split]
@@ -64,7 +64,7 @@ def record_extras(run: Run, split: SplitName, found: SplitScores) -> None:
 
 
 def _extras(*sources: SplitScores) -> dict[str, Any]:
-    """What an evaluation adds when it is asked to, of the first source that has it."""
+    """The optional scores of an evaluation, from the first source that has them."""
     names = ("without_copies", "tta")
     return {name: next((v for s in sources if (v := getattr(s, name)) is not None), None) for name in names}
 
@@ -77,11 +77,11 @@ def split_pictures(
     targets: Targets,
     images: NDArray[np.uint8],
 ) -> Arrays:
-    """What the report shows of a split: its mistakes, and the pictures of the task's own sections.
+    """The pictures of a split in the report: its mistakes, and those of the task's own sections.
 
     Args:
-        task: whose scores.
-        split: which split was scored.
+        task: the task.
+        split: the scored split.
         found: its scores.
         predictions: arrays of N rows.
         targets: N targets.

@@ -1,4 +1,4 @@
-"""From predictions and targets to scores with intervals: the same for training's end and for a later evaluation."""
+"""From predictions and targets to scores with intervals: shared by training and evaluation."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def evaluate_predictions(
     """Score the predictions of a split.
 
     Args:
-        task: whose scores.
+        task: the task.
         predictions: arrays of N rows, as `Predictor.samples` gives them.
         targets: N targets.
         classes: K names.
-        fitted: what was fitted on val, for every split but val; None fits it to these predictions.
+        fitted: values fitted on val, for other splits; None fits them to these predictions.
 
     Raises:
         DataError: predictions and targets do not match, or are out of range.
@@ -44,10 +44,10 @@ def scores_without_copies(
     copies: Copies,
     scores: Mapping[str, Score],
 ) -> WithoutCopies:
-    """Score again, without the samples that were trained on.
+    """Score again, without the samples that have copies in train.
 
     Args:
-        task: whose scores.
+        task: the task.
         predictions: arrays of N rows.
         targets: N targets.
         classes: K names.

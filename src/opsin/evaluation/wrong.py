@@ -1,4 +1,4 @@
-"""A folder of what an evaluation found, with pictures of the samples that the network gets wrong."""
+"""The folder of an evaluation, with pictures of misclassified samples."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MAX_PICTURES = 100
 
 
 def write_evaluation(found: Evaluation, images: NDArray[np.uint8], folder: Path) -> None:
-    """Leave an evaluation as files: evaluation.json, confusion.csv, wrong.csv, and pictures of wrong samples.
+    """Write an evaluation as files: evaluation.json, confusion.csv, wrong.csv, and pictures of wrong samples.
 
     Args:
         found: what to write.

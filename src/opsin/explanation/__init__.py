@@ -1,1 +1,1 @@
-"""What a filter or a network does with an image: kernels, feature maps, attribution."""
+"""Explanation of filters and networks: kernels, feature maps, attribution."""

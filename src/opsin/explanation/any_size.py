@@ -1,4 +1,4 @@
-"""A run's network for any size of image: converted, proved equal, and its map of predictions drawn on a photo."""
+"""Fully convolutional networks: conversion of a run, check of equal outputs, and prediction maps of photos."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ MAX_LISTED = 6
 
 @dataclass(frozen=True, kw_only=True)
 class Converted:
-    """A run whose network takes any size, made from another run's.
+    """A run whose network takes images of any size, converted from another run.
 
     `max_difference`: largest difference between the outputs of the two networks, on random images and on the golden
     ones, at the training size. `largest_output`: largest output, for comparison.
@@ -51,7 +51,7 @@ class Converted:
 
 
 def convert_run(run: Run, *, name: str | None = None, out: Path | str = RUNS_FOLDER) -> Converted:
-    """Make a new run whose dense layers are convolutions; `run` is left as it is.
+    """Make a new run whose dense layers are convolutions; `run` is unchanged.
 
     Raises:
         ConfigError: the network is not one that can be converted, or is converted already.
@@ -65,7 +65,7 @@ def convert_run(run: Run, *, name: str | None = None, out: Path | str = RUNS_FOL
     golden = read_tensors(run.model_folder / "golden.safetensors")[0]["images"]
     difference, largest = compare(artifact, network, golden)
     if not difference <= TOLERANCE * max(1.0, largest):
-        raise CheckFailedError("the converted network answers otherwise", got=difference, expected=TOLERANCE)
+        raise CheckFailedError("the outputs of the converted network differ", got=difference, expected=TOLERANCE)
     spec = replace(artifact.spec, options={**artifact.spec.options, FULLY_CONVOLUTIONAL: True})
     about = {"converted_from": str(run.path), "max_difference": difference}
     meta = {**artifact.meta, **about}
@@ -84,7 +84,7 @@ def convert_run(run: Run, *, name: str | None = None, out: Path | str = RUNS_FOL
             max_difference=difference,
         )
     )
-    # the answers are the same, so are scores and predictions, and what was fitted on val
+    # equal outputs mean equal scores, predictions and fitted values
     for file in ("predictions.npz", "gallery.npz", "scores.json"):
         if (run.path / file).is_file():
             write_atomically(new.path / file, (run.path / file).read_bytes())
@@ -111,10 +111,10 @@ def compare(artifact: Artifact, network: FullyConvolutional, golden: torch.Tenso
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PredictionMap:
-    """What a network sees at every place of an image.
+    """The predictions of a network at every position of an image.
 
-    `pixels`: uint8 [C, H, W], the photo at the size at which it was seen. `probabilities`: float32 [K, h, w].
-    `window`: (height, width) that each place sees, the training size. `strides`: pixels between places, down and right.
+    `pixels`: uint8 [C, H, W], the photo at the processed size. `probabilities`: float32 [K, h, w].
+    `window`: (height, width) of each position, the training size. `strides`: pixels between positions, down and right.
     """
 
     pixels: NDArray[np.uint8]
@@ -125,7 +125,7 @@ class PredictionMap:
 
     @property
     def top(self) -> list[int]:
-        """Classes that are the likeliest at some place, those of most places first."""
+        """Classes that are the likeliest at some position, most frequent first."""
         counts = np.bincount(self.probabilities.argmax(axis=0).ravel(), minlength=len(self.classes))
         return [int(k) for k in np.argsort(-counts, kind="stable") if counts[k]]
 
@@ -144,12 +144,12 @@ class PredictionMap:
 
 
 def map_predictions(artifact: Artifact, image: Path, *, short_side: int | None = None) -> PredictionMap:
-    """Predictions of a converted network at every place of a photo.
+    """Predictions of a converted network at every position of a photo.
 
     Args:
-        artifact: of a converted network.
+        artifact: artefact of a converted network.
         image: the photo.
-        short_side: size at which the photo is seen, in pixels; objects should be about as large as the training
+        short_side: processed size of the photo, in pixels; objects should be about as large as the training
             images. By default four times the training size.
 
     Raises:
@@ -157,12 +157,16 @@ def map_predictions(artifact: Artifact, image: Path, *, short_side: int | None =
         ConfigError: the photo is smaller than the training images.
     """
     network = cast("FullyConvolutional", artifact.network)
-    decoded = read_image(image).pixels
     side = short_side or DEFAULT_ENLARGEMENT * min(network.height, network.width)
-    scale = side / min(decoded.shape[1:])
-    height, width = (max(1, round(scale * pixels)) for pixels in decoded.shape[1:])
+
+    def sides(height: int, width: int) -> tuple[int, int]:
+        scale = side / min(height, width)
+        return max(1, round(scale * height)), max(1, round(scale * width))
+
+    decoded = read_image(image, sides=sides)
+    height, width = sides(*decoded.size)
     whole: Preprocess = replace(artifact.preprocess, size=SizePolicy(height=height, width=width))
-    pixels = whole.fit_image(decoded)
+    pixels = whole.fit_image(decoded.pixels, decoded.size)
     with torch.inference_mode():
         logits = network.eval().maps(whole(torch.from_numpy(pixels)[None]))["logits"][0]
     rows, columns = logits.shape[1:]
@@ -176,12 +180,12 @@ def map_predictions(artifact: Artifact, image: Path, *, short_side: int | None =
 
 
 def _stride(size: int, window: int, places: int) -> float:
-    """Pixels from one place to the next, when the windows of the first and the last touch the borders."""
+    """Pixels from one position to the next, where the first and last windows touch the borders."""
     return (size - window) / (places - 1) if places > 1 else float(window)
 
 
 def draw_map(found: PredictionMap, path: Path, *, title: str) -> None:
-    """Write the heat map as a PNG: the photo with one window, the likeliest class over it, and each place's class."""
+    """Write the heat map as a PNG: the photo with one window, the likeliest class, and each position's class."""
     _, height, width = found.pixels.shape
     ratio = min(max(height / width, 0.5), 1.6)
     best = found.top[0]
@@ -195,7 +199,7 @@ def draw_map(found: PredictionMap, path: Path, *, title: str) -> None:
         shown = heat.imshow(shares, extent=_extent(found), cmap="magma", vmin=0, vmax=1, alpha=0.65)
         figure.colorbar(shown, ax=heat, shrink=0.8, label="probability")
         rows, columns = shares.shape
-        heat.set_title(f"probability of {found.classes[best]} at {rows} x {columns} places")
+        heat.set_title(f"probability of {found.classes[best]} at {rows} x {columns} positions")
         _draw_classes(classes, found)
         figure.suptitle(title)
 
@@ -206,12 +210,12 @@ def _draw_window(axis: Axes, found: PredictionMap) -> None:
     height, width = found.window
     axis.add_patch(Rectangle((0, 0), width, height, fill=False, edgecolor="#d55e00", linewidth=2))
     axis.set_title(
-        f"seen at {found.pixels.shape[1]} x {found.pixels.shape[2]}; orange: one window of {height} x {width}"
+        f"processed at {found.pixels.shape[1]} x {found.pixels.shape[2]}; orange: one window of {height} x {width}"
     )
 
 
 def _draw_classes(axis: Axes, found: PredictionMap) -> None:
-    """The likeliest class of each place; the commonest are named, the others grey."""
+    """The likeliest class of each position; the most frequent are named, the others grey."""
     from matplotlib import colormaps
     from matplotlib.colors import ListedColormap
     from matplotlib.patches import Patch
@@ -226,11 +230,11 @@ def _draw_classes(axis: Axes, found: PredictionMap) -> None:
     names = [found.classes[k] for k in named] + (["others"] if len(found.top) > len(named) else [])
     patches = [Patch(color=colour, label=name) for colour, name in zip(palette, names, strict=False)]
     axis.legend(handles=patches, loc="upper center", bbox_to_anchor=(0.5, -0.02), ncols=min(4, len(patches)))
-    axis.set_title("likeliest class at each place")
+    axis.set_title("likeliest class at each position")
 
 
 def _extent(found: PredictionMap) -> tuple[float, float, float, float]:
-    """Where the map lies on the photo: each place at the centre of its window."""
+    """The extent of the map on the photo: each position at the centre of its window."""
     (height, width), (down, right) = found.window, found.strides
     _, rows, columns = found.probabilities.shape
     left, top = width / 2 - right / 2, height / 2 - down / 2

@@ -1,12 +1,12 @@
-"""Why a network said what it said: which pixels its answer depends on.
+"""Attribution: the pixels that a prediction depends on.
 
 What is explained is one number for each image, a `Quantity`: the logit of a class; an edge of the box; the sum of the
-logits of a class over the pixels that were given that class. Four methods of captum are asked:
+logits of a class over the pixels predicted as that class. Four methods of captum are used:
 
 - saliency: size of the gradient of the number for each pixel (Simonyan et al. 2013, arXiv 1312.6034);
 - Grad-CAM: the last maps, weighted by their mean gradients (Selvaraju et al. 2016, arXiv 1610.02391);
 - integrated gradients from the mean colour of the photo to the photo (Sundararajan et al. 2017, arXiv 1703.01365);
-- occlusion: how much the number falls when a window is covered with that colour (Zeiler and Fergus 2013,
+- occlusion: the fall of the number when a window is covered with that colour (Zeiler and Fergus 2013,
   arXiv 1311.2901).
 
 Shapes: C channels, H x W pixels of the network's input.
@@ -34,11 +34,11 @@ from opsin.tasks import get_task
 METHODS = ("saliency", "grad-cam", "integrated gradients", "occlusion")
 EDGES = ("left", "top", "right", "bottom")
 STEPS = 32
-"""Of integrated gradients between the two images."""
+"""Steps of integrated gradients between the two images."""
 WINDOWS = 8
-"""Occluding windows that fit along the shorter side; they move by half of their side."""
+"""Number of occluding windows along the shorter side; they move by half of their side."""
 AT_ONCE_PIXELS = 1 << 18
-"""Pixels of changed images in one forward pass."""
+"""Largest number of pixels of changed images in one forward pass."""
 
 Forward = Callable[[Tensor], Tensor]
 """Preprocessed images float [B, C, H, W] to the explained numbers, float [B]."""
@@ -46,7 +46,7 @@ Forward = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Quantity:
-    """One number of the network's answer: `name` in words, `value` for the photo, `forward` for any images."""
+    """One number of the network's output: `name` for display, `value` for the photo, `forward` for any images."""
 
     name: str
     value: float
@@ -55,11 +55,11 @@ class Quantity:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Attribution:
-    """What a quantity depends on.
+    """Attribution maps of a quantity.
 
     `maps`: by method, float32 [H, W]; saliency and Grad-CAM are 0 or more, the others may be below 0 (against).
-    `missing`: why a method gives nothing, by method. `gap`: integrated gradients add up to the value of the photo less
-    that of the mean colour, but for this; None where they were not asked for.
+    `missing`: the reason why a method has no map, by method. `gap`: integrated gradients add up to the value of the
+    photo minus that of the mean colour, except for this; None if not requested.
     """
 
     quantity: Quantity
@@ -88,7 +88,7 @@ class Attribution:
 
 
 def quantities(artifact: Artifact, image: Tensor, *, label: str | None = None) -> list[Quantity]:
-    """What there is to explain in the answer for one image.
+    """The quantities to explain for one image.
 
     Args:
         artifact: the network, in evaluation mode.
@@ -96,7 +96,7 @@ def quantities(artifact: Artifact, image: Tensor, *, label: str | None = None) -
         label: a class; by default the likeliest, for masks the commonest (other than one called background).
 
     Raises:
-        ConfigError: there is no such class, or no pixel was given it.
+        ConfigError: there is no such class, or no pixel is predicted as it.
     """
     network, classes = artifact.network, artifact.classes
     with torch.no_grad(), _unclamped(network):
@@ -122,13 +122,13 @@ def attribute(
     methods: Sequence[str] = METHODS,
     done: Callable[[], None] = lambda: None,
 ) -> Attribution:
-    """What a quantity depends on.
+    """The attribution maps of a quantity.
 
     Args:
         network: in evaluation mode.
         quantity: one of its numbers.
         image: preprocessed, float [1, C, H, W].
-        layer: whose maps Grad-CAM looks at; None where there are none.
+        layer: the layer of Grad-CAM; None if there is none.
         methods: some of `METHODS`. A gradient takes one pass; integrated gradients and occlusion take dozens.
         done: called after each method.
     """
@@ -202,7 +202,7 @@ def _edge(outputs: Mapping[str, Tensor], number: int) -> Tensor:
 
 
 def _class_pixels(network: nn.Module, logits: Tensor, classes: tuple[str, ...], label: str | None) -> Quantity:
-    """The sum of a class's logits over the pixels that were given it."""
+    """The sum of a class's logits over the pixels predicted as it."""
     mask = logits[0].argmax(dim=0)
     counts = torch.bincount(mask.flatten(), minlength=len(classes))
     if label is None:
@@ -212,7 +212,13 @@ def _class_pixels(network: nn.Module, logits: Tensor, classes: tuple[str, ...], 
         chosen = _class_number(classes, label)
         if not counts[chosen]:
             given = ", ".join(name for name, count in zip(classes, counts, strict=True) if count)
-            raise ConfigError("no pixel was given this class", where="--class", got=label, expected=given)
+            raise ConfigError(
+                "no pixel is predicted as this class",
+                where="--class",
+                got=label,
+                expected=given,
+                do="choose one of these",
+            )
     where = mask == chosen
     name = f"{classes[chosen]}: sum of its logits over {int(where.sum()):,} pixels"
     return _of(network, name, {"logits": logits}, lambda out: out["logits"][:, chosen][:, where].sum(dim=1))
@@ -221,16 +227,16 @@ def _class_pixels(network: nn.Module, logits: Tensor, classes: tuple[str, ...], 
 def _class_number(classes: tuple[str, ...], label: str) -> int:
     if label not in classes:
         close = nearest(label, classes)
-        do = f"did you mean `{close}`?" if close else None
+        do = f"did you mean `{close}`?" if close else "choose one of these"
         raise ConfigError(
-            "the network knows no such class", where="--class", got=label, expected=", ".join(classes), do=do
+            "the network has no such class", where="--class", got=label, expected=", ".join(classes), do=do
         )
     return classes.index(label)
 
 
 @contextmanager
 def _unclamped(network: nn.Module) -> Iterator[None]:
-    """Boxes are not cut at the image's edge, where their gradient would be 0; every layer stays in evaluation mode."""
+    """Context in which boxes are not clipped at the image's edge, where their gradient would be 0."""
     was, network.training = network.training, True
     try:
         yield

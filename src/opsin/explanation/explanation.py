@@ -1,6 +1,6 @@
-"""`opsin explain`: what is drawn of a run's network and of its answers, and the numbers behind it.
+"""`opsin explain`: figures of a run's network and its predictions, and the numbers behind them.
 
-Grad-CAM takes one pass through the network; the other methods are asked for by name, since some take minutes for a
+Grad-CAM takes one pass through the network; the other methods are requested by name, since some take minutes for a
 large network.
 """
 
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from opsin.artifact import Artifact, load_proved
+from opsin.batches.preprocess import Preprocess
 from opsin.config import require
 from opsin.data.load import load
 from opsin.data.pack import default_cache, pack
@@ -31,6 +32,7 @@ from opsin.explanation.receptive import effective_gradients, receptive_fields
 from opsin.inference.predictor import Predictor
 from opsin.io.images import read_image
 from opsin.io.tensors import read_tensors
+from opsin.ops.resize import resampled_size
 from opsin.progress import QUIET, Bar, Reporter
 from opsin.runs import Run, dataset_of
 from opsin.tasks import get_task
@@ -38,11 +40,11 @@ from opsin.tasks.base import Targets
 from opsin.types import SplitName
 
 NUM_EFFECTIVE = 16
-"""Images over which effective receptive fields are averaged, at most."""
+"""Largest number of images over which effective receptive fields are averaged."""
 EFFECTIVE_PIXELS = 1 << 18
-"""Their pixels, at most: a pass backwards from each layer goes over all of them."""
+"""Largest number of their pixels: a backward pass from each layer covers all of them."""
 FEW_LAYERS = 24
-"""So many layers are all asked what they do see; of larger networks the drawn ones."""
+"""Up to this number, effective receptive fields of all layers are computed; in larger networks of the drawn ones."""
 
 MethodName = Literal[
     "grad-cam", "saliency", "integrated-gradients", "occlusion", "maps", "filters", "receptive-fields", "all"
@@ -53,18 +55,18 @@ ATTRIBUTIONS: Mapping[MethodName, str] = {
     "integrated-gradients": "integrated gradients",
     "occlusion": "occlusion",
 }
-"""Methods that say what the answer for an image depends on, as they are typed and as `attribution` calls them."""
+"""Attribution methods: names on the command line and in `attribution`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """What is asked for.
+    """A request for explanations.
 
     `methods`: empty takes Grad-CAM, the maps of `layers` that are named, and without images the filters and receptive
     fields. `layers`: whose maps and receptive fields are drawn; empty takes a few. `label`: the class to explain; None
-    takes the predicted one. `num_mistakes`: so many of the worst mistakes on val are explained as well. `neurons`: the
-    layer whose favourites are looked for, in `split` of `data` (None: the run's own set, which `root` may place
-    elsewhere); `num_patches` for each of its channels.
+    takes the predicted one. `num_mistakes`: number of worst mistakes on val to explain too. `neurons`: the
+    layer whose top-activating patches are searched, in `split` of `data` (None: the run's own set, under
+    `root`); `num_patches` for each of its channels.
     """
 
     methods: tuple[MethodName, ...] = ()
@@ -85,7 +87,7 @@ class Wanted:
 
 @dataclass(frozen=True, kw_only=True)
 class Explanation:
-    """The files that were written, and the numbers behind them."""
+    """The written files, and the numbers behind them."""
 
     run: str
     files: list[str] = field(default_factory=list)
@@ -110,21 +112,26 @@ class _Photo:
     target: NDArray[np.uint8] | None = None
 
 
+def _photo(path: Path, name: str, preprocess: Preprocess) -> _Photo:
+    decoded = read_image(path, sides=resampled_size(preprocess.size))
+    return _Photo(file=str(path), name=name, pixels=preprocess.fit_image(decoded.pixels, decoded.size))
+
+
 def explain_run(
     run: Run, images: Sequence[Path], folder: Path, wanted: Wanted | None = None, *, report: Reporter = QUIET
 ) -> Explanation:
-    """Draw why the network of a run says what it says of each image, and what else is asked for.
+    """Draw attributions of the predictions for each image, and the other requested figures.
 
     Args:
-        run: a finished one.
+        run: a finished run.
         images: photos.
-        folder: where figures go; made if it is not there.
-        wanted: what is asked for.
+        folder: folder for figures; created if missing.
+        wanted: the request.
         report: shows progress.
 
     Raises:
-        ConfigError: no such layer or class; mistakes are asked for, and there are none.
-        DataError: mistakes or neurons are asked for, and the data set is not there or has changed.
+        ConfigError: no such layer or class; mistakes are requested, but there are none.
+        DataError: mistakes or neurons are requested, but the data set is missing or has changed.
         ImageError: a photo cannot be read.
     """
     wanted = wanted or Wanted()
@@ -133,11 +140,8 @@ def explain_run(
     layers = layers_of(artifact.network, spec.channels, spec.height, spec.width)
     chosen = [find_layer(layers, name) for name in wanted.layers] or shown_layers(layers)
     if wanted.neurons is not None:
-        find_layer(layers, wanted.neurons)  # refused before anything is drawn
-    photos = [
-        _Photo(file=str(path), name=name, pixels=artifact.preprocess.fit_image(read_image(path).pixels))
-        for path, name in zip(images, unique_stems(images), strict=True)
-    ]
+        find_layer(layers, wanted.neurons)  # before anything is drawn
+    photos = [_photo(path, name, artifact.preprocess) for path, name in zip(images, unique_stems(images), strict=True)]
     photos += _mistakes(run, artifact, wanted) if wanted.num_mistakes else []
     methods = _methods(wanted, photos, layers)
     folder.mkdir(parents=True, exist_ok=True)
@@ -156,7 +160,7 @@ def explain_run(
 
 
 def _methods(wanted: Wanted, photos: Sequence[_Photo], layers: Sequence[Layer]) -> tuple[str, ...]:
-    """The methods asked for, or those that answer in seconds."""
+    """The requested methods, or those that take seconds."""
     everything = (*ATTRIBUTIONS, "maps", "filters", "receptive-fields")
     if wanted.methods:
         return everything if "all" in wanted.methods else wanted.methods
@@ -171,14 +175,14 @@ def _mistakes(run: Run, artifact: Artifact, wanted: Wanted) -> list[_Photo]:
 
     Raises:
         ConfigError: there are none.
-        DataError: the data set is not there, or has changed.
+        DataError: the data set is missing, or has changed.
     """
     details = run.scores["val"].details if "val" in run.scores else {}
     listed = details.get("mistakes") or details.get("shown") or []
-    # masks of a few images are listed all, the worst first
+    # for few images all masks are listed, worst first
     numbers = [int(entry["index"]) for entry in listed if entry.get("kind", "worst") in ("worst", "of all")]
     if not numbers:
-        raise ConfigError("this run lists no mistakes on val", where=run.path, do="name image files instead")
+        raise ConfigError("this run has no mistakes on val", where=run.path, do="name image files instead")
     samples = _samples(run, artifact, Wanted(root=wanted.root))
     task, targets = get_task(artifact.task), Targets.of(samples)
     photos = []
@@ -226,7 +230,7 @@ def _explain_photos(
 
 
 def unique_stems(paths: Sequence[Path]) -> list[str]:
-    """Names for the figures of each photo: its own without suffix, numbered where two are alike.
+    """Names for the figures of each photo: its own without suffix, numbered where two are equal.
 
     >>> unique_stems([Path("a/x.png"), Path("b/x.png"), Path("x-1.png")])
     ['x-4', 'x-2', 'x-1']
@@ -234,14 +238,14 @@ def unique_stems(paths: Sequence[Path]) -> list[str]:
     stems = [path.stem for path in paths]
     names = []
     for number, stem in enumerate(stems, 1):
-        while stems.count(stem) > 1 and f"{stem}-{number}" in stems:  # another photo is called so
+        while stems.count(stem) > 1 and f"{stem}-{number}" in stems:  # another photo has this name
             number += len(stems)
         names.append(stem if stems.count(stem) == 1 else f"{stem}-{number}")
     return names
 
 
 def first_filters(network: nn.Module, shape: tuple[int, int, int]) -> tuple[str, NDArray[np.float32]]:
-    """The name and the weights [K, C, h, w] of the first layer that has filters; a dense one looks at whole images.
+    """The name and the weights [K, C, h, w] of the first layer that has filters; a dense one covers whole images.
 
     Raises:
         ConfigError: the network has no such layer.
@@ -252,7 +256,9 @@ def first_filters(network: nn.Module, shape: tuple[int, int, int]) -> tuple[str,
         if isinstance(module, nn.Linear) and module.in_features == shape[0] * shape[1] * shape[2]:
             weights = module.weight.detach().float().reshape(-1, *shape)
             return name.removeprefix("backbone."), weights.numpy()
-    raise ConfigError("the network has no filters on the image", got=type(network).__name__)
+    raise ConfigError(
+        "the network has no filters on the image", got=type(network).__name__, do="leave --method filters out"
+    )
 
 
 def _filters(artifact: Artifact, run_name: str, folder: Path, found: Explanation) -> None:
@@ -345,7 +351,7 @@ def _draw_maps(
         maps = values.reshape(len(values), *(values.shape[1:] if values.ndim == 3 else (1, 1))).numpy()
         path = stem.with_name(f"{stem.name}-maps-{re.sub(r'[^A-Za-z0-9.]+', '-', layer.name)}.png")
         size = "x".join(map(str, layer.shape))
-        pictures.draw_maps(maps, path, title=f"{stem.name}: what {layer.name} ({layer.kind}, {size}) makes of it")
+        pictures.draw_maps(maps, path, title=f"{stem.name}: feature maps of {layer.name} ({layer.kind}, {size})")
         found.files.append(str(path))
         per_channel = maps.reshape(len(maps), -1)
         numbers.append(
@@ -375,7 +381,7 @@ def _samples(run: Run, artifact: Artifact, wanted: Wanted) -> Samples:
     """The split of a data set at the network's size.
 
     Raises:
-        DataError: the data set is not there, the run's own has changed, or it has no such split.
+        DataError: the data set is missing, the run's own has changed, or it has no such split.
     """
     own = wanted.data is None
     if own:
@@ -383,7 +389,9 @@ def _samples(run: Run, artifact: Artifact, wanted: Wanted) -> Samples:
     else:
         dataset = load(str(wanted.data), root=wanted.root or run.config.root, task=artifact.task)
     if wanted.split not in dataset.splits:
-        raise DataError("no such split", where=dataset.name, got=wanted.split, expected=", ".join(dataset.splits))
+        raise DataError(
+            "the data set has no such split", where=dataset.name, got=wanted.split, expected=", ".join(dataset.splits)
+        )
     skip = run.config.data.skip_unreadable if own else 0
     policy = artifact.preprocess.size
     return pack(dataset, policy, cache=default_cache(), splits=[wanted.split], skip_unreadable=skip)[wanted.split]

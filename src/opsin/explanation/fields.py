@@ -1,8 +1,8 @@
-"""Which pixels each place of each layer can see, followed through every operation of a network.
+"""Theoretical receptive fields: the pixels each position of each layer can see, traced through every operation.
 
 Along each axis, position i of a map sees the pixels low[i] to high[i]. The image itself has low = high = i; each
-operation makes the intervals of its output out of those of its inputs, exactly, also for sums, skips and upsampling.
-Padding sees what would lie there if the image went on.
+operation computes the intervals of its output from those of its inputs, exactly, also for sums, skips and upsampling.
+Padding continues the intervals beyond the image.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Axis:
     step: float
 
     def at(self, first: NDArray[np.int64], last: NDArray[np.int64], step: float) -> Axis:
-        """New positions, each of which sees the old positions first[i] to last[i]; outside, the axis goes on."""
+        """New positions, each seeing the old positions first[i] to last[i]; extrapolated outside the axis."""
         return Axis(self._reach(self.low, first), self._reach(self.high, last), step)
 
     def whole(self, size: int) -> Axis:
@@ -49,10 +49,10 @@ Field = tuple[Axis, Axis]
 
 
 def theoretical_fields(network: nn.Module, channels: int, height: int, width: int) -> dict[str, Field | None]:
-    """The intervals that each layer sees in images of this shape, by its name; None where they cannot be known.
+    """The receptive field of each layer in images of this shape, by name; None if unknown.
 
     Raises:
-        ConfigError: the network does not take images of this shape.
+        ConfigError: the network does not accept images of this shape.
     """
     copy = deepcopy(network).eval()
     fields: dict[str, Field | None] = {}
@@ -85,12 +85,12 @@ def window_of(field: Field, row: int, column: int) -> tuple[float, float, float,
 
 
 class _Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Follows the fields of all tensors through every operation; unknown operations give no field."""
+    """Follows the fields of all tensors through every operation; unknown operations have no field."""
 
     def __init__(self, images: Tensor) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.size = images.shape[-2:]
-        self._kept: list[Tensor] = [images]  # so that no identity is used twice
+        self._kept: list[Tensor] = [images]  # so that no id is reused
         start = tuple(Axis(np.arange(n, dtype=np.float64), np.arange(n, dtype=np.float64), 1.0) for n in self.size)
         self._fields: dict[int, Field | None] = {id(images): (start[0], start[1])}
 
@@ -126,7 +126,7 @@ class _Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return _joined(known) if name in _EACH_PLACE and _matches(known, output) else None
 
     def _reduced(self, field: Field, output: Tensor) -> Field:
-        """The field after a reduction: one position along each axis that is gone."""
+        """The field after a reduction: one position along each reduced axis."""
         kept = output.shape[-2:] if _spatial(output) else (1, 1)
         rows, columns = (
             axis if len(axis.low) == n and n > 1 else axis.whole(size)
@@ -163,7 +163,7 @@ def _matches(fields: Sequence[Field], output: Tensor) -> bool:
 
 
 def _joined(fields: Sequence[Field]) -> Field | None:
-    """What several tensors see together, place by place; None where their sizes differ."""
+    """The union of several fields, position by position; None if their sizes differ."""
     rows, columns = (_joined_axis(axes) for axes in zip(*fields, strict=True))
     return None if rows is None or columns is None else (rows, columns)
 
@@ -240,7 +240,7 @@ def _bilinear(field: Field, call: _Call, output: Tensor) -> Field | None:
 
 
 def _padding(field: Field, call: _Call, output: Tensor) -> Field | None:
-    """Padding by a constant: the axis goes on."""
+    """Padding by a constant: the axis is extrapolated."""
     pads = [*(call.values.get("pad") or call.values.get("padding") or ()), 0, 0, 0, 0]
     rows, columns = field
     i, j = np.arange(output.shape[-2]) - pads[2], np.arange(output.shape[-1]) - pads[0]
@@ -290,4 +290,4 @@ native_dropout cat stack clone _to_copy detach alias view _unsafe_view unsqueeze
 chunk
 """
 _EACH_PLACE = frozenset(_EACH_PLACE_NAMES.split())
-"""Operations that leave every place where it is."""
+"""Operations that keep positions."""

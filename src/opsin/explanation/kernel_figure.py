@@ -73,7 +73,7 @@ def _caption(result: Filtered, title: str) -> str:
     relation = (
         "the kernel is symmetric, so that convolution and cross-correlation agree"
         if kernel.symmetric
-        else "convolution turns the kernel by 180 degrees, a CNN layer (cross-correlation) does not"
+        else "convolution rotates the kernel by 180 degrees, a CNN layer (cross-correlation) does not"
     )
     return f"{title}, {kernel.name}: {relation}. Dashed: the outline of the input."
 

@@ -1,4 +1,4 @@
-"""Classical filters on images: named kernels and own ones, in every mode, as convolution and as cross-correlation."""
+"""Classical filters on images: named or custom kernels, in every mode, as convolution and as cross-correlation."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from opsin.io.images import is_gray
 from opsin.ops.convolution import MODES, Mode, convolve, correlate, crop_mode, stacked_sizes
 
 EDGE_QUANTILE = 0.995
-"""Share of the responses to an edge kernel that are drawn below full colour."""
+"""Quantile of the responses to an edge kernel that is drawn in full colour."""
 LARGEST_KERNEL = 255
 NUM_STACKED = 10
 GAUSSIAN_EXAMPLE = "gaussian:15x15,sigma=3"
@@ -47,7 +47,7 @@ class Kernel:
 
     @property
     def symmetric(self) -> bool:
-        """Whether a turn by 180 degrees leaves it as it is, so that convolution and cross-correlation agree."""
+        """Whether it is invariant to rotation by 180 degrees, so that convolution and cross-correlation agree."""
         return bool(np.array_equal(self.values, self.values[::-1, ::-1]))
 
     def to_dict(self) -> dict[str, Any]:
@@ -65,7 +65,7 @@ class Kernel:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Filtered:
-    """An image and what a kernel makes of it.
+    """An image and its filtered versions.
 
     `image`: float64 [C, H, W] in [0, 255], C = 1 where the image is grey. `convolved`, `correlated`: for each mode
     float64 [C, H', W'], neither rounded nor clipped.
@@ -96,7 +96,7 @@ class Filtered:
 
 
 def parse_kernel(text: str) -> Kernel:
-    """The kernel that `text` names or writes out.
+    """The kernel named or written out in `text`.
 
     >>> parse_kernel("sobel-x").values.tolist()
     [[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]]
@@ -118,14 +118,14 @@ def parse_kernel(text: str) -> Kernel:
         return Kernel(text, np.array(NAMED[text], dtype=np.float64))
     names = [*NAMED, "gaussian"]
     close = nearest(name, names)
-    do = f"did you mean `{GAUSSIAN_EXAMPLE if close == 'gaussian' else close}`?" if close else None
+    do = f"did you mean `{GAUSSIAN_EXAMPLE if close == 'gaussian' else close}`?" if close else "choose one of these"
     raise ConfigError(
         "unknown kernel", where="--kernel", got=text, expected=f'{", ".join(NAMED)}, {GAUSSIAN_EXAMPLE}, "[[…]]"', do=do
     )
 
 
 def gaussian(height: int, width: int, sigma: float) -> NDArray[np.float64]:
-    """A bell of standard deviation `sigma` pixels, sampled at the pixels, of sum 1: float64 [height, width]."""
+    """A Gaussian of standard deviation `sigma` pixels, sampled at the pixels, of sum 1: float64 [height, width]."""
     rows, columns = (np.arange(side) - (side - 1) / 2 for side in (height, width))
     bell = np.exp(-(rows[:, None] ** 2 + columns[None, :] ** 2) / (2 * sigma**2))
     normalized: NDArray[np.float64] = bell / bell.sum()
@@ -133,11 +133,11 @@ def gaussian(height: int, width: int, sigma: float) -> NDArray[np.float64]:
 
 
 def apply(pixels: NDArray[np.uint8], kernel: Kernel) -> Filtered:
-    """What `kernel` makes of an image, in every mode in which it can be computed.
+    """The image filtered by `kernel`, in every mode that can be computed.
 
     Args:
         pixels: uint8 [C, H, W], RGB or grey; an RGB image whose channels are equal counts as grey.
-        kernel: applied to each channel by itself; larger than the image it has no `valid` output.
+        kernel: applied to each channel; larger than the image it has no `valid` output.
     """
     image = (pixels[:1] if is_gray(pixels) else pixels).astype(np.float64)
     size = image.shape[1:]
@@ -197,9 +197,13 @@ def _matrix(text: str) -> NDArray[np.float64]:
     try:
         values = np.array(json.loads(text), dtype=np.float64)
     except (ValueError, TypeError, RecursionError) as error:
-        raise ConfigError("not a matrix of numbers", where="--kernel", got=text[:200], expected=expected) from error
+        raise ConfigError(
+            "the kernel is not a matrix of numbers", where="--kernel", got=text[:200], expected=expected
+        ) from error
     if values.ndim != 2 or not all(1 <= side <= LARGEST_KERNEL for side in values.shape):
-        raise ConfigError("not a matrix of this size", where="--kernel", got=values.shape, expected=expected)
+        raise ConfigError(
+            "the kernel has another size than permitted", where="--kernel", got=values.shape, expected=expected
+        )
     if not np.isfinite(values).all() or np.abs(values).max() > 1e6:
         raise ConfigError("a number of the kernel is out of range", where="--kernel", expected="-1e6 to 1e6")
     return values
@@ -211,7 +215,7 @@ def _gaussian_of(details: str, text: str) -> NDArray[np.float64]:
     height, width, sigma = (int(match[1]), int(match[2]), float(match[3])) if match else (0, 0, math.nan)
     if not (1 <= height <= LARGEST_KERNEL and 1 <= width <= LARGEST_KERNEL and 0.1 <= sigma <= 1000):
         expected = f"{GAUSSIAN_EXAMPLE}; sides of 1 to {LARGEST_KERNEL}, sigma of 0.1 to 1000"
-        raise ConfigError("not a Gaussian kernel", where="--kernel", got=text, expected=expected)
+        raise ConfigError("the Gaussian kernel is invalid", where="--kernel", got=text, expected=expected)
     return gaussian(height, width, sigma)
 
 

@@ -1,4 +1,4 @@
-"""The layers of a network as they run: names, shapes, and what they compute for a batch."""
+"""The layers of a network in execution order: names, shapes, and outputs for a batch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from opsin.errors import ConfigError, nearest
 
 PASSING = (nn.Identity, nn.Dropout, nn.Dropout2d, nn.Flatten)
-"""Layers that change no number of a prediction."""
+"""Layers that do not change a prediction."""
 ACTIVATIONS = ("ReLU", "ReLU6", "LeakyReLU", "SiLU", "GELU", "ELU", "Hardswish")
 MAX_SHOWN = 4
 
@@ -35,7 +35,7 @@ class Layer:
 
     @property
     def is_map(self) -> bool:
-        """Whether it gives maps, of more than one place."""
+        """Whether it gives maps, with more than one position."""
         return len(self.shape) == 3 and self.shape[1] * self.shape[2] > 1
 
 
@@ -61,7 +61,7 @@ def watching(
 ) -> Iterator[None]:
     """Append each layer that finishes to `found`; keep a copy of the output of each of `wanted` in `outputs`.
 
-    The copy is taken at once, before a layer that works in place writes over it; gradients pass through it.
+    The copy is taken immediately, before an in-place layer overwrites it; gradients pass through it.
     """
     last: list[Tensor] = []
 
@@ -96,9 +96,9 @@ def watching(
 
 
 def outputs_of(network: nn.Module, images: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
-    """What the layers `names` give for preprocessed images float [B, C, H, W]: float [B, …] by name.
+    """Outputs of the layers `names` for preprocessed images float [B, C, H, W]: float [B, …] by name.
 
-    The network should be in evaluation mode. Gradients are kept where they are wanted.
+    The network should be in evaluation mode. Gradients are kept if enabled.
     """
     outputs: dict[str, Tensor] = {}
     with watching(network, [], outputs, names):
@@ -107,29 +107,31 @@ def outputs_of(network: nn.Module, images: Tensor, names: Sequence[str]) -> dict
 
 
 def find_layer(layers: Sequence[Layer], name: str) -> Layer:
-    """The layer of this name, with or without `backbone.`, whose channels can be looked at.
+    """The layer of this name, with or without `backbone.`, which must have channels.
 
     Raises:
-        ConfigError: there is none, and the nearest name is given; or it gives something else than channels, such as
+        ConfigError: there is none, and the nearest name is given; or its output has no channels, such as
             the tokens of a transformer.
     """
     by_name = {layer.name: layer for layer in layers}
     bare = name.removeprefix("backbone.")
     if bare not in by_name:
         close = nearest(bare, by_name)
-        do = f"did you mean `{close}`?" if close else None
+        do = f"did you mean `{close}`?" if close else "choose one of these"
         raise ConfigError(
             "the network has no such layer", where="--layer", got=name, expected=", ".join(by_name), do=do
         )
     found = by_name[bare]
     if len(found.shape) not in (1, 3):
         got, expected = f"{found.kind} of shape {list(found.shape)}", "maps [C, h, w], or channels [C]"
-        raise ConfigError("the layer gives no channels", where=f"--layer {name}", got=got, expected=expected)
+        raise ConfigError(
+            "the output of the layer has no channels", where=f"--layer {name}", got=got, expected=expected
+        )
     return found
 
 
 def shown_layers(layers: Sequence[Layer]) -> list[Layer]:
-    """A few layers that tell most: the last activation at each size of map, from fine to coarse."""
+    """A few informative layers: the last activation at each map size, from fine to coarse."""
     maps = [layer for layer in layers if layer.is_map and _in_backbone(layer)]
     active = [layer for layer in maps if layer.is_block or layer.kind in ACTIVATIONS]
     last = {layer.shape[1:]: layer for layer in active or maps}
@@ -141,7 +143,7 @@ def shown_layers(layers: Sequence[Layer]) -> list[Layer]:
 
 
 def last_maps(layers: Sequence[Layer]) -> Layer | None:
-    """The last maps of the backbone, on which Grad-CAM looks; None for a network without maps."""
+    """The last maps of the backbone, for Grad-CAM; None for a network without maps."""
     maps = [layer for layer in layers if layer.is_map and _in_backbone(layer)]
     return maps[-1] if maps else None
 

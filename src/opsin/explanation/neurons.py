@@ -22,11 +22,11 @@ FILL = 128
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Favourites:
-    """The favourites of the channels of one layer, best first; one patch an image.
+    """The top-activating patches of the channels of one layer, strongest first; one patch per image.
 
-    K channels, n patches each. `values`: float32 [K, n], what the channel answered. `samples`: int64 [K, n], numbers of
-    the images; `ids` their names. `windows`: int64 [K, n, 4], left, top, right, bottom of the patch in pixels of the
-    packed image, ends exclusive, which may lie beyond it. `patches`: for each channel, uint8 [C, h, w] each.
+    K channels, n patches each. `values`: float32 [K, n], activations of the channel. `samples`: int64 [K, n], indices
+    of the images; `ids` their names. `windows`: int64 [K, n, 4], left, top, right, bottom of the patch in pixels of the
+    packed image, ends exclusive, which may extend beyond it. `patches`: for each channel, uint8 [C, h, w] each.
     """
 
     layer: Layer
@@ -51,13 +51,13 @@ class Favourites:
 def favourites(
     artifact: Artifact, samples: Samples, layer_name: str, *, num_patches: int = 8, num_channels: int | None = None
 ) -> Favourites:
-    """The patches of `samples` to which each channel of a layer answers strongest, cut by its receptive field.
+    """The patches of `samples` that activate each channel of a layer most, cut to its receptive field.
 
     Args:
         artifact: the network and its preprocessing.
         samples: packed at the network's size.
-        layer_name: of the network.
-        num_patches: for each channel.
+        layer_name: name of a layer.
+        num_patches: patches per channel.
         num_channels: how many channels, the first; None is all.
 
     Raises:
@@ -102,7 +102,7 @@ def crop(image: NDArray[np.uint8], window: NDArray[np.int64]) -> NDArray[np.uint
 
 @torch.inference_mode()
 def _strongest(artifact: Artifact, samples: Samples, layer: Layer) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """The largest answer of each channel to each image, float32 [N, K], and its place, row * w + column."""
+    """The largest activation of each channel for each image, float32 [N, K], and its position, row * w + column."""
     size = artifact.preprocess.size
     step = max(1, PIXELS_AT_ONCE // (size.height * size.width))
     values, places = [], []
@@ -116,7 +116,7 @@ def _strongest(artifact: Artifact, samples: Samples, layer: Layer) -> tuple[NDAr
 
 
 def _window(layer: Layer, field: Field | None, place: int, size: tuple[int, ...]) -> tuple[int, int, int, int]:
-    """What the unit at a place sees; the whole image where that is larger, or not known."""
+    """The receptive field of the unit at a position; the whole image if it is larger or unknown."""
     height, width = size
     if field is None or len(layer.shape) < 3:
         return 0, 0, width, height

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
 
 FULL_COLOUR = 0.995
-"""Quantile that is drawn in full colour, so that one pixel does not make all others pale."""
+"""Quantile drawn in full colour, so that a single pixel does not dominate."""
 MAX_TILES = 64
 MAX_CHANNELS = 12
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
@@ -43,14 +43,14 @@ MEANINGS = {
     "saliency": "saliency: size of the gradient",
     "grad-cam": "Grad-CAM",
     "integrated gradients": "integrated gradients",
-    "occlusion": "occlusion: fall when covered",
+    "occlusion": "occlusion: fall under occlusion",
 }
 
 
 def draw_filters(weights: NDArray[np.float32], path: Path, *, title: str) -> None:
     """Write the first layer's filters, float32 [K, C, h, w], as a PNG: in colour for C = 3, else each channel.
 
-    Each filter has its own scale, written above it: filters differ in size by far more than the eye can see.
+    Each filter has its own scale, written above it: filters differ greatly in magnitude.
     """
     colour = weights.shape[1] == 3
     tiles = weights if colour else weights.reshape(-1, 1, *weights.shape[2:])
@@ -97,7 +97,7 @@ def draw_maps(maps: NDArray[np.float32], path: Path, *, title: str) -> None:
         share, aspect = KEY_BAR_INCHES / (across + KEY_INCHES), max(tall, SHORTEST_KEY_INCHES) / KEY_BAR_INCHES
         extend = "both" if signed else "max"
         key = figure.colorbar(drawn, ax=axis, fraction=share, pad=0.01, aspect=aspect, extend=extend)
-        key.set_label("answer of the channel")
+        key.set_label("activation of the channel")
         figure.suptitle("\n".join(lines))
 
 
@@ -109,13 +109,13 @@ def draw_attributions(
     title: str,
     drawn: Mapping[str, NDArray[np.uint8]],
 ) -> None:
-    """Write what the answer depends on as a PNG: a row a quantity, a column a method.
+    """Write attributions as a PNG: one row per quantity, one column per method.
 
     Args:
-        pixels: uint8 [C, H, W], the photo as the network sees it.
+        pixels: uint8 [C, H, W], the photo at the network's size.
         found: one for each quantity.
-        path: where.
-        title: of the figure.
+        path: output file.
+        title: title of the figure.
         drawn: pictures uint8 [3, H', W'] on the left by title, such as the photo with the prediction.
     """
     ratio = _ratio(*pixels.shape[1:])
@@ -162,13 +162,13 @@ def draw_receptive_fields(
     *,
     title: str,
 ) -> None:
-    """Write what the centre units of a few layers see, on the photo uint8 [C, H, W], as a PNG."""
+    """Write the receptive fields of the centre units of a few layers, on the photo uint8 [C, H, W], as a PNG."""
     ratio = _ratio(*pixels.shape[1:])
     count = 1 + len(fields)
     with figure_to(path, 3.4 * count, 3.2 * ratio + 1.4 + KEY_LINE_INCHES * len(fields)) as figure:
         axes = figure.subplots(1, count)
         show_photo(axes[0], pixels)
-        axes[0].set_title("can see (of the centre unit)")
+        axes[0].set_title("theoretical (centre unit)")
         for number, field in enumerate(fields):
             _outline(axes[0], field, COLOURS[number % len(COLOURS)], label=f"{field.layer.name}: {_size_of(field)}")
         axes[0].legend(loc="upper center", bbox_to_anchor=(0.5, -0.02), fontsize=8, ncols=1)
@@ -178,7 +178,7 @@ def draw_receptive_fields(
             shown = axis.imshow(gradient / (gradient.max() or 1.0), cmap="magma", vmin=0, vmax=1, alpha=0.7)
             _outline(axis, field, COLOURS[number % len(COLOURS)])
             axis.set_title(
-                f"{field.layer.name}\ncan see {_size_of(field)}\ndoes see {field.effective_px:.0f} px square"
+                f"{field.layer.name}\ntheoretical {_size_of(field)}\neffective {field.effective_px:.0f} px square"
             )
         figure.colorbar(shown, ax=axes[-1], shrink=0.8, label="gradient (1: largest)")
         figure.suptitle(title)
@@ -202,7 +202,7 @@ def draw_favourites(found: Favourites, path: Path, *, title: str) -> None:
 
 @contextmanager
 def _tiled(path: Path, count: int, ratio: float, *, title: str) -> Iterator[tuple[Figure, list[Axes]]]:
-    """A figure of `count` tiles of that height over width, with their axes; unused places are left white."""
+    """A figure of `count` tiles of that height over width, with their axes; unused tiles are left white."""
     columns = _columns(count)
     rows = ceil(count / columns)
     with figure_to(path, 1.1 * columns + 1.6, (1.1 * ratio + 0.25) * rows + 1.0) as figure:
@@ -216,7 +216,7 @@ def _tiled(path: Path, count: int, ratio: float, *, title: str) -> Iterator[tupl
 
 
 def _columns(count: int) -> int:
-    """How many of `count` tiles lie side by side."""
+    """Number of columns for `count` tiles."""
     return min(count, 8 if count <= 32 else 12)
 
 
@@ -225,7 +225,7 @@ def _counted(title: str, shown: int, total: int, things: str) -> str:
 
 
 def _reach(values: NDArray[Any]) -> float:
-    """What is drawn in full colour."""
+    """The value drawn in full colour."""
     size = np.abs(values)
     return float(np.quantile(size, FULL_COLOUR)) or float(size.max()) or 1.0
 
@@ -239,7 +239,7 @@ def _size_of(field: ReceptiveField) -> str:
 
 
 def _outline(axis: Axes, field: ReceptiveField, colour: str, *, label: str | None = None) -> None:
-    """The window of a field, cut at the image's border."""
+    """The window of a field, clipped at the image's border."""
     from matplotlib.patches import Rectangle
 
     if field.window is None:

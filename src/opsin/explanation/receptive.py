@@ -1,4 +1,4 @@
-"""Receptive fields: which pixels a unit can see (computed from the layers), and which it does see (from gradients).
+"""Receptive fields: theoretical (from the layers) and effective (from gradients).
 
 *Theoretical*: `opsin.explanation.fields`.
 
@@ -25,21 +25,21 @@ from opsin.explanation.layers import Layer, watching
 
 Floats = NDArray[np.float64]
 SEEN_SHARE = 1 - 0.9545
-"""Of the largest gradient: what a pixel must have to count as seen."""
+"""Share of the largest gradient from which a pixel counts as seen."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReceptiveField:
-    """What the units of one layer see.
+    """The receptive field of the units of one layer.
 
     Attributes:
         layer: the layer.
-        theoretical: height and width in pixels that a unit can see, not cut at the image's border; None where an
-            operation is not known to us.
+        theoretical: height and width in pixels, not clipped at the image's border; None for
+            unknown operations.
         stride: pixels from one unit to the next, down and right; None likewise.
-        window: left, top, right, bottom in pixels of what the centre unit can see, the ends exclusive; may lie outside
-            the image.
-        effective_px: side of the square that the centre unit does see; None where no image was given.
+        window: left, top, right, bottom in pixels of the centre unit's theoretical field, ends exclusive; may extend
+            beyond the image.
+        effective_px: side of the centre unit's effective field; None without images.
     """
 
     layer: Layer
@@ -69,8 +69,8 @@ def receptive_fields(
     Args:
         network: in evaluation mode.
         layers: of the network.
-        images: preprocessed, float [B, C, H, W]; their shape alone counts here.
-        gradients: of `effective_gradients`.
+        images: preprocessed, float [B, C, H, W]; only their shape is used.
+        gradients: result of `effective_gradients`.
     """
     channels, height, width = images.shape[1:]
     fields = theoretical_fields(network, channels, height, width)
@@ -99,7 +99,8 @@ def effective_gradients(
     seed: int = 0,
     done: Callable[[], None] = lambda: None,
 ) -> dict[str, Floats]:
-    """What the centre unit of each layer does see: root mean square gradient, float64 [H, W], by the layer's name.
+    """Effective receptive field of the centre unit of each layer: root mean square gradient, float64 [H, W], by the
+    layer's name.
 
     The channels of a unit are added with random signs, so that one backward pass gives the mean over all of them.
 
@@ -107,7 +108,7 @@ def effective_gradients(
         network: in evaluation mode.
         layers: of the network.
         images: preprocessed, float [B, C, H, W].
-        seed: of the signs.
+        seed: seed of the signs.
         done: called after each layer.
     """
     names = [layer.name for layer in layers]

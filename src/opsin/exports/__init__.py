@@ -1,1 +1,1 @@
-"""A trained network as one file for other programs: ONNX or torch.export, proved equal before it is kept."""
+"""A trained network as one file for other programs: ONNX or torch.export, checked on the golden images."""

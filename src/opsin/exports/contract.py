@@ -1,4 +1,4 @@
-"""What an exported file says of itself: classes, scores, what its input must be, what its outputs mean."""
+"""The contract of an exported file: classes, scores, its input and its outputs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MEANINGS = {
     "masks": "uint8 [B, H, W]: class of each pixel",
     "uncertainty": "uint8 [B, H, W]: entropy of each pixel in 15ths of its largest value",
 }
-"""Of each output."""
+"""Description of each output."""
 
 
 def contract_of(
@@ -28,8 +28,8 @@ def contract_of(
     Args:
         artifact: the network.
         outputs: names of what it predicts.
-        name: of the run.
-        scores: by split and name.
+        name: name of the run.
+        scores: scores by split and name.
     """
     contract = artifact.preprocess
     size = contract.size

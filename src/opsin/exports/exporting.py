@@ -1,4 +1,4 @@
-"""Export: trace, write, replay the golden images, measure; the folder appears only when the file has been proved."""
+"""Export: trace, write, replay the golden images, time; the folder is created only after the check."""
 
 from __future__ import annotations
 
@@ -34,8 +34,9 @@ SCRIPT = "predict.py"
 class Exported:
     """An exported network.
 
-    `file`: the network. `folder`: where the script and the contract lie beside it; None where only the file was asked
-    for. `differences`: from the golden answers, by prediction. `speed`, `pytorch`: of the file and of the network here.
+    `file`: the network. `folder`: folder with the script and the contract; None where only the file was
+    requested. `differences`: from the golden outputs, by prediction. `speed`, `pytorch`: of the file and of the
+    network.
     """
 
     file: Path
@@ -78,27 +79,27 @@ def export_model(
 
     Args:
         model: the artefact.
-        to: a new folder for the file, its contract and, of ONNX, a script; or the file alone: a name that ends as the
-            format's files do. A file of this name is replaced, a folder is not.
+        to: a new folder for the file, its contract and, for ONNX, a script; or the file alone: a name with the
+            format's suffix. A file of this name is replaced, a folder is not.
         format: "onnx" or "torch" (a `torch.export` program).
-        name: of the run, for the contract.
-        scores: by split, for the contract.
-        calibration: packed data, for a quantized file beside the other: ONNX in a folder.
-        seconds: for each measurement of speed.
-        report: says what is done.
+        name: name of the run, for the contract.
+        scores: scores by split, for the contract.
+        calibration: packed data, to write a quantized file too (ONNX in a folder).
+        seconds: duration of each timing.
+        report: receives progress messages.
 
     Raises:
-        ConfigError: no such format, or its packages are missing.
+        ConfigError: unknown format, or its packages are not installed.
         RefusedError: the network cannot be exported.
-        CheckFailedError: the file answers otherwise than the network; nothing is left of it.
-        WriteError: the folder is there already, or cannot be written.
+        CheckFailedError: the file gives outputs different from the network's; it is deleted.
+        WriteError: the folder exists, or cannot be written.
     """
     if format not in FILES:
         raise ConfigError("no such format", got=format, expected=", ".join(FILES))
     formats.check_packages(format)
     alone = to.suffix == Path(FILES[format]).suffix
     if calibration is not None and (alone or format != "onnx"):
-        raise ConfigError("int8 is made in the folder of an ONNX export", got=to.name, do="leave --int8 out")
+        raise ConfigError("--int8 needs a folder as output", got=to.name, do="leave --int8 out, or name a folder")
     if to.exists() and not alone:
         raise NameTakenError("the folder exists already", where=printable(to), do="remove it, or name another: --out")
     artifact = load_proved(model)
@@ -118,7 +119,7 @@ def export_model(
 
 
 def _quantized(artifact: Artifact, folder: Path, data: Calibration, to: Path, seconds: float) -> Quantized:
-    """The int8 file beside the float one in `folder`, which will be called `to`."""
+    """The int8 file beside the float one in `folder`, which will be renamed to `to`."""
     before, file = folder / FILES["onnx"], folder / int8.FILE
     int8.quantize(before, file, int8.calibration_images(data.train))
     answers = [formats.answering("onnx", path) for path in (before, file)]
@@ -136,7 +137,7 @@ def _make(
     to: Path,
     seconds: float,
 ) -> Exported:
-    """Fill `folder`, which will be called `to`."""
+    """Fill `folder`, which will be renamed to `to`."""
     traced, file = trace(artifact), folder / FILES[format]
     contract = contract_of(artifact, traced.outputs, **about)
     formats.write(format, traced, contract, file)
@@ -159,8 +160,8 @@ def _make(
 
 
 def script() -> str:
-    """The program beside an ONNX file: the whole way from photos to answers with numpy, Pillow and onnxruntime alone.
+    """The script beside an ONNX file: from photos to predictions with only numpy, Pillow and onnxruntime.
 
-    It resizes as `ops.resize` does, bit for bit.
+    Its resize is bit for bit that of `ops.resize`.
     """
     return resources.files("opsin.exports").joinpath("predict.py.txt").read_text(encoding="utf-8")

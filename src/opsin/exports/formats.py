@@ -1,4 +1,4 @@
-"""The two formats: how a graph is written to a file, and how such a file answers."""
+"""The two formats: writing a graph to a file, and running such a file."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 FormatName = Literal["onnx", "torch"]
 FILES: dict[FormatName, str] = {"onnx": "model.onnx", "torch": "model.pt2"}
-"""The file in the folder of an export."""
+"""Name of the file in the folder of an export."""
 CONTRACT = "opsin.json"
-"""Under which name the contract lies in a torch.export file; in ONNX each of its fields is an entry of the metadata."""
+"""Name of the contract inside a torch.export file; in ONNX each of its fields is an entry of the metadata."""
 
 
 def check_packages(name: FormatName) -> None:
-    """Whether the packages of a format are installed.
+    """Refuse a format whose packages are not installed.
 
     Raises:
         ConfigError: they are not.
@@ -61,7 +61,7 @@ def write_torch(traced: Traced, contract: Mapping[str, Any], path: Path) -> None
 
 
 def write_onnx(traced: Traced, contract: Mapping[str, Any], path: Path) -> None:
-    """An ONNX file with the contract in its metadata: texts as they are, other values as JSON."""
+    """An ONNX file with the contract in its metadata: strings unchanged, other values as JSON."""
     with _silent():
         made = torch.onnx.export(
             traced.program,
@@ -82,7 +82,7 @@ def write_onnx(traced: Traced, contract: Mapping[str, Any], path: Path) -> None:
 
 @contextlib.contextmanager
 def _silent() -> Iterator[None]:
-    """Without the exporter's progress lines and its warnings on its own parts."""
+    """Context without the exporter's progress lines and internal warnings."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -95,17 +95,17 @@ def _silent() -> Iterator[None]:
 
 
 def onnx_session(path: Path, *, threads: int | None = None) -> onnxruntime.InferenceSession:
-    """A session on the CPU, with as many threads as torch takes unless told."""
+    """A session on the CPU, with torch's number of threads by default."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or torch.get_num_threads()
-    options.log_severity_level = 3  # errors alone
+    options.log_severity_level = 3  # errors only
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
 def answering(name: FormatName, path: Path) -> Answer:
-    """What an exported file answers with.
+    """A function that runs an exported file.
 
     Args:
         name: its format.

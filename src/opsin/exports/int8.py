@@ -1,6 +1,6 @@
-"""Static quantization: weights and activations of convolutions and dense layers as 8-bit integers, ranges by train.
+"""Static quantization: weights and activations of convolutions and dense layers as 8-bit integers, ranges from train.
 
-    images of train ── ranges of activations ──> model-int8.onnx ── both files on val ──> what it costs
+    images of train ── ranges of activations ──> model-int8.onnx ── both files on val ──> the change of the score
 
 Source: Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
 Inference"; ONNX Runtime's quantizer, with a scale for each channel of a weight.
@@ -38,7 +38,7 @@ LAYERS = ["Conv", "Gemm", "MatMul"]
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """What quantization is fitted to, and what it is judged by: packed samples of the run's own data."""
+    """Data for calibration and for scoring: packed samples of the run's own data."""
 
     train: Samples
     val: Samples
@@ -48,8 +48,8 @@ class Calibration:
 class Quantized:
     """An int8 file beside the float one.
 
-    `main_score`: by which they are compared on val; `before`, `after`: its values. `change`: after less before, with
-    a paired 95 % interval where each image is right or wrong, else without.
+    `main_score`: score compared on val; `before`, `after`: its values. `change`: after minus before, with
+    a paired 95 % interval if each image is right or wrong, else without.
     """
 
     file: Path
@@ -80,7 +80,7 @@ def quantize(model: Path, to: Path, images: NDArray[np.uint8]) -> None:
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
-        """Hands out batches."""
+        """Yields batches."""
 
         def __init__(self) -> None:
             self._batches: Iterator[NDArray[np.uint8]] = (
@@ -105,7 +105,7 @@ def quantize(model: Path, to: Path, images: NDArray[np.uint8]) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the quantizer's advice, which it gives to the root logger."""
+    """Context without the quantizer's advice to the root logger."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -143,7 +143,7 @@ def change_on_val(
 def paired_change(differences: NDArray[np.float64]) -> Score:
     """The mean of differences of the same images, each -1, 0 or 1, with a 95 % interval.
 
-    It stays open where no image changed: 180 such images do not show that none ever does.
+    The interval has positive width even if no image changed: 180 such images do not show that none ever does.
 
     >>> print(paired_change(np.zeros(180)))
     0.0000 [-0.0108, 0.0108]
@@ -159,7 +159,7 @@ def paired_change(differences: NDArray[np.float64]) -> Score:
 
 
 def answers_of(answer: Answer, samples: Samples) -> Arrays:
-    """What a file says of all samples, in their order."""
+    """Predictions of a file for all samples, in their order."""
     parts = [
         answer(np.array(samples.images[start : start + BATCH_SIZE])) for start in range(0, len(samples), BATCH_SIZE)
     ]

@@ -20,7 +20,7 @@ from opsin.tasks import get_task
 
 INPUT = "images"
 NUM_TRACED = 2
-"""Images in the batch that the graph is traced with: a batch of one would be taken for a constant."""
+"""Images in the batch that the graph is traced with: a batch of one would become a constant."""
 
 
 class WholeNetwork(nn.Module):
@@ -53,7 +53,7 @@ def trace(artifact: Artifact) -> Traced:
     """The graph of a network with its preprocessing and decoding.
 
     Raises:
-        RefusedError: the network decides by its input what it computes, so no graph holds for every image.
+        RefusedError: the network's computation depends on values of its input, so no graph is valid for every image.
     """
     contract = artifact.preprocess
     shape = (NUM_TRACED, contract.channels, contract.size.height, contract.size.width)
@@ -68,14 +68,14 @@ def trace(artifact: Artifact) -> Traced:
             where=artifact.spec.name,
             got=str(error).partition("\n")[0],
             expected="a network that computes the same layers for every image",
-            do="of a network of your own: leave conditions on values out of `forward`",
+            do="for a network of your own: remove conditions on values from `forward`",
         ) from error
     return Traced(program=program, example=example, outputs=outputs)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Golden:
-    """Images with the answers that the network gave when it was saved.
+    """Images with the outputs of the network when it was saved.
 
     `images`: uint8 [n, C, H, W]. `predictions`: by name, arrays of n rows, decoded.
     """
@@ -85,11 +85,11 @@ class Golden:
 
 
 def golden_of(artifact: Artifact, tensors: Mapping[str, Tensor]) -> Golden:
-    """The golden images of an artefact, and their answers decoded.
+    """The golden images of an artefact, and their decoded outputs.
 
     Args:
-        artifact: whose task decodes.
-        tensors: of golden.safetensors.
+        artifact: the artefact whose task decodes.
+        tensors: tensors of golden.safetensors.
     """
     outputs = {key.removeprefix("outputs."): value for key, value in tensors.items() if key.startswith("outputs.")}
     decoded = get_task(artifact.task).decode(outputs)

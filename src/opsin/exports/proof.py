@@ -1,4 +1,4 @@
-"""Whether an exported file answers as the network did: which differences are rounding, and which refuse the export.
+"""Checking that an exported file reproduces the network: which differences are rounding, and which refuse the export.
 
 | prediction | largest difference |
 |---|---|
@@ -21,14 +21,14 @@ from opsin.exports.program import Golden
 
 Arrays = dict[str, NDArray[Any]]
 Answer = Callable[[NDArray[np.uint8]], Arrays]
-"""What a file says of uint8 [B, C, H, W]: arrays of B rows."""
+"""Runs a file on uint8 [B, C, H, W]: arrays of B rows."""
 PROBABILITY_TOLERANCE = 1e-4
 BOX_TOLERANCE = 1e-4
 PIXEL_TOLERANCE = 1e-3
 
 
 def differences(found: Mapping[str, Any], expected: Mapping[str, Any]) -> dict[str, float]:
-    """Of floats the largest difference, of classes of pixels the share that differs; infinite where nothing fits.
+    """For floats the largest difference, for pixel classes the share that differs; infinite for other shapes.
 
     >>> differences({"masks": np.array([0, 1], np.uint8)}, {"masks": np.array([0, 2], np.uint8)})
     {'masks': 0.5}
@@ -47,12 +47,12 @@ def _difference(found: NDArray[Any], expected: NDArray[Any]) -> float:
 
 
 def tolerance(name: str, expected: NDArray[Any], longer_side: int) -> float:
-    """The largest difference of a prediction that is taken for rounding.
+    """The largest difference of a prediction that counts as rounding.
 
     Args:
-        name: of the prediction, e.g. "boxes".
-        expected: what the network gives.
-        longer_side: of the network's input, in pixels.
+        name: name of the prediction, e.g. "boxes".
+        expected: output of the network.
+        longer_side: longer side of the network's input, in pixels.
     """
     if name == "boxes":
         return BOX_TOLERANCE * longer_side
@@ -78,10 +78,10 @@ def prove(answer: Answer, golden: Golden, *, where: object) -> dict[str, float]:
     allowed = {name: tolerance(name, value, side) for name, value in golden.predictions.items()} | {"outputs": 0.0}
     if beyond := [name for name in worst if not worst[name] <= allowed[name]]:
         raise CheckFailedError(
-            "the exported file answers otherwise than the network; it is deleted",
+            "the outputs of the exported file differ from the network's; the file was deleted",
             where=where,
             got=", ".join(f"{name} differ by {worst[name]:.3g}" for name in beyond),
             expected=", ".join(f"{name} within {allowed[name]:.3g}" for name in beyond),
-            do="this is a fault of the exporter: choose the other --format, and report it",
+            do="this is a bug of the exporter: choose the other --format, and report it",
         )
     return worst

@@ -1,4 +1,4 @@
-"""How fast an exported file answers, beside the network in PyTorch; both with the same threads, one after the other."""
+"""Timing an exported file against the network in PyTorch, with equal threads, one after the other."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ MAX_CALLS = 200
 MIN_CALLS = 5
 WARM_UP = 3
 SECONDS = 1.0
-"""For each of the four measurements; slow networks take `MIN_CALLS` calls whatever that lasts."""
+"""Seconds of each of the four timings; slow networks make at least `MIN_CALLS` calls."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Speed:
-    """Milliseconds of one image alone, median and 99th percentile; images per second in batches of 32."""
+    """Milliseconds per single image, median and 99th percentile; images per second in batches of 32."""
 
     p50_ms: float
     p99_ms: float

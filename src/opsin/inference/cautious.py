@@ -1,6 +1,6 @@
-"""Predictions that say when not to be used: sets of classes, no answer below a threshold, images unlike the training's.
+"""Cautious predictions: sets of classes at a coverage, abstention at a risk, images unlike the training images.
 
-All of it rests on what the artefact knows of val (`answering.py`).
+All of it is based on the val statistics in the artefact (`answering.py`).
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ from opsin.types import Prediction, Skipped
 
 @dataclass(frozen=True, kw_only=True)
 class Caution:
-    """What is asked of a network's answers, and what follows from val.
+    """The requested coverage and risk, and their thresholds from val.
 
     `coverage`: of the prediction sets, or None; `set_threshold`: least probability of a class in them. `risk`: largest
-    share of wrong answers, or None; `abstention`: when it is answered then. `notes`: in words.
+    share of wrong answers, or None; `abstention`: the threshold for answering. `notes`: explanations.
     """
 
     coverage: float | None
@@ -57,11 +57,11 @@ class Caution:
 
 
 def caution_of(artifact: Artifact, *, coverage: float | None, abstain: float | None) -> Caution:
-    """What a network's val says of a coverage and a risk that are asked for.
+    """The thresholds of a network for a requested coverage and risk.
 
     Raises:
-        RefusedError: the network gives no class for each image, or knows nothing of val; or no threshold can promise
-            the risk.
+        RefusedError: the network does not predict one class per image, or has no val statistics; or no threshold
+            guarantees the risk.
         ConfigError: a share out of range.
     """
     rules = rules_of(artifact)
@@ -74,30 +74,30 @@ def caution_of(artifact: Artifact, *, coverage: float | None, abstain: float | N
 
 
 def rules_of(artifact: Artifact) -> Answering:
-    """What a network's artefact knows of val.
+    """The val statistics in a network's artefact.
 
     Raises:
-        RefusedError: nothing.
+        RefusedError: there are none.
     """
     if artifact.answering is not None:
         return artifact.answering
     if not card_of(artifact.task).decides_class:
-        what, do = "coverage and risk are those of one class for each image", "leave --coverage and --abstain out"
-        raise ConfigError(what, got=card_of(artifact.task).words, expected="a network that gives classes", do=do)
+        what, do = "coverage and risk need one class per image", "leave --coverage and --abstain out"
+        raise ConfigError(what, got=card_of(artifact.task).words, expected="a network that predicts classes", do=do)
     raise RefusedError(
-        "this network does not know how often it is right",
-        expected="an artefact with answering.safetensors, which a training with a val split leaves",
-        do="train again; an artefact of an older Opsin and a published network have none",
+        "this network has no val statistics for coverage and risk",
+        expected="an artefact with answering.safetensors, written by a training with a val split",
+        do="train again; artefacts of older versions and published networks have none",
     )
 
 
 class CautiousPredictor(Predictor):
-    """A predictor that says when its answers are not to be used.
+    """A predictor with prediction sets and abstention.
 
     Args:
-        artifact: the network, with what it knows of val.
-        coverage: of the prediction sets; None makes none.
-        abstain: largest share of wrong answers among those given; None answers always.
+        artifact: the network, with its val statistics.
+        coverage: of the prediction sets; None omits them.
+        abstain: largest share of wrong answers among those given; None never abstains.
         device, batch_size: as in `Predictor`.
 
     Raises:
@@ -125,7 +125,7 @@ class CautiousPredictor(Predictor):
         return [self._cautious(one, float(share)) for one, share in zip(found, usual, strict=True)]
 
     def _cautious(self, prediction: Prediction, typicality: float) -> Prediction:
-        """A prediction with its set, whether it is to be used, and how usual its image is (NaN: not known)."""
+        """A prediction with its set, its abstention, and the typicality of its image (NaN: unknown)."""
         known = typicality == typicality
         unlike = known and typicality <= UNLIKE
         possible = answered = None
@@ -160,7 +160,7 @@ def predict_cautiously(
     skipped: list[Skipped] | None = None,
     report: Reporter = QUIET,
 ) -> tuple[list[Prediction], Caution]:
-    """Predictions for image files and folders of them, each saying whether to use it; and what that rests on.
+    """Predictions with sets and abstention for image files and folders, and the thresholds used.
 
     `coverage` and `abstain` as in `CautiousPredictor`; the rest as in `predict_files`.
 
@@ -180,7 +180,7 @@ def predict_images_cautiously(
     abstain: float | None = None,
     device: torch.device | str = "cpu",
 ) -> Prediction | list[Prediction]:
-    """`predict_images`, each prediction saying whether to use it; `coverage`, `abstain` as in `CautiousPredictor`.
+    """`predict_images` with sets and abstention; `coverage`, `abstain` as in `CautiousPredictor`.
 
     Raises:
         RefusedError, ConfigError: as `caution_of`.
@@ -191,12 +191,12 @@ def predict_images_cautiously(
 
 
 def feature_bank(predictor: Predictor, train: Samples, seed: int) -> torch.Tensor | None:
-    """Features float16 [R, F] of a few training images, rows of length one; None where the network has none.
+    """Features float16 [R, F] of a few training images, unit rows; None where the network has no features.
 
     Args:
         predictor: the network.
         train: packed training samples.
-        seed: decides which of them.
+        seed: seed of their choice.
     """
     with watched_features(predictor.network) as seen:
         predictor.run(torch.from_numpy(np.array(train.images[:1])))

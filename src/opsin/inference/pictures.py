@@ -1,4 +1,4 @@
-"""Predicted boxes drawn into the photos that they were predicted for."""
+"""Predicted boxes drawn into their photos."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ def predict_pictured(
         report: shows progress.
 
     Raises:
-        ConfigError: the network predicts no boxes; or as `picture_paths`. No image is read then.
+        ConfigError: the network predicts no boxes; or as `picture_paths`. No image is read in that case.
         WriteError: the folder cannot be made, or a picture cannot be written.
-        ImageError: without `skipped`, listing every file that cannot be read; nothing is drawn then.
+        ImageError: without `skipped`, listing every unreadable file; nothing is drawn in that case.
     """
     artifact = opened(model, device=device)
     if not get_task(artifact.task).gives_boxes:
         raise ConfigError("this network predicts no boxes", got=artifact.task, do="leave --boxes out")
     photos = image_files(files, skipped)
-    picture_paths(photos, boxes)  # refused before any image is read
+    picture_paths(photos, boxes)  # before any image is read
     with writing(boxes):
         boxes.mkdir(parents=True, exist_ok=True)
     found = Predictor(artifact, device=device, views=views).files(photos, skipped=skipped, report=report)
@@ -60,18 +60,18 @@ def write_pictures(predictions: Sequence[Prediction], folder: Path) -> list[Path
     """A PNG of each image with its predicted box, in the size of the image.
 
     Args:
-        predictions: of image files that are still there.
-        folder: where the pictures go; made if it is not there.
+        predictions: predictions of existing image files.
+        folder: where the pictures go; created if missing.
 
     Returns:
         The files written, in order: the images' names with `.png`.
 
     Raises:
         ConfigError: the network predicts no boxes; or as `picture_paths`.
-        ImageError: an image cannot be read any more.
+        ImageError: an image has become unreadable.
     """
     if any(prediction.box is None for prediction in predictions):
-        raise ConfigError("this network predicts no boxes, so there is nothing to draw", expected="a localization run")
+        raise ConfigError("this network predicts no boxes", expected="a localization run", do="name a localization run")
     pictures = picture_paths([Path(prediction.file) for prediction in predictions], folder)
     folder.mkdir(parents=True, exist_ok=True)
     for picture, prediction in zip(pictures, predictions, strict=True):

@@ -1,6 +1,6 @@
 """The one inference path: bytes -> preprocess -> network -> prediction.
 
-Evaluation, the command line and every later server go through `Predictor`, so that they cannot disagree.
+Evaluation, the command line and the server all use `Predictor`, so that they cannot disagree.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from opsin.errors import ConfigError, ImageError, InputError, OpsinError
 from opsin.io.files import walk_files, write_atomically, writing
 from opsin.io.foreign import CONVERT, FOREIGN_SUFFIXES, foreign_format
 from opsin.io.gate import first_bytes
-from opsin.io.images import IMAGE_SUFFIXES, DecodedImage, encode_mask
+from opsin.io.images import IMAGE_SUFFIXES, DecodedImage, Sides, encode_mask
 from opsin.io.in_memory import ImageInput, image_name, image_of
 from opsin.models.wrappers.forward import Forward
 from opsin.models.wrappers.views import ViewName, Views
 from opsin.ops.mask_pictures import palette
-from opsin.ops.resize import unfit_mask
+from opsin.ops.resize import resampled_size, unfit_mask
 from opsin.progress import QUIET, Reporter
 from opsin.score_notes import TEST_AS_VAL
 from opsin.tasks import get_task
@@ -35,15 +35,15 @@ BATCH_SIZE = 256
 NUM_MAGIC = 128
 NUM_NAMED = 20
 PIXELS_AT_ONCE = 1 << 19
-"""Pixels of one forward pass: what a network keeps of each pixel in its first layers bounds its memory."""
+"""Largest number of pixels of one forward pass, which bounds the memory of the first layers."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Fitted:
     """An image at the network's size.
 
-    `name`: its path, or its place among the images. `pixels`: uint8 [C, H, W]. `original`: its own height and width.
-    `notes`: what was done to it.
+    `name`: its path, or its index among the images. `pixels`: uint8 [C, H, W]. `original`: its own height and width.
+    `notes`: changes made to it.
     """
 
     name: str
@@ -53,17 +53,17 @@ class Fitted:
 
 
 class Predictor:
-    """A network that answers.
+    """A network with its preprocessing and decoding.
 
     Args:
         artifact: network, classes and preprocessing contract.
-        device: where it runs.
-        batch_size: images in one forward pass, fewer where they are large; changes speed and memory, never the answers
-            beyond rounding.
-        views: further views of each image whose answers are averaged with its own: test-time augmentation.
+        device: device of the network.
+        batch_size: images in one forward pass, fewer if they are large; affects speed and memory, and predictions
+            only by rounding.
+        views: further views of each image, whose predictions are averaged with its own: test-time augmentation.
 
     Raises:
-        ConfigError: as `Views`; or the network does not take the sizes of these views.
+        ConfigError: as `Views`; or the network does not accept the sizes of these views.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Predictor:
         self.task = get_task(artifact.task).with_fitted(artifact.meta.get("fitted", {}))
         self.network: nn.Module = artifact.network.to(self.device).eval()
         self.notes: tuple[str, ...] = (TEST_AS_VAL,) if artifact.meta.get("test_as_val") else ()
-        """What is said of every prediction."""
+        """Notes for every prediction."""
         shown = float(size.height * size.width)
         if views:
             seen = Views(self.network, views, self.task.averaging).eval()
@@ -130,14 +130,14 @@ class Predictor:
 
         Args:
             files: image files, or images in memory (`opsin.io.in_memory`).
-            masks: folder for predicted masks, as PNG in the size of each image; made if it is not there.
-            skipped: where files that cannot be read are added; they get no prediction then.
+            masks: folder for predicted masks, PNG files of each image's size; created if missing.
+            skipped: list to which unreadable files are appended; they get no prediction.
             report: shows progress.
 
         Raises:
-            ImageError: without `skipped`, listing every file that cannot be read; no prediction is given then, but
-                masks of files before them may have been written.
-            ConfigError: `masks`, and the network predicts none; or as `picture_paths`.
+            ImageError: without `skipped`, listing every unreadable file; there are no predictions in that case, but
+                masks of earlier files may have been written.
+            ConfigError: `masks` is given, but the network predicts none; or as `picture_paths`.
             WriteError: the folder of masks cannot be made, or a mask cannot be written.
         """
         if masks is not None:
@@ -168,26 +168,31 @@ class Predictor:
     def _fitted(
         self, items: Sequence[ImageInput], first: int, refused: list[tuple[str, ImageError]]
     ) -> Iterator[Fitted]:
-        """The images that can be read, at the network's size; the others are added to `refused`.
+        """The readable images, at the network's size; errors of the others are appended to `refused`.
 
         Each is fitted as soon as it is decoded: a batch of photos at their own sizes may not fit into memory. `first`
-        is the number of the first one.
+        is the index of the first one.
         """
         for number, item in enumerate(items, first):
             name = image_name(item, number)
             try:
-                image = image_of(item, name)
+                image = image_of(item, name, self.sides)
             except ImageError as error:
                 refused.append((name, error))
                 continue
             yield self.fit(image, name)
 
+    @property
+    def sides(self) -> Sides:
+        """Height and width at which the network looks at an image, from the image's own: so much has to be decoded."""
+        return resampled_size(self.artifact.preprocess.size)
+
     def fit(self, image: DecodedImage, name: str) -> Fitted:
-        """A decoded image at the network's size; `name` is what it is called. Threads may do this at the same time."""
+        """A decoded image at the network's size; `name` is its display name. Thread-safe."""
         contract = self.artifact.preprocess
-        height, width = image.pixels.shape[1:]
-        notes = (*image.notes, *_size_notes(height, width, contract.size), *self.notes)
-        return Fitted(name=name, pixels=contract.fit_image(image.pixels), original=(height, width), notes=notes)
+        notes = (*image.notes, *_size_notes(*image.size, contract.size), *self.notes)
+        pixels = contract.fit_image(image.pixels, image.size)
+        return Fitted(name=name, pixels=pixels, original=image.size, notes=notes)
 
     def answers(self, images: Sequence[Fitted]) -> list[Prediction]:
         """A prediction for each fitted image, in order."""
@@ -195,7 +200,7 @@ class Predictor:
         return [said for start in starts for said in self._chunk(images[start : start + self.batch_size], None)]
 
     def _chunk(self, images: Sequence[Fitted], masks: Path | None) -> list[Prediction]:
-        """Predictions of one batch, with their masks written where a folder for them is given."""
+        """Predictions of one batch, with masks written if a folder is given."""
         size = self.artifact.preprocess.size
         predictions = self.run(torch.from_numpy(np.stack([image.pixels for image in images])))
         found = [
@@ -250,7 +255,7 @@ def predict_images(
 
     Raises:
         ImageError: an image cannot be read.
-        InputError: a file is not there, or a folder holds no image.
+        InputError: a file does not exist, or a folder contains no image.
     """
     return answers_of(Predictor(opened(model, device=device), device=device, views=views), images)
 
@@ -280,26 +285,29 @@ def _listed(item: ImageInput | Iterable[ImageInput]) -> list[ImageInput]:
 
 
 def picture_paths(files: Sequence[Path], folder: Path) -> list[Path]:
-    """Where the picture that is made of each image goes: the images' names with `.png`, in `folder`, in order.
+    """The output path of each image's picture: the image's name with `.png`, in `folder`, in order.
 
     Raises:
-        ConfigError: two images have one name; or a picture would lie where an image lies, and overwrite it.
+        ConfigError: two images have the same name; or a picture would overwrite an image.
     """
     pictures = [folder / f"{file.stem}.png" for file in files]
     twice = [path.name for path, count in Counter(pictures).items() if count > 1]
     if twice:
-        what, do = "files of one name: one picture would overwrite the other", "predict them one folder at a time"
+        what, do = (
+            "files have the same name: one picture would overwrite the other",
+            "predict them one folder at a time",
+        )
         raise ConfigError(what, got=", ".join(twice[:10]), do=do)
     images = {file.resolve() for file in files}
     lost = [str(path) for path in pictures if path.resolve() in images]
     if lost:
-        do = "name a folder in which no image lies"
+        do = "name a folder without images"
         raise ConfigError("the pictures would overwrite the images", where=folder, got=", ".join(lost[:10]), do=do)
     return pictures
 
 
 def skipped_file(file: Path | str, error: OpsinError) -> Skipped:
-    """A file that is left out for an error."""
+    """The record of a file skipped because of an error."""
     reason = f"{error.what}; {error.do}" if error.do else error.what
     return Skipped(file=str(file), reason=reason)
 
@@ -309,10 +317,10 @@ def image_files(paths: Iterable[Path], skipped: list[Skipped] | None = None) -> 
 
     Args:
         paths: files and folders.
-        skipped: where pictures in folders are added whose formats are not read (HEIC, AVIF, TIFF, …).
+        skipped: list to which pictures in unsupported formats (HEIC, AVIF, TIFF, …) in folders are appended.
 
     Raises:
-        InputError: a path does not exist, or a folder holds no image; or, without `skipped`, one of such a format.
+        InputError: a path does not exist, or a folder contains no image; or, without `skipped`, one of such a format.
     """
     found: list[Path] = []
     for path in paths:
@@ -321,44 +329,48 @@ def image_files(paths: Iterable[Path], skipped: list[Skipped] | None = None) -> 
             images = [file for file in inside if file.suffix.lower() in IMAGE_SUFFIXES]
             foreign = [file for file in inside if file.suffix.lower() in FOREIGN_SUFFIXES]
             if not images and not foreign:
-                raise InputError("a folder without images", where=path, expected=", ".join(sorted(IMAGE_SUFFIXES)))
+                raise InputError(
+                    "the folder contains no images", where=path, expected=", ".join(sorted(IMAGE_SUFFIXES))
+                )
             _skip_foreign(foreign, skipped)
             found.extend(images)
         elif path.is_file():
             found.append(path)
         else:
             got = "a pipe, a socket or a device" if path.exists() else None
-            raise InputError(
-                "no image file or folder", where=path, got=got, expected="a file or a folder that is there"
-            )
+            raise InputError("no such image file or folder", where=path, got=got, expected="an existing file or folder")
     return found
 
 
 def _skip_foreign(files: Sequence[Path], skipped: list[Skipped] | None) -> None:
-    """Write down pictures of formats that are not read, with what their bytes say; refuse them without a list."""
+    """Record pictures in unsupported formats, identified by their bytes; refuse them without a list."""
     told = [(file, foreign_format(first_bytes(file, InputError, NUM_MAGIC))) for file in files]
     lost = [Skipped(file=str(file), reason="; ".join(known or ("an unknown format", CONVERT))) for file, known in told]
     if skipped is not None:
         skipped.extend(lost)
     elif lost:
         got = "; ".join(f"{entry.file}: {entry.reason}" for entry in lost[:NUM_NAMED])
-        raise InputError(f"{len(lost)} pictures are of formats that are not read", got=got, do="convert or remove them")
+        raise InputError(f"{len(lost)} pictures are in unsupported formats", got=got, do="convert or remove them")
 
 
 def _size_notes(height: int, width: int, size: SizePolicy) -> tuple[str, ...]:
-    """How an image was brought to the network's size, if it had another."""
+    """How an image was fitted to the network's size, if it had another."""
     if (height, width) == (size.height, size.width):
         return ()
     return (f"{width}x{height} px fitted to {size.width}x{size.height} px by {size.fit}",)
 
 
 def _refuse(refused: Sequence[ImageError]) -> None:
-    """Raise what was refused as one error, if anything was."""
+    """Raise all refusals as one error, if there are any."""
     if len(refused) == 1:
         raise refused[0]
     if refused:
         listed = "; ".join(f"{error.where}: {error.what}" for error in refused)
-        raise ImageError(f"{len(refused)} files cannot be read; no prediction is given", got=listed)
+        raise ImageError(
+            f"{len(refused)} files cannot be read, so nothing was predicted",
+            got=listed,
+            do="remove them, or leave --strict out",
+        )
 
 
 def _concatenated(parts: Iterable[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:

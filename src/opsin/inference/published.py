@@ -1,4 +1,4 @@
-"""What a published network says of photos: ImageNet's classes, with whatever weights are at hand."""
+"""Predictions of published networks: ImageNet's classes, with available weights."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ def published_artifact(
 
     Args:
         name: architecture.
-        weights: a file, `package`, or `timm` or `torchvision`, which download; None takes an installed package.
-        weights_range: the input that the weights expect, where they do not say.
+        weights: a file, `package`, or `timm` or `torchvision` (downloads); None means an installed package.
+        weights_range: input range the weights expect, where their file does not say.
 
     Raises:
-        ConfigError: no such network, or no weights for it at hand; every way to get some is told.
+        ConfigError: no such network, or no weights for it; all ways to get some are listed.
         TensorFileError: the weights do not fit, or lack the head.
     """
     entry = get_entry(name)
     if weights is None and package_weights(name) is None:
         ways = weights_to_be_had(name)
         raise ConfigError(
-            f"no weights of network `{name}` are at hand",
+            f"no weights of network `{name}` are installed",
             where=name,
             do="; ".join(ways) if ways else "train it: `opsin train DATA --model " + name + "`, and name the run here",
         )
@@ -50,7 +50,7 @@ def _classes(pretrained: Pretrained) -> tuple[str, ...]:
     count = len((pretrained.head or {})["weight"])
     if count != len(names):
         raise ConfigError(
-            "the names of these classes are not known",
+            "the names of these classes are unknown",
             where=pretrained.file,
             got=f"a head of {count} outputs",
             expected=f"ImageNet's {len(names):,}",

@@ -1,4 +1,4 @@
-"""Predictions as a table: one row an image, one column a class."""
+"""Predictions as a table: one row per image, one column per class."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ BOX = ("x1", "y1", "x2", "y2")
 
 
 def check_table_name(file: Path) -> None:
-    """Refuse a name under which a table could overwrite an image, before anything is predicted.
+    """Refuse a table name that could overwrite an image, before anything is predicted.
 
     Raises:
-        ConfigError: it is the name of an image, or of a folder.
+        ConfigError: the name is that of an image, or of a folder.
     """
     if file.suffix.lower() in IMAGE_SUFFIXES | set(FOREIGN_SUFFIXES):
-        do = "name the table first, as in --csv predictions.csv"
-        raise ConfigError("a table under the name of an image would overwrite it", got=str(file), do=do)
+        do = "name the table first, e.g. --csv predictions.csv"
+        raise ConfigError("the table would overwrite an image of this name", got=str(file), do=do)
     if file.is_dir():
-        raise ConfigError("the table is one file, and this is a folder", got=str(file), do=f"--csv {file}/table.csv")
+        raise ConfigError("the name of the table is that of a folder", got=str(file), do=f"--csv {file}/table.csv")
 
 
 def write_predictions(
@@ -35,11 +35,11 @@ def write_predictions(
     """Write predictions as CSV: file, label, score, the box in pixels of the image, and `p_CLASS` for each class.
 
     Args:
-        file: the table; one that is there is replaced.
+        file: the table; an existing one is replaced.
         predictions: one row each.
         classes: K names, in the order of each prediction's `shares`; of masks these are shares of the pixels.
         box: whether the network predicts boxes: columns x1, y1, x2, y2.
-        prefix: what the name of each class's column begins with.
+        prefix: prefix of each class's column name.
 
     Raises:
         ConfigError: the table is one of the images.
@@ -52,7 +52,7 @@ def write_predictions(
 
 
 def _columns(classes: Sequence[str], prefix: str) -> list[str]:
-    """A name for each class's column, numbered where two classes have one name, as ImageNet's two cranes."""
+    """Column names of the classes, numbered where two classes share a name, like ImageNet's two cranes."""
     count = Counter(classes)
     numbered = (name if count[name] == 1 else f"{name} ({number})" for number, name in enumerate(classes))
     return [prefix + name for name in numbered]

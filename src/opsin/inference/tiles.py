@@ -1,14 +1,14 @@
-"""Masks of photos of any size, window by window: memory follows the window, not the photo.
+"""Masks of photos of any size, tile by tile: memory depends on the window, not on the photo.
 
     photo ─ windows at its own scale ─ network ─ the middle of each, or all of them blended ─ rows of the mask ─ PNG
 
-Each window shows its tile and a margin around it. Where the margin is at least as wide as the network's answers reach
-(`models.reach`), every pixel sees what it would see in the whole photo: the mask is that of the whole photo, and there
-is no seam. A narrower margin costs less; then windows are blended where they overlap, with weights that change
-steadily, so that no seam shows either, but answers near a tile's edge know a little less.
+Each window shows its tile and a margin around it. If the margin is at least as wide as the network's receptive field
+(`models.reach`), every pixel has its full receptive field: the mask equals that of the whole photo, without
+seams. A narrower margin costs less; then windows are blended where they overlap, with weights that change
+continuously, so that there is no seam either, but predictions near a tile's edge have less context.
 
-Here a photo is not fitted to the size that the network was trained at: it is seen at its own scale. What stands in it
-should be about as large, in pixels, as in the training images at theirs.
+The photo is not resized to the training size: it is processed at its own scale. Objects should be about as
+large, in pixels, as in the training images.
 
 Shapes: K classes, H and W the photo's sides, h and w a window's.
 """
@@ -44,7 +44,7 @@ SMALLEST_TILE = 32
 
 @dataclass(frozen=True, kw_only=True)
 class Tiling:
-    """How a photo is cut: sides of tiles and width of the margin around them, in pixels, multiples of the stride.
+    """The tiling of a photo: side of the tiles and width of the margin around them, in pixels, multiples of the stride.
 
     `exact`: the margin covers the reach of the network.
     """
@@ -54,36 +54,36 @@ class Tiling:
     exact: bool
 
     def words(self) -> str:
-        """What a user should know of it."""
-        how = "the mask is that of the whole photo" if self.exact else "windows are blended where they overlap"
-        return f"seen at its own scale, in windows of {self.tile} px and a margin of {self.margin} px: {how}"
+        """A note on the tiling for the user."""
+        how = "the mask equals that of the whole photo" if self.exact else "windows are blended where they overlap"
+        return f"processed at its own scale, in tiles of {self.tile} px with a margin of {self.margin} px: {how}"
 
 
 class TiledPredictor:
-    """A network for masks that looks at photos window by window.
+    """A network for masks that processes photos tile by tile.
 
     Args:
         predictor: the network.
         tile: side of the tiles; rounded up to a multiple of the network's stride.
-        overlap: width of the margin; None takes the reach of the network, and refuses a network without limit.
+        overlap: width of the margin; None means the network's receptive field, and refuses a network with a global one.
 
     Raises:
-        ConfigError: the network predicts no masks; it looks at everything and no overlap is given; sizes that do not
-            fit together; further views, for which no margin is known to be enough.
+        ConfigError: the network predicts no masks; its receptive field is global and no overlap is given; inconsistent
+            sizes; further views, for which no sufficient margin is known.
     """
 
     def __init__(self, predictor: Predictor, *, tile: int, overlap: int | None = None) -> None:
         if not isinstance(predictor.task, Segment):
             raise ConfigError("only masks are predicted in tiles", got=predictor.artifact.task, do="leave --tile out")
         if isinstance(predictor.network, Views):
-            raise ConfigError("windows are seen once each, as they are", got="views", do="leave them out")
+            raise ConfigError("test-time augmentation does not apply to tiles", got="views", do="leave them out")
         require(tile >= SMALLEST_TILE, "tile", tile, f"{SMALLEST_TILE} or more")
         require(overlap is None or overlap >= 0, "overlap", overlap, "0 or more")
         self.predictor, self.task = predictor, predictor.task
         self.tiling = _tiling(predictor, tile, overlap)
 
     def file(self, photo: Path, mask: Path, *, report: Reporter = QUIET) -> Prediction:
-        """Write the mask of a photo as a palette PNG of its size; tell how its pixels are shared out.
+        """Write the mask of a photo as a palette PNG of its size; returns the shares of its pixels.
 
         Raises:
             ImageError: the photo cannot be read.
@@ -122,7 +122,7 @@ class TiledPredictor:
             yield rows
 
     def _blended(self, pixels: Bytes) -> Iterator[Bytes]:
-        """Blend windows across into strips, and strips downwards; two strips exist, and lie on disk."""
+        """Blend windows across into strips, and strips downwards; two strips exist, on disk."""
         height, margin = pixels.shape[1], self.tiling.margin
         with tempfile.TemporaryDirectory() as folder:
             carried: Floats | None = None
@@ -149,7 +149,7 @@ class TiledPredictor:
         return strip
 
     def _window(self, begin: int, end: int, length: int) -> tuple[int, int]:
-        """First and last row or column that the window of a tile shows."""
+        """First and last row or column of a tile's window."""
         return max(0, begin - self.tiling.margin), min(length, end + self.tiling.margin)
 
     @torch.inference_mode()
@@ -199,7 +199,10 @@ def _tiling(predictor: Predictor, tile: int, overlap: int | None) -> Tiling:
     stride = int(getattr(network, "stride", 1))
     side, needed = _whole(tile, stride), reach(network, contract.channels, stride)
     if overlap is None and needed is None:
-        what, do = "this network looks at the whole photo at once, so that no tile is exact", "give --overlap 64, say"
+        what, do = (
+            "the receptive field of this network is the whole photo, so no tile is exact",
+            "give an overlap, e.g. --overlap 64",
+        )
         raise ConfigError(what, got=predictor.artifact.spec.name, do=do)
     margin = _whole(needed if overlap is None else overlap, stride)  # type: ignore[arg-type]
     exact = needed is not None and margin >= needed
@@ -208,7 +211,7 @@ def _tiling(predictor: Predictor, tile: int, overlap: int | None) -> Tiling:
 
 
 def _whole(length: int, stride: int) -> int:
-    """The multiple of the stride from `length` on: grids of coarse maps must meet from window to window."""
+    """The least multiple of the stride not below `length`: grids of coarse maps must align between windows."""
     return -(-length // stride) * stride
 
 

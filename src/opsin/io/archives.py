@@ -1,4 +1,4 @@
-"""Archives from outside: .zip and .tar (plain, .gz, .bz2, .xz), told by their content, unpacked whole or not at all.
+"""Archives from outside: .zip and .tar (plain, .gz, .bz2, .xz), told by their content, unpacked atomically.
 
 An archive is refused as a whole for one bad member: a name that leaves the folder, a link, a device, an encrypted or
 doubled member; for bytes that expand suspiciously; and for an end that is missing.

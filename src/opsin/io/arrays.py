@@ -50,7 +50,7 @@ def read_npz(path: PathLike, max_bytes: int = MAX_ARRAY_BYTES) -> dict[str, np.n
     """All arrays of an .npz file by name, in the file's order and the machine's byte order.
 
     Raises:
-        ArrayError: no .npz file; a member that is no array or is given twice; Python objects; a shape that the
+        ArrayError: no .npz file; a member that is not an array or is given twice; Python objects; a shape that the
             member's length does not bear out; more than `max_bytes`, or 64 MiB at a ratio above 100, when unpacked.
     """
     with (
@@ -78,7 +78,9 @@ def _check_members(members: list[zipfile.ZipInfo], size: int, path: PathLike, ma
         raise ArrayError("an array is given twice", where=where, got=printable(names)[:300])
     for name in names:
         if not name.endswith(".npy"):
-            raise ArrayError("a member is no array", where=where, got=printable(name), expected="names ending in .npy")
+            raise ArrayError(
+                "a member is not an array", where=where, got=printable(name), expected="names ending in .npy"
+            )
     if total > max_bytes:
         raise ArrayError("too large when unpacked", where=where, got=f"{total} bytes", expected=f"at most {max_bytes}")
     if total > RATIO_FREE_BYTES and total > MAX_RATIO * size:
@@ -185,7 +187,7 @@ def read_cifar(path: PathLike, *, num_label_bytes: int) -> tuple[np.ndarray, np.
     Source: https://www.cs.toronto.edu/~kriz/cifar.html, "Binary version".
 
     Raises:
-        ArrayError: a pickle of the Python release; a length that is no whole number of records.
+        ArrayError: a pickle of the Python release; a length that is not a whole number of records.
     """
     _refuse_pickle(path)
     record = num_label_bytes + CIFAR_PIXEL_BYTES

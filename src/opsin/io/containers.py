@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 FormatName = Literal["JPEG", "PNG", "WEBP", "BMP", "GIF", "PPM"]
 
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
@@ -27,7 +29,9 @@ JPEG_SIZE_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 JPEG_SEQUENTIAL = (0xC0, 0xC1)
 JPEG_METADATA_MARKERS = (frozenset(range(0xE1, 0xF0)) - {0xEE}) | {0xFE}
 """APP1 to APP15 and comments, but APP14: Adobe's colour transform is part of the pixels."""
-JPEG_NEXT_MARKER = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")
+IN_PIXELS = np.isin(np.arange(256), (0x00, 0xFF, *range(0xD0, 0xD8)))
+"""Bytes that follow 0xFF inside the pixel data of a JPEG; any other is the mark of a segment."""
+SEARCHED_BYTES = 1 << 20
 PNM_HEADER = re.compile(
     rb"P([1-6f])(?:\s|#[^\n]*\n)+(\d{1,9})(?:\s|#[^\n]*\n)+(\d{1,9})(?:\s|#[^\n]*\n)",
 )
@@ -127,7 +131,8 @@ def _unpacked_length(kind: bytes, body: bytes, limit: int) -> int:
 
 
 def _read_jpeg(data: bytes, _: int) -> Container:
-    kept, size, exif, scans, one_chain = [b"\xff\xd8"], None, None, 0, False
+    view = memoryview(data)  # of tens of megabytes, no part is copied twice
+    kept, size, exif, scans, one_chain = [view[:2]], None, None, 0, False
     position = 2
     while True:
         _whole(position + 2 <= len(data) and data[position] == 0xFF, "the file is cut off or damaged")
@@ -149,19 +154,16 @@ def _read_jpeg(data: bytes, _: int) -> Container:
             one_chain = False
         if marker == 0xDA:
             scans += 1
-            found = JPEG_NEXT_MARKER.search(data, end)
-            _whole(found is not None)
-            end = found.end() - 2 if found else end
+            end = _next_jpeg_marker(data, end)
         if marker not in JPEG_METADATA_MARKERS:
-            kept.append(data[position:end])
+            kept.append(view[position:end])
         position = end
     if size is None or scans == 0:
         raise ValueError("no pixels")
     bits, height, width = size
-    kept.append(b"\xff\xd9")
     return Container(
         format="JPEG",
-        data=b"".join(kept),
+        data=b"".join([*kept, b"\xff\xd9"]),
         width=width,
         height=height,
         bits=bits,
@@ -169,6 +171,17 @@ def _read_jpeg(data: bytes, _: int) -> Container:
         scans=scans,
         one_chain=one_chain and scans == 1,
     )
+
+
+def _next_jpeg_marker(data: bytes, start: int) -> int:
+    """Where the pixel data that begin at `start` end: the place of the next mark. Photos are mostly pixel data."""
+    for place in range(start, len(data) - 1, SEARCHED_BYTES):
+        block = np.frombuffer(data, np.uint8, min(SEARCHED_BYTES + 1, len(data) - place), place)
+        found = np.flatnonzero(block[:-1] == 0xFF)
+        marks = found[~IN_PIXELS[block[found + 1]]]
+        if len(marks):
+            return place + int(marks[0])
+    raise ValueError("the file is cut off")
 
 
 def _read_gif(data: bytes, _: int) -> Container:

@@ -30,7 +30,7 @@ def fetch(
     url: str,
     target: PathLike,
     *,
-    sha256: str,
+    sha256: str | None,
     report: Report | None = None,
     max_bytes: int = MAX_DOWNLOAD_BYTES,
     timeout_s: float = TIMEOUT_S,
@@ -42,6 +42,7 @@ def fetch(
 
     Args:
         url: https, file, or http of this machine.
+        sha256: None where nobody has published it; what another process left half fetched is then not taken up.
         report: called with (bytes so far, bytes in all or None) as they arrive.
 
     Returns:
@@ -53,14 +54,17 @@ def fetch(
     path = Path(target)
     _check_url(url)
     if path.exists():
-        _check_hash(path, path, url, sha256)
+        if sha256 is not None:
+            _check_hash(path, path, url, sha256)
         return path
     part = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if sha256 is None:
+            part.unlink(missing_ok=True)
         resumed = part.exists()
         _fetch_part(url, part, report, max_bytes, timeout_s)
-        if resumed and sha256_file(part) != sha256.lower():
+        if resumed and sha256 is not None and sha256_file(part) != sha256.lower():
             part.unlink()  # the publisher's file may have changed since the first half came
             _fetch_part(url, part, report, max_bytes, timeout_s)
         _finish(part, path, url, sha256)
@@ -89,10 +93,11 @@ def _check_hash(file: Path, path: Path, url: str, sha256: str) -> None:
         raise DownloadError("wrong SHA-256", where=printable(path), got=found, expected=sha256.lower(), do=do)
 
 
-def _finish(part: Path, path: Path, url: str, sha256: str) -> None:
+def _finish(part: Path, path: Path, url: str, sha256: str | None) -> None:
     """Check the whole file and give it its name; a wrong one is removed, so that no later try builds on it."""
     try:
-        _check_hash(part, path, url, sha256)
+        if sha256 is not None:
+            _check_hash(part, path, url, sha256)
     except DownloadError:
         part.unlink()
         raise

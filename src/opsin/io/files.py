@@ -1,4 +1,4 @@
-"""Files and folders as a whole: written entirely or not at all, walked in natural order, hashed; and JSON.
+"""Files and folders as a whole: written atomically, walked in natural order, hashed; and JSON.
 
 Everything is written under a temporary name in the same folder (`.NAME.….tmp`), fsynced, renamed, and the parent
 folder is fsynced. After an error or a full disk no temporary file is left; after SIGKILL one may be, and its name tells
@@ -87,7 +87,7 @@ def _sync(path: Path) -> None:
 
 
 def write_atomically(path: PathLike, data: bytes) -> None:
-    """Write a file entirely or not at all; the parent folder is made if need be.
+    """Write a file atomically; the parent folder is made if need be.
 
     Raises:
         WriteError: the disk is full, faulty or forbids it. The previous file is unchanged, no stray file is left.
@@ -143,7 +143,7 @@ def _write_synced(path: Path, data: bytes) -> None:
 
 @contextmanager
 def atomic_folder(path: PathLike, *, replace: bool = False) -> Iterator[Path]:
-    """A folder that appears whole or not at all: fill the folder that is yielded; it gets its name when the block ends.
+    """A folder that appears atomically: fill the folder that is yielded; it gets its name when the block ends.
 
     If the block raises, the folder is removed. With `replace`, a folder of that name is moved aside first and deleted
     last; a kill between the two renames leaves the old one under a temporary name.
@@ -247,7 +247,7 @@ def _delete(path: Path) -> None:
 
 def write_json(path: PathLike, value: Any) -> None:
     """Write a JSON file atomically: UTF-8, indented by 2, a newline at the end. NaN (undefined) becomes null,
-    and a name that is no Unicode is escaped.
+    and a name that is not Unicode is escaped.
 
     Raises:
         WriteError: the value holds what JSON has no word for (infinity, sets, arrays), or the disk is full or faulty.

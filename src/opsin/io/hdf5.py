@@ -81,7 +81,7 @@ class _Reader:
     def array(self, found: Any, name: str) -> Tensor:
         """One array as float32."""
         if not isinstance(found, h5py.Dataset) or found.dtype.kind != "f":
-            raise TypeError(f"`{name}` is no array of numbers")
+            raise TypeError(f"`{name}` is not an array of numbers")
         if found.is_virtual or found.external or found.compression is not None:
             raise ValueError(f"`{name}` is virtual, external or compressed")
         self.budget -= found.size * found.dtype.itemsize

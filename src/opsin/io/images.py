@@ -1,4 +1,6 @@
-"""Images from outside: JPEG, PNG, WEBP, BMP, GIF, PPM/PGM, told by their content, decoded to RGB.
+"""Images from outside, told by their content, decoded to RGB.
+
+JPEG, PNG, WEBP, BMP, GIF and PPM/PGM are decoded here; HEIC, AVIF and TIFF in processes of their own (`decoders`).
 
 What is done to an image that is not 8-bit RGB, each time with a note but for plain grey:
 
@@ -10,14 +12,14 @@ What is done to an image that is not 8-bit RGB, each time with a note but for pl
 | float (PFM), 0 to 1 | value * 255, rounded; values outside are refused |
 | transparency | composited on white |
 | EXIF orientation 2 to 8 | turned upright; a broken or unknown orientation is ignored |
-| several frames | the first |
+| several frames or pages | the first |
 
 What damage inside of the pixel data shows: PNG has checksums, and is refused. Of a JPEG whose codes do not end where
 its data end, a note says that it is damaged (`jpeg`, with what is not found). GIF, WEBP, BMP and PPM have no checksum,
 and any byte is a pixel or a code: zeroed bytes in the middle of them cannot be told from a picture.
 
 A limit that Python cannot keep: a decoder that hangs or crashes inside its C library takes the process with it. What is
-done against it: only six formats, whole files, no metadata, and a bound on pixels and on passes over them.
+done against it here: only six formats, whole files, no metadata, and a bound on pixels and on passes over them.
 """
 
 from __future__ import annotations
@@ -32,15 +34,26 @@ from PIL import WebPImagePlugin as WebPPlugin
 
 from opsin.errors import ImageError
 from opsin.io.containers import Container, FormatName, exif_orientation, open_container
+from opsin.io.decoders import POOL, Decoded, KindName
+from opsin.io.encoding import encode_jpeg as encode_jpeg
+from opsin.io.encoding import encode_mask as encode_mask
+from opsin.io.encoding import encode_png as encode_png
+from opsin.io.encoding import is_gray as is_gray
 from opsin.io.files import PathLike
-from opsin.io.foreign import foreign_format
+from opsin.io.foreign import foreign_format, second_tier
 from opsin.io.gate import MEBIBYTE, check_size, printable, read_bytes, refusing
 from opsin.io.jpeg import Pieces
 from opsin.io.memory import available_memory
+from opsin.io.pixels import to_rgb
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".pbm", ".pnm"})
+SECOND_TIER_SUFFIXES = frozenset({".heic", ".heif", ".hif", ".avif", ".tif", ".tiff"})
+IMAGE_SUFFIXES = SECOND_TIER_SUFFIXES | {
+    *(".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".pbm", ".pnm")
+}
 """Suffixes by which folders are searched. Decoding never looks at them."""
 
+Sides = Callable[[int, int], tuple[int, int]]
+"""From height and width of an upright image to those at which it is looked at: more pixels need not be decoded."""
 MAX_FRAMES = 10_000
 MAX_SCANS = 100
 MAX_SCANNED_SHARE = 20
@@ -49,6 +62,12 @@ DECODING_BYTES = 12
 """Memory that decoding takes for each pixel: the decoder's copy, a turned or converted one, and the result."""
 SHARE_OF_MEMORY = 0.5
 """Of the free memory, for one image: others may be decoded at the same time."""
+COEFFICIENT_BYTES = 6
+"""Memory that a JPEG of several passes takes for each pixel, at whatever scale it is decoded."""
+REDUCTIONS = (8, 4, 2)
+"""What the sides of a JPEG can be divided by while it is decoded."""
+SPARE = 2
+"""A JPEG is decoded at this many times the sides that are looked at, or more: the rest is resampled with care."""
 STRIP_PIXELS = 1 << 20
 
 OPENERS: dict[FormatName, Callable[[io.BytesIO], ImageFile.ImageFile]] = {
@@ -61,6 +80,8 @@ OPENERS: dict[FormatName, Callable[[io.BytesIO], ImageFile.ImageFile]] = {
 }
 """The only decoders that are ever called."""
 
+SIDEWAYS = 5
+"""EXIF orientations from here on turn an image by a quarter: its stored width is its height."""
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -80,7 +101,7 @@ class Limits:
     Attributes:
         max_pixels: width times height, whatever the memory.
         free_pixels: up to this number neither memory nor the length of the file is looked at; a photo with more must
-            fit into half of the memory that is free.
+            fit into half of free memory.
         max_pixels_per_byte: of files with more than `free_pixels`; photos have up to 20, flat drawings some hundred.
         max_bytes: length of the file.
         max_text_bytes: all text chunks of a PNG together, unpacked.
@@ -104,11 +125,18 @@ class DecodedImage:
         pixels: uint8 [3, H, W], RGB.
         notes: what was done on the way, e.g. "first of 12 frames".
         orientation: the EXIF orientation that was undone (1: none). Boxes given for the stored pixels turn with it.
+        whole: height and width of the upright image in the file, where `pixels` are fewer.
     """
 
     pixels: np.ndarray
     notes: tuple[str, ...] = ()
     orientation: int = 1
+    whole: tuple[int, int] | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the upright image in the file, in whose pixels boxes and masks are."""
+        return self.whole or (int(self.pixels.shape[1]), int(self.pixels.shape[2]))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -124,29 +152,28 @@ class DecodedMask:
     notes: tuple[str, ...] = ()
 
 
-def read_image(path: PathLike, limits: Limits = LIMITS) -> DecodedImage:
-    """An image file as upright RGB; see the table above.
+def read_image(path: PathLike, limits: Limits = LIMITS, *, sides: Sides | None = None) -> DecodedImage:
+    """An image file as upright RGB; see the table above, and `decode_image`.
 
     Raises:
         ImageError: missing, empty, cut off, damaged, of another format, or above a limit.
     """
-    return decode_image(read_bytes(path, ImageError, limits.max_bytes), str(path), limits)
+    return decode_image(read_bytes(path, ImageError, limits.max_bytes), str(path), limits, sides=sides)
 
 
-def decode_image(data: bytes, name: str, limits: Limits = LIMITS) -> DecodedImage:
+def decode_image(data: bytes, name: str, limits: Limits = LIMITS, *, sides: Sides | None = None) -> DecodedImage:
     """The bytes of an image file as upright RGB; `name` is what error messages call it.
+
+    With `sides`, a JPEG of many more pixels than are looked at is decoded at a half, a quarter or an eighth of its
+    sides, no side under twice that of `sides`; a note says so.
 
     Raises:
         ImageError: empty, cut off, damaged, of another format, or above a limit.
     """
-    container = _checked_container(data, name, limits)
     with refusing(ImageError, name, "the image cannot be decoded"):
-        image, notes = _load(container)
-        image, orientation = _turn_upright(image, container, notes)
-        rgb = _to_rgb(image, container, notes)
-        del image
-        pixels = _channels_first(rgb)
-    return DecodedImage(pixels=pixels, notes=tuple(notes), orientation=orientation)
+        found = _upright_rgb(data, name, limits, sides)
+        pixels = _channels_first(found.rgb)
+    return DecodedImage(pixels=pixels, notes=tuple(found.notes), orientation=found.orientation, whole=found.whole)
 
 
 def decode_thumbnail(data: bytes, name: str, side: int, limits: Limits = LIMITS) -> np.ndarray:
@@ -157,12 +184,51 @@ def decode_thumbnail(data: bytes, name: str, side: int, limits: Limits = LIMITS)
     Raises:
         ImageError: as `decode_image`.
     """
-    container = _checked_container(data, name, limits)
     with refusing(ImageError, name, "the image cannot be decoded"):
-        image, notes = _load(container, draft_side=2 * side)
-        image, _ = _turn_upright(image, container, notes)
-        small = _to_rgb(image, container, notes).resize((side, side), Image.Resampling.BILINEAR)
+        rgb = _upright_rgb(data, name, limits, lambda height, width: (side, side)).rgb
+        small = rgb.resize((side, side), Image.Resampling.BILINEAR)
         return np.ascontiguousarray(np.asarray(small).transpose(2, 0, 1))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Upright:
+    """An image of RGB as it is to be shown, and what `DecodedImage` says of it."""
+
+    rgb: Image.Image
+    notes: list[str]
+    orientation: int
+    whole: tuple[int, int] | None = None
+
+
+def _upright_rgb(data: bytes, name: str, limits: Limits, sides: Sides | None) -> _Upright:
+    """The one way from the bytes of a file to RGB, in this process or apart from it."""
+    if (kind := second_tier(data)) is not None:
+        return _decoded_apart(_apart(kind, data, name, limits, pixels=True), kind)
+    container = _checked_container(data, name, limits)
+    reduction = _reduction(container, sides)
+    _check_memory(container, reduction, name, limits)
+    image, notes = _load(container, reduction)
+    image, orientation = _turn_upright(image, container, notes)
+    whole = None if reduction == 1 else _upright_size(container)
+    return _Upright(rgb=to_rgb(image, container.bits, notes), notes=notes, orientation=orientation, whole=whole)
+
+
+def _apart(kind: KindName, data: bytes, name: str, limits: Limits, *, pixels: bool) -> Decoded:
+    """What a process of its own says of a file, within the limits."""
+    check_size(len(data), limits.max_bytes, name, ImageError)
+    most = min(limits.max_pixels, max(limits.free_pixels, limits.max_pixels_per_byte * len(data)))
+    if (free := available_memory()) is not None:
+        most = min(most, max(limits.free_pixels, int(SHARE_OF_MEMORY * free / DECODING_BYTES)))
+    return POOL.decode(kind, data, name, max_pixels=min(most, limits.max_pixels), pixels=pixels)
+
+
+def _decoded_apart(found: Decoded, kind: KindName) -> _Upright:
+    if found.image is None:
+        raise ValueError("no pixels were decoded")
+    part = "pages" if kind == "TIFF" else "frames"
+    notes = [f"first of {found.frames} {part}"] if found.frames > 1 else []
+    notes += [f"EXIF orientation {found.orientation} applied"] if found.orientation > 1 else []
+    return _Upright(rgb=to_rgb(found.image, found.bits, notes), notes=notes, orientation=found.orientation)
 
 
 def read_size(path: PathLike, limits: Limits = LIMITS) -> tuple[int, int, int]:
@@ -171,7 +237,11 @@ def read_size(path: PathLike, limits: Limits = LIMITS) -> tuple[int, int, int]:
     Raises:
         ImageError: as `read_image`, but for damage that only decoding shows.
     """
-    container = _checked_container(read_bytes(path, ImageError, limits.max_bytes), str(path), limits)
+    data = read_bytes(path, ImageError, limits.max_bytes)
+    if (kind := second_tier(data)) is not None:
+        found = _apart(kind, data, str(path), limits, pixels=False)
+        return found.stored[1], found.stored[0], found.orientation
+    container = _checked_container(data, str(path), limits)
     return container.height, container.width, exif_orientation(container.exif) or 1
 
 
@@ -186,6 +256,7 @@ def read_mask(path: PathLike, limits: Limits = LIMITS) -> DecodedMask:
     if container.format != "PNG":
         do = "save masks as PNG: other formats change the indices"
         raise ImageError("not a mask", where=printable(name), got=container.format, expected="PNG", do=do)
+    _check_memory(container, 1, name, limits)
     with refusing(ImageError, name, "the mask cannot be decoded"):
         image, notes = _load(container)
         if image.mode not in ("1", "L", "P") or container.bits > 8:
@@ -204,7 +275,7 @@ def _checked_container(data: bytes, name: str, limits: Limits) -> Container:
     check_size(len(data), limits.max_bytes, name, ImageError)
     if (foreign := foreign_format(data)) is not None:
         kind, do = foreign
-        expected = "JPEG, PNG, WEBP, BMP, GIF, PPM or PGM"
+        expected = "JPEG, PNG, WEBP, BMP, GIF, PPM, PGM, HEIC, AVIF or TIFF"
         raise ImageError(f"{kind}: Opsin does not read these", where=printable(name), expected=expected, do=do)
     with refusing(ImageError, name, "not a whole image file of an allowed format"):
         container = open_container(data, limits.max_text_bytes)
@@ -233,21 +304,45 @@ def _checked_container(data: bytes, name: str, limits: Limits) -> Container:
             raise ImageError(
                 what, where=printable(name), got=got, expected=expected, do="make it smaller, or leave it out"
             )
-    if pixels > limits.free_pixels:
-        _check_memory(pixels, name)
     return container
 
 
-def _check_memory(pixels: int, name: str) -> None:
-    """Refuse a large image that does not fit into the memory that is free now.
+def _upright_size(container: Container) -> tuple[int, int]:
+    """Height and width after the EXIF orientation is undone."""
+    turned = (exif_orientation(container.exif) or 1) >= SIDEWAYS
+    return (container.width, container.height) if turned else (container.height, container.width)
+
+
+def _reduction(container: Container, sides: Sides | None) -> int:
+    """What the sides can be divided by at decoding: 8, 4, 2, or 1, which decodes all."""
+    if container.format != "JPEG" or sides is None:
+        return 1
+    size = _upright_size(container)
+    wanted = sides(*size)
+    # A side that cannot be divided ends in part of a pixel, which turning would bring to the other end.
+    turned = exif_orientation(container.exif) not in (1, None)
+    for reduction in REDUCTIONS:
+        enough = all(have >= SPARE * reduction * need for have, need in zip(size, wanted, strict=True))
+        if enough and not (turned and any(side % reduction for side in size)):
+            return reduction
+    return 1
+
+
+def _check_memory(container: Container, reduction: int, name: str, limits: Limits) -> None:
+    """Refuse a large image that does not fit into free memory now.
 
     Raises:
         ImageError: it does not.
     """
-    free, needed = available_memory(), pixels * DECODING_BYTES
+    pixels = container.width * container.height
+    if pixels <= limits.free_pixels:
+        return
+    free, needed = available_memory(), pixels // reduction**2 * DECODING_BYTES
+    if reduction > 1 and container.scans > 1:
+        needed += pixels * COEFFICIENT_BYTES
     if free is not None and needed > SHARE_OF_MEMORY * free:
         raise ImageError(
-            "too many pixels for the memory that is free",
+            "too many pixels for the free memory",
             where=printable(name),
             got=f"{pixels:,} pixels, which take {needed / MEBIBYTE:,.0f} MiB",
             expected=f"at most half of the {free / MEBIBYTE:,.0f} MiB that are free",
@@ -255,16 +350,17 @@ def _check_memory(pixels: int, name: str) -> None:
         )
 
 
-def _load(container: Container, *, draft_side: int | None = None) -> tuple[Image.Image, list[str]]:
-    """The decoded image as stored, and the notes so far; with `draft_side` perhaps smaller, but no side under that."""
+def _load(container: Container, reduction: int = 1) -> tuple[Image.Image, list[str]]:
+    """The decoded image as stored, its sides divided by `reduction`, and the notes so far."""
     file = Pieces(container.data) if container.one_chain else io.BytesIO(container.data)
     image: Image.Image = OPENERS[container.format](file)
     if image.size != (container.width, container.height):
         raise ValueError(f"two sizes: {image.size} and {(container.width, container.height)}")
-    if draft_side is not None:
-        image.draft(None, (draft_side, draft_side))
+    if reduction > 1:
+        image.draft(None, (container.width // reduction, container.height // reduction))
     image.load()
     notes = [f"first of {container.frames} frames"] if container.frames > 1 else []
+    notes += [f"decoded at 1/{reduction} of its sides"] if reduction > 1 else []
     if isinstance(file, Pieces) and file.damage is not None:
         notes.append(file.damage)
     return image, notes
@@ -288,31 +384,6 @@ def turn_upright(values: np.ndarray, orientation: int) -> np.ndarray:
     return np.ascontiguousarray(np.asarray(Image.fromarray(values).transpose(UPRIGHT[orientation])))
 
 
-def encode_mask(indices: np.ndarray, palette: np.ndarray) -> bytes:
-    """A palette PNG of class numbers uint8 [H, W], with the colours uint8 [256, 3]."""
-    image = Image.fromarray(np.ascontiguousarray(indices))
-    image.putpalette(palette.tobytes())
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", bits=8)
-    return buffer.getvalue()
-
-
-def _to_rgb(image: Image.Image, container: Container, notes: list[str]) -> Image.Image:
-    """Any mode as RGB, by the table at the top of this file."""
-    if container.bits > 8:
-        notes.append(f"{container.bits} bits scaled to 8")
-    if image.mode == "I" or image.mode.startswith("I;16"):
-        return Image.fromarray(_from_16_bits(np.asarray(image))).convert("RGB")
-    if image.mode == "F":
-        notes.append("float scaled from 0..1 to 8 bits")
-        return Image.fromarray(_from_float(np.asarray(image))).convert("RGB")
-    if image.mode in ("LA", "PA", "La", "RGBA", "RGBa") or "transparency" in image.info:
-        return _on_white(image, notes)
-    if image.mode not in ("L", "RGB"):
-        notes.append(f"mode {image.mode} converted")
-    return image if image.mode == "RGB" else image.convert("RGB")
-
-
 def _channels_first(rgb: Image.Image) -> np.ndarray:
     """The pixels of an RGB image, uint8 [3, H, W], taken out a strip at a time: a whole copy may not fit."""
     width, height = rgb.size
@@ -323,68 +394,3 @@ def _channels_first(rgb: Image.Image) -> np.ndarray:
         strip = rgb if rows >= height else rgb.crop((0, top, width, bottom))
         pixels[:, top:bottom] = np.asarray(strip).transpose(2, 0, 1)
     return pixels
-
-
-def _from_16_bits(values: np.ndarray) -> np.ndarray:
-    """Values 0..65535 as uint8, [H, W]: 257 = 65535 / 255."""
-    wide = values.astype(np.int32)
-    if wide.size and (wide.min() < 0 or wide.max() > 65535):
-        raise ValueError(f"values {wide.min()} to {wide.max()}, expected 0 to 65535")
-    scaled: np.ndarray = (wide + 128) // 257
-    return scaled.astype(np.uint8)
-
-
-def _from_float(values: np.ndarray) -> np.ndarray:
-    """Values 0..1 as uint8, [H, W]."""
-    if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1):
-        raise ValueError(f"float values {values.min()} to {values.max()}, expected 0 to 1")
-    scaled: np.ndarray = np.rint(values * 255)
-    return scaled.astype(np.uint8)
-
-
-def _on_white(image: Image.Image, notes: list[str]) -> Image.Image:
-    rgba = image.convert("RGBA")
-    alpha = rgba.getchannel("A")
-    lowest = alpha.getextrema()[0]
-    notes.append("opaque alpha dropped" if lowest == 255 else "transparency composited on white")
-    colors = rgba.convert("RGB")
-    del rgba
-    if lowest == 255:
-        return colors
-    white = Image.new("RGB", image.size, "white")
-    white.paste(colors, mask=alpha)
-    return white
-
-
-def is_gray(pixels: np.ndarray) -> bool:
-    """Whether all channels of `pixels`, uint8 [C, H, W], are equal."""
-    return all(np.array_equal(pixels[0], channel) for channel in pixels[1:])
-
-
-def encode_png(pixels: np.ndarray) -> bytes:
-    """A PNG of `pixels`, uint8 [C, H, W] with C = 3 (RGB) or 1 (grey).
-
-    Raises:
-        ImageError: another shape or type.
-    """
-    buffer = io.BytesIO()
-    _to_pillow(pixels).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def encode_jpeg(pixels: np.ndarray, quality: int = 90) -> bytes:
-    """A JPEG without colour subsampling of `pixels`, uint8 [C, H, W] with C = 3 (RGB) or 1 (grey).
-
-    Raises:
-        ImageError: another shape or type.
-    """
-    buffer = io.BytesIO()
-    _to_pillow(pixels).save(buffer, "JPEG", quality=quality, subsampling=0)
-    return buffer.getvalue()
-
-
-def _to_pillow(pixels: np.ndarray) -> Image.Image:
-    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[0] not in (1, 3) or 0 in pixels.shape:
-        got, expected = f"{pixels.dtype} {list(pixels.shape)}", "uint8 [3, H, W] or [1, H, W]"
-        raise ImageError("not an image", got=got, expected=expected)
-    return Image.fromarray(pixels[0] if pixels.shape[0] == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0)))

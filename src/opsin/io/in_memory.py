@@ -11,23 +11,25 @@ from PIL import Image
 
 from opsin.errors import ImageError
 from opsin.io.gate import refusing
-from opsin.io.images import DecodedImage, decode_image, read_image
+from opsin.io.images import DecodedImage, Sides, decode_image, read_image
 
 ImageInput: TypeAlias = str | Path | bytes | np.ndarray | Image.Image
 """A path, the bytes of an image file, an array uint8 [H, W, 3] (RGB) or [H, W] (grey), or a Pillow image."""
 EXPECTED = "a path, bytes, an array uint8 [H, W, 3] or [H, W], or a Pillow image"
 
 
-def image_of(item: ImageInput, name: str) -> DecodedImage:
+def image_of(item: ImageInput, name: str, sides: Sides | None = None) -> DecodedImage:
     """Any image as upright RGB; `name` is what error messages call one that has no path.
 
+    With `sides`, files are decoded as `decode_image` says; what is decoded already is taken as it is.
+
     Raises:
-        ImageError: it cannot be read, or is no image.
+        ImageError: it cannot be read, or is not an image.
     """
     if isinstance(item, str | Path):
-        return read_image(item)
+        return read_image(item, sides=sides)
     if isinstance(item, bytes):
-        return decode_image(item, name)
+        return decode_image(item, name, sides=sides)
     if isinstance(item, Image.Image):
         return decode_image(_as_png(item, name), name)
     if isinstance(item, np.ndarray):

@@ -30,10 +30,10 @@ class Pieces(io.BytesIO):
     """
 
     def __init__(self, data: bytes) -> None:
-        body = data[:-2]
-        self._ends = (len(body) - CUT, len(body) + len(FILLER), len(data) + len(FILLER))
+        length, view = len(data) - 2, memoryview(data)
+        self._ends = (length - CUT, length + len(FILLER), len(data) + len(FILLER))
         self._reached = 0
-        super().__init__(body + FILLER + data[-2:])
+        super().__init__(b"".join((view[:-2], FILLER, view[-2:])))
 
     def read(self, size: int | None = -1) -> bytes:
         """The next bytes, never more than to the end of the piece."""

@@ -35,7 +35,7 @@ def open_pixels(path: Path) -> tuple[Bytes, tuple[str, ...]]:
 
     Raises:
         ImageError: missing, damaged, of another format, or above a limit.
-        ArrayError: an array that is no photo.
+        ArrayError: an array that is not a photo.
     """
     suffix = path.suffix.lower()
     if suffix == ".npy":
@@ -51,14 +51,14 @@ def _mapped_array(path: Path) -> Bytes:
         values: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     if values.dtype != np.uint8 or values.ndim not in (2, 3) or values.size == 0:
         got, expected = f"{values.dtype} {list(values.shape)}", "uint8 [H, W, 3], [3, H, W] or [H, W]"
-        raise ArrayError("this array is no photo", where=path, got=got, expected=expected)
+        raise ArrayError("this array is not a photo", where=path, got=got, expected=expected)
     if values.ndim == 2:
         return values[None]
     if values.shape[2] in (1, 3):
         return values.transpose(2, 0, 1)
     if values.shape[0] in (1, 3):
         return values
-    raise ArrayError("this array is no photo", where=path, got=list(values.shape), expected="1 or 3 channels")
+    raise ArrayError("this array is not a photo", where=path, got=list(values.shape), expected="1 or 3 channels")
 
 
 def _mapped_netpbm(path: Path) -> Bytes | None:

@@ -60,7 +60,7 @@ def read_table(path: PathLike, max_bytes: int = MAX_TABLE_BYTES, max_rows: int =
 
 
 def write_table(path: PathLike, names: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a CSV file (UTF-8, commas) entirely or not at all: a line of names, then the rows.
+    """Write a CSV file (UTF-8, commas) atomically: a line of names, then the rows.
 
     A text that a spreadsheet would take for a formula gets an apostrophe in front, which makes it text there; numbers
     keep their sign.

@@ -136,7 +136,7 @@ def _collect(content: object, prefix: str, tensors: dict[str, Tensor], depth: in
     """Gather the tensors of nested dictionaries; numbers and text beside them (an epoch, a name) are left out."""
     if isinstance(content, Tensor):
         if content.layout != torch.strided or content.is_quantized or content.device.type != "cpu":
-            raise ValueError(f"`{prefix}` is no plain tensor")
+            raise ValueError(f"`{prefix}` is not a plain tensor")
         if content.numel() * content.element_size() > content.untyped_storage().nbytes():
             raise ValueError(f"`{prefix}` claims more numbers than it holds")
         tensors[prefix or "tensor"] = content.detach().clone(memory_format=torch.contiguous_format)

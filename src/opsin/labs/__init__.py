@@ -95,7 +95,7 @@ def run(
     Args:
         name: one of `names()`.
         quick: embedded data and few epochs, without download; else the data that the course uses.
-        root: where catalogue sets lie.
+        root: folder of the catalogue's data sets.
         out: folder of labs; this one takes NAME-quick or NAME-full in it.
         minutes: of the whole lab: its runs share what is left of them, and end earlier where that is too little.
         quiet: no progress.

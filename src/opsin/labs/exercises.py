@@ -14,16 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from opsin.errors import ConfigError, OpsinError, nearest
-from opsin.io.files import read_json, write_json
+from opsin.errors import ConfigError, OpsinError
+from opsin.io.files import read_json
 from opsin.labs.cells import lab_cells, save
 from opsin.labs.evidence import Cell, Table, numbers_in
-from opsin.labs.lab import Book, Found, Lab, Question
+from opsin.labs.lab import ANSWERS, Book, Found, Lab, Question
 from opsin.types import Score
 
-ANSWERS = "answers.json"
-IN_WORDS = "in words"
-"""The one value that is asked for where a question names none."""
 WITHIN = 0.05
 """A rounded number is within this share of the measured one, however few digits it has."""
 Verdict: TypeAlias = Literal["agrees", "differs", "not answered", "not measured"]
@@ -73,21 +70,6 @@ def write_exercise(lab: Lab, module: str, folder: Path, *, quick: bool = True, r
     return save(cells, folder / f"{lab.name}.ipynb")
 
 
-def write_answer(lab: Lab, folder: Path, name: str, values: Mapping[str, Any]) -> None:
-    """Keep a student's answer beside the runs; see `Book.answer`."""
-    by_name = {asked.name: asked for asked in lab.questions}
-    if name not in by_name:
-        expected = ", ".join(by_name)
-        raise ConfigError("no such question", where=lab.name, got=name, expected=expected, do=_nearest(name, by_name))
-    asked = _asked(by_name[name])
-    if unknown := [key for key in values if key not in asked]:
-        raise ConfigError("this question asks for other values", where=name, got=unknown, expected=", ".join(asked))
-    folder.mkdir(parents=True, exist_ok=True)
-    given = read_json(folder / ANSWERS) if (folder / ANSWERS).is_file() else {}
-    plain = {key: value.value if isinstance(value, Score) else _plain(value) for key, value in values.items()}
-    write_json(folder / ANSWERS, {**given, name: plain})
-
-
 def check_answers(book: Book) -> tuple[Checked, ...]:
     """Which of the answers beside a book's runs agree with what the lab measures on these runs.
 
@@ -124,7 +106,7 @@ def agrees(given: object, measured: Cell) -> bool:
 
 
 def _checked(book: Book, asked: Question, given: Mapping[str, Any]) -> Checked:
-    names = _asked(asked)
+    names = asked.blanks
     still = tuple(name for name in names if given.get(name) in (None, ""))
     if len(still) == len(names):
         return Checked(name=asked.name, question=asked.text, verdict="not answered", open=still)
@@ -148,13 +130,9 @@ def _is_right(found: Found, name: str, given: object) -> bool:
 
 def _to_answer(asked: Question) -> list[tuple[str, str]]:
     """The cells of a question: its words, and one with what is to be filled in."""
-    blanks = "\n".join(f"    {name!r}: None," for name in _asked(asked))
+    blanks = "\n".join(f"    {name!r}: None," for name in asked.blanks)
     scaffold = f"# measure it here\n\nbook.answer({asked.name!r}, {{\n{blanks}\n}})"
     return [("markdown", f"**{asked.text}**"), ("code", scaffold)]
-
-
-def _asked(asked: Question) -> tuple[str, ...]:
-    return asked.asks or (IN_WORDS,)
 
 
 def _without_questions(source: str) -> tuple[list[str], str]:
@@ -197,13 +175,3 @@ def _rounded(text: str, value: float, known: float) -> bool:
 def _word(value: object) -> str:
     words = {True: "yes", False: "no"}
     return words[value] if isinstance(value, bool) else str(value).strip().casefold()
-
-
-def _plain(value: Any) -> Any:
-    """A number of numpy as Python's."""
-    return value.item() if hasattr(value, "item") else value
-
-
-def _nearest(name: str, known: Mapping[str, Question]) -> str:
-    close = nearest(name, list(known))
-    return f"did you mean `{close}`?" if close else "see the notebook"

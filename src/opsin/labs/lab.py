@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import opsin
-from opsin.errors import CheckFailedError, RunError
+from opsin.errors import CheckFailedError, ConfigError, RunError, nearest
 from opsin.io.files import as_json, read_json, write_json
 from opsin.labs.evidence import Cell as Cell
 from opsin.labs.evidence import Evidence as Evidence
@@ -26,6 +26,11 @@ from opsin.labs.evidence import Table as Table
 from opsin.labs.evidence import name_of, numbers_in, shown
 from opsin.labs.pace import Pace
 from opsin.runs import Run
+
+ANSWERS = "answers.json"
+"""A student's answers, in the folder of a lab."""
+IN_WORDS = "in words"
+"""The one value that is asked for where a question names none."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -83,6 +88,11 @@ class Question:
         """That of the function."""
         return self.measure.__name__
 
+    @property
+    def blanks(self) -> tuple[str, ...]:
+        """Names of what a student fills in."""
+        return self.asks or (IN_WORDS,)
+
 
 def question(
     text: str, *, published: str = "", asks: Sequence[str] = ()
@@ -133,7 +143,7 @@ class Book:
         lab: which.
         folder: where its runs and its report lie.
         quick: small or embedded data, and few epochs.
-        root: where catalogue sets lie.
+        root: folder of the catalogue's data sets.
         quiet: no progress of single trainings.
         pace: the clock of the whole lab, which may give each run a budget.
         trains: whether runs that are not there are trained; if not, they are refused.
@@ -247,9 +257,20 @@ class Book:
         Raises:
             ConfigError: no such question, or other names.
         """
-        from opsin.labs.exercises import write_answer
-
-        write_answer(self.lab, self.folder, name, values)
+        by_name = {asked.name: asked for asked in self.lab.questions}
+        if name not in by_name:
+            close = nearest(name, list(by_name))
+            do = f"did you mean `{close}`?" if close else "see the notebook"
+            raise ConfigError("no such question", where=self.lab.name, got=name, expected=", ".join(by_name), do=do)
+        blanks = by_name[name].blanks
+        if unknown := [key for key in values if key not in blanks]:
+            raise ConfigError(
+                "this question asks for other values", where=name, got=unknown, expected=", ".join(blanks)
+            )
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / ANSWERS
+        given = read_json(path) if path.is_file() else {}
+        write_json(path, {**given, name: {key: _plain(value) for key, value in values.items()}})
 
     def table(
         self, name: str, title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], note: str = ""
@@ -310,6 +331,13 @@ def _check(asked: Question, found: Found) -> None:
         raise CheckFailedError("values other than the exercise asks for", where=where, got=got, expected=expected)
     if asked.published and found.agrees is not True and not found.why:
         raise CheckFailedError("it does not agree with what was published, and does not say why", where=where)
+
+
+def _plain(value: Any) -> Any:
+    """A student's value as JSON has it: a score as its share, a number of numpy as Python's."""
+    if isinstance(value, opsin.Score):
+        return value.value
+    return value.item() if hasattr(value, "item") else value
 
 
 def _curve(run: Run, score: str) -> list[tuple[float, float]]:

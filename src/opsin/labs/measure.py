@@ -102,7 +102,7 @@ def boxed(run: Run, root: str | None, rows: Sequence[int]) -> list[tuple[str, ND
 
     Args:
         run: of localization.
-        root: where catalogue sets lie.
+        root: folder of the catalogue's data sets.
         rows: which samples, as rows of `run.predictions("val")`.
     """
     from opsin.ops.box_pictures import draw_box

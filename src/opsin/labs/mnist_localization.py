@@ -2,7 +2,7 @@
 # # What is it, and where?
 #
 # One digit lies somewhere in a scene of 75x75 pixels. One network with two heads says which digit it is and where its box
-# is. The scenes are made by the code, of MNIST's digits, or in the quick form of scikit-learn's.
+# is. The scenes are generated, of MNIST's digits, or in the quick form of scikit-learn's.
 
 # %%
 from __future__ import annotations

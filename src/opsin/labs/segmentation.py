@@ -4,7 +4,7 @@
 # First foreground against background, then every class; which score to trust; and how maps grow again: transposed
 # convolutions, bilinear interpolation, or repeated pixels.
 #
-# The quick form takes scenes that are made by the code: two digits among pieces of others, 48x48 pixels. With `--full` and a
+# The quick form takes scenes that are generated: two digits among pieces of others, 48x48 pixels. With `--full` and a
 # root, `person_voc` in VOC 2012's layout, and three seeds of each way up.
 
 # %%

@@ -1,11 +1,13 @@
-"""From a spec to a network: ours, one of timm's, or one from outside, with the heads that a task asks for."""
+"""From a spec to a network: Opsin's, timm's or a user-defined one, with the heads of a task."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+from opsin.batches.preprocess import Preprocess
 from opsin.config import from_dict
-from opsin.errors import ConfigError
+from opsin.errors import ArtifactError, ConfigError
 from opsin.models import own
 from opsin.models.architectures.smp import SmpOptions, SmpSegmenter
 from opsin.models.architectures.unet import DecoderOptions, Segmenter
@@ -25,13 +27,14 @@ from opsin.models.registry import (
     is_ours,
     is_own,
 )
+from opsin.models.wrappers.ensemble import Ensemble
 
 
 def register_model(name: str, build: ModelFactory) -> None:
     """Make a network known by name in this process, for `train`, and for runs that were trained with it.
 
     Args:
-        name: what `model=` and `--model` call it.
+        name: name for `model=` and `--model`.
         build: called with keywords `channels, height, width, num_outputs`; returns the module.
 
     >>> from torch import nn
@@ -41,10 +44,10 @@ def register_model(name: str, build: ModelFactory) -> None:
     True
 
     Raises:
-        ConfigError: the name is that of a network of Opsin's.
+        ConfigError: the name is that of a built-in network.
     """
     if is_ours(name):
-        raise ConfigError("a network of Opsin's has this name", where="name", got=name, do="choose another name")
+        raise ConfigError("a built-in network has this name", where="name", got=name, do="choose another name")
     own.register(name, build)
 
 
@@ -52,11 +55,9 @@ def build_backbone(spec: ModelSpec) -> Backbone:
     """The network of `spec` without heads. Build it inside `seeded(seed)` to fix its weights.
 
     Raises:
-        ConfigError: no such network, an option that it does not have, or images too small for it.
+        ConfigError: no such network, an option it does not have, or images too small for it.
     """
     if spec.name == ENSEMBLE:
-        from opsin.models.wrappers.ensemble import build_ensemble  # it builds its members through this file
-
         return build_ensemble(spec)
     entry = get_entry(spec.name)
     options = {key: value for key, value in spec.options.items() if key not in ABOVE_THE_BACKBONE}
@@ -70,7 +71,7 @@ def build_network(spec: ModelSpec, outputs: Mapping[str, int], *, seed: int | No
     Args:
         spec: the architecture.
         outputs: length of each output by name.
-        seed: fixes the weights; without it they come from the random state in force (e.g. an outer `seeded`).
+        seed: fixes the weights; without it they come from the current random state (e.g. an outer `seeded`).
 
     Raises:
         ConfigError: as `build_backbone`.
@@ -91,19 +92,19 @@ def build_network(spec: ModelSpec, outputs: Mapping[str, int], *, seed: int | No
 
 
 def build_with_heads(spec: ModelSpec, outputs: Mapping[str, int]) -> Network | OwnNetwork:
-    """As `build_network`, or the network from outside that `spec` names, which brings its heads.
+    """As `build_network`, or the user-defined network of `spec`, which has its own heads.
 
     Raises:
-        ConfigError: as `build_backbone`, or it is not known here.
+        ConfigError: as `build_backbone`, or it is not registered.
     """
     return own_network(spec, outputs) if is_own(spec.name) else build_network(spec, outputs)
 
 
 def own_network(spec: ModelSpec, outputs: Mapping[str, int]) -> OwnNetwork:
-    """The network from outside that `spec` names, with the outputs of a task.
+    """The user-defined network of `spec`, with the outputs of a task.
 
     Raises:
-        ConfigError: it is not known here.
+        ConfigError: it is not registered.
     """
     return own.build_own(
         spec.name,
@@ -116,7 +117,7 @@ def own_network(spec: ModelSpec, outputs: Mapping[str, int]) -> OwnNetwork:
 
 
 def build_segmenter(spec: ModelSpec, num_classes: int) -> Segmenter | SmpSegmenter | OwnNetwork:
-    """The network of `spec` with a decoder over its pyramid, which gives each pixel `num_classes` logits.
+    """The network of `spec` with a decoder over its pyramid, with `num_classes` logits per pixel.
 
     Raises:
         ConfigError: as `build_backbone`, or the network has no feature maps.
@@ -125,8 +126,8 @@ def build_segmenter(spec: ModelSpec, num_classes: int) -> Segmenter | SmpSegment
         return own_network(spec, {"logits": num_classes})
     learned_input = bool(spec.options.get(LEARNED_INPUT, False))
     if spec.name in SEGMENTERS:
-        knobs = {key: value for key, value in spec.options.items() if key not in ABOVE_THE_BACKBONE}
-        chosen = from_dict(SmpOptions, knobs, where=f"options of {spec.name}")
+        encoder = {key: value for key, value in spec.options.items() if key not in ABOVE_THE_BACKBONE}
+        chosen = from_dict(SmpOptions, encoder, where=f"options of {spec.name}")
         return SmpSegmenter(spec.name, chosen, num_classes, channels=spec.channels, learned_input=learned_input)
     decoder = from_dict(DecoderOptions, spec.options.get(DECODER, {}), where="options of the decoder")
     return Segmenter(
@@ -138,3 +139,23 @@ def build_segmenter(spec: ModelSpec, num_classes: int) -> Segmenter | SmpSegment
         options=decoder,
         learned_input=learned_input,
     )
+
+
+def build_ensemble(spec: ModelSpec) -> Ensemble:
+    """The ensemble of `ensemble_spec`, its members' weights not yet loaded.
+
+    Raises:
+        ArtifactError: the description is incomplete.
+    """
+    try:
+        described: Sequence[Mapping[str, Any]] = spec.options["members"]
+        num_classes, weights = int(spec.options["num_classes"]), [float(w) for w in spec.options["weights"]]
+        specs = [ModelSpec(**one["spec"]) for one in described]
+        preprocess = [Preprocess.from_dict(one["preprocess"]) for one in described]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ArtifactError(
+            "the description of an ensemble is incomplete", got=repr(error), do="copy the artefact again"
+        ) from error
+    if not described or len(weights) != len(described):
+        raise ArtifactError("an ensemble needs a weight for each member", got=f"{len(weights)} of {len(described)}")
+    return Ensemble([build_network(one, {"logits": num_classes}) for one in specs], preprocess, weights, num_classes)

@@ -1,11 +1,11 @@
 """Networks for any size of image: flatten and dense layers become convolutions.
 
-A dense layer on maps of C x h x w numbers is a convolution with kernel h x w, without padding: on maps of that very
-size its output has one pixel. On larger maps it has many: the same network, seen from every place. Dense layers after
-it become 1x1 convolutions. A global maximum becomes a maximum over windows of the size that it had in training.
+A dense layer on maps of C x h x w numbers is a convolution with kernel h x w, without padding: on maps of that
+size its output has one pixel. On larger maps it has many: the same network at every position. Dense layers after
+it become 1x1 convolutions. A global maximum becomes a maximum over windows of the training size.
 
-The other way to any size is global pooling, which `small` and `tiny` have: it answers once for the whole image, and
-does not say where.
+The other way to any size is global pooling, which `small` and `tiny` have: it gives one prediction for the whole image,
+without positions.
 
 Source: Long, Shelhamer and Darrell, "Fully convolutional networks for semantic segmentation", 2015, section 3.1.
 """
@@ -28,10 +28,10 @@ Size = tuple[int, int, int]
 
 
 class FullyConvolutional(nn.Module):
-    """A network that answers at every place of an image.
+    """A network with predictions at every position of an image.
 
     Args:
-        normalize, body: what gives the maps of an image.
+        normalize, body: compute the maps of an image.
         tail: convolutions that were dense layers, up to the heads.
         heads: convolutions by the names of the outputs.
         size: channels, height and width of the images that it was trained on, the smallest that it takes.
@@ -46,7 +46,8 @@ class FullyConvolutional(nn.Module):
         self.heads = nn.ModuleDict(heads)
 
     def maps(self, images: Tensor) -> dict[str, Tensor]:
-        """Outputs at every place, float [B, K, h, w], of images float [B, C, H, W]; one place at the training size.
+        """Outputs at every position, float [B, K, h, w], of images float [B, C, H, W]; one position at the training
+        size.
 
         Raises:
             ConfigError: the images are smaller than those of training, or have other channels.
@@ -63,12 +64,12 @@ class FullyConvolutional(nn.Module):
         return {name: head(features) for name, head in self.heads.items()}
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Outputs float [B, K]: means over all places; at the training size what the dense network gives."""
+        """Outputs float [B, K]: means over all positions; at the training size those of the dense network."""
         return {name: output.mean((2, 3)) for name, output in self.maps(images).items()}
 
 
 def fully_convolutional(network: Network) -> FullyConvolutional:
-    """The network with convolutions for its dense layers; weights are copied, `network` is left as it is.
+    """The network with convolutions for its dense layers; weights are copied, `network` is unchanged.
 
     Raises:
         ConfigError: its architecture has layers that cannot be converted.
@@ -88,7 +89,7 @@ def fully_convolutional(network: Network) -> FullyConvolutional:
 
 
 def to_convolution(layer: nn.Linear, size: Size) -> nn.Conv2d:
-    """The convolution that does what a dense layer does with flattened maps of `size`.
+    """The convolution equivalent to a dense layer on flattened maps of `size`.
 
     Weights [out, C * h * w] become filters [out, C, h, w].
     """
@@ -103,7 +104,7 @@ def to_convolution(layer: nn.Linear, size: Size) -> nn.Conv2d:
 
 
 class WindowMaximum(nn.Module):
-    """The maximum over every window of `size` (height, width), times `scale`: a global maximum, from every place."""
+    """The maximum over every window of `size` (height, width), times `scale`: a global maximum, at every position."""
 
     def __init__(self, size: tuple[int, int], scale: float) -> None:
         super().__init__()
@@ -127,9 +128,9 @@ class _LastMaps(nn.Module):
 
 
 def _body_and_layers(backbone: Backbone) -> tuple[nn.Module, dict[str, nn.Module]]:
-    """What gives the maps, and the layers from there to the features, by name; a maximum is over one pixel as yet."""
+    """The module that computes the maps, and the layers from there to the features, by name."""
     if isinstance(backbone, Plain) and backbone.any_size:
-        do = "use it as it is: global pooling takes images of any size"
+        do = "use it unchanged: global pooling accepts images of any size"
         raise ConfigError("this network needs no conversion", got="plain with global_pool", do=do)
     if isinstance(backbone, Plain):
         return nn.Sequential(*backbone.blocks), _named(backbone.dense) | {"dropout": backbone.dropout}
@@ -174,4 +175,8 @@ def _converted(layer: nn.Module, size: Size) -> nn.Module:
         return WindowMaximum(size[1:], layer.scale)
     if isinstance(layer, nn.ReLU | nn.Dropout | nn.Identity):
         return layer
-    raise ConfigError("this layer cannot be made convolutional", got=type(layer).__name__)
+    raise ConfigError(
+        "this layer cannot be made convolutional",
+        got=type(layer).__name__,
+        expected="dense layers, norms, activations, dropout",
+    )

@@ -1,4 +1,4 @@
-"""Parts of a network that are left as they are: sections without gradients, norms in inference mode."""
+"""Freezing: sections without gradients, norms in inference mode."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from opsin.models.parts.backbone import Backbone
 def levels(network: nn.Module) -> dict[str, int]:
     """The section of each parameter, by its name: 0 for the lowest, the number of sections for the head.
 
-    What lies below or beside the sections counts with the lowest.
+    Parameters outside the sections count with the lowest.
     """
     backbone = getattr(network, "backbone", None)
     sections = backbone.sections if isinstance(backbone, Backbone) else ()
@@ -25,7 +25,7 @@ def levels(network: nn.Module) -> dict[str, int]:
 
 
 def freeze_below(network: nn.Module, sections: int) -> None:
-    """Leave the head and the upper `sections` of the backbone to be trained; parameters that are frozen stay so."""
+    """Freeze all but the head and the upper `sections` of the backbone; frozen parameters stay frozen."""
     of = levels(network)
     lowest = max(of.values(), default=0) - sections
     for name, parameter in network.named_parameters():
@@ -34,10 +34,11 @@ def freeze_below(network: nn.Module, sections: int) -> None:
 
 
 def pin_norms(module: nn.Module) -> int:
-    """Keep every batch norm inside `module` in inference mode for good, also through `train()`; returns how many.
+    """Keep every batch norm inside `module` in inference mode permanently, also through `train()`; returns their
+    number.
 
     A pretrained layer's batch norm that follows small batches of other images drifts away from the weights that were
-    learned with it, also where these are frozen. Only the class changes: names, tensors and copies stay what they are.
+    learned with it, also where these are frozen. Only the class changes: names, tensors and copies are unaffected.
     """
     norms = [child for child in module.modules() if isinstance(child, _BatchNorm)]
     for norm in norms:

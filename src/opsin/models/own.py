@@ -1,11 +1,11 @@
-"""Networks from outside, as users write them: a module whose outputs are a tensor, or tensors by name.
+"""User-defined networks: a module whose outputs are a tensor, or tensors by name.
 
     opsin.train("digits", model=MyNetwork())             a module: a copy of it is trained
     opsin.register_model("my_network", build)            a function: `--model my_network` builds it
 
-`build` is called with `channels, height, width` of the images and `num_outputs`, and gives the module. Either is asked
-with preprocessed images float32 [B, C, H, W] and answers with logits float [B, K] (one number a class), or with a
-mapping by the names of the task's outputs.
+`build` is called with `channels, height, width` of the images and `num_outputs`, and returns the module. The module
+maps preprocessed images float32 [B, C, H, W] to logits float [B, K] (one number per class), or to a mapping by the
+names of the task's outputs.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from opsin.errors import ConfigError
 
 ModelFactory = Callable[..., nn.Module]
 OWN = "own:"
-"""Begins the name of a network that came as a module: `own:package.module:Class`."""
+"""Prefix of the name of a network given as a module: `own:package.module:Class`."""
 
 
 class OwnNetwork(nn.Module):
-    """A module from outside, whose outputs are given the names that its task expects.
+    """A user-defined module whose outputs are named as its task expects.
 
     Args:
         network: the module.
         outputs: length of each output by name, in order; a single tensor is the first.
-        learned_channels: begin with a batch norm over so many channels, which learns the normalization; 0 is without.
+        learned_channels: number of channels of an initial batch norm that learns the normalization; 0 has none.
     """
 
     def __init__(self, network: nn.Module, outputs: Mapping[str, int], *, learned_channels: int = 0) -> None:
@@ -43,7 +43,7 @@ class OwnNetwork(nn.Module):
         """Outputs by name, each float [B, K, ...], of preprocessed images float [B, C, H, W].
 
         Raises:
-            ConfigError: an output is missing, or has another length than the data needs.
+            ConfigError: an output is missing, or has another length than required.
         """
         found = self.network(self.normalize(images))
         if isinstance(found, Tensor):
@@ -59,7 +59,7 @@ class OwnNetwork(nn.Module):
 
     def _refused(self, got: str) -> ConfigError:
         expected = ", ".join(f"`{name}`: [B, {length}, ...]" for name, length in self.outputs.items())
-        what = "the network's outputs are not those that the task needs"
+        what = "the network's outputs differ from those of the task"
         do = "return a tensor, or a mapping of tensors by name"
         return ConfigError(what, where=type(self.network).__name__, got=got, expected=expected, do=do)
 
@@ -70,7 +70,7 @@ def register(name: str, build: ModelFactory) -> None:
 
 
 def register_module(network: nn.Module) -> str:
-    """Make a module known, so that copies of it can be built; returns the name under which runs keep it."""
+    """Make a module known, so that copies of it can be built; returns the name stored in runs."""
     kind = type(network)
     name = f"{OWN}{kind.__module__}:{kind.__qualname__}"
     template = deepcopy(network).cpu()
@@ -84,18 +84,20 @@ def build_own(
     """A new copy of the network of that name, which may begin with a learned normalization of its input.
 
     Raises:
-        ConfigError: nothing here is registered by that name, or what it builds is no module.
+        ConfigError: no such registered network, or it does not build a module.
     """
     build = plugins.find("models", name)
     if build is None:
         kind = name.removeprefix(OWN)
         raise ConfigError(
-            "this run's network is not one of Opsin's, and is not known here",
+            "this run's network is user-defined and not registered",
             got=kind,
             do=f"before opening the run: `opsin.register_module(network)` with a new {kind.split(':')[-1]}",
         )
     shape: dict[str, Any] = {"channels": channels, "height": height, "width": width}
     network = build(**shape, num_outputs=next(iter(outputs.values())))
     if not isinstance(network, nn.Module):
-        raise ConfigError("a registered network is no module", where=name, got=type(network).__name__)
+        raise ConfigError(
+            "a registered network is not a module", where=name, got=type(network).__name__, expected="a torch.nn.Module"
+        )
     return OwnNetwork(network, outputs, learned_channels=channels if learned_input else 0)

@@ -1,7 +1,7 @@
-"""How far a pixel's answer looks: the reach of a network that classifies pixels.
+"""The reach of a pixel-wise network: the receptive field of its logits, measured.
 
-The reach is found rather than derived: one place of the image is NaN, and whatever is computed from it, by whatever
-weight, is NaN too. So the answer holds for every network that can be run, and for the way in which it is run.
+The reach is measured, not derived: one position of the image is NaN, and every value computed from it is NaN too,
+whatever the weight. So it is valid for every network that can be run.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ import torch
 from torch import Tensor, nn
 
 LONGEST_PX = 4096
-"""Longest strip that is tried: what reaches further looks at everything, e.g. a mean over the whole image."""
+"""Longest strip that is tried: a larger reach counts as global, e.g. a mean over the whole image."""
 FIRST_PX = 256
 
 
 @torch.no_grad()
 def reach(network: nn.Module, channels: int, stride: int) -> int | None:
-    """Pixels by which the logits of a pixel look to any side, or None if there is no limit.
+    """Pixels by which the receptive field of a pixel's logits extends to any side, or None if it is global.
 
     Args:
         network: float [1, C, H, W] to {"logits": float [1, K, H, W]}, for any H and W.
         channels: C.
-        stride: by how much its coarsest maps are smaller; the reach is the largest over all places in one stride.
+        stride: downscaling of its coarsest maps; the reach is the largest over all positions in one stride.
     """
     probe = deepcopy(network).float().cpu().eval()
     found = [_reach_along(probe, channels, stride, across) for across in (False, True)]

@@ -1,4 +1,4 @@
-"""All architectures by name, and how one is built from plain settings."""
+"""All architectures by name, and their options from settings."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ LEARNED_INPUT = "learned_input"
 FULLY_CONVOLUTIONAL = "fully_convolutional"
 """The option of a converted network: dense layers are convolutions (`opsin.models.convert`)."""
 DECODER = "decoder"
-"""Where the options of a network that classifies pixels hold those of its decoder."""
+"""Key of the decoder's options in a network's options."""
 ENSEMBLE = "ensemble"
 """Name in the specs of networks that average others (`opsin.models.wrappers.ensemble`)."""
 ABOVE_THE_BACKBONE = (LEARNED_INPUT, FULLY_CONVOLUTIONAL, DECODER, HEAD)
@@ -44,7 +44,7 @@ ABOVE_THE_BACKBONE = (LEARNED_INPUT, FULLY_CONVOLUTIONAL, DECODER, HEAD)
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSpec:
-    """All that is needed to build a network again: its name, the shape of its images, its options as plain JSON."""
+    """Everything needed to rebuild a network: its name, the shape of its images, its options as plain JSON."""
 
     name: str
     channels: int
@@ -57,10 +57,10 @@ class ModelSpec:
 class ModelEntry:
     """One architecture.
 
-    `default_size` is the (channels, height, width) that its sizes are quoted for. `options` are its knobs with their
-    defaults; `knobs` are the settings of `ModelConfig` that steer it. `options_type` is the frozen class of the
+    `default_size` is the (channels, height, width) for which its sizes are quoted. `options` are its options with their
+    defaults; `option_names` are the settings of `ModelConfig` that it has. `options_type` is the frozen class of the
     options, and `build` makes the backbone of (channels, height, width, options). `family` is the year of a classic
-    network, and what it introduced. `extra`: what must be installed besides Opsin itself.
+    network, and its contribution. `extra`: the additional package it needs.
     """
 
     name: str
@@ -69,20 +69,20 @@ class ModelEntry:
     default_size: tuple[int, int, int]
     options_type: type[Any]
     build: Callable[[int, int, int, Any], Backbone]
-    extra_knobs: tuple[str, ...] = ()
+    extra_options: tuple[str, ...] = ()
     family: str = ""
     extra: str = ""
 
     @property
     def weights(self) -> tuple[str, ...]:
-        """Every way to get published weights, a line each; empty where there are none."""
+        """Every way to get published weights, one line each; may be empty."""
         from opsin.models.weights.published import weights_to_be_had
 
         return weights_to_be_had(self.name)
 
     @property
     def is_here(self) -> bool:
-        """Whether all that it needs is installed."""
+        """Whether its packages are installed."""
         return not self.extra or is_installed()
 
     @property
@@ -91,19 +91,19 @@ class ModelEntry:
         return _plain(self.options_type())
 
     @property
-    def knobs(self) -> tuple[str, ...]:
-        """Names of the settings that steer this network."""
-        return (*(f.name for f in fields(self.options_type)), *self.extra_knobs)
+    def option_names(self) -> tuple[str, ...]:
+        """Names of the settings of this network."""
+        return (*(f.name for f in fields(self.options_type)), *self.extra_options)
 
 
 @dataclass(frozen=True, kw_only=True)
 class NoOptions:
-    """The options of a network from outside: it has none that Opsin knows."""
+    """The options of a user-defined network: none."""
 
 
 def _no_backbone(channels: int, height: int, width: int, options: NoOptions) -> Backbone:
-    what = "a network from outside has no backbone that Opsin could put heads on"
-    raise ConfigError(what, do="let the network give the outputs of the task itself")
+    what = "a user-defined network has no backbone to add heads to"
+    raise ConfigError(what, do="let the network return the outputs of the task itself")
 
 
 ENTRIES: dict[str, ModelEntry] = {
@@ -111,7 +111,7 @@ ENTRIES: dict[str, ModelEntry] = {
     for entry in (
         ModelEntry(
             name="dense",
-            description="Dense baseline: flatten, dense layers, dropout. What a network does without convolutions.",
+            description="Dense baseline: flatten, dense layers, dropout. A baseline without convolutions.",
             source="The courses' first network; Keras' beginner tutorial.",
             default_size=(1, 28, 28),
             options_type=DenseOptions,
@@ -119,16 +119,16 @@ ENTRIES: dict[str, ModelEntry] = {
         ),
         ModelEntry(
             name="plain",
-            description="Plain CNN: convolutions with batch norm and pooling, dense layers. Every part is a knob.",
+            description="Plain CNN: convolutions with batch norm and pooling, dense layers. Every part is an option.",
             source="The courses' CNN.",
             default_size=(3, 32, 32),
             options_type=PlainOptions,
             build=Plain,
-            extra_knobs=("conv_layers", "first_filters"),
+            extra_options=("conv_layers", "first_filters"),
         ),
         ModelEntry(
             name="small",
-            description="Ours for images of 28 to 96 pixels: whitened patches, residual stages, global maximum.",
+            description="Opsin's for images of 28 to 96 pixels: whitened patches, residual stages, global maximum.",
             source="Opsin; whitening and the scaled head as in Jordan, arXiv 2404.00498.",
             default_size=(3, 32, 32),
             options_type=SmallOptions,
@@ -136,7 +136,7 @@ ENTRIES: dict[str, ModelEntry] = {
         ),
         ModelEntry(
             name="tiny",
-            description="Ours for drawings and digits: wide first filters, few convolutions, global maximum.",
+            description="Opsin's for drawings and digits: wide first filters, few convolutions, global maximum.",
             source="Opsin.",
             default_size=(1, 28, 28),
             options_type=TinyOptions,
@@ -144,7 +144,7 @@ ENTRIES: dict[str, ModelEntry] = {
         ),
         ModelEntry(
             name="unet",
-            description="U-Net: blocks and pooling down, blocks and upsampling back up. Every part is a knob.",
+            description="U-Net: blocks and pooling down, blocks and upsampling back up. Every part is an option.",
             source="Ronneberger et al. 2015, arXiv 1505.04597.",
             default_size=(3, 160, 160),
             options_type=UNetOptions,
@@ -246,7 +246,7 @@ ENTRIES: dict[str, ModelEntry] = {
 
 def _only_masks(name: str, channels: int, height: int, width: int, options: Any) -> Backbone:
     do = "train it on images with masks, or choose another network"
-    raise ConfigError("this network gives masks, not labels or boxes", where="model", got=name, do=do)
+    raise ConfigError("this network predicts masks, not labels or boxes", where="model", got=name, do=do)
 
 
 SEGMENTERS: dict[str, ModelEntry] = {
@@ -261,24 +261,24 @@ SEGMENTERS: dict[str, ModelEntry] = {
     )
     for name, about in ARCHITECTURES.items()
 }
-"""Networks that classify pixels and nothing else: they have no backbone of ours (`opsin.models.architectures.smp`)."""
+"""Networks that only classify pixels: they have no `Backbone` (`opsin.models.architectures.smp`)."""
 
 
 def is_ours(name: str) -> bool:
-    """Whether a network of that name comes with Opsin: then no part from outside takes its place."""
+    """Whether a network of that name is built in, and so cannot be replaced."""
     return name in ENTRIES or name in SEGMENTERS
 
 
 def is_own(name: str) -> bool:
-    """Whether a network of that name comes from outside, known here or not."""
+    """Whether a network of that name is user-defined, registered or not."""
     return not is_ours(name) and (name.startswith(OWN) or name in plugins.names("models"))
 
 
 def get_entry(name: str) -> ModelEntry:
-    """The architecture of this name: one of ours, one of `SEGMENTERS`, else one of timm's, as `timm/NAME` or NAME.
+    """The architecture of this name: a built-in one, one of `SEGMENTERS`, else one of timm's, as `timm/NAME` or NAME.
 
     Raises:
-        ConfigError: there is none; the nearest name is given.
+        ConfigError: no such architecture; the closest name is suggested.
     """
     ours = ENTRIES | SEGMENTERS
     if name in ours:
@@ -286,13 +286,13 @@ def get_entry(name: str) -> ModelEntry:
     if is_own(name):
         return ModelEntry(
             name=name,
-            description="A network from outside.",
+            description="A user-defined network.",
             source=name.removeprefix(OWN),
             default_size=(3, 224, 224),
             options_type=NoOptions,
             build=_no_backbone,
         )
-    # timm takes seconds to import: it is asked only for names that are not ours
+    # timm takes seconds to import: only for names that are not built in
     from opsin.models.architectures.timm_networks import PREFIX, TimmBackbone, TimmOptions, timm_facts, timm_name
 
     theirs = timm_name(name)
@@ -314,30 +314,32 @@ def get_entry(name: str) -> ModelEntry:
 def resolve_options(
     name: str, config: ModelConfig, *, learned_input: bool = False, decoder: bool = False
 ) -> dict[str, Any]:
-    """All options of network `name` as plain JSON: its defaults, and over them the knobs set in `config`.
+    """All options of network `name` as plain JSON: its defaults, and over them the options set in `config`.
 
     >>> resolve_options("plain", ModelConfig(conv_layers=4, first_filters=16))["filters"]
     [16, 32, 64, 128]
 
     Args:
         name: the architecture.
-        config: knobs; None leaves the default. `config.model` is not looked at.
+        config: options; None leaves the default. `config.model` is ignored.
         learned_input: begin with a learned normalization of the input.
-        decoder: the network classifies pixels: it has the decoder's knobs too; what both have, both get.
+        decoder: the network classifies pixels: it has the decoder's options too; shared options apply to both.
 
     Raises:
-        ConfigError: no such network, a knob that it does not have, or knobs that contradict each other.
+        ConfigError: no such network, an option it does not have, or options that contradict each other.
     """
     given = {key: getattr(config, key) for key in field_names(ModelConfig) if key != "model"}
     given = {key: value for key, value in given.items() if value is not None}
     entry = get_entry(name)
-    decoder = decoder and name not in SEGMENTERS  # they bring their own
+    decoder = decoder and name not in SEGMENTERS  # they have their own
     extra = {key: given[key] for key in field_names(DecoderOptions) if decoder and key in given}
     for key in given:
-        if key not in entry.knobs and key not in extra:
-            raise ConfigError(f"network `{name}` has no knob `{key}`", got=key, expected=", ".join(entry.knobs))
-    given = {key: value for key, value in given.items() if key in entry.knobs}
-    if "conv_layers" in entry.knobs:
+        if key not in entry.option_names and key not in extra:
+            raise ConfigError(
+                f"network `{name}` has no option `{key}`", got=key, expected=", ".join(entry.option_names)
+            )
+    given = {key: value for key, value in given.items() if key in entry.option_names}
+    if "conv_layers" in entry.option_names:
         given = _count_to_filters(given)
     options = from_dict(entry.options_type, given, where=f"options of {name}")
     above = {DECODER: _plain(from_dict(DecoderOptions, extra, where="options of the decoder"))} if decoder else {}

@@ -1,4 +1,4 @@
-"""A network as a table of layers: shapes, parameters, work. Nothing is computed: shapes come from the meta device."""
+"""A network as a table of layers: shapes, parameters, work; shapes come from the meta device."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def layer_table(network: nn.Module, channels: int, height: int, width: int) -> L
     The network itself is neither run nor changed: a copy on the meta device is.
 
     Raises:
-        ConfigError: the network does not take images of this shape.
+        ConfigError: the network does not accept images of this shape.
     """
     copy = deepcopy(network).to("meta").eval()
     rows: list[LayerRow] = []
@@ -129,7 +129,7 @@ def _row(name: str, layer: nn.Module, output: Tensor) -> LayerRow:
 
 
 def _multiply_adds(layer: nn.Module, output: Tensor) -> int:
-    """Products summed by a convolution or a dense layer: outputs times the inputs that each one looks at."""
+    """Products summed by a convolution or a dense layer: outputs times inputs per output."""
     if isinstance(layer, nn.Conv2d):
         return output.numel() * (layer.in_channels // layer.groups) * prod(layer.kernel_size)
     if isinstance(layer, nn.ConvTranspose2d):
@@ -141,5 +141,5 @@ def _multiply_adds(layer: nn.Module, output: Tensor) -> int:
 
 
 def _shape(sides: tuple[int, ...]) -> str:
-    """A shape as it is written: 3x32x32."""
+    """A shape as text: 3x32x32."""
     return "x".join(map(str, sides))

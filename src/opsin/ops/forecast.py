@@ -23,7 +23,7 @@ ASYMPTOTES = np.linspace(0.0, 1.0, 26)
 CORRELATION = 2.0
 """How many epochs count as one: they are scored on the same images, so their errors are alike."""
 LEAST_NOISE = 1e-3
-"""Standard deviation of a score around its curve, at the least: curves are no exact powers."""
+"""Standard deviation of a score around its curve, at the least: curves are not exact powers."""
 
 
 @dataclass(frozen=True, kw_only=True)

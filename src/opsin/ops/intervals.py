@@ -1,6 +1,6 @@
 """95 % confidence intervals: Wilson's for proportions, the bootstrap for everything else. numpy, float64.
 
-Scores from 0 to 1 that are no proportion get Wilson's form with the bootstrap's standard error. How often each kind
+Scores from 0 to 1 that are not a proportion get Wilson's form with the bootstrap's standard error. How often each kind
 holds the truth is in docs/intervals.md, by `benchmarks/coverage.py`.
 
 Shapes: N samples, R resamples, M statistics, G groups.

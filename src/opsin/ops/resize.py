@@ -6,6 +6,7 @@ coordinates. Images are resampled with antialiased bilinear weights, masks with 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,30 +63,53 @@ def place(height: int, width: int, policy: SizePolicy) -> Placement:
     )
 
 
-def fit_image(pixels: Bytes, policy: SizePolicy) -> Bytes:
+def resampled_size(policy: SizePolicy) -> Callable[[int, int], tuple[int, int]]:
+    """Height and width to which an image is resampled for the frame of `policy`, from its own height and width.
+
+    >>> resampled_size(SizePolicy(height=50, width=50, fit="pad"))(100, 200)
+    (25, 50)
+    """
+
+    def sides(height: int, width: int) -> tuple[int, int]:
+        placement = place(height, width, policy)
+        return placement.height, placement.width
+
+    return sides
+
+
+def fit_image(pixels: Bytes, policy: SizePolicy, whole: tuple[int, int] | None = None) -> Bytes:
     """An image in the frame of `policy`.
 
     Args:
         pixels: uint8 `[C, H, W]`.
+        whole: height and width of the image, where `pixels` are a smaller version of it.
 
     Returns:
         uint8 `[C, policy.height, policy.width]`; black where `pad` leaves room. The input itself when it fits already.
     """
-    height, width = pixels.shape[1:]
+    height, width = whole or pixels.shape[1:]
     placement = place(height, width, policy)
     resampled = pixels
-    if (placement.height, placement.width) != (height, width):
-        resampled = _resample(pixels, placement.height, placement.width)
+    if (placement.height, placement.width) != pixels.shape[1:]:
+        resampled = _resample(pixels, placement.height, placement.width, (height, width))
     return _framed(resampled, placement, policy, fill=0)
 
 
-def _resample(pixels: Bytes, height: int, width: int) -> Bytes:
-    """`pixels` `[C, H, W]` as `[C, height, width]`, antialiased bilinear."""
+def _resample(pixels: Bytes, height: int, width: int, whole: tuple[int, int]) -> Bytes:
+    """`pixels` `[C, H, W]` as `[C, height, width]`, antialiased bilinear.
+
+    `whole`: height and width of the image of which `pixels` are an exact or a smaller version. A side that was divided
+    is rounded up, so the last row or column of a smaller version lies partly outside of the image; that part is cut.
+    """
     tensor = torch.from_numpy(np.require(pixels, requirements=["C", "W"]))[None]
     # PyTorch's kernel for bytes fails where a side is 1: it takes such tensors for channels-last.
     narrow = 1 in (*pixels.shape[1:], height, width)
     given = tensor.float() if narrow else tensor
-    resampled = interpolate(given, size=(height, width), mode="bilinear", antialias=True, align_corners=False)[0]
+    reduction = round(whole[0] / pixels.shape[1])
+    scales = [reduction * new / old for new, old in zip((height, width), whole, strict=True)]
+    partly = any(reduction * have != old for have, old in zip(pixels.shape[1:], whole, strict=True))
+    goal: dict[str, Any] = {"scale_factor": scales} if partly else {"size": (height, width)}
+    resampled = interpolate(given, **goal, mode="bilinear", antialias=True, align_corners=False)[0]
     fitted: Bytes = resampled.round().clamp(0, 255).to(torch.uint8).numpy() if narrow else resampled.numpy()
     return fitted
 

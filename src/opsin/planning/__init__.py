@@ -1,1 +1,1 @@
-"""How big a network is, whether it fits, and how long it takes: before anything runs."""
+"""Planning: size, memory and time of a network, before training."""

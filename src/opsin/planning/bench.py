@@ -1,8 +1,8 @@
-"""How fast convolutions are on the devices of this machine, and why.
+"""Speed of convolutions on the devices of this machine, against the roofline model.
 
 A convolution of `work` operations that moves `traffic` bytes takes at least launch + max(work / peak, traffic /
-bandwidth). Its arithmetic intensity, work / traffic, says which of the two bounds it; a small batch has less of both,
-so that what a call costs by itself (the launch) weighs more.
+bandwidth). Its arithmetic intensity, work / traffic, determines which of the two bounds it; a small batch has less of
+both, so that the cost of a call itself (the launch) has more weight.
 
 Source: Williams, Waterman and Patterson, "Roofline: an insightful visual performance model", CACM 52(4), 2009.
 """
@@ -27,9 +27,9 @@ FORMATS: dict[FormatName, torch.memory_format] = {
     "channels last": torch.channels_last,
 }
 SLOWEST_SHARE = 8
-"""A precision is left out where a probe of it is this many times slower than float32."""
+"""A precision is skipped if a probe of it is this many times slower than float32."""
 ALIKE = 0.1
-"""Intensities that differ by this share of the larger batch's are called nearly the same."""
+"""Relative difference below which intensities are called nearly the same."""
 WARM_UP = 2
 COPY_BYTES = 64 * 2**20
 PRODUCT_SIDE = 768
@@ -104,7 +104,7 @@ class Timing:
 
 @dataclass(frozen=True, kw_only=True)
 class ConvBench:
-    """Timings of all devices, with their roofs, and what is to be said about them."""
+    """Timings of all devices, with their roofs, and notes on them."""
 
     results: tuple[Timing, ...]
     roofs: tuple[Roof, ...]
@@ -119,7 +119,7 @@ def bench_conv(
     Args:
         batches: images in a call.
         repeats: timed calls of each case.
-        side: of the images, in pixels, at least 7.
+        side: side of the images in pixels, at least 7.
         threads: of the CPU, 1 or more; None is as many as PyTorch takes. Afterwards it takes as many as before.
 
     Raises:
@@ -143,17 +143,17 @@ def _bench(cases: list[Convolution], repeats: int) -> ConvBench:
     notes: list[str] = []
     names = devices()
     if names == ["cpu"]:
-        notes.append("there is no GPU on this machine: the CPU alone is timed")
+        notes.append("there is no GPU on this machine: only the CPU is timed")
     for device in names:
         for precision in DTYPES:
             if (reason := too_slow(device, precision)) is not None:
-                notes.append(f"{device}, {precision}: left out, {reason}")
+                notes.append(f"{device}, {precision}: skipped, {reason}")
                 results += [_skipped(device, precision, c, reason) for c in cases]
                 continue
             roofs.append(measure_roof(device, precision, repeats=repeats))
             results += _timed(roofs[-1], cases, repeats)
     if any(row.median_s is not None and row.bound_s is not None and row.median_s < row.bound_s for row in results):
-        notes.append("a convolution was faster than the roof: other work disturbed the measurement; repeat it")
+        notes.append("a convolution was faster than the roof: other load disturbed the measurement; repeat it")
     return ConvBench(results=tuple(results), roofs=tuple(roofs), notes=(*notes, *explain(results)))
 
 
@@ -179,7 +179,7 @@ def too_slow(device: str, precision: str) -> str | None:
     ratio = seconds[precision] / seconds["float32"]
     if ratio <= SLOWEST_SHARE:
         return None
-    return f"a probe is {ratio:.0f} times slower than in float32: no arithmetic for it in this processor"
+    return f"a probe is {ratio:.0f} times slower than in float32: this processor has no arithmetic for it"
 
 
 def measure_roof(device: str, precision: str, *, repeats: int = 10) -> Roof:
@@ -202,7 +202,7 @@ def measure_roof(device: str, precision: str, *, repeats: int = 10) -> Roof:
 
 
 def explain(results: Sequence[Timing]) -> Iterator[str]:
-    """Why a large batch does more for each image than a small one, in numbers, for each device and precision."""
+    """Why a large batch is faster per image than a small one, in numbers, for each device and precision."""
     kinds = dict.fromkeys((timing.device, timing.precision) for timing in results if timing.median_s is not None)
     for kind in kinds:
         alike = [timing for timing in results if (timing.device, timing.precision) == kind]
@@ -219,7 +219,7 @@ def _comparison(small: Timing, large: Timing) -> str:
     return (
         f"{large.device}, {large.precision}: {rates[0]:,.0f} images/s in batches of {large.batch}, {rates[1]:,.0f} in "
         f"batches of {small.batch}. The arithmetic intensity {'is nearly the same' if alike else 'differs'}, "
-        f"{large.intensity:.1f} and {small.intensity:.1f} operations for each byte; the call by itself costs "
+        f"{large.intensity:.1f} and {small.intensity:.1f} operations per byte; the call itself costs "
         f"{launches[0]:.2g} % of the time of the large batch, {launches[1]:.2g} % of that of the small one; "
         f"{large.bound_by} bounds the large batch, {small.bound_by} the small one"
     )
@@ -300,7 +300,7 @@ def _quartiles(call: Callable[[], Tensor], device: str, repeats: int) -> tuple[f
 
 @torch.inference_mode()
 def _seconds(call: Callable[[], Tensor], device: str, repeats: int) -> list[float]:
-    """Seconds of each of `repeats` calls after warming up; a call ends when the device has done it."""
+    """Seconds of each of `repeats` calls after warming up; a call ends when the device has finished it."""
     for _ in range(WARM_UP):
         call()
     found = []
@@ -314,7 +314,7 @@ def _seconds(call: Callable[[], Tensor], device: str, repeats: int) -> list[floa
 
 
 def _wait(device: str) -> None:
-    """Until the device has done everything that it was given."""
+    """Wait until the device has finished all work."""
     if device.startswith("cuda"):
         torch.cuda.synchronize(device)
     elif device == "mps":

@@ -1,4 +1,4 @@
-"""The plan of a network: its layers, what it needs, how long it takes, what to change when it does not fit."""
+"""The plan of a network: its layers, memory, time, and remedies if it does not fit."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ from opsin.tasks import get_task
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
 
 MOST_ROWS = 30
-"""Layers that are shown one by one; of more, sections are shown."""
+"""Largest number of layers shown singly; with more, sections are shown."""
 SUMMED = ("parameters", "trainable", "multiply_adds", "flops", "saved_bytes")
-"""What the layers of a section have together."""
+"""Values summed over the layers of a section."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What a network needs.
+    """Memory and time of a network.
 
-    `limit`: bytes of memory that there are. `process_bytes`: what Python and torch take besides. `time` is None where
-    it was not asked for. `remedies` are empty where it fits. `measured_bytes`: most that the process of the planned run
-    held; None where no run is planned.
+    `limit`: available memory in bytes. `process_bytes`: memory of Python and torch. `time` is None if
+    not requested. `remedies` are empty if it fits. `measured_bytes`: peak memory of the planned run's
+    process; None where no run is planned.
     """
 
     request: Request
@@ -51,7 +51,7 @@ class Plan:
 
     @property
     def process_forecast(self) -> tuple[int, int]:
-        """What the process that trains holds, Python and torch included: at least, and at most by measurement."""
+        """Memory of the training process, Python and torch included: lower bound, and the largest measured."""
         return self.memory.training_bytes + self.process_bytes, self.memory.most_bytes + self.process_bytes
 
     @property
@@ -63,7 +63,7 @@ class Plan:
         forward = sum(row.multiply_adds for row in rows)
         again = forward if self.request.checkpoint_activations else 0
         work, trains_below = forward + again, False
-        for row in rows:  # the gradient of the weights, and of the input where something below is trained
+        for row in rows:  # gradient of the weights, and of the input if something below is trained
             work += row.multiply_adds * ((row.trainable > 0) + trains_below)
             trains_below = trains_below or row.trainable > 0
         return work
@@ -75,7 +75,7 @@ class Plan:
 
     @property
     def fits_surely(self) -> bool | None:
-        """Whether it fits by all that was measured: `training_bytes` is a lower bound where freed memory is kept."""
+        """Whether it fits by all measurements: `training_bytes` is a lower bound if freed memory is kept."""
         return None if self.limit is None else self.memory.most_bytes + self.process_bytes <= self.limit
 
     def to_dict(self) -> dict[str, Any]:
@@ -132,8 +132,8 @@ def layer_dicts(plan: Plan) -> list[dict[str, Any]]:
 def section_dicts(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Rows of `layer_dicts`, those of one section summed up where there are more than `MOST_ROWS`.
 
-    A section is what shares the beginning of its name, as much of it as leaves few enough; of its layers' outputs, the
-    last one is its own.
+    A section is the layers that share a name prefix, as long as leaves few enough sections; its output is that of its
+    last layer.
     """
     found = list(rows)
     for depth in range(max((row["name"].count(".") for row in rows), default=0), 0, -1):
@@ -160,22 +160,22 @@ def make_plan(
     samples: int | None = None,
     measured_bytes: int | None = None,
 ) -> Plan:
-    """Forecast what a network needs.
+    """Forecast memory and time of a network.
 
     Args:
-        request: the network and how it is trained.
-        limit: bytes of memory that there are.
+        request: the network and its training settings.
+        limit: available memory in bytes.
         make_fit: change the training, not the network, until it fits.
-        timed: also take a few steps, to tell the time.
-        samples: images in an epoch.
-        measured_bytes: most that the process of the planned run held, if one is planned.
+        timed: also time a few steps.
+        samples: images per epoch.
+        measured_bytes: peak memory of the planned run's process, if a run is planned.
 
     Raises:
         ConfigError: there is no such network; or `make_fit` without a limit.
-        CheckFailedError: `make_fit`, and nothing helps.
+        CheckFailedError: `make_fit`, but no change suffices.
     """
     if make_fit and limit is None:
-        raise ConfigError("fit to which memory?", where="--fit", do="give --memory, e.g. --memory 4GB")
+        raise ConfigError("`--fit` needs a memory limit", where="--fit", do="give --memory, e.g. --memory 4GB")
     process = resident_bytes()
     left = None if limit is None else max(0, limit - process)
     if make_fit and left is not None:
@@ -198,9 +198,9 @@ def make_plan(
 
 
 def trained_in_words(request: Request) -> str:
-    """What training changes: all, or which part."""
+    """Description of the trained part."""
     if request.cached:
-        return "the head, on features that are computed once"
+        return "the head, on features computed once"
     if request.sections is None:
         return "all"
     return f"the head and the upper {request.sections} sections" if request.sections else "the head"
@@ -217,31 +217,31 @@ def request_of(
     out: Path | str = RUNS_FOLDER,
     **training: Any,
 ) -> Request:
-    """What is to be planned: an architecture by name with the knobs of `config`, or the network of a run.
+    """The request for an architecture by name with the options of `config`, or for the network of a run.
 
     Args:
         model: the name, or a run.
-        config: knobs; its `model` is not looked at.
-        shape: channels, height and width; by default those of the run, or those that sizes are quoted for.
-        task: that the network is trained for; by default that of the run, masks for networks that give masks, or
-            classes.
+        config: options; its `model` is ignored.
+        shape: channels, height and width; by default those of the run or the architecture.
+        task: task of the network; by default that of the run, segmentation for networks of masks, or
+            classification.
         finetune: what is trained of a pretrained network; None for a new one.
         precision: one of `DTYPES`, or auto, which counts as float32.
         out: folder of runs.
-        training: other fields of `Request`; what is None is as in the run, or else as `Request` has it.
+        training: other fields of `Request`; None means that of the run, or the default of `Request`.
 
     Raises:
-        ConfigError: no such network or run, or a setting that it does not have.
+        ConfigError: no such network or run, or an option it does not have.
     """
     if precision not in (None, "auto", *DTYPES):
         raise ConfigError("no such precision", where="--precision", got=precision, expected=", ".join(DTYPES))
     if (run := find_run(model, out)) is not None:
         if config != ModelConfig(model=config.model) or finetune is not None:
             do = "plan its architecture by name"
-            raise ConfigError("the network of a run has no knobs, and is planned as it was trained", where=model, do=do)
+            raise ConfigError("options do not apply to a run, which is planned as it was trained", where=model, do=do)
         base = _request_of_run(run)
         if task not in (None, base.task.name):
-            raise ConfigError("this run is of another task", where="--task", got=task, expected=base.task.name)
+            raise ConfigError("this run has another task", where="--task", got=task, expected=base.task.name)
     else:
         base = _request_of_name(model, config, shape, task, finetune, out)
     chosen = training | {"precision": "float32" if precision == "auto" else precision}
@@ -249,7 +249,7 @@ def request_of(
 
 
 def changed(base: Request, *, shape: tuple[int, int, int] | None = None, **training: Any) -> Request:
-    """The request with another shape of images and other fields; what is None stays."""
+    """The request with another image shape and other fields; None leaves them unchanged."""
     spec = base.spec
     if shape is not None:
         spec = replace(spec, channels=shape[0], height=shape[1], width=shape[2])
@@ -280,33 +280,33 @@ def _request_of_name(
 
 
 def _entry(model: str, out: Path | str) -> ModelEntry:
-    """The architecture of this name, where it is no run's."""
+    """The architecture of this name, if it is not a run's."""
     try:
         return get_entry(model)
     except ConfigError as error:
         close = nearest(model, [*ENTRIES, *list_runs(out)])
-        do = f"did you mean `{close}`?" if close else f"`opsin models` lists networks; runs are looked for in {out}/"
+        do = f"did you mean `{close}`?" if close else f"`opsin models` lists networks; runs are looked up in {out}/"
         raise ConfigError("no such network or run", got=model, expected=error.expected, do=do) from error
 
 
 def parse_bytes(text: str) -> int:
-    """Bytes that are written with a unit.
+    """Parse bytes with a unit.
 
     >>> parse_bytes("4GB"), parse_bytes("512 MiB")
     (4000000000, 536870912)
 
     Raises:
-        ConfigError: it is not written so, or it is nothing.
+        ConfigError: invalid form, or 0.
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]I?)?B?", text.strip().upper())
     value = int(float(match[1]) * UNITS[match[2] or ""]) if match else 0
     if value <= 0:
-        raise ConfigError("not an amount of memory", where="--memory", got=text, expected="e.g. 4GB, 512MiB")
+        raise ConfigError("invalid amount of memory", where="--memory", got=text, expected="e.g. 4GB, 512MiB")
     return value
 
 
 def resident_bytes() -> int:
-    """Memory that this process holds now; 0 where the system does not say."""
+    """Resident memory of this process; 0 if unknown."""
     statistics = Path("/proc/self/statm")
     if not statistics.is_file():
         return 0
@@ -314,19 +314,19 @@ def resident_bytes() -> int:
 
 
 def find_run(name: str, out: Path | str = RUNS_FOLDER) -> Run | None:
-    """The run that `name` means; None where it is an architecture of ours, or there is no such run."""
+    """The run `name`; None if it is an architecture, or there is no such run."""
     is_run = any((folder / name / "config.json").is_file() for folder in (Path(), Path(out)))
     return Run.open(name, out=out) if is_run and name not in ENTRIES else None
 
 
 def measured_peak(run: Run) -> int | None:
-    """Most bytes that the process of a run is known to have held."""
+    """Peak memory of a run's process, if recorded."""
     found = [run.summary.peak_memory_bytes, *(epoch.peak_memory_bytes for epoch in run.log.epochs)]
     return max((value for value in found if value is not None), default=None)
 
 
 def training_images(run: Run) -> int | None:
-    """Images in an epoch of a run, where it recorded them."""
+    """Images per epoch of a run, if recorded."""
     train = run.data.splits.get("train")
     return train.n or None if train else None
 
@@ -351,7 +351,7 @@ def _request_of_run(run: Run) -> Request:
 
 
 def _precision_of(run: Run) -> str:
-    """The precision that a run was trained in: as it recorded it, or as its settings have it."""
+    """The precision that a run was trained in: as recorded, or from its settings."""
     asked = run.config.train.precision
     found = run.environment.precision or asked
     return found if found in DTYPES else "float32"

@@ -1,8 +1,9 @@
-"""The heap under a training: where a C library would lay each block, so that holes nothing fits into are counted.
+"""A model of the heap during training: the placement of each block, to count heap fragmentation.
 
 Training keeps freed memory by default (`opsin.training.engine.machine.set_allocator`), so the process holds all
-memory up to the highest block that it ever had. That is more than what lives at one time: a hole serves only what is
-not larger. A real process holds more still, since small blocks lie between the large ones: this is a lower bound.
+memory up to the highest block that ever existed. That is more than the live memory at any time: a free block serves
+only blocks that are not larger. A real process has more fragmentation, from small blocks between large ones: this is a
+lower bound.
 """
 
 from __future__ import annotations
@@ -12,18 +13,18 @@ from bisect import bisect_left, insort
 ALIGNMENT = 64
 """Bytes to which torch aligns tensors on the CPU."""
 MARGIN = 112
-"""Bytes beyond a tensor's own that a hole must have: glibc's `memalign` looks for header, alignment and a smallest
-chunk on top, so a freed block by itself does not serve a tensor of the same size."""
+"""Bytes beyond a tensor's own that a free block must have: glibc's `memalign` needs header, alignment and a smallest
+chunk on top, so a freed block alone does not serve a tensor of the same size."""
 
 
 class Heap:
-    """Blocks laid out by best fit; free neighbours are joined; what fits nowhere is put on top.
+    """Blocks placed by best fit; free neighbours are merged; a block that fits nowhere goes on top.
 
     Source: glibc's malloc, "best-fit with coalescing", without mapped blocks:
         https://sourceware.org/glibc/wiki/MallocInternals
 
     Attributes:
-        high: bytes up to the end of the highest block that there ever was.
+        high: bytes up to the end of the highest block so far.
     """
 
     def __init__(self) -> None:
@@ -37,11 +38,11 @@ class Heap:
 
     @property
     def resident(self) -> int:
-        """Bytes that were ever written to: the kernel gives memory only then."""
+        """Bytes ever written to: only these are resident."""
         return self.high - sum(end - start for start, end in self._untouched)
 
     def take(self, size: int, *, written: bool = True) -> int:
-        """The address of a new block of `size` bytes, which are written to or not."""
+        """The address of a new block of `size` bytes; `written`: whether it is touched."""
         kept = -(-size // ALIGNMENT) * ALIGNMENT + ALIGNMENT
         found = bisect_left(self._by_size, (size + MARGIN, 0))
         if found < len(self._by_size):

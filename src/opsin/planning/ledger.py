@@ -1,7 +1,7 @@
-"""Memory of a training step without the memory: the step runs on tensors without contents, and a ledger is kept.
+"""Memory of a training step, without allocating it: the step runs on tensors without contents, and a ledger is kept.
 
-Every tensor that the step would allocate is entered with its bytes and struck out when it would be freed. So the peak
-is that of the real step, short of what libraries allocate inside a single operation and no rule tells (`workspace`).
+Every tensor that the step would allocate is added with its bytes and removed when it would be freed. So the peak
+is that of the real step, except for allocations inside library operations that `workspace` does not model.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ from opsin.planning.heap import Heap
 
 
 class Workspace(NamedTuple):
-    """Bytes that an operation needs besides its result, and whether it writes to them."""
+    """Temporary bytes of an operation, and whether it writes to them."""
 
     size: int
     written: bool = True
 
 
 class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Live bytes by kind, and what they were at the peak.
+    """Live bytes by kind, now and at the peak.
 
-    Inside `with ledger:` every new tensor is entered under `kind`. Views share the entry of their storage.
+    Inside `with ledger:` every new tensor is added under `kind`. Views share the entry of their storage.
 
     Attributes:
-        kind: what new tensors count as.
-        live: bytes that are allocated now, by kind.
+        kind: kind of new tensors.
+        live: bytes currently allocated, by kind.
         at_peak: the same at the moment when most was allocated.
-        owners: bytes that are allocated now, by the name of the layer that allocated them; see `watching`.
-        heap: where the tensors lie.
+        owners: bytes currently allocated, by the name of the allocating layer; see `watching`.
+        heap: the placement of the tensors.
 
     Args:
-        workspace: what an operation needs besides its result; of the operation, its arguments and its result.
+        workspace: temporary memory of an operation, a function of operation, arguments and result.
     """
 
     def __init__(self, workspace: Callable[[Any, tuple[Any, ...], Any], Workspace]) -> None:
@@ -57,7 +57,7 @@ class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     @property
     def total(self) -> int:
-        """Bytes that are allocated now."""
+        """Bytes currently allocated."""
         return sum(self.live.values())
 
     @property
@@ -66,7 +66,7 @@ class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return sum(self.at_peak.values())
 
     def forget_peak(self) -> None:
-        """Look for the peak from now on."""
+        """Reset the peak."""
         self.at_peak = dict(self.live)
 
     def relabel(self, tensor: Tensor, kind: str) -> None:
@@ -80,12 +80,12 @@ class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     @contextmanager
     def watching(self, network: nn.Module, *, folds: bool = False) -> Iterator[None]:
-        """Note which layer of `network` allocates what.
+        """Context that records which layer of `network` allocates each tensor.
 
         Args:
             network: its layers get hooks while it is watched.
-            folds: its convolutions take in the norms that follow them, which they do not where they have hooks: what
-                they allocate counts with the first convolution of the block that they are in.
+            folds: its convolutions are folded with the norms that follow, which hooks prevent: their allocations
+                count for the first convolution of their block.
         """
         handles = []
         for name, module in (_blocks_and_layers if folds else _layers)(network):
@@ -162,8 +162,8 @@ def _blocks_and_layers(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 def allocate(network: nn.Module) -> nn.Module:
     """Give a network of the meta device tensors on the CPU, filters [out, in, h, w] laid out as training does.
 
-    To be called where tensors have no contents. Building there would not do: backbones are copied and moved to the meta
-    device while they are built, which such tensors do not bear.
+    Call it where tensors have no contents. Building the network there fails: backbones are copied and moved to the meta
+    device during construction, which such tensors do not support.
     """
     made: dict[int, Tensor] = {}
     for module in network.modules():

@@ -15,33 +15,33 @@ from opsin.planning.passes import inference_peak, optimizer_copies, train_twice
 from opsin.planning.request import Request, build_meta
 
 BYTES = 4
-"""Of one weight, gradient or optimizer state: all are kept in float32."""
+"""Bytes of one weight, gradient or optimizer state: all are float32."""
 LOADED_BYTES = 1 + 1 + 4
-"""Of one number of an image: in the batch that is trained on, in the one that is gathered, in the augmented one."""
+"""Bytes of one image value: in the training batch, in the gathered one, in the augmented one."""
 MOST_KEPT = 2.1
-"""Most that a training which keeps freed memory was measured to hold, over what must exist (docs/results.md)."""
+"""Largest measured ratio of memory held to live memory, of a training that keeps freed memory (docs/results.md)."""
 IN_PLACE = ("ReLU", "BatchNorm2d", "BatchNorm1d", "Dropout", "Dropout2d", "Flatten")
-"""Layers that the textbook's count lets work in the memory of their input."""
+"""Layers that the textbook count treats as in place."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Memory:
-    """Bytes; megabytes in what is printed are millions of bytes.
+    """Memory in bytes; printed megabytes are 10^6 bytes.
 
     Attributes:
-        inference_bytes: to predict one image: the weights, and the inputs and outputs of the one layer where they are
+        inference_bytes: to predict one image: the weights, and the inputs and outputs of the layer where they are
             largest ("two live layers"); activations, norms and dropout work in place.
-        inference_as_run_bytes: the same for a whole batch as our code runs it.
-        live_bytes: what must exist at the peak of a training step; with `keep_memory` off the process holds no more.
-        kept_bytes: what it holds at least with `keep_memory` on: that, and fragments.
-        training_bytes: the one of these two that the request asks for.
-        most_bytes: what it was never measured to exceed: `live_bytes`, or `MOST_KEPT` times that with `keep_memory`.
+        inference_as_run_bytes: the same for a whole batch as Opsin runs it.
+        live_bytes: live memory at the peak of a training step; with `keep_memory` off the process holds no more.
+        kept_bytes: lower bound with `keep_memory` on: live memory and fragments.
+        training_bytes: the one of these two for the request.
+        most_bytes: largest by measurement: `live_bytes`, or `MOST_KEPT` times that with `keep_memory`.
         parts: sizes of weights, gradients, optimizer, inputs, activations (saved for the backward pass), loader
             (uint8 batches, and the one that was augmented), workspace (temporary, at the peak) and fragments (freed
             heap fragmentation; none where freed memory is returned). Not all of them exist at once.
-        at_peak: what exists at the peak; adds up to `training_bytes`.
+        at_peak: live memory by kind at the peak; adds up to `training_bytes`.
         textbook_bytes: weights, and inputs and outputs of all layers of a batch; layers of `IN_PLACE` in place.
-        saved: bytes of activations that each layer leaves for the backward pass.
+        saved: bytes of activations that each layer saves for the backward pass.
     """
 
     inference_bytes: int
@@ -79,7 +79,7 @@ def table_of(request: Request) -> LayerTable:
 
 
 def memory_of(request: Request, layers: LayerTable | None = None) -> Memory:
-    """Memory that a request needs on a CPU, forecast without allocating it.
+    """Forecast of the memory of a request on a CPU, without allocating it.
 
     Raises:
         ConfigError: no such network, or images too small for it.
@@ -114,7 +114,7 @@ def memory_of(request: Request, layers: LayerTable | None = None) -> Memory:
 
 
 def _loaded_bytes(request: Request, features: int) -> int:
-    """Bytes of one sample in the batch that is trained on, in the one that is gathered, in the augmented one."""
+    """Bytes of one sample in the training batch, in the gathered one, in the augmented one."""
     if request.cached:
         return 2 * BYTES * features
     spec = request.spec
@@ -129,13 +129,13 @@ def optimizer_bytes(request: Request, layers: LayerTable) -> int:
 
 
 def _layer_numbers(layers: LayerTable) -> int:
-    """Numbers in the input and in the outputs of all layers together, for one image."""
+    """Number of values in the input and the outputs of all layers, for one image."""
     outputs = (prod(row.output_shape) for row in layers.rows if row.kind not in IN_PLACE)
     return prod(layers.input_shape) + sum(outputs)
 
 
 def _two_live_layers(layers: LayerTable) -> int:
-    """Most numbers in the input and the output of one layer together, for one image."""
+    """Largest number of values in the input and output of one layer, for one image."""
     inputs, most = prod(layers.input_shape), 0
     for row in layers.rows:
         if row.kind not in IN_PLACE:
@@ -146,7 +146,7 @@ def _two_live_layers(layers: LayerTable) -> int:
 
 
 class _Headless(nn.Module):
-    """A network that gives the features of its backbone."""
+    """A network that outputs the features of its backbone."""
 
     def __init__(self, network: Network) -> None:
         super().__init__()

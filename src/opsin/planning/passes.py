@@ -1,7 +1,7 @@
-"""Two training steps, and a forward pass, on tensors without contents: what they allocate, and where it lies.
+"""Two training steps, and a forward pass, on tensors without contents: their allocations and placement.
 
 The steps allocate what those of `opsin.training.engine.step` do, in the same order. The second one matters too: the
-state of the optimizer, made at the end of the first, lies in its holes, and the second has to look for other places.
+optimizer state, allocated at the end of the first, fills its free blocks, so the second one is placed elsewhere.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from opsin.planning.ledger import Ledger, Workspace, allocate
 from opsin.planning.request import Request, autocast, batch_of, build_meta, feature_length, head_outputs, loss_of, run
 
 SIMULATED_PARTS = 2
-"""Parts of a batch that are passed; those that follow find what the second one found."""
+"""Number of parts of a batch that are simulated; further ones repeat the second."""
 OPTIMIZERS = {
     "sgd": (0, 0),
     "adam": (2, 0),
@@ -32,21 +32,20 @@ OPTIMIZERS = {
     "rmsprop": (1, 1),
     "muon": (1, 0),
 }
-"""Copies of the weights that an optimizer keeps, without momentum for sgd and rmsprop; and that a step makes."""
+"""Copies of the weights that an optimizer keeps (without momentum for sgd and rmsprop), and that a step makes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """What two training steps allocate, in bytes.
+    """Allocations of two training steps, in bytes.
 
     Attributes:
-        at_peak: what lives when most does, by kind.
-        fragments: what a process that keeps freed memory holds beyond that at least, because it lies in holes that
-            nothing fits into.
-        inputs, activations: of the forward pass, at its end.
-        gradients: of all weights.
-        saved: activations by the layer that left them.
-        features: length of the vector of one image that heads are trained on; 0 where they are trained on images.
+        at_peak: live memory at the peak, by kind.
+        fragments: lower bound of the heap fragmentation of a process that keeps freed memory.
+        inputs, activations: those of the forward pass, at its end.
+        gradients: those of all weights.
+        saved: activations by the layer that saved them.
+        features: length of an image's feature vector for training heads; 0 for training on images.
     """
 
     at_peak: Mapping[str, int]
@@ -93,9 +92,9 @@ def optimizer_copies(request: Request) -> tuple[int, int]:
 
 
 def workspace_of(func: Any, args: tuple[Any, ...], result: Any) -> Workspace:
-    """What an operation allocates inside itself, of those where it is much.
+    """Temporary memory of the operations that allocate much.
 
-    The gradient of a batch norm is allocated twice on a CPU; only one of them is written to.
+    The gradient of a batch norm is allocated twice on a CPU; only one of them is written.
     """
     aten = torch.ops.aten
     if func is aten.native_batch_norm_backward.default:
@@ -108,9 +107,9 @@ def workspace_of(func: Any, args: tuple[Any, ...], result: Any) -> Workspace:
 
 
 def _columns_bytes(images: Tensor, weight: Tensor, outputs: Tensor, how: Sequence[Any]) -> int:
-    """Bytes of the columns that a convolution in half precision unfolds its input into, the whole batch at once.
+    """Bytes of the unfolded columns of a half-precision convolution, for the whole batch.
 
-    Only where the processor has no such arithmetic: oneDNN then refuses, and torch computes a matrix product.
+    Only if the processor has no such arithmetic: torch then computes a matrix product instead of oneDNN's kernel.
 
     Args:
         images, weight, outputs: of the convolution; images [B, C, H, W].
@@ -146,7 +145,7 @@ class _Training:
         self.following = self._gathered()
 
     def _compute_features(self) -> None:
-        """The one pass of all images, in batches of their own, that is behind features which are kept."""
+        """The pass over all images that computes the cached features."""
         self.ledger.kind = "activations"
         network = self.network.eval()
         assert isinstance(network, Network)
@@ -156,14 +155,14 @@ class _Training:
         network.train()
 
     def _gathered(self) -> Batch:
-        """What the loader gives: uint8 images, or features float32 [B, F], with targets."""
+        """A batch of the loader: uint8 images, or features float32 [B, F], with targets."""
         batch = batch_of(self.request, _images(self.request, self.request.batch))
         if not self.request.cached:
             return batch
         return replace(batch, images=torch.empty(len(batch), feature_length(self.network)))
 
     def step(self) -> None:
-        """What `Stepper.step` allocates."""
+        """The allocations of `Stepper.step`."""
         self.ledger.kind = "loader"
         batch, self.following = self.following, self._gathered()
         augmented = replace(batch, images=batch.images.to(torch.float32))
@@ -183,7 +182,7 @@ class _Training:
         loss_of(self.request, outputs, part).backward()  # type: ignore[no-untyped-call]
 
     def _outputs(self, part: Tensor) -> Mapping[str, Tensor]:
-        """The forward pass; the preprocessed images live on only where a layer keeps them."""
+        """The forward pass; the preprocessed images stay alive only if a layer saves them."""
         self.ledger.kind = "inputs"
         images = part if self.request.cached else part.clone().contiguous(memory_format=torch.channels_last)
         self.sizes["inputs"] = self.ledger.live["inputs"]
@@ -195,7 +194,7 @@ class _Training:
             return (head_outputs if self.request.cached else run)(self.network, images)
 
     def _change_weights(self) -> None:
-        """What the optimizer allocates, for good in the first step."""
+        """The allocations of the optimizer, permanent ones in the first step."""
         kept, temporary = optimizer_copies(self.request)
         if not self.state:
             self.ledger.kind = "optimizer"
@@ -210,6 +209,6 @@ class _Training:
 
 
 def _images(request: Request, number: int, dtype: torch.dtype = torch.uint8) -> Tensor:
-    """Images [N, C, H, W] without contents; uint8 as the loader gives them."""
+    """Images [N, C, H, W] without contents; uint8 as from the loader."""
     spec = request.spec
     return torch.empty(number, spec.channels, spec.height, spec.width, dtype=dtype)

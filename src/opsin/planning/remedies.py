@@ -1,4 +1,4 @@
-"""What to change when a network does not fit, ranked by what each change saves on this network."""
+"""Remedies when a network does not fit, ranked by the memory each saves on this network."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from opsin.planning.memory import memory_of
 from opsin.planning.request import Request
 
 PARTS_NOTE = "same gradients; batch norm sees the statistics of the parts"
-GIVEN_BACK_NOTE = "a tenth to two fifths more time; the same weights. It saves this at least"
+GIVEN_BACK_NOTE = "10 to 40 % more time; the same weights. It saves at least this"
 BFLOAT16_NOTE = "3 digits in the activations; slow on processors without bfloat16 arithmetic"
 
 
@@ -20,12 +20,12 @@ class Remedy:
     """One change and what it saves.
 
     Attributes:
-        name: in words.
-        settings: of `opsin train`; empty where the change is not one of settings.
-        cost: what one gives for it.
+        name: as text.
+        settings: settings of `opsin train`; empty if the change is not a setting.
+        cost: its disadvantage.
         training_bytes: peak of a training step with it.
-        saves_bytes: less than without.
-        fits: whether it is enough by itself; None where no limit is given.
+        saves_bytes: bytes saved.
+        fits: whether it suffices alone; None without a limit.
     """
 
     name: str
@@ -45,12 +45,12 @@ class _Change:
 
 
 def remedies(request: Request, *, training_bytes: int, limit: int | None) -> list[Remedy]:
-    """Changes that save memory on this network, those that save most first.
+    """Changes that save memory on this network, largest saving first.
 
     Args:
-        request: what does not fit.
-        training_bytes: what it needs.
-        limit: bytes that there are, or None.
+        request: the request that does not fit.
+        training_bytes: its memory.
+        limit: available bytes, or None.
     """
     found = []
     for change in _changes(request, limit):
@@ -73,10 +73,10 @@ def remedies(request: Request, *, training_bytes: int, limit: int | None) -> lis
 
 
 def fit(request: Request, limit: int) -> Request:
-    """The request with the fewest changes that make it fit; the network and the batch of the optimizer stay.
+    """The request with the fewest changes that make it fit; network and batch size are kept.
 
-    Freed memory is given back first, which changes no number, unless the request fits whatever the allocator keeps.
-    Then the batch is cut into parts, then bfloat16 is taken, then activations are recomputed.
+    Freed memory is returned first, which does not affect results, unless the request fits whatever the allocator keeps.
+    Then the batch is split into parts, then bfloat16 is used, then activations are recomputed.
 
     Raises:
         CheckFailedError: it does not fit even so.
@@ -92,15 +92,15 @@ def fit(request: Request, limit: int) -> Request:
         if needed <= limit:
             return fitting
     raise CheckFailedError(
-        "this network does not fit, not even image by image",
+        "this network does not fit, even with single images",
         got=f"{needed:,} bytes",
-        expected=f"at most {limit:,} bytes beside Python and torch",
+        expected=f"at most {limit:,} bytes in addition to Python and torch",
         do="take a smaller input, fewer filters or fewer layers; the ranking without --fit shows what each saves",
     )
 
 
 def in_parts(request: Request, limit: int | None) -> Request:
-    """The request with its batch cut into so many parts (a power of two) that it fits, or into single images.
+    """The request with its batch split into enough parts (a power of two) to fit, or into single images.
 
     Without a limit: into twice as many parts as before.
     """
@@ -115,7 +115,7 @@ def in_parts(request: Request, limit: int | None) -> Request:
 
 
 def _changes(request: Request, limit: int | None) -> Iterator[_Change]:
-    """Everything that could be changed, whether it helps or not."""
+    """All possible changes, whether they help or not."""
     if request.keep_memory:
         back = replace(request, keep_memory=False)
         yield _Change(name="--no-keep-memory", request=back, cost=GIVEN_BACK_NOTE, settings={"keep_memory": False})
@@ -137,8 +137,8 @@ def _changes(request: Request, limit: int | None) -> Iterator[_Change]:
 
 
 def _other_networks(request: Request) -> Iterator[_Change]:
-    """Smaller networks; their accuracy is another too."""
-    spec, cost = request.spec, "another network, of another accuracy"
+    """Smaller networks, with another accuracy."""
+    spec, cost = request.spec, "another network, with another accuracy"
     height, width = spec.height // 2, spec.width // 2
     if min(height, width) >= 1:
         smaller = replace(request, spec=replace(spec, height=height, width=width))

@@ -1,4 +1,4 @@
-"""What is planned: a network with its heads, and how it is trained."""
+"""The plan request: a network with its heads, and its training settings."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What is planned: a network, and how it is trained.
+    """A network, and its training settings.
 
     Attributes:
-        spec: the network below its heads, and the shape of its images.
-        task: gives the heads and the loss.
+        spec: the backbone, and the shape of its images.
+        task: the task, which defines heads and loss.
         num_outputs: length of the logits; 0 plans the backbone without its heads.
         batch: images in a step of the optimizer, in `accumulate` parts.
         precision: of the forward and backward passes.
-        keep_memory: whether the C allocator keeps freed memory, as training lets it by default.
-        sections: upper sections of the backbone that are trained beside the heads; None trains them all.
+        keep_memory: whether the C allocator keeps freed memory, the default of training.
+        sections: number of trained upper sections of the backbone, in addition to the heads; None trains all.
         pinned: whether norms of the backbone stay in inference mode, as those of pretrained networks do.
-        cached: whether heads are trained on features that are computed once.
+        cached: whether heads are trained on features computed once.
     """
 
     spec: ModelSpec
@@ -64,7 +64,7 @@ class Request:
 
 
 def task_settings(name: str, config: TrainConfig) -> Task:
-    """The task of this name with the losses of `config`; weights of classes, which need data, are left out."""
+    """The task of this name with the losses of `config`; class weights, which need data, are left out."""
     task: Any = get_task(name)
     shared = {f.name for f in fields(task)} & {f.name for f in fields(config)} - {"class_weights"}
     made: Task = replace(task, **{key: getattr(config, key) for key in shared})
@@ -72,7 +72,7 @@ def task_settings(name: str, config: TrainConfig) -> Task:
 
 
 def trained_parts(config: FinetuneConfig, *, task: str, epochs: int, pretrained: bool) -> dict[str, Any]:
-    """The fields of `Request` that say what is trained, in the epochs in which most is.
+    """The fields of `Request` for the trained parts, in the epochs with most of them.
 
     Args:
         config: which sections are trained when.
@@ -90,7 +90,7 @@ def trained_parts(config: FinetuneConfig, *, task: str, epochs: int, pretrained:
 
 
 def build(request: Request) -> nn.Module:
-    """The network of a request as it is trained: with the heads of its task, if any, and with frozen parts.
+    """The network of a request as it is trained: with the heads of its task, if any, and frozen parts.
 
     Raises:
         ConfigError: no such network, an option that it does not have, or images too small for it.
@@ -101,7 +101,9 @@ def build(request: Request) -> nn.Module:
     backbone = getattr(network, "backbone", None)
     if request.sections is not None or request.pinned:
         if not isinstance(backbone, nn.Module):
-            raise ConfigError("this network takes no pretrained weights", got=request.spec.name)
+            raise ConfigError(
+                "this network has no pretrained weights", got=request.spec.name, do="leave --weights and --finetune out"
+            )
         if request.pinned:
             pin_norms(backbone)
     if request.sections is not None:
@@ -124,7 +126,7 @@ def run(network: nn.Module, images: Tensor) -> Mapping[str, Tensor]:
 
 
 def head_outputs(network: nn.Module, features: Tensor) -> Mapping[str, Tensor]:
-    """What the heads alone say of features float [B, F]."""
+    """Outputs of the heads for features float [B, F]."""
     assert isinstance(network, Network)
     return {name: head(features) for name, head in network.heads.items()}
 
@@ -150,14 +152,14 @@ def loss_of(request: Request, outputs: Mapping[str, Tensor], batch: Batch) -> Te
 
 
 def task_for(name: str, given: str | None) -> str:
-    """The task that a network is planned for where nothing else says: what it alone can do, or classes.
+    """The default task of a network: the only one it supports, or classification.
 
     Raises:
-        ConfigError: it cannot do what is `given`.
+        ConfigError: it does not support the task `given`.
     """
     masks = next(task for task in task_names() if get_task(task).pixelwise)
     if given is not None and name in SEGMENTERS and not get_task(given).pixelwise:
-        raise ConfigError("this network gives masks, not labels or boxes", where="--task", got=given, expected=masks)
+        raise ConfigError("this network predicts masks, not labels or boxes", where="--task", got=given, expected=masks)
     if given is not None:
         return given
     return masks if name in SEGMENTERS or name == "unet" else plain_task().name

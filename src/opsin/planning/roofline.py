@@ -1,4 +1,4 @@
-"""The roofline figure of `opsin bench conv`, and the times beside it."""
+"""The roofline figure of `opsin bench conv`, with the times."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def draw_roofline(bench: ConvBench, path: Path) -> None:
         left.set(
             xlabel="arithmetic intensity (operations for each byte moved)", ylabel="billions of operations per second"
         )
-        left.set_title("Roofline: how near each convolution comes to what the device can do")
+        left.set_title("Roofline: each convolution against the peak of the device")
         left.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2, fontsize=8)
         _draw_times(right, timed)
         figure.suptitle("Convolution of 32 filters 7x7x3: speed by batch size, memory format and precision")
@@ -56,7 +56,7 @@ def _draw_roof(axis: Axes, roof: Roof, timings: list[Timing], colour: str) -> No
 
 
 def _draw_times(axis: Axes, timings: list[Timing]) -> None:
-    """Milliseconds for each image with quartiles; below, the share of a call that is no work."""
+    """Milliseconds for each image with quartiles; below, the overhead share of a call."""
     names, places = [], range(len(timings))
     for place, timing in zip(places, timings, strict=True):
         milliseconds = [1e3 * (value or 0.0) / timing.batch for value in (timing.low_s, timing.median_s, timing.high_s)]
@@ -70,5 +70,5 @@ def _draw_times(axis: Axes, timings: list[Timing]) -> None:
         names.append(f"{timing.device}, {timing.precision}\n{timing.batch} images, {timing.memory_format}")
     axis.set_yticks(list(places), names)
     axis.invert_yaxis()
-    axis.set_xlabel("ms for each image: median, quartiles; orange: the roof")
-    axis.set_title("Time for each image")
+    axis.set_xlabel("ms per image: median, quartiles; orange: the roof")
+    axis.set_title("Time per image")

@@ -1,4 +1,4 @@
-"""Time of a network on this machine, from a few steps that are really taken."""
+"""Time of a network on this machine, measured over a few steps."""
 
 from __future__ import annotations
 

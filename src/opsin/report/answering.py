@@ -1,4 +1,4 @@
-"""The section that says when a network is not to answer: from the predictions on val, checked on test once opened."""
+"""The section on coverage and abstention: from the predictions on val, checked on test once opened."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class _Split:
 
 
 def answering(view: View) -> Markup | None:
-    """Prediction sets and abstention by what val says, and the risk-coverage curve."""
+    """Prediction sets and abstention from val, and the risk-coverage curve."""
     if not (Path(view.folder) / "config.json").is_file():
         return None
     run = Run(view.folder)
@@ -112,9 +112,9 @@ def _risk_row(val: _Split, test: _Split | None, risk: float) -> Mapping[str, Any
 
 
 def risk_figure(splits: Mapping[str, _Split]) -> Markup:
-    """Risk over coverage as SVG, a line a split: the share of wrong answers when only the surest are given."""
+    """Risk over coverage as SVG, one line per split: the share of wrong answers among the most confident ones."""
     curves = {name: risk_coverage(split.confidences, split.correct) for name, split in splits.items()}
-    # with a handful of answers the risk jumps between 0 and 1
+    # with few answers the risk fluctuates between 0 and 1
     kept = {name: _kept(len(curve.risk)) for name, curve in curves.items()}
     highest = max(float(curve.risk[kept[name]].max()) for name, curve in curves.items())
     ticks = nice_ticks(0.0, max(highest, 0.01))
@@ -124,7 +124,9 @@ def risk_figure(splits: Mapping[str, _Split]) -> Markup:
     parts += [element("line", x1=LEFT, x2=WIDTH - RIGHT, y1=y(t), y2=y(t), class_="grid") for t in ticks]
     parts += [text(LEFT - 7, y(t) + 4, f"{100 * t:.6g}", anchor="end") for t in ticks]
     parts += [text(x(t), HEIGHT - BOTTOM + 17, f"{100 * t:.0f}", anchor="middle") for t in (0.0, 0.25, 0.5, 0.75, 1.0)]
-    parts.append(text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 5, "images answered, %, the surest first", "name", "middle"))
+    parts.append(
+        text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 5, "images answered, %, most confident first", "name", "middle")
+    )
     for number, (name, curve) in enumerate(curves.items()):
         rows = kept[name]
         points = [(x(float(curve.coverage[i])), y(float(curve.risk[i]))) for i in rows]
@@ -134,12 +136,10 @@ def risk_figure(splits: Mapping[str, _Split]) -> Markup:
 
 
 def _kept(count: int) -> NDArray[np.int64]:
-    """Numbers of the points that are drawn."""
+    """Indices of the drawn points."""
     first = min(count - 1, max(9, count // 100))
     return np.unique(np.linspace(first, count - 1, min(count, MOST_POINTS)).astype(np.int64))
 
 
-ANSWERING = Section(
-    key="answering", title="When not to answer", show=answering, empty="Val was not scored: there is no run to read."
-)
-"""For every task that gives a class for each image."""
+ANSWERING = Section(key="answering", title="Coverage and abstention", show=answering, empty="Val was not scored.")
+"""For every task with one class per image."""

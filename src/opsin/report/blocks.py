@@ -14,7 +14,7 @@ from opsin.report.render import render
 from opsin.report.view import SplitResult, View
 
 NUM_CARDS = 12
-"""Pictures that the overview shows of a task."""
+"""Number of pictures per task in the overview."""
 
 
 def class_names(view: View, num_classes: int) -> tuple[str, ...]:

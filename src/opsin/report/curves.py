@@ -1,4 +1,4 @@
-"""Line figures: how a number went over the epochs of a run."""
+"""Line figures of values over the epochs of a run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ EVENT_NAMES = {
     "interrupt": "interrupted",
     "memory_guard": "batch halved",
 }
-"""Events that are drawn into the curves, and what they are called there."""
+"""Events drawn into the curves, and their labels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ class Panel:
 
 
 def learning_panels(view: View) -> list[Markup]:
-    """Loss, score and learning rate over epochs, with the best epoch and what happened on the way."""
+    """Loss, score and learning rate over epochs, with the best epoch and events."""
     score = score_key(view.epochs, view.main_score)
     loss = _both(view.epochs, "loss")
     panels = [Panel(title="Loss", unit="", series=loss, log=_spans(loss, 30))]
@@ -81,7 +81,7 @@ def cost_panels(view: View) -> list[Markup]:
 
 
 def score_key(epochs: Sequence[Epoch], preferred: str) -> str | None:
-    """The score that the log has for each epoch: `preferred`, else the first one that is no loss."""
+    """The score that the log has for each epoch: `preferred`, else the first one that is not a loss."""
     parts = [part for epoch in epochs for part in (epoch.val, epoch.train)]
     keys = dict.fromkeys(key for part in parts for key in part if key != "loss")
     return preferred if preferred in keys else next(iter(keys), None)
@@ -196,9 +196,9 @@ def _best_mark(panel: Panel, x: Scale, y: Scale, best: int) -> list[Markup]:
 
 
 def _event_marks(events: Sequence[LoggedEvent], x: Scale, last: float) -> list[Markup]:
-    """A dotted line where the run was resumed, stopped or changed; its name stands in a row above the plot.
+    """A dotted line where the run was resumed, stopped or changed; its name is in a row above the plot.
 
-    A name that would lie over the one before it is left to the line, which tells it on hover.
+    A name that would overlap the one before is only shown on hover.
     """
     names: dict[int, list[str]] = {}
     for event in events:

@@ -1,4 +1,4 @@
-"""The report's sections on trust: what the doctor found, and how the score holds when images change."""
+"""The report's sections on diagnosis: findings of the doctor, and robustness to image changes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NUM_CLASSES = 6
 
 
 def findings(view: View) -> Markup | None:
-    """What is wrong with the run: evidence, figure, remedy."""
+    """Findings: evidence, figure, remedy."""
     if view.diagnosis is None or not view.diagnosis.checks:
         return None
     rows = [
@@ -25,7 +25,7 @@ def findings(view: View) -> Markup | None:
 
 
 def robustness(view: View) -> Markup | None:
-    """A small figure for each change, on each split that was measured, and the classes that lose most."""
+    """A small figure for each change, on each measured split, and the classes with the largest loss."""
     if not view.cards:
         return None
     cards = [(card, [curve_figure(curve, card.clean) for curve in card.curves]) for card in view.cards]
@@ -38,12 +38,12 @@ DIAGNOSIS = (
         key="doctor",
         title="Doctor",
         show=findings,
-        empty="Nothing was trained here that could be examined.",
+        empty="There was no training to examine.",
     ),
     Section(
         key="robustness",
         title="Robustness",
         show=robustness,
-        empty="Not measured: `opsin evaluate RUN --robustness` turns, moves, blurs and covers the images.",
+        empty="Not measured: `opsin evaluate RUN --robustness` does so.",
     ),
 )

@@ -82,7 +82,7 @@ def _cell(
 
 
 def _strength(share: float) -> float:
-    """Opacity of a cell: the square root keeps a confusion of 1 % visible beside a diagonal of 95 %."""
+    """Opacity of a cell: the square root keeps a confusion of 1 % visible next to a diagonal of 95 %."""
     return float(round(max(0.06, share**0.5), 3))
 
 
@@ -116,7 +116,7 @@ def _shaded(corners: np.ndarray, side: float, class_: str, strength: float) -> M
 
 
 def shade_key() -> Markup:
-    """What the shades of a confusion matrix mean."""
+    """The key of the shades of a confusion matrix."""
     shares = (0.0, 0.01, 0.05, 0.25, 0.5, 1.0)
     parts = [text(0, 13, "share of the true class", "name")]
     for row, kind in enumerate(("right", "wrong")):

@@ -1,4 +1,4 @@
-"""Numbers as a reader wants them: few digits, always with the unit."""
+"""Formatting of numbers: few digits, with the unit."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def number(value: Any, digits: int = 3) -> str:
 
 
 def percent(value: Any, decimals: int = 1) -> str:
-    """A share as a percentage; what is short of the whole is never rounded up to it.
+    """A share as a percentage; a share below 1 is never rounded up to 100 %.
 
     >>> percent(0.98765), percent(0.99999), percent(1.0), percent(math.nan)
     ('98.8 %', '99.9 %', '100 %', 'n/a')

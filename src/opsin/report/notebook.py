@@ -1,4 +1,4 @@
-"""How a run shows itself in a notebook: its headline and its learning curves."""
+"""A run in a notebook: headline and learning curves."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from opsin.runs import Run
 
 
 def run_html(run: Run) -> str:
-    """A run as a piece of HTML: name, headline score, learning curves. Neither script nor network.
+    """A run as a piece of HTML: name, headline score, learning curves. No scripts or external resources.
 
     Raises:
         ConfigError: config.json is not a config.

@@ -1,4 +1,4 @@
-"""One page over several runs: the question that each task answers, how well, and pictures of its answers."""
+"""One page over several runs: each task's question, score and pictures."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def write_overview(runs: Sequence[Run], out: Path, *, title: str, words: str) ->
     Args:
         runs: finished runs whose reports are written.
         out: the file to write.
-        title: of the page.
+        title: title of the page.
         words: a sentence under the title.
 
     Raises:
@@ -44,12 +44,12 @@ def write_overview(runs: Sequence[Run], out: Path, *, title: str, words: str) ->
 
 
 def _link(run: Run, page: Path) -> str:
-    """The address of a run's report, from where the page lies."""
+    """The relative address of a run's report."""
     return Path(os.path.relpath(run.path / "report.html", page.parent)).as_posix()
 
 
 def _part(view: View, link: str) -> Mapping[str, Any]:
-    """What the page says of one run."""
+    """The page's part on one run."""
     card = card_of(view.task)
     result = view.results[0] if view.results else None
     figure, pictures = part_of(view.task, "report").overview(view, result) if result else ("", "")

@@ -1,7 +1,7 @@
-"""The report of a run: one HTML page that needs neither network nor script.
+"""The report of a run: one self-contained HTML page without scripts.
 
-The page's security policy allows its own style sheet (by hash) and images inside the page, and nothing else: a class
-or file called `<script>` is shown as text, and could not run even if it were not.
+The page's security policy permits only its own style sheet (by hash) and images inside the page: a class
+or file named `<script>` is shown as text, and could not run even if it were not.
 """
 
 from __future__ import annotations

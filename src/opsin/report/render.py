@@ -1,4 +1,4 @@
-"""Templates to markup. Everything is escaped unless it is markup already; an unknown name is an error."""
+"""Templates to markup. Everything is escaped unless it is markup; an unknown name is an error."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from opsin.tasks.cards import package_of, task_names
 from opsin.text import printable_lines
 
 SEPARATED = re.compile(r"(?<=[/\\_-])(?=[^/\\_-])")
-"""Where a name may be broken."""
+"""Characters after which a name may wrap."""
 SHARP_BELOW = 64
-"""Thumbnails with a shorter side than this are drawn with hard pixels, and kept without loss."""
+"""Thumbnails with a shorter side below this are drawn with hard pixels, and stored losslessly."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,12 +56,12 @@ def _task_templates(task: str) -> jinja2.BaseLoader:
 
 
 def _shown(value: object) -> object:
-    """What a template prints: text that every encoding holds and that turns no writing around; markup as it is."""
+    """A value as printed by a template: valid text without bidirectional control characters; markup unchanged."""
     return printable_lines(value) if type(value) is str else value
 
 
 def soft(name: str) -> Markup:
-    """A name that may go over to another line after its separators: a column as wide as the longest part is enough.
+    """A name that may wrap after its separators, so that a column need only be as wide as its longest part.
 
     >>> print(soft("roses/red_1.jpg"))
     roses/<wbr>red_<wbr>1.jpg

@@ -1,4 +1,4 @@
-"""What a section of a report is."""
+"""The type of a report section."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from opsin.report.view import View
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """One part of the page: `show` returns its markup, or None, and then the page says `empty`."""
+    """One part of the page: `show` returns its markup, or None, in which case the page shows `empty`."""
 
     key: str
     title: str

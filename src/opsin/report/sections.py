@@ -1,6 +1,6 @@
-"""The sections that a report of any task has: one function each, from a view of the run to markup.
+"""The sections common to all tasks: one function each, from the run's data to markup.
 
-A section that has nothing to show returns None, and the page says why it is empty.
+An empty section returns None, and the page says why it is empty.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ FEW_CLASSES = 20
 NUM_SAMPLES, NUM_AUGMENTED = 24, 6
 
 KINDS = {"average": "probabilities averaged", "soup": "weights averaged into one network"}
-"""How an ensemble is made of its members."""
+"""Kinds of ensembles in words."""
 VIEWS = {"scale": "made smaller and larger", "shift": "moved a little towards each corner", "flip": "mirrored"}
-"""Views of test-time augmentation in words, in the order in which they are combined."""
-NOT_SCORED = "No split has been scored: the run did not get that far."
+"""Views of test-time augmentation as text, in the order in which they are combined."""
+NOT_SCORED = "No split has been scored yet."
 
 
 def score_words(score: Score, *, share: bool = True) -> tuple[str, str]:
@@ -48,7 +48,7 @@ def score_words(score: Score, *, share: bool = True) -> tuple[str, str]:
 
 
 def headline(view: View) -> Mapping[str, Any]:
-    """What stands at the top: the run, its main score on the split that says most, and the facts in a line."""
+    """The headline: the run, its main score on the most informative split, and the facts in one line."""
     result = view.results[0] if view.results else None
     score = result.scores.get(view.main_score) if result else None
     value, interval = score_words(score) if score else unscored(view)
@@ -67,20 +67,20 @@ def headline(view: View) -> Mapping[str, Any]:
 
 
 def unscored(view: View) -> tuple[str, str]:
-    """What can be said of a run without scores: the best val score in its log, if there is one."""
+    """The headline of a run without scores: the best val score in its log, if there is one."""
     values = [epoch.val[view.main_score] for epoch in view.epochs if view.main_score in epoch.val]
     known = [value for value in values if is_number(value)]
     return (percent(max(known)), "") if known else ("n/a", "")
 
 
 def openings(view: View) -> int:
-    """How often the test split was looked at: the largest number that the run's files give."""
+    """Number of openings of the test split: the largest in the run's files."""
     opened = [result.scores.opened or 0 for result in view.results if result.name == "test"]
     return max([view.test_openings, *opened, view.summary.test_openings or 0])
 
 
 def seal(view: View) -> str:
-    """What became of the test split, in words."""
+    """The state of the test split, as text."""
     if view.config.get("data", {}).get("test_as_val"):
         return "test was used as val"
     if not (count := openings(view)):
@@ -89,7 +89,7 @@ def seal(view: View) -> str:
 
 
 def looks(view: View) -> str:
-    """Looks at the test split over all runs, as counted when this run last looked, in words; "" where not counted."""
+    """Openings of the test split over all runs, as counted at this run's last one, as text; "" if not counted."""
     return "" if view.looks is None else view.looks.words()
 
 
@@ -110,7 +110,7 @@ def scores(view: View) -> Markup | None:
 
 
 def _copies(view: View, kinds: Mapping[str, ScoreKind]) -> list[Mapping[str, Any]]:
-    """Of each split where copies in train were looked for: its scores on all samples and on those without a copy.
+    """For each split checked for copies in train: its scores on all samples and on those without a copy.
 
     Each row is a title with two pairs of words, value and interval; the main score comes first.
     """
@@ -125,7 +125,7 @@ def _copies(view: View, kinds: Mapping[str, ScoreKind]) -> list[Mapping[str, Any
 
 
 def _augmented(view: View, kinds: Mapping[str, ScoreKind]) -> list[Mapping[str, Any]]:
-    """Of each split that was scored with test-time augmentation: its scores without it and with it, as `_copies`."""
+    """For each split scored with test-time augmentation: its scores without and with it, as `_copies`."""
     return [
         {"result": result, "views": _in_words(tta.views), "rows": _side_by_side(view, kinds, result.scores, tta)}
         for result in view.results
@@ -179,7 +179,7 @@ def _track(values: list[Score]) -> tuple[float, float]:
 
 
 def training(view: View) -> Markup | None:
-    """Learning curves, and what happened on the way."""
+    """Learning curves and events."""
     if not view.epochs and not view.events:
         return None
     events = [e for e in view.events if e.event not in ("start", "finish")]
@@ -190,7 +190,7 @@ def training(view: View) -> Markup | None:
 
 
 def forecast_words(view: View) -> str:
-    """What twice the time would bring, by the learning curve; "" where that cannot be said."""
+    """The forecast gain of twice the training time; "" if unknown."""
     val = next((result for result in view.results if result.name == "val"), None)
     score = val.scores.get(view.main_score) if val else None
     if score is None or not is_number(score.low) or not score_kind(view.task, view.main_score).higher_is_better:
@@ -206,15 +206,15 @@ def forecast_words(view: View) -> str:
     title, minutes = score_kind(view.task, view.main_score).title, found.factor * kept[-1][0] / 60
     gain = f"{100 * found.gain:+.1f} points of {title.lower()} ({100 * found.low:+.1f} to {100 * found.high:+.1f})"
     if found.distinguishable:
-        return f"Twice the training time ({minutes:.1f} minutes) would bring about {gain}, by the learning curve."
+        return f"Twice the training time ({minutes:.1f} minutes) would gain about {gain}, by the learning curve."
     return (
-        f"What twice the training time ({minutes:.1f} minutes) would bring is not distinguishable from nothing on "
-        f"a val of this size: {gain}, by the learning curve."
+        f"The gain of twice the training time ({minutes:.1f} minutes) is not distinguishable from zero on "
+        f"a val of this size: {gain}, extrapolated from the learning curve."
     )
 
 
 def _ensemble(summary: Summary) -> Mapping[str, Any] | None:
-    """What an ensemble is made of: its kind, its members with their weights, and what it gained."""
+    """An ensemble: its kind, its members with their weights, and its gain."""
     if not summary.members:
         return None
     gain = summary.gain or Score(math.nan)
@@ -227,7 +227,7 @@ def _ensemble(summary: Summary) -> Mapping[str, Any] | None:
 
 
 def data(view: View) -> Markup | None:
-    """What the run learned from: counts per split and class, notes, findings of the audit."""
+    """The data: counts per split and class, notes, findings of the audit."""
     if not view.data:
         return None
     splits = [(name, view.data.splits[name]) for name in SPLITS if name in view.data.splits]
@@ -252,7 +252,7 @@ def _class_rows(view: View, splits: Sequence[tuple[str, SplitCard]]) -> list[tup
 
 
 def samples(view: View) -> Markup | None:
-    """Sample images, and the views of them that the network was trained on."""
+    """Sample images, and their augmented views in training."""
     images = view.gallery.get("samples", np.empty(0))
     if len(images) == 0:
         return None
@@ -267,7 +267,7 @@ def samples(view: View) -> Markup | None:
 
 
 def class_name(view: View, labels: np.ndarray, i: int) -> str:
-    """The class of the i-th label, or its number where the run does not name it; "" without a label."""
+    """The class of the i-th label, or its index if it has no name; "" without a label."""
     if i >= len(labels):
         return ""
     label = int(labels[i])
@@ -300,7 +300,7 @@ def mean_of(view: View, key: str) -> float | None:
 
 
 def peak_memory(view: View) -> int | None:
-    """The largest memory in bytes that the run is known to have held."""
+    """The recorded peak memory of the run in bytes."""
     told = (view.summary.peak_memory_bytes, *(epoch.peak_memory_bytes for epoch in view.epochs))
     return max((value for value in told if value is not None), default=None)
 
@@ -321,7 +321,7 @@ def _timings(environment: Environment) -> list[Mapping[str, Any]]:
 
 
 def repeat(view: View) -> Markup | None:
-    """How to repeat the run and how to use its network; every setting that it had."""
+    """How to repeat the run and use its network; all settings."""
     folder = shlex.quote(view.folder)
     values = {
         "command": view.summary.command,
@@ -340,8 +340,8 @@ FIRST = (
     Section(key="training", title="Training", show=training, empty="No epoch was finished."),
 )
 LAST = (
-    Section(key="data", title="Data", show=data, empty="The run holds no description of its data."),
-    Section(key="samples", title="What the network sees", show=samples, empty="The run holds no sample images."),
+    Section(key="data", title="Data", show=data, empty="The run has no description of its data."),
+    Section(key="samples", title="Training images", show=samples, empty="The run has no sample images."),
     Section(key="cost", title="Time and memory", show=cost, empty="Neither time nor memory was recorded."),
     Section(key="repeat", title="Repeat it, use it", show=repeat, empty=""),
 )

@@ -1,4 +1,4 @@
-"""Small figures of one idea each: a curve of a robustness card, the evidence of a finding."""
+"""Small figures: a curve of a robustness card, the evidence of a finding."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def _dot(x: float, y: float, hover: str, role: str) -> Markup:
 
 
 def _apart(values: Sequence[float], x: Scale, least_px: float = 24) -> list[float]:
-    """Those values whose places on the axis do not crowd each other."""
+    """The values whose positions on the axis do not overlap."""
     kept: list[float] = []
     for value in values:
         if not kept or x(value) - x(kept[-1]) >= least_px:

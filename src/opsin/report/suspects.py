@@ -14,7 +14,7 @@ from opsin.report.page import policy
 from opsin.report.render import picture, render, source
 
 MOST_CARDS = 400
-"""Of a section; the table has all."""
+"""Largest number of suspects in a section; the table has all."""
 
 
 def write_suspects_page(
@@ -30,11 +30,11 @@ def write_suspects_page(
 
     Args:
         out: the file to write.
-        groups: sections: title, caption, and for each sample its pixels uint8 [C, h, w] and what is told of it.
-        name: of the data set.
-        data: how the command line names it.
-        words: how the suspects were found.
-        verdicts: the table that is to be edited.
+        groups: sections: title, caption, and for each sample its pixels uint8 [C, h, w] and its description.
+        name: name of the data set.
+        data: its name on the command line.
+        words: description of the method.
+        verdicts: the table to edit.
     """
     style = source("figures.css") + source("page.css")
     values = {

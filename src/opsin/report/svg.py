@@ -14,7 +14,7 @@ from markupsafe import Markup, escape
 
 
 def element(tag: str, *children: str, **attributes: object) -> Markup:
-    """An SVG element; text and attribute values are escaped, numbers rounded to what a screen can show.
+    """An SVG element; text and attribute values are escaped, numbers rounded to two decimals.
 
     A trailing underscore in a name is dropped and others become hyphens: `class_`, `text_anchor`.
 
@@ -31,7 +31,7 @@ def element(tag: str, *children: str, **attributes: object) -> Markup:
 
 
 def compact(value: object) -> str:
-    """A number with at most two decimals; anything else as it is.
+    """A number with at most two decimals; anything else unchanged.
 
     >>> compact(2.0), compact(0.125), compact("a")
     ('2', '0.12', 'a')
@@ -42,7 +42,7 @@ def compact(value: object) -> str:
 
 
 def drawing(width: float, height: float, *children: str, label: str, class_: str = "") -> Markup:
-    """A whole figure of that size in pixels; `label` is read aloud instead of it.
+    """A whole figure of that size in pixels; `label` is its accessible name.
 
     Classes: "wide" figures keep their size and scroll on a phone; "grow" ones fill the width they get.
     """

@@ -1,4 +1,4 @@
-"""What the sections of a report need of a run, read once and with its gaps filled by "nothing recorded"."""
+"""The data of a run for its report, read once, with missing parts empty."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from opsin.types import Score
 
 @dataclass(frozen=True, kw_only=True)
 class SplitResult:
-    """The scores of one split, its name, and the `notes`: what a reader of the main score must know."""
+    """The scores of one split, its name, and `notes`, the caveats of the main score."""
 
     name: str
     scores: SplitScores
@@ -31,18 +31,18 @@ class SplitResult:
 
     @property
     def num_samples(self) -> int:
-        """How many samples were scored."""
+        """Number of scored samples."""
         return self.scores.n
 
     @property
     def details(self) -> Mapping[str, Any]:
-        """As the task wrote them, plain JSON."""
+        """The task's details, plain JSON."""
         return self.scores.details
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoggedEvent:
-    """An event of the log, and the number of the last epoch that had ended before it."""
+    """An event of the log, and the number of the last finished epoch before it."""
 
     event: str
     after_epoch: int
@@ -52,12 +52,12 @@ class LoggedEvent:
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """A run as the report sees it. Parts that the run has not written yet are empty, never invented.
+    """The data of a run for its report. Parts not written yet are empty.
 
-    `epochs` holds the log's epochs in order, each once; `events` everything else.
-    `diagnosis` is what the doctor left, else what the files alone tell; `cards` are robustness cards.
-    `results` holds the splits that were scored, test first. `gallery` holds uint8 arrays `[n, C, h, w]`.
-    `looks`: at the test split, over all runs; None where this run has not looked, or they were not counted.
+    `epochs`: the log's epochs in order, each once; `events`: everything else.
+    `diagnosis`: that of the doctor, else from the files only; `cards`: robustness cards.
+    `results`: the scored splits, test first. `gallery`: uint8 arrays `[n, C, h, w]`.
+    `looks`: openings of the test split over all runs; None if not opened or not counted.
     """
 
     name: str
@@ -79,19 +79,19 @@ class View:
 
     @property
     def main_score(self) -> str:
-        """Name of the score that the report opens with."""
+        """Name of the main score."""
         return main_score(self.task)
 
     @property
     def has_test(self) -> bool:
-        """Whether the data has a test split; a run that does not describe its data may have one."""
+        """Whether the data has a test split; unknown data may have one."""
         return "test" in self.data.splits or not self.data.splits
 
     @property
     def best_epoch(self) -> int | None:
-        """The epoch with the best main score on val: as the summary says, else the last that was the best so far.
+        """The epoch with the best main score on val: from the summary, else the last one marked best.
 
-        Its weights are those of the run where it restored the best ones.
+        The run has its weights if it restored the best ones.
         """
         if self.summary.best_epoch is not None:
             return self.summary.best_epoch
@@ -99,7 +99,7 @@ class View:
 
 
 def view_of(run: Run) -> View:
-    """Read everything that a report shows.
+    """Read the data of a report.
 
     Raises:
         ConfigError: config.json is not a config.
@@ -129,14 +129,14 @@ def view_of(run: Run) -> View:
 
 
 def _examined(run: Run) -> Diagnosis | None:
-    """What the run's files alone tell; None where nothing was trained or scored."""
+    """A diagnosis from the run's files only; None without training or scores."""
     if not run.log.epochs:
         return None
     return examine(case_of(run), run=run.name)
 
 
 def to_score(value: Any) -> Score:
-    """A score as the JSON has it (a mapping, a number or null) as a Score; what is missing is NaN."""
+    """A Score from JSON (a mapping, a number or null); missing values are NaN."""
     if isinstance(value, Mapping):
         return Score(*(as_float(value.get(key)) for key in ("value", "low", "high")))
     return Score(as_float(value))
@@ -148,13 +148,13 @@ def as_float(value: Any) -> float:
 
 
 def _epochs(log: Log) -> tuple[Epoch, ...]:
-    """Epochs in order; one that was trained again after a resume counts once, as it went the last time."""
+    """Epochs in order; one repeated after a resume counts once, by its last record."""
     by_number = {epoch.epoch: epoch for epoch in log.epochs}
     return tuple(by_number[number] for number in sorted(by_number))
 
 
 def _events(log: Log) -> tuple[LoggedEvent, ...]:
-    """Everything but epochs, with the number of the last epoch that had ended before it."""
+    """Everything but epochs, with the number of the last finished epoch before it."""
     events, last = [], 0
     for event in log:
         number = event.get("epoch")

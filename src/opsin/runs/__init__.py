@@ -1,7 +1,7 @@
 """The run folder: the interface through which training, evaluation, reports and prediction meet.
 
-A run folder is valid or absent: it is made under a temporary name with its config inside, then renamed. `Run` reads it,
-`RunWriter` writes it, `records` says what the files hold, and `codec` brings records to JSON and back.
+A run folder is valid or absent: it is created under a temporary name with its config inside, then renamed. `Run` reads
+it, `RunWriter` writes it, `records` defines the content of the files, and `codec` converts records to JSON and back.
 """
 
 from opsin.runs.dataset import dataset_of

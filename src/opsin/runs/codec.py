@@ -1,13 +1,13 @@
-"""Records (frozen dataclasses) to plain JSON and back: the one place where the files of a run are taken apart.
+"""Records (frozen dataclasses) to plain JSON and back: the only place where the files of a run are parsed.
 
 | in a record | in JSON |
 |---|---|
 | NaN, in a field of type `float` | null |
 | None | no key; null where the field is `nullable` |
 | tuple | list |
-| `extra`, where a record has it | keys that this version does not know, kept as they are |
+| `extra`, where a record has it | unknown keys, kept unchanged |
 
-A record without `extra` refuses unknown keys. What does not fit is refused with file, field, got and expected.
+A record without `extra` refuses unknown keys. Invalid values are refused with file, field, got and expected.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ T = TypeVar("T")
 EXTRA = "extra"
 LONGEST_SHOWN = 80
 WORDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
-"""What is expected where a plain value of a type is."""
+"""Description of the expected plain value of each type."""
 
 
 def nullable() -> Any:
@@ -65,15 +65,15 @@ def from_json(kind: type[T], values: object, where: str) -> T:
 
     Args:
         kind: the dataclass.
-        values: what the JSON has.
+        values: the parsed JSON.
         where: file and field, for the message.
 
     Raises:
-        RunError: it is no such record.
+        RunError: the values do not form such a record.
     """
     if not isinstance(values, dict):
         raise damaged(where, values, "an object")
-    hashable: Any = kind  # mypy takes no `type[T]` for hashable
+    hashable: Any = kind  # mypy does not treat `type[T]` as hashable
     types = _types(hashable)
     unknown = {key: value for key, value in values.items() if key not in types or key == EXTRA}
     if unknown and EXTRA not in types:
@@ -132,7 +132,7 @@ def _mapping(kind: Any, value: Any, where: str) -> dict[str, Any]:
 
 
 def damaged(where: object, got: object, expected: str) -> RunError:
-    """The error of a value that is not what the file of a run holds there."""
+    """The error of an invalid value in a file of a run."""
     shown = got if isinstance(got, str) else repr(got)
     do = "restore the file from a copy, or train the run again"
     return RunError("a file of the run is damaged", where=where, got=shown[:LONGEST_SHOWN], expected=expected, do=do)

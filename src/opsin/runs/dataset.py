@@ -1,4 +1,4 @@
-"""The data set of a run, as it was."""
+"""The data set of a run."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ def dataset_of(run: Run, root: Path | str | None = None) -> Dataset:
 
     Args:
         run: the run.
-        root: where catalogue sets lie; None takes the run's.
+        root: folder of the catalogue's data sets; None takes the run's.
 
     Raises:
-        DataError: it is not there, or it has changed: its splits may hold other samples now.
+        DataError: it is missing, or has changed: its splits may now contain other samples.
     """
-    from opsin.data.load import load  # here, because reading a run should not import torch
+    from opsin.data.load import load  # here, because reading a run need not import torch
 
     config, expected = run.config, run.data.fingerprint
-    found = load(config.source, root=root or config.root, config=config.data, task=run.task)
+    found = load(config.source, root=root or config.root, config=config.data, task=run.task, typed=False)
     if (got := found.fingerprint()) != expected:
-        what = "the data set has changed since the run was trained on it; its val may hold what was train then"
-        do = "put the data back as it was; `--data` scores a copy as another data set"
+        what = "the data set has changed since the run was trained on it; its val may now contain training samples"
+        do = "restore the data; `--data` scores a copy as another data set"
         raise DataError(what, where=found.root or config.source, got=got, expected=expected, do=do)
     return found

@@ -1,4 +1,4 @@
-"""A run folder as one reads it: what is in the files is the truth."""
+"""Reading a run folder."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ from opsin.types import Prediction, SplitName, TaskName
 if TYPE_CHECKING:
     from torch import nn
 
+    from opsin.batches.preprocess import Preprocess
     from opsin.io.in_memory import ImageInput
     from opsin.models.wrappers.views import ViewName
 
@@ -49,12 +50,19 @@ class Run:
         self.path = Path(path)
         if not (self.path / CONFIG).is_file():
             do = other_runs(self.path)
-            raise RunError("no run here", where=self.path, expected="a folder with config.json", do=do)
+            raise RunError("this folder is not a run", where=self.path, expected="a folder with config.json", do=do)
 
     @classmethod
     def open(cls, name: Path | str, *, out: Path | str = RUNS_FOLDER) -> Run:
         """The run at a path, or of that name in `out`."""
         return cls(run_path(name, out))
+
+    @classmethod
+    def at(cls, path: Path | str) -> Run:
+        """The run at `path`, which is not looked at: it may lie on another machine."""
+        run = cls.__new__(cls)
+        run.path = Path(path)
+        return run
 
     @property
     def name(self) -> str:
@@ -73,14 +81,19 @@ class Run:
 
     @property
     def task(self) -> TaskName:
-        """What the network was trained for.
+        """The task the network was trained for.
 
         Raises:
-            RunError: the run does not tell.
+            RunError: the run does not record it.
         """
         told = self.data.task or self.summary.task or self.config.task
         if told is None:
-            raise RunError("the run does not tell its task", where=self.path / DATA, expected="the field `task`")
+            raise RunError(
+                "the run does not record its task",
+                where=self.path / DATA,
+                expected="the field `task`",
+                do="train it again",
+            )
         return told
 
     @property
@@ -90,7 +103,7 @@ class Run:
 
     @property
     def summary(self) -> Summary:
-        """What came out, in a few numbers. False until the run has finished or stopped."""
+        """The outcome in a few numbers. False until the run has finished or stopped."""
         return read_record(self.path / SUMMARY, Summary)
 
     @property
@@ -105,21 +118,21 @@ class Run:
 
     @property
     def log(self) -> Log:
-        """One event per epoch and per thing that happened, in order; `run.log.to_pandas()` is a table of the epochs.
+        """All events, epochs included, in order; `run.log.to_pandas()` is a table of the epochs.
 
         Raises:
-            RunError: a line is no event.
+            RunError: a line is not an event.
         """
         return read_log(self.path / LOG)
 
     @property
     def epochs(self) -> tuple[Epoch, ...]:
-        """What the log tells of epochs, in order."""
+        """The epochs in the log, in order."""
         return self.log.epochs
 
     @property
     def model_folder(self) -> Path:
-        """Where the artefact lies."""
+        """The folder of the artefact."""
         return self.path / "model"
 
     def predictions(self, split: SplitName) -> dict[str, np.ndarray]:
@@ -128,10 +141,10 @@ class Run:
         return {key.removeprefix(prefix): array for key, array in arrays.items() if key.startswith(prefix)}
 
     def network(self, *, device: str = "cpu") -> nn.Module:
-        """The trained network, in evaluation mode, with its weights; it is proved by the golden images.
+        """The trained network, in evaluation mode, with its weights; checked with the golden images.
 
         Its input is what the preprocessing contract of the artefact gives, float32 [B, C, H, W]; its output is a
-        mapping, e.g. {"logits": float32 [B, K]}. `predict` does both ends.
+        mapping, e.g. {"logits": float32 [B, K]}. `predict` does preprocessing and decoding.
 
         Args:
             device: as in `pick_device`.
@@ -139,11 +152,21 @@ class Run:
         Raises:
             ArtifactError: the run has no artefact yet, or it was altered.
         """
-        from opsin.artifact import load_proved  # here, because reading a run should not import torch
+        from opsin.artifact import load_proved  # here, because reading a run need not import torch
         from opsin.devices import pick_device
 
         place = pick_device(device)
         return load_proved(self.model_folder, device=place).network.to(place).eval()
+
+    def preprocess(self) -> Preprocess:
+        """How pixels become what `network()` computes with: size, colour order, range, mean, standard deviation.
+
+        Raises:
+            ArtifactError: the run has no artefact yet, or it was altered.
+        """
+        from opsin.artifact import load  # here, because reading a run should not import torch
+
+        return load(self.model_folder).preprocess
 
     @overload
     def predict(
@@ -185,41 +208,41 @@ class Run:
         coverage: float | None = None,
         abstain: float | None = None,
     ) -> Prediction | list[Prediction]:
-        """What this run's network says of an image, or of several.
+        """Predictions of this run's network for one or several images.
 
         Args:
             images: one image: a path, the bytes of an image file, an array uint8 [H, W, 3] (RGB) or [H, W] (grey), or a
                 Pillow image. Or several: more than one argument, lists of images, folders.
             views: as in `Predictor`.
             device: as in `pick_device`.
-            coverage, abstain: as in `CautiousPredictor`, for images as they are, without views.
+            coverage, abstain: as in `CautiousPredictor`, without views.
 
         Returns:
-            One prediction for one image; a list, in order, for several, also if they are lists or folders of one image.
+            One prediction for one image; a list, in order, for several, also for lists or folders with one image.
 
         Raises:
             ImageError: an image cannot be read.
-            InputError: a file is not there, or a folder holds no image.
+            InputError: a file does not exist, or a folder contains no image.
             RefusedError, ConfigError: as `caution_of`.
             RunError: views with coverage or abstain.
         """
         from opsin.devices import pick_device
-        from opsin.inference.predictor import predict_images  # here, because reading a run should not import torch
+        from opsin.inference.predictor import predict_images  # here, because reading a run need not import torch
 
         if coverage is None and abstain is None:
             return predict_images(self.model_folder, images, views=views, device=pick_device(device))
         from opsin.inference.cautious import predict_images_cautiously
 
         if views:
-            raise RunError("coverage and risk are known for images as they are", got=views, do="leave views out")
+            raise RunError("coverage and risk are known only for unmodified images", got=views, do="leave views out")
         place = pick_device(device)
         return predict_images_cautiously(self.model_folder, images, coverage=coverage, abstain=abstain, device=place)
 
     def report(self) -> Path:
-        """Write the report of the run anew.
+        """Write the report of the run again.
 
         Returns:
-            Path of `report.html`: one page that holds everything it shows.
+            Path of `report.html`, one self-contained page.
         """
         from opsin.report import write_report  # the one import upwards, with that of the notebook card
 
@@ -235,7 +258,7 @@ class Run:
 
 
 class ScoresBySplit(dict[str, SplitScores]):
-    """Scores by split; a split without scores is refused with the way to get them, as a `KeyError` too."""
+    """Scores by split; a split without scores raises a `KeyError` that says how to get them."""
 
     def __init__(self, scores: Mapping[str, SplitScores], *, run: Run) -> None:
         super().__init__(scores)
@@ -251,7 +274,7 @@ def _no_scores(run: Run, split: str, known: Iterable[str]) -> SealedSplitError:
     evaluation = f"`opsin evaluate {run.path} --split {split}`, or opsin.evaluate(run, split={split!r})"
     expected = ", ".join(known) or "scores, which a finished run has"
     if split == "test" and "test" in run.data.splits and known:
-        do = f"{evaluation} opens it, once, and the run keeps the scores and the count of openings"
+        do = f"{evaluation} opens it, once; the run stores the scores and the number of openings"
         return SealedSplitError("the test split is sealed: it has not been scored", where=run.path, do=do)
     scorable = evaluation if split == "train" and known else None
     return SealedSplitError("no scores of this split", where=run.path, got=split, expected=expected, do=scorable)

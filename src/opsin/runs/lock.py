@@ -19,22 +19,39 @@ if sys.platform != "win32":
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep other processes from training the run in `folder`, and remove what a killed one left half written.
+    """Keep other processes from training the run in `folder`, and remove incomplete files of killed ones.
 
     Raises:
         RunError: another process trains it.
     """
-    if sys.platform == "win32":  # cannot lock a folder: there a run is trained without a lock
+    if sys.platform == "win32":  # folders cannot be locked there
         yield
         return
     handle = os.open(folder, os.O_RDONLY)
     try:
-        with suppress(OSError):  # a file system without locks; a lock that is taken is told apart below
+        with suppress(OSError):  # a file system without locks; a taken lock is detected below
             _lock(handle, folder)
         for left in [path for path in folder.rglob(".*.tmp") if is_temporary(path)]:
             if not owner_lives(left):  # an evaluation may write here meanwhile
                 remove(left)
         yield
+    finally:
+        os.close(handle)
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a process trains the run in `folder`; False where the system does not say."""
+    if sys.platform == "win32":
+        return False
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # a file system without locks
+        return False
+    else:
+        return False
     finally:
         os.close(handle)
 
@@ -51,7 +68,7 @@ def _lock(handle: int, path: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file or folder that an interrupted write has left, or that is damaged."""
+    """Remove an incomplete or damaged file or folder."""
     with writing(path):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)

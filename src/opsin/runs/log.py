@@ -1,4 +1,4 @@
-"""The log of a run: one event a line, appended to."""
+"""The log of a run: one event per line, append-only."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Log(Sequence[Event]):
 
     @property
     def epochs(self) -> tuple[Epoch, ...]:
-        """What it tells of epochs, in order.
+        """The epochs in the log, in order.
 
         Raises:
             RunError: a field of one is damaged.
@@ -63,17 +63,17 @@ class Log(Sequence[Event]):
 
     @property
     def test_openings(self) -> int:
-        """How often anybody has looked at the test split, in this run or in the one that it was made from."""
+        """Number of openings of the test split, in this run or in the one it was made from."""
         return sum(int(e.event == "test_opened") + _count(e.get("test_openings")) for e in self._events)
 
     @property
     def looks(self) -> Looks | None:
-        """Looks at the test split over all runs, as they were counted when this run last looked; None if it has not."""
+        """Openings of the test split over all runs, as counted at this run's last one; None if there was none."""
         opened = [event for event in self._events if event.event == "test_opened"]
         return looks_of_event(opened[-1]) if opened else None
 
     def to_pandas(self) -> pd.DataFrame:
-        """The epochs as a table: one row an epoch, columns `epoch`, `lr`, …, `train.loss`, `val.accuracy`, ….
+        """The epochs as a table: one row per epoch, columns `epoch`, `lr`, …, `train.loss`, `val.accuracy`, ….
 
         Raises:
             ConfigError: pandas is not installed.
@@ -82,7 +82,7 @@ class Log(Sequence[Event]):
             import pandas as pd
         except ImportError as error:
             do = "`pip install pandas`; `run.log.epochs` has the same numbers without it"
-            raise ConfigError("a table of the log needs pandas, which is not installed", do=do) from error
+            raise ConfigError("a table of the log needs pandas", do=do) from error
         return pd.DataFrame([_row(event) for event in self._events if event.event == "epoch"])
 
 
@@ -101,7 +101,7 @@ def read_log(path: Path) -> Log:
     """The log in a file; empty where there is none. A last line that a crash cut off is not part of it.
 
     Raises:
-        RunError: a line is no event.
+        RunError: a line is not an event.
     """
     lines = path.read_bytes().split(b"\n") if path.is_file() else [b""]
     return Log([read_event(line, f"{path}, line {i}") for i, line in enumerate(lines[:-1], 1) if line], where=path)
@@ -111,7 +111,7 @@ def read_event(line: bytes, where: str) -> Event:
     """One line of a log.
 
     Raises:
-        RunError: it is no event.
+        RunError: it is not an event.
     """
     try:
         told = json.loads(line)
@@ -120,7 +120,7 @@ def read_event(line: bytes, where: str) -> Event:
         return from_json(Event, told, where)
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         got, expected = line[:80].decode(errors="replace"), 'an event, {"event": …}'
-        do = "remove the line: the run can do without it"
+        do = "remove the line: the run remains usable without it"
         raise RunError("the log of the run is damaged", where=where, got=repr(got), expected=expected, do=do) from error
 
 
@@ -138,5 +138,5 @@ def _epoch(event: Event, where: str) -> Epoch:
 
 
 def _count(value: object) -> int:
-    """A number of openings, as an event tells it."""
+    """The number of openings in an event."""
     return value if isinstance(value, int) and value > 0 else 0

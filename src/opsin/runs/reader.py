@@ -41,16 +41,16 @@ def read_object(path: Path) -> dict[str, object]:
 
 
 def read_extra(folder: Path, file: str) -> dict[str, Any]:
-    """A JSON file that another verb has left in the run in `folder`; empty where it has not.
+    """A JSON file that another verb wrote into the run in `folder`; empty if there is none.
 
     Raises:
-        RunError: it holds no object.
+        RunError: it does not contain an object.
     """
     return read_object(folder / file)
 
 
 def read_record(path: Path, kind: type[T]) -> T:
-    """The record in a JSON file; one in which nothing was recorded where there is none.
+    """The record in a JSON file; an empty record if there is none.
 
     Raises:
         RunError: it is damaged.

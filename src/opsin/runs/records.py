@@ -1,4 +1,4 @@
-"""What the files of a run folder hold, as frozen records.
+"""The content of the files of a run folder, as frozen records.
 
 | record | file |
 |---|---|
@@ -25,7 +25,7 @@ from opsin.score_notes import Selection
 from opsin.types import Score
 
 VERSION = 1
-"""Of the files of a run folder. A run of a later version is refused."""
+"""Version of the files of a run folder. Later versions are refused."""
 
 
 class Record:
@@ -49,7 +49,7 @@ class DataCard(Record):
 
     `size`: height and width of the network's input in pixels. `skipped`: by split, names of samples that could not be
     read. `findings`: of the audit before training. `test_content`: SHA-256 over the images of the test split, by which
-    looks at it are counted over all runs. `test_as_val`: true where the test split is used as val. `version`:
+    its openings are counted over all runs. `test_as_val`: true where the test split is used as val. `version`:
     of the run folder.
     """
 
@@ -113,7 +113,7 @@ class Environment(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Summary(Record):
-    """What came out, in a few numbers, and the command.
+    """The outcome in a few numbers, and the command.
 
     `seconds`: of training; `cpu_seconds`: of all cores together. `stopped`: why training ended. `kind`, `members`,
     `weights`, `gain`: of an ensemble. `converted_from`, `max_difference`: of a network for any size of image.
@@ -162,8 +162,8 @@ class NamedScores(Mapping[str, Score]):
 class WithoutCopies(NamedScores):
     """Scores of the samples that have no copy among the training images.
 
-    `n`: those samples. `exact`: how many others have an equal training image. `near`: how many further ones have one
-    that shows the same shot; None where near copies were not searched.
+    `n`: those samples. `exact`: number of others with an equal training image. `near`: number of further ones with a
+    training image of the same scene; None if near copies were not searched for.
     """
 
     n: int
@@ -184,10 +184,10 @@ class AugmentedScores(NamedScores):
 class SplitScores(NamedScores):
     """Scores of one split, by name: `run.scores["val"]["accuracy"]`.
 
-    `n`: samples. `details`: of the task, plain JSON for the report. `fitted`: what was fitted on val (NaN: nothing was
-    best). `without_copies`: scores without copies of training images; None where they were not looked for. `tta`:
-    scores with test-time augmentation; None where it was not asked for. `selection`: how the epoch was chosen on this
-    split. `opened`: how often a sealed split had been looked at when it was scored. `test_as_val`: true where this val
+    `n`: samples. `details`: of the task, plain JSON for the report. `fitted`: what was fitted on val (NaN: no
+    optimum). `without_copies`: scores without copies of training images; None if not computed. `tta`:
+    scores with test-time augmentation; None if not requested. `selection`: how the epoch was chosen on this
+    split. `opened`: number of openings of a sealed split when it was scored. `test_as_val`: true where this val
     is the test split, by which epochs were chosen.
     """
 
@@ -205,9 +205,9 @@ class SplitScores(NamedScores):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Event(Mapping[str, object]):
-    """A line of the log: its kind, its time (ISO 8601, UTC), the step, a message, and what else that kind tells.
+    """A line of the log: its kind, its time (ISO 8601, UTC), the step, a message, and further fields of that kind.
 
-    It is a mapping of all that it tells: `event["decay"]`.
+    It is a mapping of all its fields: `event["decay"]`.
     """
 
     event: str
@@ -233,11 +233,11 @@ class Event(Mapping[str, object]):
 
 @dataclass(frozen=True, kw_only=True)
 class Epoch:
-    """What the log tells of an epoch.
+    """The log record of an epoch.
 
     `step`: at its end. `seconds`: of training until then. `lr`: learning rate. `train`, `val`: loss and scores, NaN
-    where undefined. `cpu_percent`, `gpu_percent`: share of all cores and of the GPU that was busy. `best`: no epoch
-    before was better on val.
+    where undefined. `cpu_percent`, `gpu_percent`: share of all cores and of the GPU that was busy. `best`: no earlier
+    epoch was better on val.
     """
 
     epoch: int

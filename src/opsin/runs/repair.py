@@ -1,4 +1,4 @@
-"""What is done with a damaged run before it goes on: damaged results are removed, since they are made anew."""
+"""Repair of a damaged run before it is resumed: damaged results are removed, since they are rebuilt."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from opsin.runs.reader import PREDICTIONS, SCORES, SUMMARY, read_arrays, read_re
 from opsin.runs.records import Summary
 
 REMADE = (SCORES, SUMMARY, PREDICTIONS)
-"""Files that the end of a training writes anew, and reads before that."""
+"""Files that the end of a training reads, then rewrites."""
 
 
 def drop_damaged_results(folder: Path) -> list[str]:
-    """Remove results that cannot be read; returns what was removed, a sentence each."""
+    """Remove results that cannot be read; returns one sentence per removed file."""
     said = []
     for file in REMADE:
         try:
             _read(folder / file)
         except OpsinError as error:
             remove(folder / file)
-            said.append(f"{file} is damaged ({error.what}); it was removed, and is made anew")
+            said.append(f"{file} is damaged ({error.what}); it was removed, and will be rebuilt")
     return said
 
 
@@ -31,7 +31,7 @@ def drop_damaged_lines(folder: Path) -> tuple[int, int]:
     """Drop lines of the log that cannot be read.
 
     Returns:
-        How many there were, and how many of them told of an opening of the test split.
+        Their number, and the number of them that recorded an opening of the test split.
     """
     path = folder / LOG
     lines = path.read_bytes().split(b"\n")[:-1] if path.is_file() else []

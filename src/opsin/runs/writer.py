@@ -1,4 +1,4 @@
-"""The one way to write into a run folder: for training, ensembles, conversions, evaluations and tests.
+"""Writing a run folder: the only way, for training, ensembles, conversions, evaluations and tests.
 
 Every file is written under a temporary name, synced, and renamed. The log is appended to; a last line that was cut off
 by a crash is not part of it.
@@ -31,24 +31,24 @@ from opsin.runs.repair import drop_damaged_lines, drop_damaged_results
 
 
 class RunWriter:
-    """Writes into the folder of `run`, file by file, each whole."""
+    """Writes the files of `run`, each atomically."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
 
     @classmethod
     def create(cls, config: RunConfig, *, name: str, out: Path | str = RUNS_FOLDER) -> RunWriter:
-        """Make the folder of a new run: with its config inside, or not at all.
+        """Create the folder of a new run with its config, atomically.
 
         Raises:
-            RunError: the name is taken, or is no plain file name.
+            RunError: the name is taken, or is not a plain file name.
         """
         path = free_path(name, out)
         remove_abandoned(Path(out))
         try:
             with atomic_folder(path) as folder:
                 write_json(folder / CONFIG, to_dict(config))
-        except NameTakenError:  # by another process, since it was looked
+        except NameTakenError:  # by another process, after the check
             free_path(name, out)
             raise
         return cls(Run(path))
@@ -82,7 +82,7 @@ class RunWriter:
         write_json(self.path / ENVIRONMENT, to_json(environment))
 
     def weights(self, record: Mapping[str, Any]) -> None:
-        """Replace weights.json: which pretrained weights the run starts from."""
+        """Replace weights.json: the pretrained weights the run starts from."""
         write_json(self.path / WEIGHTS, dict(record))
 
     def summary(self, summary: Summary) -> None:
@@ -90,14 +90,14 @@ class RunWriter:
         write_json(self.path / SUMMARY, to_json(summary))
 
     def scores(self, scores: Mapping[str, SplitScores]) -> None:
-        """Replace scores.json. It is written last: a run whose scores name a split has its predictions too."""
+        """Replace scores.json. It is written last: a run with scores of a split has its predictions too."""
         write_json(self.path / SCORES, {split: to_json(found) for split, found in scores.items()})
 
     def predictions(self, arrays: Arrays) -> None:
         """Replace predictions.npz; the names of its arrays are `SPLIT/NAME`.
 
         Raises:
-            RunError: an array holds objects.
+            RunError: an array contains objects.
         """
         write_arrays(self.path / PREDICTIONS, arrays)
 
@@ -105,7 +105,7 @@ class RunWriter:
         """Replace gallery.npz.
 
         Raises:
-            RunError: an array holds objects.
+            RunError: an array contains objects.
         """
         write_arrays(self.path / GALLERY, arrays)
 
@@ -121,16 +121,16 @@ class RunWriter:
             os.fsync(log.fileno())
 
     def extra(self, file: str, values: Mapping[str, Any]) -> None:
-        """Replace a JSON file that another verb leaves in the run, e.g. "doctor.json"."""
+        """Replace a JSON file that another verb writes into the run, e.g. "doctor.json"."""
         write_json(self.path / file, dict(values))
 
     def record_test_opening(self, command: str, *, content: str | None = None, title: str = "opened") -> int:
-        """Write down that somebody looked at the test split; returns how often that has happened by now.
+        """Record an opening of the test split; returns the number of openings so far.
 
         Args:
-            command: what the user typed.
-            content: SHA-256 over the images of the split, by which looks are counted over all runs (`ledger.py`).
-            title: what was done to the split.
+            command: the command line as typed.
+            content: SHA-256 over the images of the split, by which openings are counted over all runs (`ledger.py`).
+            title: what happened to the split.
         """
         looks = None if content is None else record_look(content, run=self.path, command=command)
         counted = {} if looks is None else {"looks": looks.looks, "looking_runs": looks.runs}
@@ -139,7 +139,7 @@ class RunWriter:
         return self.run.log.test_openings
 
     def rewind(self, epoch: int) -> None:
-        """Drop what the log says of epochs after number `epoch`, because they are about to end again."""
+        """Drop the log records of epochs after number `epoch`, because these will be repeated."""
         path = self.path / LOG
         lines = path.read_bytes().split(b"\n")[:-1] if path.is_file() else []
         told = [(line, read_event(line, f"{path}, line {number}")) for number, line in enumerate(lines, 1) if line]
@@ -147,7 +147,7 @@ class RunWriter:
         write_atomically(path, b"".join(line + b"\n" for line in kept))
 
     def locked(self) -> AbstractContextManager[None]:
-        """Keep other processes from training this run, and remove what a killed one left half written.
+        """Keep other processes from training this run, and remove incomplete files of killed ones.
 
         Raises:
             RunError: another process trains it.
@@ -155,26 +155,26 @@ class RunWriter:
         return locked(self.path)
 
     def repair(self) -> list[str]:
-        """Drop damaged lines of the log and damaged results, all of which a run that goes on makes anew.
+        """Drop damaged lines of the log and damaged results, which a resumed run rebuilds.
 
-        An opening of the test split that a damaged line tells of still counts.
+        Openings of the test split in damaged lines still count.
 
         Returns:
-            What was dropped, a sentence each.
+            One sentence for each removal.
         """
         damaged, openings = drop_damaged_lines(self.path)
         if openings:
-            message = "openings of the test split, told by damaged lines of the log"
+            message = "openings of the test split recorded in damaged lines of the log"
             self.event("earlier_openings", test_openings=openings, message=message)
         plural = "s" if damaged > 1 else ""
-        told = f"{damaged} damaged line{plural} of log.jsonl dropped: epochs or events that the log no longer tells"
+        told = f"{damaged} damaged line{plural} of log.jsonl dropped: the log lacks these epochs or events"
         said = [*([told] if damaged else []), *drop_damaged_results(self.path)]
         for message in said:
             self.event("repair", message=message)
         return said
 
     def _drop_torn_line(self) -> None:
-        """Remove a last line that a crash cut off, before another is put behind it."""
+        """Remove a last line that a crash cut off, before another is appended."""
         path = self.path / LOG
         if path.is_file() and not (content := path.read_bytes()).endswith(b"\n"):
             write_atomically(path, content[: content.rfind(b"\n") + 1])
@@ -184,10 +184,10 @@ def write_arrays(path: Path, arrays: Arrays) -> None:
     """Replace an .npz file, whole.
 
     Raises:
-        RunError: an array holds objects, which would be pickled.
+        RunError: an array contains objects, which would be pickled.
     """
     if objects := [name for name, array in arrays.items() if array.dtype.hasobject]:
-        raise RunError("an array of objects is not written", where=path, got=", ".join(objects))
+        raise RunError("arrays of objects cannot be written", where=path, got=", ".join(objects))
     write_npz(path, arrays)
 
 

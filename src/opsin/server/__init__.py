@@ -1,1 +1,1 @@
-"""HTTP: a trained network that answers requests."""
+"""The HTTP server of trained networks."""

@@ -1,6 +1,6 @@
-"""The application: a request's way from its bytes to the JSON that `opsin predict --json` prints.
+"""The ASGI application: from a request to the JSON that `opsin predict --json` prints.
 
-guard ── limits ── body ── decode, fit (threads) ── batch (one thread a network) ── JSON
+guard ── limits ── body ── decode, fit (threads) ── batch (one thread per network) ── JSON
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ from opsin.types import Skipped
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 NUM_DECODERS = 2
-"""Images that are decoded at the same time; each may take the memory of a large photo."""
+"""Images decoded concurrently; each may take the memory of a large photo."""
 
 
 class Service:
-    """Networks that answer requests.
+    """Networks that serve requests.
 
     Args:
-        models: networks by name; requests that name none ask the first.
-        guard: who may ask.
-        limits: of one request.
-        device: where the networks run.
+        models: networks by name; requests that name none go to the first.
+        guard: access check.
+        limits: limits of one request.
+        device: device of the networks.
         wait_s: how long the first image of a batch waits for others.
     """
 
@@ -71,12 +71,12 @@ class Service:
         self.description = description(tuple(models), self.limits, needs_token=guard.token is not None)
 
     def stop(self) -> None:
-        """End the threads, after what was submitted is answered."""
+        """Stop the threads after submitted jobs are answered."""
         for batcher in self.batchers.values():
             batcher.stop()
 
     def endpoint(self, path: str, answer: Endpoint, *, guarded: bool = True) -> Endpoint:
-        """`answer`, with the guard before it, refusals as JSON, and counted."""
+        """`answer` behind the guard, with refusals as JSON and metrics."""
 
         async def respond(request: Request) -> Response:
             start = time.perf_counter()
@@ -98,7 +98,7 @@ class Service:
         """Predictions of the images in the body."""
         batcher = self._batcher(request)
         if self.metrics.in_flight >= self.limits.max_requests:
-            raise RequestError(429, "too many requests wait", do="ask again later", headers={"Retry-After": "1"})
+            raise RequestError(429, "too many concurrent requests", do="try again later", headers={"Retry-After": "1"})
         self.metrics.in_flight += 1
         try:
             async with asyncio.timeout(self.limits.timeout_s):
@@ -130,7 +130,7 @@ class Service:
         return _json({"predictions": predictions, "skipped": [asdict(file) for file in skipped]})
 
     def _fit(self, predictor: Predictor, upload: Upload) -> Fitted:
-        image = decode_image(upload.data, upload.name, self._image_limits)
+        image = decode_image(upload.data, upload.name, self._image_limits, sides=predictor.sides)
         return predictor.fit(image, str(_path(upload)))
 
     def _batcher(self, request: Request) -> Batcher:
@@ -140,20 +140,20 @@ class Service:
         return self.batchers[name]
 
     async def health(self, _: Request) -> Response:
-        """That the server lives; anybody may ask."""
+        """Liveness; needs no token."""
         return _json({"status": "ok"})
 
     async def metrics_text(self, _: Request) -> Response:
-        """What was counted."""
+        """The metrics."""
         return Response(self.metrics.text(), media_type=CONTENT_TYPE)
 
     async def openapi(self, _: Request) -> Response:
-        """The description of all this."""
+        """The OpenAPI description."""
         return _json(self.description)
 
 
 def make_app(service: Service) -> Starlette:
-    """The ASGI application of a service; it stops the service when it ends."""
+    """The ASGI application of a service; it stops the service on shutdown."""
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:

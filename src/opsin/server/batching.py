@@ -1,4 +1,4 @@
-"""Requests that arrive together are answered together: one thread that owns a network, and a queue before it."""
+"""Dynamic batching: requests that arrive together are answered in one batch, by one thread that owns the network."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from opsin.inference.predictor import Fitted, Predictor
 from opsin.types import Prediction
 
 WAIT_S = 0.003
-"""How long the first image of a batch waits for others."""
+"""Seconds that the first image of a batch waits for others."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Job:
-    """The images of one request, and where its predictions go."""
+    """The images of one request, and the future of its predictions."""
 
     images: Sequence[Fitted]
     answer: Future[list[Prediction]] = field(default_factory=Future)
 
 
 class Batcher:
-    """Answers jobs with one network, in a thread of its own.
+    """Runs jobs on one network, in its own thread.
 
     Args:
-        predictor: the network; from now on nobody else runs it.
-        wait_s: how long the first image of a batch waits for others.
-        observe: is told the number of images of each batch.
+        predictor: the network; only this thread runs it.
+        wait_s: seconds that the first image of a batch waits for others.
+        observe: called with the number of images of each batch.
     """
 
     def __init__(
@@ -43,13 +43,13 @@ class Batcher:
         self._thread.start()
 
     def submit(self, images: Sequence[Fitted]) -> Future[list[Prediction]]:
-        """The predictions of these images, when they are there."""
+        """A future of the predictions of these images."""
         job = Job(images=images)
         self._jobs.put(job)
         return job.answer
 
     def stop(self) -> None:
-        """Answer what was submitted, and end the thread."""
+        """Answer submitted jobs, and stop the thread."""
         self._jobs.put(None)
         self._thread.join()
 
@@ -62,7 +62,7 @@ class Batcher:
                 self._answer(wanted)
 
     def _together(self, first: Job) -> tuple[list[Job], bool]:
-        """`first` with the jobs that follow it soon, and whether the thread goes on after them."""
+        """`first` with the jobs that follow it soon, and whether the thread continues after them."""
         jobs, num_images = [first], len(first.images)
         deadline = time.monotonic() + self._wait_s
         while num_images < self.predictor.batch_size:
@@ -80,7 +80,7 @@ class Batcher:
         images = [image for job in jobs for image in job.images]
         try:
             found = self.predictor.answers(images)
-        except Exception as error:  # whatever it is, those who wait are told, and the thread lives on
+        except Exception as error:  # any error goes to the waiting requests, and the thread survives
             for job in jobs:
                 job.answer.set_exception(error)
             return

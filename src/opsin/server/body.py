@@ -25,12 +25,12 @@ from opsin.server.refusal import RequestError
 from opsin.units import bytes_text
 
 UNNAMED = "image"
-"""What an image without a file name is called."""
+"""Name of an image without a file name."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Upload:
-    """The bytes of an image file, and what it is called."""
+    """The bytes of an image file, and its name."""
 
     name: str
     data: bytes
@@ -40,7 +40,7 @@ async def read_uploads(request: Request, limits: Limits) -> list[Upload]:
     """The images of a request.
 
     Raises:
-        RequestError: 413 too large or too many, 415 another kind of body, 400 a body that is not what it says.
+        RequestError: 413 too large or too many, 415 unsupported content type, 400 invalid body.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     body = await _read(request, limits.max_bytes)
@@ -52,9 +52,9 @@ async def read_uploads(request: Request, limits: Limits) -> list[Upload]:
         uploads = [Upload(name=UNNAMED, data=body)] if body else []
     else:
         expected = "an image, multipart/form-data or application/json"
-        raise RequestError(415, "another kind of body", got=kind, expected=expected)
+        raise RequestError(415, "unsupported content type", got=kind, expected=expected)
     if not uploads:
-        raise RequestError(400, "no image in the body")
+        raise RequestError(400, "the body contains no image")
     if len(uploads) > limits.max_images:
         raise RequestError(
             413, "too many images in one request", got=len(uploads), expected=f"at most {limits.max_images}"
@@ -63,7 +63,7 @@ async def read_uploads(request: Request, limits: Limits) -> list[Upload]:
 
 
 async def _read(request: Request, max_bytes: int) -> bytes:
-    """The body, refused as soon as it is known to be too large."""
+    """The body; refused as soon as it exceeds the limit."""
     told = request.headers.get("content-length", "")
     too_large = RequestError(413, "the body is too large", expected=f"at most {bytes_text(max_bytes)}")
     if told.isdecimal() and int(told[:20]) > max_bytes:
@@ -75,7 +75,7 @@ async def _read(request: Request, max_bytes: int) -> bytes:
             if len(body) > max_bytes:
                 raise too_large
     except ClientDisconnect as error:
-        raise RequestError(400, "the client went away") from error
+        raise RequestError(400, "the client disconnected") from error
     return bytes(body)
 
 
@@ -84,7 +84,7 @@ async def _of_form(request: Request, body: bytes, limits: Limits) -> list[Upload
         yield body
 
     parser = MultiPartParser(request.headers, stream(), max_files=limits.max_images + 1, max_fields=limits.max_images)
-    parser.spool_max_size = limits.max_bytes  # in memory: the body is there already
+    parser.spool_max_size = limits.max_bytes  # in memory: the body has been read already
     try:
         form = await parser.parse()
     except (MultiPartException, KeyError, ValueError) as error:
@@ -101,14 +101,14 @@ def _of_json(body: bytes) -> list[Upload]:
     try:
         document = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise RequestError(400, "the body is no JSON", got=str(error)[:200]) from error
+        raise RequestError(400, "the body is not JSON", got=str(error)[:200]) from error
     match document:
         case {"image": str() as data}:
             return [_decoded(UNNAMED, data)]
         case {"images": list() as entries}:
             return [_entry(i, entry) for i, entry in enumerate(entries)]
     raise RequestError(
-        400, "the JSON holds no images", expected='{"image": BASE64} or {"images": [{"name": …, "data": …}]}'
+        400, "the JSON contains no images", expected='{"image": BASE64} or {"images": [{"name": …, "data": …}]}'
     )
 
 
@@ -118,11 +118,11 @@ def _entry(i: int, entry: Any) -> Upload:
             return _decoded(name, data)
         case {"data": str() as data}:
             return _decoded(f"{UNNAMED} {i}", data)
-    raise RequestError(400, "an image without data", where=f"images[{i}]", expected='{"name": TEXT, "data": BASE64}')
+    raise RequestError(400, "an image has no data", where=f"images[{i}]", expected='{"name": TEXT, "data": BASE64}')
 
 
 def _decoded(name: str, data: str) -> Upload:
     try:
         return Upload(name=name, data=base64.b64decode(data, validate=True))
     except (binascii.Error, ValueError) as error:
-        raise RequestError(400, "the image is no base64", where=name[:200], got=str(error)) from error
+        raise RequestError(400, "the image is not base64", where=name[:200], got=str(error)) from error

@@ -1,7 +1,7 @@
-"""Who may ask: the token, and on the loopback address only programs of this machine, not web pages of others.
+"""Access control: the token, and on the loopback address only programs of this machine, no web pages of other hosts.
 
-A web page that a browser on this machine shows could ask a loopback server by a name of its own that points here (DNS
-rebinding), or directly; the Host and the Origin of a request tell.
+A web page in a browser on this machine could reach a loopback server by a host name that resolves to it (DNS
+rebinding), or directly; the Host and Origin headers reveal both.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ class Guard:
     """Checks each request.
 
     Args:
-        host: address that the server listens on.
-        token: that requests must carry; None asks for none.
+        host: address the server listens on.
+        token: bearer token that requests must carry; None requires none.
 
     Raises:
-        ConfigError: an address that others reach, without a token.
+        ConfigError: an address other machines can reach, without a token.
     """
 
     host: str
@@ -36,41 +36,41 @@ class Guard:
 
     def __post_init__(self) -> None:
         if self.token is not None and (len(self.token) < 8 or not self.token.isascii()):
-            raise ConfigError("a token that is too short, or not ASCII", where="--token", expected="8 letters or more")
+            raise ConfigError("the token is too short, or not ASCII", where="--token", expected="8 characters or more")
         if self.token is None and not is_loopback(self.host):
             raise ConfigError(
-                "other machines reach this address, so a token is needed",
+                "other machines can reach this address, so a token is required",
                 where="--host",
                 got=self.host,
                 do="add --token SECRET (or set OPSIN_TOKEN), or leave --host out",
             )
 
     def check(self, request: Request) -> None:
-        """Refuse a request that may not ask.
+        """Refuse a request without access.
 
         Raises:
-            RequestError: 401 without the token, 403 by another host or origin.
+            RequestError: 401 without the token, 403 from another host or origin.
         """
         if self.token is not None:
             given = request.headers.get("authorization", "")
             if not hmac.compare_digest(given.encode(), f"Bearer {self.token}".encode()):
                 raise RequestError(
                     401,
-                    "a token is needed",
+                    "a token is required",
                     expected="Authorization: Bearer TOKEN",
                     headers={"WWW-Authenticate": "Bearer"},
                 )
             return
         host = _host_of(f"//{request.headers.get('host', '')}")
         if host not in LOOPBACK_NAMES | {self.host}:
-            raise RequestError(403, "another host is asked for", got=host, expected=self.host)
+            raise RequestError(403, "the Host header names another host", got=host, expected=self.host)
         origin = request.headers.get("origin")
         if origin is not None and _host_of(origin) not in LOOPBACK_NAMES:
-            raise RequestError(403, "web pages of other hosts may not ask", got=origin)
+            raise RequestError(403, "requests from web pages of other hosts are refused", got=origin)
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches an address.
+    """Whether only this machine can reach an address.
 
     >>> is_loopback("127.0.0.1"), is_loopback("::1"), is_loopback("localhost"), is_loopback("0.0.0.0")
     (True, True, True, False)

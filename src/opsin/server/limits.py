@@ -1,4 +1,4 @@
-"""What one request may cost."""
+"""Limits of one request."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from opsin.io.gate import MEBIBYTE
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What one request may cost.
+    """Limits of one request.
 
     Attributes:
-        max_bytes: of its body.
-        max_images: in its body.
-        max_pixels: of one image; the limits of `io.images` hold as well.
-        timeout_s: from its first byte to its answer.
-        max_requests: that are answered or wait at the same time.
+        max_bytes: size of its body.
+        max_images: images in its body.
+        max_pixels: pixels of one image; the limits of `io.images` apply too.
+        timeout_s: seconds from its first byte to its response.
+        max_requests: requests in progress or waiting.
     """
 
     max_bytes: int = 32 * MEBIBYTE

@@ -1,4 +1,4 @@
-"""What the server counts, as Prometheus reads it.
+"""Metrics of the server in the Prometheus text format.
 
 Source: the text format, https://prometheus.io/docs/instrumenting/exposition_formats/
 """
@@ -9,7 +9,7 @@ import threading
 from collections import Counter
 
 BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-"""Upper bounds of the histogram of durations."""
+"""Upper bounds of the histogram of durations, in seconds."""
 BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -40,17 +40,17 @@ class Histogram:
 
 
 class Metrics:
-    """Requests, their durations, batches and images; any thread may count."""
+    """Requests, their durations, batches and images; thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._requests: Counter[tuple[str, int]] = Counter()
         self._seconds, self._batches = Histogram(BUCKETS_S), Histogram(BATCH_BUCKETS)
         self.in_flight = 0
-        """Requests for predictions that are not answered yet."""
+        """Prediction requests in progress."""
 
     def request(self, path: str, status: int, seconds: float) -> None:
-        """Count a request; only predictions have a duration that matters."""
+        """Count a request; durations are recorded for predictions only."""
         with self._lock:
             self._requests[path, status] += 1
             if path == "/predict" and status == 200:
@@ -62,7 +62,7 @@ class Metrics:
             self._batches.add(num_images)
 
     def text(self) -> str:
-        """All of it."""
+        """All metrics as text."""
         with self._lock:
             requests = [
                 f'opsin_requests_total{{path="{path}",status="{status}"}} {n}'

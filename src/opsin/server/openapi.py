@@ -1,4 +1,4 @@
-"""The server in OpenAPI's words. Source: https://spec.openapis.org/oas/v3.1.0"""
+"""The OpenAPI description of the server. Source: https://spec.openapis.org/oas/v3.1.0"""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PREDICTION = {
         "score": NUMBER,
         "top": {"type": "array", "items": {"type": "array", "prefixItems": [TEXT, NUMBER]}},
         "box": {"type": ["array", "null"], "items": NUMBER, "description": "x1, y1, x2, y2 in pixels of the image"},
-        "mask": {"type": "null", "description": "masks are not sent; `top` holds each class's share of the pixels"},
+        "mask": {"type": "null", "description": "masks are not sent; `top` gives each class's share of the pixels"},
         "notes": {"type": "array", "items": TEXT},
     },
 }
@@ -53,8 +53,8 @@ def description(models: tuple[str, ...], limits: Limits, *, needs_token: bool) -
         "info": {"title": "Opsin", "version": opsin.__version__},
         "paths": {
             "/predict": {"post": _predict(models, limits)},
-            "/health": {"get": {"summary": "Whether the server lives", "security": [], **_answer("ok", {})}},
-            "/metrics": {"get": {"summary": "Counts, for Prometheus", **_answer("text", {"text/plain": {}})}},
+            "/health": {"get": {"summary": "Liveness", "security": [], **_answer("ok", {})}},
+            "/metrics": {"get": {"summary": "Metrics for Prometheus", **_answer("text", {"text/plain": {}})}},
             "/openapi.json": {"get": {"summary": "This document", **_answer("JSON", {"application/json": {}})}},
         },
         "components": components,
@@ -74,18 +74,18 @@ def _predict(models: tuple[str, ...], limits: Limits) -> dict[str, Any]:
         },
     }
     refusals = {
-        "400": "a body that is not what it says, or no image",
-        "401": "a token is needed",
+        "400": "invalid body, or no readable image",
+        "401": "a token is required",
         "403": "another host or origin",
         "404": "no such model",
         "408": f"more than {limits.timeout_s:g} s",
         "413": f"more than {bytes_text(limits.max_bytes)} or {limits.max_images} images",
-        "415": "another kind of body",
+        "415": "unsupported content type",
         "429": f"more than {limits.max_requests} requests at once",
     }
     error = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
     return {
-        "summary": "What a network says of one image or several",
+        "summary": "Predictions for one or several images",
         "parameters": [{"name": "model", "in": "query", "schema": {"enum": list(models), "default": models[0]}}],
         "requestBody": {"required": True, "content": {kind: {"schema": schema} for kind, schema in bodies.items()}},
         "responses": {"200": {"description": "predictions", "content": {"application/json": {"schema": found}}}}

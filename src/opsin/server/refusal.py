@@ -1,4 +1,4 @@
-"""What the server refuses, with the status that HTTP has for it."""
+"""Refusals of the server, with their HTTP status."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from opsin.errors import OpsinError
 
 
 class RequestError(OpsinError):
-    """A request that gets no answer.
+    """A refused request.
 
     Args:
-        status: of HTTP: 400 bad body, 401 token, 403 host or origin, 404 model, 408 time, 413 size, 415 kind,
+        status: HTTP status: 400 bad body, 401 token, 403 host or origin, 404 model, 408 time, 413 size, 415 kind,
             429 queue.
-        headers: of the response.
+        headers: headers of the response.
         what, details: as in `OpsinError`.
     """
 
@@ -23,7 +23,7 @@ class RequestError(OpsinError):
 
 
 def as_json(error: OpsinError) -> dict[str, Any]:
-    """An error as the body of a response; fields that it does not have are left out."""
+    """An error as the body of a response; missing fields are omitted."""
     details = {"where": error.where, "got": error.got, "expected": error.expected, "do": error.do}
     told = {key: str(value) for key, value in details.items() if value is not None}
     return {"error": {"what": error.what} | told}

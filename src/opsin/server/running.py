@@ -1,4 +1,4 @@
-"""The server as a process: the address, the loop, and a stop that finishes what it has begun."""
+"""The server process: the socket, the loop, and a graceful stop."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def check_packages() -> None:
-    """Whether the packages of the server are installed.
+    """Refuse to start without the packages of the server.
 
     Raises:
         ConfigError: they are not.
@@ -32,7 +32,7 @@ def check_packages() -> None:
 
 
 def make_service(models: Mapping[str, Artifact], *, host: str, token: str | None, **settings: Any) -> Service:
-    """A service of these networks, as `Service` takes them, that answers at `host`.
+    """A service of these networks at `host`; settings as in `Service`.
 
     Raises:
         ConfigError: as `check_packages` and `Guard`.
@@ -45,15 +45,15 @@ def make_service(models: Mapping[str, Artifact], *, host: str, token: str | None
 
 
 def run(service: Service, *, host: str, port: int, started: Callable[[str], None]) -> None:
-    """Answer requests until Ctrl-C or SIGTERM; those that are being answered then are finished.
+    """Answer requests until Ctrl-C or SIGTERM; requests in progress are finished.
 
     Args:
-        service: what answers.
-        host, port: where; port 0 takes a free one.
-        started: is told the address when requests are taken.
+        service: the service.
+        host, port: address to listen on; port 0 picks a free one.
+        started: called with the address once requests are accepted.
 
     Raises:
-        RefusedError: the address cannot be taken.
+        RefusedError: the address cannot be bound.
     """
     import uvicorn
 
@@ -69,7 +69,7 @@ def run(service: Service, *, host: str, port: int, started: Callable[[str], None
         )
         place = f"[{host}]" if ":" in host else host
         started(f"http://{place}:{listener.getsockname()[1]}")
-        with contextlib.suppress(Interrupted):  # uvicorn hands the signal on when it has stopped in order
+        with contextlib.suppress(Interrupted):  # uvicorn re-raises the signal after a graceful stop
             uvicorn.Server(settings).run(sockets=[listener])
 
 
@@ -79,4 +79,4 @@ def _listening(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=1024)
     except (OSError, OverflowError) as error:
         do = "name another --port, or --port 0 for a free one"
-        raise RefusedError("the address cannot be taken", where=f"{host}:{port}", got=str(error), do=do) from error
+        raise RefusedError("the address cannot be bound", where=f"{host}:{port}", got=str(error), do=do) from error

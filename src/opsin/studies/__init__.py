@@ -1,1 +1,1 @@
-"""Studies: questions that take many runs. Search, ablation, cross-validation."""
+"""Studies over many runs: search, ablation, cross-validation, ensembles."""

@@ -1,4 +1,4 @@
-"""`opsin ablate`: what each part of a recipe is worth, one change at a time and all together."""
+"""`opsin ablate`: the effect of each part of a recipe, one change at a time and all together."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ BASE = "as given"
 
 @dataclass(frozen=True, kw_only=True)
 class Rung:
-    """One variant beside the settings as they are, on the same samples of val.
+    """One variant against the baseline settings, on the same samples of val.
 
-    `score`: mean over seeds of the main score; `low`, `high`: its 95 % interval. `difference`: less that of the
-    settings as they are, with `difference_low`, `difference_high` (95 %) and `p_adjusted` (over samples) and
-    `p_seeds_adjusted`, raised by Holm's method for all variants; None for the settings as they are. `seconds`: of
-    training, mean over seeds. `changed`: which settings. `diverged`: seeds whose training diverged.
+    `score`: mean over seeds of the main score; `low`, `high`: its 95 % interval. `difference`: minus that of the
+    baseline, with `difference_low`, `difference_high` (95 %) and `p_adjusted` (over samples) and
+    `p_seeds_adjusted`, raised by Holm's method for all variants; None for the baseline. `seconds`: of
+    training, mean over seeds. `changed`: the changed settings. `diverged`: seeds whose training diverged.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Rung:
 
 @dataclass(frozen=True, kw_only=True)
 class Ablation:
-    """What came of it: `rungs` begins with the settings as they are; `diverged` names variants without a score."""
+    """Result of an ablation: `rungs` begins with the baseline; `diverged` names variants without a score."""
 
     path: Path
     score: str
@@ -86,27 +86,27 @@ def ablate(
     command: str = "opsin.ablate(...)",
     **settings: Any,
 ) -> Ablation:
-    """Train with the settings as they are, with each change alone, and with all together, and compare on val.
+    """Train the baseline, each change alone, and all changes together, and compare on val.
 
     All runs share splits and seeds; test stays sealed.
 
     Args:
         data: catalogue name, path, arrays, or a loaded data set.
-        drop: parts to switch off, as in `["augment", "ema"]`; names may be joined by commas.
-        swap: settings to change, as in `["optimizer=sgd"]`; `+` joins settings that change together.
-        seeds: runs of each variant; from `seed` on.
-        root: where catalogue sets lie.
-        recipe: settings to start from: a TOML file, or the name of one of ours.
-        name: of the study; one that is there, and was asked the same, goes on.
+        drop: parts to switch off, e.g. `["augment", "ema"]`; names may be joined by commas.
+        swap: settings to change, e.g. `["optimizer=sgd"]`; `+` joins settings that change together.
+        seeds: number of seeds per variant, starting at `seed`.
+        root: folder of the catalogue's data sets.
+        recipe: settings to start from: a TOML file, or the name of a built-in one.
+        name: name of the study; an existing study with the same settings continues.
         out: folder in which the study's folder is made.
         quiet: no progress.
-        command: what the user typed, kept in the runs.
+        command: the command line as typed, kept in the runs.
         settings: any field of the groups in `opsin.config`: settings to start from.
 
     Raises:
         RefusedError: settings, data, changes or the name are refused.
-        InterruptedRunError: stopped by the user; the same call with `name` goes on.
-        DivergedError: with the settings as they are.
+        InterruptedRunError: stopped by the user; the same call with `name` continues.
+        DivergedError: the baseline diverges.
     """
     require(seeds >= 1, "seeds", seeds, "1 or more")
     report = Reporter(quiet=quiet)
@@ -114,9 +114,9 @@ def ablate(
     base, config = pinned(resolved.config), resolved.config
     changes = [*parse_drops(drop, config), *parse_swaps(swap, config)]
     if not changes:
-        raise ConfigError("nothing is changed", do="--drop augment,ema or --swap optimizer=sgd")
+        raise ConfigError("no change was given", do="add --drop augment,ema or --swap optimizer=sgd")
     if len({change.name for change in changes}) < len(changes):
-        raise ConfigError("a change is named twice", got=", ".join(change.name for change in changes))
+        raise ConfigError("a change is given twice", got=", ".join(change.name for change in changes))
     variants = [Change(name=BASE, settings={}), *changes, *([together(changes)] if len(changes) > 1 else [])]
     numbers = tuple(range(config.train.seed, config.train.seed + seeds))
     about = {"data": resolved.dataset.fingerprint(), "settings": base, "seeds": list(numbers)}
@@ -140,8 +140,8 @@ def _trained(
     root: Path | str | None,
     command: str,
 ) -> tuple[dict[int, list[Run]], list[str]]:
-    """The runs of each variant by its number, seed by seed, so that an early stop leaves every variant begun; and the
-    names of variants that diverged, which have none."""
+    """The runs of each variant by its number, seed by seed, so that an early stop leaves every variant started; and the
+    names of variants that diverged, which have no runs."""
     runs: dict[int, list[Run]] = {number: [] for number in range(len(variants))}
     diverged: list[str] = []
     with report.bar("ablation", len(variants) * len(seeds)) as bar:

@@ -15,7 +15,7 @@ from opsin.studies.space import MEASURED_BY, check
 from opsin.training.setup.defaults import OPTIMIZERS
 
 AUGMENT = "augment"
-"""All augmentation, as one part that can be dropped."""
+"""The name that drops all augmentation as one part."""
 ABLATED = frozenset(settings_of.setting_names()) - (MEASURED_BY - {"restore_best", "normalize"})
 OFF: Mapping[str, Any] = {
     **{name: value for name, value in asdict(AugmentConfig()).items() if name not in ("shift_fill", "policy_ops")},
@@ -48,12 +48,12 @@ OFF: Mapping[str, Any] = {
     "train_norms": False,
     "lr_decay": 1.0,
 }
-"""What each part is when it is off."""
+"""Settings of each part when it is off."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """One change: its `name`, the `settings` that it puts over the others, and in `words` what follows from it."""
+    """One change: its `name`, the `settings` that it overrides, and its consequences in `words`."""
 
     name: str
     settings: Mapping[str, Any]
@@ -61,7 +61,7 @@ class Change:
 
 
 def parse_drops(texts: Sequence[str], config: RunConfig) -> list[Change]:
-    """The changes that `--drop augment,ema` asks for.
+    """The changes of `--drop augment,ema`.
 
     Raises:
         ConfigError: no such part, or it is off already.
@@ -80,25 +80,23 @@ def _drop(name: str, config: RunConfig) -> Change:
         parts = [AUGMENT, *OFF]
         close = nearest(name, parts)
         do = f"did you mean `{close}`?" if close else "--swap SETTING=VALUE changes any setting"
-        raise ConfigError("nothing of this name can be dropped", got=name, expected=", ".join(parts), do=do)
+        raise ConfigError("no part of this name can be dropped", got=name, expected=", ".join(parts), do=do)
     if name == "weights":
         settings |= {"from_scratch": True, "head_start": False, "finetune": "all", "normalize": "standard"}
-    _check_knob(name, config)
+    _check_option(name, config)
     if all(_plain(present.get(key)) == _plain(value) for key, value in settings.items()):
-        raise ConfigError(
-            f"`{name}` is off already: there is nothing to drop", got=present.get(name), do="leave it out"
-        )
+        raise ConfigError(f"`{name}` is off already", got=present.get(name), do="leave it out")
     check(config, settings, where=f"--drop {name}")
     return Change(name=f"no {name}", settings=settings)
 
 
 def parse_swaps(texts: Sequence[str], config: RunConfig) -> list[Change]:
-    """The changes that `--swap optimizer=sgd` asks for; `--swap filters=32,64+epochs=20` is one change of two settings.
+    """The changes of `--swap optimizer=sgd`; `--swap filters=32,64+epochs=20` is one change of two settings.
 
-    An optimizer comes with the rate, momentum and weight decay that it is used with, unless they are given too.
+    An optimizer brings its default rate, momentum and weight decay, unless they are given too.
 
     Raises:
-        ConfigError: not of this form, an unknown setting, a value that is refused, or one that changes nothing.
+        ConfigError: another form, an unknown setting, an invalid value, or one that changes nothing.
     """
     return [_swap(text, config) for text in texts]
 
@@ -108,32 +106,36 @@ def _swap(text: str, config: RunConfig) -> Change:
     companions: dict[str, Any] = {}
     if (name := given.get("optimizer")) in OPTIMIZERS:
         companions = {key: value for key, value in OPTIMIZERS[str(name)].items() if key not in given}
-    if "model" in given:  # the knobs of one network mean nothing to another
+    if "model" in given:  # the options of one network mean nothing to another
         get_entry(str(given["model"]))
         companions |= {key: None for key in settings_of.field_names(ModelConfig) if key not in given}
     settings = companions | given
     check(config, settings, where=f"--swap {text}")
     for key in given:
-        _check_knob(key, config if "model" not in given else None)
+        _check_option(key, config if "model" not in given else None)
     present = effective(config)
     if all(_plain(present.get(key)) == _plain(value) for key, value in given.items()):
-        raise ConfigError("a swap that changes nothing", got=text, do="give another value, or leave it out")
+        raise ConfigError("the swap changes nothing", got=text, do="give another value, or leave it out")
     shown = ", ".join(f"{key} {value:g}" for key, value in companions.items() if value is not None)
     return Change(name=text.replace("+", " + "), settings=settings, words=f"with {shown}" if shown else "")
 
 
 def _assignment(part: str, text: str) -> tuple[str, Any]:
-    """A setting and its value of `lr=0.1`; lists of numbers need no brackets, and names no quotes."""
+    """Setting and value from `lr=0.1`; lists of numbers need no brackets, and names no quotes."""
     name, equals, value = (piece.strip() for piece in part.partition("="))
     name = name.replace("-", "_")
     if not equals or not name or not value:
-        raise ConfigError("a swap that cannot be read", got=text, expected="e.g. optimizer=sgd, or filters=32,64")
+        raise ConfigError("the swap is invalid", got=text, expected="e.g. optimizer=sgd, or filters=32,64")
     if name not in ABLATED:
         if name in settings_of.setting_names():
-            do = "give it to the whole ablation: all of its runs must mean the same by a score"
-            raise ConfigError(f"setting `{name}` is not swapped", got=text, do=do)
+            do = "give it to the whole ablation: scores of all its runs must be comparable"
+            raise ConfigError(f"setting `{name}` cannot be swapped", got=text, do=do)
         close = nearest(name, ABLATED)
-        raise ConfigError(f"unknown setting `{name}`", got=text, do=f"did you mean `{close}`?" if close else None)
+        raise ConfigError(
+            f"unknown setting `{name}`",
+            got=text,
+            do=f"did you mean `{close}`?" if close else "`opsin train --help` lists them",
+        )
     return name, parse_value(name, value)
 
 
@@ -151,24 +153,26 @@ def parse_value(name: str, text: str) -> Any:
         return text
 
 
-def _check_knob(name: str, config: RunConfig | None) -> None:
-    """Refuse a knob of networks that this one does not have."""
+def _check_option(name: str, config: RunConfig | None) -> None:
+    """Refuse an option of networks that this one does not have."""
     if config is None or name not in settings_of.field_names(ModelConfig) or name == "model":
         return
     entry = get_entry(config.model.model)
-    if name not in entry.knobs:
-        raise ConfigError(f"network `{config.model.model}` has no `{name}`", expected=", ".join(entry.knobs))
+    if name not in entry.option_names:
+        raise ConfigError(
+            f"network `{config.model.model}` has no option `{name}`", expected=", ".join(entry.option_names)
+        )
 
 
 def effective(config: RunConfig) -> dict[str, Any]:
-    """All settings as one flat layer, knobs that are left open at the network's defaults."""
+    """All settings as one flat layer, options that are left open at the network's defaults."""
     values, options = settings_of.flat(config), get_entry(config.model.model).options
-    knobs = settings_of.field_names(ModelConfig)
-    return {key: options.get(key) if value is None and key in knobs else value for key, value in values.items()}
+    names = settings_of.field_names(ModelConfig)
+    return {key: options.get(key) if value is None and key in names else value for key, value in values.items()}
 
 
 def together(changes: Sequence[Change]) -> Change:
-    """All changes at once; of two that set the same, the later holds."""
+    """All changes at once; later ones override earlier ones."""
     settings = {key: value for change in changes for key, value in change.settings.items()}
     return Change(name="all together", settings=settings)
 

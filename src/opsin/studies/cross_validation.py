@@ -35,7 +35,7 @@ from opsin.types import Score, scores_to_json
 
 LEVEL = 0.95
 TARGETS = ("ids", "labels", "true_boxes", "true_masks")
-"""Arrays of held-out predictions that are targets."""
+"""Names of the target arrays among held-out predictions."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -43,7 +43,7 @@ class OutOfFold:
     """Predictions of N development samples, each by the network that has not seen it, in the order of these samples.
 
     Attributes:
-        ids: what a person calls each sample.
+        ids: display name of each sample.
         origin: split of the data set, train or val, that each comes from.
         fold: int64 [N], number of the fold that each was held out in.
         predictions: arrays of N rows, as the task has them: `probabilities` float32 [N, K], `boxes`, `masks`.
@@ -62,25 +62,25 @@ class OutOfFold:
         return len(self.ids)
 
     def arrays(self) -> Arrays:
-        """All of it as named arrays, as out_of_fold.npz holds them."""
+        """The named arrays of out_of_fold.npz."""
         about: Arrays = {"fold": self.fold, "origin": np.asarray(self.origin, dtype=np.str_)}
         return {**self.predictions, **self.targets.arrays(), **about}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CrossValidation:
-    """What came of a cross-validation.
+    """Result of a cross-validation.
 
     Attributes:
         path: its folder.
         folds: number of folds.
-        main_score: name of the score to look at.
+        main_score: name of the main score.
         scores: mean of each score over folds, with its 95 % interval.
         pooled: scores of all out-of-fold predictions together, with 95 % intervals over samples.
         by_fold: scores of each fold.
         out_of_fold: predictions of every development sample.
         runs: one for each fold.
-        notes: what a reader of the scores must know.
+        notes: caveats for readers of the scores.
     """
 
     path: Path
@@ -123,26 +123,26 @@ def cross_validate(
     command: str = "opsin.cross_validate(...)",
     **settings: Any,
 ) -> CrossValidation:
-    """Train on all folds but one, predict that one, for each in turn.
+    """Train on all folds but one and predict that one, for each fold in turn.
 
-    The folds are drawn from train and val; test stays sealed. Groups stay whole, copies together, and classes keep
-    their shares. Of what a fold leaves, `val_fraction` is held out once more as val, on which training chooses.
+    The folds are drawn from train and val; test stays sealed. Groups and copies stay together, and class
+    shares are kept. Of the other folds, `val_fraction` is held out again as val, for choices during training.
 
     Args:
         data: catalogue name, path, arrays, or a loaded data set.
         folds: their number, 2 or more.
-        seed: of the folds, and of each run's weights, order and augmentation.
-        root: where catalogue sets lie.
-        recipe: a TOML file of settings, or the name of one of ours.
-        name: of the study; one that is there, and was asked the same, goes on.
+        seed: seed of the folds, and of each run's weights, order and augmentation.
+        root: folder of the catalogue's data sets.
+        recipe: a TOML file of settings, or the name of a built-in one.
+        name: name of the study; an existing study with the same settings continues.
         out: folder in which the study's folder is made; it holds a run for each fold.
         quiet: no progress.
-        command: what the user typed, kept in the runs.
+        command: the command line as typed, kept in the runs.
         settings: any field of the groups in `opsin.config`.
 
     Raises:
         RefusedError: settings, data or the name are refused.
-        InterruptedRunError: stopped by the user; the same call with `name` goes on.
+        InterruptedRunError: stopped by the user; the same call with `name` continues.
     """
     report = Reporter(quiet=quiet)
     resolved = resolve_settings(data, root=root, recipe=recipe, settings={**settings, "seed": seed}, report=report)
@@ -170,7 +170,7 @@ def cross_validate(
 
 
 def _held_out(run: Run, fold: Fold) -> tuple[Arrays, Ints]:
-    """Predictions and targets of what a fold holds out, kept in its run; and their rows among all samples."""
+    """Predictions and targets of a fold's held-out samples, stored in its run; and their rows among all samples."""
     file = run.path / "held_out.npz"
     if file.is_file():
         found = read_npz(file)
@@ -194,7 +194,7 @@ def _only(fold: Fold) -> Dataset:
 
 
 def _split(arrays: Arrays) -> tuple[Arrays, Targets]:
-    """Predictions and targets that lie beside each other."""
+    """Predictions and targets, separated."""
     targets = Targets(
         ids=arrays["ids"].tolist(),
         labels=arrays.get("labels"),
@@ -298,7 +298,7 @@ def _write(found: CrossValidation) -> None:
 
 
 def _table(found: OutOfFold) -> tuple[list[str], list[list[object]]]:
-    """A row for each sample: where it lies, and for classes what it is called and how sure the network was of that."""
+    """A row for each sample: its path, and for classes its label and the probability of it."""
     names = ["id", "split", "fold"]
     rows: list[list[object]] = [
         [name, split, int(fold) + 1] for name, split, fold in zip(found.ids, found.origin, found.fold, strict=True)

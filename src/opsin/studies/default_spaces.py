@@ -1,4 +1,4 @@
-"""The spaces that are searched when nothing is said: by task, and by whether the network is new or pretrained."""
+"""Default search spaces: by task, and by whether the network is new or pretrained."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from opsin.training.features import is_cached
 from opsin.training.setup.defaults import defaults_for
 
 WIDEST = 256
-"""Filters of a layer up to which wider networks are offered."""
+"""Largest filters of a layer for which wider networks are in the space."""
 MOST_LAYERS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
 class Base:
-    """What a space is made around: the data, and all settings as they are."""
+    """The basis of a space: the data, and the given settings."""
 
     dataset: Dataset
     config: RunConfig
@@ -37,22 +37,22 @@ class Base:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All settings as one flat layer, knobs of the network that are left open at the network's defaults."""
+        """All settings as one flat layer, options of the network that are left open at the network's defaults."""
         values = settings_of.flat(self.config)
-        knobs = {name: self.knob(name) for name in settings_of.field_names(ModelConfig) if values[name] is None}
-        return values | knobs
+        options = {name: self.option(name) for name in settings_of.field_names(ModelConfig) if values[name] is None}
+        return values | options
 
-    def knob(self, name: str) -> Any:
-        """A knob of the network: as it is set, or its default; None where the network has none."""
+    def option(self, name: str) -> Any:
+        """An option of the network: as it is set, or its default; None where the network has none."""
         entry = get_entry(self.config.model.model)
-        if name not in entry.knobs:
+        if name not in entry.option_names:
             return None
         value = getattr(self.config.model, name)
         return entry.options.get(name) if value is None else value
 
 
 def default_space(base: Base) -> tuple[Parameter, ...]:
-    """What suits the task and the network."""
+    """The default space for the task and the network."""
     card = card_of(base.dataset.task)
     names = card.searched if base.config.finetune.weights is None else card.searched_pretrained
     return tuple(part for name in names for part in BUILDERS[name](base))
@@ -70,13 +70,13 @@ def named_space(names: str, base: Base) -> tuple[Parameter, ...]:
         if name not in BUILDERS:
             close = nearest(name, BUILDERS)
             do = f"did you mean `{close}`?" if close else "--space FILE searches any setting"
-            raise ConfigError("nothing to search of this name", got=name, expected=", ".join(BUILDERS), do=do)
+            raise ConfigError("no search parameter of this name", got=name, expected=", ".join(BUILDERS), do=do)
         if asked.count(name) > 1:
             raise ConfigError("a parameter is named twice", got=names)
         parts = BUILDERS[name](base)
         if not parts:
             model, task = base.config.model.model, base.dataset.task
-            raise ConfigError(f"`{name}` means nothing here", got=f"network {model}, task {task}", do="leave it out")
+            raise ConfigError(f"`{name}` does not apply here", got=f"network {model}, task {task}", do="leave it out")
         found += parts
     return tuple(found)
 
@@ -94,9 +94,9 @@ def _batch_size(base: Base) -> list[Parameter]:
 
 
 def _filters(base: Base) -> list[Parameter]:
-    filters = base.knob("filters")
+    filters = base.option("filters")
     if not filters:
-        width = base.knob("width")
+        width = base.option("width")
         return [] if width is None else [_choices("width", sorted({0.5 * width, 0.75 * width, width}))]
     widths = [[max(8, int(n * factor)) for n in filters] for factor in (0.5, 1, 2)]
     if base.config.model.model == "plain":
@@ -108,18 +108,18 @@ def _filters(base: Base) -> list[Parameter]:
 
 
 def _dense(base: Base) -> list[Parameter]:
-    if base.knob("dense") is None:
+    if base.option("dense") is None:
         return []
     return [_choices("dense", [[], [64], [128], [256]])]
 
 
 def _dropout(base: Base) -> list[Parameter]:
-    names = [name for name in ("conv_dropout", "dropout") if base.knob(name) is not None]
+    names = [name for name in ("conv_dropout", "dropout") if base.option(name) is not None]
     return [Range(name=name, low=0.0, high=0.5) for name in names]
 
 
 def _batch_norm(base: Base) -> list[Parameter]:
-    return [] if base.knob("batch_norm") is None else [_choices("batch_norm", [False, True])]
+    return [] if base.option("batch_norm") is None else [_choices("batch_norm", [False, True])]
 
 
 def _schedule(base: Base) -> list[Parameter]:
@@ -202,4 +202,4 @@ BUILDERS: Mapping[str, Callable[[Base], list[Parameter]]] = {
     "mask_loss": _mask_loss,
     "box_weight": _box_weight,
 }
-"""What `--search` names; an empty list where a parameter means nothing for the data or the network."""
+"""Builders of the parameters of `--search`; an empty list where a parameter does not apply."""

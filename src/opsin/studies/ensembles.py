@@ -1,4 +1,4 @@
-"""Several runs as one: probabilities averaged with weights that suit val best, or weights averaged into one network.
+"""Ensembles: probabilities averaged with weights optimal on val, or weights averaged into one network.
 
 Source: averaged weights ("soups"): Wortsman et al. 2022, arXiv 2203.05482.
 """
@@ -42,10 +42,11 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class EnsembleResult:
-    """What came of it: the run, its kind, the members' weights, val accuracies, and the gain over the best member.
+    """Result of an ensemble: the run, its kind, the members' weights, val accuracies, and the gain over the best
+    member.
 
-    The gain's interval is a paired bootstrap over the val images. The weights were chosen on them, so it is a little
-    too good; `opsin evaluate --split test` tells the gain without that.
+    The gain's interval is a paired bootstrap over the val images. The weights were chosen on them, so it is slightly
+    optimistic; `opsin evaluate --split test` gives an unbiased gain.
     """
 
     run: Run
@@ -58,7 +59,7 @@ class EnsembleResult:
 
 @dataclass(frozen=True, kw_only=True)
 class _About:
-    """How an ensemble came about, for its summary, its log and its artefact."""
+    """Facts about an ensemble for its summary, log and artefact."""
 
     kind: str
     members: tuple[str, ...]
@@ -79,15 +80,15 @@ def ensemble(
     """Combine finished classification runs, and leave a run folder with the artefact.
 
     Args:
-        runs: two or more, of one data set, of one input size.
+        runs: two or more, with the same data set and input size.
         kind: `average` of probabilities, `soup` of weights, or `auto`: the better one on val.
-        name: of the new run.
+        name: name of the new run.
         out: folder of run folders.
         quiet: no messages.
-        command: what the user typed, kept in the run.
+        command: the command line as typed, kept in the run.
 
     Raises:
-        RefusedError: the runs do not fit together; nothing was written.
+        RefusedError: the runs cannot be combined; nothing was written.
     """
     report = Reporter(quiet=quiet)
     members = [artifacts.load_proved(run.model_folder) for run in runs]
@@ -100,7 +101,7 @@ def ensemble(
     val = _val_samples(runs[0], members[0].preprocess.size)
     predictions = {key: Predictor(candidate).samples(val) for key, candidate in candidates.items()}
     right = {key: (found["probabilities"].argmax(1) == val.labels) for key, found in predictions.items()}
-    # where both are right as often, the soup costs as much as one member
+    # of equal scores, the soup is cheaper
     chosen = max(right, key=lambda key: (right[key].sum(), key == "soup"))
     hits = (each.argmax(2) == labels).astype(float)
     best = hits[int(hits.mean(1).argmax())]
@@ -124,10 +125,10 @@ def ensemble(
 
 
 def _candidates(members: Sequence[Artifact], weights: Floats, kind: Kind) -> dict[str, Artifact]:
-    """The combinations of `kind`, by theirs.
+    """The combinations of `kind`, by their kind.
 
     Raises:
-        ConfigError: a soup of different networks is asked for.
+        ConfigError: a soup of different networks is requested.
     """
     alike = len({str(vars(m.spec)) + str(m.preprocess) for m in members}) == 1
     if kind == "soup" and not alike:
@@ -150,16 +151,20 @@ def check_alike(runs: Sequence[Run], members: Sequence[Artifact]) -> None:
     """
     if len(runs) < 2 or len({run.path.resolve() for run in runs}) < len(runs):
         got = ", ".join(run.name for run in runs)
-        raise ConfigError("an ensemble of what?", got=got, expected="two runs or more, each once")
+        raise ConfigError("an ensemble needs several runs", got=got, expected="two runs or more, each once")
     first = members[0]
     for run, member in zip(runs, members, strict=True):
         if not get_task(member.task).one_class:
-            raise ConfigError("only classifiers are combined", where=run.path, got=member.task)
+            raise ConfigError(
+                "only classifiers can be combined", where=run.path, got=member.task, do="leave this run out"
+            )
         if member.classes != first.classes:
-            raise ConfigError("the runs have other classes", where=run.path, got=member.classes, expected=first.classes)
+            raise ConfigError(
+                "the runs have different classes", where=run.path, got=member.classes, expected=first.classes
+            )
         if (member.preprocess.size, member.preprocess.channels) != (first.preprocess.size, first.preprocess.channels):
             raise ConfigError(
-                "the runs see images of other sizes",
+                "the runs have different input sizes",
                 where=run.path,
                 got=member.preprocess.size,
                 expected=first.preprocess.size,
@@ -167,7 +172,7 @@ def check_alike(runs: Sequence[Run], members: Sequence[Artifact]) -> None:
             )
         if run.data.fingerprint != runs[0].data.fingerprint:
             do = "weights can only be chosen on a val split that no member was trained on: use one --split-seed"
-            raise DataError("the runs were trained on other data or other splits", where=run.path, do=do)
+            raise DataError("the runs were trained on different data or splits", where=run.path, do=do)
 
 
 def _val_probabilities(runs: Sequence[Run]) -> tuple[Floats, NDArray[np.int64]]:
@@ -175,7 +180,9 @@ def _val_probabilities(runs: Sequence[Run]) -> tuple[Floats, NDArray[np.int64]]:
     found = [run.predictions("val") for run in runs]
     for run, arrays in zip(runs, found, strict=True):
         if not arrays or not found[0] or not np.array_equal(arrays["ids"], found[0]["ids"]):
-            raise RunError("the run has no predictions on the same val split", where=run.path)
+            raise RunError(
+                "the run has no predictions on the same val split", where=run.path, do="train it again on these splits"
+            )
     return np.stack([arrays["probabilities"] for arrays in found]).astype(np.float64), found[0]["labels"]
 
 
@@ -253,7 +260,7 @@ def _val_samples(run: Run, size: SizePolicy) -> Samples:
     """The val split of a run's data set, at `size`.
 
     Raises:
-        DataError: the data set is not there, or has changed.
+        DataError: the data set is missing, or has changed.
     """
     skip = run.config.data.skip_unreadable
     packed = pack(dataset_of(run), size, cache=usable_cache(), splits=["val"], skip_unreadable=skip)
@@ -263,7 +270,7 @@ def _val_samples(run: Run, size: SizePolicy) -> Samples:
 def _write(
     writer: RunWriter, members: Sequence[Run], artifact: Artifact, val: Samples, predictions: Arrays, about: _About
 ) -> None:
-    """Everything that a finished run holds, the scores last; data, machine and sample images as in the first member."""
+    """Write the files of a finished run, scores last; data, machine and sample images are those of the first member."""
     first, task, targets = members[0], get_task(artifact.task), Targets.of(val)
     writer.data(first.data)
     writer.environment(first.environment)
@@ -283,7 +290,7 @@ def _write(
 
 
 def _summary(run: Run, members: Sequence[Run], artifact: Artifact, about: _About) -> Summary:
-    """What came out, in a few numbers; costs that a member does not know are left out."""
+    """The summary; unknown costs are left out."""
     parameters, trainable = count_parameters(artifact.network)
     summaries = [member.summary for member in members]
     return Summary(
@@ -306,6 +313,6 @@ def _summary(run: Run, members: Sequence[Run], artifact: Artifact, about: _About
 
 
 def _total(costs: Sequence[float | None]) -> float | None:
-    """What an ensemble costs in training: as much as its members together; None where one does not know."""
+    """Training cost of an ensemble: the sum of its members'; None if one is unknown."""
     known = [cost for cost in costs if cost is not None]
     return round(sum(known), 2) if len(known) == len(costs) else None

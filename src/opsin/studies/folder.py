@@ -1,6 +1,6 @@
-"""The folder of a study: what was asked, and a run folder for each of its trainings.
+"""The folder of a study: the request, and a run folder for each training.
 
-A study that is asked again under its name goes on: finished runs are kept, one that was interrupted is resumed.
+A study called again with its name continues: finished runs are kept, an interrupted one is resumed.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from opsin.training import train
 from opsin.training.engine.hooks import Callback
 
 ABOUT = "study.json"
-"""What was asked of the study; the last file of a new folder."""
+"""The request of the study; the last file of a new folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StudyFolder:
     """A study on disk.
 
-    `about` is what was asked of it when it was begun, as plain JSON.
+    `about` is its original request, as plain JSON.
     """
 
     path: Path
@@ -41,17 +41,17 @@ class StudyFolder:
 
 
 def open_study(kind: str, *, name: str | None, stem: str, out: Path | str, about: Mapping[str, Any]) -> StudyFolder:
-    """The study `name` in `out`: a new one, or one that is asked the same again.
+    """The study `name` in `out`: a new one, or an existing one with the same request.
 
     Args:
-        kind: of study.
+        kind: kind of study.
         name: None takes the next free one.
-        stem: of the next free name.
+        stem: stem of the next free name.
         out: folder of run folders, and of studies beside them.
-        about: what is asked, as plain JSON.
+        about: the request, as plain JSON.
 
     Raises:
-        RunError: the name is taken by a run or another study, or is no plain file name.
+        RunError: the name is taken by a run or another study, or is not a plain file name.
     """
     asked = as_json({"kind": kind, **about})
     path = Path(out) / (name or next_name(stem, out))
@@ -60,30 +60,30 @@ def open_study(kind: str, *, name: str | None, stem: str, out: Path | str, about
         try:
             with atomic_folder(path) as folder:
                 write_json(folder / ABOUT, asked)
-        except NameTakenError:  # another process began the same study meanwhile
+        except NameTakenError:  # another process started the same study meanwhile
             if not (path / ABOUT).is_file():
                 raise
     stored = read_json(path / ABOUT)
     stored = stored if isinstance(stored, dict) else {}
     if changed := [key for key in {**asked, **stored} if asked.get(key) != stored.get(key)]:
         raise RunError(
-            "a study of this name is there, and was asked something else",
+            "a study of this name exists, with another request",
             where=path,
             got=", ".join(f"{key}: {asked.get(key)}" for key in changed),
             expected=", ".join(f"{key}: {stored.get(key)}" for key in changed),
-            do="repeat its command to go on with it, or give another --name",
+            do="repeat its command to continue it, or give another --name",
         )
     return StudyFolder(path=path, about=stored)
 
 
 def pinned(config: RunConfig) -> dict[str, Any]:
-    """All settings of a run as one flat layer: a run with them chooses nothing anew."""
+    """All settings of a run as one flat layer: a run with them makes no automatic choices."""
     names = settings_of.setting_names()
     return {key: value for key, value in settings_of.flat(config).items() if key in names}
 
 
 def finished(path: Path) -> Run | None:
-    """The run at `path` if it has finished; scores are the last thing that a run writes."""
+    """The run at `path` if it has finished; scores are written last."""
     if not (path / "config.json").is_file():
         return None
     run = Run(path)
@@ -100,7 +100,7 @@ def trained(
     command: str,
     callbacks: Sequence[Callback] = (),
 ) -> Run:
-    """The run `name` in `folder`: as it is if it has finished, resumed if it was interrupted, else trained.
+    """The run `name` in `folder`: unchanged if it has finished, resumed if interrupted, else trained.
 
     Raises:
         InterruptedRunError: stopped by the user.
@@ -123,10 +123,10 @@ def trained(
             **layer,
         )
     except InterruptedRunError as error:
-        do = "the same command, with `--name`, goes on with it"
+        do = "the same command, with `--name`, continues it"
         raise InterruptedRunError("the study was stopped", where=folder, do=do) from error
 
 
 def relative(path: Path, start: Path) -> str:
-    """The address of a file from a page that lies in `start`."""
+    """The relative address of a file from a page in `start`."""
     return Path(os.path.relpath(path, start)).as_posix()

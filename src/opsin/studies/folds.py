@@ -18,13 +18,13 @@ from opsin.progress import QUIET, Reporter
 from opsin.types import SplitName
 
 SMALLEST_FOLD = 0.5
-"""Least size of a fold, as a share of an even one: where near copies allow less, exact ones alone stay together."""
+"""Least size of a fold as a share of an even one: where near copies prevent it, only exact ones stay together."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fold:
     """One fold: `dataset` has the splits train and val, drawn from the other folds; `held_out` int64 [n] are the
-    development samples of this one, which no split holds."""
+    development samples of this fold, which are in no split."""
 
     number: int
     dataset: Dataset
@@ -36,8 +36,8 @@ class Fold:
 class Development:
     """All samples but those of test: train, then val.
 
-    `origin`: the split of each sample in the data set. `copies`: which of them belong together; None where the
-    publisher names groups. `notes`: how the folds will be drawn, in words.
+    `origin`: the split of each sample in the data set. `copies`: groups of copies; None where the
+    publisher defines groups. `notes`: how the folds will be drawn, as text.
     """
 
     dataset: Dataset
@@ -54,7 +54,7 @@ def development(dataset: Dataset, *, report: Reporter = QUIET) -> Development:
     """The samples of a data set that folds may be drawn from; test stays sealed.
 
     Raises:
-        DataError: train and val are of different kinds.
+        DataError: train and val have different kinds of source.
     """
     names = [split for split in ("train", "val") if split in dataset.splits]
     sources = [dataset.splits[split] for split in names]  # type: ignore[index]
@@ -68,7 +68,7 @@ def joined(sources: Sequence[Source]) -> Source:
     """Several sources of one kind as one, in order.
 
     Raises:
-        DataError: they are of different kinds, so that one cannot hold the samples of all.
+        DataError: they are of different kinds.
     """
     first = sources[0]
     if len(sources) == 1:
@@ -91,7 +91,7 @@ def _joined_rows(rows: Sequence[object]) -> object:
 
 
 def draw_folds(pool: Development, num_folds: int, config: DataConfig) -> tuple[Ints, tuple[str, ...]]:
-    """The number of the fold of each development sample, int64 [N], and what was done about near copies, in words.
+    """The number of the fold of each development sample, int64 [N], and notes on near copies.
 
     Raises:
         ConfigError: fewer than two folds.
@@ -108,10 +108,10 @@ def draw_folds(pool: Development, num_folds: int, config: DataConfig) -> tuple[I
     with suppress(DataError):
         together = _drawn(pool.source, num_folds, config, pool.copies)
         if np.bincount(together, minlength=num_folds).min() >= SMALLEST_FOLD * len(pool) / num_folds:
-            return together, (f"{pool.copies.num_near:,} images have near copies: these were kept in one fold",)
+            return together, (f"{pool.copies.num_near:,} images have near copies: they were kept in one fold",)
     return plain, (
-        f"{pool.copies.num_near:,} images have near copies, too many in a row to keep them in one fold: scores will "
-        "be too good. Give a table with a column `group`",
+        f"{pool.copies.num_near:,} images have near copies, in chains too long to keep in one fold: scores will "
+        "be too high. Give a table with a column `group`",
     )
 
 
@@ -127,7 +127,7 @@ def folds_of(pool: Development, fold: Ints, config: DataConfig) -> Iterator[Fold
     """The data set of each fold: what is not held out is divided into train and val as `config` says.
 
     Everything that training chooses (its best epoch, the weight decay of a head) is chosen on that val, so that
-    what is held out has no part in it.
+    held-out samples have no influence.
     """
     for number in range(int(fold.max()) + 1):
         rest, rows = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
@@ -139,7 +139,7 @@ def folds_of(pool: Development, fold: Ints, config: DataConfig) -> Iterator[Fold
 
 
 def restricted(copies: Copies, rows: Ints) -> Copies:
-    """What belongs together among the samples `rows`, numbered by their place there."""
+    """The groups of copies among the samples `rows`, by position in `rows`."""
     keys = None if copies.keys is None else [copies.keys[i] for i in rows]
 
     def within(groups: Ints) -> Ints:

@@ -1,4 +1,4 @@
-"""Whether the winner of a search is better than the settings as they were: both with fresh seeds, paired on val."""
+"""Whether the winner of a search is better than the given settings: both with fresh seeds, paired on val."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from opsin.report import write_report
 from opsin.runs import Run
 
 FRESH = 1000
-"""Added to the seed of the trials for the first seed of the comparison: no trial was chosen for it."""
-DISTINGUISHED = "the winner is better than the settings as they were"
-NOT_DISTINGUISHED = "not distinguishable from the settings as they were"
-WORSE = "the winner is worse than the settings as they were"
-NOT_BEATEN = "no trial beat the settings as they were"
+"""Offset from the seed of the trials to the first seed of the comparison, which no trial used."""
+DISTINGUISHED = "the winner is better than the given settings"
+NOT_DISTINGUISHED = "not distinguishable from the given settings"
+WORSE = "the winner is worse than the given settings"
+NOT_BEATEN = "no trial beat the given settings"
 NOT_YET = "not compared yet: other processes still work on this study, and the last of them compares"
-GIVEN_DIVERGED = "the settings as they were diverge, so there is nothing to compare with"
-WINNER_DIVERGED = "the winner diverges with a fresh seed: it is not to be trusted"
+GIVEN_DIVERGED = "the given settings diverge, so there is nothing to compare with"
+WINNER_DIVERGED = "the winner diverges with a fresh seed: do not use it"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Gain:
-    """The winner less the settings as they were, on val, over fresh seeds.
+    """The winner minus the given settings, on val, over fresh seeds.
 
     `low`, `high`: 95 % interval over seeds and samples. `p`: over samples; `p_seeds`: over seeds, None with one seed.
     `winner`, `given`: mean scores of the two.
@@ -49,7 +49,7 @@ class Gain:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What the comparison came to: the gain, None where there is none, the verdict in words, and the runs."""
+    """Result of the comparison: the gain or None, the verdict as text, and the runs."""
 
     gain: Gain | None
     verdict: str
@@ -69,10 +69,10 @@ def compare_with_given(
     """Train both sides with the same fresh seeds, in turn, and compare them on val.
 
     Args:
-        train: makes a run of that name with those settings.
+        train: trains a run with a name and settings.
         given, winner: name and settings of each side.
-        seeds: of each, at most.
-        first_seed: of the trials.
+        seeds: largest number of seeds per side.
+        first_seed: the seed of the trials.
         has_time: asked before each seed but the first.
         report: shows progress.
     """
@@ -94,7 +94,7 @@ def compare_with_given(
 
 
 def outcome_of(found: Comparison) -> Outcome:
-    """The gain of the second group over the first, in numbers and in words."""
+    """The gain of the second group over the first, in numbers and as text."""
     (pair,), (first, second) = found.pairs, found.groups
     gain = Gain(
         difference=pair.difference,

@@ -16,7 +16,7 @@ if sys.platform != "win32":
 
 
 class FileLock:
-    """A lock on the file at `path`, which is made if it is not there."""
+    """A lock on the file at `path`, which is created if missing."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -37,7 +37,7 @@ class FileLock:
         return True
 
     def drop(self) -> None:
-        """Let go of the lock."""
+        """Release the lock."""
         if self._handle is not None:
             with suppress(OSError):
                 os.close(self._handle)
@@ -46,7 +46,7 @@ class FileLock:
 
 @contextmanager
 def held(path: Path) -> Iterator[None]:
-    """Hold the lock on `path` inside the block, waiting for it."""
+    """Context that holds the lock on `path`, after waiting for it."""
     lock = FileLock(path)
     lock.take(wait=True)
     try:
@@ -56,9 +56,9 @@ def held(path: Path) -> Iterator[None]:
 
 
 class JournalLock:
-    """The lock under which Optuna writes its journal; taking it removes a line that a killed process left torn.
+    """The lock under which Optuna writes its journal; taking it removes an incomplete line of a killed process.
 
-    Optuna's own lock files stay behind when their holder is killed, and are waited for; a torn line would make the
+    Optuna's own lock files remain when their holder is killed, and block others; an incomplete line would make the
     next one unreadable.
     """
 
@@ -73,12 +73,12 @@ class JournalLock:
         return taken
 
     def release(self) -> None:
-        """Let go of the lock."""
+        """Release the lock."""
         self._lock.drop()
 
 
 def repair_journal(journal: Path) -> None:
-    """Cut a last line off that has no end: its writer was killed, and nobody has read it."""
+    """Remove an incomplete last line: its writer was killed."""
     if not journal.is_file() or not journal.stat().st_size:
         return
     with journal.open("r+b") as file:

@@ -1,4 +1,4 @@
-"""Which learning rate fits? One short run in which the rate rises from too low to too high.
+"""The learning-rate range test: one short run in which the rate rises from too low to too high.
 
 Source: L. Smith, arXiv 1506.01186, section 3.3.
 """
@@ -50,18 +50,18 @@ def find_lr(
     quiet: bool = False,
     **settings: Any,
 ) -> RateCurve:
-    """Train `steps` steps on a throw-away network while the rate rises exponentially, and read off a good one.
+    """Train `steps` steps on a discarded network while the rate rises exponentially, and suggest a rate.
 
     Args:
         data: as for `opsin.train`.
         steps: steps of the optimizer; about a hundred give a smooth curve.
-        root: where catalogue sets lie.
+        root: folder of the catalogue's data sets.
         recipe: as for `opsin.train`.
         quiet: no progress.
         settings: as for `opsin.train`; the range is 1/1000 to 10 times `lr`.
 
     Raises:
-        RefusedError: settings or data are refused.
+        RefusedError: settings or data are invalid.
         DivergedError: the loss was not finite at the lowest rate already.
     """
     require(steps > 0, "steps", steps, "1 or more")

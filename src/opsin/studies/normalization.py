@@ -1,4 +1,4 @@
-"""Which normalization of the input fits this data set? Answered by short runs that differ in it alone."""
+"""Comparison of input normalizations by short runs that differ only in it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class NormalizationResult:
 
 @dataclass(frozen=True, kw_only=True)
 class NormalizationAnswer:
-    """All results, best first, what follows from them in a sentence, and the network that was trained, in words."""
+    """All results, best first, the verdict, and a description of the network."""
 
     results: tuple[NormalizationResult, ...]
     verdict: str
@@ -56,19 +56,19 @@ def compare_normalizations(
     Args:
         data: as for `opsin.train`.
         seeds: runs of each; they share the split, and differ in weights and order.
-        root: where catalogue sets lie.
+        root: folder of the catalogue's data sets.
         quiet: no progress.
-        settings: as for `opsin.train`; a plain CNN for 2 epochs unless they say otherwise. A network that can do
-            without batch norm is trained without, because batch norm at the start would hide the differences.
+        settings: as for `opsin.train`; a plain CNN for 2 epochs unless they say otherwise. Batch norm is switched
+            off where the network permits, because it would hide the differences.
 
     Raises:
-        RefusedError: settings or data are refused.
+        RefusedError: settings or data are invalid.
     """
     require(seeds > 0, "seeds", seeds, "1 or more")
     report = Reporter(quiet=quiet)
-    # a normalization that spoils the start is what is asked about: the preflight would stop it
+    # the preflight would stop a bad normalization, which is to be measured
     settings = {"epochs": 2, "model": "plain"} | settings | {"preflight": False}
-    if "batch_norm" in get_entry(str(settings["model"])).knobs:
+    if "batch_norm" in get_entry(str(settings["model"])).option_names:
         settings = {"batch_norm": False} | settings
     found: list[NormalizationResult] = []
     names = [name for name in get_args(NormalizeName) if name != "weights"]
@@ -79,7 +79,7 @@ def compare_normalizations(
 
 
 def _network_in_words(settings: Mapping[str, Any]) -> str:
-    """The network, and whether batch norm inside it makes up for what a normalization of the input leaves undone."""
+    """The network, and whether its batch norm compensates for the normalization."""
     if settings.get("batch_norm") is False:
         return f"{settings['model']} without batch norm, {settings['epochs']} epochs"
     return f"{settings['model']}, {settings['epochs']} epochs; its batch norms hide part of the differences"
@@ -113,12 +113,12 @@ def _measured(
 
 
 def verdict(ranked: tuple[NormalizationResult, ...]) -> str:
-    """What the spread over seeds allows one to say."""
+    """The conclusion that the spread over seeds supports."""
     best = ranked[0]
     if math.isnan(best.mean):
         return "no normalization trained without diverging: lower --lr"
     if math.isnan(best.sd):
-        return f"`{best.normalize}` is best in one run of each; more --seeds tell whether that is more than chance"
+        return f"`{best.normalize}` is best in one run of each; more --seeds show whether that is more than chance"
     ties = [r.normalize for r in ranked[1:] if not math.isnan(r.mean) and best.mean - r.mean <= best.sd + r.sd]
     if not ties:
         return f"`{best.normalize}` is best, by more than the spread over seeds"

@@ -1,4 +1,4 @@
-"""Recipes that studies write: settings in TOML, with a comment that says where they come from."""
+"""Recipes that studies write: settings in TOML, with a comment on their origin."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ OF_THE_MACHINE = (
     "checkpoint_minutes",
     "checkpoint_activations",
 )
-"""Settings that change no result, or that whoever follows the recipe chooses."""
+"""Settings that do not affect results, or that the user of a recipe chooses."""
 
 
 def write_recipe(path: Path, settings: Mapping[str, Any], comments: Sequence[str]) -> None:
     """Write settings as a recipe that `opsin train --recipe` takes.
 
     Args:
-        path: the file; one that is there is replaced.
-        settings: a flat layer; what is None is left out, since TOML has no word for it.
+        path: the file; an existing one is replaced.
+        settings: a flat layer; None is left out, since TOML has no null.
         comments: lines of the comment above the settings.
 
     Raises:
@@ -41,7 +41,7 @@ def write_recipe(path: Path, settings: Mapping[str, Any], comments: Sequence[str
 
 
 def toml_value(value: Any) -> str:
-    """A setting's value as TOML writes it.
+    """A setting's value as TOML.
 
     >>> toml_value(True), toml_value(0.001), toml_value([32, 64]), toml_value("a\\"b")
     ('true', '0.001', '[32, 64]', '"a\\\\"b"')
@@ -51,5 +51,5 @@ def toml_value(value: Any) -> str:
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(toml_value, value))}]"
     if isinstance(value, str):
-        return json.dumps(value)  # a basic string of TOML takes every escape that JSON writes
+        return json.dumps(value)  # TOML basic strings accept every escape of JSON
     return repr(value)

@@ -1,10 +1,10 @@
-"""A search on disk: trials in Optuna's journal, taken up by whatever process asks, each of them once.
+"""A search on disk: trials in Optuna's journal, claimed by any process, each of them once.
 
-    claim ──> a trial that nobody works on any more, or a new one ──> training, told epoch by epoch ──> its score
+    claim ──> an abandoned trial, or a new one ──> training, reported epoch by epoch ──> its score
 
-A process holds a lock on each trial that it works on, and the lock ends with the process. So a trial that is running by
-the journal and whose lock is free was killed: it goes on under its number, from its run's checkpoint, and none is lost
-or counted twice. What is tried next is a function of the seed and of the trials before it.
+A process holds a lock on each trial that it works on, and the lock ends with the process. So a trial that the journal
+has as running but whose lock is free was killed: it continues under its number, from its run's checkpoint, and none is
+lost or counted twice. What is tried next is a function of the seed and of the trials before it.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ if TYPE_CHECKING:
 JOURNAL = "journal.log"
 STUDY = "opsin"
 RANDOM_TRIALS = 8
-"""Trials that are drawn at random before the sampler has anything to learn from."""
+"""Number of random trials before the sampler uses their results."""
 UNPRUNED_TRIALS = 4
-"""Trials that run to their end before any is measured against them."""
+"""Number of complete trials before pruning begins."""
 UNPRUNED_SHARE = 0.25
 """Share of the epochs in which no trial is pruned: rates that start slowly may end well."""
 MOST_ATTEMPTS = 5
-"""A trial that was killed so often without an epoch between is taken for the cause, and not tried again."""
+"""A trial killed this often without an epoch in between is not tried again."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """One trial as the journal tells of it.
+    """One trial as recorded in the journal.
 
     `state`: complete, pruned, failed or running. `score`: main score on val; NaN where there is none. `curve`: score
-    of each epoch by its number. `seconds`: of training. `about`: what else was kept, e.g. why it ended.
+    of each epoch by its number. `seconds`: of training. `about`: further values, e.g. why it ended.
     """
 
     number: int
@@ -72,11 +72,11 @@ class Search:
     """The trials of a study.
 
     Args:
-        folder: of the study; holds the journal and the locks.
-        space: what is searched.
-        first: values of the first trial: the settings as they are.
-        seed: of what is tried.
-        epochs: of a trial.
+        folder: folder of the study, with the journal and the locks.
+        space: the search space.
+        first: values of the first trial, those of the given settings.
+        seed: seed of the sampler.
+        epochs: epochs of a trial.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Search:
 
     @property
     def _gate(self) -> Path:
-        """What a process holds while it claims a trial."""
+        """The lock file that a process holds while it claims a trial."""
         return self._locks / "claim"
 
     def _opened(self, epochs: int) -> Study:
@@ -109,9 +109,9 @@ class Search:
 
     @contextmanager
     def claimed(self, limit: int | None) -> Iterator[Asked | None]:
-        """A trial to work on, which no other process is given meanwhile; None where there are `limit` already.
+        """A trial to work on, exclusively; None where there are `limit` already.
 
-        Its values are in `params`; it ends by `tell`, or is given to the next that asks.
+        Its values are in `params`; it ends by `tell`, or is offered to the next process.
         """
         lock, trial = FileLock(self._locks / "none"), None
         with held(self._gate):
@@ -129,12 +129,12 @@ class Search:
             lock.drop()
 
     def _begun(self) -> int:
-        """Trials that were begun; one that only waits in the queue was not."""
+        """Number of started trials, without queued ones."""
         trials = self.study.get_trials(deepcopy=False)
         return sum(frozen.state != self._optuna.trial.TrialState.WAITING for frozen in trials)
 
     def _abandoned(self) -> Iterator[tuple[FileLock, Any]]:
-        """Running trials whose process is gone, with their locks, which are taken."""
+        """Running trials whose process has died, with their locks, which are taken."""
         running = (self._optuna.trial.TrialState.RUNNING,)
         for frozen in self.study.get_trials(deepcopy=False, states=running):
             lock = self._lock(frozen.number)
@@ -152,7 +152,7 @@ class Search:
         return False
 
     def _taken_up(self, frozen: Any) -> Asked | None:
-        """A trial that was killed, to go on with; one that is killed again and again is marked failed instead."""
+        """A killed trial, to continue; one killed repeatedly is marked failed instead."""
         self._seed_sampler(frozen.number)
         trial: Asked = self._optuna.trial.Trial(self.study, frozen._trial_id)
         epochs = len(frozen.intermediate_values)
@@ -163,7 +163,7 @@ class Search:
             self.study.tell(trial, state=self._optuna.trial.TrialState.FAIL)
             return None
         trial.set_user_attr("attempts", {"count": attempts, "epochs": epochs})
-        self._sample(trial)  # values that the kill kept from being drawn
+        self._sample(trial)  # values not drawn before the kill
         return trial
 
     def _new(self) -> tuple[Asked, FileLock]:
@@ -178,7 +178,7 @@ class Search:
         return trial, lock
 
     def _seed_sampler(self, number: int, name: str = "") -> None:
-        """A sampler whose draws depend on seed, trial and parameter alone: a new process draws no copies."""
+        """Seed the sampler by seed, trial and parameter only, so that a new process draws no duplicates."""
         digest = hashlib.sha256(f"{self.seed} {number} {name}".encode()).digest()
         seed = int.from_bytes(digest[:4], "big")
         self.study.sampler = self._optuna.samplers.TPESampler(seed=seed, n_startup_trials=RANDOM_TRIALS)
@@ -197,7 +197,7 @@ class Search:
         return FileLock(self._locks / f"trial-{number:04d}")
 
     def report(self, trial: Asked, epoch: int, score: float) -> bool:
-        """Tell the score of an epoch; returns whether the trial is to be pruned. Epochs told before count once."""
+        """Report the score of an epoch; returns whether to prune the trial. Repeated epochs count once."""
         if math.isnan(score):
             return False
         known = self.study.get_trials(deepcopy=False)[trial.number].intermediate_values
@@ -220,7 +220,7 @@ class Search:
         return [_told(frozen) for frozen in self.study.get_trials(deepcopy=False)]
 
     def importances(self) -> dict[str, float]:
-        """How much of the variance of scores each parameter explains, largest first; empty where too little is known.
+        """How much of the variance of scores each parameter explains, largest first; empty with too few trials.
 
         Source: Hutter et al. 2014, "An efficient approach for assessing hyperparameter importance" (fANOVA).
         """

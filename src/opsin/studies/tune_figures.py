@@ -1,4 +1,4 @@
-"""Figures of a search: what each parameter is worth, every trial as a line, scores against minutes."""
+"""Figures of a search: parameter importance, parallel coordinates, scores against minutes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FEWEST_IN_FIGURE = 2
 
 
 def importance_figure(importances: Mapping[str, float]) -> Markup | None:
-    """A bar for each parameter, as long as its share of the variance of scores; None where that is not known."""
+    """A bar for each parameter, proportional to its share of the variance of scores; None if unknown."""
     if not importances:
         return None
     longest = max(importances.values()) or 1.0

@@ -1,4 +1,4 @@
-"""The page of a search: one HTML file that needs neither network nor script."""
+"""The page of a search: one self-contained HTML file without scripts."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def write_tune_page(result: TuneResult, space: Sequence[Parameter], *, task: str
     """Write the page of a search into its folder.
 
     Args:
-        result: what came of it.
-        space: what was searched.
-        task: of the data.
+        result: result of the search.
+        space: the search space.
+        task: task of the data.
         data: its name.
         network: the network's name.
     """
@@ -54,7 +54,7 @@ def write_tune_page(result: TuneResult, space: Sequence[Parameter], *, task: str
 
 
 def _ranked(trials: Sequence[Trial]) -> list[Trial]:
-    """The best first; those without a score behind, in the order of their numbers."""
+    """Best first; those without a score last, in order of their numbers."""
     complete = sorted((t for t in trials if t.state == "complete"), key=lambda t: -t.score)
     return [*complete, *(t for t in trials if t.state != "complete")]
 

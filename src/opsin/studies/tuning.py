@@ -1,6 +1,6 @@
-"""`opsin tune`: a search over settings on val, and whether what it found is better than what was there.
+"""`opsin tune`: a search over settings on val, and a comparison of the winner with the given settings.
 
-space -> trials, each a run (`search.py`) -> the best and the settings as they were, with fresh seeds -> compared
+space -> trials, each a run (`search.py`) -> the best and the given settings, with fresh seeds -> compared
 """
 
 from __future__ import annotations
@@ -31,25 +31,25 @@ from opsin.training.engine.hooks import Callback, EpochContext
 from opsin.training.setup.preparing import plain, resolve_settings
 
 TRIALS = 40
-"""Trials where neither their number nor minutes are given."""
+"""Default number of trials without minutes."""
 LARGEST_RESERVE = 0.5
-"""Share of the budget that may be kept for the comparison."""
+"""Largest share of the budget reserved for the comparison."""
 MARGIN = 1.15
-"""Time kept for the comparison, over what its trainings took before."""
+"""Factor of the time reserved for the comparison, over its trials' training time."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TuneResult:
-    """What came of a search.
+    """Result of a search.
 
     Attributes:
         path: its folder.
         score: name of the score on val by which trials were chosen.
         trials: all of them.
         best: the winner.
-        settings: what the winner changes of the settings as they were, as one flat layer.
-        gain: None where the settings as they were won or diverge, or where another process has yet to compare.
-        verdict: in words.
+        settings: the settings the winner changes, as one flat layer.
+        gain: None where the given settings won or diverge, or where another process will compare.
+        verdict: as text.
         importances: share of the variance of scores that each parameter explains.
         run: the winner's run.
         runs: those of the comparison.
@@ -72,7 +72,7 @@ class TuneResult:
 
     @property
     def distinguished(self) -> bool:
-        """Whether winner and given settings can be told apart."""
+        """Whether winner and given settings can be distinguished."""
         return self.gain is not None and not self.verdict.startswith(NOT_DISTINGUISHED)
 
     def to_dict(self) -> dict[str, Any]:
@@ -112,32 +112,32 @@ def tune(
     began: float | None = None,
     **settings: Any,
 ) -> TuneResult:
-    """Search settings that score better on val, and compare the best with the settings as they were.
+    """Search for settings that score better on val, and compare the best with the given ones.
 
-    Trials are chosen by val alone; test stays sealed. The study lies on disk: a process that dies loses nothing, and
-    several may work on it at once, each called with the same `name`.
+    Trials are chosen by val alone; test stays sealed. The study is on disk: a killed process loses nothing, and
+    several may work on it at once, each with the same `name`.
 
     Args:
         data: catalogue name, path, arrays, or a loaded data set.
-        trials: of the study in all, those before included; 40 where `minutes` is not given either.
-        minutes: for this call, the comparison at its end included.
+        trials: total trials of the study; 40 by default without `minutes`.
+        minutes: budget of this call, final comparison included.
         space: a TOML file of settings with ranges or choices (`studies/space.py`).
-        search: parameters by name, with their default ranges, as in `lr,batch_size`; by default what suits task and
+        search: parameters by name, with their default ranges, e.g. `lr,batch_size`; by default a space for task and
             network.
-        seeds: fresh ones, for the comparison; with `minutes` fewer where no more fit.
-        root: where catalogue sets lie.
-        recipe: settings to start from: a TOML file, or the name of one of ours.
-        name: of the study; one that is there, and was asked the same, goes on.
+        seeds: fresh seeds for the comparison; fewer if `minutes` runs out.
+        root: folder of the catalogue's data sets.
+        recipe: settings to start from: a TOML file, or the name of a built-in one.
+        name: name of the study; an existing study with the same settings continues.
         out: folder in which the study's folder is made.
         file: the recipe to write; by default `best.toml` in the study's folder.
         quiet: no progress.
-        command: what the user typed, kept in runs and recipe.
-        began: the reading of `time.monotonic` from which `minutes` count; by default now.
+        command: the command line as typed, stored in runs and recipe.
+        began: value of `time.monotonic` from which `minutes` count; by default now.
         settings: any field of the groups in `opsin.config`: settings to start from.
 
     Raises:
-        RefusedError: settings, data, space or the name are refused; or Optuna is not installed.
-        InterruptedRunError: stopped by the user; the same call with `name` goes on.
+        RefusedError: settings, data, space or the name are invalid; or Optuna is not installed.
+        InterruptedRunError: stopped by the user; the same call with `name` continues.
         CheckFailedError: no trial was completed.
     """
     require_optuna()
@@ -152,7 +152,7 @@ def tune(
     work.search_until(limit, seeds)
     best = best_of(work.search.trials())
     if best is None:
-        do = f"look at {study.path}: the trials' logs say why; a smaller space may help"
+        do = f"see the logs of the trials in {study.path}; a smaller space may help"
         raise CheckFailedError("no trial was completed", where=study.path, do=do)
     found = _compared(work, best, seeds)
     return _result(work, best, found, file)
@@ -165,11 +165,11 @@ def _check_request(
     require(minutes is None or minutes > 0, "minutes", minutes, "more than 0")
     require(seeds >= 1, "seeds", seeds, "1 or more")
     if space is not None and search is not None:
-        raise ConfigError("two spaces to search", got=f"{space} and {search}", do="give --space or --search")
+        raise ConfigError("two search spaces were given", got=f"{space} and {search}", do="give --space or --search")
 
 
 class _Clock:
-    """The budget of this call, by the clock on the wall."""
+    """The budget of this call, in wall-clock time."""
 
     def __init__(self, began: float, minutes: float | None) -> None:
         self.began = began
@@ -201,7 +201,7 @@ def _study(
 
 
 class _Judge(Callback):
-    """Tells the search of each epoch; what the search raises ends the trial."""
+    """Reports each epoch to the search; an exception of the search ends the trial."""
 
     def __init__(self, watch: Callable[[int, Mapping[str, float]], None]) -> None:
         self._watch = watch
@@ -211,7 +211,7 @@ class _Judge(Callback):
 
 
 class _Cut(Exception):  # noqa: N818
-    """Ends the training of a trial; `why` is kept with it."""
+    """Ends the training of a trial; `why` is stored with it."""
 
     def __init__(self, why: str) -> None:
         super().__init__(why)
@@ -219,7 +219,7 @@ class _Cut(Exception):  # noqa: N818
 
 
 class _Work:
-    """What this process does on a study."""
+    """The work of this process on a study."""
 
     def __init__(
         self,
@@ -252,7 +252,7 @@ class _Work:
         )
 
     def search_until(self, limit: int | None, seeds: int) -> None:
-        """Work on trials until there are `limit`, or no time is left but for the comparison."""
+        """Work on trials until there are `limit`, or only the time for the comparison is left."""
         with self.report.bar("tuning", limit or TRIALS, budget_s=self._search_seconds(seeds)) as bar:
             while self._has_time(seeds):
                 bar.at(self._ended())
@@ -266,7 +266,7 @@ class _Work:
         return None if math.isinf(left) else max(left, 0.0)
 
     def _reserve(self, seeds: int) -> float:
-        """Seconds to be kept for the comparison: the trainings of both sides, as long as their trials took."""
+        """Seconds reserved for the comparison: trainings of both sides, at the duration of their trials."""
         if self.clock.seconds is None:
             return 0.0
         ended = self.search.trials()
@@ -277,7 +277,7 @@ class _Work:
         return min(MARGIN * seeds * both, LARGEST_RESERVE * self.clock.seconds)
 
     def _has_time(self, seeds: int) -> bool:
-        """Whether a trial may yet be begun: the first always is."""
+        """Whether another trial may start: the first always may."""
         ended = [trial for trial in self.search.trials() if trial.state == "complete"]
         return not ended or self.clock.left() > self._reserve(seeds)
 
@@ -295,9 +295,9 @@ class _Work:
             pruned = self.search.report(trial, epoch, val.get(self.task.main_score, math.nan))
             bar.at(bar.done, note=f"trial {number}, epoch {epoch}")
             if pruned:
-                raise _Cut(f"pruned after epoch {epoch}: below the median of trials before it")
+                raise _Cut(f"pruned after epoch {epoch}: below the median of earlier trials")
             if number and self.clock.left() < self._reserve(seeds):
-                raise _Cut(f"cut off after epoch {epoch}: the time for the search was over")
+                raise _Cut(f"stopped after epoch {epoch}: the time for the search was used up")
 
         try:
             run = self.train("trials", name, settings, callbacks=[_Judge(watch)])
@@ -326,7 +326,7 @@ class _Work:
 
 
 def _compared(work: _Work, best: Trial, seeds: int) -> Outcome:
-    """The winner beside the settings as they were; of several processes on one study, the last one compares."""
+    """The winner against the given settings; of several processes on one study, the last one compares."""
     if best.number == 0:
         return Outcome(gain=None, verdict=NOT_BEATEN)
     lock = FileLock(work.study.path / "locks" / "comparison")

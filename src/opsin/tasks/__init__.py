@@ -17,9 +17,7 @@ _OF_BASE = ("Drawing", "Targets", "Task")
 def __getattr__(name: str) -> Any:
     if name not in _OF_BASE:
         raise AttributeError(f"module 'opsin.tasks' has no attribute '{name}'")
-    return getattr(
-        import_module("opsin.tasks.base"), name
-    )  # it needs SciPy, and reports, which need cards alone, do not
+    return getattr(import_module("opsin.tasks.base"), name)  # it needs SciPy; reports only need cards
 
 
 def get_task(name: str) -> Task:
@@ -36,5 +34,5 @@ def get_task(name: str) -> Task:
 
 
 def plain_task() -> Task:
-    """The task that is meant where nothing is said: one class for each image."""
+    """The default task: one class per image."""
     return next(task for task in map(get_task, task_names()) if task.one_class)

@@ -1,10 +1,10 @@
-"""What a task is: the one interface that classification, localization and segmentation share.
+"""The task interface, which every task implements.
 
     samples ──> network ──> outputs ──┬─ loss ──────────> training
                                       └─ decode ──> predictions ──> scores, assessment, pictures
 
-A task says what the target is, which heads the network has, what the loss is, how outputs become predictions, what the
-scores are, and how a target is drawn. Every other room works through this interface and names no task.
+A task defines the target, the heads of the network, the loss, the decoding of outputs to predictions, the scores, and
+the drawing of targets. All other packages work through this interface and name no task.
 
 | | classify | localize | segment |
 |---|---|---|---|
@@ -43,14 +43,14 @@ Arrays = dict[str, NDArray[Any]]
 Floats = NDArray[np.float64]
 Parts = tuple[Floats, Callable[[Floats], Floats]]
 NUM_TOP = 5
-"""Classes that a prediction names at the most."""
+"""Largest number of classes named in a prediction."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Targets(TargetFields[NDArray[Any]]):
-    """What predictions of a split are held against: its samples without the images' pixels.
+    """The targets of a split, against which predictions are scored: its samples without pixels.
 
-    `ids`: what a person calls each sample. `image_size`: (height, width) of the packed images, in whose pixels boxes
+    `ids`: display name of each sample. `image_size`: (height, width) of the packed images, in whose pixels boxes
     are. The targets are those of `TargetFields`.
     """
 
@@ -67,14 +67,14 @@ class Targets(TargetFields[NDArray[Any]]):
         return cls(ids=tuple(samples.ids), image_size=(int(height), int(width)), **samples.mapped(lambda _, rows: rows))
 
     def take(self, rows: NDArray[np.int64]) -> Targets:
-        """The targets of these numbers, in this order."""
+        """The targets at these indices, in this order."""
         taken = self.mapped(lambda _, values: values[rows])
         return Targets(ids=[self.ids[i] for i in rows], image_size=self.image_size, **taken)
 
     def arrays(self) -> Arrays:
-        """The targets as predictions.npz keeps them: ids, and each kind under its `stored` name.
+        """The targets as stored in predictions.npz: ids, and each kind under its `stored` name.
 
-        Their names differ from those of the predictions, which lie beside them.
+        Their names differ from those of the predictions, which are in the same file.
         """
         ids: Arrays = {"ids": np.asarray(list(self.ids), dtype=np.str_)}
         return ids | {KINDS[kind].stored: np.asarray(rows) for kind, rows in self.targets.items()}
@@ -84,9 +84,9 @@ class Targets(TargetFields[NDArray[Any]]):
 class Start:
     """Pretrained weights that a run starts from.
 
-    `dataset`: what it is trained on. `expected`: the input that the weights expect. `pretrained`: they are of a
-    published network, not of a run of ours, which brings its decoder. `way`: how they are trained on (`finetune`).
-    `given`: what the user gave.
+    `dataset`: the training data. `expected`: the input contract of the weights. `pretrained`: they are from a
+    published network, not from an Opsin run, which includes its decoder. `way`: the setting `finetune`.
+    `given`: settings given by the user.
     """
 
     dataset: Dataset
@@ -98,9 +98,9 @@ class Start:
 
 @dataclass(frozen=True, kw_only=True)
 class Assessment:
-    """All that is said of a split's predictions.
+    """The assessment of a split's predictions.
 
-    `scores`: with 95 % intervals, NaN where undefined. `details`: what the report shows beside them, as plain JSON,
+    `scores`: with 95 % intervals, NaN where undefined. `details`: further content of the report, as plain JSON,
     None for undefined.
     """
 
@@ -110,31 +110,31 @@ class Assessment:
 
 @dataclass(frozen=True, kw_only=True)
 class Drawing:
-    """A picture for a person: `pixels` uint8 [3, h, w] with whatever is drawn into them, and a caption."""
+    """A picture: `pixels` uint8 [3, h, w] with drawings, and a caption."""
 
     pixels: NDArray[np.uint8]
     caption: str
 
 
 class Task:
-    """One task, as every other room sees it. Instances are small and immutable.
+    """One task. Instances are small and immutable.
 
-    `get_task` gives one that can do everything but a weighted loss. What is no more than a default here suits a task
-    that has nothing to say of it.
+    `get_task` returns one that supports everything except a weighted loss. Methods with a default implementation are
+    optional.
 
     Attributes:
-        card: what is known of it without PyTorch.
+        card: its facts that need no PyTorch.
         targets: kinds of target that its samples have, names in `data.targets.KINDS`.
-        one_class: each image has one of K classes, `probabilities` says how likely each is, and nothing else is asked.
-        pixelwise: it asks for each pixel, and its network has a decoder.
+        one_class: each image has one of K classes, with `probabilities`, and there is no other target.
+        pixelwise: it predicts each pixel, and its network has a decoder.
         gives_boxes: its predictions have boxes.
-        num_explained: numbers of an answer that `explain` explains.
-        keeps_fitted: what `fit` gives goes into the artefact, and `with_fitted` takes it out again.
+        num_explained: number of outputs that `explain` explains.
+        keeps_fitted: the result of `fit` is stored in the artefact, and restored by `with_fitted`.
         main_output: the output with one number for each class or measurement.
-        score_is_of_label: the score of a prediction is how sure its label is.
-        column_prefix: what the columns of a table of predictions begin with, before the class.
+        score_is_of_label: the score of a prediction is the confidence in its label.
+        column_prefix: prefix of the class columns in a table of predictions.
         is_share: the main score is the share of samples that are right.
-        reads_good_iou: the setting `good_iou` decides its main score.
+        reads_good_iou: its main score depends on the setting `good_iou`.
     """
 
     card: ClassVar[TaskCard]
@@ -152,7 +152,7 @@ class Task:
 
     @property
     def name(self) -> TaskName:
-        """How configs and files call it."""
+        """Its name in configs and files."""
         return self.card.name
 
     @property
@@ -166,7 +166,7 @@ class Task:
         return self.card.score_kinds
 
     def defaults(self, dataset: Dataset, model: str | None) -> dict[str, Any]:
-        """Settings of a run from scratch on `dataset`; `model` is the network that the user chose, or None."""
+        """Settings of a run from scratch on `dataset`; `model` is the network chosen by the user, or None."""
         raise NotImplementedError
 
     def finetune_defaults(self, start: Start) -> dict[str, Any]:
@@ -174,15 +174,15 @@ class Task:
         raise NotImplementedError
 
     def for_training(self, config: TrainConfig, samples: Samples, num_classes: int) -> Task:
-        """The task with the loss that `config` asks for; what must be counted is counted in the training samples."""
+        """The task with the loss of `config`; class counts are those of the training samples."""
         raise NotImplementedError
 
     def for_scoring(self, config: TrainConfig) -> Task:
-        """The task with the scores that `config` asks for; its losses stay as they are."""
+        """The task with the scores of `config`; its losses are unchanged."""
         return self
 
     def with_fitted(self, fitted: Mapping[str, float]) -> Task:
-        """The task with what `fit` gave on val, as an artefact keeps it."""
+        """The task with the values that `fit` found on val, as stored in an artefact."""
         return self
 
     def build(self, spec: ModelSpec, num_classes: int) -> nn.Module:
@@ -190,34 +190,34 @@ class Task:
         raise NotImplementedError
 
     def num_outputs(self, outputs: Mapping[str, Tensor]) -> int:
-        """How many classes or numbers the outputs speak of."""
+        """The number of classes or numbers in the outputs."""
         return int(outputs[self.main_output].shape[1])
 
     @property
     def averaging(self) -> Averaging:
-        """What is averaged over several views of an image, and how."""
+        """How predictions are averaged over several views of an image."""
         from opsin.models.wrappers.views import CLASSES  # it needs torch
 
         return CLASSES
 
     def first_loss(self, num_outputs: int) -> tuple[float, str]:
-        """The loss per sample of a network that knows nothing, and what that is in words."""
+        """The loss per sample of a uniform prediction, and its description."""
         return math.log(max(2, num_outputs)), f"ln {num_outputs}"
 
     def loss_allowance(self, config: TrainConfig) -> float:
-        """By how much more than twice that, and 2, the loss may begin."""
+        """Additional allowance of the initial loss, above twice that, plus 2."""
         return 0.0
 
     def guessing_loss(self, num_outputs: int) -> tuple[float, str] | None:
-        """The training loss of guessing, with what that is in words; None where the loss is no likelihood."""
+        """The training loss of guessing, with its description; None if the loss is not a likelihood."""
         return (math.log(num_outputs), "ln of the classes") if num_outputs > 1 else None
 
     def blank_targets(self, count: int, height: int, width: int, num_outputs: int) -> dict[str, Tensor]:
-        """Targets of `count` images by kind, for a step whose memory and time alone are of interest."""
+        """Targets of `count` images by kind, for a step of which only memory and time matter."""
         raise NotImplementedError
 
     def planned_loss(self, outputs: Mapping[str, Tensor], batch: Batch) -> Tensor:
-        """The loss of such a step, a scalar; as expensive as the loss can be."""
+        """The loss of such a step, a scalar, at its largest cost."""
         return self.loss(outputs, batch)["loss"]
 
     def loss(self, outputs: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
@@ -233,11 +233,11 @@ class Task:
         return {}
 
     def decode(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Predictions of B rows: what predictions.npz holds."""
+        """Predictions of B rows, as in predictions.npz."""
         raise NotImplementedError
 
     def fit(self, predictions: Arrays, targets: Targets) -> dict[str, float]:
-        """What is fitted to predictions on val and then applied to other splits, e.g. the temperature."""
+        """Values fitted to predictions on val and applied to other splits, e.g. the temperature."""
         return {}
 
     def scores(
@@ -254,42 +254,42 @@ class Task:
         *,
         fitted: Mapping[str, float] | None = None,
     ) -> Assessment:
-        """Scores of a split with intervals, and their details, from one count of what is right.
+        """Scores of a split with intervals, and their details.
 
         Args:
-            fitted: what `fit` gave on val; None fits it to these very predictions, which is right on val alone.
+            fitted: the result of `fit` on val; None fits to these predictions, which is valid only on val.
         """
         raise NotImplementedError
 
     def pictures(
         self, images: NDArray[np.uint8], predictions: Arrays, targets: Targets, details: Mapping[str, Any]
     ) -> Arrays:
-        """Arrays for gallery.npz, by names to which the split's is added; `images` uint8 [N, C, H, W].
+        """Arrays for gallery.npz, by name without the split's; `images` uint8 [N, C, H, W].
 
         For a report that needs more pictures than the samples' own: truth and prediction, pixel by pixel.
         """
         return {}
 
     def parts(self, arrays: Mapping[str, NDArray[Any]], num_classes: int, *, good_iou: float) -> Parts:
-        """What each of N samples adds to sums of which the main score is made: how runs are compared.
+        """Per-sample contributions to the sums that determine the main score, for comparing runs.
 
         Args:
-            arrays: predictions and targets, as predictions.npz holds them.
+            arrays: predictions and targets, as in predictions.npz.
             num_classes: K.
-            good_iou: IoU from which on a box is good.
+            good_iou: least IoU of a good box.
 
         Returns:
             float64 [N, M], and the function from sums [r, M] to main scores [r].
 
         Raises:
-            KeyError: an array that is needed is not there.
+            KeyError: a required array is missing.
         """
         raise NotImplementedError
 
     def wrong(
         self, predictions: Arrays, targets: Targets, classes: Sequence[str], details: Mapping[str, Any]
     ) -> list[dict[str, Any]]:
-        """Samples that are answered wrongly, the most confident first, as plain JSON; or those that `details` show."""
+        """Misclassified samples, most confident first, as plain JSON; or those that `details` show."""
         return [dict(entry) for entry in details.get("shown") or details.get("mistakes") or ()]
 
     def describe(
@@ -303,11 +303,11 @@ class Task:
         policy: SizePolicy | None = None,
         notes: tuple[str, ...] = (),
     ) -> Prediction:
-        """What the network says of image `i`.
+        """The prediction for image `i`.
 
         Args:
             original_size: (height, width) before the image was fitted to the network's input by `policy`; boxes are
-                told in pixels of the original.
+                in pixels of the original.
         """
         raise NotImplementedError
 
@@ -316,7 +316,7 @@ class Task:
         raise NotImplementedError
 
     def draw_prediction(self, image: NDArray[np.uint8], predictions: Arrays, i: int, classes: Sequence[str]) -> Drawing:
-        """Image `i`, uint8 [C, H, W], with what the network says of it."""
+        """Image `i`, uint8 [C, H, W], with its prediction."""
         raise NotImplementedError
 
 
@@ -327,12 +327,12 @@ def batch_labels(batch: Batch) -> Tensor:
         DataError: it has none.
     """
     if batch.labels is None:
-        raise DataError("a batch without labels", expected="int64 [B]", do="give a label for each image")
+        raise DataError("the batch has no labels", expected="int64 [B]", do="give a label for each image")
     return batch.labels
 
 
 def likeliest(probabilities: NDArray[np.floating], classes: Sequence[str]) -> tuple[tuple[str, float], ...]:
-    """The `NUM_TOP` likeliest of K classes with their probabilities [K]; of equals the first comes first.
+    """The `NUM_TOP` likeliest of K classes with their probabilities [K]; stable.
 
     >>> likeliest(np.array([0.2, 0.5, 0.3]), ("a", "b", "c"))
     (('b', 0.5), ('c', 0.3), ('a', 0.2))
@@ -342,7 +342,7 @@ def likeliest(probabilities: NDArray[np.floating], classes: Sequence[str]) -> tu
 
 
 def share_score(hits: int, total: int, *, intervals: bool = True) -> Score:
-    """The score `hits / total`, with Wilson's 95 % interval if asked; undefined where there is nothing.
+    """The score `hits / total`, with Wilson's 95 % interval if asked; undefined without samples.
 
     >>> print(share_score(8, 10))
     0.8000 [0.4902, 0.9433]
@@ -358,7 +358,7 @@ def share_score(hits: int, total: int, *, intervals: bool = True) -> Score:
 def wrong_classes(
     probabilities: NDArray[np.floating], labels: NDArray[np.int64], classes: Sequence[str], ids: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """Every sample whose likeliest class is wrong, the most confident first: index, id, label, predicted, score.
+    """Every sample whose likeliest class is wrong, most confident first: index, id, label, predicted, score.
 
     Args:
         probabilities: [N, K].

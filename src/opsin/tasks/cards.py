@@ -1,13 +1,13 @@
-"""What is known of a task without PyTorch: its name, its scores, the question that it answers. Reports read it.
+"""Task cards: facts of a task that need no PyTorch: name, scores, question. Reports read them.
 
-A task is a package in `opsin.tasks` with a `card.py`; it is found by being there.
+A task is a package in `opsin.tasks` with a `card.py`; it needs no registration.
 
     tasks/NAME/
       card.py        CARD, a `TaskCard`: no torch
       task.py        TASK, a `base.Task`: target, head, loss, decoding, scores, drawings
       scores.py      its scores with intervals, and the details of its report
-      defaults.py    what a run of it does when nothing else is said
-      report.py      SECTIONS of its report, and what the overview shows; the report room alone imports it
+      defaults.py    default settings of its runs
+      report.py      SECTIONS of its report, and its part of the overview; only the report package imports it
       templates/     of these sections
 """
 
@@ -26,10 +26,10 @@ from opsin.errors import ConfigError, nearest
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreKind:
-    """How a score is read.
+    """The description of a score.
 
-    `title`: its name in tables. `words`: what it says, in a line. `higher_is_better`: which way is better. `share`:
-    whether it lies between 0 and 1 and is shown as a percentage.
+    `title`: its name in tables. `words`: its meaning, in one line. `higher_is_better`: direction. `share`:
+    whether it is between 0 and 1 and shown as a percentage.
     """
 
     title: str
@@ -44,7 +44,7 @@ class ScoreKind:
 
 
 def loss_kind(title: str, words: str) -> ScoreKind:
-    """A score that is better when it is lower, and no share."""
+    """A score for which lower is better, not a share."""
     return ScoreKind(title=title, words=words, higher_is_better=False, share=False)
 
 
@@ -53,13 +53,13 @@ ACCURACY = ScoreKind(title="Accuracy", words="images whose likeliest class is ri
 
 @dataclass(frozen=True, kw_only=True)
 class TaskCard:
-    """What is known of a task without PyTorch.
+    """Facts of a task that need no PyTorch.
 
-    `main_score`: by which epochs are compared and reports open; higher is better. `score_kinds`: every score that it
-    can give, in the order of tables; `{good_iou}` stands for the setting of that name. `question`, `words`: what it
-    answers, and with what. `settings`: those that it alone has. `decides_class`: one class is decided for each image,
-    by the `probabilities` of its predictions. `searched`, `searched_pretrained`: what a search varies by default,
-    of new and of pretrained networks. `moves_freely`: images may be cropped at random without losing their target.
+    `main_score`: by which epochs are compared; first in reports; higher is better. `score_kinds`: all its
+    scores, in the order of tables; `{good_iou}` is replaced by the setting of that name. `question`, `words`: the
+    question it answers, and its description. `settings`: settings of this task only. `decides_class`: one class per
+    image, by the `probabilities` of its predictions. `searched`, `searched_pretrained`: parameters searched by default,
+    for new and for pretrained networks. `moves_freely`: images may be cropped at random without losing their target.
     """
 
     name: str
@@ -88,14 +88,14 @@ def package_of(name: str) -> str:
     """Name of the package that is a task.
 
     Raises:
-        ConfigError: there is no such task, or a package that brings it cannot be imported.
+        ConfigError: there is no such task, or a package that provides it cannot be imported.
     """
     if name in _built_in():
         return f"opsin.tasks.{name}"
     package = plugins.find("tasks", name)
     if package is None:
         close = nearest(name, task_names())
-        do = f"did you mean `{close}`?" if close else None
+        do = f"did you mean `{close}`?" if close else "choose one of these"
         raise ConfigError("no such task", got=name, expected=", ".join(task_names()), do=do)
     return str(package.__name__)
 
@@ -123,12 +123,12 @@ def card_of(name: str) -> TaskCard:
 
 
 def main_score(task: str) -> str:
-    """The score by which epochs of a task are compared; empty for a run that does not tell its task."""
+    """The score by which epochs of a task are compared; empty for a run without a recorded task."""
     return card_of(task).main_score if task in task_names() else ""
 
 
 def score_kind(task: str, key: str) -> ScoreKind:
-    """How a score is read; one that is not known is called as it is written.
+    """The description of a score; an unknown one is titled by its key.
 
     >>> score_kind("classify", "macro_f1").title, score_kind("classify", "new_score").title
     ('Macro F1', 'New score')

@@ -1,4 +1,4 @@
-"""Settings that several tasks start from: our networks for small images and photos, networks that the user chose."""
+"""Default settings shared by tasks: for small images, photos, and networks chosen by the user."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 from opsin.data.samples import Dataset
 
 PHOTO_SIDE_PX = 96
-"""Side that photos are brought to: enough for their content, little enough for two cores."""
+"""Side of photos in pixels: enough for their content, feasible on two cores."""
 SMALL_IMAGE_SIDE_PX = 96
-"""Side that images of a few dozen pixels are brought to: networks made for 224 px halve their maps five times."""
+"""Side of small images in pixels: networks made for 224 px halve their maps five times."""
 WHOLE_NETWORK_SIDE_PX = 160
-"""Side of photos where more than the head is trained: what two cores can afford."""
+"""Side of photos where more than the head is trained, feasible on two cores."""
 
 SMALL: dict[str, Any] = {
     "model": "small",
@@ -25,25 +25,25 @@ SMALL: dict[str, Any] = {
     "batch_size": 500,
     "label_smoothing": 0.2,
 }
-"""Our small-image network and how it is trained."""
+"""The network for small images and its training."""
 OTHER_NETWORKS: dict[str, Any] = {"optimizer": "adamw", "lr": 1e-3, "weight_decay": 0.01, "schedule": "one-cycle"}
-"""How a network is trained that the user has chosen: settings that are seldom far off."""
+"""Training of a network chosen by the user: robust settings."""
 OURS = ("small", "tiny")
 FEW_SAMPLES: dict[str, Any] = {"epochs": 30, "batch_size": 64}
 PHOTOS: dict[str, Any] = {"epochs": 24, "batch_size": 64, "resolutions": [64, 96]}
 HEAD: dict[str, Any] = {"epochs": 30, "batch_size": 64, "lr": 3e-3, "weight_decay": 0.02, "schedule": "cosine"}
 """A linear head on frozen features: an epoch takes under a second, and nothing but the head can overfit."""
 WHOLE: dict[str, Any] = {"epochs": 6, "batch_size": 32, "lr": 1e-3, "weight_decay": 0.05, "backbone_lr": 0.3}
-"""More than the head: a pretrained layer changes less than a new one."""
+"""More than the head: pretrained layers need lower rates than new ones."""
 
 
 def are_photos(dataset: Dataset) -> bool:
-    """Whether a set has many sizes, or large images; anything else is used at its own size."""
+    """Whether a data set has various or large image sizes; other data is used at its own size."""
     return dataset.size is None or max(dataset.size) > PHOTO_SIDE_PX
 
 
 def network_settings(ours: Mapping[str, Any], model: str | None) -> dict[str, Any]:
-    """Settings of the network that a data set gets from us, or of the one that the user chose."""
+    """Settings of a data set's default network, or of the one chosen by the user."""
     if model in (None, ours["model"]):
         return dict(ours)
     return SMALL | FEW_SAMPLES | {"model": model} if model in OURS else dict(OTHER_NETWORKS)

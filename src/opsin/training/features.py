@@ -1,8 +1,8 @@
-"""Frozen features: computed once, kept on disk, so that training a head costs a second an epoch.
+"""Frozen features: computed once, cached on disk, so that training a head costs a second per epoch.
 
-The features of a split are a function of the network below its head, of the preprocessing, and of the images as they
-are augmented; the key of the cache is a hash of all these. A view is one augmented picture of every image: view v is
-what an epoch numbered v of ordinary training would show.
+The features of a split are a function of the network below its head, the preprocessing, and the augmented images; the
+cache key is a hash of all these. A view is one augmented version of every image: view v equals the images of epoch v of
+ordinary training.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from opsin.types import SplitName
 FORMAT = 2
 FULL_CHECK_BYTES = 1 << 30
 LEAST_AT_ONCE = 64
-"""Images between two looks at the clock."""
+"""Images between two checks of the clock."""
 HASHED_AT_ONCE = 1 << 26
 
 View = int | Literal["mirrored"] | None
@@ -51,7 +51,7 @@ View = int | Literal["mirrored"] | None
 class Features:
     """Samples whose `images` are features float32 [N, F]: views of train, and val as it is.
 
-    `mirrored`: of the mirrored images of train, where a head start asks for them; no epoch sees them.
+    `mirrored`: features of the mirrored images of train, if a head start requests them; epochs do not use them.
     """
 
     train: tuple[Samples, ...]
@@ -59,7 +59,7 @@ class Features:
     mirrored: Samples | None = None
 
     def of_epoch(self, epoch: int) -> Samples:
-        """The view of the training samples that `epoch` sees: one after the other, in turns."""
+        """The view of the training samples in `epoch`; views are used in turn."""
         return self.train[epoch % len(self.train)]
 
 
@@ -69,18 +69,32 @@ class HeadStepper(Stepper):
     def see(self, batch: Batch, *, epoch: int, height: int | None) -> Batch:
         return batch.to(self.device)
 
-    def _outputs(self, images: Tensor) -> Mapping[str, Tensor]:
+    def trained(self) -> nn.Module:
         assert isinstance(self.network, Network)
-        return {name: head(images) for name, head in self.network.heads.items()}
+        return Heads(self.network.heads)
+
+    def _outputs(self, images: Tensor) -> Mapping[str, Tensor]:
+        return self.replicas(images)
+
+
+class Heads(nn.Module):
+    """The heads of a network by themselves: features float32 [B, F] to outputs by name."""
+
+    def __init__(self, heads: nn.ModuleDict) -> None:
+        super().__init__()
+        self.heads = heads
+
+    def forward(self, features: Tensor) -> dict[str, Tensor]:
+        return {name: head(features) for name, head in self.heads.items()}
 
 
 def is_cached(config: RunConfig, task: str) -> bool:
-    """Whether a run trains its head on features that are computed once."""
+    """Whether a run trains its head on features computed once."""
     return config.finetune.finetune == "head" and get_task(task).one_class
 
 
 def is_mirrored(config: RunConfig) -> bool:
-    """Whether a head start also sees the images mirrored: where training would mirror them, and on photos anyway."""
+    """Whether a head start also uses mirrored images: if training mirrors them, and always on photos."""
     return config.finetune.head_start and (config.augment.flip > 0 or config.finetune.finetune == "head")
 
 
@@ -97,14 +111,14 @@ def compute_features(
     """Features of train and val, from the cache or computed now.
 
     Args:
-        artifact: the network in its starting state, on any device; it is left in the mode that it was in.
+        artifact: the network in its starting state, on any device; its mode is restored.
         splits: packed samples.
         config: its augmentation and `feature_views` are used.
         device: where the network runs.
         cache: folder that the features are kept under.
         report: shows progress.
-        until: reading of `time.monotonic` after which no more features of train are computed: of the views that are
-            missing then, as many samples are given as there are features, drawn by the seed.
+        until: value of `time.monotonic` after which no more features of train are computed; unfinished views then
+            consist of the samples computed so far, drawn by the seed.
     """
     views = config.finetune.feature_views
     wanted: list[tuple[SplitName, View]] = [("val", None)] if "val" in splits else []
@@ -126,7 +140,7 @@ def compute_features(
 
 
 def _made(folder: Path, pieces: _Pieces, report: Reporter, until: float | None) -> Samples:
-    """One view of one split: from the cache, or computed, and cached where time does not run out."""
+    """One view of one split: from the cache, or computed, and cached if complete."""
     samples = pieces.samples
     array = _cached(folder, report) if folder.is_dir() else _missing()
     if array.size:
@@ -151,7 +165,7 @@ def _made(folder: Path, pieces: _Pieces, report: Reporter, until: float | None) 
 
 @torch.inference_mode()
 def head_predictions(network: nn.Module, task: Task, samples: Samples, device: torch.device) -> Arrays:
-    """Decoded predictions of the heads for features: what the whole network says of the images."""
+    """Decoded predictions of the heads for features: the predictions of the whole network."""
     assert isinstance(network, Network)
     modes = [(module, module.training) for module in network.heads.modules()]
     network.heads.eval()
@@ -188,7 +202,7 @@ class _Pieces:
             yield self._of(rows)
 
     def before(self, until: float) -> tuple[np.ndarray, np.ndarray]:
-        """Numbers [M] of the samples that were computed until then, ascending, and their features float32 [M, F]."""
+        """Indices [M] of the samples computed until then, ascending, and their features float32 [M, F]."""
         generator = torch.Generator().manual_seed(self.config.train.seed)
         done: list[torch.Tensor] = []
         found: list[np.ndarray] = []
@@ -249,7 +263,7 @@ def _digest(images: np.ndarray) -> str:
 
 
 def _written(folder: Path, pieces: Iterator[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
-    """Write features into a new cache folder, which appears whole or not at all, and map them."""
+    """Write features into a new cache folder, which appears atomically, and map them."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with atomic_folder(folder, replace=True) as new:
         with (new / "features.bin").open("wb") as file:
@@ -279,7 +293,7 @@ def _cached(folder: Path, report: Reporter) -> np.ndarray:
     try:
         return _mapped(folder)
     except (OSError, InputError, KeyError, TypeError, ValueError) as error:
-        report.message(f"damaged features are computed anew: {folder.name} ({error})")
+        report.message(f"damaged features are computed again: {folder.name} ({error})")
         return _missing()
 
 
@@ -288,7 +302,7 @@ def _missing() -> np.ndarray:
 
 
 def augmented_settings(config: AugmentConfig) -> dict[str, Any]:
-    """The settings of augmentation that change pictures: those that are not at their zero."""
+    """The augmentation settings that change images: those that are not 0."""
     idle = asdict(AugmentConfig())
     strengths = ("shift_fill", "policy_ops", "policy_strength")
     return {key: value for key, value in asdict(config).items() if value != idle[key] and key not in strengths}

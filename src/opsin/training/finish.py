@@ -34,7 +34,7 @@ from opsin.types import SplitName, plain_number
 
 NUM_GOLDEN = 4
 GOLDEN_PX = 1 << 16
-"""Pixels of the golden images at the most: a network that classifies pixels keeps its answer for each."""
+"""Largest number of pixels of the golden images: a pixel-wise network stores an output for each."""
 NUM_SHOWN = 12
 NUM_VIEWS = 4
 
@@ -50,7 +50,7 @@ def finish(
     data_name: str,
     report: Reporter,
 ) -> None:
-    """Write everything that a finished run holds, the scores last."""
+    """Write the results of a finished run, the scores last."""
     trainer.network.load_state_dict(trainer.final_weights())
     artifact = trainer.artifact_of(trainer.network)
     unchanged = run.summary.step == trainer.state.step
@@ -91,7 +91,7 @@ def _entries(
     unchanged: bool,
     report: Reporter,
 ) -> dict[str, SplitScores]:
-    """The scores that are kept: those of now, and of `earlier` ones what holds for the same weights."""
+    """The scores to store: the present ones, and of `earlier` ones those of the same weights."""
     entries: dict[str, SplitScores] = {str(split): scores for split, scores in scored.items()}
     if (copies := earlier["val"].without_copies if "val" in earlier else None) and unchanged:
         entries["val"] = replace(entries["val"], without_copies=copies)
@@ -115,7 +115,7 @@ def _with_views(
     scored: Mapping[SplitName, SplitScores],
     earlier: SplitScores | None,
 ) -> dict[SplitName, SplitScores]:
-    """Val, scored over the views that it was scored over before the run went on; empty where it was not."""
+    """Val scored over the same views as before the run was resumed; empty without any."""
     views = check_views(earlier.tta.views if earlier and earlier.tta else ())
     if not views or "val" not in scored:
         return {}
@@ -126,7 +126,7 @@ def _with_views(
 
 
 def optimism_of(run: Run, trainer: Trainer, found: SplitScores) -> float | None:
-    """By about how much the best epoch's score leans to the good side; None where that is not known."""
+    """Approximate optimism of the best epoch's score; None if unknown."""
     name = trainer.task.main_score
     values = [value for epoch in run.log.epochs if not math.isnan(value := epoch.val.get(name, math.nan))]
     value = best_of_optimism(values, found.scores[name])
@@ -134,9 +134,9 @@ def optimism_of(run: Run, trainer: Trainer, found: SplitScores) -> float | None:
 
 
 def no_better_than_guessing(run: Run, trainer: Trainer) -> str | None:
-    """A warning if the training loss ended above that of a network that finds all classes equally likely: ln K.
+    """A warning if the training loss ended above ln K, that of a uniform prediction.
 
-    Losses of overlap are none of likelihood, and are not looked at.
+    Overlap losses are not likelihoods, and are skipped.
     """
     epochs = run.log.epochs
     last = epochs[-1].train if epochs else {}
@@ -148,12 +148,12 @@ def no_better_than_guessing(run: Run, trainer: Trainer) -> str | None:
     chance, words = guessing
     return (
         f"the training loss ended at {last[name]:.3g}, above the {chance:.3g} of guessing ({words}): "
-        f"the network has learned nothing; try a lower --lr (it was {trainer.settings.lr:g}), and look at the labels"
+        f"the network has learned nothing; try a lower --lr (it was {trainer.settings.lr:g}), and check the labels"
     )
 
 
 def golden_images(samples: Samples) -> Tensor:
-    """A few images, uint8 [n, C, H, W], whose outputs an artefact keeps as the proof that it is whole."""
+    """A few images, uint8 [n, C, H, W], whose outputs an artefact stores for verification."""
     height, width = samples.images.shape[2:]
     count = max(1, min(NUM_GOLDEN, len(samples.images), GOLDEN_PX // (height * width)))
     return gather(samples, torch.arange(count)).images
@@ -168,7 +168,7 @@ def score_splits(
     command: str,
     report: Reporter = QUIET,
 ) -> tuple[dict[SplitName, SplitScores], Answering | None]:
-    """Scores of val, and of test when it is opened; what val says of when to answer. Predictions go to the run."""
+    """Scores of val, and of test when it is opened; val statistics for abstention. Writes predictions to the run."""
     predictor = Predictor(trainer.artifact_of(trainer.network), device=trainer.device)
     wanted: list[SplitName] = [split for split in ("val", "test") if split in splits and (split == "val" or open_test)]
     run = writer.run
@@ -203,7 +203,7 @@ def score_splits(
 
 
 def data_pictures(train: Samples, config: RunConfig, task: Task, classes: Sequence[str]) -> Arrays:
-    """Thumbnails of training samples, as they are and augmented: with them the report needs no data set."""
+    """Thumbnails of training samples, unmodified and augmented, so that the report needs no data set."""
     count = min(NUM_SHOWN, len(train.images))
     shown = np.linspace(0, len(train.images) - 1, count).astype(np.int64)
     batch = gather(train, torch.from_numpy(shown))
@@ -221,7 +221,7 @@ def data_pictures(train: Samples, config: RunConfig, task: Task, classes: Sequen
 
 
 def pictured(batch: Batch, task: Task, classes: Sequence[str]) -> np.ndarray:
-    """The images of a batch with their targets drawn in, uint8 [n, 3, H, W]."""
+    """The images of a batch with their targets drawn, uint8 [n, 3, H, W]."""
     images = batch.images.to(torch.float32).round().clamp(0, 255).to(torch.uint8).numpy()
     arrays = batch.mapped(lambda _, rows: rows.numpy())
     targets = Targets(ids=[str(i) for i in batch.index.tolist()], **arrays)
@@ -229,7 +229,7 @@ def pictured(batch: Batch, task: Task, classes: Sequence[str]) -> np.ndarray:
 
 
 def summary(run: Run, trainer: Trainer, *, command: str, data_name: str) -> Summary:
-    """What came out, in a few numbers."""
+    """The summary of the run."""
     parameters, trainable = count_parameters(trainer.network)
     return Summary(
         run=str(run.path),

@@ -1,8 +1,8 @@
 """The head before the first epoch: a logistic regression on frozen features, in a second.
 
-The gradient of a random head would first pull pretrained layers somewhere; a fitted one has nothing to pull. How
-strongly its weights are held near zero is chosen on val. Where training makes val no better, the run ends with
-this head and the pretrained layers as they were.
+The gradients of a random head would first distort the pretrained layers; those of a fitted head are small. Its weight
+decay is chosen on val. If training does not improve val, the run ends with this head and the unchanged pretrained
+layers.
 
 Source: Kumar et al. 2022, arXiv 2202.10054: a linear head first, then fine-tuning.
 """
@@ -25,16 +25,16 @@ from opsin.tasks.base import Targets, Task
 from opsin.training.features import Features, head_predictions
 
 DECAYS = (0.1, 0.03, 0.01, 3e-3, 1e-3)
-"""Weight decays that are tried, on features of standard deviation 1; the first is kept where there is no val."""
+"""Weight decays to try, on features of standard deviation 1; without val the first is used."""
 MOST_ITERATIONS, FEWEST_ITERATIONS = 60, 10
 WORK = 3e12
-"""Multiplications that the fit of one decay may take: some ten seconds of two cores."""
+"""Largest number of multiplications for one decay: about ten seconds on two cores."""
 SMALLEST_SD = 1e-3
 
 
 @dataclass(frozen=True, kw_only=True)
 class HeadStart:
-    """What the fitted head scores on val (empty without one), and the weight decay that was best there."""
+    """Scores of the fitted head on val (empty without one), and the best weight decay."""
 
     val: Mapping[str, float]
     decay: float
@@ -78,7 +78,7 @@ def _linear_head(network: nn.Module) -> nn.Linear:
     layers = [] if found is None else [layer for layer in found.modules() if isinstance(layer, nn.Linear)]
     if len(layers) != 1 or layers[0].bias is None:
         got, do = f"{len(layers)} dense layers in the head", "leave --head-start out"
-        raise ConfigError("a head start is for a head of one linear layer with a bias", got=got, do=do)
+        raise ConfigError("a head start needs a head of one linear layer with a bias", got=got, do=do)
     return layers[0]
 
 

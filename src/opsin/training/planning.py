@@ -1,4 +1,4 @@
-"""What `opsin train DATA` would train, as `opsin plan` takes it: nothing is packed, built or run."""
+"""The plan request for what `opsin train DATA` would train; nothing is packed, built or run."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def request_of_data(
 
     Args:
         data: as for `opsin.train`.
-        root: where catalogue sets lie.
+        root: folder of the catalogue's data sets.
         settings: as for `opsin.train`.
 
     Raises:
-        RefusedError: settings or data are refused.
+        RefusedError: settings or data are invalid.
     """
     resolved = resolve_settings(data, root=root, recipe=None, settings=settings)
     dataset, config, origin = resolved.dataset, resolved.config, resolved.origin
@@ -49,10 +49,10 @@ def request_of_data(
 
 
 def _contract(dataset: Dataset, config: RunConfig, origin: Origin | None) -> Preprocess:
-    """Size and channels of the input, for the network that is built for them; its statistics are not measured."""
+    """Size and channels of the network's input; its statistics are not measured."""
     size = size_policy(dataset, config)
     if size is None:
-        assert dataset.size is not None  # or `size_policy` had refused it
+        assert dataset.size is not None  # `size_policy` refuses it otherwise
         size = SizePolicy(height=dataset.size[0], width=dataset.size[1], fit=config.data.fit)
     if origin is not None:
         return replace(origin.preprocess, size=size)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,28 +16,26 @@ import torch
 
 from opsin import config as settings_of
 from opsin import interrupts
-from opsin.answering import BANK
 from opsin.config import RunConfig
-from opsin.data.load import load, source_name
-from opsin.data.pack import usable_cache
+from opsin.data.load import source_name
 from opsin.data.samples import Dataset
-from opsin.errors import InterruptedRunError, RunError
+from opsin.errors import CheckFailedError, InterruptedRunError, RefusedError, RunError
+from opsin.group import Group, joined
 from opsin.models.table import count_parameters
 from opsin.progress import Reporter
 from opsin.runs import RUNS_FOLDER, Run, RunWriter, free_path, next_name
-from opsin.tasks import card_of
 from opsin.training.engine import checkpoints, machine
 from opsin.training.engine.budget import Budget
 from opsin.training.engine.checkpoints import Checkpoint
 from opsin.training.engine.hooks import Callback, check_callbacks
 from opsin.training.engine.loop import Trainer, command_to_resume
 from opsin.training.engine.own_parts import OwnParts, split_parts
-from opsin.training.engine.run_threads import Cores, choose_threads, go_on_with_threads, keep_threads, watch_threads
+from opsin.training.engine.restarts import RestartNotes
 from opsin.training.engine.threads import counted
-from opsin.training.features import compute_features, is_cached
 from opsin.training.finish import finish
 from opsin.training.head_start import fit_head
 from opsin.training.preflight.checks import preflight
+from opsin.training.run_threads import Cores, choose_threads, go_on_with_threads, keep_threads, watch_threads
 from opsin.training.setup.defaults import read_recipe
 from opsin.training.setup.origin import absolute, check_same_weights
 from opsin.training.setup.prepared import (
@@ -49,11 +46,11 @@ from opsin.training.setup.prepared import (
     write_environment,
 )
 from opsin.training.setup.preparing import check_model, plain, prepare, prepare_from, with_own_parts
+from opsin.training.together import follow, hand_over, loaded, shared_checkpoint, take_parts
+from opsin.training.trainers import made_trainer, with_features
 
 CONTINUED = ("epochs", "minutes", "patience", "checkpoint_minutes", "threads")
 """Settings that a resumed run may change."""
-FEATURES_SHARE = 0.75
-"""Share of a budget after which no more features are computed: the head is fitted on those that there are."""
 
 
 def train(
@@ -73,33 +70,37 @@ def train(
 ) -> Run:
     """Train one network, score it on val, and leave a run folder.
 
+    In a program that torchrun has launched several times, all call it with the same arguments and train together.
+
     Args:
         data: catalogue name, path, arrays, or a loaded data set.
-        root: where catalogue sets lie.
-        recipe: a TOML file of settings, or the name of one of ours.
-        name: of the run; by default the data set's and the network's, with a number.
+        root: folder of the catalogue's data sets.
+        recipe: a TOML file of settings, or the name of a built-in one.
+        name: name of the run; by default made of data set, network and a number.
         out: folder of run folders.
-        resume: go on with the run `name` from its last checkpoint; with larger `epochs`, or with `minutes` more, also
-            after it has finished. It keeps its settings: others, also in `recipe`, are refused. It keeps the number of
-            threads too, unless `threads` is given: bit for bit the result is that of an unbroken run with the same
-            number only.
-        open_test: score the test split too, once, and write that down.
+        resume: continue the run `name` from its last checkpoint; with larger `epochs`, or with `minutes` more, also
+            after it has finished. It keeps its settings: changed ones, also from `recipe`, are refused. It keeps the
+            number of threads too, unless `threads` is given: only with the same number is the result bit for bit that
+            of an uninterrupted run.
+        open_test: also score the test split, once; this is recorded.
         quiet: no progress.
-        command: what the user typed, kept in the run.
-        began: the reading of `time.monotonic` from which `minutes` count; by default now.
-        callbacks: look on while the network is trained, and may stop it (`Callback`).
-        settings: any field of the groups in `opsin.config`; also the user's own parts (`OwnParts`): `model` as a
+        command: the command line as typed, stored in the run.
+        began: value of `time.monotonic` from which `minutes` count; by default now.
+        callbacks: called during training, and may stop it (`Callback`).
+        settings: any field of the groups in `opsin.config`; also user-defined parts (`OwnParts`): `model` as a
             module, `optimizer` as a function of the parameters, `loss` and `augment`.
 
     Raises:
-        RefusedError: settings, data or the run's name are refused; nothing was written.
-        InterruptedRunError: stopped by Ctrl-C, SIGTERM or SIGHUP once there was a run; `resume` goes on.
+        RefusedError: settings, data or the run's name are invalid; nothing was written.
+        InterruptedRunError: stopped by Ctrl-C, SIGTERM or SIGHUP once there was a run; `resume` continues.
         DivergedError: the loss or a gradient is not finite.
     """
     check_callbacks(callbacks)
     plain_settings, own = split_parts(settings)
-    with interrupts.raised(), machine.threads_restored():
-        return _train(
+    with interrupts.raised(), machine.threads_restored(), joined() as group, group.followers_told():
+        if not group.leads:
+            return follow(data, root=root, own=own, group=group)
+        return _to_its_end(
             data,
             root=root,
             recipe=recipe,
@@ -113,7 +114,20 @@ def train(
             own=own,
             began=time.monotonic() if began is None else began,
             callbacks=callbacks,
+            group=group,
         )
+
+
+def _to_its_end(data: Dataset | str | Path | Mapping[str, Any], *, out: Path | str, **given: Any) -> Run:
+    """Train; a run that has ended or was refused is not taken up when its group is started again."""
+    notes = RestartNotes(out)
+    try:
+        run = _train(data, out=out, **given)
+    except (RefusedError, CheckFailedError):
+        notes.forget()
+        raise
+    notes.forget()
+    return run
 
 
 def _train(
@@ -131,7 +145,11 @@ def _train(
     own: OwnParts,
     began: float,
     callbacks: Sequence[Callback],
+    group: Group,
 ) -> Run:
+    notes = RestartNotes(out)
+    if earlier := notes.read().get("run"):  # the group was started again, since one of its processes died
+        name, resume, began = str(earlier), True, notes.began(began)
     cores = Cores()
     layer = read_recipe(recipe) if recipe else {}
     minutes = settings.get("minutes", None if resume else layer.get("minutes"))
@@ -139,27 +157,28 @@ def _train(
     if resume:
         run = _existing(name, out)
         writer = RunWriter(run)
-        with writer.locked():  # refused here, before the data is read, and held from the first step on
+        with writer.locked():  # before the data is read; held until the end
             for message in writer.repair():
                 report.message(message)
         source = data.source if isinstance(data, Dataset) else source_name(data)
         config = _continued(run, source, settings, layer)
-        dataset = _loaded(data, root or config.root, config)
+        dataset = loaded(data, root or config.root, config)
         keep_threads(run, config)
         prepared = prepare(dataset, config, report)
         if run.data:
             _check_same_data(run, dataset)
             check_same_weights(run, prepared.origin)
-        else:  # it was stopped between the making of its folder and the writing of this file
+        else:  # stopped between creating the folder and writing this file
             writer.data(describe_data(prepared))
         writer.config(config)
     else:
         check_model(settings_of.resolve(layer, settings).model.model)
         if name is not None:
-            free_path(name, out)  # refused now rather than after all images were packed
+            free_path(name, out)  # refuse before the images are packed
         prepared = prepare_from(data, root=root, recipe=recipe, settings=settings, report=report, budget=budget)
         dataset, config = prepared.dataset, prepared.config
         writer = RunWriter.create(config, name=name or next_name(f"{dataset.name}-{config.model.model}", out), out=out)
+        notes.keep({"run": str(writer.path), "began": began + time.time() - time.monotonic()})
         writer.data(describe_data(prepared))
         if prepared.origin is not None:
             writer.weights(prepared.origin.record)
@@ -167,7 +186,7 @@ def _train(
             writer.event("plan", **prepared.plan)
     prepared = with_own_parts(prepared, own)
     if own:
-        writer.event("own_parts", parts=own.names(), withdrawn=own.withdrawn(), message="parts of the user's own")
+        writer.event("own_parts", parts=own.names(), withdrawn=own.withdrawn(), message="user-defined parts")
     with writer.locked(), _told_how_to_go_on(writer.run, prepared.config):
         return _fit(
             prepared,
@@ -179,19 +198,20 @@ def _train(
             cores=cores,
             budget=budget,
             callbacks=callbacks,
+            group=group,
         )
 
 
 @contextmanager
 def _told_how_to_go_on(run: Run, config: RunConfig) -> Iterator[None]:
-    """What ends the process outside the training loop, which tells its own."""
+    """Context that adds the command to resume to an interruption outside the training loop."""
     try:
         yield
     except KeyboardInterrupt as interrupt:
         raise InterruptedRunError(
             f"stopped by {str(interrupt) or 'Ctrl-C'}",
             where=run.path,
-            do=f"`{command_to_resume(run, config)}` goes on",
+            do=f"`{command_to_resume(run, config)}` continues it",
         ) from interrupt
 
 
@@ -206,40 +226,39 @@ def _fit(
     cores: Cores,
     budget: Budget | None,
     callbacks: Sequence[Callback],
+    group: Group,
 ) -> Run:
     run, say = writer.run, partial(_log_fallback, writer)
     checkpoint = checkpoints.load(writer.checkpoints_folder, report=report, say=say) if resume else None
-    prepared = _with_features(prepared, report, started=checkpoint is not None, budget=budget)
+    prepared = with_features(prepared, report, started=checkpoint is not None, budget=budget if group.alone else None)
     choice = recorded_choice(run) if resume else None
     choice = choice or choose_precision(prepared)
     earlier_threads = run.environment.threads if resume else None
-    thread_choice = choose_threads(prepared, choice, cores, report, resume=resume)
+    thread_choice = choose_threads(prepared, choice, cores, report, resume=resume) if group.alone else None
     write_environment(writer, prepared.device, choice, thread_choice)
     if prepared.config.train.preflight and not any(event.event == "preflight" for event in run.log):
         writer.event("preflight", **preflight(prepared, choice.precision, report))
     start = _head_start(prepared, writer, report) if checkpoint is None else {}
-    trainer = Trainer(
-        task=prepared.task,
-        artifact=prepared.artifact,
-        splits=prepared.splits,
-        config=prepared.config,
+    parts = int(RestartNotes(run.path.parent).read().get("parts", 1))
+    hand_over(group, writer, prepared, choice.precision, start=start, resumed=checkpoint is not None, parts=parts)
+    trainer = made_trainer(
+        prepared,
+        writer,
+        report,
         precision=choice.precision,
-        device=prepared.device,
-        run=writer,
-        report=report,
-        features=prepared.features if is_cached(prepared.config, prepared.dataset.task) else None,
+        start=start,
+        group=group,
+        open_test=open_test,
         budget=budget,
-        own=prepared.own,
-        scored_at_end=_scored_at_end(prepared, open_test=open_test),
         callbacks=callbacks,
     )
-    trainer.start_from(start)
     if thread_choice:
         trainer.journal.callbacks.append(watch_threads(trainer, prepared, choice, cores, thread_choice))
     _announce(prepared, trainer, writer, report)
     if resume:
-        _go_on(trainer, writer, report, checkpoint)
+        _go_on(trainer, writer, report, checkpoint and shared_checkpoint(group, checkpoint))
         go_on_with_threads(trainer, earlier_threads)
+    take_parts(trainer, parts)
     trainer.fit()
     finish(
         run=run,
@@ -267,15 +286,8 @@ def _go_on(trainer: Trainer, writer: RunWriter, report: Reporter, checkpoint: Ch
     report.message(f"resumed at step {trainer.state.step} of {trainer.total_steps}")
 
 
-def _scored_at_end(prepared: Prepared, *, open_test: bool) -> int:
-    """Number of images that are scored when training has ended."""
-    wanted = ("val", "test") if open_test else ("val",)
-    scored = sum(len(samples.images) for split, samples in prepared.splits.items() if split in wanted)
-    return scored + (min(BANK, len(prepared.splits["train"])) if card_of(prepared.task.name).decides_class else 0)
-
-
 def _head_start(prepared: Prepared, writer: RunWriter, report: Reporter) -> Mapping[str, float]:
-    """Fit the head on the features, where the run asks for it; returns what it scores on val."""
+    """Fit the head on the features, if the run has a head start; returns its scores on val."""
     if not prepared.config.finetune.head_start:
         return {}
     assert prepared.features is not None
@@ -290,23 +302,6 @@ def _head_start(prepared: Prepared, writer: RunWriter, report: Reporter) -> Mapp
     return found.val
 
 
-def _with_features(prepared: Prepared, report: Reporter, *, started: bool, budget: Budget | None) -> Prepared:
-    """With the frozen features of the images, where the head alone is trained, or is fitted first."""
-    needed = prepared.config.finetune.head_start and not started
-    if not needed and not is_cached(prepared.config, prepared.dataset.task):
-        return prepared
-    features = compute_features(
-        prepared.artifact,
-        prepared.splits,
-        prepared.config,
-        device=prepared.device,
-        cache=usable_cache(),
-        report=report,
-        until=None if budget is None else budget.began + FEATURES_SHARE * budget.seconds,
-    )
-    return replace(prepared, features=features)
-
-
 def _announce(prepared: Prepared, trainer: Trainer, writer: RunWriter, report: Reporter) -> None:
     total, trainable = count_parameters(trainer.network)
     sizes = ", ".join(f"{name} {len(samples.images):,}" for name, samples in prepared.splits.items())
@@ -316,20 +311,17 @@ def _announce(prepared: Prepared, trainer: Trainer, writer: RunWriter, report: R
     chosen = trainer.stepper.precision
     memory_format = "channels last" if chosen.channels_last else "channels first"
     threads = counted(torch.get_num_threads())
-    report.message(f"{prepared.device}, {threads}, {chosen.dtype}, {memory_format}")
+    size = trainer.group.size
+    processes = f"{size} processes, each " if size > 1 else ""
+    report.message(f"{processes}{prepared.device}, {threads}, {chosen.dtype}, {memory_format}")
     writer.event(
         "start",
         parameters=total,
         trainable=trainable,
         steps_per_epoch=trainer.steps_per_epoch,
         epochs=trainer.settings.epochs,
+        **({"processes": size} if size > 1 else {}),
     )
-
-
-def _loaded(data: Dataset | str | Path | Mapping[str, Any], root: Path | str | None, config: RunConfig) -> Dataset:
-    if isinstance(data, Dataset):
-        return data
-    return load(data, root=root, config=config.data, task=config.task)
 
 
 def _existing(name: str | None, out: Path | str) -> Run:
@@ -339,10 +331,16 @@ def _existing(name: str | None, out: Path | str) -> Run:
 
 
 def _continued(run: Run, source: str, settings: Mapping[str, Any], recipe: Mapping[str, Any]) -> RunConfig:
-    """The stored config, with what a resumed run may change; a recipe changes nothing, and must not seem to."""
+    """The stored config with the settings that a resumed run may change; other changes are refused."""
     stored = run.config
     if Path(source) != Path(stored.source):
-        raise RunError("this run was trained on other data", where=run.path, got=source, expected=stored.source)
+        raise RunError(
+            "this run was trained on other data",
+            where=run.path,
+            got=source,
+            expected=stored.source,
+            do="give its data, or start a new run",
+        )
     present = settings_of.flat(stored)
     asked = {**recipe, **settings}
     changed = [key for key, value in asked.items() if key not in CONTINUED and present.get(key) != plain(value)]
@@ -355,5 +353,5 @@ def _continued(run: Run, source: str, settings: Mapping[str, Any], recipe: Mappi
 def _check_same_data(run: Run, dataset: Dataset) -> None:
     got, expected = dataset.fingerprint(), run.data.fingerprint
     if got != expected:
-        do = "put the data back as it was, or start a new run"
+        do = "restore the data, or start a new run"
         raise RunError("the data has changed since this run began", where=run.path, got=got, expected=expected, do=do)

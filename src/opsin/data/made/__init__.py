@@ -1,1 +1,1 @@
-"""Data sets that the code makes from scikit-learn's digits."""
+"""Data sets generated from scikit-learn's digits."""

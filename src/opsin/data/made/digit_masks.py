@@ -1,11 +1,10 @@
-"""Digit masks: two coloured digits on a cluttered background, with the class of every pixel. Made by the code.
+"""Digit masks: two coloured digits on a cluttered background, with the class of every pixel. Generated.
 
 A small set for segmentation that needs no files. The digits are those that come with scikit-learn. They are divided
-first and the scenes made of them afterwards, so that no digit stands in two splits; a digit of val or test stands in
+first and the scenes made of them afterwards, so that no digit is in two splits; a digit of val or test stands in
 one scene, so that their scenes are independent of each other. A scene is a function of (seed, split, number).
 
-What is not to be found is there too: colours that change across the image, and pieces of other digits, which are
-background.
+There are distractors too: background colours that vary across the image, and fragments of other digits.
 """
 
 from __future__ import annotations
@@ -20,30 +19,30 @@ from opsin.config import DataConfig
 from opsin.data.catalogue import ENTRIES
 from opsin.data.made.digit_scenes import DIGIT_PX, chosen_digits, digits_by_split
 from opsin.data.readers.found import Found
-from opsin.data.readers.mask_files import FOREGROUND_CLASSES
+from opsin.data.readers.mask_sources import FOREGROUND_CLASSES
 from opsin.data.samples import ArraySource, Bytes, Source, numbered_ids
 from opsin.ops.resize import fit_image
 from opsin.types import SPLITS, SizePolicy, SplitName
 
 CANVAS_PX = 48
 NUM_SCENES = 1_000
-"""Training scenes, unless a number is asked for."""
+"""Default number of training scenes."""
 SIDES_PX = (18, 24)
 """Shortest and longest side of a digit's square; two of them fit side by side."""
 PIECES = 2
 PIECE_PX = (6, 9)
-"""Pieces of other digits in a scene, and their sides."""
+"""Number of fragments of other digits in a scene, and their sides in pixels."""
 PATCHES = 3
 """Colours of the background along each side."""
 INK = 128
-"""Share of ink, of 255, from which on a pixel is of the digit's class."""
+"""Least ink value, of 255, of a pixel of the digit's class."""
 
 
 def read_digit_masks(root: str | Path | None, config: DataConfig) -> Found:
     """The catalogue's `digit_masks`: each split made of its own digits.
 
     Args:
-        root: not needed; as for every set that is made.
+        root: not used; every generated set has this argument.
         config: number of training scenes, the seed and the share of val.
     """
     entry, seed = ENTRIES["digit_masks"], config.split_seed
@@ -54,16 +53,16 @@ def read_digit_masks(root: str | Path | None, config: DataConfig) -> Found:
         name=entry.name,
         task=entry.task,
         classes=FOREGROUND_CLASSES if config.classes == "foreground" else entry.classes,
-        layout=f"made by the code: {CANVAS_PX}x{CANVAS_PX} px, two digits and {PIECES} pieces of others",
+        layout=f"generated: {CANVAS_PX}x{CANVAS_PX} px, two digits and {PIECES} pieces of others",
         splits={split: _of_classes(scenes, config) for split, scenes in made.items()},
         published=True,
-        notes=(f"scenes of scikit-learn's embedded digits; seed {seed}; no digit stands in two splits",),
+        notes=(f"scenes of scikit-learn's embedded digits; seed {seed}; no digit is in two splits",),
         description=entry.description,
     )
 
 
 def _of_classes(scenes: ArraySource, config: DataConfig) -> ArraySource:
-    """The scenes with all digits made one class, where that is asked for."""
+    """The scenes, with all digits merged into one class where `classes` is foreground."""
     if config.classes == "all" or scenes.masks is None:
         return scenes
     return replace(scenes, masks=np.minimum(scenes.masks, 1))
@@ -74,9 +73,9 @@ def make_mask_scenes(digits: Source, count: int, *, seed: int, split: SplitName)
 
     Args:
         digits: grey images of 28x28 px with labels.
-        count: number of scenes; digits are taken again where there are fewer.
-        seed: of everything random in them.
-        split: what the scenes are for; each split has its own random numbers.
+        count: number of scenes; digits are reused where there are fewer.
+        seed: seed of everything random in them.
+        split: split of the scenes; each has its own random numbers.
 
     Returns:
         `images` uint8 `[count, 3, 48, 48]`, `masks` uint8 `[count, 48, 48]`: 0 is background, k + 1 the digit k.
@@ -99,7 +98,7 @@ def make_mask_scenes(digits: Source, count: int, *, seed: int, split: SplitName)
 
 
 def _background(digits: Source, generator: Generator) -> Bytes:
-    """Colours that flow into each other, and pieces cut out of the middle of digits: uint8 `[3, 48, 48]`."""
+    """A colour gradient with fragments cut from digits: uint8 `[3, 48, 48]`."""
     patches = generator.integers(0, 256, (3, PATCHES, PATCHES), dtype=np.uint8)
     canvas = fit_image(patches, SizePolicy(height=CANVAS_PX, width=CANVAS_PX)).copy()
     for _ in range(PIECES):
@@ -120,7 +119,7 @@ def _placed(digit: Bytes, half: int, generator: Generator) -> tuple[Bytes, int, 
 
 
 def _colour_in(canvas: Bytes, ink: Bytes, top: int, left: int, generator: Generator) -> None:
-    """Paint ink uint8 `[side, side]` into the canvas, in a colour far from what lies there."""
+    """Paint ink uint8 `[side, side]` into the canvas, in a colour that contrasts with the background there."""
     place = canvas[:, top : top + len(ink), left : left + len(ink)]
     far = place.mean((1, 2)) + 128 + generator.integers(-40, 40, 3, endpoint=True)
     share = (ink / 255)[None]

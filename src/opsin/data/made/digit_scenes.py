@@ -1,9 +1,9 @@
-"""Digit scenes: handwritten digits placed at random on a black canvas, with their boxes. Made by the code.
+"""Digit scenes: handwritten digits placed at random on a black canvas, with their boxes. Generated.
 
-A scene is a function of (seed, split, number), so that a smaller set is the beginning of a larger one. The digits are
-divided first and the scenes made of them afterwards: no digit stands in two splits. Each digit of val and test stands
-in one scene, so that their scenes are independent of each other; train takes its digits again at other places, in a
-new order each time, until there are as many scenes as were asked for.
+A scene is a function of (seed, split, number), so that a smaller set is a prefix of a larger one. The digits are
+divided first and the scenes made of them afterwards: no digit is in two splits. Each digit of val and test stands
+in one scene, so that their scenes are independent of each other; train reuses its digits at other positions, in a
+new order each time, until there are as many scenes as requested.
 
 A digit's box is the whole square that it was written in, 28 x 28 pixels as in the courses, not the tight box around
 its ink.
@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from opsin.config import DataConfig
-from opsin.data.catalogue import ENTRIES
+from opsin.data.catalogue import ENTRIES, ROOT_VARIABLE, locate
 from opsin.data.readers.found import Found
 from opsin.data.readers.publishers import READERS
 from opsin.data.samples import ArraySource, Boxes, Bytes, Ints, Source, numbered_ids
@@ -39,7 +39,7 @@ PIECE_PX = (6, 12)
 
 @dataclass(frozen=True, kw_only=True)
 class SceneOptions:
-    """How hard the scenes are; each means what `scene_…` means in `DataConfig`."""
+    """Difficulty of the scenes; each field means what `scene_…` means in `DataConfig`."""
 
     clutter: int = 0
     scale: float = 0.0
@@ -48,7 +48,7 @@ class SceneOptions:
 
     @classmethod
     def of(cls, config: DataConfig) -> SceneOptions:
-        """The options that a run's settings ask for."""
+        """The options from a run's settings."""
         return cls(
             clutter=config.scene_clutter,
             scale=config.scene_scale,
@@ -57,7 +57,7 @@ class SceneOptions:
         )
 
     def __str__(self) -> str:
-        """What is done to the scenes, in words."""
+        """The options as text."""
         words = {
             f"{self.clutter} pieces of clutter": self.clutter,
             f"sizes {1 - self.scale:g} to {1 + self.scale:g}": self.scale,
@@ -68,14 +68,14 @@ class SceneOptions:
 
 
 def read_scenes(root: str | Path | None, config: DataConfig) -> Found:
-    """The catalogue's `digit_scenes`: of MNIST where it lies under `root`, else of scikit-learn's digits.
+    """The catalogue's `digit_scenes`: MNIST where it is under `root`, else scikit-learn's digits.
 
     Args:
-        root: where catalogue sets lie, or None.
-        config: number of scenes, how hard they are, the seed and the share of val.
+        root: folder of the catalogue's data sets, or None.
+        config: number of scenes, their difficulty, the seed and the share of val.
 
     Raises:
-        DataError: MNIST's files do not fit together.
+        DataError: MNIST's files are inconsistent.
         ArrayError: a file of MNIST is damaged.
     """
     entry, folder = ENTRIES["digit_scenes"], digits_folder(root, config)
@@ -84,14 +84,14 @@ def read_scenes(root: str | Path | None, config: DataConfig) -> Found:
     options, seed = SceneOptions.of(config), config.split_seed
     counts = {split: len(digits[split]) for split in SPLITS} | {"train": config.scenes or NUM_SCENES[name]}
     what = "MNIST" if folder is not None else "scikit-learn's embedded digits"
-    notes = [f"scenes of {what}, {options}; seed {seed}; no digit stands in two splits"]
+    notes = [f"scenes of {what}, {options}; seed {seed}; no digit is in two splits"]
     if folder is None and root is not None and config.scene_digits == "auto":
         notes.append(f"no MNIST under {root} (MNIST/raw), so the digits are scikit-learn's")
     return Found(
         name=entry.name,
         task=entry.task,
         classes=entry.classes,
-        layout=f"made by the code: {DIGIT_PX}x{DIGIT_PX} digits on {CANVAS_PX}x{CANVAS_PX} px, boxes xyxy in pixels",
+        layout=f"generated: {DIGIT_PX}x{DIGIT_PX} digits on {CANVAS_PX}x{CANVAS_PX} px, boxes xyxy in pixels",
         splits={split: make_scenes(digits[split], counts[split], options, seed=seed, split=split) for split in SPLITS},
         published=True,
         root=folder,
@@ -105,10 +105,10 @@ def make_scenes(digits: Source, count: int, options: SceneOptions, *, seed: int,
 
     Args:
         digits: grey images of 28x28 px with labels.
-        count: number of scenes; digits are taken again where there are fewer.
-        options: how hard the scenes are.
-        seed: of everything random in them.
-        split: what the scenes are for; each split has its own random numbers.
+        count: number of scenes; digits are reused where there are fewer.
+        options: difficulty of the scenes.
+        seed: seed of everything random in them.
+        split: split of the scenes; each has its own random numbers.
 
     Returns:
         `images` uint8 `[count, 1, 75, 75]`, `boxes` float32 `[count, 4]` xyxy in pixels, `labels` int64 `[count]`.
@@ -139,9 +139,7 @@ def visible_boxes(corners: Ints, sides: Ints) -> Boxes:
 
 
 def digits_folder(root: str | Path | None, config: DataConfig) -> Path | None:
-    """Where MNIST lies, or None for the embedded digits."""
-    from opsin.data.load import ROOT_VARIABLE, locate  # here, because loading a set imports this file
-
+    """Folder of MNIST, or None for the embedded digits."""
     if config.scene_digits != "auto":
         return locate(ENTRIES[config.scene_digits], root)
     base = root if root is not None else os.environ.get(ROOT_VARIABLE)
@@ -182,7 +180,7 @@ def _sides(count: int, options: SceneOptions, seed: int, split: str) -> Ints:
 
 
 def _corners(sides: Ints, options: SceneOptions, seed: int, split: str) -> Ints:
-    """(y, x) of each digit's corner: every place equally likely, `[N, 2]`."""
+    """(y, x) of each digit's corner, uniformly distributed, `[N, 2]`."""
     beyond = np.floor(options.outside * sides)
     places = CANVAS_PX - sides + 2 * beyond + 1
     drawn = _uniform(len(sides), seed, split, "place", 2) * places[:, None]
@@ -197,7 +195,7 @@ def _sized(digit: Bytes, side: int) -> Bytes:
 
 
 def _paste(canvas: Bytes, pixels: Bytes, top: int, left: int) -> None:
-    """The brighter of canvas and pixels where they meet; what lies outside is cut."""
+    """Maximum of canvas and pixels; parts outside the canvas are cut off."""
     height, width = pixels.shape
     rows = slice(max(top, 0), min(top + height, CANVAS_PX))
     columns = slice(max(left, 0), min(left + width, CANVAS_PX))
@@ -206,7 +204,7 @@ def _paste(canvas: Bytes, pixels: Bytes, top: int, left: int) -> None:
 
 
 def _add_clutter(canvas: Bytes, digits: Source, i: int, pieces: int, seed: int, split: str) -> None:
-    """Pieces cut out of the middle of other digits, anywhere on the canvas."""
+    """Fragments cut from other digits, anywhere on the canvas."""
     if not pieces:
         return
     generator = np.random.default_rng([seed, SPLITS.index(split), i, 1])
@@ -218,7 +216,7 @@ def _add_clutter(canvas: Bytes, digits: Source, i: int, pieces: int, seed: int, 
 
 
 def _add_noise(canvas: Bytes, i: int, deviation: float, seed: int, split: str) -> None:
-    """Gaussian noise, cut to 0 to 255."""
+    """Gaussian noise, clipped to 0 to 255."""
     if not deviation:
         return
     generator = np.random.default_rng([seed, SPLITS.index(split), i, 2])

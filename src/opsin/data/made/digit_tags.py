@@ -1,7 +1,7 @@
-"""Digit tags: one to four handwritten digits on a black canvas, and which digits are there. Made by the code.
+"""Digit tags: one to four handwritten digits on a black canvas, tagged with the digits present. Generated.
 
-The digits are divided first and the scenes made of them afterwards, so that no digit stands in two splits; a digit of
-val or test stands in one scene at the most, so that their scenes are independent of each other. A scene is a function
+The digits are divided first and the scenes made of them afterwards, so that no digit is in two splits; a digit of
+val or test is in at most one scene, so that their scenes are independent of each other. A scene is a function
 of (seed, split, number).
 """
 
@@ -20,18 +20,18 @@ from opsin.errors import DataError
 from opsin.types import SPLITS, SplitName
 
 CELL_PX = 32
-"""A digit lies somewhere in one of four cells, so that none covers another."""
+"""Each digit is in its own one of four cells, so that none covers another."""
 MOST_DIGITS = 4
 NUM_SCENES = 10_000
-"""Training scenes, unless a number is asked for."""
+"""Default number of training scenes."""
 
 
 def read_digit_tags(root: str | Path | None, config: DataConfig) -> Found:
-    """The catalogue's `digit_tags`: of MNIST where it lies under `root`, else of scikit-learn's digits.
+    """The catalogue's `digit_tags`: MNIST where it is under `root`, else scikit-learn's digits.
 
     Args:
-        root: where catalogue sets lie, or None.
-        config: number of training scenes, whose digits, the seed and the share of val.
+        root: folder of the catalogue's data sets, or None.
+        config: number of training scenes, source of the digits, the seed and the share of val.
     """
     entry, folder, seed = ENTRIES["digit_tags"], digits_folder(root, config), config.split_seed
     name = "digits" if folder is None else "mnist"
@@ -44,11 +44,11 @@ def read_digit_tags(root: str | Path | None, config: DataConfig) -> Found:
         name=entry.name,
         task=entry.task,
         classes=entry.classes,
-        layout=f"made by the code: 1 to {MOST_DIGITS} digits on {side}x{side} px",
+        layout=f"generated: 1 to {MOST_DIGITS} digits on {side}x{side} px",
         splits={split: make_tag_scenes(digits[split], counts[split], seed=seed, split=split) for split in SPLITS},
         published=True,
         root=folder,
-        notes=(f"scenes of {what}; seed {seed}; no digit stands in two splits",),
+        notes=(f"scenes of {what}; seed {seed}; no digit is in two splits",),
         description=entry.description,
     )
 
@@ -58,15 +58,15 @@ def make_tag_scenes(digits: Source, count: int, *, seed: int, split: SplitName) 
 
     Args:
         digits: grey images of 28x28 px with labels of 10 classes.
-        count: number of scenes; digits are taken again where there are fewer.
-        seed: of everything random in them.
-        split: what the scenes are for; each split has its own random numbers.
+        count: number of scenes; digits are reused where there are fewer.
+        seed: seed of everything random in them.
+        split: split of the scenes; each has its own random numbers.
 
     Returns:
         `images` uint8 `[count, 1, 64, 64]`, `tags` uint8 `[count, 10]`.
     """
     if digits.labels is None:
-        raise DataError("scenes are made of digits with labels", got="no labels")
+        raise DataError("scenes need digits with labels", got="no labels", do="give `labels`")
     chosen = chosen_digits(len(digits), MOST_DIGITS * count, seed, f"{split}/tags").reshape(count, MOST_DIGITS)
     images = np.zeros((count, 1, 2 * CELL_PX, 2 * CELL_PX), np.uint8)
     tags = np.zeros((count, 10), np.uint8)

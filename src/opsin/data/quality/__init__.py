@@ -1,1 +1,1 @@
-"""What is wrong with a data set: copies, boxes and masks that cannot be, unreadable files."""
+"""Data quality: copies, invalid boxes and masks, unreadable files."""

@@ -1,6 +1,6 @@
-"""What is wrong with a data set: unreadable files, duplicates and leaks, balance, sizes, masks and boxes.
+"""The audit of a data set: unreadable files, duplicates, leaks, class balance, sizes, masks and boxes.
 
-An image of val or test that is also in train makes the score too good. Exact copies (equal decoded pixels) across
+An image of val or test that is also in train makes the score too high. Exact copies (equal decoded pixels) across
 splits are refused in a user's own data and reported in published sets; near copies are reported.
 """
 
@@ -31,6 +31,7 @@ from opsin.ops.resize import fit_image
 from opsin.types import SizePolicy, SplitName
 
 THUMB_POLICY = SizePolicy(height=THUMB, width=THUMB)
+LOOKED_AT_PX = 1024
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -38,9 +39,9 @@ class Audit:
     """All findings.
 
     Attributes:
-        exact_in_train: by split, the numbers of val and test samples whose exact copy is in train.
-        near_in_train: by split, those with a near copy in train, exact ones included.
-        masks: by split, what the masks hold; empty for a data set without masks.
+        exact_in_train: by split, the indices of val and test samples with an exact copy in train.
+        near_in_train: by split, the indices of those with a near copy in train, exact ones included.
+        masks: by split, the counts of the masks; empty without masks.
     """
 
     findings: tuple[Finding, ...]
@@ -50,14 +51,14 @@ class Audit:
 
     @property
     def worst(self) -> Severity:
-        """The gravest severity among the findings."""
+        """The highest severity among the findings."""
         order: tuple[Severity, ...] = ("error", "warning", "info")
         return next((level for level in order if any(f.severity == level for f in self.findings)), "info")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Scan:
-    """What one pass over a split learned: `thumbs` uint8 `[N, 3, 32, 32]` or None, `sizes` int32 `[N, 2]`."""
+    """Result of one pass over a split: `thumbs` uint8 `[N, 3, 32, 32]` or None, `sizes` int32 `[N, 2]`."""
 
     digests: list[bytes | None]
     thumbs: Bytes | None
@@ -68,12 +69,12 @@ class Scan:
 
 
 def audit(dataset: Dataset, *, near: bool = True, progress: Callable[[int, int], None] | None = None) -> Audit:
-    """Decode every image and its mask once, one after the other, and say what is wrong.
+    """Decode every image and mask once and collect findings.
 
     Args:
-        near: also search near duplicates; never in sets of one channel, where drawn digits are alike without being
+        near: also search for near duplicates; never in greyscale sets, where drawn digits are similar without being
             copies.
-        progress: called now and then with (images done, images in all).
+        progress: called from time to time with (images done, images in total).
     """
     total = sum(len(source) for source in dataset.splits.values()) * (2 if near and dataset.channels == 3 else 1)
     done = 0
@@ -99,13 +100,18 @@ def audit(dataset: Dataset, *, near: bool = True, progress: Callable[[int, int],
         near_findings, near_in_train = _near_duplicates(dataset, scans, exact, advance)
         findings += near_findings
     elif near:
-        message = "near duplicates were not searched: drawings of one channel are alike without being copies"
+        message = "near duplicates were not searched for: greyscale drawings are similar without being copies"
         findings.append(Finding(kind="near-duplicates", severity="info", message=message))
     findings += [*_balance(dataset), *_sizes(scans), *mask_findings(dataset, masks)]
     findings += box_findings(dataset, {name: scan.sizes for name, scan in scans.items()})
     notes = [*dataset.notes, *(f"{name}: {note}" for name, scan in scans.items() for note in scan.notes)]
     findings += [Finding(kind="note", severity="info", message=note) for note in notes]
     return Audit(findings=tuple(findings), exact_in_train=exact, near_in_train=near_in_train, masks=masks)
+
+
+def _looked_at(height: int, width: int) -> tuple[int, int]:
+    """Sides at which images are compared: the largest JPEGs need not be decoded whole."""
+    return min(height, LOOKED_AT_PX), min(width, LOOKED_AT_PX)
 
 
 def scan(
@@ -119,8 +125,8 @@ def scan(
 
     Args:
         thumbs: make thumbnails.
-        advance: called now and then with the number of images that are done.
-        also: called from several threads with each image and its number; a sample that it refuses by an `InputError`
+        advance: called from time to time with the number of images that are done.
+        also: called from several threads with each image and its number; a sample for which it raises an `InputError`
             is unreadable too.
     """
     num_samples = len(source)
@@ -133,10 +139,10 @@ def scan(
 
     def look(i: int) -> None:
         try:
-            decoded = source.read(i)
+            decoded = source.read(i, _looked_at)
             pixels = decoded.pixels
             notes.extend(decoded.notes)
-            digests[i], sizes[i], grey[i] = digest(pixels), pixels.shape[1:], is_gray(pixels)
+            digests[i], sizes[i], grey[i] = digest(pixels), decoded.size, is_gray(pixels)
             if pictures is not None:
                 pictures[i] = fit_image(pixels, THUMB_POLICY)
             if also is not None:
@@ -156,7 +162,7 @@ def scan(
 
 
 def _reason(error: InputError) -> str:
-    """What is wrong, and what stands in place of what, where that is not said yet."""
+    """The problem, with the found and the expected value where the sentence lacks them."""
     if error.got is None or error.expected is None or str(error.got) in error.what:
         return error.what
     return f"{error.what}: {error.got} instead of {error.expected}"
@@ -176,7 +182,7 @@ def check_leaks(
 
     Args:
         allow_leaks: report instead of refusing.
-        samples: packed splits to look at instead of decoding again: equal is then what the network sees as equal.
+        samples: packed splits to use instead of decoding again; equality is then that of the network's input.
 
     Raises:
         DataError: a leak in a user's own data.
@@ -191,9 +197,9 @@ def check_leaks(
 
 
 def check_files(dataset: Dataset, *, allow_leaks: bool = False) -> None:
-    """Refuse before anything is decoded what would be refused after it: equal files in two splits of a user's own data.
+    """Refuse equal files in two splits of a user's own data, before anything is decoded.
 
-    Only files of a length that several have are read.
+    Only files that share their length with another are read.
 
     Raises:
         DataError: such files; the splits are named.
@@ -223,10 +229,10 @@ def _file_digest(path: Path) -> bytes | None:
 
 
 def near_in_packed(dataset: Dataset, samples: Mapping[SplitName, Samples]) -> Finding:
-    """What is known of near copies across the splits that a run is about to use.
+    """A finding on near copies across the splits that a run is about to use.
 
-    In a user's own data near copies of training images are looked for here, where the splits were not drawn so that
-    there are none; in published sets, and where it would take long or tell nothing, it is said that nobody looked.
+    In a user's own data near copies of training images are searched for here, unless the splits were drawn without any.
+    For published sets, and where the search would be slow or uninformative, the finding says that none was made.
     """
     if dataset.near_copies_kept:
         return Finding(kind="near-leak", severity="info", message="near copies across splits: none, by the draw")
@@ -234,13 +240,13 @@ def near_in_packed(dataset: Dataset, samples: Mapping[SplitName, Samples]) -> Fi
     train, others = images["train"], {name: part for name, part in images.items() if name != "train"}
     count = sum(len(part) for part in images.values())
     if dataset.published or count > MAX_NEAR or train.shape[1] != 3 or min(train.shape[2:]) < THUMB:
-        message = "near copies across splits were not looked for: `opsin data audit` does"
+        message = "near copies across splits were not searched for: `opsin data audit` does"
         return Finding(kind="near-leak", severity="info", message=message)
     thumbs = _thumbnails(train)
     found = {name: near_pairs(_thumbnails(part), thumbs) for name, part in others.items()}
     counts = {name: len(np.unique(pairs.first)) for name, pairs in found.items()}
     if not any(counts.values()):
-        return Finding(kind="near-leak", severity="info", message="near copies across splits were looked for: none")
+        return Finding(kind="near-leak", severity="info", message="near copies across splits: none found")
     shares = ", ".join(f"{n:,} of {len(others[name]):,} images of {name}" for name, n in counts.items() if n)
     named = [
         f"{name}: {samples[name].ids[i]} ~ train: {samples['train'].ids[j]}"
@@ -250,7 +256,7 @@ def near_in_packed(dataset: Dataset, samples: Mapping[SplitName, Samples]) -> Fi
     return Finding(
         kind="near-leak",
         severity="warning",
-        message=f"{shares} show the same shot as an image of train: scores are too good",
+        message=f"{shares} show the same scene as an image of train: scores are too high",
         count=sum(counts.values()),
         samples=tuple(named[:NUM_NAMED]),
     )
@@ -272,8 +278,8 @@ def _leaks(
         raise DataError(
             leaks[0].message,
             where="\n    " + "\n    ".join(leaks[0].samples),
-            expected="each image in one split only: a score on images that were trained on is too good",
-            do="remove the copies (`opsin data audit` lists them), or go on with --allow-leaks",
+            expected="each image in one split only: scores on training images are too high",
+            do="remove the copies (`opsin data audit` lists them), or permit them: --allow-leaks",
         )
     return tuple(leaks)
 
@@ -300,8 +306,8 @@ def exact_duplicates(
     """Findings on equal images: across splits (`leak`), within a split, and copies whose labels differ.
 
     Args:
-        samples: what the digests are of, if not the data set itself: packed splits may lack unreadable samples.
-        allow_leaks: copies across splits of a user's own data are no error.
+        samples: the packed splits the digests are of, if not the data set: packed splits may lack unreadable samples.
+        allow_leaks: copies across splits of a user's own data are not an error.
     """
     rows: Mapping[SplitName, Samples | Source] = samples or dataset.splits
     places: dict[bytes, list[tuple[SplitName, int]]] = defaultdict(list)
@@ -377,7 +383,7 @@ def _near_duplicates(
         train = scans["train"].thumbs if "train" in scans and name != "train" else None
         if train is not None:
             pairs = near_pairs(scan.thumbs, train, advance=advance)
-            if not np.isin(pairs.first, exact[name]).all():  # exact copies alone are told of already, as a leak
+            if not np.isin(pairs.first, exact[name]).all():  # exact copies are reported already, as a leak
                 findings += _near_finding(dataset, name, "train", pairs.first, pairs.second, len(scan.thumbs))
             in_train[name] = np.union1d(pairs.first, exact[name])
     return findings, in_train
@@ -406,7 +412,7 @@ def _near_finding(
 
 
 def _balance(dataset: Dataset) -> list[Finding]:
-    """Class shares in train, and classes that a split has not."""
+    """Class shares in train, and classes missing from a split."""
     findings = []
     for name, counts in dataset.counts().items():
         empty = [dataset.classes[k] for k, count in enumerate(counts) if not count]

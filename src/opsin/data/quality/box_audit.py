@@ -1,7 +1,7 @@
-"""What is worth knowing of boxes before training.
+"""Findings on boxes before training.
 
 Boxes that are empty, inverted or outside of their images are refused by the readers, and photos of several objects are
-counted there. What is left is how large the boxes are beside their images.
+counted there. What remains is the size of boxes relative to their images.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from opsin.data.samples import Boxes, Dataset
 from opsin.types import SplitName
 
 WHOLE = 0.99
-"""Share of its image from which a box is taken for all of it."""
+"""Share of the image from which a box counts as the whole image."""
 TINY = 0.02
 """Share of an image's side below which a box has under 2 px at an input of 96 px."""
 Flags = NDArray[np.bool_]
@@ -37,7 +37,7 @@ def box_findings(dataset: Dataset, sizes: Mapping[SplitName, NDArray[np.int32]])
         sides, readable = _shares(source.boxes, sizes[name]), sizes[name].min(axis=1) > 0
         areas.append(sides[readable].prod(axis=1))
         whole, tiny = readable & (sides.prod(axis=1) >= WHOLE), readable & (sides.min(axis=1) < TINY)
-        found += _noted(dataset, name, "whole-image-boxes", whole, "the whole image: nothing is learned of its place")
+        found += _noted(dataset, name, "whole-image-boxes", whole, "the whole image: position cannot be learned")
         found += _noted(dataset, name, "tiny-boxes", tiny, f"under {TINY:.0%} of a side of the image")
     return [*_spread(np.concatenate(areas)), *found] if areas else []
 
@@ -48,7 +48,7 @@ def _shares(boxes: Boxes, sizes: NDArray[np.int32]) -> NDArray[np.float64]:
 
 
 def _spread(areas: NDArray[np.float64]) -> list[Finding]:
-    """Smallest, middle and largest share of an image that a box covers."""
+    """Smallest, median and largest share of an image covered by its box."""
     if not len(areas):
         return []
     low, middle, high = (percent(float(value)) for value in np.quantile(areas, (0, 0.5, 1)))

@@ -1,4 +1,4 @@
-"""What boxes from outside are checked for: their unit, their frame, and that they lie inside of their images."""
+"""Checks of external boxes: their unit, their frame, and that they are inside their images."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from opsin.ops.boxes import upright_boxes
 
 NUM_NAMED = 20
 ROUNDING_PX = 0.01
-"""Boxes that reach outside of their image by less are brought back without a word."""
+"""Boxes that exceed their image by less than this, in pixels, are clipped silently."""
 SWAPPING = 5
 """EXIF orientations from here on swap height and width."""
 
 
 def in_pixels(boxes: NDArray[Any], sizes: Ints, units: str, *, where: str) -> tuple[NDArray[np.float64], str]:
-    """Boxes in pixels, and their unit in words.
+    """Boxes in pixels, and a description of their unit.
 
     Boxes that all lie within 0 to 1, with fractions among them, are shares of the sides; numbers above 2 make them
-    pixels. In between, and where there are only zeros and ones, it could be either.
+    pixels. In between, and with only zeros and ones, the unit is ambiguous.
 
     Args:
         boxes: [N, 4] xyxy.
@@ -35,10 +35,10 @@ def in_pixels(boxes: NDArray[Any], sizes: Ints, units: str, *, where: str) -> tu
         where: file or array.
 
     Returns:
-        float64 [N, 4], and what was found.
+        float64 [N, 4], and the description.
 
     Raises:
-        DataError: not [N, 4] numbers, or the unit cannot be told.
+        DataError: not [N, 4] numbers, or the unit is ambiguous.
     """
     if boxes.ndim != 2 or boxes.shape[1] != 4 or boxes.dtype.kind not in "iuf":
         got, expected = f"{boxes.dtype} {list(boxes.shape)}", "numbers [N, 4]: xmin, ymin, xmax, ymax"
@@ -64,31 +64,31 @@ def _detected(boxes: NDArray[np.float64], where: str) -> str:
     if low >= 0 and high <= 1 and bool((finite != np.floor(finite)).any()):
         return "normalized"
     raise DataError(
-        "it cannot be told whether the boxes are in pixels or normalized",
+        "the unit of the boxes is ambiguous: pixels or normalized",
         where=where,
         got=f"numbers from {low:g} to {high:g}",
         expected="shares of the sides from 0 to 1, or pixels, some of them above 2",
-        do="say it: --box-units pixels or --box-units normalized",
+        do="set it: --box-units pixels or --box-units normalized",
     )
 
 
 def checked_boxes(
     boxes: NDArray[np.float64], sizes: Ints, ids: Sequence[str], *, clip: bool, where: str
 ) -> tuple[Boxes, list[str]]:
-    """Boxes that lie inside of their images.
+    """Boxes inside their images.
 
     Args:
         boxes: float64 [N, 4] xyxy in pixels.
         sizes: int64 [N, 2], heights and widths; 0 where an image cannot be read, whose box is then not checked.
-        ids: what a person calls each sample.
-        clip: cut boxes at the edge instead of refusing them.
+        ids: the display name of each sample.
+        clip: clip boxes at the edge instead of refusing them.
         where: file or folder.
 
     Returns:
-        float32 [N, 4], and notes: how many were cut.
+        float32 [N, 4], and notes on the number of clipped boxes.
 
     Raises:
-        DataError: boxes that are no numbers, inverted or empty, outside, or outside altogether. Samples are named.
+        DataError: boxes are not finite, inverted, empty, or partly or entirely outside. Samples are named.
     """
     _refuse_inverted(boxes, sizes, ids, where)
     limits = np.concatenate([sizes[:, ::-1], sizes[:, ::-1]], axis=1).astype(np.float64)
@@ -99,15 +99,13 @@ def checked_boxes(
     if lost.any() or (outside.any() and not clip):
         wrong = np.flatnonzero(lost if lost.any() else outside)
         raise DataError(
-            f"{len(wrong)} boxes lie "
-            + ("altogether outside" if lost.any() else "partly outside")
-            + " of their images",
+            f"{len(wrong)} boxes are " + ("entirely outside" if lost.any() else "partly outside") + " of their images",
             where=f"{where}: {listed([ids[i] for i in wrong.tolist()])}",
             got=f"e.g. {boxes[wrong[0]].round(2).tolist()} in an image of {sizes[wrong[0]][::-1].tolist()} (w, h)",
             expected="0 <= xmin < xmax <= width, 0 <= ymin < ymax <= height",
-            do=None if lost.any() else "correct them, or cut them at the edge: --clip-boxes",
+            do=None if lost.any() else "correct them, or clip them at the edge: --clip-boxes",
         )
-    return inside.astype(np.float32), [f"{outside.sum()} boxes were cut at the edge"] if outside.any() else []
+    return inside.astype(np.float32), [f"{outside.sum()} boxes were clipped at the edge"] if outside.any() else []
 
 
 def _refuse_inverted(boxes: NDArray[np.float64], sizes: Ints, ids: Sequence[str], where: str) -> None:
@@ -117,9 +115,9 @@ def _refuse_inverted(boxes: NDArray[np.float64], sizes: Ints, ids: Sequence[str]
         return
     ends = boxes[:, :2] + boxes[:, 2:]
     fits = np.isfinite(boxes).all() and bool((boxes >= 0).all() and (ends <= sizes[:, ::-1] + ROUNDING_PX).all())
-    hint = "as x, y, width, height they would all fit: add the first two numbers to the last two"
+    hint = "they would all fit as x, y, width, height: add the first two numbers to the last two"
     raise DataError(
-        f"{len(wrong)} boxes are inverted, empty or no numbers",
+        f"{len(wrong)} boxes are inverted, empty or not numbers",
         where=f"{where}: {listed([ids[i] for i in wrong.tolist()])}",
         got=f"e.g. {boxes[wrong[0]].tolist()}",
         expected="xmin < xmax and ymin < ymax",
@@ -159,12 +157,12 @@ def upright(
     Args:
         paths: image files; one that cannot be read has size 0 (packing reports it).
         stated: (height, width) that each annotation states.
-        ids: what a person calls each sample.
+        ids: the display name of each sample.
         frame: auto, upright or stored.
         where: file or folder.
 
     Raises:
-        DataError: a stated size is another than the image's, or nothing says what boxes of turned photos refer to.
+        DataError: a stated size differs from the image's, or the frame of boxes of rotated photos is unknown.
     """
     found = np.array([_size_of(path) for path in paths], np.int64).reshape(-1, 3)
     stored, orientations = found[:, :2], found[:, 2]
@@ -173,15 +171,17 @@ def upright(
     known = np.array([size is not None for size in stated]) & (stored.min(axis=1) > 0)
     claimed = np.array([size or (0, 0) for size in stated], np.int64).reshape(-1, 2)
     as_stored, as_upright = (claimed == stored).all(axis=1), (claimed == sizes).all(axis=1)
-    _refuse(known & ~as_stored & ~as_upright, ids, where, "annotations are of an image of another size")
+    _refuse(known & ~as_stored & ~as_upright, ids, where, "annotations state another size than the image has")
     turned = orientations > 1
     decided = known & (as_stored != as_upright)
     if frame == "auto":
-        what = "photos have an EXIF orientation, and nothing says whether their boxes refer to upright or stored pixels"
-        _refuse(turned & ~decided, ids, where, what, do="say it: --box-frame upright or --box-frame stored")
+        what = (
+            "photos have an EXIF orientation, and it is unknown whether their boxes refer to upright or stored pixels"
+        )
+        _refuse(turned & ~decided, ids, where, what, do="set it: --box-frame upright or --box-frame stored")
     follow = turned & np.where(decided, as_stored, frame == "stored")
     contrary = decided & turned & (frame != "auto") & (as_stored != (frame == "stored"))
-    _refuse(contrary, ids, where, f"annotations state the other size than that of the {frame} pixels")
+    _refuse(contrary, ids, where, f"annotations state a size other than that of the {frame} pixels")
     notes = (f"{follow.sum()} boxes were turned upright with their photos",) if follow.any() else ()
     own = np.where(follow[:, None], stored, sizes)
     return Frames(sizes=sizes, stored=own, turns=np.where(follow, orientations, 1), notes=notes)
@@ -201,5 +201,5 @@ def _refuse(wrong: NDArray[np.bool_], ids: Sequence[str], where: object, what: s
 
 
 def listed(names: Sequence[str]) -> str:
-    """The first of many names."""
+    """The first few names, and the number of others."""
     return ", ".join(names[:NUM_NAMED]) + (f" and {len(names) - NUM_NAMED} more" if len(names) > NUM_NAMED else "")

@@ -1,8 +1,8 @@
-"""Copies in an undivided set, found before it is packed, so that a drawn split never tears them apart.
+"""Copies in an undivided data set, found before packing, so that drawn splits keep them together.
 
-Files are read once: their hash tells exact copies and, with the seed, decides the draw (`data/splits.py`), so that a
-folder and a table of the same files are divided alike; a thumbnail, of which JPEG decodes a part only, tells near
-copies. What was found is kept in the cache, under the path, length and times of every file.
+Files are read once: their hash identifies exact copies and, with the seed, determines the draw (`data/splits.py`), so
+that a folder and a table of the same files are divided equally; a thumbnail, cheap to decode from JPEG, identifies near
+copies. The result is cached, keyed by path, length and times of every file.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from opsin.progress import QUIET, Reporter
 
 FORMAT = 1
 MAX_NEAR = 20_000
-"""Images up to which near copies are looked for before a draw: the work grows with the square of their number."""
+"""Largest number of images for which near copies are searched for before a draw: the work grows quadratically."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Copies:
-    """Which of N samples of a set belong together.
+    """Groups of copies among N samples.
 
     Attributes:
-        exact: for each sample the number of the one that stands for all with the same bytes, int64 `[N]`.
-        near: the same for all that show the same shot, exact copies included; None where that was not looked for.
-        keys: for each sample what its content is called (SHA-256 of a file); None where samples have an order alone.
+        exact: for each sample the index of the representative of all with the same bytes, int64 `[N]`.
+        near: the same for all that show the same scene, exact copies included; None if not searched for.
+        keys: for each sample the key of its content (SHA-256 of a file); None where samples only have an order.
     """
 
     exact: Ints
@@ -46,12 +46,12 @@ class Copies:
 
     @property
     def num_exact(self) -> int:
-        """Samples that are equal to another that stands for them."""
+        """Number of samples with an exact copy that represents them."""
         return len(self.exact) - len(np.unique(self.exact))
 
     @property
     def num_near(self) -> int:
-        """Samples with a near copy that is no exact one."""
+        """Number of samples with a near copy that is not exact."""
         if self.near is None:
             return 0
         sizes = np.bincount(self.near[np.unique(self.exact)], minlength=len(self.near))
@@ -59,13 +59,13 @@ class Copies:
 
 
 def find_copies(source: Source, *, cache: Path | None = None, report: Reporter = QUIET) -> Copies:
-    """Exact copies in `source`, and near ones where its images are files and at most `MAX_NEAR`.
+    """Exact copies in `source`, and near copies for at most `MAX_NEAR` image files.
 
-    Files are equal when their bytes are, arrays when their pixels are; equal pictures in different files are near. A
-    file that cannot be read has no copies here: it is named when the set is packed.
+    Files are compared by bytes, arrays by pixels; equal pictures in different files count as near copies. An unreadable
+    file has no copies here: it is named when the data set is packed.
 
     Args:
-        cache: folder in which the result of reading all files is kept; None reads them anew.
+        cache: folder for the result of reading all files; None reads them again.
         report: shows progress.
     """
     if isinstance(source, FileSource):
@@ -91,7 +91,7 @@ def _copies_of_files(source: FileSource, cache: Path | None, report: Reporter) -
             "pairs": None if pairs is None else [pairs.first.tolist(), pairs.second.tolist()],
         }
         if file is not None:
-            with suppress(OSError, WriteError):  # a cache saves time; what cannot be kept is found anew
+            with suppress(OSError, WriteError):  # the cache only saves time
                 file.parent.mkdir(parents=True, exist_ok=True)
                 write_json(file, known)
     keys = known["keys"]
@@ -101,7 +101,7 @@ def _copies_of_files(source: FileSource, cache: Path | None, report: Reporter) -
 
 
 def _state(source: FileSource) -> str:
-    """What tells whether a file has changed since it was read, over all files, without reading one."""
+    """A key over the state of all files that changes when a file does, computed without reading them."""
     digest = hashlib.sha256(repr((FORMAT, THUMB, MAX_NEAR)).encode())
     for path in source.paths:
         state: Any = None
@@ -113,7 +113,7 @@ def _state(source: FileSource) -> str:
 
 
 def _kept(file: Path, num_samples: int) -> dict[str, Any] | None:
-    """What was found before; None where nothing was, or it is damaged."""
+    """The cached result; None if missing or damaged."""
     with suppress(OSError, InputError, KeyError, TypeError, ValueError):
         known = read_json(file)
         keys, pairs = known["keys"], known["pairs"]
@@ -135,13 +135,13 @@ def _read(source: FileSource, report: Reporter) -> tuple[list[str], Bytes | None
             if thumbs is not None:
                 thumbs[i] = decode_thumbnail(data, source.ids[i], THUMB)
 
-    with report.bar("looking for copies", len(source)) as bar:
+    with report.bar("searching for copies", len(source)) as bar:
         for_each(look, len(source), bar.at)
     return keys, thumbs
 
 
 def _representatives(groups: Sequence[Any], keys: Sequence[str]) -> Ints:
-    """For each sample the one of the lowest key in its group, so that the order of samples does not matter."""
+    """For each sample the member of its group with the lowest key, so that the order of samples does not matter."""
     best: dict[Any, int] = {}
     for i, group in enumerate(groups):
         if group not in best or keys[i] < keys[best[group]]:
@@ -150,7 +150,7 @@ def _representatives(groups: Sequence[Any], keys: Sequence[str]) -> Ints:
 
 
 def _linked(exact: Ints, pairs: Sequence[Sequence[int]], keys: Sequence[str]) -> Ints:
-    """Groups of all samples that a chain of copies links."""
+    """Groups of samples linked by chains of copies."""
     parent = exact.tolist()
 
     def root(i: int) -> int:

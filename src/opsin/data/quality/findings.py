@@ -1,7 +1,7 @@
-"""What an audit says: one finding each, and how grave it is.
+"""Findings of an audit, and their severity.
 
-error     training would refuse the data set, with the settings that it was loaded with
-warning   training goes on, but something is likely wrong, or scores will be n/a or too good
+error     training would refuse the data set with the settings it was loaded with
+warning   training continues, but something is likely wrong, or scores will be n/a or too high
 info      worth knowing
 """
 
@@ -13,12 +13,12 @@ from typing import Literal
 Severity = Literal["error", "warning", "info"]
 NUM_NAMED = 20
 IMBALANCE = 10
-"""Ratio of the largest to the smallest class from which balance is worth a warning."""
+"""Ratio of the largest to the smallest class from which imbalance is a warning."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One thing that was found; `samples` names what is concerned, the first of them, `count` counts it all."""
+    """One finding; `samples` names the first affected samples, `count` is the total."""
 
     kind: str
     severity: Severity
@@ -28,7 +28,7 @@ class Finding:
 
 
 def percent(share: float) -> str:
-    """A share in words.
+    """A share as text.
 
     >>> percent(0.429), percent(0.0004), percent(0.0)
     ('42.9%', 'under 0.1%', '0.0%')

@@ -1,7 +1,7 @@
-"""What the masks of a data set hold, counted one at a time, and what is worth knowing of it before training.
+"""Pixel counts of masks, one mask at a time, and findings on them.
 
-Files that stand alone are refused by the readers, masks that cannot be read or do not fit their photos are counted with
-unreadable images. What is left is in the pixels: void, classes that are rare or absent, masks with nothing to find.
+Unpaired files are refused by the readers; masks that are unreadable or do not fit their photos count as unreadable
+images. What remains is in the pixels: void, rare or absent classes, empty masks.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from opsin.io.images import DecodedImage
 from opsin.types import VOID, SplitName
 
 ROWS = 256
-"""Rows of a mask that are counted at once: counting widens each pixel to 8 bytes."""
+"""Rows of a mask counted at once: counting widens each pixel to 8 bytes."""
 MUCH_VOID = 0.5
-"""Share of void pixels from which it is worth a warning."""
+"""Share of void pixels from which they are a warning."""
 
 
 class MaskCounts:
-    """What the masks of one split hold. No mask is kept.
+    """Pixel counts of the masks of one split. No mask is kept.
 
     Attributes:
-        num_masks: masks that were counted.
+        num_masks: number of masks counted.
         pixels: int64 `[256]`, pixels of each class and of VOID.
-        images: int64 `[256]`, masks that hold each of them.
-        all_void: numbers of the samples without a labelled pixel.
-        first_alone: numbers of the samples whose labelled pixels are all of class 0.
+        images: int64 `[256]`, number of masks that contain each of them.
+        all_void: indices of the samples without a labelled pixel.
+        first_alone: indices of the samples whose labelled pixels are all of class 0.
     """
 
     def __init__(self, source: Source) -> None:
@@ -45,7 +45,7 @@ class MaskCounts:
         self._lock = Lock()
 
     def add(self, i: int, image: DecodedImage) -> None:
-        """Count the mask of sample `i`, whose image was read already; safe to call from several threads.
+        """Count the mask of sample `i`, whose image is decoded already; thread-safe.
 
         Raises:
             InputError: the mask cannot be read, or does not fit its image.
@@ -67,7 +67,7 @@ class MaskCounts:
 
     @property
     def void_share(self) -> float:
-        """Share of the pixels that are void; 0 where there are no masks."""
+        """Share of void pixels; 0 without masks."""
         return float(self.pixels[VOID] / max(1, self.pixels.sum()))
 
     def shares(self, num_classes: int) -> NDArray[np.float64]:
@@ -108,7 +108,7 @@ def _void(counts: Mapping[SplitName, MaskCounts]) -> list[Finding]:
 
 
 def _absent_classes(dataset: Dataset, counts: Mapping[SplitName, MaskCounts]) -> list[Finding]:
-    """Classes that no mask holds, and classes that only masks of other splits hold."""
+    """Classes in no mask, and classes only in masks of other splits."""
     numbers = range(len(dataset.classes))
     absent = {name: {k for k in numbers if not held.images[k]} for name, held in counts.items() if held.num_masks}
     if not absent:
@@ -129,7 +129,7 @@ def _absent(dataset: Dataset, kind: str, missing: set[int], what: str) -> Findin
 
 
 def _empty_masks(dataset: Dataset, name: SplitName, held: MaskCounts) -> list[Finding]:
-    """Masks that are void altogether, and masks of background alone where there is a background."""
+    """Masks that are entirely void, and masks of background only."""
     kinds: list[tuple[str, Severity, list[int], str]] = [("void-masks", "warning", held.all_void, "void")]
     if dataset.classes[0] == "background":
         kinds.append(("empty-masks", "info", held.first_alone, "background"))
@@ -139,7 +139,7 @@ def _empty_masks(dataset: Dataset, name: SplitName, held: MaskCounts) -> list[Fi
             kind=kind,
             severity=severity,
             message=f"{len(numbers):,} of {held.num_masks:,} masks of {name} "
-            f"{'holds' if len(numbers) == 1 else 'hold'} nothing but {what}",
+            f"{'contains' if len(numbers) == 1 else 'contain'} only {what}",
             count=len(numbers),
             samples=tuple(ids[i] for i in sorted(numbers)[:NUM_NAMED]),
         )

@@ -1,18 +1,18 @@
-"""Pairs of images that show the same shot: shifted a little, recoloured, sharpened or compressed anew.
+"""Near duplicates: pairs of images of the same scene, shifted a little, recoloured, sharpened or recompressed.
 
-Two steps. Candidates: 8x8 colour thumbnails, mean removed and scaled to length one, compared by matrix products; of
+Two steps. Candidates: 8x8 colour thumbnails, mean removed and scaled to unit length, compared by matrix products; of
 each block of images the best one is kept. Verification: the correlation of the fine detail (grey, local mean removed)
 of 32x32 thumbnails at the best of 49 shifts by up to 3 pixels, once with a wide and once with a narrow local mean:
-heads of one kind of flower agree in the first and differ in the second. Images that merely have a like background (sky
+flowers of one species agree in the first and differ in the second. Images with merely similar backgrounds (sky
 over sea) pass the first step and fail the second.
 
 Measured on the published train and test splits: 3.9 % of CIFAR-10's test images (4.2 % without the narrow mean). On
 flowers, 32 of 34 pairs are copies by eye (34 of 40 without it); the labels of 82 pairs are in
 `tests/data/flower_pairs.csv`, by one observer who saw the scores, and the narrow threshold was chosen on them. Of 1,000
 flowers each as JPEG of quality 50, at 20 px, noisy or brighter, 98 to 100 % are found (100 % without it); mirror images
-are not looked for.
+are not searched for.
 ciFAIR (arXiv 1902.00423) counts 3.3 % and 10 % with features of a trained network and human judgement; it takes images
-that are "very similar" without being the same shot, of which CIFAR-100 has many, and drops alike but different ones.
+that are "very similar" without being the same scene, of which CIFAR-100 has many, and drops similar but distinct ones.
 """
 
 from __future__ import annotations
@@ -34,22 +34,22 @@ COARSE = 8
 MAX_SHIFT = 3
 DETAIL_WINDOW = 7
 FINE_WINDOW = 3
-"""Sides of the local mean that is taken from an image to leave its detail."""
+"""Side of the window of the local mean that is subtracted to leave the detail."""
 MIN_COARSE = 0.8
 MIN_DETAIL = 0.65
-"""Correlation of detail from which a pair counts as near duplicates."""
+"""Least correlation of detail of near duplicates."""
 MIN_FINE = 0.45
-"""Correlation of the finest detail that such a pair must have as well."""
+"""Least correlation of the finest detail of near duplicates."""
 NUM_CANDIDATES = 5
 NUM_WITHIN = 2
-"""Candidates of each image in another split, and in its own, where a chain of copies is found link by link."""
+"""Candidates per image in another split, and in its own, where chains of copies are found link by link."""
 BLOCK = 4096
 ROWS = 512
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Pairs:
-    """Near duplicates: `first[k]` is like `second[k]`, int64 numbers; `likeness` float32 in [MIN_DETAIL, 1]."""
+    """Near duplicates: `first[k]` is similar to `second[k]`, int64 indices; `likeness` float32 in [MIN_DETAIL, 1]."""
 
     first: Ints
     second: Ints
@@ -84,7 +84,7 @@ def near_pairs(first: Bytes, second: Bytes | None = None, *, advance: Callable[[
 
 
 def _verified(first: Bytes, others: Bytes, i: Ints, j: Ints) -> tuple[Ints, Ints, NDArray[np.float32]]:
-    """Those of the pairs (i, j) whose detail agrees, and how well it does."""
+    """The pairs (i, j) whose detail agrees, and their correlation."""
     likeness = detail_correlation(torch.from_numpy(first[i]), torch.from_numpy(others[j])).numpy()
     alike = likeness >= MIN_DETAIL
     i, j, likeness = i[alike], j[alike], likeness[alike]
@@ -93,7 +93,7 @@ def _verified(first: Bytes, others: Bytes, i: Ints, j: Ints) -> tuple[Ints, Ints
 
 
 def coarse(thumbs: Bytes) -> Tensor:
-    """Descriptors of length one, float32 `[N, 192]`: 8x8 colour means, mean removed; flat images are 0."""
+    """Unit-length descriptors, float32 `[N, 192]`: 8x8 colour means, mean removed; flat images are 0."""
     parts = []
     for rows in chunks(len(thumbs), ROWS):
         pooled = adaptive_avg_pool2d(torch.from_numpy(np.ascontiguousarray(thumbs[rows])).float(), COARSE).flatten(1)
@@ -102,7 +102,7 @@ def coarse(thumbs: Bytes) -> Tensor:
 
 
 def _candidates(ours: Tensor, theirs: Tensor, start: int | None) -> tuple[Ints, Ints]:
-    """Pairs (row of `ours`, row of `theirs`) worth a closer look: of each block the best, of these the best few.
+    """Pairs (row of `ours`, row of `theirs`) to verify: the best of each block, and of these the best few.
 
     With `start`, `ours` are rows `start`... of `theirs`, and only later rows count.
     """
@@ -137,7 +137,7 @@ def detail_correlation(first: Tensor, second: Tensor, window: int = DETAIL_WINDO
 
     Args:
         first, second: uint8 `[B, 3, 32, 32]`.
-        window: side of the local mean that is taken away.
+        window: side of the window of the local mean.
 
     Returns:
         float32 `[B]` in [-1, 1]; 0 where there is no detail.

@@ -1,1 +1,1 @@
-"""Readers, one file a layout: from a publisher's files to a pool of samples or to named splits."""
+"""Readers, one file per layout: from files to an undivided pool of samples or to named splits."""

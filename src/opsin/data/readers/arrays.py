@@ -42,13 +42,13 @@ TASKS: Mapping[str, TaskName] = {
     "numbers": "regress",
     "labels": "classify",
 }
-"""What a set is for that has such targets; of several the first."""
+"""Task by kind of target; with several kinds the first applies."""
 COLUMNS = {"tags": "", "numbers": "value_"}
-"""Targets with a column for each class, and what a class is called that has no name, before its number."""
+"""Targets with one column per class, and the prefix of generated class names."""
 CLASS_KEYS = ("classes", "class_names")
 CHANNELS = (1, 3)
 MAX_UNNAMED_CLASSES = 65_536
-"""Classes that are counted from the highest label, unless there are more samples than that."""
+"""Largest number of classes inferred from the highest label, unless there are more samples."""
 Arrays = dict[str, NDArray[Any]]
 
 
@@ -56,17 +56,22 @@ def read_arrays(arrays: Mapping[str, Any], *, name: str, where: str, root: Path 
     """A data set from arrays by name.
 
     Raises:
-        DataError: no images, lengths that disagree, a layout that is ambiguous, values that are no pixels, bad labels,
-            values of masks that name no class.
+        DataError: no images, unequal lengths, an ambiguous layout, values that are not pixels, invalid labels, mask
+            values without a class.
     """
     parts, left_out = _by_split(arrays, where)
     given = next((np.asarray(arrays[key]) for key in CLASS_KEYS if key in arrays), None)
     layouts = {layout_of(part["images"], where) for part in parts.values()}
     if len(layouts) > 1:
-        raise DataError("the splits have images of different layouts", where=where, got=", ".join(sorted(layouts)))
+        raise DataError(
+            "the splits have images of different layouts",
+            where=where,
+            got=", ".join(sorted(layouts)),
+            do="transpose them to one layout",
+        )
     layout = layouts.pop()
     classes, parts = _numbered_labels(parts, given, where)
-    notes = [f"arrays that were left out: {', '.join(left_out)}"] if left_out else []
+    notes = [f"ignored arrays: {', '.join(left_out)}"] if left_out else []
     sources = {split: _source(part, split, layout, where, notes) for split, part in parts.items()}
     pool = sources.pop(None, None)
     every = [*sources.values(), *([pool] if pool else [])]
@@ -85,7 +90,7 @@ def read_arrays(arrays: Mapping[str, Any], *, name: str, where: str, root: Path 
 
 
 def _by_split(arrays: Mapping[str, Any], where: str) -> tuple[dict[SplitName | None, Arrays], list[str]]:
-    """Arrays by split (None: undivided) and kind, and the names that were not understood."""
+    """Arrays by split (None: undivided) and kind, and unknown names."""
     parts: dict[SplitName | None, Arrays] = {}
     left_out = []
     for key, value in arrays.items():
@@ -95,13 +100,15 @@ def _by_split(arrays: Mapping[str, Any], where: str) -> tuple[dict[SplitName | N
         if kind is None:
             left_out.append(key)
         elif kind in parts.setdefault(split, {}):
-            raise DataError(f"`{kind}` of one split is given twice", where=f"{where}: {key}")
+            raise DataError(
+                f"`{kind}` of one split is given twice", where=f"{where}: {key}", do="leave one of them out"
+            )
         else:
             parts[split][kind] = np.asarray(value)
     without = [split or "the set" for split, part in parts.items() if "images" not in part]
     if not parts or without or (None in parts and len(parts) > 1):
         raise DataError(
-            "the arrays are no data set",
+            "the arrays do not form a data set",
             where=where,
             got=", ".join(arrays) or "nothing",
             expected="images and labels, or x_train, y_train, x_test, y_test",
@@ -110,7 +117,7 @@ def _by_split(arrays: Mapping[str, Any], where: str) -> tuple[dict[SplitName | N
 
 
 def split_and_kind(key: str) -> tuple[SplitName | None, str | None]:
-    """What a name says.
+    """Split and kind that an array's name denotes.
 
     >>> split_and_kind("x_train"), split_and_kind("val_images"), split_and_kind("labels")
     (('train', 'images'), ('val', 'images'), (None, 'labels'))
@@ -126,7 +133,7 @@ def split_and_kind(key: str) -> tuple[SplitName | None, str | None]:
 
 
 def layout_of(images: NDArray[Any], where: str) -> str:
-    """The order of axes: "[N, H, W]", "[N, H, W, C]" or "[N, C, H, W]"; what could be two of them is refused."""
+    """The order of axes: "[N, H, W]", "[N, H, W, C]" or "[N, C, H, W]"; ambiguous shapes are refused."""
     shape = images.shape
     problem = None
     if images.ndim == 3 and shape[2] not in CHANNELS:
@@ -135,15 +142,15 @@ def layout_of(images: NDArray[Any], where: str) -> str:
         first, last = shape[1] in CHANNELS, shape[3] in CHANNELS
         if first != last:
             return "[N, C, H, W]" if first else "[N, H, W, C]"
-        problem = "either axis could be the channels" if first else "no axis has 1 or 3 channels"
+        problem = "both axes could be the channels" if first else "no axis has 1 or 3 channels"
     if images.ndim == 2:
-        problem = "rows of numbers have lost the shape of the images: reshape them to [N, H, W]"
+        problem = "flattened rows lack the shape of the images: reshape them to [N, H, W]"
     raise DataError(
-        "the layout of the images cannot be told",
+        "the layout of the images is ambiguous",
         where=where,
         got=f"shape {list(shape)}" + (f": {problem}" if problem else ""),
         expected="[N, H, W], [N, H, W, C] or [N, C, H, W] with 1 or 3 channels",
-        do="reshape or transpose the array, so that only one reading is possible",
+        do="reshape or transpose the array to one of these layouts",
     )
 
 
@@ -163,10 +170,10 @@ def _check_finite(part: Arrays, where: str) -> None:
         named = ids is not None and len(ids) == len(images)
         shown = ", ".join(f"{i} ({ids[i]})" if named and ids is not None else str(i) for i in wrong[:NUM_NAMED])
         raise DataError(
-            f"{len(wrong):,} of {len(images):,} images hold NaN or infinity",
+            f"{len(wrong):,} of {len(images):,} images contain NaN or infinity",
             where=f"{where}, samples {shown}" + (", …" if len(wrong) > NUM_NAMED else ""),
             expected="whole numbers 0 to 255, or fractions 0 to 1",
-            do="mend or remove these samples: keep = np.isfinite(images).all(axis=(1, 2, 3))",
+            do="fix or remove these samples: keep = np.isfinite(images).all(axis=(1, 2, 3))",
         )
 
 
@@ -175,39 +182,54 @@ def _bytes(images: NDArray[Any], where: str, notes: list[str]) -> Bytes:
     if images.dtype == np.uint8:
         return np.ascontiguousarray(images)
     if images.size == 0 or images.dtype.kind not in "iufb":
-        raise DataError("images are no numbers", where=where, got=f"{images.dtype} {list(images.shape)}")
+        raise DataError(
+            "images are not numbers",
+            where=where,
+            got=f"{images.dtype} {list(images.shape)}",
+            expected="uint8 or floating",
+        )
     low, high = float(images.min()), float(images.max())
     whole = images.dtype.kind in "iub" or bool((images == np.floor(images)).all())
     if whole and low >= 0 and 1 < high <= 255:
         return np.ascontiguousarray(images.astype(np.uint8))
     if images.dtype.kind == "f" and low >= 0 and high <= 1 and not whole:
-        notes.append("pixel values 0 to 1 were taken times 255, rounded")
+        notes.append("pixel values 0 to 1 were multiplied by 255 and rounded")
         return np.ascontiguousarray(np.rint(images * 255).astype(np.uint8))
     raise DataError(
         "pixel values are neither 0 to 255 nor 0 to 1",
         where=where,
         got=f"{images.dtype}, {low:g} to {high:g}",
         expected="whole numbers 0 to 255, or fractions 0 to 1",
-        do="scale them to uint8 yourself, so that nothing is guessed",
+        do="convert them to uint8 in 0 to 255",
     )
 
 
 def _numbered_labels(
     parts: Mapping[SplitName | None, Arrays], given: NDArray[Any] | None, where: str
 ) -> tuple[tuple[str, ...], dict[SplitName | None, Arrays]]:
-    """Class names, and the parts with labels as int64: names in natural order become numbers."""
+    """Class names, and the parts with labels as int64: names are numbered in natural order."""
     from opsin.data.readers.folders import natural_sort
 
     labels = {split: part["labels"] for split, part in parts.items() if "labels" in part}
     if labels and len(labels) < len(parts):
-        raise DataError("some splits have labels and some have none", where=where, got=", ".join(map(str, labels)))
+        raise DataError(
+            "some splits have labels and some have none",
+            where=where,
+            got=", ".join(map(str, labels)),
+            do="give all splits labels",
+        )
     names = tuple(str(name) for name in given.tolist()) if given is not None else ()
     if labels and all(values.dtype.kind in "US" for values in labels.values()):
         texts = {split: values.astype(str) for split, values in labels.items()}
         names = names or natural_sort({str(name) for values in texts.values() for name in values})
         unknown = natural_sort({str(n) for values in texts.values() for n in values} - set(names))
         if unknown:
-            raise DataError("labels name classes that are not in `classes`", where=where, got=", ".join(unknown[:20]))
+            raise DataError(
+                "labels name classes that are not in `classes`",
+                where=where,
+                got=", ".join(unknown[:20]),
+                do="add them to `classes`",
+            )
         number = {name: k for k, name in enumerate(names)}
         numbered = {split: np.array([number[str(n)] for n in values], np.int64) for split, values in texts.items()}
     else:
@@ -220,15 +242,15 @@ def _numbered_labels(
 
 
 def _check_highest(highest: int, num_samples: int, where: str) -> None:
-    """Refuse a label that would make classes by the million: a measurement, an identity, a damaged value."""
+    """Refuse a label that implies an absurd number of classes: a measurement, an identity, a damaged value."""
     allowed = max(num_samples, MAX_UNNAMED_CLASSES)
     if highest >= allowed:
         raise DataError(
-            "a label is too high for a class number",
+            "a label is too large for a class index",
             where=where,
             got=f"{highest} in {num_samples:,} samples",
             expected=f"class numbers from 0 without gaps, below {allowed:,}",
-            do="number the classes anew: labels = np.unique(labels, return_inverse=True)[1]; or correct this label",
+            do="renumber the classes: labels = np.unique(labels, return_inverse=True)[1]; or correct this label",
         )
 
 
@@ -262,7 +284,7 @@ def _checked_boxes(boxes: NDArray[Any], where: str) -> NDArray[np.float32]:
     wrong = np.flatnonzero(~np.isfinite(boxes).all(1) | (boxes[:, 2:] <= boxes[:, :2]).any(1))
     if len(wrong):
         raise DataError(
-            f"{len(wrong)} boxes are inverted, empty or no numbers",
+            f"{len(wrong)} boxes are inverted, empty or not numbers",
             where=f"{where}, samples {wrong[:20].tolist()}",
             expected="x1 < x2 and y1 < y2, in pixels",
             do="if they are x, y, width, height, add the first two to the last two",
@@ -278,7 +300,7 @@ def _checked_masks(masks: NDArray[Any], images: Bytes, where: str) -> Bytes:
         or (masks.size and not 0 <= masks.min() <= masks.max() <= VOID)
     ):
         raise DataError(
-            "masks do not fit the images",
+            "masks do not match the images",
             where=where,
             got=f"{masks.dtype} {list(masks.shape)}",
             expected=f"whole numbers {list(expected)}, classes and {VOID} for void",
@@ -287,17 +309,17 @@ def _checked_masks(masks: NDArray[Any], images: Bytes, where: str) -> Bytes:
 
 
 def _checked_columns(rows: NDArray[Any], dtype: Any, where: str) -> NDArray[Any]:
-    """One row of numbers for each sample; [N] is taken as [N, 1]."""
+    """One row of numbers per sample; [N] is treated as [N, 1]."""
     rows = rows[:, None] if rows.ndim == 1 else rows
     kept = rows.astype(dtype) if rows.dtype.kind in "iufb" else rows
     if rows.ndim != 2 or rows.dtype.kind not in "iufb" or (dtype == np.uint8 and not (kept == rows).all()):
         got, expected = f"{rows.dtype} {list(rows.shape)}", "numbers [N, K]" if dtype != np.uint8 else "0 or 1, [N, K]"
-        raise DataError("targets are not one row for each sample", where=where, got=got, expected=expected)
+        raise DataError("targets are not one row per sample", where=where, got=got, expected=expected)
     return kept
 
 
 def _column_names(sources: list[ArraySource]) -> tuple[str, ...]:
-    """Names of the columns of tags or numbers that have none."""
+    """Generated names for columns of tags or numbers without names."""
     for kind, before in COLUMNS.items():
         widths = [source.targets[kind].shape[1] for source in sources if kind in source.targets]
         if widths:
@@ -310,7 +332,7 @@ def _task(part: Arrays) -> TaskName:
 
 
 def _mask_classes(sources: list[ArraySource], where: str) -> tuple[str, ...]:
-    """Class names from the masks of a set that has neither labels nor names."""
+    """Class names from the masks of a data set with neither labels nor names."""
     if all(len(source) == 0 for source in sources):
         raise DataError("there are no images", where=where, got="0 samples", expected="at least one")
     masks = [source.masks for source in sources if source.masks is not None]
@@ -320,15 +342,15 @@ def _mask_classes(sources: list[ArraySource], where: str) -> tuple[str, ...]:
 
 
 def _check_mask_values(sources: list[ArraySource], classes: tuple[str, ...], where: str) -> None:
-    """Refuse masks with classes that were not given: a network would have no output for them."""
+    """Refuse masks with classes outside `classes`: a network would have no output for them."""
     for source in sources:
         masks = np.zeros(0, np.uint8) if source.masks is None else source.masks
         wrong = np.unique(masks[(masks >= len(classes)) & (masks != VOID)])
         if len(wrong):
             raise DataError(
-                "mask values that name no class",
+                "mask values without a class",
                 where=where,
                 got=", ".join(str(value) for value in wrong[:20]),
                 expected=f"0 to {len(classes) - 1}, or {VOID} for void",
-                do="name every class in `classes`, or make these pixels void",
+                do="list every class in `classes`, or make these pixels void",
             )

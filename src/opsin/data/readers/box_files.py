@@ -7,49 +7,45 @@
 | COCO: a `.json` with images, annotations, categories | x, y, width, height in pixels | no |
 | table: a `.csv` with path,label,xmin,ymin,xmax,ymax and perhaps split,group | pixels or shares | perhaps |
 
-What the numbers mean is found out and said, and refused where it could be two things. Of several objects in a photo,
-the largest is the main one; how often that was decided is said. `box_checks` holds what all of them are checked for.
+The unit and frame of boxes are detected and noted, and refused where they are ambiguous. Of several objects in a photo,
+the largest is the main one; how often that happened is noted. `box_checks` contains the common checks.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from opsin.config import DataConfig
 from opsin.data.quality.box_checks import checked_boxes, in_pixels, listed, upright
-from opsin.data.readers.arrays import layout_of, read_arrays, split_and_kind
 from opsin.data.readers.coco_masks import check_image_ids
 from opsin.data.readers.folders import SPLIT_NAMES, check_blank, check_groups, natural_sort, unlisted_note
 from opsin.data.readers.found import Found
+from opsin.data.readers.place import EDGES, Place
 from opsin.data.samples import FileSource, Source
 from opsin.errors import AnnotationError, DataError
-from opsin.io.arrays import read_npy
-from opsin.io.files import natural_key, read_json
+from opsin.io.files import natural_key
 from opsin.io.images import IMAGE_SUFFIXES
-from opsin.io.tables import read_lines, read_table, read_xml
+from opsin.io.tables import read_lines, read_xml
 from opsin.types import SPLITS, SplitName
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
-EDGES = ("xmin", "ymin", "xmax", "ymax")
 COLUMNS = ("path", "label", *EDGES, "split", "group")
-ARRAY_KINDS = ("images", "labels", "boxes")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One object: the file that shows it, its class and its box as the annotation gives it.
+    """One object: its image file, its class and its box as annotated.
 
-    `size`: (height, width) that the annotation says of the image, or None. `split`, `group`: as in tables.
+    `size`: (height, width) of the image as stated by the annotation, or None. `split`, `group`: as in tables.
     """
 
     path: Path
@@ -61,87 +57,27 @@ class Row:
     group: str | None = None
 
 
-def read_boxes(path: Path, config: DataConfig) -> Found | None:
-    """The data set at `path`, or None where it is of no layout with boxes.
+def is_voc(place: Place) -> bool:
+    """Whether a folder holds annotations of Pascal VOC."""
+    return _voc_folder(place.path) is not None
+
+
+def is_box_table(place: Place) -> bool:
+    """Whether a table has the columns of boxes."""
+    return set(EDGES) <= set(place.columns)
+
+
+def read_box_table(place: Place) -> Found:
+    """A table of boxes.
 
     Raises:
-        DataError: what the boxes mean cannot be told, or they do not fit their images; samples are named.
-        AnnotationError: a file of annotations is damaged.
+        DataError: columns are missing or unknown, or boxes do not fit their images; samples are named.
     """
-    if path.is_dir():
-        if (path / "training_images.npy").is_file():
-            return _read_array_folder(path, config)
-        voc = _voc_folder(path)
-        return None if voc is None else _read_voc(voc, config)
-    if path.suffix.lower() == ".json":
-        return _read_coco(path, config)
-    if path.suffix.lower() == ".csv" and set(EDGES) <= set(read_table(path)[0]):
-        return _read_box_table(path, config)
-    return None
-
-
-def holds_boxes(folder: Path) -> bool:
-    """Whether a folder is of one of the layouts with boxes, by its names alone."""
-    return (folder / "training_images.npy").is_file() or _voc_folder(folder) is not None
-
-
-def with_pixel_boxes(arrays: Mapping[str, Any], config: DataConfig, where: str) -> tuple[dict[str, Any], list[str]]:
-    """Arrays with their boxes in pixels, checked against the sizes of their images, and what was found out of them."""
-    found, notes = dict(arrays), []
-    for key, value in arrays.items():
-        split, kind = split_and_kind(key)
-        if kind != "boxes":
-            continue
-        images = next((np.asarray(v) for k, v in arrays.items() if split_and_kind(k) == (split, "images")), None)
-        if images is None or len(images) != len(value):
-            continue  # `read_arrays` says what is wrong
-        height, width = images.shape[2:] if layout_of(images, where) == "[N, C, H, W]" else images.shape[1:3]
-        sizes = np.tile(np.array([height, width]), (len(images), 1))
-        ids = [f"{split or 'sample'}/{i}" for i in range(len(images))]
-        boxes, unit = in_pixels(np.asarray(value), sizes, config.box_units, where=f"{where}, {key}")
-        found[key], clipped = checked_boxes(boxes, sizes, ids, clip=config.clip_boxes, where=f"{where}, {key}")
-        notes += [f"{key}: {unit}", *clipped]
-    return found, notes
-
-
-def _read_array_folder(folder: Path, config: DataConfig) -> Found:
-    """The courses' folder of arrays."""
-    files = {
-        f"{split}_{kind}": folder / f"{split}_{kind}.npy"
-        for split in ("training", "validation", "test")
-        for kind in ARRAY_KINDS
-    }
-    arrays: dict[str, Any] = {key: read_npy(file) for key, file in files.items() if file.is_file()}
-    missing = [
-        file.name for key, file in files.items() if key not in arrays and f"{key.split('_')[0]}_images" in arrays
-    ]
-    if missing:
-        raise DataError("arrays of a split are missing", where=folder, expected=", ".join(missing))
-    notes = []
-    for key in [key for key in arrays if key.endswith("_labels")]:
-        arrays[key], one_hot = _numbers(arrays[key])
-        notes += [f"{key}: one-hot rows were read as class numbers"] if one_hot else []
-    arrays, box_notes = with_pixel_boxes(arrays, config, str(folder))
-    found = read_arrays(arrays, name=folder.resolve().name, where=str(folder), root=folder)
-    layout = f"folder of {', '.join(f'{key}.npy' for key in arrays)}"
-    return replace(found, layout=layout, notes=(*found.notes, *notes, *box_notes))
-
-
-def _numbers(labels: NDArray[Any]) -> tuple[NDArray[Any], bool]:
-    """Class numbers, and whether they were one-hot rows: exactly one 1 in each, else 0."""
-    if labels.ndim != 2 or labels.shape[1] < 2 or labels.dtype.kind not in "iufb":
-        return labels, False
-    whole = ((labels == 0) | (labels == 1)).all() and (labels.sum(axis=1) == 1).all()
-    return (labels.argmax(axis=1), True) if whole else (labels, False)
-
-
-def _read_box_table(path: Path, config: DataConfig) -> Found:
-    table = read_table(path)
-    columns = list(table[0])
+    path, config, table, columns = place.path, place.config, place.rows, place.columns
     wrong = [name for name in ("path", "label") if name not in columns] + [n for n in columns if n not in COLUMNS]
     if wrong:
         expected = "path,label,xmin,ymin,xmax,ymax and perhaps split,group"
-        raise DataError("the columns are not those of a table of boxes", where=path, got=columns, expected=expected)
+        raise DataError("the table lacks columns of boxes, or has others", where=path, got=columns, expected=expected)
     check_blank(table, path)
     rows = [
         Row(
@@ -154,11 +90,17 @@ def _read_box_table(path: Path, config: DataConfig) -> Found:
         )
         for number, line in enumerate(table, start=2)
     ]
-    return _found(rows, config, name=path.stem, root=path, layout=f"table of {len(rows)} boxes", unit="")
+    return as_found(rows, config, name=path.stem, root=path, layout=f"table of {len(rows)} boxes", unit="")
 
 
-def _read_coco(path: Path, config: DataConfig) -> Found:
-    content = read_json(path)
+def read_coco(place: Place) -> Found:
+    """The boxes of a COCO file.
+
+    Raises:
+        AnnotationError: it is no COCO file.
+        DataError: its images are not there, or boxes do not fit them; samples are named.
+    """
+    path, config, content = place.path, place.config, place.content
     try:
         names = {c["id"]: str(c["name"]) for c in content["categories"]}
         check_image_ids(content["images"], path)
@@ -177,14 +119,16 @@ def _read_coco(path: Path, config: DataConfig) -> Found:
         ]
     except (KeyError, TypeError, AttributeError) as error:
         expected = "images, annotations with bbox, image_id and category_id, categories"
-        raise AnnotationError("this is no COCO annotation", where=path, got=repr(error), expected=expected) from error
+        raise AnnotationError(
+            "this is not a COCO annotation", where=path, got=repr(error), expected=expected
+        ) from error
     crowds = len(content["annotations"]) - len(objects)
-    notes = [f"{crowds} annotations of crowds or of unknown images were left out"] if crowds else []
+    notes = [f"{crowds} annotations of crowds or of unknown images were ignored"] if crowds else []
     empty = len(images) - len({row.id for row in rows})
-    notes += [f"{empty} images without an object were left out"] if empty else []
+    notes += [f"{empty} images without an object were ignored"] if empty else []
     notes += unlisted_note(folder / str(image["file_name"]) for image in images.values())
     layout, unit = f"COCO, {len(rows)} objects", "boxes x, y, width, height in pixels"
-    return _found(rows, config, name=path.stem, root=path, layout=layout, unit=unit, notes=notes)
+    return as_found(rows, config, name=path.stem, root=path, layout=layout, unit=unit, notes=notes)
 
 
 def coco_folder(path: Path, names: Sequence[str]) -> Path:
@@ -196,7 +140,7 @@ def coco_folder(path: Path, names: Sequence[str]) -> Path:
             return place
     tried = ", ".join(str(place) for place in places)
     raise DataError(
-        "the images of the annotations are not there", where=path, got=f"looked in {tried}", expected=names[:1]
+        "the images of the annotations were not found", where=path, got=f"looked in {tried}", expected=names[:1]
     )
 
 
@@ -206,13 +150,20 @@ def _voc_folder(path: Path) -> Path | None:
     return next((place for place in candidates if any((place / "Annotations").glob("*.xml"))), None)
 
 
-def _read_voc(folder: Path, config: DataConfig) -> Found:
+def read_voc(place: Place) -> Found:
+    """Pascal VOC's annotations.
+
+    Raises:
+        DataError: an image is missing or in two splits, or boxes do not fit their images; samples are named.
+        AnnotationError: a file of annotations is damaged.
+    """
+    folder, config = _voc_folder(place.path) or place.path, place.config
     files = sorted((folder / "Annotations").glob("*.xml"), key=lambda file: natural_key(file.name))
     splits = _voc_splits(folder)
     each = [_voc_rows(file, folder, splits.get(file.stem)) for file in files]
     rows = [row for _, found in each for row in found]
     empty = sum(not found for _, found in each)
-    notes = [f"{empty} images without an object were left out"] if empty else []
+    notes = [f"{empty} images without an object were ignored"] if empty else []
     notes += unlisted_note(image for image, _ in each)
     from_zero = any(row.box[0] == 0 or row.box[1] == 0 for row in rows)
     if not from_zero:
@@ -223,9 +174,9 @@ def _read_voc(folder: Path, config: DataConfig) -> Found:
     layout = f"Pascal VOC, {len(rows)} objects"
     if splits:
         outside = sum(row.split is None for row in rows)
-        notes += [f"{outside} objects of images that no file of ImageSets/Main names were left out"] if outside else []
+        notes += [f"{outside} objects of images not listed in ImageSets/Main were ignored"] if outside else []
         rows = [row for row in rows if row.split is not None]
-    return _found(rows, config, name=folder.resolve().name, root=folder, layout=layout, unit=unit, notes=notes)
+    return as_found(rows, config, name=folder.resolve().name, root=folder, layout=layout, unit=unit, notes=notes)
 
 
 def _voc_splits(folder: Path) -> dict[str, SplitName]:
@@ -236,7 +187,12 @@ def _voc_splits(folder: Path) -> dict[str, SplitName]:
         names = read_lines(file) if file.is_file() else []
         twice = [name for name in names if name in found]
         if twice:
-            raise DataError(f"{len(twice)} images are in two splits", where=file, got=listed(twice))
+            raise DataError(
+                f"{len(twice)} images are in two splits",
+                where=file,
+                got=listed(twice),
+                do="list each image in one file",
+            )
         found |= dict.fromkeys(names, split)
     return found
 
@@ -252,26 +208,30 @@ def _voc_rows(file: Path, folder: Path, split: SplitName | None) -> tuple[Path, 
         box = entry.find("bndbox")
         label = _text(entry, "name")
         if box is None or not label:
-            raise AnnotationError("an object without name or bndbox", where=file)
+            raise AnnotationError("an object has no name or bndbox", where=file, do="complete or remove the object")
         edges = _four([_text(box, name) for name in EDGES], str(file))
         rows.append(Row(path=image, id=image.name, label=label, box=edges, size=stated, split=split))
     return image, rows
 
 
 def _voc_image(folder: Path, stem: str, named: str | None) -> Path:
-    """The image of an annotation: the name that it gives, else its own with a suffix of images."""
+    """The image of an annotation: the file it names, else its own stem with an image suffix."""
     places = [folder / "JPEGImages", folder / "images", folder]
     names = [*([Path(named).name] if named else []), *(f"{stem}{suffix}" for suffix in sorted(IMAGE_SUFFIXES))]
     for path in (place / name for place in places for name in names):
         if path.is_file():
             return path
-    raise DataError("the image of an annotation is not there", where=folder, expected=f"JPEGImages/{names[0]}")
+    raise DataError("the image of an annotation was not found", where=folder, expected=f"JPEGImages/{names[0]}")
 
 
-def _found(
+def as_found(
     rows: Sequence[Row], config: DataConfig, *, name: str, root: Path, layout: str, unit: str, notes: Sequence[str] = ()
 ) -> Found:
-    """The data set of the main objects."""
+    """The data set of the main objects; `unit` says what their numbers are, "" leaves it to `config` and to themselves.
+
+    Raises:
+        DataError: no objects, images that are not there, or boxes that do not fit them.
+    """
     if not rows:
         raise DataError("there are no objects with boxes", where=root, expected="one box or more")
     main, several = _main_objects(rows)
@@ -303,7 +263,12 @@ def _main_objects(rows: Sequence[Row]) -> tuple[list[Row], int]:
     largest: dict[Path, Row] = {}
     for row in rows:
         if row.path in largest and row.split != largest[row.path].split:
-            raise DataError("an image is in two splits", got=row.id, expected="all objects of an image in one split")
+            raise DataError(
+                "an image is in two splits",
+                got=row.id,
+                expected="all objects of an image in one split",
+                do="correct the column `split`",
+            )
         if row.path not in largest or _area(row) > _area(largest[row.path]):
             largest[row.path] = row
     counts = Counter(row.path for row in rows)
@@ -318,7 +283,7 @@ def _area(row: Row) -> float:
 def _source(
     rows: Sequence[Row], classes: Sequence[str], config: DataConfig, unit: str, root: Path
 ) -> tuple[FileSource, list[str]]:
-    """Files with their boxes in upright pixels, and what was found out of them."""
+    """Files with their boxes in upright pixels, and notes."""
     number = {name: k for k, name in enumerate(classes)}
     ids = [row.id for row in rows]
     boxes = np.array([row.box for row in rows], np.float64)
@@ -341,7 +306,12 @@ def _source(
 def _check_files(rows: Sequence[Row], root: Path) -> None:
     missing = [row.id for row in rows if not row.path.is_file()]
     if missing:
-        raise DataError(f"{len(missing)} of {len(rows)} images are not there", where=root, got=listed(missing))
+        raise DataError(
+            f"{len(missing)} of {len(rows)} images were not found",
+            where=root,
+            got=listed(missing),
+            do="add these files, or remove their rows",
+        )
 
 
 def _four(values: Any, where: str) -> tuple[float, float, float, float]:
@@ -357,7 +327,7 @@ def _from_xywh(box: tuple[float, float, float, float]) -> tuple[float, float, fl
 
 
 def _stated(height: Any, width: Any) -> tuple[int, int] | None:
-    """A size that an annotation states; None where it states none, or 0 as some tools do."""
+    """The size stated by an annotation; None if it is missing, or 0 as some tools write."""
     try:
         size = int(height), int(width)
     except (TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""Masks drawn by COCO annotations: polygons and uncompressed run lengths.
+"""Masks drawn from COCO annotations: polygons and run lengths, compressed or not.
 
 | layout | recognized by |
 |---|---|
@@ -22,14 +22,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.config import DataConfig
 from opsin.data.readers.folders import unlisted_note
 from opsin.data.readers.found import Found
-from opsin.data.readers.mask_files import SPLIT_FOLDERS, MaskSource, Meaning, as_found
+from opsin.data.readers.mask_sources import SPLIT_FOLDERS, TASK, MaskSource, Meaning, as_found
+from opsin.data.readers.place import Place
 from opsin.errors import AnnotationError, DataError, ImageError
 from opsin.io.files import read_json
 from opsin.io.images import IMAGE_SUFFIXES
-from opsin.ops.polygons import fill_polygon, fill_runs
+from opsin.ops.polygons import decode_counts, fill_polygon, fill_runs
 from opsin.types import SPLITS, VOID, SplitName
 
 LARGEST_CLASS = 254
@@ -52,67 +52,76 @@ class Drawn:
         if (height, width) != self.size:
             got, expected = f"{width}x{height}", f"{self.size[1]}x{self.size[0]}"
             raise ImageError(
-                "the image has not the size of its annotations", where=self.name, got=got, expected=expected
+                "the size of the image differs from its annotations", where=self.name, got=got, expected=expected
             )
         mask = np.zeros((height, width), np.uint8)
         for number, shape in self.shapes:
             try:
                 mask[_inside(shape, height, width)] = number
             except (DataError, KeyError, TypeError, ValueError) as error:
-                raise ImageError("a shape that cannot be drawn", where=self.name, got=str(error)[:200]) from error
+                raise ImageError("a shape cannot be drawn", where=self.name, got=str(error)[:200]) from error
         return mask
 
     def digest(self) -> str:
-        """SHA-256 of all that is drawn."""
+        """SHA-256 of everything drawn."""
         return hashlib.sha256(json.dumps([self.size, self.shapes]).encode()).hexdigest()
 
 
 def _inside(shape: Any, height: int, width: int) -> NDArray[np.bool_]:
-    """The pixels of a list of polygons, or of uncompressed run lengths."""
+    """The pixels of a list of polygons, or of run lengths."""
     if isinstance(shape, Mapping):
-        if isinstance(shape["counts"], str):
-            raise DataError("compressed run lengths are not read", do="convert them to polygons")
-        return fill_runs(shape["counts"], height, width)
+        counts = shape["counts"]
+        return fill_runs(decode_counts(counts) if isinstance(counts, str) else counts, height, width)
     inside = np.zeros((height, width), bool)
     for polygon in shape:
         inside |= fill_polygon(polygon, height, width)
     return inside
 
 
-def read_coco_masks(path: Path, config: DataConfig) -> Found | None:
-    """Masks of a COCO file, or of a folder of them; None if `path` is neither."""
-    if path.is_file():
-        files: dict[SplitName | None, Path] = {None: path} if path.suffix.lower() == ".json" else {}
-    else:
-        files = _split_files(path)
-    if not files:
-        return None
-    parts = {split: read_json(file) for split, file in files.items()}
+def holds_outlines(place: Place) -> bool:
+    """Whether a COCO file outlines its objects, not their boxes alone; any does where it is asked for."""
+    annotations = place.content.get("annotations", []) if isinstance(place.content, Mapping) else []
+    return place.task == TASK or any(isinstance(row, Mapping) and row.get("segmentation") for row in annotations)
+
+
+def has_split_files(place: Place) -> bool:
+    """Whether a folder has a COCO file for each split."""
+    return bool(_split_files(place.path))
+
+
+def read_coco_masks(place: Place) -> Found:
+    """Masks of a COCO file, or of a folder with one for each split.
+
+    Raises:
+        AnnotationError: a file is no COCO file, or categories differ between files.
+        DataError: images are missing, or there are no shapes.
+    """
+    path, config = place.path, place.config
+    files: dict[SplitName | None, Path] = {None: path} if path.is_file() else _split_files(path)
+    parts = {split: place.content if file == path else read_json(file) for split, file in files.items()}
     try:
         names = {(int(c["id"]), str(c["name"])) for part in parts.values() for c in part["categories"]}
         classes = ["background", *(name for _, name in sorted(names))]
         numbers = {number: k for k, (number, _) in enumerate(sorted(names), start=1)}
         if len(numbers) != len(names) or len(classes) > LARGEST_CLASS:
-            raise AnnotationError("categories differ between files, or are too many", where=path)
+            raise AnnotationError(
+                "categories differ between files, or are too many",
+                where=path,
+                do="use the same categories in every file",
+            )
         meaning = Meaning.of(classes).of_config(config)
         sources = {split: _source(parts[split], file, numbers, meaning) for split, file in files.items()}
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         expected = "images, annotations with segmentation, image_id and category_id, and categories, as COCO has them"
-        raise AnnotationError("this is no COCO annotation", where=path, got=repr(error), expected=expected) from error
+        raise AnnotationError(
+            "this is not a COCO annotation", where=path, got=repr(error), expected=expected
+        ) from error
     notes = ["smaller objects lie on top of larger ones; crowds are void; the rest is background"]
     notes += [] if path.is_file() else _unannotated(path, files)
     notes += unlisted_note(image for source in sources.values() for image in source.paths)
     pool = sources.pop(None, None)
     splits = {split: sources[split] for split in SPLITS if split in sources}
     return as_found(path, path.resolve().stem, meaning, splits, "COCO: shapes drawn as masks", pool, notes=tuple(notes))
-
-
-def holds_polygons(path: Path) -> bool:
-    """Whether a COCO file outlines its objects, rather than giving their boxes alone."""
-    if path.suffix.lower() != ".json":
-        return False
-    annotations = read_json(path).get("annotations", [])
-    return any(isinstance(row, Mapping) and row.get("segmentation") for row in annotations)
 
 
 def _split_files(folder: Path) -> dict[SplitName | None, Path]:
@@ -128,13 +137,13 @@ def _split_files(folder: Path) -> dict[SplitName | None, Path]:
 
 
 def _unannotated(folder: Path, files: Mapping[SplitName | None, Path]) -> list[str]:
-    """Notes on folders of splits that hold images and no annotations."""
+    """Notes on split folders that contain images but no annotations."""
     notes = []
     for name in (name for split, names in SPLIT_FOLDERS.items() if split not in files for name in names):
         place = folder / name
         count = sum(p.suffix.lower() in IMAGE_SUFFIXES for p in place.iterdir()) if place.is_dir() else 0
         if count:
-            notes.append(f"{name}/ was left out: {count} images, and no _annotations.coco.json")
+            notes.append(f"{name}/ was ignored: {count} images, but no _annotations.coco.json")
     return notes
 
 
@@ -161,12 +170,16 @@ def _source(part: Any, file: Path, numbers: Mapping[int, int], meaning: Meaning)
     paths = [folder / one.name for one in drawn]
     missing = [path.name for path in paths if not path.is_file()]
     if missing:
-        raise DataError(f"{len(missing)} images are missing", where=f"{folder}: {', '.join(missing[:10])}")
+        raise DataError(
+            f"{len(missing)} images are missing",
+            where=f"{folder}: {', '.join(missing[:10])}",
+            do="add these files, or remove them from the annotations",
+        )
     return MaskSource(paths=paths, drawn=drawn, ids=[one.name for one in drawn], meaning=meaning)
 
 
 def check_image_ids(images: Sequence[Mapping[str, Any]], file: Path) -> None:
-    """Refuse images that share an id: their annotations could not be told apart.
+    """Refuse images that share an id: their annotations could not be distinguished.
 
     Raises:
         AnnotationError: such ids, named.
@@ -178,11 +191,11 @@ def check_image_ids(images: Sequence[Mapping[str, Any]], file: Path) -> None:
 
 
 def _image_folder(file: Path, first: str) -> Path:
-    """Where the images of a COCO file lie."""
+    """The folder of the images of a COCO file."""
     stem = file.stem.removeprefix("instances_")
     folders = (file.parent, file.parent / "images", file.parent.parent / stem, file.parent.parent / "images" / stem)
     for folder in folders:
         if (folder / first).is_file():
             return folder
     expected = " or ".join(map(str, folders))
-    raise DataError("the images of a COCO file are not there", where=file, got=first, expected=f"it in {expected}")
+    raise DataError("the images of a COCO file were not found", where=file, got=first, expected=f"it in {expected}")

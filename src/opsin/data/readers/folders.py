@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from opsin.data.readers.found import Found
+from opsin.data.readers.place import Place
 from opsin.data.samples import FileSource, Source
 from opsin.errors import DataError, nearest
 from opsin.io.files import natural_key, walk_files
 from opsin.io.foreign import CONVERT_ALL, FOREIGN_SUFFIXES
 from opsin.io.images import IMAGE_SUFFIXES
-from opsin.io.tables import read_table
 from opsin.types import SPLITS, SplitName
 
 SPLIT_NAMES: dict[str, SplitName] = {
@@ -26,7 +26,7 @@ SPLIT_NAMES: dict[str, SplitName] = {
     "test": "test",
     "testing": "test",
 }
-"""How folders and tables may spell the splits."""
+"""Accepted names of the splits in folders and tables."""
 COLUMNS = ("path", "label", "split", "group")
 NUM_NAMED = 20
 
@@ -40,14 +40,14 @@ def natural_sort(names: Sequence[str] | set[str]) -> tuple[str, ...]:
     return tuple(sorted(set(names), key=natural_key))
 
 
-def read_folder(root: Path) -> Found:
-    """Class folders, either at once or inside train/val/test folders.
+def read_folder(place: Place) -> Found:
+    """Class folders, either directly or inside train/val/test folders.
 
     Raises:
-        DataError: no class folders, no images, or folders that cannot be told apart.
+        DataError: no class folders, no images, or folders that cannot be distinguished.
         InputError: a link leads out of the folder.
     """
-    left_out: list[str] = []
+    root, left_out = place.path, list[str]()
     files = walk_files(root, left_out.append)
     images = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES and not _hidden(path, root)]
     folders = _split_folders(root, images)
@@ -87,7 +87,7 @@ def read_pool(root: Path) -> Source:
 
 
 def _ignore(line: str) -> None:
-    """A published set may hold what it likes beside its images."""
+    """A published data set may contain other files too."""
 
 
 def _hidden(path: Path, root: Path) -> bool:
@@ -95,7 +95,7 @@ def _hidden(path: Path, root: Path) -> bool:
 
 
 def _split_folders(root: Path, images: Sequence[Path]) -> dict[SplitName, Path]:
-    """The folders that are splits, in the order train, val, test; empty when `root` holds class folders at once."""
+    """The folders that are splits, in the order train, val, test; empty when `root` contains class folders directly."""
     found: dict[SplitName, Path] = {}
     others: list[str] = []
     with_images = {path.relative_to(root).parts[0] for path in images if path.parent != root}
@@ -105,7 +105,7 @@ def _split_folders(root: Path, images: Sequence[Path]) -> dict[SplitName, Path]:
             others += [folder.name] if folder.name in with_images else []
         elif split in found:
             raise DataError(
-                f"two folders are both the split `{split}`",
+                f"two folders name the split `{split}`",
                 where=root,
                 got=f"{found[split].name}, {folder.name}",
                 expected="one of them",
@@ -114,7 +114,7 @@ def _split_folders(root: Path, images: Sequence[Path]) -> dict[SplitName, Path]:
             found[split] = folder
     if found and others:
         raise DataError(
-            "split folders stand beside other folders with images: classes or splits?",
+            "split folders are next to other folders with images",
             where=root,
             got=f"splits {', '.join(f.name for f in found.values())}; others {', '.join(others[:NUM_NAMED])}",
             expected="only train/val/test folders, or only class folders",
@@ -157,39 +157,41 @@ def _class_source(folder: Path, root: Path, images: Sequence[Path], classes: Seq
 
 
 def _left_out_notes(files: Sequence[Path], images: Sequence[Path], root: Path, depth: int) -> list[str]:
-    """What was not taken, in words."""
+    """Notes on files that were ignored."""
     known = set(images)
     suffixes = Counter(path.suffix.lower() or "no suffix" for path in files if path not in known)
     loose = sum(len(path.relative_to(root).parts) <= depth for path in images)
     notes = []
     if suffixes:
         kinds = ", ".join(f"{count} {suffix}" for suffix, count in suffixes.most_common(5))
-        notes.append(f"{sum(suffixes.values())} files that are no images of a known format were left out: {kinds}")
+        notes.append(f"{sum(suffixes.values())} files that are not images of a known format were ignored: {kinds}")
     foreign = sum(count for suffix, count in suffixes.items() if suffix in FOREIGN_SUFFIXES)
     if foreign:
         kinds = ", ".join(suffix for suffix in suffixes if suffix in FOREIGN_SUFFIXES)
-        notes.append(f"{foreign} of them are pictures in formats that are not read ({kinds}): {CONVERT_ALL}")
+        notes.append(f"{foreign} of them are pictures in unsupported formats ({kinds}): {CONVERT_ALL}")
     if loose:
-        notes.append(f"{loose} images outside of any class folder were left out")
+        notes.append(f"{loose} images outside of any class folder were ignored")
     return notes
 
 
 def unlisted_note(listed: Iterable[Path]) -> list[str]:
-    """A note on how many images lie beside the `listed` ones and are not annotated; no note where none do."""
+    """A note on the number of images next to the `listed` ones that are not annotated; none if there are none."""
     known = {path.parent.resolve() / path.name for path in listed}
     folders = {path.parent for path in known if path.is_file()}
     beside = [file for folder in folders for file in folder.iterdir() if file not in known and file.is_file()]
     unlisted = sum(file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".") for file in beside)
-    return [f"{unlisted} images beside them that these annotations do not list were left out"] if unlisted else []
+    return (
+        [f"{unlisted} images in the same folders that these annotations do not list were ignored"] if unlisted else []
+    )
 
 
-def read_csv(path: Path) -> Found:
+def read_csv(place: Place) -> Found:
     """A table with the columns path,label and perhaps split and group; paths are relative to the table.
 
     Raises:
-        DataError: a column, label or file is missing, a split is unknown, or a group lies in two splits.
+        DataError: a column, label or file is missing, a split is unknown, or a group is in two splits.
     """
-    rows = read_table(path)
+    path, rows = place.path, place.rows
     _check_columns(rows, path)
     classes = natural_sort({row["label"].strip() for row in rows})
     number = {name: k for k, name in enumerate(classes)}
@@ -215,7 +217,7 @@ def read_csv(path: Path) -> Found:
 def _rename_or_remove(missing: Sequence[str], unknown: Sequence[str]) -> str:
     if missing:
         return f"name the columns in the first line; {', '.join(missing)} is missing"
-    return f"remove {', '.join(unknown[:NUM_NAMED])}: nothing is read from them, and nothing should seem to be"
+    return f"remove {', '.join(unknown[:NUM_NAMED])}: these columns are not used"
 
 
 def _check_columns(rows: Sequence[Mapping[str, str]], path: Path) -> None:
@@ -225,7 +227,7 @@ def _check_columns(rows: Sequence[Mapping[str, str]], path: Path) -> None:
     if missing or unknown:
         close = nearest(unknown[0], COLUMNS) if unknown else None
         raise DataError(
-            "required columns are missing" if missing else "the table has columns that are not known",
+            "required columns are missing" if missing else "the table has unknown columns",
             where=path,
             got=", ".join(columns),
             expected="path,label and perhaps split,group",
@@ -254,14 +256,14 @@ def check_table_files(source: FileSource, path: Path) -> None:
     missing = [name for name, file in zip(source.ids, source.paths, strict=True) if not file.is_file()]
     if missing:
         raise DataError(
-            f"{len(missing)} of {len(source)} files of the table are not there",
+            f"{len(missing)} of {len(source)} files of the table were not found",
             where=f"{path}: {', '.join(missing[:NUM_NAMED])}",
             expected=f"paths relative to {path.parent.absolute()}",
         )
     repeated = [name for name, count in Counter(source.ids).items() if count > 1]
     if repeated:
         raise DataError(
-            f"{len(repeated)} files stand in the table more than once",
+            f"{len(repeated)} files are in the table more than once",
             where=f"{path}: {', '.join(repeated[:NUM_NAMED])}",
             expected="each file once",
         )
@@ -271,7 +273,7 @@ def table_splits(source: Source, names: Sequence[str], path: Path) -> dict[Split
     unknown = natural_sort({name for name in names if name.strip().lower() not in SPLIT_NAMES})
     if unknown:
         raise DataError(
-            "the table names splits that do not exist",
+            "the table names unknown splits",
             where=path,
             got=", ".join(unknown[:NUM_NAMED]),
             expected=", ".join(SPLIT_NAMES),
@@ -283,16 +285,16 @@ def table_splits(source: Source, names: Sequence[str], path: Path) -> dict[Split
 
 
 def check_groups(splits: Mapping[SplitName, Source], *, where: object) -> None:
-    """Refuse a group that lies in two splits.
+    """Refuse a group that is in two splits.
 
     Raises:
-        DataError: it does; the groups are named.
+        DataError: there are such groups; they are named.
     """
     seen = Counter(group for source in splits.values() for group in set(source.groups or ()))
     shared = natural_sort({group for group, count in seen.items() if count > 1})
     if shared:
         raise DataError(
-            f"{len(shared)} groups lie in more than one split, so the scores would be too good",
+            f"{len(shared)} groups are in more than one split, so scores would be too high",
             where=f"{where}: {', '.join(shared[:NUM_NAMED])}",
             expected="each group in one split",
             do="correct the column `split`, or leave it out: splits are then drawn by whole groups",

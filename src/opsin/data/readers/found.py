@@ -1,4 +1,4 @@
-"""What a reader recognized, before splits are drawn."""
+"""A data set as read, before splits are drawn."""
 
 from __future__ import annotations
 

@@ -11,11 +11,8 @@ A mask is a PNG of class numbers, read as stored, never through its palette. A f
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,167 +22,55 @@ from numpy.typing import NDArray
 from opsin.config import DataConfig
 from opsin.data.catalogue import CAMVID_CLASSES, VOC_CLASSES
 from opsin.data.readers.found import Found
-from opsin.data.samples import HASHING_THREADS, Bytes, FileSource, Source
-from opsin.errors import AnnotationError, ConfigError, DataError, ImageError
-from opsin.io.files import natural_key, sha256_file
-from opsin.io.images import IMAGE_SUFFIXES, DecodedImage, read_mask, turn_upright
+from opsin.data.readers.mask_sources import FOREGROUND_CLASSES, NUM_NAMED, SPLIT_FOLDERS, MaskSource, Meaning, as_found
+from opsin.data.readers.place import Place
+from opsin.data.samples import HASHING_THREADS, Source
+from opsin.errors import AnnotationError, DataError
+from opsin.io.files import natural_key
+from opsin.io.images import IMAGE_SUFFIXES, read_mask
 from opsin.io.tables import read_lines
 from opsin.types import SPLITS, VOID, SplitName
 
 CAMVID_VOID = 11
-"""What CamVid's masks hold where nothing was labelled."""
+"""Value of unlabelled pixels in CamVid's masks."""
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "JPEGImages")
 MASK_FOLDERS = ("masks", "mask", "SegmentationClass", "segmentation", "labels", "annotations")
-SPLIT_FOLDERS: dict[SplitName, tuple[str, ...]] = {
-    "train": ("train", "training"),
-    "val": ("val", "valid", "validation"),
-    "test": ("test", "testing"),
-}
-FOREGROUND_CLASSES = ("background", "foreground")
-REFUSED = -1
-NUM_NAMED = 10
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Meaning:
-    """What the values of masks mean.
-
-    Attributes:
-        classes: class names.
-        table: int16 `[256]`, the class of each value; VOID for void, REFUSED for values that name no class.
-    """
-
-    classes: tuple[str, ...]
-    table: NDArray[np.int16]
-
-    @classmethod
-    def of(cls, classes: Sequence[str], *, void: Sequence[int] = (VOID,)) -> Meaning:
-        """Value k is class k; the values `void` are void."""
-        table = np.full(256, REFUSED, np.int16)
-        table[: len(classes)] = np.arange(len(classes))
-        table[list(void)] = VOID
-        return cls(classes=tuple(classes), table=table)
-
-    def foreground(self) -> Meaning:
-        """The same with all classes but the first, the background, made one.
-
-        Raises:
-            ConfigError: the first class is no background.
-        """
-        if self.classes[0] != "background":
-            raise ConfigError(
-                "there is no background to tell a foreground from",
-                where="setting `classes`",
-                got="foreground",
-                expected=f"all; the classes are {', '.join(self.classes[:NUM_NAMED])}",
-            )
-        merged = np.where((self.table > 0) & (self.table != VOID), 1, self.table).astype(np.int16)
-        return Meaning(classes=FOREGROUND_CLASSES, table=merged)
-
-    def of_config(self, config: DataConfig) -> Meaning:
-        """All classes, or foreground and background, as the setting `classes` says."""
-        return self.foreground() if config.classes == "foreground" else self
-
-    def __call__(self, values: Bytes, where: object) -> Bytes:
-        """A mask as stored, uint8 `[H, W]`, in classes: uint8 `[H, W]`.
-
-        Raises:
-            ImageError: values that name no class; they are named.
-        """
-        mask = self.table[values]
-        if (mask == REFUSED).any():
-            wrong = ", ".join(str(int(v)) for v in np.unique(values[mask == REFUSED])[:NUM_NAMED])
-            raise ImageError(
-                f"mask values that name no class: {wrong}",
-                where=where,
-                got=wrong,
-                expected=f"0 to {len(self.classes) - 1}, or {VOID} for void",
-            )
-        return mask.astype(np.uint8)
+def is_voc(place: Place) -> bool:
+    """Whether a folder is VOC 2012's, with masks."""
+    return _voc_folder(place.path) is not None
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class MaskSource(FileSource):
-    """A split of image files, each with a mask.
-
-    `drawn`: one for each image, a PNG file of class numbers or annotations that draw it (`Drawn`).
-    """
-
-    drawn: Sequence[Any]
-    meaning: Meaning
-    has_masks = True
-
-    @property
-    def _rows(self) -> tuple[str, ...]:
-        return (*super()._rows, "drawn")
-
-    @cached_property
-    def content(self) -> str:
-        """SHA-256 over the SHA-256 of each image and mask, and over what the values mean."""
-        digest = hashlib.sha256(self.meaning.table.tobytes())
-        with ThreadPoolExecutor(HASHING_THREADS) as pool:
-            for part in (*pool.map(sha256_file, self.paths), *pool.map(_digest, self.drawn)):
-                digest.update(part.encode())
-        return digest.hexdigest()
-
-    def mask(self, i: int, image: DecodedImage | None = None) -> Bytes:
-        """uint8 `[H, W]` of sample `i`, as upright as its image, which is decoded here unless it is given.
-
-        Raises:
-            ImageError: it cannot be read, has another size than its image, or holds values that name no class.
-        """
-        image, drawn = image or self.read(i), self.drawn[i]
-        height, width = (int(side) for side in image.pixels.shape[1:])
-        stored = (width, height) if image.orientation >= 5 else (height, width)
-        if isinstance(drawn, Path):
-            values = _turned(read_mask(drawn).indices, (height, width), stored, image.orientation, drawn)
-        else:
-            values = turn_upright(drawn.draw(*stored), image.orientation)
-        return self.meaning(values, drawn if isinstance(drawn, Path) else self.ids[i])
-
-
-def _digest(drawn: Any) -> str:
-    return sha256_file(drawn) if isinstance(drawn, Path) else str(drawn.digest())
-
-
-def _turned(values: Bytes, upright: tuple[int, int], stored: tuple[int, int], orientation: int, where: Path) -> Bytes:
-    """A mask in the orientation of its upright image.
-
-    EXIF says how a photo is turned, and masks were drawn before or after turning: the size tells where the two differ.
-
-    Raises:
-        ImageError: another size, or nothing tells before from after.
-    """
-    if orientation > 1 and upright == stored:
-        raise ImageError(
-            "the photo is turned by EXIF, and nothing says whether its mask was drawn before or after",
-            where=where,
-            got=f"orientation {orientation}, both {upright[1]}x{upright[0]}",
-            do="turn the photo's pixels and remove the EXIF tag (ImageMagick: mogrify -auto-orient)",
-        )
-    if values.shape == upright:
-        return values
-    if values.shape == stored:
-        return turn_upright(values, orientation)
-    got, expected = f"{values.shape[1]}x{values.shape[0]}", f"{upright[1]}x{upright[0]}"
-    raise ImageError("a mask of another size than its image", where=where, got=got, expected=expected)
-
-
-def read_masks(root: Path, config: DataConfig) -> Found | None:
-    """The folder `root` as a data set of masks, if it lies in one of the layouts above; else None.
-
-    Raises:
-        DataError: files are missing.
-        ConfigError: `classes` is foreground, but there is no background.
-    """
+def _voc_folder(root: Path) -> Path | None:
     for folder in (root, root / "VOC2012", root / "VOCdevkit" / "VOC2012"):
         if (folder / "ImageSets" / "Segmentation").is_dir() and (folder / "SegmentationClass").is_dir():
-            return read_voc(folder, config, name=root.resolve().name)
-    if (root / "train").is_dir() and (root / "trainannot").is_dir():
-        return read_camvid(root, config, name=root.resolve().name)
-    from opsin.data.readers.coco_masks import read_coco_masks  # here, because it draws for the sources of this file
+            return folder
+    return None
 
-    return read_coco_masks(root, config) or _read_pairs(root, config)
+
+def read_voc_place(place: Place) -> Found:
+    """VOC 2012's masks, as `read_voc`."""
+    return read_voc(_voc_folder(place.path) or place.path, place.config, name=place.path.resolve().name)
+
+
+def is_camvid(place: Place) -> bool:
+    """Whether a folder is laid out as CamVid."""
+    return (place.path / "train").is_dir() and (place.path / "trainannot").is_dir()
+
+
+def read_camvid_place(place: Place) -> Found:
+    """A folder in CamVid's layout, as `read_camvid`."""
+    return read_camvid(place.path, place.config, name=place.path.resolve().name)
+
+
+def holds_pairs(place: Place) -> bool:
+    """Whether a folder holds images beside masks.
+
+    Raises:
+        DataError: masks of another format than PNG, or none.
+    """
+    return bool(_pair_folders(place.path))
 
 
 def read_voc(folder: Path, config: DataConfig, *, name: str, published: bool = False) -> Found:
@@ -197,19 +82,19 @@ def read_voc(folder: Path, config: DataConfig, *, name: str, published: bool = F
         stems = read_lines(listed) if listed.is_file() else []
         masks = [folder / "SegmentationClass" / f"{stem}.png" for stem in stems]
         if split == "test" and not all(mask.is_file() for mask in masks):
-            continue  # the challenge keeps the masks of its test split to itself
+            continue  # the masks of the challenge's test split are not published
         if stems:
             images = [folder / "JPEGImages" / f"{stem}.jpg" for stem in stems]
             splits[split] = _source(images, masks, stems, meaning, folder)
     there = {path.stem for path in (folder / "SegmentationClass").glob("*.png")}
     lone = len(there.difference(*(source.ids for source in splits.values())))
-    notes = (f"{lone} masks that no file of ImageSets/Segmentation names were left out",) if lone else ()
+    notes = (f"{lone} masks not listed in ImageSets/Segmentation were ignored",) if lone else ()
     layout = "VOC 2012's layout: palette masks, 255 is void"
     return as_found(folder, name, meaning, splits, layout, published=published, notes=notes)
 
 
 def read_camvid(folder: Path, config: DataConfig, *, name: str, published: bool = False) -> Found:
-    """CamVid as SegNet's authors lay it out: 11 classes, and 11 for what was not labelled."""
+    """CamVid in the layout of SegNet's authors: 11 classes; value 11 is unlabelled."""
     pairs = {split: _paired(folder / split, folder / f"{split}annot") for split in SPLITS if (folder / split).is_dir()}
     whole = Meaning.of(CAMVID_CLASSES, void=(CAMVID_VOID, VOID))
     layout = f"CamVid's layout: train beside trainannot; {CAMVID_VOID} is void"
@@ -227,11 +112,15 @@ def read_camvid(folder: Path, config: DataConfig, *, name: str, published: bool 
     return as_found(folder, name, meaning, splits, layout, published=published, notes=notes)
 
 
-def _read_pairs(root: Path, config: DataConfig) -> Found | None:
-    """Folders of images and masks, divided or not."""
+def read_pairs(place: Place) -> Found:
+    """Folders of images and masks, divided or not.
+
+    Raises:
+        DataError: an image or a mask stands alone, or the masks hold no class numbers.
+        ConfigError: `classes` is foreground, but there is no background.
+    """
+    root, config = place.path, place.config
     pairs = _pair_folders(root)
-    if not pairs:
-        return None
     files = {split: _paired(images, masks) for split, (images, masks) in pairs.items()}
     whole, notes = _meaning_of_values(_values([mask for _, masks in files.values() for mask in masks]), root, config)
     meaning = whole.of_config(config)
@@ -278,7 +167,7 @@ def _one_pair(folder: Path) -> tuple[Path, Path] | None:
 
 
 def _refuse_other_masks(folder: Path) -> None:
-    """Masks of other formats, which must not pass for a class of photos; other files may stand there."""
+    """Refuse masks of other formats, which would be taken for a class of photos; other files are accepted."""
     others = sorted(p.name for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
     if others or next(folder.iterdir(), None) is None:
         raise DataError(
@@ -301,9 +190,9 @@ def _paired(images: Path, masks: Path) -> tuple[list[Path], list[Path]]:
     lone = sorted(set(pictures) ^ set(drawn), key=natural_key)
     if lone or not pictures:
         raise DataError(
-            f"{len(lone)} images or masks stand alone" if lone else "there are no images",
+            f"{len(lone)} images or masks have no partner" if lone else "there are no images",
             where=f"{images}, {masks}: {', '.join(lone[:NUM_NAMED])}",
-            expected="for each image a PNG of the same name, and the other way round",
+            expected="for each image a PNG of the same name, and vice versa",
         )
     stems = sorted(pictures, key=natural_key)
     return [pictures[stem] for stem in stems], [drawn[stem] for stem in stems]
@@ -323,18 +212,20 @@ def _values(masks: Sequence[Path]) -> set[int]:
 
 
 def _meaning_of_values(values: set[int], root: Path, config: DataConfig) -> tuple[Meaning, tuple[str, ...]]:
-    """What values mean where the layout does not say: names from `classes.txt`, else numbers; and notes that say so."""
+    """Meaning of the values where the layout does not define it: names from `classes.txt`, else numbers; and notes."""
     listed = root / "classes.txt"
     if listed.is_file():
         names = read_lines(listed)
         if not 0 < len(set(names)) == len(names) <= VOID:
             expected = f"a different name in each line, the background first, {VOID} at most"
-            raise AnnotationError("no list of classes", where=listed, got=f"{len(names)} names", expected=expected)
+            raise AnnotationError(
+                "the list of classes is invalid", where=listed, got=f"{len(names)} names", expected=expected
+            )
         return Meaning.of(names), (f"class names from {listed.name}; mask value 255 is void",)
     if values == {0, VOID}:
         table = Meaning.of(FOREGROUND_CLASSES).table.copy()
         table[VOID] = 1
-        note = "the masks hold 0 and 255 alone: 255 is taken as the foreground, not as void"
+        note = "the masks contain only 0 and 255: 255 is treated as the foreground, not as void"
         return Meaning(classes=FOREGROUND_CLASSES, table=table), (note,)
     highest = max((value for value in values if value != VOID), default=0)
     if highest == 1:
@@ -342,11 +233,11 @@ def _meaning_of_values(values: set[int], root: Path, config: DataConfig) -> tupl
     if config.classes == "all" and 2 * len(values - {VOID}) <= highest:
         found = ", ".join(str(value) for value in sorted(values)[:NUM_NAMED])
         raise DataError(
-            "most numbers up to the largest mask value name nothing, so the values are hardly class numbers",
+            "most values up to the largest are unused, so the mask values are probably not class indices",
             where=root,
             got=f"values {found}{', …' if len(values) > NUM_NAMED else ''}",
             expected=f"class numbers from 0, {VOID} for void",
-            do="renumber the masks, list every class in classes.txt, or take all but 0 as one: --classes foreground",
+            do="renumber the masks, list every class in classes.txt, or merge all but 0: --classes foreground",
         )
     names = ["background", *(str(value) for value in range(1, highest + 1))]
     note = f"no classes.txt: classes are the mask values 0 (background) to {highest}; 255 is void"
@@ -364,31 +255,6 @@ def _source(
             expected="an image and a mask for each sample",
         )
     return MaskSource(paths=list(images), drawn=list(masks), ids=list(ids), meaning=meaning)
-
-
-def as_found(
-    root: Path,
-    name: str,
-    meaning: Meaning,
-    splits: Mapping[SplitName, Source],
-    layout: str,
-    pool: Source | None = None,
-    *,
-    published: bool = False,
-    notes: tuple[str, ...] = (),
-) -> Found:
-    """What was recognized, as a data set of masks."""
-    return Found(
-        name=name,
-        task="segment",
-        classes=meaning.classes,
-        layout=layout,
-        splits=splits,
-        pool=pool,
-        published=published,
-        root=root,
-        notes=notes,
-    )
 
 
 PUBLISHED: dict[str, Callable[..., Found]] = {"voc2012": read_voc, "camvid": read_camvid}

@@ -1,7 +1,7 @@
 """A table of images with one or more numbers each.
 
-The columns are those that the setting `number_columns` names; else `value`, or `values`, which holds several numbers
-with `;` or `|` between them.
+The columns are those that the setting `number_columns` names; by default `value`, or `values`, with several numbers
+separated by `;` or `|`.
 """
 
 from __future__ import annotations
@@ -12,12 +12,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.config import DataConfig
 from opsin.data.readers.folders import check_table_files, table_splits
 from opsin.data.readers.found import Found
+from opsin.data.readers.place import Place
 from opsin.data.samples import FileSource
 from opsin.errors import DataError, nearest
-from opsin.io.tables import read_table
 from opsin.types import TaskName
 
 TASK: TaskName = "regress"
@@ -26,22 +25,22 @@ DELIMITERS = (";", "|")
 NUM_NAMED = 10
 
 
-def read_numbers(path: Path, config: DataConfig, task: str | None) -> Found | None:
-    """The table at `path`, or None where it is none of numbers, or `task` asks for another.
+def holds_numbers(place: Place) -> bool:
+    """Whether a table is one of numbers, by its columns; any table is where the task is asked for."""
+    named = {ONE, SEVERAL} & set(place.columns) and "label" not in place.columns
+    return place.task == TASK or bool(place.config.number_columns or named)
 
-    Other columns than those that are named are left out, and a note says so.
+
+def read_numbers(place: Place) -> Found:
+    """A table of numbers.
+
+    Other columns are ignored, with a note.
 
     Raises:
-        DataError: a column is missing, or holds something that is no number.
+        DataError: a column is missing, or contains a value that is not a number.
     """
-    wanted = config.number_columns
-    if task not in (None, TASK) or path.suffix.lower() != ".csv" or not path.is_file():
-        return None
-    rows = read_table(path)
-    columns = list(rows[0])
+    path, rows, columns, wanted = place.path, place.rows, place.columns, place.config.number_columns
     known = wanted or next(((name,) for name in (ONE, SEVERAL) if name in columns), ())
-    if task is None and not wanted and (not known or "label" in columns):
-        return None
     missing = [name for name in ("path", *(known or (ONE,))) if name not in columns]
     if missing:
         close = nearest(missing[0], columns)
@@ -65,7 +64,7 @@ def read_numbers(path: Path, config: DataConfig, task: str | None) -> Found | No
         splits=table_splits(source, [row["split"] for row in rows], path) if divided else {},
         pool=None if divided else source,
         root=path,
-        notes=(f"columns that were left out: {', '.join(unused)}",) if unused else (),
+        notes=(f"ignored columns: {', '.join(unused)}",) if unused else (),
     )
 
 
@@ -83,7 +82,7 @@ def _several(rows: Sequence[Mapping[str, str]], path: Path) -> tuple[tuple[str, 
     wrong = [i + 2 for i, several in enumerate(texts) if len(several) != count]
     if wrong:
         where = f"{path}, lines {', '.join(map(str, wrong[:NUM_NAMED]))}"
-        raise DataError("rows with another number of values", where=where, expected=f"{count}, as in the first row")
+        raise DataError("rows have different numbers of values", where=where, expected=f"{count}, as in the first row")
     return tuple(f"value_{k + 1}" for k in range(count)), _parsed(texts, path)
 
 
@@ -98,8 +97,8 @@ def _parsed(texts: Sequence[Sequence[str]], path: Path) -> NDArray[np.float32]:
     bad = [*wrong, *(f"line {i + 2}" for i in np.flatnonzero(~np.isfinite(numbers).all(axis=1)) if not wrong)]
     if bad:
         raise DataError(
-            f"{len(bad)} rows hold no finite number",
+            f"{len(bad)} rows contain no finite number",
             where=f"{path}: {'; '.join(bad[:NUM_NAMED])}",
-            expected="a number in each row, with a point before its fraction",
+            expected="a number in each row, with a decimal point",
         )
     return numbers

@@ -8,23 +8,28 @@ from typing import Any
 
 import numpy as np
 
-from opsin.data.catalogue import Entry
+from opsin.config import DataConfig
+from opsin.data.catalogue import ENTRIES, Entry
 from opsin.data.readers.found import Found
+from opsin.data.readers.mask_files import PUBLISHED
+from opsin.data.readers.place import Place
 from opsin.data.samples import ArraySource, Bytes, Ints, Source, numbered_ids
 from opsin.errors import ConfigError, DataError, nearest
 from opsin.io.arrays import read_cifar, read_idx
 from opsin.types import SplitName
 
 
-def read_entry(entry: Entry, folder: Path | None, level: str | None) -> Found:
-    """A catalogue set from its folder, at a label level.
+def read_entry(entry: Entry, folder: Path | None, config: DataConfig) -> Found:
+    """A catalogue set from its folder, at the label level of `config`.
 
     Raises:
         ConfigError: the set has no such label level.
-        DataError: files are missing, or do not fit together.
+        DataError: files are missing or inconsistent.
         ArrayError: a file is damaged.
     """
-    level = _checked_level(entry, level)
+    level = _checked_level(entry, config.label_level)
+    if entry.name in PUBLISHED:
+        return PUBLISHED[entry.name](folder, config, name=entry.name, published=True)
     sources = READERS[entry.name](folder or Path(), level)
     return Found(
         name=entry.name,
@@ -47,7 +52,7 @@ def _checked_level(entry: Entry, level: str | None) -> str | None:
             where="setting `label_level`",
             got=level,
             expected=" or ".join(entry.levels) or "none: the set has one level of labels",
-            do=f"did you mean `{close}`?" if (close := nearest(level, entry.levels)) else None,
+            do=f"did you mean `{close}`?" if (close := nearest(level, entry.levels)) else "leave it out",
         )
     return level
 
@@ -71,7 +76,7 @@ def _read_idx_split(folder: Path, prefix: str, split: SplitName) -> Source:
     labels = read_idx(_plain_or_gzipped(folder, f"{prefix}-labels-idx1-ubyte"))
     if images.ndim != 3 or labels.shape != images.shape[:1]:
         raise DataError(
-            "images and labels do not fit together",
+            "images and labels differ in number or shape",
             where=folder / f"{prefix}-*",
             got=f"images {images.shape}, labels {labels.shape}",
             expected="images [N, H, W], labels [N]",
@@ -81,7 +86,7 @@ def _read_idx_split(folder: Path, prefix: str, split: SplitName) -> Source:
 
 
 def _plain_or_gzipped(folder: Path, name: str) -> Path:
-    """The file under its plain name, as `.gz`, or with the dot that some copies have (`images.idx3-ubyte`)."""
+    """The file under its plain name, as `.gz`, or with the dot of some copies (`images.idx3-ubyte`)."""
     dotted = name.replace("-idx", ".idx")
     candidates = [folder / candidate for candidate in (name, f"{name}.gz", dotted, f"{dotted}.gz")]
     return _first_file(candidates)
@@ -113,11 +118,11 @@ def _cifar_split(paths: list[Path], column: int, num_label_bytes: int, split: Sp
 
 
 def _refuse_pickles(folder: Path, archive: str) -> None:
-    """The Python release of CIFAR is pickles: it is refused, with the way to the binary one."""
+    """Refuse the Python release of CIFAR, which consists of pickles, and name the binary one."""
     pickled = [name for name in ("data_batch_1", "train", "test_batch", "test") if (folder / name).is_file()]
     if pickled and not list(folder.glob("*.bin")):
         raise DataError(
-            "this is CIFAR's Python release, whose files are pickles: loading one can run any code",
+            "this is CIFAR's Python release, whose files are pickles: loading one can run arbitrary code",
             where=folder / pickled[0],
             expected="the binary release, files that end in .bin",
             do=f"fetch {archive} instead (`opsin data fetch`)",
@@ -154,3 +159,48 @@ READERS: dict[str, Callable[[Path, str | None], dict[str, Any]]] = {
     "cifar100": _read_cifar100,
     "flowers": _read_flowers,
 }
+
+
+def is_idx(place: Place) -> bool:
+    """Whether a folder holds MNIST's files."""
+    return any(place.path.glob("train-images[-.]idx3-ubyte*"))
+
+
+def read_idx_place(place: Place) -> Found:
+    """A folder of files in MNIST's layout; classes are the numbers of the labels.
+
+    Raises:
+        DataError: a file is missing, or images and labels do not fit together.
+        ArrayError: a file is damaged.
+    """
+    splits: dict[SplitName, Source] = _read_idx_set(place.path, None)["splits"]
+    highest = max(int(source.labels.max(initial=0)) for source in splits.values() if source.labels is not None)
+    return _own_copy(place, splits, tuple(str(k) for k in range(highest + 1)), "IDX files")
+
+
+def is_cifar(place: Place) -> bool:
+    """Whether a folder holds the binary release of CIFAR-10 or CIFAR-100."""
+    return _cifar_entry(place) is not None
+
+
+def _cifar_entry(place: Place) -> Entry | None:
+    """CIFAR-10 or CIFAR-100, by the names of the files."""
+    firsts = {"cifar10": "data_batch_1.bin", "cifar100": "train.bin"}
+    return next((ENTRIES[name] for name, file in firsts.items() if (place.path / file).is_file()), None)
+
+
+def read_cifar_place(place: Place) -> Found:
+    """A folder with the binary release of CIFAR.
+
+    Raises:
+        DataError: a file is missing.
+        ArrayError: a file is damaged.
+    """
+    entry = _cifar_entry(place) or ENTRIES["cifar10"]
+    splits: dict[SplitName, Source] = READERS[entry.name](place.path, "fine")["splits"]
+    return _own_copy(place, splits, entry.classes, f"CIFAR's binary files ({entry.name})")
+
+
+def _own_copy(place: Place, splits: dict[SplitName, Source], classes: tuple[str, ...], layout: str) -> Found:
+    name = place.path.resolve().name
+    return Found(name=name, task="classify", classes=classes, layout=layout, splits=splits, root=place.path)

@@ -20,7 +20,7 @@ from opsin.models.parts.layers import check_dropout, check_min_side, check_width
 
 @dataclass(frozen=True, kw_only=True)
 class ClassicOptions:
-    """Knobs: width multiplier, stem for small images, dense layers, dropout before each of them.
+    """Options: width multiplier, stem for small images, dense layers, dropout before each of them.
 
     Without dense layers the features are the means of the last maps.
     """
@@ -45,7 +45,7 @@ class AlexNetOptions(ClassicOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class LeNetOptions:
-    """Knobs: nodes of the dense layers, dropout before the logits."""
+    """Options: nodes of the dense layers, dropout before the logits."""
 
     dense: tuple[int, ...] = (120, 84)
     dropout: float = 0.0

@@ -12,7 +12,7 @@ from opsin.models.parts.layers import check_dropout, check_widths, dense_stack, 
 
 @dataclass(frozen=True, kw_only=True)
 class DenseOptions:
-    """Knobs of the dense baseline; each means what it means in `ModelConfig`."""
+    """Options of the dense baseline, as in `ModelConfig`."""
 
     dense: tuple[int, ...] = (128,)
     batch_norm: bool = False

@@ -18,7 +18,7 @@ from opsin.models.parts.layers import check_min_side
 
 @dataclass(frozen=True, kw_only=True)
 class GoogLeNetOptions(NormedOptions):
-    """The knobs of networks with norms, as torchvision's weights need them."""
+    """The options of networks with norms, as torchvision's weights need them."""
 
     dropout: float = 0.2
     epsilon: float = KERAS_EPSILON

@@ -1,9 +1,9 @@
 """One backbone, two heads: which class, and where its box is.
 
-A vector of global maxima, on which our networks decide the class, has forgotten where they were. So the box comes from
-the coarsest maps: every cell says how sure it is to see the object, and how far the four edges of the box lie from the
-cell itself; the box is the mean of what the cells say, weighted by how sure they are. A cell need not know where it
-is, so what is learned at one place holds at every other, and for images of other sizes.
+A vector of global maxima, from which Opsin's networks decide the class, has no positions. So the box comes from
+the coarsest maps: every cell predicts its confidence that it sees the object, and the distances of the four edges of
+the box from the cell; the box is the mean over cells, weighted by confidence. A cell does not know its position,
+so the prediction is translation-invariant, and works for images of other sizes.
 
 Shapes: B images, C channels of the coarsest maps, h and w their sides, F hidden channels.
 
@@ -35,7 +35,7 @@ NUM_LOSSES = 2
 
 
 class Surroundings(nn.Module):
-    """What the cells know for their box: 1x1 convolution of their own maps + 3x3 of the pooled ones - norm - ReLU.
+    """Features of the cells for their boxes: 1x1 convolution of their own maps + 3x3 of the pooled ones - norm - ReLU.
 
     The pooled maps let a cell see two cells farther to every side, at a quarter of the work.
 
@@ -61,9 +61,10 @@ class CellBoxes(nn.Module):
     """Boxes from the cells' votes.
 
     Args:
-        height, width: sides in pixels of the images that the network is built for; at the start, each cell says that
-            the edges are a quarter of the shorter one away.
-        stride: pixels from cell to cell; None lets the images' sides tell, which one or two cells do badly.
+        height, width: sides in pixels of the images that the network is built for; at the start, each cell predicts
+            edges at a quarter of the shorter side.
+        stride: pixels from cell to cell; None derives it from the image sides, which is inaccurate for one or two
+            cells.
     """
 
     def __init__(self, height: int, width: int, stride: int | None = None) -> None:
@@ -121,15 +122,15 @@ class VectorBoxes(nn.Module):
 
 
 def full_precision(device: torch.device) -> AbstractContextManager[object]:
-    """Float32 whatever autocast says; the meta device, on which layers are counted, knows no autocast."""
+    """Context with autocast off; the meta device, on which layers are counted, has no autocast."""
     return nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)
 
 
 class Localizer(Network):
     """Class logits and a box for each image.
 
-    In training it also gives `log_variances`, float32 [2]: what the weights of the two losses are made of when they
-    are learned (class, box). Otherwise they stay as they are.
+    In training it also gives `log_variances`, float32 [2]: from which the weights of the two losses (class, box)
+    are computed when learned. Otherwise they are constant.
 
     Args:
         backbone: gives maps and features.

@@ -28,7 +28,7 @@ from opsin.models.parts.convolutions import (
 
 @dataclass(frozen=True, kw_only=True)
 class MobileNetV2Options(NormedOptions):
-    """The knobs of networks with norms, and the padding of the weights."""
+    """The options of networks with norms, and the padding of the weights."""
 
     dropout: float = 0.2
     padding: PaddingName = "torch"
@@ -36,7 +36,7 @@ class MobileNetV2Options(NormedOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class EfficientNetLiteOptions(NormedOptions):
-    """The knobs of MobileNetV2, with TensorFlow's padding and epsilon, which its published weights need."""
+    """The options of MobileNetV2, with TensorFlow's padding and epsilon, which its published weights need."""
 
     dropout: float = 0.2
     padding: PaddingName = "same"
@@ -116,7 +116,7 @@ class Mobile(Backbone):
     Args:
         channels: of the images.
         stages: the blocks.
-        options: the knobs.
+        options: the options of the network.
         fixed_stem: whether the stem keeps its 32 filters at every width.
     """
 

@@ -16,7 +16,7 @@ from opsin.models.parts.layers import check_dropout, check_min_side, check_width
 
 @dataclass(frozen=True, kw_only=True)
 class PlainOptions:
-    """Knobs of the plain CNN; each means what it means in `ModelConfig`."""
+    """Options of the plain CNN, as in `ModelConfig`."""
 
     filters: tuple[int, ...] = (32, 64, 128)
     kernel_size: int = 3
@@ -48,7 +48,7 @@ def separable(inputs: int, outputs: int, side: int, *, stride: int, padding: int
 
 
 class Second(nn.Module):
-    """Convolution - [batch norm] - ReLU that keeps the size of its maps; as a residual, what it sees is added.
+    """Convolution - [batch norm] - ReLU that keeps the size of its maps; as a residual, its input is added.
 
     Source of the residual: He et al. 2016, arXiv 1512.03385, section 3.
     """

@@ -21,7 +21,7 @@ StrideInName = Literal["first", "middle"]
 
 @dataclass(frozen=True, kw_only=True)
 class ResNetOptions(NormedOptions):
-    """The knobs of networks with norms, and what the weights need.
+    """The options of networks with norms, and what the weights need.
 
     `stride_in`: which convolution of a bottleneck halves the maps: the `first`, as in the paper and Keras, or the
     `middle` one, as in torchvision. `biases`: convolutions have biases before their norms, as in Keras.
@@ -80,7 +80,7 @@ class ResNet(Backbone):
     Args:
         channels: of the images.
         counts: blocks of each stage.
-        options: the knobs.
+        options: the options of the network.
         bottleneck: blocks of three convolutions (1x1, 3x3, 1x1 to four times the maps), else of two 3x3 ones.
         squeeze: blocks end with squeeze and excitation.
     """

@@ -1,4 +1,4 @@
-"""Our network for small images, 28 to 96 pixels: accurate after few epochs, fast on a CPU."""
+"""Opsin's network for small images, 28 to 96 pixels: accurate after few epochs, fast on a CPU."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WHITEN_EPSILON = 5e-4
 
 @dataclass(frozen=True, kw_only=True)
 class SmallOptions:
-    """Knobs of the small-image network: the widths of its stages, and dropout before the logits."""
+    """Options of the small-image network: the widths of its stages, and dropout before the logits."""
 
     filters: tuple[int, ...] = (32, 96, 192)
     dropout: float = 0.0

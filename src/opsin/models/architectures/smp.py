@@ -1,7 +1,7 @@
 """DeepLabV3+ and FPN over many encoders, through segmentation-models-pytorch (the extra `opsin[segmentation]`).
 
-They keep the contract of our own `Segmenter`: images of any size are padded to a multiple of the stride and the logits
-are cropped back, so that every pixel has its answer. Weights are random here: nothing is downloaded.
+They behave like Opsin's own `Segmenter`: images of any size are padded to a multiple of the stride and the logits
+are cropped back, so that every pixel has a prediction. Weights are random here: nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from opsin.errors import ConfigError, nearest
 from opsin.models.architectures.unet import fitted
 
 EXTRA = 'pip install "opsin[segmentation]"'
-"""What brings the package."""
+"""Command that installs the package."""
 STRIDE = 32
 
 
@@ -43,18 +43,18 @@ ARCHITECTURES = {
         source="Kirillov et al. 2019, arXiv 1901.02446.",
     ),
 }
-"""By our names."""
+"""Architectures by name in Opsin."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SmpOptions:
-    """Knobs: the encoder, by the name that segmentation-models-pytorch has for it."""
+    """Options: the encoder, by its name in segmentation-models-pytorch."""
 
     encoder: str = "resnet18"
 
 
 def is_installed() -> bool:
-    """Whether segmentation-models-pytorch is here; it is not imported, which takes seconds."""
+    """Whether segmentation-models-pytorch is installed; it is not imported, which takes seconds."""
     return find_spec("segmentation_models_pytorch") is not None
 
 
@@ -75,7 +75,7 @@ def library() -> ModuleType:
 
 
 class SmpSegmenter(nn.Module):
-    """A network of segmentation-models-pytorch as ours are: images in, {"logits"} of every pixel out.
+    """A network of segmentation-models-pytorch with Opsin's interface: images in, {"logits"} of every pixel out.
 
     Args:
         name: `deeplabv3plus` or `fpn`.
@@ -114,7 +114,12 @@ class SmpSegmenter(nn.Module):
         """
         B, C, H, W = images.shape
         if self.channels != C:
-            raise ConfigError("images of other channels than the network is built for", got=C, expected=self.channels)
+            raise ConfigError(
+                "images have another number of channels than the network",
+                got=C,
+                expected=self.channels,
+                do="convert the images",
+            )
         whole = fitted(self.normalize(images), -(-H // STRIDE) * STRIDE, -(-W // STRIDE) * STRIDE)
         if self.training and B == 1:
             # DeepLab's mean over the image has one value a channel: batch norm needs two, and gets the same one twice

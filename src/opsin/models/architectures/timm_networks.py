@@ -1,4 +1,4 @@
-"""Any network of timm by its name, behind the interface of ours.
+"""Any network of timm by name, with Opsin's interface.
 
 Source: Wightman, "PyTorch image models", https://github.com/huggingface/pytorch-image-models.
 """
@@ -24,7 +24,7 @@ MIN_SIDE = 32
 
 @dataclass(frozen=True, kw_only=True)
 class TimmOptions:
-    """The one knob that all of timm's networks have: dropout before the logits."""
+    """The one option that all of timm's networks have: dropout before the logits."""
 
     dropout: float = 0.0
 
@@ -39,7 +39,7 @@ def timm_name(name: str) -> str | None:
 
 
 def timm_facts(name: str) -> dict[str, Any]:
-    """What timm says of a network: input size, mean, standard deviation, name of the classifier."""
+    """timm's facts of a network: input size, mean, standard deviation, name of the classifier."""
     config: Any = timm.models.get_pretrained_cfg(name) or timm.models.PretrainedCfg()
     return dict(config.to_dict())
 
@@ -47,12 +47,12 @@ def timm_facts(name: str) -> dict[str, Any]:
 class TimmBackbone(Backbone):
     """A network of timm without its classifier.
 
-    Convolutional ones have a pyramid: the last maps of each size, the last of all being what the features are made of.
+    Convolutional ones have a pyramid: the last maps of each size; the coarsest give the features.
 
     Args:
-        name: in timm.
+        name: name in timm.
         channels, height, width: shape of the images.
-        options: the knobs.
+        options: the options of the network.
     """
 
     def __init__(self, name: str, channels: int, height: int, width: int, options: TimmOptions) -> None:
@@ -88,7 +88,7 @@ class TimmBackbone(Backbone):
         """The last maps of each size, from fine to coarse.
 
         Raises:
-            ConfigError: the network has no maps, as transformers have none.
+            ConfigError: the network has no maps, e.g. a transformer.
         """
         if not self.pyramid_channels:
             return super().pyramid(images)
@@ -109,14 +109,14 @@ class TimmBackbone(Backbone):
 
 
 def _levels(model: Any, images: Tensor) -> list[Tensor]:
-    """The last maps of each size, and at the coarsest what timm's head gets."""
+    """The last maps of each size; the coarsest are the input of timm's head."""
     last, maps = model.forward_intermediates(images)
     by_size = {level.shape[2]: level for level in maps if level.shape[2] > last.shape[2]}
     return [*by_size.values(), last]
 
 
 def _pyramid_channels(model: Any, channels: int, height: int, width: int) -> tuple[int, ...]:
-    """Channels of each level, without computing one; empty where the network gives no maps [B, C, H, W]."""
+    """Channels of each level, without computing one; empty if the network has no maps [B, C, H, W]."""
     if not hasattr(model, "forward_intermediates"):
         return ()
     probe = deepcopy(model).to("meta").eval()

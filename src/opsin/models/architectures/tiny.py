@@ -1,4 +1,4 @@
-"""Our network for small drawings, such as digits: few filters, thousands of images a second on one core."""
+"""Opsin's network for small drawings, such as digits: few filters, thousands of images per second on one core."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from opsin.models.parts.layers import check_dropout, check_min_side, check_width
 
 @dataclass(frozen=True, kw_only=True)
 class TinyOptions:
-    """Knobs: filters of the first convolution and of each level, and dropout before the logits."""
+    """Options: filters of the first convolution and of each level, and dropout before the logits."""
 
     filters: tuple[int, ...] = (16, 32, 64)
     dropout: float = 0.0
@@ -35,7 +35,7 @@ def _convolution(inputs: int, outputs: int) -> nn.Sequential:
 class Tiny(Backbone):
     """5x5 convolution - max pooling - norm - ReLU; convolutions with pooling between; a residual one; global maximum.
 
-    The wide first filters see whole strokes; pooling at once leaves a quarter of the work to everything after them.
+    The wide first filters see whole strokes; immediate pooling quarters the work of all later layers.
     """
 
     any_size = True

@@ -1,12 +1,12 @@
-"""U-Net, layer by layer: an encoder that sees ever more of the image in ever less detail, and the way back.
+"""U-Net, layer by layer: a contracting encoder and an expanding decoder.
 
     image ─ stem ─ block ───────────────── skip ─────────────── block ─ head ─ logits of every pixel
                      └ pool ─ block ────── skip ────── block ─ up ┘
                                 └ pool ─ block ─ up ─────┘
 
-The encoder is a backbone like any other (`UNet`); the decoder (`Decoder`) goes back up the maps of any backbone's
-pyramid. Every part that a U-Net is made of can be taken away or exchanged: skip connections, batch norm, residual
-blocks, the way of going up, the stem's stride.
+The encoder is a backbone like any other (`UNet`); the decoder (`Decoder`) works on any backbone's
+pyramid. Every part of a U-Net can be removed or replaced: skip connections, batch norm, residual
+blocks, the upsampling, the stem's stride.
 
 Source: Ronneberger et al. 2015, arXiv 1505.04597, figure 1; here with padded convolutions, so that sizes are kept.
 """
@@ -30,7 +30,7 @@ from opsin.models.parts.network import Network
 
 @dataclass(frozen=True, kw_only=True)
 class UNetOptions:
-    """Knobs of the encoder: widths of its levels, its blocks, and the stride of the stem (1: there is none)."""
+    """Options of the encoder: widths of its levels, its blocks, and the stride of the stem (1: there is none)."""
 
     filters: tuple[int, ...] = (24, 48, 96, 128, 160)
     block: BlockName = "plain"
@@ -47,10 +47,10 @@ class UNetOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class DecoderOptions:
-    """Knobs of the way back up: how maps grow, whether they meet the encoder's maps again, the blocks, and their width.
+    """Options of the decoder: upsampling, skip connections, blocks, and width.
 
     `decoder_width` is the least number of maps at any level. Mobile networks have few at their fine levels (16 and 24),
-    which is enough for their own next layer, and too little to draw outlines with.
+    which is enough for their next layer, but too few for outlines.
     """
 
     upsample: UpsampleName = "bilinear"
@@ -149,7 +149,7 @@ class UNet(Backbone):
 def upsampling(inputs: int, outputs: int, factor: int, mode: UpsampleName) -> nn.Module:
     """Maps `factor` times as large, with `outputs` channels.
 
-    transpose: a transposed convolution whose filters lie side by side. bilinear, nearest: a 1x1 convolution, then
+    transpose: a transposed convolution with adjacent filters. bilinear, nearest: a 1x1 convolution, then
     interpolation; in this order the convolution costs least, and bilinear weights commute with it.
     """
     if factor == 1:
@@ -170,7 +170,7 @@ def _unit_gain(layer: nn.Conv2d | nn.ConvTranspose2d) -> nn.Module:
 
 
 def decoder_widths(channels: Sequence[int], options: DecoderOptions) -> list[int]:
-    """Number of maps at each level of the way back up, from fine to coarse; the coarsest are the encoder's own.
+    """Number of maps at each level of the decoder, from fine to coarse; the coarsest are the encoder's own.
 
     >>> decoder_widths([16, 24, 96], DecoderOptions(decoder_width=32))
     [32, 32, 96]
@@ -179,12 +179,12 @@ def decoder_widths(channels: Sequence[int], options: DecoderOptions) -> list[int
 
 
 class Decoder(nn.Module):
-    """From the coarsest map of a pyramid back up to the finest.
+    """The decoder, from the coarsest map of a pyramid to the finest.
 
     Args:
         channels: of each map of the pyramid, from fine to coarse.
-        factors: by how much each map is smaller than the one before; one fewer than maps.
-        options: its knobs.
+        factors: downscaling of each map against the one before; one fewer than maps.
+        options: its options.
     """
 
     def __init__(self, channels: Sequence[int], factors: Sequence[int], options: DecoderOptions) -> None:
@@ -210,7 +210,7 @@ class Decoder(nn.Module):
 
 
 class Segmenter(Network):
-    """A backbone, a decoder over its pyramid, and a head that gives every pixel of the image its logits.
+    """A backbone, a decoder over its pyramid, and a head with logits for every pixel.
 
     Images of any size are padded at the bottom and the right, by their last row and column, to a multiple of the
     backbone's stride; the logits are cropped back, so that they match the image pixel by pixel.

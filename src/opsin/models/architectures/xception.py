@@ -29,7 +29,7 @@ MIDDLE = 8
 
 @dataclass(frozen=True, kw_only=True)
 class XceptionOptions(NormedOptions):
-    """The knobs of networks with norms, and the padding of the weights."""
+    """The options of networks with norms, and the padding of the weights."""
 
     padding: PaddingName = "torch"
 
@@ -55,7 +55,7 @@ class Block(nn.Module):
         inputs: maps that come in.
         widths: maps of each separable convolution.
         stride: 2 halves the maps.
-        options: the knobs.
+        options: the options of the network.
         begins_with_relu: all do but the first.
     """
 

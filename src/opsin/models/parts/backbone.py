@@ -1,4 +1,4 @@
-"""What every network has in common: images in, features out."""
+"""The backbone interface: images in, features out."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from opsin.errors import ConfigError
 
 PROBE_SIDE = 256
-"""Side of the image whose maps say by how much each level of a backbone is smaller than the one above."""
+"""Side of the test image for measuring the downscaling of each level of a backbone."""
 
 
 class Backbone(nn.Module):
@@ -31,7 +31,7 @@ class Backbone(nn.Module):
 
     @property
     def sections(self) -> tuple[nn.Module, ...]:
-        """The parts of the network in the order of the forward pass, the upper ones last; they hold every weight.
+        """The parts of the network in the order of the forward pass, the upper ones last; they contain every weight.
 
         Fine-tuning takes them from the last one down.
         """
@@ -41,7 +41,7 @@ class Backbone(nn.Module):
         """Features float [B, num_features] of preprocessed images float [B, C, H, W]: by default those of its maps.
 
         Raises:
-            ConfigError: the network has no feature maps, and does not say how it works without.
+            ConfigError: the network has no feature maps and does not override this method.
         """
         return self.vector(self.pyramid(images))
 
@@ -56,7 +56,7 @@ class Backbone(nn.Module):
         )
 
     def vector(self, levels: list[Tensor]) -> Tensor:
-        """Features float [B, num_features] of what `pyramid` gave: the same as `forward`, without a second pass.
+        """Features float [B, num_features] from the result of `pyramid`: the same as `forward`, without a second pass.
 
         Raises:
             ConfigError: the network has no feature maps.
@@ -74,14 +74,14 @@ class Backbone(nn.Module):
 
 
 def level_factors(backbone: Backbone, channels: int) -> list[int]:
-    """By how much the finest map is smaller than the image, then each map than the one before.
+    """Downscaling of the finest map against the image, then of each map against the one before.
 
     Raises:
         ConfigError: the backbone has no feature maps.
     """
     if not backbone.pyramid_channels:
         raise ConfigError(
-            "this network has no feature maps, so it cannot say where things are",
+            "this network has no feature maps, which this task needs",
             got=type(backbone).__name__,
             do="choose a convolutional network: --model unet",
         )

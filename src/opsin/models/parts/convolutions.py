@@ -20,12 +20,12 @@ PaddingName = Literal["torch", "same"]
 """How a layer of stride 2 pads: `torch` alike on all sides; `same` as TensorFlow, more at the bottom and the right."""
 TORCH_EPSILON = 1e-5
 KERAS_EPSILON = 1e-3
-"""Default epsilon of batch norm in Keras and TensorFlow, 100 times torch's: with small variances it is seen."""
+"""Default epsilon of batch norm in Keras and TensorFlow, 100 times torch's: noticeable with small variances."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class NormedOptions:
-    """Knobs of every published network with batch norm.
+    """Options of every published network with batch norm.
 
     Width multiplier, stem for small images, dropout before the logits; and the norms' epsilon, which weights need.
     """
@@ -42,12 +42,12 @@ class NormedOptions:
 
 
 def same_padding(maps: Tensor, side: int, stride: int, value: float = 0.0) -> Tensor:
-    """Maps padded as TensorFlow's SAME does: ⌈H / stride⌉ outputs, the odd row and column at the bottom and the right.
+    """Maps padded like TensorFlow's SAME: ⌈H / stride⌉ outputs, the odd row and column at the bottom and the right.
 
     Args:
         maps: float [B, C, H, W].
         side, stride: of the layer that follows.
-        value: what is padded with.
+        value: padding value.
 
     Source: TensorFlow, tf.nn, "Notes on padding".
     """
@@ -177,7 +177,7 @@ def folded(conv: nn.Conv2d, norm: nn.BatchNorm2d, maps: Tensor) -> Tensor:
 
 
 def _is_watched(layer: nn.Module) -> bool:
-    """Somebody wants to see what this very layer gives: a table of layers, feature maps, the input check."""
+    """Whether this layer's output is observed: by a table of layers, feature maps, the input check."""
     return bool(layer._forward_hooks or layer._forward_pre_hooks)
 
 
@@ -215,7 +215,7 @@ def pooled(maps: Tensor) -> Tensor:
 
 
 def check_multiplier(width: float) -> None:
-    """Refuse a width multiplier that no network can have.
+    """Refuse an invalid width multiplier.
 
     Raises:
         ConfigError: it is outside 0 < x <= 8.

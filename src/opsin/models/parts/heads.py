@@ -13,7 +13,7 @@ from opsin.models.parts.backbone import Backbone
 from opsin.models.parts.layers import check_dropout, check_widths, dense_stack, keras_init
 
 HEAD = "head"
-"""Where the options of a network hold those of its class head."""
+"""Key of the class head's options in a network's options."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,12 +32,12 @@ def class_head(backbone: Backbone, num_outputs: int, options: Mapping[str, Any])
     """Logits float [B, num_outputs] of features float [B, num_features].
 
     Args:
-        backbone: its own linear head is taken where nothing else is asked for.
+        backbone: its own linear head is used by default.
         num_outputs: length of the logits.
         options: of the network; those of the head are under `head`.
 
     Raises:
-        ConfigError: an option that the head does not have, or out of range.
+        ConfigError: an option is unknown or out of range.
     """
     chosen = from_dict(HeadOptions, options.get(HEAD, {}), where="options of the head")
     if not chosen.hidden and not chosen.dropout:

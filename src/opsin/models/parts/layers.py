@@ -15,12 +15,12 @@ from opsin.errors import ConfigError
 
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
 LARGEST_WIDTH = 65_536
-"""Most filters or nodes of one layer."""
+"""Largest number of filters or nodes of one layer."""
 
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Make the weights of networks built inside a function of `seed`; the global random state is left as it was.
+    """Make the weights of networks built inside a function of `seed`; the global random state is restored.
 
     Networks are built on the CPU, so that weights do not depend on the device.
     """
@@ -76,7 +76,7 @@ def unit_head(num_features: int, num_outputs: int) -> nn.Linear:
 
 
 def check_widths(name: str, widths: Sequence[int]) -> None:
-    """Refuse numbers of filters or nodes that no network can have.
+    """Refuse invalid numbers of filters or nodes.
 
     Raises:
         ConfigError: one is below 1 or above `LARGEST_WIDTH`.
@@ -97,7 +97,7 @@ def check_dropout(**shares: float) -> None:
 
 
 SMALLEST_SIDES = {"plain": 8, "tiny": 4, "dense": 1}
-"""The shortest side that a few networks take with their default settings, in pixels, the best of them first."""
+"""Shortest side in pixels of a few networks at their default settings, best network first."""
 
 
 def check_min_side(name: str, height: int, width: int, min_side: int) -> None:

@@ -50,7 +50,7 @@ class Network(nn.Module):
 
     @torch.no_grad()
     def init_from_data(self, images: Tensor) -> None:
-        """Set what depends on data from preprocessed training images float [N, C, H, W]; N of some hundred is enough.
+        """Set data-dependent weights from preprocessed training images float [N, C, H, W]; a few hundred suffice.
 
         A learned input normalization starts from these images' statistics, then the backbone from what it gives.
         """

@@ -1,1 +1,1 @@
-"""Pretrained weights: where they are, what they expect of their input, how their tensors are called."""
+"""Pretrained weights: sources, input contracts, names of tensors."""

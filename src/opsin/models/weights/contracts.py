@@ -1,4 +1,4 @@
-"""What a pretrained network expects of its input: the fact that is lost most often with a file of weights."""
+"""The input contract of a pretrained network, often missing from a file of weights."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from opsin.types import FitName, SizePolicy
 class InputContract:
     """Range, mean, standard deviation, colour order and size of the images that weights were trained with.
 
-    `range`, `mean`, `std` and `color` mean what they mean in `Preprocess`: the network sees (x - mean) / std, x being
-    in `range`. `height`, `width`, `fit` and `crop_share` are those of its published accuracy; others work, less well.
+    `range`, `mean`, `std` and `color` have the meaning of `Preprocess`: the network sees (x - mean) / std, x being
+    in `range`. `height`, `width`, `fit` and `crop_share` are those of its published accuracy; others work less well.
     """
 
     range: tuple[float, float]
@@ -46,7 +46,9 @@ class InputContract:
             ConfigError: a field is unknown, of the wrong type or missing.
         """
         if "range" not in values:
-            raise ConfigError("an input contract needs a range", where=where, got=dict(values))
+            raise ConfigError(
+                "an input contract needs a range", where=where, got=dict(values), expected="the key `range`"
+            )
         return config.from_dict(cls, values, where=where)
 
     def __str__(self) -> str:
@@ -61,7 +63,7 @@ IMAGENET = InputContract(range=(0.0, 1.0), mean=(0.485, 0.456, 0.406), std=(0.22
 SIGNED = InputContract(range=(-1.0, 1.0))
 """x / 127.5 - 1, of TensorFlow's networks: Keras' mode `tf`."""
 CAFFE = InputContract(range=(0.0, 255.0), mean=(103.939, 116.779, 123.68), color="bgr")
-"""Blue first, means taken off, of Caffe's networks: Keras' mode `caffe`."""
+"""BGR, means subtracted, of Caffe's networks: Keras' mode `caffe`."""
 LITE = InputContract(range=(0.0, 255.0), mean=(127.0, 127.0, 127.0), std=(128.0, 128.0, 128.0))
 """(x - 127) / 128, of EfficientNet-Lite."""
 
@@ -84,7 +86,7 @@ def named_contract(name: str) -> InputContract:
     """
     if name not in INPUT_RANGES:
         close = nearest(name, INPUT_RANGES)
-        do = f"did you mean `{close}`?" if close else None
+        do = f"did you mean `{close}`?" if close else "choose one of these"
         expected = "; ".join(f"{key}: {value}" for key, value in INPUT_RANGES.items())
-        raise ConfigError("unknown range of input", where="--weights-range", got=name, expected=expected, do=do)
+        raise ConfigError("unknown input range", where="--weights-range", got=name, expected=expected, do=do)
     return INPUT_RANGES[name]

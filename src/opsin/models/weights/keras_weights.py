@@ -1,8 +1,8 @@
-"""Weights that Keras saved, in our names and axes.
+"""Weights saved by Keras, in Opsin's names and axes.
 
 Keras' axes are [height, width, inputs, outputs] for convolutions, [inputs, outputs] for dense layers; torch's are
 [outputs, inputs, height, width] and [outputs, inputs]. A dense layer after flattened maps counts its inputs row by row
-with maps last; ours has maps first.
+with maps last; Opsin has maps first.
 """
 
 from __future__ import annotations
@@ -106,20 +106,20 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "mobilenet_v2": {"padding": "same", "epsilon": KERAS_EPSILON},
     "xception": {"padding": "same", "epsilon": KERAS_EPSILON},
 }
-"""What our networks need to be Keras': where they differ from torchvision's and timm's."""
+"""Options that match Keras' networks where they differ from torchvision's and timm's."""
 
 
 def from_keras(found: KerasLayers, model: str, file: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors under our names, and the options that the network needs with them.
+    """Tensors under Opsin's names, and the options that the network needs with them.
 
-    Layers that are not known keep their names; what is missing is missing: both are for the caller to refuse.
+    Unknown layers keep their names, and missing ones are not reported: the caller refuses both.
 
     Raises:
         TensorFileError: Keras has no such network, or a layer has other arrays than its kind.
     """
     if model not in LAYERS:
         expected = ", ".join(LAYERS)
-        raise TensorFileError(f"Keras' names of `{model}` are not known", where=file, got=model, expected=expected)
+        raise TensorFileError(f"Keras' names of `{model}` are unknown", where=file, got=model, expected=expected)
     layers = list(LAYERS[model]())
     matched = _by_class(found.layers, layers) if found.by_class else _by_name(found.layers, layers)
     tensors: dict[str, Tensor] = {}
@@ -170,7 +170,7 @@ RANKS: dict[ClassName, str] = {
 
 
 def _kind(arrays: tuple[Tensor, ...]) -> str:
-    """What a layer is by the ranks of its arrays."""
+    """The kind of a layer by the ranks of its arrays."""
     ranks = [array.ndim for array in arrays]
     if ranks[:2] == [4, 4]:
         return "separable"
@@ -180,10 +180,10 @@ def _kind(arrays: tuple[Tensor, ...]) -> str:
 def _converted(
     ours: str, kind: ClassName, arrays: tuple[Tensor, ...], grid: tuple[int, int] | None, *, where: str
 ) -> dict[str, Tensor]:
-    """One layer's tensors under our names, in torch's axes."""
+    """One layer's tensors under Opsin's names, in torch's axes."""
     if _kind(arrays) != RANKS[kind]:
         got = ", ".join(str(list(array.shape)) for array in arrays)
-        raise TensorFileError("a layer has other arrays than its kind", where=where, got=got, expected=kind)
+        raise TensorFileError("a layer has unexpected arrays", where=where, got=got, expected=kind)
     if kind == "batch_normalization":
         names = ("weight", "bias", "running_mean", "running_var")
         return {f"{ours}.{name}": array for name, array in zip(names, arrays, strict=False)}

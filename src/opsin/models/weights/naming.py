@@ -1,4 +1,4 @@
-"""What other packages call the layers of our networks.
+"""Names of the layers of Opsin's networks in other packages.
 
 Each function gives, for one network and one naming, pairs (our layer, their layer); `head` is the last dense layer,
 which is the head of the 1,000 classes. Torchvision's and timm's names end where a layer's tensors begin
@@ -20,9 +20,9 @@ from opsin.models.registry import ENTRIES
 NamingName = Literal["torchvision", "timm", "package", "keras", "opsin"]
 HEAD = "head"
 OWN_BACKBONE = "backbone."
-"""How names begin in the files of our own artefacts."""
+"""Prefixes of names in Opsin's artefacts."""
 NO_LAYER = "unused."
-"""How names begin of tensors that no network of ours has a layer for."""
+"""Prefix of tensors without a layer in Opsin's networks."""
 STEP_COUNTER = "num_batches_tracked"
 """A tensor of batch norm that only a learning rate of its own would use; files have it or not."""
 Pairs = Iterator[tuple[str, str]]
@@ -204,13 +204,13 @@ def namings(model: str) -> dict[NamingName, dict[str, str]]:
 
 
 def in_our_names(tensors: Mapping[str, Tensor], model: str, file: str) -> tuple[NamingName, dict[str, Tensor]]:
-    """The naming of a file's tensors, recognized by what they are called, and all of them under our names.
+    """The naming of a file's tensors, recognized by their names, and all of them under Opsin's names.
 
-    Tensors whose layer is not known keep their names; the step counters of batch norm are left out.
+    Tensors of unknown layers keep their names; the step counters of batch norm are left out.
 
     Args:
         tensors: of a torch or safetensors file.
-        model: the network that they are for.
+        model: their network.
         file: where they come from, for the message.
 
     Raises:
@@ -223,7 +223,12 @@ def in_our_names(tensors: Mapping[str, Tensor], model: str, file: str) -> tuple[
         return "timm", _of_timm(counted, model)
     known = {naming: {theirs: ours for ours, theirs in names.items()} for naming, names in namings(model).items()}
     if not known:
-        raise ConfigError(f"no published weights are known for network `{model}`", where=file, got=model)
+        raise ConfigError(
+            f"no published weights are known for network `{model}`",
+            where=file,
+            got=model,
+            do="train from scratch, or choose another --model",
+        )
     layers = {name.rpartition(".")[0] for name in counted}
     naming = max(known, key=lambda name: len(layers & set(known[name])))
     renamed = {}
@@ -247,7 +252,7 @@ def _of_artifact(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _of_timm(tensors: Mapping[str, Tensor], model: str) -> dict[str, Tensor]:
     """Timm's own names for a network of timm: all under `model`, but for the classifier.
 
-    A classifier of several layers is no head of ours: it is put under `NO_LAYER`.
+    A classifier of several layers is not a head of ours: it is put under `NO_LAYER`.
     """
     from opsin.models.architectures.timm_networks import timm_facts, timm_name
 

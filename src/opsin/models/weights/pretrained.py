@@ -1,7 +1,7 @@
-"""Weights of published networks, from files in other packages' names and layouts, into ours.
+"""Weights of published networks, converted from other packages' names and layouts.
 
-Every tensor is accounted for: one that is missing, not known or of another shape is refused with the list. A file whose
-preprocessing is not known is refused, as a network with the wrong input range is wrong in silence.
+Every tensor is accounted for: missing, unknown or misshaped ones are refused with a list. A file with unknown
+preprocessing is refused, as a wrong input range degrades a network silently.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from opsin.models.weights.keras_weights import from_keras
 from opsin.models.weights.naming import BY_NAMING, HEAD, NO_LAYER, STEP_COUNTER, UNUSED, NamingName, in_our_names
 
 CONTRACT_KEY = "opsin.input"
-"""Where the header of a safetensors file may hold an `InputContract`, as JSON."""
+"""Key of an `InputContract` as JSON in the header of a safetensors file."""
 MAX_LISTED = 6
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pretrained:
-    """Weights in our names, with all that is needed to use them rightly.
+    """Weights in Opsin's names, with everything needed to use them.
 
     `tensors` belong to the backbone, `head` (weight [K, F], bias [K]) to the head of the published classes. `options`
     go into `ModelSpec.options` before the network is built: padding, epsilon. `notes` say what was recognized.
@@ -54,7 +54,7 @@ class Pretrained:
 
     @property
     def spec(self) -> ModelSpec:
-        """The network that the weights were trained as, at the size that they expect."""
+        """The network of the weights, at the size they expect."""
         return _spec(self.model, self.contract, self.options)
 
     @property
@@ -65,14 +65,14 @@ class Pretrained:
             TensorFileError: the weights have none.
         """
         if self.head is None:
-            do = "take the file with the top layers, or train a head"
+            do = "use the file with the top layers, or train a head"
             raise TensorFileError("the weights have no head", where=self.file, do=do)
         return self.head
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Origin:
-    """What is known of weights before their tensors are looked at; fields as in `Pretrained`."""
+    """Facts of weights before their tensors are read; fields as in `Pretrained`."""
 
     model: str
     contract: InputContract
@@ -83,17 +83,17 @@ class _Origin:
 
 
 def find_pretrained(weights: str, model: str, *, input_range: str | None = None) -> Pretrained:
-    """Weights for `model` by what the user asked for.
+    """Weights for `model` from the source named by the user.
 
     Args:
-        weights: a file, `package` (an installed package), or `timm` or `torchvision`, which download.
+        weights: a file, `package` (an installed package), or `timm` or `torchvision` (downloads).
         model: name of the network.
-        input_range: one of `INPUT_RANGES`; it overrules what the weights say of themselves.
+        input_range: one of `INPUT_RANGES`; it overrides the contract of the file.
 
     Raises:
-        ConfigError: no such weights for this network, or their preprocessing is not known.
-        TensorFileError: the file is none of weights, or does not fit the network.
-        DownloadError: the weights cannot be had.
+        ConfigError: no such weights for this network, or their preprocessing is unknown.
+        TensorFileError: the file has no weights, or does not fit the network.
+        DownloadError: the weights cannot be downloaded.
     """
     if weights == "package":
         path = published.package_weights(model)
@@ -114,7 +114,7 @@ def read_pretrained(path: PathLike, model: str, *, input_range: str | None = Non
 
     Raises:
         TensorFileError: another format, or tensors that do not fit the network.
-        ConfigError: the preprocessing that the weights need is not known, or no weights are known for the network.
+        ConfigError: the preprocessing of the weights is unknown, or no weights are known for the network.
     """
     get_entry(model)
     sha256 = sha256_file(path)
@@ -134,7 +134,7 @@ def read_pretrained(path: PathLike, model: str, *, input_range: str | None = Non
 
 
 def load_pretrained(backbone: Backbone, pretrained: Pretrained) -> tuple[str, ...]:
-    """Set the weights of a backbone that was built with `pretrained.options`; returns notes on what was left out.
+    """Set the weights of a backbone that was built with `pretrained.options`; returns notes on ignored tensors.
 
     Raises:
         TensorFileError: a tensor is missing or has another shape.
@@ -146,7 +146,7 @@ def load_pretrained(backbone: Backbone, pretrained: Pretrained) -> tuple[str, ..
     left_out = sorted(set(pretrained.tensors) - set(own))
     if not left_out:
         return ()
-    return (f"{len(left_out)} tensors of layers that this network lacks are left out: {_listed(left_out)}",)
+    return (f"{len(left_out)} tensors of layers this network lacks were ignored: {_listed(left_out)}",)
 
 
 def load_head(head: nn.Module, pretrained: Pretrained) -> None:
@@ -168,7 +168,7 @@ def pretrained_network(pretrained: Pretrained) -> Network:
     """
     spec = pretrained.spec
     outputs = {"logits": len(pretrained.published_head["weight"])}
-    if pretrained.model in ENTRIES:  # all their numbers come from the weights: random ones would take seconds
+    if pretrained.model in ENTRIES:  # all values come from the weights: random ones would take seconds
         with torch.device("meta"):
             network = build_network(spec, outputs)
         network = network.to_empty(device="cpu")
@@ -185,7 +185,7 @@ def pretrained_network(pretrained: Pretrained) -> Network:
 def _read(path: PathLike) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors and metadata of a file, by its first bytes."""
     start = first_bytes(path, TensorFileError)
-    # torch writes ZIP or pickle; a safetensors file may begin with the same byte, of its length, but then comes JSON
+    # torch writes ZIP or pickle; a safetensors file may begin with the same byte, but JSON follows
     if start.startswith((b"PK", b"\x80")) and start[8:9] != b"{":
         return read_torch_weights(path), {}
     return read_tensors(path)
@@ -194,7 +194,7 @@ def _read(path: PathLike) -> tuple[dict[str, Tensor], dict[str, str]]:
 def _contract(
     path: PathLike, metadata: Mapping[str, str], known: published.KnownFile | None, input_range: str | None
 ) -> InputContract | None:
-    """What the user says, else what the file says, else what is known of it, else its artefact's contract."""
+    """The contract given by the user, else by the file, else known of it, else of its artefact."""
     if input_range is not None:
         return named_contract(input_range)
     if CONTRACT_KEY in metadata:
@@ -208,7 +208,7 @@ def _contract(
 
 
 def _artifact_contract(path: Path) -> InputContract | None:
-    """The contract of an artefact of ours that the file is part of."""
+    """The contract of the artefact that the file is part of."""
     if not path.is_file():
         return None
     description = read_json(path)
@@ -224,15 +224,15 @@ def _unknown_input(path: PathLike, usual: str | None) -> ConfigError:
     ranges = "; ".join(f"{name} ({contract})" for name, contract in INPUT_RANGES.items())
     hint = f"; Keras feeds this network `{usual}`" if usual else ""
     return ConfigError(
-        "the preprocessing that these weights need is not known",
+        "the preprocessing of these weights is unknown",
         where=printable(path),
-        expected=f"a file that is known by its hash, or metadata `{CONTRACT_KEY}`",
-        do=f"say how their network was fed: --weights-range {ranges}{hint}",
+        expected=f"a file with a known hash, or metadata `{CONTRACT_KEY}`",
+        do=f"give its input range: --weights-range {ranges}{hint}",
     )
 
 
 def _pretrained(naming: NamingName, named: Mapping[str, Tensor], origin: _Origin) -> Pretrained:
-    """Tensors under our names, apart from those of training and of the head, checked against the network."""
+    """Tensors under Opsin's names, without those of training and of the head, checked against the network."""
     options = BY_NAMING.get((origin.model, naming), {}) | dict(origin.options)
     head = {name.removeprefix(f"{HEAD}."): tensor for name, tensor in named.items() if name.startswith(f"{HEAD}.")}
     unused = UNUSED.get(origin.model, (NO_LAYER,))
@@ -242,7 +242,7 @@ def _pretrained(naming: NamingName, named: Mapping[str, Tensor], origin: _Origin
         needed = _needed(build_backbone(_spec(origin.model, origin.contract, options)))
     body = {name: _as_dense(tensor, needed.get(name)) for name, tensor in body.items()}
     _check(body, needed, origin.file, what=f"the weights do not fit network `{origin.model}`")
-    left_out = (f"{num_unused} tensors of further classifiers are left out",) if num_unused else ()
+    left_out = (f"{num_unused} tensors of further classifiers were ignored",) if num_unused else ()
     return Pretrained(
         model=origin.model,
         tensors=body,
@@ -261,7 +261,7 @@ def _spec(model: str, contract: InputContract, options: Mapping[str, Any]) -> Mo
 
 
 def _needed(backbone: Backbone) -> dict[str, Tensor]:
-    """The tensors that weights must bring for a backbone."""
+    """The tensors required for a backbone."""
     return {name: tensor for name, tensor in backbone.state_dict().items() if not name.endswith(STEP_COUNTER)}
 
 
@@ -271,7 +271,7 @@ def _as_dense(tensor: Tensor, needed: Tensor | None) -> Tensor:
 
 
 def _check(given: Mapping[str, Tensor], needed: Mapping[str, Tensor], file: str, *, what: str) -> None:
-    """Refuse tensors that are missing, not known, or of another shape."""
+    """Refuse tensors that are missing, unknown, or of another shape."""
     missing = sorted(set(needed) - set(given))
     extra = sorted(set(given) - set(needed))
     misshaped = [
@@ -280,7 +280,7 @@ def _check(given: Mapping[str, Tensor], needed: Mapping[str, Tensor], file: str,
         if given[name].shape != needed[name].shape
     ]
     if missing or extra or misshaped:
-        found = (("missing", missing), ("not known", extra), ("of another shape", misshaped))
+        found = (("missing", missing), ("unknown", extra), ("of another shape", misshaped))
         got = "; ".join(f"{len(names)} {kind}: {_listed(names)}" for kind, names in found if names)
         do = "name the network that the weights belong to (--model), at its published width"
         raise TensorFileError(what, where=file, got=got, expected=f"{len(needed)} tensors", do=do)

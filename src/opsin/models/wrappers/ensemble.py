@@ -3,20 +3,17 @@
     pixels ─┬─ preprocess 1 ─ network 1 ─ softmax ─┐
             └─ preprocess M ─ network M ─ softmax ─┴─ weighted mean ─ logarithm = logits
 
-The logarithm makes the mean a network like any other: the softmax of its logits is the mean itself.
+With the logarithm the mean is a network like any other: the softmax of its logits is the mean.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from opsin.batches.preprocess import ColorName, Preprocess
-from opsin.errors import ArtifactError
-from opsin.models.building import build_network
 from opsin.models.parts.backbone import Backbone
 from opsin.models.registry import ENSEMBLE, ModelSpec
 
@@ -62,7 +59,7 @@ class Ensemble(Backbone):
 def ensemble_spec(
     specs: Sequence[ModelSpec], preprocess: Sequence[Preprocess], weights: Sequence[float], num_classes: int
 ) -> ModelSpec:
-    """The description from which `build_ensemble` builds the ensemble again."""
+    """The description from which `building.build_ensemble` builds the ensemble again."""
     first = preprocess[0]
     members = [
         {"spec": {**vars(spec), "options": dict(spec.options)}, "preprocess": one.to_dict()}
@@ -73,26 +70,8 @@ def ensemble_spec(
     return ModelSpec(name=ENSEMBLE, channels=first.channels, height=size.height, width=size.width, options=options)
 
 
-def build_ensemble(spec: ModelSpec) -> Ensemble:
-    """The ensemble of `ensemble_spec`, its members' weights not yet loaded.
-
-    Raises:
-        ArtifactError: the description is incomplete.
-    """
-    try:
-        described: Sequence[Mapping[str, Any]] = spec.options["members"]
-        num_classes, weights = int(spec.options["num_classes"]), [float(w) for w in spec.options["weights"]]
-        specs = [ModelSpec(**one["spec"]) for one in described]
-        preprocess = [Preprocess.from_dict(one["preprocess"]) for one in described]
-    except (KeyError, TypeError, ValueError) as error:
-        raise ArtifactError("the description of an ensemble is incomplete", got=repr(error)) from error
-    if not described or len(weights) != len(described):
-        raise ArtifactError("an ensemble needs a weight for each member", got=f"{len(weights)} of {len(described)}")
-    return Ensemble([build_network(one, {"logits": num_classes}) for one in specs], preprocess, weights, num_classes)
-
-
 def pixels(preprocess: Preprocess) -> Preprocess:
-    """The contract of an ensemble's own input: pixels as they are, in the size and channels of its members."""
+    """The input contract of an ensemble: unscaled pixels, in the size and channels of its members."""
     channels = preprocess.channels
     color: ColorName = "gray" if channels == 1 else "rgb"
     return Preprocess(

@@ -1,9 +1,9 @@
-"""The one way from images as they are batched into a network: device, memory format, preprocessing, precision.
+"""The only way from batched images into a network: device, memory format, preprocessing, precision.
 
-    uint8 or float32 [B, C, H, W] in [0, 255]  ──  Forward  ──  what the network gives
+    uint8 or float32 [B, C, H, W] in [0, 255]  ──  Forward  ──  outputs of the network
 
 Training, prediction (tiles too), frozen features, preflight and explanation go through it, so that they cannot disagree
-on what a network sees.
+on its input.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ AS_BATCHED = Precision(channels_last=False)
 
 @dataclass(frozen=True, kw_only=True)
 class Forward:
-    """Gives a network what its contract says.
+    """Applies a network's input contract.
 
     Args:
-        preprocess: the contract of the network's input.
+        preprocess: the network's input contract.
         precision: how the pass is computed.
-        device: where; None leaves images where they are.
+        device: device; None leaves images where they are.
     """
 
     preprocess: Preprocess
@@ -61,13 +61,13 @@ class Forward:
     device: torch.device | None = None
 
     def __call__(self, network: Callable[[Tensor], Outputs], images: Tensor) -> Outputs:
-        """What `network`, or a part of one that takes its input, gives for `images` [B, C, H, W] in [0, 255]."""
+        """Output of `network`, or of a part that takes its input, for `images` [B, C, H, W] in [0, 255]."""
         shown = self.input(images)
         with self.precision.autocast(shown.device):
             return network(shown)
 
     def input(self, images: Tensor) -> Tensor:
-        """What a network computes with.
+        """The network's input.
 
         Args:
             images: uint8 or float32 [B, 3 or 1, H, W] in [0, 255], RGB or grey; not changed.
@@ -78,7 +78,7 @@ class Forward:
         images = images if self.device is None else images.to(self.device)
         if not self.precision.channels_last:
             return self.preprocess(images)
-        # bytes are converted before they grow; floats after, as channels apart are scaled faster
+        # bytes are converted before scaling; floats after, as planar channels are scaled faster
         if not images.is_floating_point():
             images = images.contiguous(memory_format=torch.channels_last)
         return self.preprocess(images).contiguous(memory_format=torch.channels_last)

@@ -1,7 +1,7 @@
-"""Activations that are computed again in the backward pass instead of being kept, one section of a network at a time.
+"""Activation checkpointing: activations are recomputed in the backward pass, one section of a network at a time.
 
-Of each section only its input is kept, so that at no time more than one section's activations exist: recomputing the
-network as a whole would save nothing at the peak, where all of them would be there again.
+Only the input of each section is kept, so that only one section's activations exist at any time: recomputing the
+whole network at once would not lower the peak.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from opsin.models.parts.backbone import Backbone
 
 
 def recomputed_sections(network: nn.Module) -> list[nn.Module]:
-    """The sections of `network` whose activations can be recomputed, in their order; lists of sections are opened.
+    """The sections of `network` whose activations can be recomputed, in their order; lists of sections are flattened.
 
-    A single layer is left out: its input and its output are kept anyway. So is what has no weights, as it may change
-    its input in place.
+    A single layer is left out: its input and its output are kept anyway. So are modules without weights, as they may
+    change their input in place.
     """
     backbone = getattr(network, "backbone", network)
     sections = list(backbone.sections if isinstance(backbone, Backbone) else backbone.children())
@@ -36,11 +36,11 @@ def recomputed_sections(network: nn.Module) -> list[nn.Module]:
 def recomputing(network: nn.Module, *, keep_random_state: bool = True) -> Iterator[None]:
     """Run a forward pass of `network` so that its backward pass recomputes the activations of each section.
 
-    Losses, gradients and statistics of norms are the same bits as without.
+    Losses, gradients and statistics of norms are bit-identical.
 
     Args:
         network: its sections as `recomputed_sections` has them.
-        keep_random_state: dropout draws the same again; impossible for tensors without contents.
+        keep_random_state: dropout draws the same numbers again; impossible for tensors without contents.
     """
     with ExitStack() as stack:
         for section in recomputed_sections(network):
@@ -51,7 +51,7 @@ def recomputing(network: nn.Module, *, keep_random_state: bool = True) -> Iterat
 
 
 def recomputed(forward: Callable[..., Any], module: nn.Module, *, keep_random_state: bool = True) -> Callable[..., Any]:
-    """The forward pass of `module` that keeps nothing but its inputs.
+    """The forward pass of `module` that only keeps its inputs.
 
     Args:
         forward: computes it.

@@ -1,11 +1,11 @@
-"""Test-time augmentation: a network answers to several views of an image, and its answers are averaged.
+"""Test-time augmentation: predictions are averaged over several views of an image.
 
     images ─┬─ as they are ─────── network ──────────────────────┐
             ├─ mirrored ────────── network ─ mirrored back ──────┤
             ├─ moved a little ──── network ─ moved back ─────────┤
             └─ smaller, larger ─── network ─ to their own size ──┴─ mean of probabilities ─ logarithm = logits
 
-It costs as many passes as there are views, and nothing of the training.
+It costs one pass per view, and no further training.
 
 Shapes: B images, C channels, H height, W width, K classes.
 
@@ -33,38 +33,38 @@ from opsin.models.wrappers.ensemble import SMALLEST
 ViewName = Literal["flip", "shift", "scale"]
 VIEWS: tuple[ViewName, ...] = get_args(ViewName)
 SCALES = (0.75, 1.0, 1.25)
-"""Sizes at which `scale` shows an image, as factors of its own."""
+"""Sizes of the views of `scale`, as factors."""
 SHIFT = 1 / 32
-"""How far `shift` moves an image, as a share of its sides; a pixel at least."""
+"""Shift of `shift` as a share of the sides; at least one pixel."""
 CORNERS = ((0, 0), (-1, -1), (-1, 1), (1, -1), (1, 1))
-"""Where `shift` shows an image: (down, right) in steps of `SHIFT`."""
+"""Positions of `shift`: (down, right) in steps of `SHIFT`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """One way to show an image: resized by `factor`, moved by (down, right) steps, then mirrored."""
+    """One view of an image: resized by `factor`, moved by (down, right) steps, then mirrored."""
 
     factor: float
     steps: tuple[int, int]
     mirrored: bool
 
     def size(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width in pixels at which images of these sides are shown."""
+        """Height and width in pixels of the view of an image of these sides."""
         return round(height * self.factor), round(width * self.factor)
 
     def moved(self, height: int, width: int) -> tuple[int, int]:
-        """Pixels down and to the right by which images that are shown at these sides are moved."""
+        """Shift of a view of these sides, in pixels down and right."""
         down, right = self.steps
         return down * max(1, round(height * SHIFT)), right * max(1, round(width * SHIFT))
 
     def of(self, images: Tensor) -> Tensor:
-        """Images float [B, C, H, W] as they are shown."""
+        """The view of images float [B, C, H, W]."""
         seen = resize_images(images, *self.size(*images.shape[-2:]))
         seen = _moved(seen, *self.moved(*seen.shape[-2:]))
         return seen.flip(-1) if self.mirrored else seen
 
     def undone(self, probabilities: Tensor, height: int, width: int) -> Tensor:
-        """Probabilities [B, K] as they are; those of pixels [B, K, h, w] in the frame of the image as it was."""
+        """Probabilities [B, K] as they are; those of pixels [B, K, h, w] in the frame of the original image."""
         if probabilities.ndim == 2:
             return probabilities
         found = probabilities.flip(-1) if self.mirrored else probabilities
@@ -75,7 +75,7 @@ class View:
         return functional.interpolate(found, (height, width), mode="bilinear", align_corners=False)
 
     def shown(self, height: int, width: int) -> Tensor:
-        """Bool [height, width]: the pixels of an image of these sides that are not moved out of the picture."""
+        """Bool [height, width]: the pixels of an image of these sides that stay inside the view."""
         sides = (height, width), self.size(height, width)
         inside = []
         for side, shown, moved in zip(*sides, self.moved(*sides[1]), strict=True):
@@ -84,7 +84,7 @@ class View:
         return inside[0][:, None] & inside[1]
 
     def undone_boxes(self, boxes: Tensor, height: int, width: int) -> Tensor:
-        """Boxes [B, 4] found in what was shown, in pixels of the image as it was."""
+        """Boxes [B, 4] of the view, in pixels of the original image."""
         x1, y1, x2, y2 = boxes.unbind(1)
         shown_height, shown_width = self.size(height, width)
         if self.mirrored:
@@ -98,7 +98,7 @@ class View:
 
 @dataclass(frozen=True, kw_only=True)
 class Averaging:
-    """What of an output is averaged over views, and how the mean becomes that output again."""
+    """The quantity averaged over views, and its conversion back to the output."""
 
     output: str
     apart: Callable[[Tensor], Tensor]
@@ -114,7 +114,7 @@ CLASSES = Averaging(
 
 
 class Views(nn.Module):
-    """A network seen through several views: outputs as the network's own, one averaged, and `boxes` if it has them.
+    """A network averaged over several views: the same outputs, one averaged, and `boxes` if it has them.
 
     Args:
         network: outputs e.g. `logits` float [B, K] or [B, K, H, W], and perhaps `boxes` float [B, 4], xyxy in pixels.
@@ -124,7 +124,7 @@ class Views(nn.Module):
         averaging: which output is averaged, and as what.
 
     Raises:
-        ConfigError: no such view, or one twice; `scale` for a network that takes one size alone.
+        ConfigError: no such view, or one twice; `scale` for a network with a fixed input size.
     """
 
     def __init__(self, network: nn.Module, names: Sequence[ViewName], averaging: Averaging = CLASSES) -> None:
@@ -142,11 +142,11 @@ class Views(nn.Module):
 
     @property
     def largest(self) -> float:
-        """The largest factor by which an image's sides are shown."""
+        """The largest size factor of the views."""
         return max(view.factor for view in self.views)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """The mean answer to all views of preprocessed images float [B, C, H, W]: of a pixel, to those that show it."""
+        """Outputs averaged over all views of images float [B, C, H, W]; per pixel, over the views containing it."""
         totals: dict[str, Tensor] = {}
         counts: dict[str, Tensor] = {}
         for view, answers in self._answers(images):
@@ -160,13 +160,13 @@ class Views(nn.Module):
 
     @torch.no_grad()
     def check_sizes(self, images: Tensor) -> None:
-        """Have the network answer at every size at which it will be shown images; nobody looks at the answers.
+        """Run the network at every size of the views, to check that it accepts them.
 
         Args:
-            images: float [1, C, H, W] of the size of those to come, whatever is on them.
+            images: float [1, C, H, W] of the size of later images.
 
         Raises:
-            ConfigError: it does not take one of these sizes; better now than when a test split is open.
+            ConfigError: it does not accept one of these sizes; checked before a test split is opened.
         """
         for factor in sorted({view.factor for view in self.views} - {1.0}):
             seen = View(factor=factor, steps=(0, 0), mirrored=False).of(images)
@@ -176,11 +176,11 @@ class Views(nn.Module):
                 height, width = seen.shape[-2:]
                 got = f"{height}x{width}, which is {factor:g} of {images.shape[-2]}x{images.shape[-1]}"
                 expected = error.expected if isinstance(error, ConfigError) else error
-                what = "this network does not take images of the sizes at which `scale` shows them"
+                what = "this network does not accept the image sizes of `scale`"
                 raise ConfigError(what, got=got, expected=expected, do="leave `scale` out") from error
 
     def _answers(self, images: Tensor) -> Iterator[tuple[View, dict[str, Tensor]]]:
-        """Each view with what is averaged and boxes, both in the frame of the image as it is."""
+        """Each view with the averaged output and boxes, both in the frame of the original image."""
         H, W = images.shape[-2:]
         for view in self.views:
             outputs: Mapping[str, Tensor] = self.network(view.of(images))
@@ -192,17 +192,17 @@ class Views(nn.Module):
 
 
 def check_views(names: Sequence[str]) -> tuple[ViewName, ...]:
-    """The views that are asked for, in our order, each known and there once.
+    """The requested views in canonical order, checked.
 
     Raises:
-        ConfigError: naming the one that is not.
+        ConfigError: a view is unknown or repeated.
     """
     for name in names:
         if name not in VIEWS or list(names).count(name) > 1:
             if name in VIEWS:
-                raise ConfigError("a view that is asked for twice", got=name, do="name each view once")
+                raise ConfigError("a view is given twice", got=name, do="name each view once")
             close = nearest(name.lower(), VIEWS)
-            do = f"did you mean `{close}`?" if close else None
+            do = f"did you mean `{close}`?" if close else "choose from these"
             raise ConfigError("no such view", got=name or "an empty name", expected=", ".join(VIEWS), do=do)
     return tuple(view for view in VIEWS if view in names)
 
@@ -211,12 +211,12 @@ def _check(network: nn.Module, names: Sequence[str]) -> None:
     wanted = check_views(names)
     backbone = getattr(network, "backbone", None)
     if "scale" in wanted and isinstance(backbone, Backbone) and not backbone.any_size:
-        what = "this network takes images of one size, so that it cannot be shown them smaller and larger"
+        what = "this network has a fixed input size, so `scale` does not apply"
         raise ConfigError(what, got="scale", do="leave `scale` out")
 
 
 def _moved(maps: Tensor, down: int, right: int) -> Tensor:
-    """Maps float [B, C, H, W] moved by whole pixels; those on the edge are repeated where nothing moves in."""
+    """Maps float [B, C, H, W] moved by whole pixels; edge values are repeated."""
     for dim, pixels in ((-2, down), (-1, right)):
         if pixels:
             side = maps.shape[dim]

@@ -1,1 +1,1 @@
-"""Classification: one class for each image."""
+"""Classification: one class per image."""

@@ -1,4 +1,4 @@
-"""Classification without PyTorch: its scores, and the question that it answers."""
+"""Classification without PyTorch: its scores, and its question."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ SCORE_KINDS = {
     "accuracy": ACCURACY,
     "top5": ScoreKind(title="Top-5 accuracy", words="images whose class is among the five likeliest"),
     "balanced_accuracy": ScoreKind(
-        title="Balanced accuracy", words="mean recall over classes: each class counts the same"
+        title="Balanced accuracy", words="mean recall over classes: classes have equal weight"
     ),
     "macro_precision": ScoreKind(
         title="Macro precision", words="mean precision over classes; 0 for one never predicted"
@@ -33,7 +33,7 @@ CARD = TaskCard(
     main_score="accuracy",
     score_kinds=SCORE_KINDS,
     question="What is it?",
-    words="classification: one class for each image",
+    words="classification: one class per image",
     decides_class=True,
     searched=(
         "lr",

@@ -1,4 +1,4 @@
-"""What a run of classification does when nothing else is said."""
+"""Default settings of classification."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ AUGMENTATION: dict[str, dict[str, Any]] = {
     "cifar10": {"shift": 2, "flip": 0.5},
     "cifar100": {"shift": 2, "flip": 0.5},
 }
-"""Changes that leave the label of an image of this set as it is."""
+"""Augmentation that preserves the labels of each data set."""
 PHOTO_AUGMENTATION = {"flip": 0.5, "crop_area": 0.35}
 BY_NAME: dict[str, dict[str, Any]] = {
     "digits": {"filters": [32, 64], "epochs": 30, "batch_size": 64, "label_smoothing": 0.1},
@@ -34,11 +34,11 @@ BY_NAME: dict[str, dict[str, Any]] = {
     "cifar10": {"filters": [48, 128, 256], "epochs": 26, "resolutions": [20, 24, 32]},
     "cifar100": {"filters": [48, 128, 256], "epochs": 24, "resolutions": [20, 24, 32]},
 }
-"""Which network of ours a set gets, how long it is trained, and what else it needs."""
+"""Network, training length and further settings of each data set."""
 WHOLE_PHOTOS: dict[str, Any] = {"flip": 0.5, "crop_area": 0.5}
 SMALL_IMAGES: dict[str, Any] = {"flip": 0.5, "shift": 8}
 FLIPPED = ("cifar10", "cifar100")
-"""Catalogue sets of small images that are the same when they are mirrored."""
+"""Catalogue sets of small images that may be mirrored."""
 
 
 def class_defaults(dataset: Dataset, model: str | None) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def class_defaults(dataset: Dataset, model: str | None) -> dict[str, Any]:
 
 
 def class_finetune_defaults(start: Start) -> dict[str, Any]:
-    """The same from pretrained weights; frozen features are computed once, so nothing is augmented for them."""
+    """The same from pretrained weights; frozen features are computed once, without augmentation."""
     dataset, photos, head_alone = start.dataset, are_photos(start.dataset), start.way == "head"
     side = side_of_weights(start.expected.height, photos=photos, head_alone=head_alone)
     settings: dict[str, Any] = {"input_size": side, **(HEAD if head_alone else WHOLE), "fit": start.expected.fit}

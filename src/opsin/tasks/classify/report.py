@@ -1,4 +1,4 @@
-"""The sections that only a report of classification has, and what the overview shows of it."""
+"""Report sections and overview of classification."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from opsin.report.view import SplitResult, View, to_score
 
 PARTS = ("precision", "recall", "f1")
 WORST_CLASSES = 15
-"""Of more classes than fit a page, how many of the worst are shown unfolded."""
+"""Number of worst classes shown unfolded where there are too many for a page."""
 
 
 def per_class(view: View) -> Markup | None:
@@ -48,7 +48,7 @@ def per_class(view: View) -> Markup | None:
 
 
 def _lowest(rows: list[dict[str, Any]]) -> float:
-    """A round number below every interval of every class: where the bars begin."""
+    """A round number below every interval of every class: the start of the bars."""
     ends = [end for row in rows for key in PARTS for end in (row[key].low, row[key].value) if is_number(end)]
     return next((edge for edge in (0.9, 0.8, 0.6, 0.4, 0.2) if edge < min([1.0, *ends])), 0.0)
 
@@ -60,7 +60,7 @@ def _class_row(row: Mapping[str, Any], low: float, role: str) -> Mapping[str, An
 
 
 def calibration(view: View) -> Markup | None:
-    """Whether the confidences can be believed."""
+    """Calibration of the confidences."""
 
     def show(result: SplitResult) -> Mapping[str, Any] | None:
         curve = result.details.get("reliability") or {}
@@ -81,9 +81,9 @@ def calibration(view: View) -> Markup | None:
 
 
 def calibration_verdict(curve: Mapping[str, Any]) -> str:
-    """Whether the network is too sure of itself, not sure enough, or neither, by the mean gap over all samples.
+    """Whether the network is overconfident, underconfident, or neither, by the mean gap over all samples.
 
-    A gap counts only beyond twice its standard error, which takes each prediction for a draw with its bin's confidence.
+    A gap counts only beyond twice its standard error, with each prediction a draw at its bin's confidence.
     """
     bins = [(c, a, n) for c, a, n in zip(curve["confidence"], curve["accuracy"], curve["count"], strict=True) if n]
     num_samples = sum(n for _, _, n in bins)
@@ -92,13 +92,13 @@ def calibration_verdict(curve: Mapping[str, Any]) -> str:
         return "On average its confidence matches its accuracy to within one percentage point."
     differ = f"confidence and accuracy differ by {abs(100 * gap):.1f} percentage points"
     if abs(gap) < 2 * math.sqrt(sum(c * (1 - c) * n for c, _, n in bins)) / num_samples:
-        return f"On average {differ}: no more than chance explains on {num_samples:,} samples."
-    words = "surer than it should be" if gap > 0 else "less sure than it could be"
+        return f"On average {differ}: within chance for {num_samples:,} samples."
+    words = "overconfident" if gap > 0 else "underconfident"
     return f"On average it is {words}: {differ}."
 
 
 def mistakes(view: View) -> Markup | None:
-    """The mistakes that the network was surest of."""
+    """The most confident mistakes."""
 
     def show(result: SplitResult) -> Mapping[str, Any] | None:
         return {"cards": mistake_cards(view, result)} if "mistakes" in result.details else None
@@ -107,7 +107,7 @@ def mistakes(view: View) -> Markup | None:
 
 
 def mistake_cards(view: View, result: SplitResult) -> list[dict[str, Any]]:
-    """The mistakes of a split that its details name, each with its thumbnail and its classes by name."""
+    """The mistakes in a split's details, each with thumbnail and class names."""
     images = view.gallery.get(f"mistakes_{result.name}", np.empty(0))
     names = class_names(view, len(view.classes))
     return [
@@ -122,7 +122,7 @@ def mistake_cards(view: View, result: SplitResult) -> list[dict[str, Any]]:
 
 
 def _named(names: tuple[str, ...], label: Any) -> str:
-    """A class by name, whether the run wrote its name or its number."""
+    """A class name from a name or a number."""
     if isinstance(label, int) and 0 <= label < len(names):
         return names[label]
     return str(label)

@@ -1,4 +1,4 @@
-"""Scores of a split for classification, with intervals, and what its report shows beside them.
+"""Scores of a split for classification, with intervals, and the details of its report.
 
 Shapes: N samples, K classes, r resamples.
 """
@@ -41,7 +41,7 @@ _CALIBRATION = ("ece", "adaptive_ece")
 
 @dataclass(frozen=True, kw_only=True)
 class _Outcomes:
-    """What the scores of a split are sums of; all [N] but the edges."""
+    """Per-sample values behind the scores; all [N] except the edges."""
 
     labels: Ints
     predicted: Ints
@@ -68,7 +68,7 @@ class _Outcomes:
         return formulas.weighted_counts(weights, self.labels, self.predicted, self.num_classes)
 
     def quantiles(self) -> Floats | float:
-        """Quantiles for the intervals of `_MEANS`: Student's where few samples of a class make up the spread."""
+        """Quantiles for the intervals of `_MEANS`: Student's for classes with few samples."""
         support = np.bincount(self.labels)
         if support[support > 0].min() >= FEW_OF_A_CLASS:
             return Z_95
@@ -149,14 +149,14 @@ def classification_details(
     *,
     temperature: float,
 ) -> dict[str, Any]:
-    """What the report shows beside the scores, as plain JSON; None for undefined.
+    """Details of the report, as plain JSON; None for undefined.
 
     Args:
         probabilities: floating [N, K].
         labels: int64 [N].
         classes: K names.
         ids: N names.
-        temperature: fitted on val; NaN where none is best.
+        temperature: fitted on val; NaN without an optimum.
     """
     predicted, confidences = probabilities.argmax(axis=1), probabilities.max(axis=1)
     own = probabilities[np.arange(len(labels)), labels]
@@ -183,7 +183,7 @@ def classification_details(
 
 
 def chance(labels: Ints, num_classes: int) -> dict[str, Any]:
-    """Accuracy of the class that is most frequent in labels [N], and that of guessing among all, as plain JSON."""
+    """Accuracy of always predicting the most frequent class of labels [N], and of guessing, as plain JSON."""
     value = float(np.bincount(labels).max() / len(labels))
     by = f"always the most frequent class (1 in {num_classes} classes is {1 / num_classes:.4f})"
     return {"value": value, "by": by, "one_in_classes": 1 / num_classes}

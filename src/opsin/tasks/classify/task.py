@@ -1,4 +1,4 @@
-"""Classification: one label for each image.
+"""Classification: one label per image.
 
 The target is a label. The head is a linear layer on the backbone's features; the loss is cross-entropy; a prediction
 is the softmax's probabilities.
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Classify(Task):
-    """One label for each image.
+    """One label per image.
 
     `label_smoothing`: share of the target spread over all classes. `class_weights`: float32 [K] or None.
     """
@@ -119,7 +119,7 @@ class Classify(Task):
         return cross_entropy(outputs["logits"], batch_labels(batch))
 
     def batch_scores(self, outputs: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
-        """Accuracy of the batch; a mixed sample is right by the share of the label that was predicted."""
+        """Accuracy of the batch; a mixed sample counts by the share of the predicted label."""
         predicted = outputs["logits"].detach().argmax(dim=1)
         right = (predicted == batch_labels(batch)).float()
         if batch.mixed is not None:
@@ -132,7 +132,7 @@ class Classify(Task):
         return {"probabilities": outputs["logits"].float().softmax(dim=1)}
 
     def fit(self, predictions: Arrays, targets: Targets) -> dict[str, float]:
-        """{"temperature": best divisor of the logits, or NaN where none is best}."""
+        """{"temperature": best divisor of the logits, or NaN without an optimum}."""
         probabilities, labels = _checked(predictions, targets)
         return {"temperature": fit_temperature(probabilities, labels)}
 

@@ -1,4 +1,4 @@
-"""Localization without PyTorch: its scores, and the question that it answers."""
+"""Localization without PyTorch: its scores, and its question."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ SCORE_KINDS = {
     "mean_iou": ScoreKind(
         title="Mean IoU", words="overlap over union of the true and the predicted box, mean over images"
     ),
-    "median_iou": ScoreKind(title="Median IoU", words="overlap over union of the boxes: half of them lie above"),
+    "median_iou": ScoreKind(title="Median IoU", words="overlap over union of the boxes, median over images"),
     "good_boxes": ScoreKind(title="Good boxes", words="boxes whose overlap over union is at least {good_iou:g}"),
     "joint_accuracy": ScoreKind(title="Joint accuracy", words="images with the right class and a good box"),
     "centre_error_px": loss_kind(
@@ -18,7 +18,7 @@ SCORE_KINDS = {
     "size_error_px": loss_kind(
         "Error of the size, px", "mean error of the boxes' width and height, in pixels of the network's input"
     ),
-    "loss": loss_kind("Loss", "losses of class and box, as they were weighted in training"),
+    "loss": loss_kind("Loss", "losses of class and box, weighted as in training"),
     "class_loss": loss_kind("Class loss", "mean cross-entropy of the class (nats)"),
     "box_loss": loss_kind("Box loss", "mean loss of the box"),
 }
@@ -27,7 +27,7 @@ CARD = TaskCard(
     main_score="joint_accuracy",
     score_kinds=SCORE_KINDS,
     question="What is it, and where?",
-    words="localization: a class and a box for each image",
+    words="localization: a class and a box per image",
     settings=("box_loss", "box_weight", "good_iou", "learn_weights"),
     decides_class=True,
     moves_freely=False,

@@ -1,4 +1,4 @@
-"""What a run of localization does when nothing else is said."""
+"""Default settings of localization."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ SCENES: dict[str, Any] = {
     "warmup": 0.03,
     "box_weight": 2.0,
 }
-"""Digit scenes, whose places are random as they are: no augmentation."""
+"""Digit scenes have random positions already: no augmentation."""
 
 
 def box_defaults(dataset: Dataset, model: str | None) -> dict[str, Any]:
-    """Settings for one object in each image. Nothing here cuts a part of the object off, as random crops would."""
+    """Settings for one object per image. No augmentation cuts off parts of the object, as random crops would."""
     photos = are_photos(dataset)
     settings: dict[str, Any] = {"flip": 0.5, "input_size": PHOTO_SIDE_PX} if photos else {}
     scenes = dataset.published and dataset.name == "digit_scenes"

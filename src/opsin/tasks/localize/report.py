@@ -1,4 +1,4 @@
-"""The sections that only a report of localization has, and what the overview shows of it."""
+"""Report sections and overview of localization."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ PANELS = (
 )
 ERRORS = {"centre_px": "Centre, px", "size_px": "Width and height, px", "one_minus_iou": "1 - IoU"}
 ENLARGED_PX = 150
-"""Pictures of boxes are at least this long, so that the lines do not hide what they surround."""
+"""Least side of pictures with boxes in pixels, so that lines do not hide the objects."""
 
 
 def losses(view: View) -> Markup | None:
-    """The two losses and the overlap over epochs, each by itself."""
+    """The two losses and the overlap over epochs, one figure each."""
     figures = []
     for key, title, share in PANELS:
         series = tuple(series_of(view.epochs, split, split, key, split=split) for split in ("train", "val"))
@@ -50,7 +50,7 @@ def losses(view: View) -> Markup | None:
 
 
 def boxes(view: View) -> Markup | None:
-    """Good and bad boxes, the curve over thresholds, and how far boxes are off."""
+    """Good and bad boxes, the curve over thresholds, and the box errors."""
 
     def show(result: SplitResult) -> Mapping[str, Any] | None:
         details = result.details
@@ -75,7 +75,7 @@ def threshold_figure(curve: Mapping[str, Sequence[Any]], threshold: float) -> Ma
 
     Args:
         curve: "thresholds", and "good_boxes" and "joint_accuracy" with their ends "_low" and "_high".
-        threshold: the one that the scores are told at.
+        threshold: the IoU threshold of the scores.
     """
     x, y = Scale(low=0, high=1, start=44, end=400), Scale(low=0, high=1, start=250, end=30)
     parts = [text(0, 13, "Good boxes", "title"), text(400, 13, "share of images, %", "name", "end")]
@@ -84,7 +84,7 @@ def threshold_figure(curve: Mapping[str, Sequence[Any]], threshold: float) -> Ma
         parts.append(text(38, y(tick) + 4, f"{100 * tick:.0f}", "tick", "end"))
         parts.append(text(x(tick), 267, f"{tick:.1f}", "tick", "middle"))
     parts.append(element("line", x1=x(threshold), x2=x(threshold), y1=y(0), y2=y(1), class_="best"))
-    parts.append(text(x(threshold) - 5, 45, f"told at {threshold:g}", "mark", "end"))
+    parts.append(text(x(threshold) - 5, 45, f"scores at {threshold:g}", "mark", "end"))
     thresholds = curve["thresholds"]
     for row, (key, role, name) in enumerate(CURVES):
         for t, low, high in zip(thresholds, curve[f"{key}_low"], curve[f"{key}_high"], strict=True):
@@ -92,7 +92,7 @@ def threshold_figure(curve: Mapping[str, Sequence[Any]], threshold: float) -> Ma
                 parts.append(element("line", x1=x(t), x2=x(t), y1=y(low), y2=y(high), class_="whisker"))
         parts.append(path([(x(t), y(v)) for t, v in zip(thresholds, curve[key], strict=True)], f"line {role}"))
         parts.append(text(98 + 68 * row, 13, name, f"direct {role}"))
-    parts.append(text(222, 288, "IoU from which on a box is good", "name", "middle"))
+    parts.append(text(222, 288, "least IoU of a good box", "name", "middle"))
     return drawing(412, 296, *parts, label="Share of good boxes over the threshold of IoU")
 
 
@@ -127,7 +127,7 @@ def gallery(view: View) -> Markup | None:
 
 
 def box_cards(view: View, result: SplitResult) -> list[Mapping[str, Any]]:
-    """The samples that a split's gallery shows, each with its picture; [] where none were kept."""
+    """The samples of a split's gallery, each with its picture; [] if none were stored."""
     shown = result.details.get("mistakes") or []
     images = view.gallery.get(f"mistakes_{result.name}", np.empty(0))
     if not shown or "box" not in shown[0]:
@@ -159,7 +159,7 @@ SECTIONS = (
 
 
 def overview(view: View, result: SplitResult) -> tuple[Markup, Markup]:
-    """The figure of the overview, with random boxes and the worst ones: what is usual, and what goes wrong."""
+    """The figure of the overview, with random boxes and the worst ones."""
     cards = box_cards(view, result)
     kinds = (("random", "Random images"), ("worst", "The worst boxes"))
     groups = [(title, [card for card in cards if card["kind"] == kind][: NUM_CARDS // 2]) for kind, title in kinds]

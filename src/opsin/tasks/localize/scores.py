@@ -1,7 +1,7 @@
-"""Scores of a split for localization, with intervals, and what its report shows beside them.
+"""Scores of a split for localization, with intervals, and the details of its report.
 
-Every score is a mean or a median over the samples of the split, never over batches, so that neither the batch size nor
-the order changes it.
+Every score is a mean or median over the samples of the split, never over batches, so that it does not depend on batch
+size or order.
 
 Shapes: N samples, K classes, r resamples, T thresholds.
 """
@@ -22,7 +22,7 @@ from opsin.tasks.base import share_score
 from opsin.types import Score, plain_number, plain_numbers, plain_score
 
 GOOD_IOU = 0.6
-"""IoU from which on a box is good, unless another threshold is asked for."""
+"""Default least IoU of a good box."""
 THRESHOLDS = np.round(np.arange(0.0, 1.0001, 0.05), 2)
 """Thresholds of the curve, float64 [T]."""
 NUM_SHOWN = 16
@@ -32,7 +32,7 @@ RESAMPLED = ("mean_iou", "median_iou", "centre_error_px", "size_error_px")
 
 @dataclass(frozen=True, kw_only=True)
 class Outcomes:
-    """What the scores and their details are made of.
+    """Per-sample values behind the scores and details.
 
     `boxes`, `true_boxes`: [N, 4], xyxy in pixels of the packed images. All others are [N]: `log_losses` in nats,
     `centre_errors` and `size_errors` in those pixels.
@@ -72,7 +72,7 @@ class Outcomes:
 
     @property
     def right(self) -> NDArray[np.bool_]:
-        """Whose class is right, bool [N]."""
+        """Samples with the right class, bool [N]."""
         right: NDArray[np.bool_] = self.predicted == self.labels
         return right
 
@@ -114,10 +114,10 @@ def localization_details(
     threshold: float,
     image_size: tuple[int, int] | None,
 ) -> dict[str, Any]:
-    """What the report shows beside the scores, as plain JSON; None for undefined.
+    """Details of the report, as plain JSON; None for undefined.
 
-    `mistakes` are the pictures of the gallery (best, worst and random boxes; each says which): so they are called in
-    every run folder, whatever the task.
+    `mistakes` are the pictures of the gallery (best, worst and random boxes, each marked): the key is the same in
+    every run folder.
     """
     good = outcomes.iou >= threshold
     return {
@@ -203,7 +203,7 @@ def weighted_median(values: Floats, weights: Floats) -> Floats:
 
 
 def _bias(outcomes: Outcomes) -> dict[str, float]:
-    """Mean signed errors in pixels: whether boxes lie too far right or down, or are too wide or high."""
+    """Mean signed errors of boxes in pixels: right, down, width, height."""
     predicted, true = (boxes.astype(np.float64) for boxes in (outcomes.boxes, outcomes.true_boxes))
     difference = box_ops.xyxy_to_cxcywh(predicted) - box_ops.xyxy_to_cxcywh(true)
     return dict(zip(("right", "down", "wider", "higher"), difference.mean(axis=0).tolist(), strict=True))

@@ -1,7 +1,7 @@
-"""Localization: which class the one object of an image has, and the box around it.
+"""Localization: the class of the one object of an image, and its box.
 
 The target is a label and a box. The network has a class head and a box head (`models.localizer`); the loss is
-cross-entropy and one of the losses of `ops.boxes`, weighted by hand or by learned uncertainties; a prediction is the
+cross-entropy and one of the losses of `ops.boxes`, with a fixed or learned weight; a prediction is the
 softmax's probabilities and a box in pixels.
 
 Shapes: B samples of a batch, N samples of a split, K classes.
@@ -55,11 +55,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Localize(Task):
-    """One label and one box for each image.
+    """One label and one box per image.
 
-    `box_loss`: as in `TrainConfig`; None where a network is scored without its training being known, and then no loss
-    of boxes is scored. `box_weight`: weight of the box's loss. `learn_weights`: learn it instead. `threshold`: IoU
-    from which on a box is good. `label_smoothing`, `class_weights`: as in classification.
+    `box_loss`: as in `TrainConfig`; None if the training of a network is unknown, and then no box loss
+    is scored. `box_weight`: weight of the box's loss. `learn_weights`: learn it instead. `threshold`: least
+    IoU of a good box. `label_smoothing`, `class_weights`: as in classification.
     """
 
     card: ClassVar[TaskCard] = CARD
@@ -112,7 +112,7 @@ class Localize(Task):
         )
 
     def for_scoring(self, config: TrainConfig) -> Localize:
-        """This task with the IoU from which on `config` calls a box good."""
+        """This task with the IoU threshold of `config`."""
         return replace(self, threshold=config.good_iou)
 
     def build(self, spec: ModelSpec, num_classes: int) -> nn.Module:
@@ -121,14 +121,14 @@ class Localize(Task):
         if isinstance(network, Localizer):
             network.log_variances.requires_grad_(self.learn_weights)
         elif self.learn_weights:
-            what, do = "a network from outside has no weights of losses to learn", "leave --learn-weights out"
+            what, do = "a user-defined network has no loss weights to learn", "leave --learn-weights out"
             raise ConfigError(what, where="learn_weights", got=spec.name, do=do)
         return network
 
     def loss(self, outputs: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         """Mean losses of the batch: "class_loss", "box_loss", and their weighted sum "loss"; scalar float32.
 
-        Where weights are learned, the weights in force are given too. A box that augmentation has moved out of its
+        Learned weights are returned too. A box that augmentation has moved out of its
         image has no loss.
 
         Raises:
@@ -149,7 +149,7 @@ class Localize(Task):
         return {"loss": total, **parts, **weights}
 
     def loss_allowance(self, config: TrainConfig) -> float:
-        """What the loss of boxes may add; none of ours is above 2 for a box inside its image."""
+        """The allowance of the box loss, which is at most 2 for a box inside its image."""
         return 2 * config.box_weight
 
     def blank_targets(self, count: int, height: int, width: int, num_outputs: int) -> dict[str, Tensor]:
@@ -158,7 +158,7 @@ class Localize(Task):
         return {"labels": torch.zeros(count, dtype=torch.int64), "boxes": boxes}
 
     def losses_per_sample(self, outputs: Mapping[str, Tensor], batch: Batch) -> Tensor:
-        """Negative log likelihood and the box's loss of each sample, weighted as by hand: float32 [B]."""
+        """Negative log likelihood and the box's loss of each sample, with the fixed weight: float32 [B]."""
         class_losses = cross_entropy(outputs["logits"], batch_labels(batch))
         return class_losses + self.box_weight * self._box_losses(outputs["boxes"], batch)
 
@@ -204,7 +204,7 @@ class Localize(Task):
         return ordered | self._loss_scores(outcomes, image_size)
 
     def _loss_scores(self, outcomes: Outcomes, image_size: tuple[int, int] | None) -> dict[str, Score]:
-        """The losses that training descends, without smoothing and class weights; none where they are not known."""
+        """The training losses, without smoothing and class weights; none if unknown."""
         if self.box_loss is None or image_size is None:
             return {}
         sides = torch.tensor([*image_size[::-1], *image_size[::-1]], dtype=torch.float64)
@@ -256,7 +256,7 @@ class Localize(Task):
         policy: SizePolicy | None = None,
         notes: tuple[str, ...] = (),
     ) -> Prediction:
-        """The likeliest class of image `i`, and its box in pixels of the original, cut at its edge."""
+        """The likeliest class of image `i`, and its box in pixels of the original, clipped at the edge."""
         shares = predictions["probabilities"][i]
         top = likeliest(shares, classes)
         box = predictions["boxes"][i]
@@ -289,20 +289,20 @@ class Localize(Task):
 def _known(targets: Targets) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     if targets.labels is None or targets.boxes is None:
         got = "no labels" if targets.labels is None else "no boxes"
-        raise DataError("these samples have no label and box each", got=got, expected="one label and one box each")
+        raise DataError("samples lack a label or a box", got=got, expected="one label and one box each")
     return targets.labels, targets.boxes
 
 
 def _batch_boxes(batch: Batch) -> Tensor:
     if batch.boxes is None:
         raise DataError(
-            "a batch without boxes", expected="float32 [B, 4]", do="localization needs a box for each image"
+            "the batch has no boxes", expected="float32 [B, 4]", do="localization needs a box for each image"
         )
     return batch.boxes
 
 
 def _outcomes(predictions: Arrays, targets: Targets, classes: Sequence[str]) -> Outcomes:
-    """What the scores are made of, after checking that predictions can be scored."""
+    """Per-sample values behind the scores, after checking the predictions."""
     labels, true = _known(targets)
     probabilities, boxes = predictions["probabilities"], predictions["boxes"]
     check_predictions(probabilities, labels, classes)

@@ -1,1 +1,1 @@
-"""Multi-label classification: each class that is there, in each image."""
+"""Multi-label classification: all classes present in an image."""

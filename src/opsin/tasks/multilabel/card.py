@@ -1,4 +1,4 @@
-"""Multi-label classification without PyTorch: its scores, and the question that it answers."""
+"""Multi-label classification without PyTorch: its scores, and its question."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from opsin.tasks.cards import ScoreKind, TaskCard, loss_kind
 SCORE_KINDS = {
     "mean_average_precision": ScoreKind(
         title="Mean average precision",
-        words="how well each class's probability ranks the images that have it first, mean over classes",
+        words="average precision of ranking images by each class's probability, mean over classes",
     ),
     "micro_average_precision": ScoreKind(
         title="Micro average precision", words="the same over all pairs of an image and a class as one"
     ),
     "macro_f1": ScoreKind(title="Macro F1", words="mean F1 over classes, each at its threshold"),
     "micro_f1": ScoreKind(title="Micro F1", words="F1 of all pairs of an image and a class, at the thresholds"),
-    "exact_match": ScoreKind(title="Exact match", words="images of which every class is right, at the thresholds"),
+    "exact_match": ScoreKind(title="Exact match", words="images with every class right, at the thresholds"),
     "loss": loss_kind("Loss", "mean binary cross-entropy over classes (nats)"),
 }
 CARD = TaskCard(
@@ -22,5 +22,5 @@ CARD = TaskCard(
     main_score="mean_average_precision",
     score_kinds=SCORE_KINDS,
     question="What is there?",
-    words="multi-label classification: each class that is there, in each image",
+    words="multi-label classification: all classes present in an image",
 )

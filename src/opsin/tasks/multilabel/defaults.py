@@ -1,4 +1,4 @@
-"""What a run of multi-label classification does when nothing else is said."""
+"""Default settings of multi-label classification."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from opsin.tasks.common_defaults import (
 )
 
 WITHOUT_SMOOTHING = {"label_smoothing": 0.0}
-"""Smoothing pulls all probabilities towards 1/2: where most classes are absent, that is far from the truth."""
+"""No smoothing: it pulls probabilities towards 1/2, far from the truth where most classes are absent."""
 SCENES: dict[str, Any] = {"model": "tiny", "epochs": 4, "batch_size": 250, "lr": 0.06, "warmup": 0.03}
-"""Scenes of digits, whose places are random as they are."""
+"""Digit scenes have random positions already."""
 BY_NAME: dict[str, dict[str, Any]] = {"digit_tags": SCENES}
 
 
 def tag_defaults(dataset: Dataset, model: str | None) -> dict[str, Any]:
-    """Settings for the classes of an image. Nothing here cuts a part of it off, as random crops would."""
+    """Settings for the classes of an image. No augmentation cuts off parts of it, as random crops would."""
     photos = are_photos(dataset)
     settings: dict[str, Any] = {"flip": 0.5, "input_size": PHOTO_SIDE_PX} if photos else {}
     known = BY_NAME.get(dataset.name) if dataset.published else None

@@ -1,4 +1,4 @@
-"""The sections that only a report of multi-label classification has, and what the overview shows of it."""
+"""Report sections and overview of multi-label classification."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _class_row(row: Mapping[str, Any], role: str) -> Mapping[str, Any]:
 
 
 def mistakes(view: View) -> Markup | None:
-    """The images that were answered worst."""
+    """The worst predictions."""
 
     def show(result: SplitResult) -> Mapping[str, Any] | None:
         return {"cards": mistake_cards(view, result)} if "mistakes" in result.details else None
@@ -48,7 +48,7 @@ def mistakes(view: View) -> Markup | None:
 
 
 def mistake_cards(view: View, result: SplitResult) -> list[dict[str, Any]]:
-    """The mistakes of a split that its details name, each with its thumbnail."""
+    """The mistakes in a split's details, each with its thumbnail."""
     images = view.gallery.get(f"mistakes_{result.name}", np.empty(0))
     listed = result.details.get("mistakes", [])
     return [{**entry, "picture": picture(images[i]) if i < len(images) else None} for i, entry in enumerate(listed)]
@@ -56,7 +56,7 @@ def mistake_cards(view: View, result: SplitResult) -> list[dict[str, Any]]:
 
 SECTIONS = (
     Section(key="classes", title="Class by class", show=per_class, empty=NOT_SCORED),
-    Section(key="mistakes", title="Worst answers", show=mistakes, empty=NOT_SCORED),
+    Section(key="mistakes", title="Worst predictions", show=mistakes, empty=NOT_SCORED),
 )
 
 

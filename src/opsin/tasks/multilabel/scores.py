@@ -1,4 +1,4 @@
-"""Scores of a split for multi-label classification, with intervals, and what its report shows beside them.
+"""Scores of a split for multi-label classification, with intervals, and the details of its report.
 
 Shapes: N samples, K classes, r resamples.
 """
@@ -19,17 +19,17 @@ from opsin.types import Score, plain_number, plain_score
 
 Flags = NDArray[np.bool_]
 HALF = 0.5
-"""The threshold of a class of which val had no sample."""
+"""The threshold of a class without samples in val."""
 NUM_MISTAKES = 48
 FEWEST_STEPS = 16
 MOST_SUMS = 8_000_000
-"""Numbers that `histogram_parts` may hold."""
+"""Largest number of values of `histogram_parts`."""
 NAMES = ("mean_average_precision", "micro_average_precision", "macro_f1", "micro_f1", "loss")
 NUM_SHARES = 4
 
 
 def threshold_key(k: int) -> str:
-    """What the threshold of class `k` is called among what is fitted."""
+    """Key of the threshold of class `k` among the fitted values."""
     return f"threshold_{k}"
 
 
@@ -39,7 +39,7 @@ def fitted_thresholds(probabilities: NDArray[np.floating], truth: Flags) -> dict
 
 
 def thresholds_of(fitted: Mapping[str, float | None], num_classes: int) -> Floats:
-    """Thresholds [K] from what was fitted on val; one half where nothing was."""
+    """Thresholds [K] from the values fitted on val; one half where there are none."""
     known = (fitted.get(threshold_key(k)) for k in range(num_classes))
     return np.array([HALF if value is None or np.isnan(value) else value for value in known], np.float64)
 
@@ -52,7 +52,7 @@ def sample_losses(probabilities: NDArray[np.floating], truth: Flags) -> Floats:
 
 
 def f1_of(called: Floats, there: Floats, hits: Floats) -> Floats:
-    """F1 of counts of any shape: called a class, of the class, both; NaN where it is neither there nor called."""
+    """F1 from counts of any shape: predicted, true, both; NaN if neither predicted nor true."""
     with np.errstate(invalid="ignore", divide="ignore"):
         f1: Floats = np.where(called + there > 0, 2 * hits / (called + there), np.nan)
     return f1
@@ -103,7 +103,7 @@ def tag_details(
     classes: Sequence[str],
     ids: Sequence[str],
 ) -> dict[str, Any]:
-    """What the report shows beside the scores, as plain JSON; None for undefined.
+    """Details of the report, as plain JSON; None for undefined.
 
     Args:
         probabilities: floating [N, K].
@@ -135,7 +135,7 @@ def tag_details(
 
 
 def names_of(flags: Flags, classes: Sequence[str]) -> str:
-    """The classes whose flag [K] is set, in a line.
+    """The names of classes whose flag [K] is set.
 
     >>> names_of(np.array([True, False, True]), ("cat", "dog", "tree"))
     'cat, tree'
@@ -144,7 +144,7 @@ def names_of(flags: Flags, classes: Sequence[str]) -> str:
 
 
 def chance(truth: Flags) -> dict[str, Any]:
-    """The mean average precision of an order that is random: the mean share of images that have a class."""
+    """The mean average precision of a random order: the mean share of images with a class."""
     shares = truth.mean(axis=0)
     return {"value": plain_number(float(np.mean(shares[shares > 0])) if shares.any() else np.nan), "by": "random order"}
 
@@ -178,13 +178,13 @@ def _per_class(
 
 
 def histogram_parts(probabilities: NDArray[np.floating], truth: Flags) -> Parts:
-    """Sums of which the mean average precision is made: counts of samples at each step of each class's ranking.
+    """Sums that determine the mean average precision: counts of samples at each step of each class's ranking.
 
-    Ranks are no sums over samples; counts of samples between one sample that has the class and the next are. A step
-    ends at such a sample, so the score is the exact one where a class has no more samples than there are steps (S,
-    fewer where samples and classes are many). Else a step holds several, and the score differs from the exact one by
+    Ranks are not sums over samples; counts of samples between successive positive samples are. A step
+    ends at a positive sample, so the score is exact if a class has no more positive samples than steps (S,
+    fewer for many samples and classes). Otherwise a step contains several, and the score differs from the exact one by
     up to 0.03 with 16 steps, 0.004 with 128 (20 rankings of 5,000 samples). Runs are aligned by rank, not by
-    probability: what is compared is how they order, not how they are calibrated.
+    probability: their order is compared, not their calibration.
 
     Returns:
         float64 [N, 2 K S], and the function from sums [r, 2 K S] to scores [r].
@@ -211,7 +211,7 @@ def histogram_parts(probabilities: NDArray[np.floating], truth: Flags) -> Parts:
 
 
 def _steps(scores: NDArray[np.floating], there: Flags, count: int) -> NDArray[np.int64]:
-    """The step of each sample, int64 [N], 0 for the highest scores: steps end at samples that have the class."""
+    """The step of each sample, int64 [N], 0 for the highest scores: steps end at positive samples."""
     own = np.sort(scores[there])[::-1]
     ends = np.unique(np.linspace(0, max(len(own) - 1, 0), min(count - 1, len(own))).round().astype(np.int64))
     return np.searchsorted(-own[ends], -scores, side="left")

@@ -1,8 +1,8 @@
-"""Multi-label classification: each class that is there, in each image.
+"""Multi-label classification: all classes present in an image.
 
 The target is a row of tags. The head is a linear layer on the backbone's features; the loss is binary cross-entropy of
-each class by itself; a prediction is a probability for each class. From which probability on a class is called is
-chosen on val, class by class, and kept in the artefact.
+each class; a prediction is a probability for each class. The threshold of each class is chosen on val and stored in
+the artefact.
 
 Shapes: B samples of a batch, N samples of a split, K classes.
 """
@@ -45,15 +45,15 @@ if TYPE_CHECKING:
 
 SMALLEST = 1e-6
 TAGS = Averaging(output="logits", apart=torch.sigmoid, back=lambda means: torch.logit(means, eps=SMALLEST))
-"""Probabilities of classes each of which may be there are averaged over views."""
+"""The independent probabilities of classes are averaged over views."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Multilabel(Task):
-    """Each class that is there.
+    """All classes present in an image.
 
-    `label_smoothing`: share by which 0 and 1 are drawn towards one half. `there_weights`: float32 [K], how much a class
-    that is there counts against one that is not, or None. `fitted`: thresholds by name, as `fit` gave them.
+    `label_smoothing`: share by which 0 and 1 are moved towards one half. `there_weights`: float32 [K], weight of a
+    present class against an absent one, or None. `fitted`: thresholds by name, from `fit`.
     """
 
     card: ClassVar[TaskCard] = CARD
@@ -74,7 +74,7 @@ class Multilabel(Task):
         return tag_finetune_defaults(start)
 
     def for_training(self, config: TrainConfig, samples: Samples, num_classes: int) -> Multilabel:
-        """This task with the smoothing of `config`, and rare classes that are there counting more where it asks so.
+        """This task with the smoothing of `config`, and with weights of present rare classes where requested.
 
         Raises:
             DataError: the samples have no tags.
@@ -87,7 +87,7 @@ class Multilabel(Task):
         return replace(self, label_smoothing=config.label_smoothing, there_weights=weights)
 
     def with_fitted(self, fitted: Mapping[str, float]) -> Multilabel:
-        """This task with the thresholds that were chosen on val."""
+        """This task with the thresholds chosen on val."""
         return replace(self, fitted=dict(fitted))
 
     def build(self, spec: ModelSpec, num_classes: int) -> nn.Module:
@@ -95,7 +95,7 @@ class Multilabel(Task):
         return build_with_heads(spec, {"logits": num_classes})
 
     def first_loss(self, num_outputs: int) -> tuple[float, str]:
-        """That of a network that finds each class as likely there as not."""
+        """The loss of probabilities of one half."""
         return math.log(2), "ln 2"
 
     def guessing_loss(self, num_outputs: int) -> tuple[float, str] | None:
@@ -104,11 +104,11 @@ class Multilabel(Task):
 
     @property
     def averaging(self) -> Averaging:
-        """The probability of each class by itself."""
+        """The probability of each class."""
         return TAGS
 
     def blank_targets(self, count: int, height: int, width: int, num_outputs: int) -> dict[str, Tensor]:
-        """Images of nothing."""
+        """No class in any image."""
         return {"tags": torch.zeros(count, num_outputs, dtype=torch.uint8)}
 
     def loss(self, outputs: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
@@ -126,12 +126,12 @@ class Multilabel(Task):
         return _losses(outputs, _batch_tags(batch).float(), None).mean(dim=1)
 
     def batch_scores(self, outputs: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
-        """Images of which every class is on the right side of one half."""
+        """Share of images with every class on the right side of one half."""
         called = outputs["logits"].detach() >= 0
         return {"exact_match": (called == _batch_tags(batch).bool()).all(dim=1).float().mean()}
 
     def decode(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """{"probabilities": float32 [B, K]}, each by itself."""
+        """{"probabilities": float32 [B, K]}, independent of each other."""
         return {"probabilities": outputs["logits"].float().sigmoid()}
 
     def fit(self, predictions: Arrays, targets: Targets) -> dict[str, float]:
@@ -141,7 +141,7 @@ class Multilabel(Task):
     def scores(
         self, predictions: Arrays, targets: Targets, classes: Sequence[str], *, intervals: bool = True
     ) -> dict[str, Score]:
-        """Mean average precision, and scores at the thresholds: those of val, or one half where none are known.
+        """Mean average precision, and scores at the thresholds: those of val, or one half if unknown.
 
         Raises:
             DataError: predictions and tags do not match, or are out of range.
@@ -158,7 +158,7 @@ class Multilabel(Task):
         *,
         fitted: Mapping[str, float] | None = None,
     ) -> Assessment:
-        """All scores; each class's scores with its threshold, and the images that were answered worst.
+        """All scores; each class's scores with its threshold, and the worst predictions.
 
         Raises:
             DataError: predictions and tags do not match, or are out of range.
@@ -177,7 +177,7 @@ class Multilabel(Task):
     def wrong(
         self, predictions: Arrays, targets: Targets, classes: Sequence[str], details: Mapping[str, Any]
     ) -> list[dict[str, Any]]:
-        """The images that were answered worst, as the report shows them."""
+        """The worst predictions, as in the report."""
         return [
             {"index": entry["index"], "id": entry["id"], "label": entry["truth"], "predicted": entry["predicted"]}
             for entry in details["mistakes"]
@@ -212,7 +212,7 @@ class Multilabel(Task):
         return Drawing(pixels=rgb(image), caption=names_of(_tags(targets)[i], classes))
 
     def draw_prediction(self, image: NDArray[np.uint8], predictions: Arrays, i: int, classes: Sequence[str]) -> Drawing:
-        """The image, captioned with the classes that are called."""
+        """The image, captioned with the predicted classes."""
         return Drawing(pixels=rgb(image), caption=self.describe(predictions, i, classes, "").label)
 
 
@@ -226,14 +226,14 @@ def _losses(outputs: Mapping[str, Tensor], wanted: Tensor, there_weights: Tensor
 def _tags(targets: Targets) -> NDArray[np.bool_]:
     """Tags, bool [N, K]."""
     if targets.tags is None:
-        raise DataError("these samples have no tags", expected="a row of 0 and 1 for each sample")
+        raise DataError("the samples have no tags", expected="a row of 0 and 1 per sample")
     tags: NDArray[np.bool_] = np.asarray(targets.tags) > 0
     return tags
 
 
 def _batch_tags(batch: Batch) -> Tensor:
     if batch.tags is None:
-        raise DataError("a batch without tags", expected="uint8 [B, K]", do="name the classes of each image")
+        raise DataError("the batch has no tags", expected="uint8 [B, K]", do="name the classes of each image")
     return batch.tags
 
 

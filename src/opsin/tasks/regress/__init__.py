@@ -1,1 +1,1 @@
-"""Regression: one or more numbers for each image."""
+"""Regression: one or more numbers per image."""

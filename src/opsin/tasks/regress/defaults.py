@@ -1,4 +1,4 @@
-"""What a run of regression does when nothing else is said."""
+"""Default settings of regression."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from opsin.tasks.common_defaults import (
 
 WITHOUT_SMOOTHING = {"label_smoothing": 0.0}
 OURS: dict[str, Any] = {"lr": 0.05, "lr_other": 0.005, "warmup": 0.1}
-"""Squared errors pull harder than cross-entropy: half the rate, and a gentle beginning."""
+"""Squared errors have larger gradients than cross-entropy: half the rate, and a warm-up."""
 
 
 def number_defaults(dataset: Dataset, model: str | None) -> dict[str, Any]:
-    """Settings for numbers. Nothing is augmented: what leaves a number as it is depends on what it says."""
+    """Settings for numbers. No augmentation: which changes preserve a number depends on its meaning."""
     photos = are_photos(dataset)
     settings: dict[str, Any] = {"input_size": PHOTO_SIDE_PX} if photos else {}
     ours = SMALL | (PHOTOS if photos else FEW_SAMPLES) | OURS

@@ -1,4 +1,4 @@
-"""The sections that only a report of regression has, and what the overview shows of it."""
+"""Report sections and overview of regression."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _row(row: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _points(points: np.ndarray) -> list[tuple[float, float]]:
-    """Truth and prediction [2, n] as places in the figure, both on one scale."""
+    """Truth and prediction [2, n] as points in the figure, on one scale."""
     low, high = points.min(), points.max()
     shares = (points - low) / max(high - low, 1e-12)
     inner = SIDE - 2 * MARGIN
@@ -53,7 +53,7 @@ def _points(points: np.ndarray) -> list[tuple[float, float]]:
 
 
 def mistakes(view: View) -> Markup | None:
-    """The samples that are farthest off."""
+    """The samples with the largest errors."""
 
     def show(result: SplitResult) -> Mapping[str, Any] | None:
         return {"cards": mistake_cards(view, result)} if "mistakes" in result.details else None
@@ -62,7 +62,7 @@ def mistakes(view: View) -> Markup | None:
 
 
 def mistake_cards(view: View, result: SplitResult) -> list[dict[str, Any]]:
-    """The worst answers that the details of a split name, each with its thumbnail."""
+    """The worst predictions in a split's details, each with its thumbnail."""
     images = view.gallery.get(f"mistakes_{result.name}", np.empty(0))
     listed = result.details.get("mistakes", [])
     return [{**entry, "picture": picture(images[i]) if i < len(images) else None} for i, entry in enumerate(listed)]
@@ -70,12 +70,12 @@ def mistake_cards(view: View, result: SplitResult) -> list[dict[str, Any]]:
 
 SECTIONS = (
     Section(key="numbers", title="Number by number", show=numbers, empty=NOT_SCORED),
-    Section(key="mistakes", title="Farthest off", show=mistakes, empty=NOT_SCORED),
+    Section(key="mistakes", title="Largest errors", show=mistakes, empty=NOT_SCORED),
 )
 
 
 def overview(view: View, result: SplitResult) -> tuple[Markup, Markup]:
-    """Prediction against truth of the first number, and pictures of the samples that are farthest off."""
+    """Prediction against truth of the first number, and pictures of the largest errors."""
     row = _row(result.details["per_number"][0])
     pictures = render("number_mistakes.html", {"values": {"cards": mistake_cards(view, result)[:NUM_CARDS]}})
     return render("number_figure.html", {"row": row}), pictures

@@ -1,4 +1,4 @@
-"""Scores of a split for regression, with intervals, and what its report shows beside them.
+"""Scores of a split for regression, with intervals, and the details of its report.
 
 Shapes: N samples, M numbers, r resamples.
 """
@@ -19,7 +19,7 @@ from opsin.types import Score, plain_score
 NAMES = ("r2", "mae", "rmse", "loss")
 NUM_MISTAKES = 48
 NUM_POINTS = 500
-"""Samples that a figure of truth against prediction shows."""
+"""Number of samples in a figure of truth against prediction."""
 
 
 def r2_of_sums(sums: Floats) -> Floats:
@@ -37,7 +37,7 @@ def r2_of_sums(sums: Floats) -> Floats:
 
 
 def rows_of_sums(predicted: Floats, truth: Floats) -> Floats:
-    """What each sample adds to the sums of `r2_of_sums`: float64 [N, 4, M]; the truth less its mean, for precision."""
+    """Per-sample terms of the sums of `r2_of_sums`: float64 [N, 4, M]; the truth minus its mean, for precision."""
     centred = truth - truth.mean(axis=0)
     return np.stack([np.ones_like(truth), centred, centred**2, (predicted - truth) ** 2], axis=1)
 
@@ -54,8 +54,8 @@ def number_scores(
     Args:
         predicted: floating [N, M].
         truth: floating [N, M].
-        deviations: standard deviations of the training samples [M], in which the loss counts; those of these samples
-            where None.
+        deviations: standard deviations of the training samples [M], which scale the loss; None means those of these
+            samples.
         intervals: without them they are NaN.
     """
     said, true = predicted.astype(np.float64), truth.astype(np.float64)
@@ -81,7 +81,7 @@ def number_scores(
 
 
 def r2_parts(predicted: NDArray[np.floating], truth: NDArray[np.floating]) -> Parts:
-    """Sums of which the mean R² is made, and the function from sums [r, 4 M] to it [r]."""
+    """Sums that determine the mean R², and the function from sums [r, 4 M] to it [r]."""
     rows = rows_of_sums(predicted.astype(np.float64), truth.astype(np.float64))
 
     def mean_r2(sums: Floats) -> Floats:
@@ -93,12 +93,12 @@ def r2_parts(predicted: NDArray[np.floating], truth: NDArray[np.floating]) -> Pa
 def number_details(
     predicted: NDArray[np.floating], truth: NDArray[np.floating], names: Sequence[str], ids: Sequence[str]
 ) -> dict[str, Any]:
-    """What the report shows beside the scores, as plain JSON; None for undefined.
+    """Details of the report, as plain JSON; None for undefined.
 
     Args:
         predicted: floating [N, M].
         truth: floating [N, M].
-        names: of the M numbers.
+        names: names of the M numbers.
         ids: N names.
     """
     spread = truth.std(axis=0)
@@ -131,7 +131,7 @@ def number_details(
 
 
 def in_words(values: NDArray[np.floating], names: Sequence[str]) -> str:
-    """Numbers in a line.
+    """Numbers as one line.
 
     >>> in_words(np.array([3.14159, 20.0]), ("length", "width"))
     'length 3.142, width 20'

@@ -1,7 +1,7 @@
-"""Regression: one or more numbers for each image.
+"""Regression: one or more numbers per image.
 
-The target is a row of numbers. The head is a linear layer on the backbone's features, and a layer without weights to
-learn that gives its answer the mean and the deviation that the training samples have: the artefact holds both. The loss
+The target is a row of numbers. The head is a linear layer on the backbone's features, and a layer without learned
+weights that scales its output to the mean and deviation of the training samples, which the artefact stores. The loss
 is the squared error, or Huber's, of standardized numbers.
 
 Shapes: B samples of a batch, N samples of a split, M numbers.
@@ -38,11 +38,11 @@ if TYPE_CHECKING:
     from opsin.data.samples import Dataset, Samples
 
 NUMBERS = Averaging(output="numbers", apart=lambda numbers: numbers, back=lambda means: means)
-"""Numbers are averaged over views as they are."""
+"""Numbers are averaged over views."""
 
 
 class Scaled(nn.Module):
-    """Standardized answers float [B, M] in the units of the training samples: their `mean` and `deviation` [M]."""
+    """Standardized outputs float [B, M] in the units of the training samples, by `mean` and `deviation` [M]."""
 
     mean: Tensor
     deviation: Tensor
@@ -112,11 +112,11 @@ class Regress(Task):
         return mean, torch.ones(count) if self.deviation is None else self.deviation
 
     def first_loss(self, num_outputs: int) -> tuple[float, str]:
-        """That of a network that always says the mean."""
+        """The loss of always predicting the mean."""
         return 1.0, "the variance"
 
     def guessing_loss(self, num_outputs: int) -> tuple[float, str] | None:
-        """The same; Huber's loss has none that is known."""
+        """The same; None for Huber's loss."""
         return (1.0, "always the mean") if self.number_loss == "squared" else None
 
     @property
@@ -125,7 +125,7 @@ class Regress(Task):
         return NUMBERS
 
     def blank_targets(self, count: int, height: int, width: int, num_outputs: int) -> dict[str, Tensor]:
-        """Nothing but zeros."""
+        """Zeros."""
         return {"numbers": torch.zeros(count, num_outputs)}
 
     def loss(self, outputs: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
@@ -178,7 +178,7 @@ class Regress(Task):
         *,
         fitted: Mapping[str, float] | None = None,
     ) -> Assessment:
-        """All scores; those of each number, truth against prediction, and the samples that are farthest off.
+        """All scores; those of each number, truth against prediction, and the samples with the largest errors.
 
         Raises:
             DataError: predictions and numbers do not match, or are not finite.
@@ -190,7 +190,7 @@ class Regress(Task):
         )
 
     def parts(self, arrays: Mapping[str, NDArray[Any]], num_classes: int, *, good_iou: float) -> Parts:
-        """Squares of errors and of the truth, of which R² is made."""
+        """Squares of errors and of the truth, which determine R²."""
         return r2_parts(arrays["numbers"], arrays["true_numbers"])
 
     def describe(
@@ -204,7 +204,7 @@ class Regress(Task):
         policy: SizePolicy | None = None,
         notes: tuple[str, ...] = (),
     ) -> Prediction:
-        """The numbers of image `i`: `top` and `shares` hold them by name and in order, `score` is the first."""
+        """The numbers of image `i`: `top` and `shares` contain them by name and in order, `score` is the first."""
         numbers = predictions["numbers"][i]
         top = tuple((str(name), float(value)) for name, value in zip(classes, numbers, strict=True))
         label = in_words(numbers, classes)
@@ -215,19 +215,19 @@ class Regress(Task):
         return Drawing(pixels=rgb(image), caption=in_words(_numbers(targets)[i], classes))
 
     def draw_prediction(self, image: NDArray[np.uint8], predictions: Arrays, i: int, classes: Sequence[str]) -> Drawing:
-        """The image, captioned with the numbers that the network gives."""
+        """The image, captioned with the predicted numbers."""
         return Drawing(pixels=rgb(image), caption=in_words(predictions["numbers"][i], classes))
 
 
 def _numbers(targets: Targets) -> NDArray[np.float32]:
     if targets.numbers is None:
-        raise DataError("these samples have no numbers", expected="a row of numbers for each sample")
+        raise DataError("the samples have no numbers", expected="a row of numbers per sample")
     return targets.numbers
 
 
 def _batch_numbers(batch: Batch) -> Tensor:
     if batch.numbers is None:
-        raise DataError("a batch without numbers", expected="float32 [B, M]", do="give the numbers of each image")
+        raise DataError("the batch has no numbers", expected="float32 [B, M]", do="give the numbers of each image")
     return batch.numbers
 
 

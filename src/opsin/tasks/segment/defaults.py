@@ -1,4 +1,4 @@
-"""What a run of segmentation does when nothing else is said."""
+"""Default settings of segmentation."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from opsin.data.samples import Dataset
 from opsin.tasks.base import Start
 
 AREA_PX = 128 * 160
-"""Pixels that photos of many sizes are brought to: enough for outlines, little enough for two cores."""
+"""Number of pixels of resized photos: enough for outlines, feasible on two cores."""
 SIDE_STEP_PX = 16
 NUM_PROBED = 24
-"""Images whose shapes are looked at, spread over the training split."""
+"""Number of images whose shapes are read, spread over the training split."""
 LARGEST_OWN_PX = 320
-"""Longest side at which images that all have one size keep it."""
+"""Longest side at which images of one common size keep it."""
 
 UNET: dict[str, Any] = {
     "model": "unet",
@@ -29,9 +29,9 @@ UNET: dict[str, Any] = {
     "mask_loss": "cross-entropy-dice",
     "channels_last": True,
 }
-"""Our U-Net and how it is trained."""
+"""The U-Net and its training."""
 IMAGES_SEEN = 16_000
-"""Images that a training shows the network, counted again in each epoch: some ten minutes of two cores."""
+"""Images processed in a training, over all epochs: about ten minutes on two cores."""
 EPOCHS_RANGE = (10, 100)
 AUGMENTATION: dict[str, Any] = {
     "flip": 0.5,
@@ -40,7 +40,7 @@ AUGMENTATION: dict[str, Any] = {
     "contrast": 0.2,
     "saturation": 0.2,
 }
-"""Changes that leave the class of each pixel as it is."""
+"""Augmentation that preserves the class of each pixel."""
 RARE_CLASSES: dict[str, Any] = {"class_weights": True, "class_weights_power": 0.5}
 """For sets whose classes differ in size a hundredfold. On held-out drives of CamVid's training split (pretrained, 8
 epochs, one seed) the mean IoU rose from 0.357 to 0.390; to 0.394 with the full inverse frequency, which costs buildings
@@ -60,15 +60,15 @@ PRETRAINED: dict[str, Any] = {
 }
 PRETRAINED_BY_NAME: dict[str, dict[str, Any]] = {"camvid": {**RARE_CLASSES, "epochs": 34, "batch_size": 8}}
 DECODER_WIDTH = 32
-"""Mobile networks have 16 maps at their finest level: 32 gave 3 points more mean IoU on drives of CamVid's training
-split that were held out (8 epochs, one seed)."""
+"""Mobile networks have 16 maps at their finest level: 32 gave 3 points more mean IoU on held-out drives of CamVid's
+training split (8 epochs, one seed)."""
 
 
 def mask_defaults(dataset: Dataset, model: str | None) -> dict[str, Any]:
     """Settings for a data set of masks.
 
-    Images of one size that is not too large keep it; others are brought to one size of the shape that is in the middle
-    of theirs, so that few of them change their aspect ratio much.
+    Images of one moderate size keep it; others are resized to one size with their median aspect ratio,
+    so that few are distorted much.
     """
     height, width = input_shape(dataset)
     shape = {"input_size": height, "input_width": width, "epochs": epochs_for(len(dataset.splits["train"]))}
@@ -82,7 +82,7 @@ def mask_finetune_defaults(start: Start) -> dict[str, Any]:
     height, width = input_shape(dataset)
     settings: dict[str, Any] = {"input_size": height, "input_width": width, **AUGMENTATION, **PRETRAINED}
     settings["epochs"] = epochs_for(len(dataset.splits["train"]))
-    if start.pretrained:  # a run of ours brings its decoder
+    if start.pretrained:  # an Opsin run has its decoder
         settings["decoder_width"] = DECODER_WIDTH
     return settings | (PRETRAINED_BY_NAME.get(dataset.name, {}) if dataset.published else {})
 
@@ -98,10 +98,10 @@ def epochs_for(num_images: int) -> int:
 
 
 def input_shape(dataset: Dataset) -> tuple[int, int]:
-    """Height and width that a network sees images of this set at."""
+    """Height and width of the network's input for this data set."""
     source = dataset.splits["train"]
     chosen = np.linspace(0, len(source) - 1, min(NUM_PROBED, len(source))).astype(int)
-    shapes = [source.image(int(i)).shape[1:] for i in chosen]
+    shapes = [source.read(int(i)).size for i in chosen]
     if len(set(shapes)) == 1 and max(shapes[0]) <= LARGEST_OWN_PX:
         return int(shapes[0][0]), int(shapes[0][1])
     aspect = float(np.median([height / width for height, width in shapes]))

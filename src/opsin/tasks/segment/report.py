@@ -1,4 +1,4 @@
-"""The sections that only a report of segmentation has, and what the overview shows of it."""
+"""Report sections and overview of segmentation."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from opsin.report.view import SplitResult, View, to_score
 PARTS = {"iou": "IoU", "dice": "Dice", "precision": "Precision", "recall": "Recall", "boundary_f1": "Boundary F1"}
 COLUMNS = ("image", "truth", "prediction", "difference", "overlay", "uncertainty")
 ROWS_OF = ("best", "middling", "worst")
-"""Which images the overview shows, one of each kind."""
+"""The kinds of images in the overview, one of each."""
 SWATCH_PX = 12
 VOID_COLOUR = (190, 190, 190)
 SURE, UNSURE = np.array([255, 255, 255.0]), np.array([96, 20, 110.0])
-"""Colours of a pixel that the network is sure of, and of one that it is not."""
+"""Colours of a certain and of an uncertain pixel."""
 
 
 def per_class(view: View) -> Markup | None:
@@ -88,7 +88,7 @@ def confused(view: View) -> Markup | None:
 
 
 def images(view: View) -> Markup | None:
-    """How the scores of single images are spread, and pictures of the worst, the middling and the best."""
+    """Distribution of the scores of single images, and pictures of the worst, median and best."""
 
     def show(result: SplitResult) -> Mapping[str, Any] | None:
         spread = result.details.get("images") or {}
@@ -110,7 +110,7 @@ def images(view: View) -> Markup | None:
 
 
 def image_rows(view: View, result: SplitResult) -> list[Mapping[str, Any]]:
-    """One row of pictures for each image that was kept."""
+    """One row of pictures for each stored image."""
     parts = [view.gallery.get(f"shown{part}_{result.name}") for part in ("", "_truth", "_masks", "_uncertainty")]
     shown = result.details.get("shown") or []
     rows: list[Mapping[str, Any]] = []
@@ -139,7 +139,7 @@ def _pictures(
 
 
 def heat(uncertainty: np.ndarray) -> np.ndarray:
-    """Uncertainty uint8 [h, w], 0 to 15, as colours uint8 [3, h, w]: white is sure, purple is not."""
+    """Uncertainty uint8 [h, w], 0 to 15, as colours uint8 [3, h, w]: white is certain, purple is not."""
     share = np.clip(uncertainty / UNCERTAINTY_STEPS, 0, 1)[..., None]
     colours: np.ndarray = np.rint(SURE + share * (UNSURE - SURE)).astype(np.uint8).transpose(2, 0, 1).copy()
     return colours
@@ -153,7 +153,7 @@ def swatch(colour: Sequence[int] | np.ndarray) -> Picture:
 
 
 def legend(view: View) -> Mapping[str, Any]:
-    """What the colours of the pictures mean: of the difference, and of uncertainty."""
+    """The legend of the colours of difference and uncertainty."""
     if view.classes[:1] == ("background",):
         colours = {
             "right foreground": AGREED,

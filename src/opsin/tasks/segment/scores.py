@@ -1,4 +1,4 @@
-"""Scores of a split for segmentation, with intervals, and what its report shows beside them.
+"""Scores of a split for segmentation, with intervals, and the details of its report.
 
 Shapes: N images, K classes, H height, W width, r resamples.
 """
@@ -19,14 +19,14 @@ from opsin.types import VOID, Score, SizePolicy, plain_number, plain_score
 
 Bytes = NDArray[np.uint8]
 NUM_SHOWN = 4
-"""Images shown of each kind: worst, middling, best."""
+"""Number of images of each kind: worst, median, best."""
 PICTURE_PX = 192
 NUM_BINS = 20
 PER_CLASS = ("iou", "dice", "precision", "recall", "boundary_f1")
 
 
 def edge_counts(masks: Bytes, truth: Bytes, num_classes: int) -> Ints:
-    """What the scores of edges are made of, as `ops.masks` counts it, at the tolerance of the images' size.
+    """Counts behind the edge scores, as in `ops.masks`, at the tolerance of the images' size.
 
     Args:
         masks: predicted, uint8 [N, H, W].
@@ -42,7 +42,7 @@ def edge_counts(masks: Bytes, truth: Bytes, num_classes: int) -> Ints:
 def segmentation_scores(
     pixels: Ints, edges: Ints | None, classes: Sequence[str], *, intervals: bool = True
 ) -> dict[str, Score]:
-    """Every score of a split that its counts give; intervals are the bootstrap's, over images.
+    """All scores of a split from its counts; intervals are the bootstrap's, over images.
 
     Args:
         pixels: confusions, int64 [N, K, K].
@@ -59,7 +59,7 @@ def segmentation_scores(
 
 
 def _ends(values: Floats, summary: Statistic, num_images: int) -> tuple[Floats, Floats]:
-    """Ends of the intervals of scores [M] over images; wider where few images decide."""
+    """Ends of the intervals of scores [M] over images; wider if few images dominate."""
     quantiles = jackknife_quantiles(summary, num_images)
     return share_interval(
         values, bootstrap(summary, num_images), num_images, num_samples=num_images, quantile=quantiles
@@ -112,7 +112,7 @@ def _weighted(weights: Floats, counts: Ints) -> Floats:
 def segmentation_details(
     pixels: Ints, edges: Ints, truth: Bytes, classes: Sequence[str], ids: Sequence[str]
 ) -> dict[str, Any]:
-    """What the report shows beside the scores, as plain JSON.
+    """Details of the report, as plain JSON.
 
     Args:
         pixels: confusions, int64 [N, K, K].
@@ -138,7 +138,7 @@ def segmentation_details(
 
 
 def chance(pixels: Ints, classes: Sequence[str]) -> dict[str, Any]:
-    """Mean IoU of masks that are the most frequent class all over, as plain JSON; None where no pixel counts."""
+    """Mean IoU of predicting the most frequent class everywhere, as plain JSON; None without labelled pixels."""
     true = pixels.sum(axis=(0, 2))
     share = true.max() / true.sum() if true.sum() else np.nan
     value = share / max(int((true > 0).sum()), 1)
@@ -165,7 +165,7 @@ def _per_class(pixels: Ints, edges: Ints, classes: Sequence[str]) -> list[dict[s
 
 
 def _distribution(single: Floats) -> dict[str, Any]:
-    """How the mean IoU of single images is spread: edges of bins and counts, quartiles."""
+    """Distribution of the mean IoU of single images: edges of bins and counts, quartiles."""
     known = single[~np.isnan(single)]
     counts, edges = np.histogram(known, bins=NUM_BINS, range=(0, 1))
     quartiles = np.quantile(known, [0.25, 0.5, 0.75]).tolist() if len(known) else [None] * 3
@@ -182,7 +182,7 @@ def _empty(pixels: Ints, classes: Sequence[str]) -> dict[str, int] | None:
 
 
 def _chosen(single: Floats) -> list[tuple[int, str]]:
-    """Which images are shown: the worst, the middling and the best, each image once."""
+    """The shown images: the worst, the median and the best, each once."""
     order = np.argsort(single, kind="stable")[: int((~np.isnan(single)).sum())]
     if len(order) <= 3 * NUM_SHOWN:
         return [(int(i), "of all") for i in order]

@@ -1,7 +1,7 @@
 """Segmentation: one class for each pixel.
 
 The target is a mask. The network is a backbone with a decoder over its pyramid; the loss is one of `ops.mask_losses`;
-a prediction is a mask, and how unsure the network is of each pixel.
+a prediction is a mask, and the uncertainty of each pixel.
 
 Shapes: B images of a batch, N images of a split, K classes, H height, W width.
 """
@@ -80,7 +80,7 @@ class Segment(Task):
         return build_segmenter(spec, num_classes)
 
     def loss(self, outputs: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
-        """The loss, mean over the images of the batch; its two parts beside it where it is a sum.
+        """The loss, mean over the images of the batch; with its two parts if it is a sum.
 
         Raises:
             DataError: the batch has no masks.
@@ -99,15 +99,15 @@ class Segment(Task):
         return {"loss": entropy + overlap, "cross_entropy": entropy.detach(), "dice_loss": overlap.detach()}
 
     def guessing_loss(self, num_outputs: int) -> tuple[float, str] | None:
-        """Losses of overlap are none of likelihood."""
+        """None for overlap losses, which are not likelihoods."""
         return super().guessing_loss(num_outputs) if self.mask_loss == "cross-entropy" else None
 
     def blank_targets(self, count: int, height: int, width: int, num_outputs: int) -> dict[str, Tensor]:
-        """The first class all over."""
+        """The first class everywhere."""
         return {"masks": torch.zeros(count, height, width, dtype=torch.uint8)}
 
     def planned_loss(self, outputs: Mapping[str, Tensor], batch: Batch) -> Tensor:
-        """The loss of a step; that of Lovász of images that hold every class, since its memory grows with them."""
+        """The loss of a step; for Lovász with every class in the images, since its memory grows with them."""
         if self.mask_loss != "lovasz":
             return super().planned_loss(outputs, batch)
         losses = []
@@ -122,7 +122,7 @@ class Segment(Task):
         return mask_losses.pixel_cross_entropy(outputs["logits"], _batch_masks(batch))
 
     def batch_scores(self, outputs: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
-        """Pixel accuracy of the batch; IoU of a batch would be no part of the IoU of the split."""
+        """Pixel accuracy of the batch; the IoU of a split is not a mean over batches."""
         masks = _batch_masks(batch)
         valid = masks != VOID
         right = (outputs["logits"].detach().argmax(1) == masks) & valid
@@ -140,8 +140,8 @@ class Segment(Task):
     ) -> dict[str, Score]:
         """Scores over the split's pixels as one, with intervals over its images.
 
-        Without intervals the scores of edges are left out: each epoch is scored so, and edges would take as long as all
-        the rest.
+        Without intervals the edge scores are left out: each epoch is scored so, and they would take as long as the
+        rest.
 
         Raises:
             DataError: predictions and masks do not match, or are out of range.
@@ -173,11 +173,11 @@ class Segment(Task):
     def pictures(
         self, images: NDArray[np.uint8], predictions: Arrays, targets: Targets, details: Mapping[str, Any]
     ) -> Arrays:
-        """What the gallery keeps of the images that `details` names under "shown"."""
+        """Gallery pictures of the images in `details["shown"]`."""
         return segmentation_pictures(images, predictions, _masks(targets), [row["index"] for row in details["shown"]])
 
     def parts(self, arrays: Mapping[str, NDArray[Any]], num_classes: int, *, good_iou: float) -> Parts:
-        """Confusions of pixels, of which the mean IoU is made."""
+        """Confusions of pixels, which determine the mean IoU."""
         counts = confusions(arrays["masks"], arrays["true_masks"], num_classes)
 
         def mean_iou(sums: Floats) -> Floats:
@@ -203,7 +203,7 @@ class Segment(Task):
     def of_counts(
         self, counts: NDArray[np.int64], classes: Sequence[str], file: str, *, notes: tuple[str, ...] = ()
     ) -> Prediction:
-        """What is said of an image by the number of pixels of each class, int64 [K]: as `describe`."""
+        """As `describe`, from the number of pixels of each class, int64 [K]."""
         shares = counts / max(counts.sum(), 1)
         order = [int(k) for k in np.argsort(-shares, kind="stable") if shares[k] > 0]
         order.sort(key=lambda k: classes[k] == "background")
@@ -229,13 +229,13 @@ def _drawing(image: NDArray[np.uint8], mask: NDArray[np.uint8], classes: Sequenc
 
 def _masks(targets: Targets) -> NDArray[np.uint8]:
     if targets.masks is None:
-        raise DataError("these samples have no masks", expected="one mask for each image")
+        raise DataError("the samples have no masks", expected="one mask per image")
     return targets.masks
 
 
 def _batch_masks(batch: Batch) -> Tensor:
     if batch.masks is None:
-        raise DataError("a batch without masks", expected="uint8 [B, H, W]", do="segmentation needs a mask for each")
+        raise DataError("the batch has no masks", expected="uint8 [B, H, W]", do="segmentation needs a mask for each")
     return batch.masks
 
 

@@ -1,4 +1,4 @@
-"""A budget of minutes by the clock on the wall: everything between its beginning and the report counts."""
+"""A wall-clock budget in minutes: everything from its start to the report counts."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from pathlib import Path
 FINISH_S = 3.0
 """Seconds kept for the artefact, the gallery and the report."""
 LARGEST_RESERVE = 0.3
-"""Share of a budget that may be kept for its end: something is to be trained in the shortest, too."""
+"""Largest share of a budget reserved for its end, so that even the shortest one trains something."""
 LEAST_TRAINED = 0.03
-"""Share of a budget that is trained even where the start has used all of it: a run without a step is worth nothing."""
+"""Share of a budget that is trained even where start-up has used it up: a run without a step is worthless."""
 SHARE_KEPT = 0.02
-"""Share of a budget that is kept because no forecast is exact."""
+"""Share of a budget reserved for errors of the forecast."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """Seconds on the wall from `began`, a reading of `time.monotonic`."""
+    """Wall-clock seconds from `began`, a value of `time.monotonic`."""
 
     seconds: float
     began: float
@@ -30,18 +30,18 @@ class Budget:
         return self.began + self.seconds - time.monotonic()
 
     def for_training(self, scoring_s: float) -> float:
-        """Seconds that may yet be trained, so that `scoring_s` seconds of scoring and the report fit in as well."""
+        """Seconds left for training, after `scoring_s` seconds of scoring and the report."""
         reserve = min(scoring_s + FINISH_S + SHARE_KEPT * self.seconds, LARGEST_RESERVE * self.seconds)
         return max(self.left() - reserve, 0.0)
 
     @property
     def least_s(self) -> float:
-        """Seconds that are trained even where everything before has used the budget up."""
+        """Seconds that are trained even if start-up has used the budget up."""
         return LEAST_TRAINED * self.seconds
 
 
 def process_began() -> float:
-    """When this process began, as `time.monotonic` would have read; now, where the system does not tell.
+    """Start of this process as a value of `time.monotonic`; now, where the system does not say.
 
     Source: proc_pid_stat(5): field 22, in clock ticks since boot.
     """

@@ -1,11 +1,11 @@
-"""Checkpoints: everything that the next step depends on, written whole or not at all.
+"""Checkpoints: everything that the next step depends on, written atomically.
 
     checkpoints/step-000420/tensors.safetensors   network.*, best.*, average.*, optimizer.*
     checkpoints/step-000420/state.json            step, schedule, best score, counters
     checkpoints/step-000420/manifest.json         SHA-256 of both
     checkpoints/LAST                              name of the newest one
 
-The newest two are kept: when the newest cannot be read, the one before it is used, and that is said. Checkpoints of
+The newest two are kept: when the newest cannot be read, the one before it is used, with a message. Checkpoints of
 earlier versions, which have no manifest but the hash of the tensors in their state, are read too.
 """
 
@@ -55,7 +55,7 @@ def joined(parts: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) 
 
 @contextmanager
 def fitting(folder: Path) -> Iterator[None]:
-    """What goes wrong inside the block is told as a checkpoint that does not fit its run.
+    """Convert errors inside the block to that of a checkpoint that does not fit its run.
 
     Raises:
         RunError: tensors or values of a checkpoint in `folder` are those of another network or optimizer.
@@ -82,7 +82,7 @@ def save(folder: Path, checkpoint: Checkpoint) -> None:
         write_json(partial / MANIFEST, {part: sha256_file(partial / part) for part in PARTS})
     write_atomically(folder / "LAST", name.encode())
     names = _names(folder)
-    kept = names[: names.index(name) + 1][-KEPT:]  # newer ones could not be read, or this one would not exist
+    kept = names[: names.index(name) + 1][-KEPT:]  # newer ones were unreadable, or this one would not exist
     for old in set(names) - set(kept):
         remove_folder(folder / old)
 
@@ -92,8 +92,8 @@ def load(folder: Path, *, report: Reporter, say: Callable[[str], None] | None = 
 
     Args:
         folder: the run's `checkpoints/`.
-        report: is told of checkpoints that cannot be read.
-        say: likewise, e.g. the log of the run.
+        report: receives messages on unreadable checkpoints.
+        say: likewise, e.g. the run's log.
 
     Raises:
         RunError: there are checkpoints, and none can be read.
@@ -102,7 +102,7 @@ def load(folder: Path, *, report: Reporter, say: Callable[[str], None] | None = 
     said = [report.message] if say is None else [report.message, say]
     if (last := _last(folder)) and last not in names:
         for tell in said:
-            tell(f"checkpoint {last} is not there; falling back to the one before it")
+            tell(f"checkpoint {last} is missing; falling back to the one before it")
         if not names:
             names = [last]
     for name in names:
@@ -112,7 +112,7 @@ def load(folder: Path, *, report: Reporter, say: Callable[[str], None] | None = 
             for tell in said:
                 tell(f"checkpoint {name} cannot be read ({error.what}); falling back to the one before it")
     if names:
-        do = "start the run anew under another --name"
+        do = "start the run again under another --name"
         raise RunError("no checkpoint of this run can be read", where=folder, got=names, do=do)
     return None
 
@@ -128,7 +128,7 @@ def optimizer_tensors(optimizer: Optimizer) -> tuple[dict[str, Tensor], dict[str
 
 
 def load_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor], plain: Mapping[str, Any]) -> None:
-    """Put back what `optimizer_tensors` gave."""
+    """Restore the state from `optimizer_tensors`."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Any]] = {}
     for key, value in {**tensors, **plain}.items():
@@ -159,13 +159,13 @@ def _read(folder: Path) -> Checkpoint:
             raise RunError(f"{part} does not match its hash", where=folder / part, got=got, expected=digest)
     step = state_of(state, where=str(folder / "state.json")).step
     if folder.name != f"step-{step:06d}":
-        raise RunError("the state is of another step", where=folder, got=step, expected=folder.name)
+        raise RunError("the state belongs to another step", where=folder, got=step, expected=folder.name)
     tensors, _ = read_tensors(folder / "tensors.safetensors")
     return Checkpoint(tensors, state)
 
 
 def _last(folder: Path) -> str:
-    """The name of the newest checkpoint as it was written down; empty where that is not known."""
+    """The recorded name of the newest checkpoint; empty if unknown."""
     path = folder / "LAST"
     text = path.read_bytes()[:100].decode(errors="replace").strip() if path.is_file() else ""
     return text if _NAME.fullmatch(text) else ""

@@ -11,14 +11,14 @@ from opsin.training.engine.state import State
 
 
 class Clock:
-    """Tells how far a run is.
+    """The progress of a run in time.
 
     Args:
         settings: epochs and minutes.
-        state: where the training stands.
-        total_steps: of all epochs.
-        budget: of this call, by the clock on the wall; None goes on with what is left of the run's.
-        num_scored: images whose scoring the budget has to last for, once the epoch at hand ends and at the end.
+        state: the training state.
+        total_steps: steps of all epochs.
+        budget: of this call, in wall-clock time; None continues with what is left of the run's.
+        num_scored: images whose scoring the budget must cover, at the end of this epoch and of the run.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Clock:
         """When the last checkpoint was written, or the run was made."""
 
     def begin(self) -> None:
-        """A call begins that trains from where the state stands."""
+        """Start the clock of a call that trains from the present state."""
         self.usage.reset()
         self._first_step = self.state.step
 
@@ -65,7 +65,7 @@ class Clock:
         return max(share, self.seconds() / max(self.state.budget_seconds, 1e-9))
 
     def set_budget(self) -> None:
-        """Set the training time at which the budget in minutes ends: scoring and the report are to fit into it."""
+        """Set the training time at which the budget ends, leaving time for scoring and the report."""
         if self.settings.minutes is None:
             return
         if self.budget is None:
@@ -75,7 +75,7 @@ class Clock:
             self.state.budget_seconds = self.seconds() + left
 
     def grant_least(self) -> None:
-        """Train something even where everything before the first step has used the budget up."""
+        """Train something even if start-up has used the budget up."""
         if self.budget is not None:
             self.state.budget_seconds = max(self.state.budget_seconds, self.seconds() + self.budget.least_s)
 
@@ -84,7 +84,7 @@ class Clock:
         return None if self.settings.minutes is None else self.state.budget_seconds - self.seconds()
 
     def owes_a_step(self) -> bool:
-        """A budget that was given for this call trains something, however slow the machine was before that."""
+        """Whether a budget given for this call still owes a step, however slow the start-up was."""
         return self.budget is not None and self.state.step == self._first_step
 
     def since_checkpoint(self) -> float:

@@ -1,4 +1,4 @@
-"""What a run does next: decided here alone, and handed on as frozen values.
+"""What a run does next: decided only here, and passed on as frozen values.
 
     before a step      StepDecision   learning rate, resolution, parts of the batch     from clock, schedule, memory
     after a step       Verdict        go on, save, end the epoch, stop                  from clock, signals, callbacks
@@ -11,14 +11,16 @@ allocation of one of them must not let them part.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from opsin.config import RunConfig
+from opsin.group import Group
 from opsin.training.engine.clock import Clock
 from opsin.training.engine.guards import StopRequest, is_out_of_memory
+from opsin.training.engine.restarts import RestartNotes
 from opsin.training.engine.schedules import Plateau, schedule_factor
+from opsin.training.engine.stages import Stages
 from opsin.training.engine.state import State
-from opsin.training.setup.finetune import Stages
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +28,7 @@ class StepDecision:
     """How the next step is taken.
 
     `step`, `epoch`: their numbers, from 0; randomness is drawn from them. `factor`: share of the peak learning rate.
-    `parts`: into how many parts the batch is cut, gradients added up.
+    `parts`: number of parts the batch is split into; their gradients are summed.
     """
 
     step: int
@@ -49,7 +51,7 @@ class Decisions:
 
     Args:
         config: all settings, resolved.
-        state: where the training stands; the decisions are written into it.
+        state: the training state; the decisions are written into it.
         clock: of the training.
         stages: which parameters are trained in which epoch.
     """
@@ -62,7 +64,7 @@ class Decisions:
         """Why a callback asks the run to end."""
 
     def begin(self) -> None:
-        """Take up a training from wherever its state stands."""
+        """Continue training from the present state."""
         # an early stop is final unless the patience has grown: it may have been made just before a kill
         self.state.stopped = "early" if out_of_patience(self.state, self.settings.patience) else ""
         self.asked_to_stop = ""
@@ -82,10 +84,11 @@ class Decisions:
         state, settings = self.state, self.settings
         progress = self.stages.progress(self.clock.progress(), state.epoch)
         factor = schedule_factor(settings.schedule, progress, warmup=settings.warmup) * self.plateau.factor
+        factor /= 1 + settings.rate_decay * state.step
         return StepDecision(step=state.step, epoch=state.epoch, factor=factor, parts=state.accumulate)
 
     def parts_after(self, error: BaseException, count: int) -> int | None:
-        """Twice as many parts for a batch of `count` images, where `error` says that memory did not suffice."""
+        """Twice as many parts for a batch of `count` images, if `error` is an out-of-memory error."""
         parts = self.state.accumulate * 2
         return parts if is_out_of_memory(error) and parts <= count else None
 
@@ -99,11 +102,15 @@ class Decisions:
         return Verdict(checkpoint=self.clock.since_checkpoint() > 60 * self.settings.checkpoint_minutes)
 
     def saves_epoch(self) -> bool:
-        """Whether the epoch that has ended is worth a checkpoint: one of a second is not; the run's end always is."""
+        """Whether the finished epoch gets a checkpoint: not if it took a second; the end of the run always does."""
         return self.clock.since_checkpoint() > min(20.0, 60 * self.settings.checkpoint_minutes)
 
+    def interrupted(self) -> bool:
+        """Whether the run was asked to end while nobody looked: as the last epoch was scored."""
+        return self.stop.made
+
     def after_epoch(self, train: Mapping[str, float], val: Mapping[str, float]) -> None:
-        """Learn from the epoch's scores how fast to go on, and whether."""
+        """Update the plateau factor and the patience from the epoch's scores."""
         if self.settings.schedule == "plateau":
             self.plateau.see(val.get("loss", train["loss"]))
         if out_of_patience(self.state, self.settings.patience):
@@ -122,17 +129,74 @@ class Decisions:
         return self.state.epoch >= self.settings.epochs
 
     def ask_to_stop(self, reason: str) -> None:
-        """End the run after the scores of the epoch at hand; the first reason counts."""
+        """End the run after scoring this epoch; the first reason counts."""
         self.asked_to_stop = self.asked_to_stop or reason or "callback"
 
 
+class SharedDecisions(Decisions):
+    """Decides for several processes: the lead does, and the others are sent what it decides.
+
+    A signal counts whichever process it was sent to. What follows from scores alone is decided by each process, as all
+    have the same scores.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        state: State,
+        clock: Clock,
+        stages: Stages,
+        stop: StopRequest,
+        group: Group,
+        notes: RestartNotes,
+    ) -> None:
+        super().__init__(config, state, clock, stages, stop)
+        self.group, self.notes = group, notes
+
+    def height(self) -> int | None:
+        height: int | None = self.group.shared_plain(super().height())
+        return height
+
+    def step(self) -> StepDecision:
+        own = super().step()
+        factor, parts = self.group.shared([own.factor, own.parts])
+        return replace(own, factor=factor, parts=int(parts))
+
+    def parts_after(self, error: BaseException, count: int) -> int | None:
+        """None: a step that one process could not take is not repeated by the others, which wait for it.
+
+        The number of parts is kept, so that the group takes it when it is started again.
+        """
+        if parts := super().parts_after(error, count):
+            self.notes.keep({"parts": parts})
+        return None
+
+    def after_step(self) -> Verdict:
+        own = super().after_step()
+        decided = self.group.leads
+        interrupt, end_epoch, checkpoint = self.group.any(
+            [own.interrupt, decided and own.end_epoch, decided and own.checkpoint]
+        )
+        return Verdict(interrupt=interrupt, end_epoch=end_epoch and not interrupt, checkpoint=checkpoint)
+
+    def saves_epoch(self) -> bool:
+        return bool(self.group.shared([super().saves_epoch()])[0])
+
+    def finished(self) -> bool:
+        done, self.state.stopped = self.group.shared_plain([super().finished(), self.state.stopped])
+        return bool(done)
+
+    def interrupted(self) -> bool:
+        return self.group.any([super().interrupted()])[0]
+
+
 def out_of_patience(state: State, patience: int) -> bool:
-    """Whether the score on val has not risen for as many epochs as are waited for; 0 waits for ever."""
+    """Whether the score on val has not improved for `patience` epochs; 0 never stops."""
     return bool(patience) and state.stale_epochs >= patience
 
 
 def why_nothing_is_left(state: State, epochs: int) -> str:
-    """What a person is told when a run is finished before its first step."""
+    """The message of a run that has nothing left to train."""
     if state.stopped == "minutes":
-        return "no step was taken: the budget had ended; give --minutes for this call, or more of them"
-    return f"nothing is left to train: all {epochs} epochs are done; a larger --epochs goes on"
+        return "no step was taken: the budget was used up; give more --minutes for this call"
+    return f"nothing is left to train: all {epochs} epochs are done; a larger --epochs continues it"

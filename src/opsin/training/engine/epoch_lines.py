@@ -1,4 +1,4 @@
-"""The lines that a training leaves on the terminal or in a log: one an epoch, thinned out where epochs are many."""
+"""The epoch lines of a training on the terminal or in a log: one per epoch, fewer where there are many epochs."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from dataclasses import dataclass
 from opsin.progress import duration
 
 FEW_EPOCHS = 30
-"""So many epochs are all told of."""
+"""Up to this number of epochs each gets a line."""
 FIRST_EPOCHS = 10
-"""Of more epochs, the first ones that are all told of; from there on the interval between two lines grows."""
+"""With more epochs, the number of first ones that each get a line; then the interval between lines grows."""
 GROWTH = 1.3
-"""Number of the epoch that a line is due for, over that of the line before."""
+"""Ratio of the epoch numbers of successive lines."""
 SLOW_S = 10.0
-"""After so many seconds without a line, an epoch is told of whatever its number."""
+"""Seconds without a line after which the next epoch gets one in any case."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EpochResult:
-    """One epoch as it is told of.
+    """The values of one epoch line.
 
     `minutes`: training time since the run began. `seconds`: that of this epoch, scoring included. `val_score`: the
     task's main score on val, None without a val split. `best`: whether no epoch before had a better one.
@@ -40,7 +40,7 @@ class EpochLines:
     Args:
         write: takes a line.
         num_epochs: epochs of the whole run, at most.
-        budget_minutes: with a budget in minutes the number of epochs is not known, and minutes are told instead.
+        budget_minutes: with a budget in minutes the number of epochs is unknown, and minutes are shown instead.
         score_title: name of the score on val.
     """
 
@@ -74,13 +74,13 @@ class EpochLines:
     def _write(self, result: EpochResult) -> None:
         self.write(self.line(result))
         if result.best:
-            self._untold.clear()  # an earlier epoch that was the best is no longer
+            self._untold.clear()  # an earlier best epoch is superseded
         self._untold.pop(result.epoch, None)
         self._due = result.epoch + 1 if result.epoch < FIRST_EPOCHS else result.epoch * GROWTH
         self._written_at = time.monotonic()
 
     def line(self, result: EpochResult) -> str:
-        """An epoch in words; lines of one run have their columns aligned."""
+        """The line of an epoch; lines of one run have aligned columns."""
         val = "" if result.val_score is None else f"val {self.score_title} {result.val_score:.4f}"
         columns = (
             self._place(result),

@@ -1,4 +1,4 @@
-"""What stops a run before it goes wrong in silence, or lets it go on where it would have died."""
+"""Guards of a run: finite losses and weights, out-of-memory errors, signals."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ SHOWN_SAMPLES = 16
 
 
 class StopRequest:
-    """Ctrl-C, SIGTERM or SIGHUP, remembered until the step at hand is done.
+    """Ctrl-C, SIGTERM or SIGHUP, remembered until the step in progress is done.
 
-    The second signal is taken note of too; the third ends the process at once.
+    The second signal is remembered too; the third ends the process at once.
     """
 
     def __init__(self, message: Callable[[str], None]) -> None:
@@ -55,14 +55,14 @@ def check_finite(
     sample_ids: Sequence[str] = (),
     weights_kept: bool = True,
 ) -> None:
-    """Refuse to go on from a loss or a gradient that is no number.
+    """Refuse a loss or a gradient that is not finite.
 
     Args:
         loss: of the batch.
         gradient_norm: of all parameters together.
         step: number of the step.
-        samples: int64 [B], numbers of the samples in the split.
-        sample_ids: what a person calls each sample of the split; none where that is not known.
+        samples: int64 [B], indices of the samples in the split.
+        sample_ids: display name of each sample of the split; empty if unknown.
         weights_kept: whether the step was checked before it changed the weights.
 
     Raises:
@@ -71,19 +71,19 @@ def check_finite(
     if math.isfinite(loss) and math.isfinite(gradient_norm):
         return
     what = "the loss" if not math.isfinite(loss) else "a gradient"
-    kept = "the weights before this step were kept" if weights_kept else "`--resume` goes on from the last checkpoint"
+    kept = "the weights before this step were kept" if weights_kept else "`--resume` continues from the last checkpoint"
     names = [str(sample_ids[i] if sample_ids else i) for i in samples[:SHOWN_SAMPLES].tolist()]
     shown = ", ".join(names) + (" …" if len(samples) > SHOWN_SAMPLES else "")
     raise DivergedError(
         f"{what} is not a finite number; {kept}",
         where=printable(f"step {step}, training samples {shown}"),
         got=f"loss {loss}, gradient norm {gradient_norm}",
-        do="lower --lr, set --clip 1, or look at these samples with `opsin data audit`",
+        do="lower --lr, set --clip 1, or inspect these samples with `opsin data audit`",
     )
 
 
 def check_weights(network: nn.Module, *, step: int) -> None:
-    """Refuse to score or to keep weights and statistics that are no numbers.
+    """Refuse to score or keep weights and statistics that are not finite.
 
     Raises:
         DivergedError: naming the step and the tensors.
@@ -93,7 +93,7 @@ def check_weights(network: nn.Module, *, step: int) -> None:
         raise DivergedError(
             f"{len(broken)} weights or statistics of the network are not finite numbers; nothing was overwritten",
             where=f"after step {step}: {', '.join(broken[:8])}" + (", …" if len(broken) > 8 else ""),
-            do="lower --lr, or set --clip 1; `--resume` goes on from the last checkpoint",
+            do="lower --lr, or set --clip 1; `--resume` continues from the last checkpoint",
         )
 
 

@@ -1,11 +1,11 @@
-"""What may look on while a network is trained: callbacks, and the frozen values that they are given.
+"""Callbacks of a training, and the frozen values they receive.
 
     on_step    after each step       StepContext    losses are still on the device: reading one waits for it
     on_epoch   after each epoch      EpochContext   scored, logged, and kept if it is the best
-    on_event   at each line that the run's log gets beside the epochs: early_stop, memory_guard, interrupt, ...
+    on_event   at each line of the run's log other than epochs: early_stop, memory_guard, interrupt, ...
 
 The engine's own observers (progress bar, epoch lines, TensorBoard, moving average, thread watch) are callbacks like
-those of users. Own ones see the run and may ask it to stop; what they change in the network is theirs to answer for.
+those of users. User callbacks see the run and may stop it; changes they make to the network are their responsibility.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class EpochContext:
 
 @dataclass(frozen=True, kw_only=True)
 class EventContext:
-    """A line of the run's log that is no epoch. `values`: its further fields."""
+    """A line of the run's log other than an epoch. `values`: its further fields."""
 
     name: str
     step: int
@@ -75,9 +75,9 @@ class EventContext:
 
 
 class Callback(Protocol):
-    """Looks on while a network is trained. Inherit from it, and write the methods that are wanted.
+    """Observes a training. Inherit from it and override the methods you need.
 
-    An error that a callback raises ends the training as any other does: the last checkpoint stays.
+    An error raised by a callback ends the training like any other; the last checkpoint is kept.
 
     >>> class Losses(Callback):
     ...     def __init__(self) -> None:
@@ -102,14 +102,14 @@ class Callback(Protocol):
 
 
 def check_callbacks(callbacks: Sequence[object]) -> None:
-    """Refuse what is no callback before the run begins, rather than at its first step.
+    """Refuse invalid callbacks before the run begins.
 
     Raises:
-        ConfigError: naming the first that has not all three methods.
+        ConfigError: names the first that lacks a method.
     """
     expected = "an object with on_step, on_epoch and on_event"
     for place, callback in enumerate(callbacks):
-        what, where = "this is no callback", f"callbacks[{place}]"
+        what, where = "a callback is invalid", f"callbacks[{place}]"
         if isinstance(callback, type):
             do = f"give an instance: {callback.__name__}()"
             raise ConfigError(what, where=where, got=f"the class {callback.__name__}", expected=expected, do=do)

@@ -1,4 +1,4 @@
-"""What is told of a training: to the log of its run, and to the callbacks."""
+"""Reporting the events of a training to the run's log and to the callbacks."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from opsin.training.engine.state import State
 
 
 class Journal:
-    """Tells the log and the callbacks, in their order.
+    """Notifies the log, then the callbacks in order.
 
     Args:
-        run: whose log is written.
+        run: the run whose log is written.
         state, clock, network, settings: of the training.
         stop: asks the run to end, with a reason.
     """
@@ -81,7 +81,7 @@ class Journal:
             callback.on_event(context)
 
     def _record(self, train: Mapping[str, float], val: Mapping[str, float], *, best: bool) -> dict[str, Any]:
-        """What the log holds of the epoch that has ended."""
+        """The log record of the finished epoch."""
         seconds = self.clock.seconds()
         return {
             "epoch": self.state.epoch,

@@ -1,4 +1,4 @@
-"""Which weights a run keeps: their moving average, and those of the best epoch."""
+"""The weights a run keeps: their moving average, and those of the best epoch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from opsin.training.engine.state import State
 
 
 class KeptWeights(Callback):
-    """The weights of one run beside those that are trained.
+    """Weights of a run that are kept in addition to the trained ones.
 
     Args:
         network: that is trained.
@@ -38,7 +38,7 @@ class KeptWeights(Callback):
 
     @contextmanager
     def scored(self) -> Iterator[None]:
-        """Inside the block the network has the weights that are scored."""
+        """Context in which the network has the weights that are scored."""
         if not self.average:
             yield
             return
@@ -50,11 +50,11 @@ class KeptWeights(Callback):
             self.network.load_state_dict(trained)
 
     def see(self, score: float | None, state: State) -> bool:
-        """Keep the present weights if none before were better; of equals the later, whose rate had fallen further.
+        """Keep the present weights unless earlier ones were better; of equal scores the later one is kept.
 
         Args:
             score: main score on val; None or NaN keeps nothing.
-            state: where the training stands; its best score, epoch and stale epochs are brought up to date.
+            state: the training state; its best score, epoch and stale epochs are updated.
         """
         best = state.best_score
         if score is None or math.isnan(score):
@@ -67,7 +67,7 @@ class KeptWeights(Callback):
         return True
 
     def final(self) -> Mapping[str, Tensor]:
-        """What the artefact holds: the best epoch's weights, or the last ones."""
+        """The weights of the artefact: those of the best epoch, or the last ones."""
         return self.best if self.restores_best and self.best else self.present
 
     def tensors(self) -> dict[str, Mapping[str, Tensor]]:
@@ -76,7 +76,7 @@ class KeptWeights(Callback):
         return {"network": self.network.state_dict(), "best": self.best, "average": average}
 
     def load(self, network: dict[str, Tensor], best: dict[str, Tensor], average: dict[str, Tensor]) -> None:
-        """Put back what `tensors` gave.
+        """Restore the weights from `tensors`.
 
         Raises:
             RuntimeError, LookupError: they are those of another network.

@@ -1,9 +1,9 @@
 """The training loop: batches in, weights out, with everything that the next step depends on in a checkpoint.
 
-    fit ─ while not finished:  epoch ─ for each batch:  decide ─ step ─ tell callbacks ─ save, interrupt or go on
-                               score ─ keep the best ─ log ─ tell callbacks ─ decide ─ save
+    fit ─ while not finished:  epoch ─ for each batch:  decide ─ step ─ callbacks ─ save, interrupt or continue
+                               score ─ keep the best ─ log ─ callbacks ─ decide ─ save
 
-What is done next is decided in `decisions.py`, how weights change is `step.py`, what looks on is a callback
+What is done next is decided in `decisions.py`, weights change in `step.py`, and observers are callbacks
 (`hooks.py`). What a step does is a function of (config, step, weights, optimizer state) alone: the order of samples,
 augmentation and dropout are drawn from (seed, epoch, sample) or (seed, step). So a run that is killed and resumed ends
 with the same bits as one that was not.
@@ -24,9 +24,11 @@ from opsin.artifact import Artifact
 from opsin.batches.batch import Batch
 from opsin.batches.image_policy import is_of_images
 from opsin.batches.loader import batches, steps_per_epoch
+from opsin.batches.mixing import ring_of
 from opsin.config import RunConfig
 from opsin.data.samples import Samples
 from opsin.errors import DivergedError, InterruptedRunError
+from opsin.group import ALONE, Group
 from opsin.models.wrappers.forward import Precision
 from opsin.progress import Reporter
 from opsin.runs import RUNS_FOLDER, Run, RunWriter
@@ -35,7 +37,7 @@ from opsin.training.engine import guards
 from opsin.training.engine.budget import Budget
 from opsin.training.engine.checkpoints import Checkpoint
 from opsin.training.engine.clock import Clock
-from opsin.training.engine.decisions import Decisions, StepDecision, why_nothing_is_left
+from opsin.training.engine.decisions import Decisions, SharedDecisions, StepDecision, why_nothing_is_left
 from opsin.training.engine.epoch_lines import EpochLines
 from opsin.training.engine.hooks import Callback, check_callbacks
 from opsin.training.engine.journal import Journal
@@ -44,6 +46,7 @@ from opsin.training.engine.losses import ReadLosses
 from opsin.training.engine.observers import EpochMessages, ProgressBar
 from opsin.training.engine.own_parts import NO_OWN_PARTS, OwnParts
 from opsin.training.engine.randomness import generators_kept
+from opsin.training.engine.restarts import RestartNotes
 from opsin.training.engine.saving import Saver
 from opsin.training.engine.state import State
 from opsin.training.engine.step import Stepper
@@ -54,25 +57,26 @@ from opsin.types import SplitName
 
 
 class Trainer:
-    """One run in the making.
+    """Trains one run.
 
     Args:
         task: loss, decoding and scores.
-        artifact: the network in its starting state, which is trained in place, and its contract.
+        artifact: the network in its initial state, which is trained in place, and its input contract.
         splits: packed samples; "train" is trained on, "val" is scored after each epoch where there is one.
         config: all settings, resolved.
         precision: how the passes are computed.
         run: folder that the log and the checkpoints go to.
         features: frozen features of train and val; with them the heads alone are trained, and images are not looked at.
-        budget: of the whole run or of its resumption, by the clock on the wall; None goes on with what is left.
+        budget: of the whole run or of its resumption, in wall-clock time; None continues with what is left.
         scored_at_end: number of images that are scored after training, for which the budget has to last.
-        callbacks: look on, in this order, after the engine's own.
+        callbacks: called in this order, after the engine's own.
         own: the user's own augmentation and optimizer.
         augments_ahead: augment batches in the thread that gathers them, beside the step, at the same numbers. Off
             unless it is known to help: beside other work on two cores it does not (`benchmarks/ahead.py`).
+        group: processes that train together. Each is given the same of everything else; the lead alone writes.
 
     Raises:
-        ConfigError: what is no callback.
+        ConfigError: an invalid callback.
     """
 
     def __init__(
@@ -92,9 +96,10 @@ class Trainer:
         callbacks: Sequence[Callback] = (),
         own: OwnParts = NO_OWN_PARTS,
         augments_ahead: bool = False,
+        group: Group = ALONE,
     ) -> None:
         check_callbacks(callbacks)
-        self.config, self.settings = config, config.train
+        self.config, self.settings, self.group = config, config.train, group
         self.task, self.artifact, self.features = task, artifact, features
         # torchvision's policies draw from the generator that the layers of a step draw from: never in two threads
         self.augments_ahead = augments_ahead and own.augment is None and not is_of_images(config.augment)
@@ -106,18 +111,20 @@ class Trainer:
         self.kept = KeptWeights(self.network, decay=self.settings.ema, restores_best=self.settings.restore_best)
         self.steps_per_epoch = steps_per_epoch(len(self.train_samples.images), self.settings.batch_size, training=True)
         self.total_steps = self.steps_per_epoch * self.settings.epochs
-        self.validation = Validation(task, self.artifact_of(self.network), splits.get("val"), features, device)
+        self.validation = Validation(
+            task, self.artifact_of(self.network), splits.get("val"), features, device, group=group
+        )
         num_scored = self.validation.num_images + scored_at_end
         self.clock = Clock(self.settings, self.state, self.total_steps, budget, num_scored)
         self.stop = guards.StopRequest(report.message)
-        self.decisions = Decisions(config, self.state, self.clock, self.stepper.stages, self.stop)
-        inner = [self.kept, *([TensorBoardLog(run.path / "tensorboard")] if self.settings.tensorboard else [])]
-        self.saver = Saver(run, self.state, self.clock, self.kept, self.optimizer, self.decisions)
+        self.decisions = self._made_decisions()
+        logs = [TensorBoardLog(run.path / "tensorboard")] if self.settings.tensorboard and group.leads else []
+        self.saver = Saver(run, self.state, self.clock, self.kept, self.optimizer, self.decisions, group)
         self.journal = Journal(run, self.state, self.clock, self.network, self.settings, self.decisions.ask_to_stop)
-        self.journal.callbacks += [*inner, *callbacks]
+        self.journal.callbacks += [self.kept, *logs, *callbacks]
 
     def fit(self) -> State:
-        """Train to the end, from wherever the state stands.
+        """Train to the end, from the present state.
 
         Raises:
             InterruptedRunError: after Ctrl-C, SIGTERM or SIGHUP; a checkpoint was written.
@@ -132,7 +139,7 @@ class Trainer:
                     self._end_epoch(began_s)
                     if self.decisions.saves_epoch():
                         self.save_checkpoint()
-            if self.stop.made:  # while the last epoch was scored
+            if self.decisions.interrupted():
                 self._interrupt()
             self.save_checkpoint()
         except DivergedError as error:
@@ -157,7 +164,7 @@ class Trainer:
                     self.save_checkpoint()
 
     def _batches(self, epoch: int, height: int | None) -> Generator[Batch]:
-        """What the network sees in the epoch, gathered ahead, from the step on at which the state stands."""
+        """The input batches of the epoch, gathered ahead, from the present step on."""
         return batches(
             self.train_samples if self.features is None else self.features.of_epoch(epoch),
             self.settings.batch_size,
@@ -167,10 +174,12 @@ class Trainer:
             start_step=self.state.step - self.state.epoch_start,
             prepare=partial(self.stepper.see, epoch=epoch, height=height),
             ahead=self.augments_ahead,
+            group=self.group,
+            ring=ring_of(self.config.augment, seed=self.settings.seed, epoch=epoch),
         )
 
     def _step(self, seen: Batch, decision: StepDecision) -> None:
-        """One step, and what is told of it; when memory does not suffice, the batch is cut and tried again."""
+        """One step and its callbacks; after an out-of-memory error the batch is split and tried again."""
         while True:
             parts: int | None = None
             try:
@@ -184,23 +193,26 @@ class Trainer:
             if parts is None:
                 break
             # outside the handler, whose traceback holds the tensors of the step that failed
-            self._cut_batches(parts)
+            self.cut_batches(parts)
             decision = replace(decision, parts=parts)
         self.state.lr = self.settings.lr * decision.factor * self.stepper.stages.rate(decision.epoch)
         self.state.step += 1
         self._count_losses(self.stepper.reader.take())
-        self.journal.step(losses, epoch=decision.epoch, count=len(seen))
+        count = len(seen) if seen.share is None else seen.share.whole
+        self.journal.step(losses, epoch=decision.epoch, count=count)
 
     def _end_epoch(self, began_s: float) -> None:
-        """Score the epoch on val, keep the best weights, log it, and tell of it.
+        """Score the epoch on val, keep the best weights, log it, and notify callbacks.
 
         Args:
             began_s: seconds of training at which the epoch began, or was resumed.
         """
         self._count_losses(self.stepper.reader.drain())
+        self.group.share_tensors(list(self.network.buffers()))
         guards.check_weights(self.network, step=self.state.step)
         train = self.state.end_epoch()
         with self.kept.scored():
+            self.group.share_tensors(list(self.network.buffers()))
             val = self.validation.scores()
         self.clock.scoring_seconds = self.validation.seconds_per_image
         if self.clock.budget is not None:
@@ -224,18 +236,25 @@ class Trainer:
             num_classes=len(self.artifact.classes),
             sample_ids=self.train_samples.ids,
             own=own,
+            group=self.group,
         )
 
+    def _made_decisions(self) -> Decisions:
+        parts = (self.config, self.state, self.clock, self.stepper.stages, self.stop)
+        if self.group.alone:
+            return Decisions(*parts)
+        return SharedDecisions(*parts, self.group, RestartNotes(self.run.path.parent))
+
     def start_from(self, val: Mapping[str, float]) -> None:
-        """Take the present weights, which score `val`, for the best so far: epochs that are worse leave them."""
+        """Take the present weights, which score `val`, as the best so far."""
         self.kept.see(val.get(self.task.main_score), self.state)
 
     def final_weights(self) -> Mapping[str, Tensor]:
-        """What the artefact holds: the best epoch's weights, or the last ones."""
+        """The weights of the artefact: those of the best epoch, or the last ones."""
         return self.kept.final()
 
     def artifact_of(self, network: nn.Module) -> Artifact:
-        """`network` under this run's contract."""
+        """The artefact of `network` with this run's input contract."""
         return replace(self.artifact, network=network)
 
     def restore(self, checkpoint: Checkpoint) -> None:
@@ -253,26 +272,37 @@ class Trainer:
             DivergedError: a loss, a gradient or a weight is not finite; the checkpoint before stays the newest.
         """
         self._count_losses(self.stepper.reader.drain())
+        self.group.share_tensors(list(self.network.buffers()))
         self.saver.save()
 
+    def cut_batches(self, parts: int) -> None:
+        """From here on each batch is split into `parts`."""
+        self.optimizer.zero_grad(set_to_none=True)
+        self.state.accumulate = parts
+        message = f"out of memory: from here on each batch is split into {parts} parts, and gradients are summed"
+        if self.settings.keep_memory and self.device.type == "cpu":
+            message += "; with --no-keep-memory more fits, with the same results"
+        self.report.message(message)
+        self.journal.event("memory_guard", message)
+
     def _begin(self) -> None:
-        """Find out what is left to train, and say so where it is nothing."""
+        """Determine what is left to train, with a message if nothing is."""
         self.decisions.begin()
         if self.state.stopped:
-            self.report.message("this run had stopped early; a larger --patience goes on with it")
+            self.report.message("this run stopped early; a larger --patience continues it")
         if self.clock.budget is not None:
             self.validation.probe()
             self.clock.scoring_seconds = self.validation.seconds_per_image
         self.clock.set_budget()
         self.clock.grant_least()
-        if self.decisions.finished() and self.state.stopped != "early":  # that is told already
+        if self.decisions.finished() and self.state.stopped != "early":  # reported already
             message = why_nothing_is_left(self.state, self.settings.epochs)
             self.report.message(message)
             self.journal.event("nothing_left", message)
 
     @contextmanager
     def _watched(self) -> Iterator[None]:
-        """Inside the block signals are remembered, and a person sees the progress."""
+        """Context in which signals are remembered and progress is shown."""
         lines = EpochLines(
             self.report.message,
             num_epochs=self.settings.epochs,
@@ -288,16 +318,6 @@ class Trainer:
             finally:
                 del self.journal.callbacks[: len(shown_by)]
 
-    def _cut_batches(self, parts: int) -> None:
-        """From here on each batch is cut into `parts`."""
-        self.optimizer.zero_grad(set_to_none=True)
-        self.state.accumulate = parts
-        message = f"out of memory: from here on each batch is cut into {parts} parts, gradients added up"
-        if self.settings.keep_memory and self.device.type == "cpu":
-            message += "; with --no-keep-memory more fits, at the same numbers"
-        self.report.message(message)
-        self.journal.event("memory_guard", message)
-
     def _count_losses(self, losses: Sequence[ReadLosses]) -> None:
         for read in losses:
             self.state.count(read.means, read.count)
@@ -308,12 +328,12 @@ class Trainer:
         raise InterruptedRunError(
             f"stopped at step {self.state.step} of {self.total_steps}; a checkpoint was left",
             where=self.run.path,
-            do=f"`{command_to_resume(self.run.run, self.config)}` goes on from there",
+            do=f"`{command_to_resume(self.run.run, self.config)}` continues from there",
         )
 
 
 def command_to_resume(run: Run, config: RunConfig) -> str:
-    """What the user types to go on with `run`."""
+    """The command that continues `run`."""
     out = run.path.parent
     place = [] if out == RUNS_FOLDER else ["--runs", str(out)]
     return shlex.join(["opsin", "train", config.source, "--name", run.name, *place, "--resume"])

@@ -1,4 +1,4 @@
-"""The losses of a training: left on the device, read once in a while, and each checked before anything is kept.
+"""The losses of a training: left on the device, read every few steps, and each checked before anything is kept.
 
 Reading a number makes the processor wait for the device. On a CPU there is nothing to wait for, so every step is read,
 and one that diverges leaves the weights as they were. On a GPU steps are read together; the first that diverged is
@@ -13,51 +13,61 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from opsin.batches.batch import Share
+from opsin.group import ALONE, Group
 from opsin.training.engine.guards import check_finite
 
 STEPS_BETWEEN_READS = 16
-"""On devices that compute beside the processor."""
+"""Steps between reads on devices that compute asynchronously, and where several processes share a step."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepLosses:
-    """What a step measured, on its device.
+    """The losses of a step, on its device.
 
     `means`: over the batch, scalars; "loss" is among them. `norm`: of all gradients together, a scalar. `samples`:
-    int64 [B], numbers of the samples in the split.
+    int64 [B], indices of the samples in the split. `share`: their part of the batch that processes share.
     """
 
     step: int
     means: Mapping[str, Tensor]
     norm: Tensor
     samples: Tensor
+    share: Share | None = None
+
+    @property
+    def count(self) -> int:
+        """Samples of the step over all processes."""
+        return len(self.samples) if self.share is None else self.share.whole
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReadLosses:
-    """Means over the `count` images of a step, as plain numbers."""
+    """Means over the `count` images of a step, of all processes, as plain numbers."""
 
     count: int
     means: Mapping[str, float]
 
 
 class LossReader:
-    """Takes the losses of each step, and gives their numbers later.
+    """Collects the losses of each step and reads them later.
 
     Args:
         device: where the losses are.
-        sample_ids: what a person calls each training sample; an error names them.
+        sample_ids: display name of each training sample, for errors.
+        group: processes that share each step: every one of them reads the means over the whole step, so that all find
+            the same step at fault. An error names the samples of the process that prints it.
     """
 
-    def __init__(self, device: torch.device, sample_ids: Sequence[str] = ()) -> None:
-        self.sample_ids = sample_ids
-        self.every = steps_between_reads(device)
-        # keyed by the step: one that memory did not suffice for is taken again, and counts once
+    def __init__(self, device: torch.device, sample_ids: Sequence[str] = (), group: Group = ALONE) -> None:
+        self.sample_ids, self.group = sample_ids, group
+        self.every = steps_between_reads(device) if group.alone else STEPS_BETWEEN_READS
+        # keyed by step: a step repeated after an out-of-memory error counts once
         self._waiting: dict[int, StepLosses] = {}
         self._read: dict[int, ReadLosses] = {}
 
     def add(self, losses: StepLosses) -> None:
-        """Take a step's losses; read all that wait when it is time.
+        """Add a step's losses; read all pending ones when it is time.
 
         Raises:
             DivergedError: a step among those that were read has a loss or a gradient that is not finite.
@@ -67,13 +77,13 @@ class LossReader:
             self.check()
 
     def check(self) -> None:
-        """Read all losses that wait.
+        """Read all pending losses.
 
         Raises:
             DivergedError: naming the first step whose loss or gradient is not finite.
         """
         waiting, self._waiting = self._waiting, {}
-        numbers = _numbers([(*losses.means.values(), losses.norm) for losses in waiting.values()])
+        numbers = _over_group(list(waiting.values()), self.group) if waiting else []
         for losses, (*means, norm) in zip(waiting.values(), numbers, strict=True):
             named = dict(zip(losses.means, means, strict=True))
             check_finite(
@@ -84,7 +94,7 @@ class LossReader:
                 sample_ids=self.sample_ids,
                 weights_kept=self.every == 1,
             )
-            self._read[losses.step] = ReadLosses(count=len(losses.samples), means=named)
+            self._read[losses.step] = ReadLosses(count=losses.count, means=named)
 
     def take(self) -> list[ReadLosses]:
         """The steps that were read since the last call, in order."""
@@ -92,7 +102,7 @@ class LossReader:
         return list(read.values())
 
     def drain(self) -> list[ReadLosses]:
-        """As `take`, with those that still wait.
+        """As `take`, including pending ones.
 
         Raises:
             DivergedError: as `check`.
@@ -102,8 +112,21 @@ class LossReader:
 
 
 def steps_between_reads(device: torch.device) -> int:
-    """Steps whose losses are read together: on a CPU each by itself."""
+    """Steps whose losses are read together: on a CPU 1."""
     return 1 if device.type == "cpu" else STEPS_BETWEEN_READS
+
+
+def _over_group(steps: Sequence[StepLosses], group: Group) -> list[list[float]]:
+    """The means of each step over the samples of all processes, and the norm, which is the same on all."""
+    if group.alone:
+        return _numbers([(*losses.means.values(), losses.norm) for losses in steps])
+    table = torch.stack([torch.stack([exact(v) for v in (*losses.means.values(), losses.norm)]) for losses in steps])
+    for row, losses in zip(table, steps, strict=True):
+        row[:-1] *= 1.0 if losses.share is None else losses.share.counted / losses.share.whole
+        row[-1] /= group.size
+    group.add(table)
+    rows: list[list[float]] = table.tolist()
+    return rows
 
 
 def _numbers(rows: Sequence[Sequence[Tensor]]) -> list[list[float]]:
@@ -113,7 +136,7 @@ def _numbers(rows: Sequence[Sequence[Tensor]]) -> list[list[float]]:
 
 
 def read_at_once(rows: Sequence[Sequence[Tensor]]) -> list[list[float]]:
-    """The scalars of each row as numbers, for which a device is waited for once."""
+    """The scalars of each row as numbers, with one synchronization per device."""
     flat = [exact(value) for row in rows for value in row]
     values = iter(torch.stack(flat).tolist() if flat else [])
     return [[next(values) for _ in row] for row in rows]

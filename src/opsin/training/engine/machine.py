@@ -1,4 +1,4 @@
-"""The machine under a run: device, threads, allocator, memory, and what all of them did."""
+"""The machine of a run: device, threads, allocator, memory, and their use."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ import opsin
 from opsin.config import TrainConfig
 from opsin.devices import pick_device
 from opsin.errors import ConfigError
+from opsin.group import own_device
 from opsin.runs import Environment
 
 if sys.platform != "win32":
@@ -34,45 +35,45 @@ GIVING_BACK = (
     (M_TRIM_THRESHOLD, 128 << 10),
     (M_TOP_PAD, 128 << 10),
 )
-"""Blocks from 1 MiB on are mapped by themselves and unmapped when they are freed; the rest as glibc has it at first.
-Set by hand, the threshold stays: glibc would otherwise raise it to the size of the largest block that was freed."""
+"""Blocks from 1 MiB on are mapped by themselves and unmapped when they are freed; the rest is glibc's default.
+Set explicitly, the threshold is fixed: glibc would otherwise raise it to the size of the largest freed block."""
 
 
 def prepare(config: TrainConfig) -> torch.device:
     """Set threads and allocator for training, and return the device.
 
     Raises:
-        ConfigError: the device that the user named is not here, or the threads are far more than the cores.
+        ConfigError: the requested device is not available, or there are far more threads than cores.
     """
     check_threads(config.threads)
     if config.threads:
         torch.set_num_threads(config.threads)
-    device = pick_device(config.device)
+    device = own_device(pick_device(config.device))
     if device.type == "cpu":
         set_allocator(keep_memory=config.keep_memory)
     return device
 
 
 def check_threads(threads: int) -> None:
-    """Refuse a number of threads that this machine cannot serve: far too many hang or crash PyTorch.
+    """Refuse a number of threads far above the cores: it can hang or crash PyTorch.
 
     Raises:
         ConfigError: more than four times the cores, and more than 16.
     """
     if threads > most_threads():
-        do = "leave --threads out: all cores are taken then"
+        do = "leave --threads out: all cores are then used"
         expected = f"at most {most_threads()} on this machine of {os.cpu_count()} cores"
         raise ConfigError("setting `threads` is out of range", got=threads, expected=expected, do=do)
 
 
 def most_threads() -> int:
-    """Threads that this machine can serve, if slowly."""
+    """Largest number of threads accepted on this machine."""
     return max(FEW_THREADS, THREADS_A_CORE * (os.cpu_count() or 1))
 
 
 @contextmanager
 def threads_restored() -> Iterator[None]:
-    """Give the process back the number of threads that it had before the block."""
+    """Context that restores the number of threads of the process."""
     before = torch.get_num_threads()
     try:
         yield
@@ -83,13 +84,13 @@ def threads_restored() -> Iterator[None]:
 def set_allocator(*, keep_memory: bool) -> bool:
     """Let the C allocator of this process keep freed memory, or give it back to the kernel at once.
 
-    Given back, large activations are mapped anew, page by page, at each step, which costs time
-    (`benchmarks/allocator.py`). Kept, they lie on one heap with holes that nothing fits into, so the process holds more
-    than what lives (`benchmarks/memory.py`). Holes that were kept before are used again when the mode changes, so it is
-    to be set before the first training of a process.
+    If returned, large activations are mapped again, page by page, at each step, which costs time
+    (`benchmarks/allocator.py`). If kept, they are on one heap, whose fragmentation makes the process larger than its
+    live tensors (`benchmarks/memory.py`). Fragments kept earlier are reused when the mode changes, so the mode is set
+    before the first training of a process.
 
     Returns:
-        Whether the allocator took the advice: glibc does; others are as they are.
+        Whether the allocator was set: only glibc's can be.
 
     Source: mallopt(3), https://man7.org/linux/man-pages/man3/mallopt.3.html
     """
@@ -100,7 +101,7 @@ def set_allocator(*, keep_memory: bool) -> bool:
         return False
     taken = [library.mallopt(option, value) == 1 for option, value in (KEEPING if keep_memory else GIVING_BACK)]
     if not keep_memory:
-        library.malloc_trim(0)  # what was kept so far
+        library.malloc_trim(0)  # return what was kept so far
     return all(taken)
 
 
@@ -142,7 +143,7 @@ def memory_bytes() -> int | None:
 
 
 def peak_memory_bytes() -> int:
-    """Largest resident memory of this process so far; 0 on Windows, which is not asked."""
+    """Largest resident memory of this process so far; 0 on Windows, where it is not measured."""
     if sys.platform == "win32":
         return 0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -151,7 +152,7 @@ def peak_memory_bytes() -> int:
 
 @dataclass
 class Usage:
-    """Time on the wall and on the processor since it was made, or since the last `reset`."""
+    """Wall-clock and CPU time since construction, or since the last `reset`."""
 
     wall: float = field(default_factory=time.monotonic)
     cpu: float = field(default_factory=time.process_time)
@@ -171,7 +172,7 @@ class Usage:
 
 
 def gpu_usage(device: torch.device) -> dict[str, Any]:
-    """Peak memory of the GPU, and its utilisation where the driver tells it; empty on a CPU."""
+    """Peak memory of the GPU, and its utilisation where the driver reports it; empty on a CPU."""
     if device.type == "cuda":
         return {"gpu_memory_bytes": torch.cuda.max_memory_allocated(device), **_gpu_percent(device)}
     if device.type == "mps":

@@ -1,4 +1,4 @@
-"""The engine's own callbacks: what a person sees of a training while it runs."""
+"""The engine's own callbacks: progress of a training on the terminal."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from opsin.training.engine.hooks import Callback, EpochContext, StepContext
 
 
 class ProgressBar(Callback):
-    """Moves a bar of steps."""
+    """Updates a progress bar of steps."""
 
     def __init__(self, bar: Bar) -> None:
         self.bar = bar

@@ -1,6 +1,6 @@
 """Parts of a training that users write in Python: network, loss, augmentation, optimizer.
 
-They are used as they are and named in the run; what Opsin can no longer promise of such a run is said there too.
+They are used as they are and named in the run, with the guarantees that such a run loses.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SEED_STRIDE = 1_000_003
 
 @dataclass(frozen=True, kw_only=True)
 class OwnParts:
-    """What users bring; None is Opsin's own part.
+    """User-defined parts; None is Opsin's own part.
 
     Attributes:
         network: name under which a network from outside is registered.
@@ -33,8 +33,8 @@ class OwnParts:
             gives a scalar, or scalars by name with "loss" among them. A module of `torch.nn` such as
             `nn.CrossEntropyLoss()` is called with the task's main output and its target (labels, masks, …).
         augment: called with images float32 [B, C, H, W] in the range 0 to 255 and a generator; gives images of that
-            shape. It comes after Opsin's own augmentation, which can be turned off, and must leave things where they
-            are: boxes and masks do not follow it.
+            shape. It comes after Opsin's own augmentation, which can be turned off, and must not move
+            objects: boxes and masks do not follow it.
         optimizer: called with the trainable parameters; its learning rates are the peak of the schedule.
     """
 
@@ -53,11 +53,11 @@ class OwnParts:
         return ({"network": self.network.removeprefix("own:")} if self.network else {}) | named
 
     def withdrawn(self) -> list[str]:
-        """What Opsin cannot promise of a run with these parts, a sentence each."""
-        said = ["config.json alone does not repeat the run: it takes the same parts, given again"]
+        """The guarantees that a run with these parts loses, one sentence each."""
+        said = ["config.json alone does not reproduce the run: the same parts must be given again"]
         if self.network:
             said.append("the artefact opens only where its network is registered")
-            said.append("no fine-tuning by sections and no conversion to any image size: sections are not known")
+            said.append("no fine-tuning by sections and no conversion to any image size: the sections are unknown")
         if self.loss or self.augment or self.optimizer:
             said.append("a resumed run equals an unbroken one bit for bit only if the parts keep no state")
         return said
@@ -66,7 +66,7 @@ class OwnParts:
         """The batch as the user's augmentation leaves it; what it draws follows from (seed, epoch, samples) alone.
 
         Raises:
-            ConfigError: images of another shape came back.
+            ConfigError: the returned images have another shape.
         """
         if self.augment is None:
             return batch
@@ -75,7 +75,7 @@ class OwnParts:
         images: Any = self.augment(batch.images.float(), generator)
         if not isinstance(images, Tensor) or images.shape != batch.images.shape:
             got = list(images.shape) if isinstance(images, Tensor) else type(images).__name__
-            what = "an augmentation returned something else than images of the shape it was given"
+            what = "an augmentation changed the shape or type of its images"
             raise ConfigError(what, where=import_path(self.augment), got=got, expected=list(batch.images.shape))
         return replace(batch, images=images)
 
@@ -83,7 +83,7 @@ class OwnParts:
         """The user's optimizer for the trainable parameters of `network`, or None.
 
         Raises:
-            ConfigError: what was called returned no optimizer.
+            ConfigError: the call returned no optimizer.
         """
         if self.optimizer is None:
             return None
@@ -103,7 +103,7 @@ NO_OWN_PARTS = OwnParts()
 
 
 class TaskWithLoss:
-    """A task in all but its training loss, of which nothing is known beforehand."""
+    """A task with a user-defined training loss."""
 
     def __init__(self, task: Task, loss: LossFunction | nn.Module) -> None:
         self._task, self._loss = task, loss
@@ -112,7 +112,7 @@ class TaskWithLoss:
         return getattr(self._task, name)
 
     def guessing_loss(self, num_outputs: int) -> None:
-        """Not known: a user's loss has a scale of its own."""
+        """Unknown: the scale of a user's loss is arbitrary."""
 
     def loss(self, outputs: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         """Parts of the user's loss; "loss" is what gradients are taken of.
@@ -130,7 +130,7 @@ class TaskWithLoss:
         wrong = [key for key, value in parts.items() if not isinstance(value, Tensor) or value.ndim]
         if "loss" not in parts or wrong:
             got = {key: list(value.shape) if isinstance(value, Tensor) else value for key, value in parts.items()}
-            what, expected = "a loss gave no scalar", 'a scalar tensor, or scalars by name with "loss" among them'
+            what, expected = "a loss returned no scalar", 'a scalar tensor, or scalars by name with "loss" among them'
             raise ConfigError(what, where=import_path(self._loss), got=got, expected=expected, do="take the mean")
         return parts
 

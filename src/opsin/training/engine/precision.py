@@ -1,7 +1,7 @@
 """Precision and memory format, chosen by timing them on this machine with this network.
 
 The choice is kept in a small file per machine, network and batch size, so that the same command gives the same numbers
-twice: two candidates that are equally fast must not take turns.
+twice: two equally fast candidates must not alternate.
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ StepTimer = Callable[[Precision], Callable[[], object]]
 
 @dataclass(frozen=True)
 class Choice:
-    """The precision that was chosen, and the timings behind it."""
+    """The chosen precision, and the timings behind it."""
 
     precision: Precision
     timings: tuple[dict[str, Any], ...]
 
 
 def choose(config: TrainConfig, device: torch.device, *, timer: StepTimer, batch: int, key: str, cache: Path) -> Choice:
-    """What the user asked for, or what is fastest here.
+    """The requested precision, or the fastest one here.
 
     Args:
-        config: settings; what they leave open is timed.
+        config: settings; open ones are timed.
         device: where the network runs.
         timer: makes the step that is timed, for each candidate.
         batch: images in a step.
-        key: names the network; with the machine it names the remembered choice.
+        key: identifies the network; with the machine it identifies the remembered choice.
         cache: folder of remembered choices.
     """
     memory = cache / f"precision-{_machine_key(device, key, config)}.json"

@@ -1,7 +1,7 @@
 """The random numbers that layers draw in a step: dropout, stochastic depth, noise.
 
-Such layers draw from torch's generators and take no other (`torch.nn.functional.dropout` has no argument for one), and
-a network of timm's or of a user's own may hold any of them. So the generators are set before each step, from (seed,
+Such layers only draw from torch's generators (`torch.nn.functional.dropout` has no argument for one), and
+a network from timm or a user may contain any of them. So the generators are set before each step, from (seed,
 step): then a resumed run draws what an unbroken one does. It costs some 10 microseconds. Everything else in Opsin draws
 from (seed, epoch, sample) without a generator, or from one of its own.
 """
@@ -15,16 +15,22 @@ import torch
 
 SEED_STRIDE = 1_000_003
 """Keeps the seeds of neighbouring runs apart."""
+RANK_STRIDE = 1_000_000_007_000_003
+"""Keeps the seeds of the processes of a step apart."""
 
 
-def seed_layers(seed: int, step: int) -> None:
-    """Set the generators that layers draw from, for one step of the run with this seed."""
-    torch.manual_seed(seed * SEED_STRIDE + step)
+def seed_layers(seed: int, step: int, rank: int = 0) -> None:
+    """Set the generators that layers draw from, for one step of the run with this seed.
+
+    `rank`: number of the process, where several share a step: each draws for its own samples, so what layers draw for a
+    sample depends on the number of processes, unlike everything else.
+    """
+    torch.manual_seed((seed * SEED_STRIDE + step + rank * RANK_STRIDE) % (1 << 63))
 
 
 @contextmanager
 def generators_kept(device: torch.device) -> Iterator[None]:
-    """Give the caller's generators back after the block as they were: training changes no draw of a notebook's."""
+    """Restore the caller's generators after the block: training does not change the random numbers of a notebook."""
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         yield

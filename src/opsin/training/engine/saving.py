@@ -1,4 +1,4 @@
-"""Everything that the next step depends on, into a checkpoint and out of one."""
+"""Writing and reading everything that the next step depends on, as a checkpoint."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import time
 import torch
 from torch.optim import Optimizer
 
+from opsin.group import ALONE, Group
 from opsin.runs import RunWriter
 from opsin.training.engine import checkpoints, guards
 from opsin.training.engine.checkpoints import Checkpoint
@@ -18,21 +19,31 @@ from opsin.training.engine.state import State, state_of
 
 
 class Saver:
-    """Writes and reads the checkpoints of one run; it holds what they are made of."""
+    """Writes and reads the checkpoints of one run."""
 
     def __init__(
-        self, run: RunWriter, state: State, clock: Clock, kept: KeptWeights, optimizer: Optimizer, decisions: Decisions
+        self,
+        run: RunWriter,
+        state: State,
+        clock: Clock,
+        kept: KeptWeights,
+        optimizer: Optimizer,
+        decisions: Decisions,
+        group: Group = ALONE,
     ) -> None:
+        self.group = group
         self.run, self.state, self.clock = run, state, clock
         self.kept, self.optimizer, self.decisions = kept, optimizer, decisions
 
     def save(self) -> None:
-        """Write a checkpoint; all losses must have been read.
+        """Write a checkpoint, where this process leads; all losses must have been read.
 
         Raises:
             DivergedError: a weight is not finite; the checkpoint before stays the newest.
         """
         guards.check_weights(self.kept.network, step=self.state.step)
+        if not self.group.leads:
+            return
         tensors, self.state.optimizer = checkpoints.optimizer_tensors(self.optimizer)
         self.state.plateau = vars(self.decisions.plateau)
         self.state.threads = torch.get_num_threads()

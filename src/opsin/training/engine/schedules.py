@@ -1,4 +1,4 @@
-"""Course of the learning rate: a factor of the peak rate as a function of progress.
+"""Learning-rate schedules: a factor of the peak rate as a function of progress.
 
 Progress runs from 0 to 1 over the run, in steps or in minutes, whichever is further on; so that one formula serves both
 `--epochs` and `--minutes`, and a resumed run continues where it stopped.
@@ -63,7 +63,7 @@ class Plateau:
     stale: int = 0
 
     def see(self, loss: float) -> None:
-        """Take note of the val loss of one more epoch."""
+        """Record the val loss of one more epoch."""
         if self.best is None or loss < self.best:
             self.best, self.stale = loss, 0
             return

@@ -1,4 +1,4 @@
-"""The plain values of a training in progress, which a checkpoint holds beside its tensors."""
+"""The plain values of a training in progress, which a checkpoint stores with its tensors."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ COUNTERS = (
 
 @dataclass
 class State:
-    """Where a training stands.
+    """The state of a training.
 
     `epoch`: epochs that have ended. `epoch_start`: step at which the present one began; an epoch that a budget in
     minutes cut off was shorter than the others. `budget_seconds`: training time at which such a budget ends.
@@ -51,7 +51,7 @@ class State:
     optimizer: dict[str, Any] = field(default_factory=dict)
 
     def take(self, other: State) -> None:
-        """Become equal to `other`; who holds this state sees it."""
+        """Copy the values of `other` into this state, in place."""
         vars(self).update(vars(other))
 
     def count(self, losses: Mapping[str, float], images: int) -> None:
@@ -72,14 +72,16 @@ def state_of(values: Any, *, where: str) -> State:
     """The state in a checkpoint's plain values.
 
     Raises:
-        RunError: they are no object, or an impossible one.
+        RunError: they are not an object, or impossible values.
         ConfigError: a key is unknown or a value of the wrong type.
     """
     if not isinstance(values, Mapping):
-        raise RunError("a state is no object", where=where, got=type(values).__name__, expected="an object")
+        raise RunError(
+            "the state of a checkpoint is not an object", where=where, got=type(values).__name__, expected="an object"
+        )
     state = from_dict(State, values, where=where)
     negative = [name for name in COUNTERS if not 0 <= getattr(state, name) < math.inf]
     if negative or state.accumulate < 1 or state.epoch_start > state.step or state.best_epoch > state.epoch:
         got = {f.name: getattr(state, f.name) for f in fields(state) if f.name in (*COUNTERS, "accumulate")}
-        raise RunError("a state holds numbers that no training reaches", where=where, got=got)
+        raise RunError("the state of a checkpoint has impossible values", where=where, got=got)
     return state

@@ -15,15 +15,18 @@ from opsin.batches.batch import Batch
 from opsin.batches.preprocess import Preprocess
 from opsin.batches.resolution import resize_batch
 from opsin.config import RunConfig
+from opsin.group import ALONE, Group
 from opsin.models.wrappers.forward import Forward, Precision
 from opsin.models.wrappers.recompute import recomputed, recomputing
+from opsin.models.wrappers.shared_statistics import share_statistics
 from opsin.tasks.base import Task
 from opsin.training.engine import guards
 from opsin.training.engine.losses import LossReader, StepLosses, exact
 from opsin.training.engine.optimizers import add_l2, build_optimizer, clip_gradients, scale_learning_rate
 from opsin.training.engine.own_parts import NO_OWN_PARTS, OwnParts
 from opsin.training.engine.randomness import seed_layers
-from opsin.training.setup.finetune import Stages
+from opsin.training.engine.replicas import Replicas
+from opsin.training.engine.stages import Stages
 
 
 class Stepper:
@@ -32,13 +35,14 @@ class Stepper:
     Args:
         network: in its starting state; moved to `device` and trained in place.
         task: gives the loss.
-        preprocess: the contract of the network's input.
+        preprocess: the network's input contract.
         config: all settings, resolved.
         precision: how the passes are computed.
-        device: where.
-        num_classes: for augmentations that mix images.
-        sample_ids: what a person calls each training sample; an error names them.
+        device: device of the network.
+        num_classes: number of classes, for augmentations that mix images.
+        sample_ids: display name of each training sample, for errors.
         own: the user's own augmentation and optimizer.
+        group: processes that share each step; their gradients are averaged.
     """
 
     def __init__(
@@ -53,13 +57,17 @@ class Stepper:
         num_classes: int,
         sample_ids: Sequence[str] = (),
         own: OwnParts = NO_OWN_PARTS,
+        group: Group = ALONE,
     ) -> None:
         self.network = precision.place(network, device)
-        self.task, self.num_classes, self.own = task, num_classes, own
-        self.reader = LossReader(device, sample_ids)
+        if config.train.sync_batch_norm and not group.alone:
+            share_statistics(self.network, device)
+        self.task, self.num_classes, self.own, self.group = task, num_classes, own, group
+        self.reader = LossReader(device, sample_ids, group)
         self.config, self.settings = config, config.train
         self.precision, self.device = precision, device
         self.forward = Forward(preprocess=preprocess, precision=precision, device=device)
+        self.replicas = Replicas(self.trained(), group, device, compiled=precision.compile)
         self._compute = self._compute_function()
         self.stages = Stages(self.network, config.finetune, epochs=self.settings.epochs)
         self.optimizer = own.built_optimizer(self.network) or build_optimizer(
@@ -76,8 +84,8 @@ class Stepper:
             step: number of the step; seeds dropout.
             epoch: number of the epoch; seeds augmentation.
             factor: share of the peak learning rate.
-            height: of the images that the network sees, in pixels; None keeps theirs.
-            parts: into how many parts the batch is cut, gradients added up.
+            height: height of the network's input in pixels; None keeps that of the images.
+            parts: number of parts the batch is split into; their gradients are summed.
 
         Returns:
             Means over the batch, scalars on the device: "loss", its parts, and cheap scores.
@@ -89,7 +97,7 @@ class Stepper:
         return self.train(seen, step=step, epoch=epoch, factor=factor, parts=parts)
 
     def see(self, batch: Batch, *, epoch: int, height: int | None) -> Batch:
-        """What the network sees of `batch`: on the device, augmented, at the resolution asked for.
+        """The network's input for `batch`: on the device, augmented, at the requested resolution.
 
         It depends on (seed, epoch, sample) and on no weight, so it may be done ahead of the step.
         """
@@ -100,15 +108,15 @@ class Stepper:
         return seen if height is None else resize_batch(seen, height)
 
     def train(self, seen: Batch, *, step: int, epoch: int, factor: float, parts: int) -> Mapping[str, Tensor]:
-        """Change the weights by what `see` made of a batch; the rest as `step`."""
-        seed_layers(self.settings.seed, step)
+        """Change the weights by a batch from `see`; otherwise as `step`."""
+        seed_layers(self.settings.seed, step, self.group.rank)
         self.stages.enter(epoch)
         scale_learning_rate(self.optimizer, factor * self.stages.rate(epoch))
         means = self._backward(seen, parts)
         if self.settings.l2:
             add_l2(self.network, self.settings.l2)
         norm = guards.gradient_norm(self.network)
-        self.reader.add(StepLosses(step=step, means=means, norm=norm, samples=seen.index))
+        self.reader.add(StepLosses(step=step, means=means, norm=norm, samples=seen.index, share=seen.share))
         if self.settings.clip:
             clip_gradients(self.network, norm, self.settings.clip)
         self.optimizer.step()
@@ -116,34 +124,49 @@ class Stepper:
         return means
 
     def _backward(self, batch: Batch, parts: int) -> dict[str, Tensor]:
-        """Gradients of the mean loss of `batch`; returns means over it."""
+        """Gradients of the mean loss of `batch`, or of the batch that it is a share of; returns means over `batch`."""
         sums: dict[str, Tensor] = {}
-        for part in batch.split(parts):
+        pieces = batch.split(parts)
+        self.replicas.prepare(lambda: self._losses(pieces[0])[0]["loss"])
+        weight = self.replicas.weight(batch)
+        for number, part in enumerate(pieces, 1):
             share = len(part) / len(batch)
-            outputs = {key: value.float() for key, value in self._outputs(part.images).items()}
-            losses = self.task.loss(outputs, part)
-            (losses["loss"] * share).backward()  # type: ignore[no-untyped-call]
+            with self.replicas.averaging(now=number == len(pieces)):
+                losses, outputs = self._losses(part)
+                (losses["loss"] * (share * weight)).backward()  # type: ignore[no-untyped-call]
             for key, value in (losses | self.task.batch_scores(outputs, part)).items():
                 mean = value.detach() if share == 1 else exact(value) * share
                 sums[key] = sums[key] + mean if key in sums else mean
         return sums
 
+    def _losses(self, part: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Mean losses of a batch, and the outputs that they are of."""
+        outputs = {key: value.float() for key, value in self._outputs(part.images).items()}
+        return self.task.loss(outputs, part), outputs
+
     def _outputs(self, images: Tensor) -> Mapping[str, Tensor]:
-        """What the network says of images as they are batched."""
+        """Outputs of the network for batched images."""
         return self.forward(self._compute, images)
+
+    def trained(self) -> nn.Module:
+        """What the forward pass goes through: the whole network."""
+        return self.network
 
     def _compute_function(self) -> Callable[[Tensor], Mapping[str, Tensor]]:
         keeps = not self.settings.checkpoint_activations
+        forward: Callable[[Tensor], Mapping[str, Tensor]] = self.network if self.group.alone else self.replicas
         if self.precision.compile:
-            compiled: Callable[[Tensor], Mapping[str, Tensor]] = torch.compile(self.network)
-            # as a whole: a compiled network would be compiled anew if its sections were changed
+            compiled: Callable[[Tensor], Mapping[str, Tensor]] = (
+                torch.compile(self.network) if self.group.alone else forward
+            )
+            # as a whole: changed sections would cause a recompilation
             return compiled if keeps else recomputed(compiled, self.network)
         if keeps:
-            return self.network
+            return forward
 
         def compute(images: Tensor) -> Mapping[str, Tensor]:
             with recomputing(self.network):
-                outputs: Mapping[str, Tensor] = self.network(images)
+                outputs: Mapping[str, Tensor] = forward(images)
                 return outputs
 
         return compute

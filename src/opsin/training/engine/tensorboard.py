@@ -1,4 +1,4 @@
-"""An optional log for TensorBoard, beside the run's own."""
+"""An optional TensorBoard log, in addition to the run's own."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class TensorBoardLog(Callback):
 def log_epoch(folder: Path, epoch: Mapping[str, Any]) -> None:
     """Add the numbers of one epoch event to the event files in `folder`.
 
-    Each epoch writes a file of its own, which TensorBoard joins: nothing stays open over a crash.
+    Each epoch writes its own file, which TensorBoard joins: a crash leaves no open file.
     """
     from torch.utils.tensorboard import SummaryWriter
 

@@ -1,8 +1,9 @@
-"""How many threads a run computes with: all cores, unless other processes keep them busy.
+"""The number of threads of a run: all cores, unless other processes keep them busy.
 
 Threads add up the parts of a sum, so their number changes the last bits of every weight. A quiet machine therefore
 always takes all cores, without a measurement. Where other work is seen, fewer threads are timed, and taken if they are
-clearly faster; a run that becomes slow measures again. Every choice is said and recorded, and a resumed run keeps it.
+clearly faster; a run that becomes slow measures again. Every choice is printed and recorded, and a resumed run keeps
+it.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ BUSY_CORES = 0.3
 CLEARLY_FASTER = 1.25
 """Fewer threads must be this much faster: two equal runs should not differ by chance."""
 TIMED_STEPS, TIMED_S = 2, 0.6
-"""Each number of threads is timed for so many steps and seconds at the least: beside other work steps are uneven."""
+"""Least steps and seconds of each timing: under other load step times vary."""
 WINDOW_STEPS, WINDOW_S = 4, 10.0
-"""The pace of a run is looked at over so many steps and seconds at the least."""
+"""Least steps and seconds over which the pace is measured."""
 COLLAPSED = 1.5
-"""A window this much slower than the fastest before is reason to measure."""
+"""Slowdown against the fastest window that triggers a new measurement."""
 FIRST_PAUSE_S = 30.0
 """Seconds before a run measures again; doubled each time."""
 SET_BY_HAND = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
@@ -39,7 +40,7 @@ MakeStep = Callable[[], Callable[[], object]]
 
 
 class OtherWork:
-    """How many cores other processes keep busy, of those that this process may use."""
+    """Number of cores kept busy by other processes, of those available to this one."""
 
     def __init__(self) -> None:
         self._before = _sample()
@@ -63,7 +64,7 @@ def _sample() -> tuple[float, float, float] | None:
         return None
     ours = {f"cpu{number}" for number in os.sched_getaffinity(0)}
     rows = [line.split() for line in statistics.read_text().splitlines()]
-    # user, nice, system, irq, softirq, and what the host of a virtual machine took for others
+    # user, nice, system, irq, softirq, steal
     ticks = sum(int(row[i]) for row in rows if row and row[0] in ours for i in (1, 2, 3, 6, 7, 8))
     return time.monotonic(), ticks / os.sysconf("SC_CLK_TCK"), time.process_time()
 
@@ -83,13 +84,13 @@ class ThreadChoice:
 
 
 def is_open(config: TrainConfig, device: torch.device, most: int) -> bool:
-    """Whether the number of threads is ours to choose; where compilation would be timed, all cores are taken."""
+    """Whether the number of threads is to be chosen; with compilation, all cores are used."""
     by_hand = config.threads > 0 or any(name in os.environ for name in SET_BY_HAND)
     return device.type == "cpu" and not by_hand and not config.compile and most > 1
 
 
 def choose(most: int, make_step: MakeStep, busy_cores: float | None) -> ThreadChoice:
-    """The most threads, or fewer where others are at work and fewer are clearly faster; they are set.
+    """The most threads, or fewer if other processes are busy and fewer are clearly faster; the choice is set.
 
     Args:
         most: threads on a quiet machine.
@@ -120,14 +121,14 @@ def _steps_per_second(step: Callable[[], object], threads: int) -> float:
 
 
 def reason(choice: ThreadChoice, most: int) -> str:
-    """Why there are so many threads, for the user."""
+    """The reason for the number of threads, as a message."""
     if choice.threads == most:
         return f"{counted(most)}: other work has ended; bits may differ from those with fewer"
     busy = "" if choice.busy_cores is None else f"other work keeps {choice.busy_cores:.1f} cores busy: "
     rates = ", ".join(f"{t['steps_per_second']:.2g} with {t['threads']}" for t in choice.timings)
     return (
         f"{busy}{counted(choice.threads)} instead of {most} ({rates} steps/s); "
-        f"bits may differ from those with {most}, `--threads {most}` takes them all the same"
+        f"bits may differ from those with {most}, `--threads {most}` uses all of them"
     )
 
 
@@ -138,13 +139,13 @@ def counted(threads: int) -> str:
 
 @dataclass
 class ThreadWatch(Callback):
-    """Looks at the pace of a run, and chooses the number of threads again when it collapses or other work ends.
+    """Watches the pace of a run, and chooses the number of threads again when it drops or other load ends.
 
     Args:
         most: threads on a quiet machine.
         chosen: at the start of the run.
-        make_step: for the timing; on the network as it stands.
-        changed: is told of each new choice.
+        make_step: for the timing; on the network in its current state.
+        changed: called with each new choice.
         other_work: of other processes.
     """
 
@@ -164,7 +165,7 @@ class ThreadWatch(Callback):
     def on_step(self, step: StepContext) -> None:
         if self._watching:
             self.stepped()
-        else:  # the first step began long after this was made
+        else:  # the first step began long after construction
             self.begin()
 
     def on_epoch(self, epoch: EpochContext) -> None:
@@ -174,7 +175,7 @@ class ThreadWatch(Callback):
         self.begin()
 
     def begin(self) -> None:
-        """Steps follow each other from here on: what came before, e.g. scores, counts as no step."""
+        """Start timing steps from here: earlier work, e.g. scoring, does not count."""
         self._watching, self._last = True, time.monotonic()
 
     def stepped(self) -> None:

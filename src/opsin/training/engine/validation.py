@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import time
+from dataclasses import replace
 
 import torch
 
 from opsin.artifact import Artifact
 from opsin.batches.loader import gather
 from opsin.data.samples import Samples
+from opsin.group import ALONE, Group
 from opsin.inference.predictor import Predictor
 from opsin.tasks.base import Arrays, Targets, Task
 from opsin.training.features import Features, head_predictions
 
 PROBED = 16
-"""Images whose scoring is timed, so that a budget in minutes has room for all."""
+"""Number of images whose scoring is timed, to reserve time in a budget."""
 
 
 class Validation:
@@ -22,15 +25,24 @@ class Validation:
 
     Args:
         task: gives the scores.
-        artifact: the network that is trained, under its contract.
+        artifact: the network that is trained, with its input contract.
         samples: val; None scores nothing.
-        features: frozen features; with those of val the heads alone are computed.
+        features: frozen features; with those of val only the heads are computed.
         device: where.
+        group: processes that share the images; each of them is given the scores of all.
     """
 
     def __init__(
-        self, task: Task, artifact: Artifact, samples: Samples | None, features: Features | None, device: torch.device
+        self,
+        task: Task,
+        artifact: Artifact,
+        samples: Samples | None,
+        features: Features | None,
+        device: torch.device,
+        *,
+        group: Group = ALONE,
     ) -> None:
+        self.group = group
         self.task, self.artifact, self.samples, self.device = task, artifact, samples, device
         self.features = features
         self.seconds_per_image = 0.0
@@ -38,22 +50,27 @@ class Validation:
 
     @property
     def num_images(self) -> int:
-        """Images that are looked at for each score; none where there are features of them."""
+        """Number of images scored each time; 0 where features of them are used."""
         return 0 if self.samples is None or self.features is not None else len(self.samples)
 
     def scores(self) -> dict[str, float]:
-        """Scores of the network as it stands; empty without val."""
+        """Scores of the network in its current state; empty without val."""
         if self.samples is None:
             return {}
         began = time.monotonic()
         predictions = self._predictions(self.samples)
-        scores = self.task.scores(predictions, Targets.of(self.samples), self.artifact.classes, intervals=False)
+        values = self._values(predictions, self.samples) if self.group.leads else {}
         if self.features is None:
             self.seconds_per_image = (time.monotonic() - began) / len(self.samples)
+        shared: dict[str, float] = self.group.shared_plain(values)
+        return shared
+
+    def _values(self, predictions: Arrays, samples: Samples) -> dict[str, float]:
+        scores = self.task.scores(predictions, Targets.of(samples), self.artifact.classes, intervals=False)
         return {key: score.value for key, score in scores.items()}
 
     def probe(self) -> None:
-        """Time the scoring of a few images, where none is known yet."""
+        """Time the scoring of a few images, if not yet known."""
         if self.samples is None or self.seconds_per_image:
             return
         images = gather(self.samples, torch.arange(min(PROBED, len(self.samples)))).images
@@ -64,6 +81,33 @@ class Validation:
         self.seconds_per_image = (time.monotonic() - began) / len(images)
 
     def _predictions(self, samples: Samples) -> Arrays:
+        """Of all samples, in their order; those of other processes are known to the lead alone."""
         if self.features is not None and self.features.val is not None:
             return head_predictions(self.artifact.network, self.task, self.features.val, self.device)
-        return Predictor(self.artifact, device=self.device).samples(samples)
+        return shared_predictions(Predictor(self.artifact, device=self.device), samples, self.group)
+
+
+def shared_predictions(predictor: Predictor, samples: Samples, group: Group) -> Arrays:
+    """Predictions of a split that the processes of a group share; on the lead those of all samples, in their order.
+
+    What is shared are whole batches of the predictor's, so that each answer has the bits that it has on one process.
+    """
+    if group.alone:
+        return predictor.samples(samples)
+    count, size = len(samples), predictor.batch_size
+    num_batches = -(-count // size)
+    cuts = [min(-(-rank * num_batches // group.size) * size, count) for rank in range(group.size + 1)]
+    start, stop = cuts[group.rank : group.rank + 2]
+    own = predictor.samples(_cut(samples, start, stop)) if start < stop else {}
+    return group.gathered_rows(own, [after - before for before, after in itertools.pairwise(cuts)])
+
+
+def _cut(samples: Samples, start: int, stop: int) -> Samples:
+    """The samples from `start` to `stop` - 1, without a copy."""
+    return replace(
+        samples,
+        images=samples.images[start:stop],
+        ids=samples.ids[start:stop],
+        sizes=samples.sizes[start:stop],
+        **samples.mapped(lambda _, rows: rows[start:stop]),
+    )

@@ -1,4 +1,4 @@
-"""Checks before the first step: what would make a run worthless is found in seconds, and not after hours.
+"""Preflight checks before the first step: faults are found in seconds, not after hours.
 
     targets    every label is one of the classes
     input      pixels are mapped as the pretrained weights expect, and use the range that they are in
@@ -6,11 +6,10 @@
     head       as many logits as classes
     loss       at the start near ln K, or lower where the head is not new
     gradients  reach every trainable parameter and no frozen one
-    learning   a few images can be learned by heart
-    shuffled   features and permuted labels predict val no better than chance, the labels as they are do better
+    learning   a few images can be overfit
+    shuffled   permuted labels predict val no better than chance, the true labels do better
 
-Everything is done on a copy of the network with a random state of its own: a run that was checked has the same bits as
-one that was not.
+All checks use a copy of the network and their own random state: they do not change the bits of a run.
 """
 
 from __future__ import annotations
@@ -33,27 +32,27 @@ from opsin.errors import PreflightError
 from opsin.models.parts.network import Network
 from opsin.models.wrappers.forward import Forward, Precision
 from opsin.progress import Reporter
+from opsin.training.engine.stages import Stages
 from opsin.training.preflight.input_checks import check_input, check_targets
 from opsin.training.preflight.shuffled_labels import WARNING, check_shuffled
-from opsin.training.setup.finetune import Stages
 from opsin.training.setup.prepared import Prepared
 
 NUM_IMAGES = 32
 FEWEST_IMAGES = 4
 SECONDS = 6.0
-"""Time that learning by heart may take; a large network is given fewer images, and then its head alone."""
+"""Time limit of overfitting a few images; a large network gets fewer images, then only its head."""
 FEWEST_STEPS = 12
 MOST_STEPS = 40
 GRADIENT_STEPS = 3
-"""Steps over which gradients are looked for: a layer that begins at zero hides those below it for a step."""
+"""Steps within which gradients must appear: a zero-initialized layer hides those below it for one step."""
 LATEST = 10.0
-"""Seconds after which no further piece of work is begun."""
+"""Seconds after which no further check begins."""
 RATES = (2e-3, 2e-4, 2e-2)
-"""Learning rates of Adam, one after the other, until the images are learned."""
+"""Learning rates of Adam, tried in turn until the images are overfit."""
 LEARNED, NOT_LEARNED = 0.75, 0.95
-"""Shares of the first loss: below the one, the images are being learned; above the other, they are not."""
+"""Shares of the first loss: below the first, the images are being learned; above the second, they are not."""
 TOO_HIGH = 2.0
-"""How many times ln K the loss may be at the start, beside an allowance of 2."""
+"""Largest initial loss as a multiple of ln K, plus 2."""
 
 
 @dataclass(frozen=True)
@@ -66,26 +65,26 @@ class Trial:
     seconds: float = 0.0
 
     def outputs(self) -> Mapping[str, Tensor]:
-        """What the network says of the images."""
+        """Outputs of the network for the images."""
         found: Mapping[str, Tensor] = self.forward(self.network, self.batch.images)
         return found
 
     @property
     def forward(self) -> Forward:
-        """From the images to whatever of the network takes its input."""
+        """The forward function: preprocessing, then the network."""
         return Forward(preprocess=self.prepared.artifact.preprocess)
 
     def loss(self) -> Tensor:
-        """The loss that is trained on, a scalar."""
+        """The training loss, a scalar."""
         outputs = {key: value.float() for key, value in self.outputs().items()}
         return self.prepared.task.loss(outputs, self.batch)["loss"]
 
 
 def preflight(prepared: Prepared, precision: Precision, report: Reporter) -> dict[str, Any]:
-    """Check a run that has not begun; returns what was found, for its log.
+    """Check a run before its first step; returns the findings, for its log.
 
     Raises:
-        PreflightError: saying what is wrong, and what to do.
+        PreflightError: says what is wrong, and what to do.
     """
     began = time.perf_counter()
     devices = [prepared.device] if prepared.device.type == "cuda" else []
@@ -120,7 +119,7 @@ def _checked(prepared: Prepared, precision: Precision) -> dict[str, Any]:
 
 
 def _trial(prepared: Prepared, precision: Precision) -> Trial:
-    """A copy of the network with as many images as it passes in a fraction of a second."""
+    """A copy of the network with as many images as it processes in a fraction of a second."""
     network = precision.place(copy.deepcopy(prepared.artifact.network), prepared.device)
     samples = prepared.splits["train"]
     few = Trial(network.eval(), spread(samples, FEWEST_IMAGES, prepared.device), prepared)
@@ -143,7 +142,7 @@ def spread(samples: Samples, count: int, device: torch.device) -> Batch:
 
 @torch.no_grad()
 def first_pass(trial: Trial) -> tuple[dict[str, Tensor], set[str]]:
-    """One pass in training mode: the outputs in float32, and the names of the layers that it called."""
+    """One pass in training mode: the outputs in float32, and the names of the layers that were called."""
     called: set[str] = set()
 
     def note(name: str) -> Callable[..., None]:
@@ -158,7 +157,7 @@ def first_pass(trial: Trial) -> tuple[dict[str, Tensor], set[str]]:
 
 
 def norms_to_keep(trial: Trial) -> dict[str, _BatchNorm]:
-    """Batch norms that must not follow the data: those of frozen layers, and of pretrained ones unless asked for."""
+    """Batch norms that must stay in inference mode: those of frozen layers, and of pretrained ones unless requested."""
     config = trial.prepared.config.finetune
     stages = Stages(trial.network, config, epochs=trial.prepared.config.train.epochs)
     norms = {n: m for n, m in trial.network.named_modules() if isinstance(m, _BatchNorm) and m.track_running_stats}
@@ -174,7 +173,7 @@ def norms_to_keep(trial: Trial) -> dict[str, _BatchNorm]:
 
 
 def check_norms(trial: Trial, kept: Mapping[str, _BatchNorm], before: Mapping[str, Tensor]) -> str:
-    """The batch norms `kept` have the statistics that they had `before` a pass in training mode."""
+    """Check that the batch norms `kept` have the same statistics as `before` a pass in training mode."""
     config = trial.prepared.config.finetune
     drifted = [n for n, norm in kept.items() if not torch.equal(before[n], norm.get_buffer("running_mean"))]
     if drifted:
@@ -186,7 +185,7 @@ def check_norms(trial: Trial, kept: Mapping[str, _BatchNorm], before: Mapping[st
             do="call opsin.models.freezing.pin_norms on these layers, or allow it with --train-norms",
         )
     if config.train_norms and config.weights is not None:
-        return "pretrained batch norms follow the new data, as asked for"
+        return "pretrained batch norms follow the new data, as requested"
     return f"{len(kept)} batch norms stay in inference mode"
 
 
@@ -206,7 +205,7 @@ def check_head(trial: Trial, outputs: Mapping[str, Tensor]) -> str:
 
 
 def check_first_loss(trial: Trial, outputs: Mapping[str, Tensor]) -> str:
-    """The first loss is a number, and not far above ln K, which is that of a network that knows nothing."""
+    """The first loss is finite and not far above ln K, that of a uniform prediction."""
     prepared = trial.prepared
     loss = float(prepared.task.losses_per_sample(outputs, trial.batch).mean())
     chance, words = prepared.task.first_loss(len(prepared.dataset.classes))
@@ -214,16 +213,16 @@ def check_first_loss(trial: Trial, outputs: Mapping[str, Tensor]) -> str:
     if not loss <= limit:
         low, high = prepared.artifact.preprocess.range
         raise PreflightError(
-            "the loss is far too high before the first step: the network is sure of wrong answers",
+            "the loss is far too high before the first step: the network is confident of wrong predictions",
             got=f"{loss:.3g}; its input has the range [{low:g}, {high:g}]",
             expected=f"about {words} = {chance:.2f}, at most {limit:.2f}",
-            do="bring the input near mean 0 and deviation 1 (--normalize standard), or scale the head's weights down",
+            do="normalize the input to mean 0 and deviation 1 (--normalize standard), or scale the head's weights down",
         )
     return f"{loss:.3f}, {words} is {chance:.3f}"
 
 
 def check_gradients(trial: Trial, called: set[str]) -> str:
-    """A gradient that is not zero reaches every trainable parameter within a few steps, and none a frozen one."""
+    """A nonzero gradient reaches every trainable parameter within a few steps, and no frozen one."""
     network, config = copy.deepcopy(trial.network).train(), trial.prepared.config
     trial = replace(trial, network=network)
     stages = Stages(network, config.finetune, epochs=config.train.epochs)
@@ -262,14 +261,14 @@ def _no_gradient(waiting: Sequence[str], trained: Sequence[str]) -> PreflightErr
     return PreflightError(
         f"no gradient reaches {len(waiting)} of {len(trained)} trainable tensors: they would never change",
         where=", ".join(waiting[:5]) + (", …" if len(waiting) > 5 else ""),
-        expected="a gradient that is not zero in each of them",
-        do="look for a detached tensor, for activations that are zero everywhere (an input out of range, a rate of "
-        "dropout near 1), or for layers that should be frozen by --finetune",
+        expected="a nonzero gradient in each of them",
+        do="look for a detached tensor, for activations that are zero everywhere (an input out of range, a "
+        "dropout rate near 1), or for layers that should be frozen by --finetune",
     )
 
 
 def _used_parameters(network: nn.Module, called: set[str]) -> set[str]:
-    """Names of the parameters that must be reached: a decoder may leave the last layers of a backbone out."""
+    """Names of the parameters that must be reached: a decoder may skip the last layers of a backbone."""
     names = [name for name, _ in network.named_parameters()]
     return {name for name in names if not name.startswith("backbone.") or not _is_skipped(name, called)}
 
@@ -281,9 +280,9 @@ def _is_skipped(parameter: str, called: set[str]) -> bool:
 
 
 def check_learning(trial: Trial) -> str:
-    """A few images can be learned by heart: their loss falls, with one learning rate or another.
+    """A few images can be overfit: their loss falls, with some learning rate.
 
-    A large network whose steps take too long learns with its head alone, on features that are computed once.
+    A large network whose steps take too long trains only its head, on features computed once.
     """
     whole = 3 * trial.seconds * FEWEST_STEPS <= SECONDS and trial.prepared.features is None
     chance, _ = trial.prepared.task.first_loss(len(trial.prepared.dataset.classes))
@@ -296,15 +295,15 @@ def check_learning(trial: Trial) -> str:
             what = "the network" if whole else "the head"
             return f"{what} learns {len(trial.batch)} images: {losses[0]:.3f} to {min(losses):.3f}"
     raise PreflightError(
-        f"{len(trial.batch)} training images cannot be learned by heart: the loss does not fall",
+        f"{len(trial.batch)} training images cannot be overfit: the loss does not fall",
         got=f"{losses[0]:.3f} at first, {min(losses):.3f} at best in {len(losses) - 1} steps, rates {RATES}",
         expected="a fall by more than a twentieth",
-        do="look at the samples and their labels (`opsin data show`), and at the input's range",
+        do="check the samples and their labels (`opsin data show`), and the input's range",
     )
 
 
 def _learned(trial: Trial, rate: float, *, whole: bool) -> list[float]:
-    """Losses while a copy learns the images with Adam, until that is clear."""
+    """Losses while a copy overfits the images with Adam, until the outcome is clear."""
     network = copy.deepcopy(trial.network).train()
     for module in network.modules():
         if isinstance(module, nn.Dropout | nn.Dropout2d):
@@ -332,7 +331,7 @@ def _learned(trial: Trial, rate: float, *, whole: bool) -> list[float]:
 
 
 def _head_loss(trial: Trial) -> Any:
-    """The loss as a function of the head alone: features are computed once."""
+    """The loss as a function of the head only: features are computed once."""
     network = trial.network
     assert isinstance(network, Network)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Preflight of what goes in: targets, the range of pixels, and what pretrained weights expect of it."""
+"""Preflight checks of the input: targets, pixel range, and the expectation of pretrained weights."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 USED_SHARE = 0.1
 """Least share of the 256 grey levels that the images of a pretrained network should span."""
 FLOOR, CEILING = 1e-5, 50.0
-"""Variance below which a channel sees nothing; nats that one channel may count for."""
+"""Variance below which a channel is dead; largest misfit of one channel in nats."""
 ALIKE, ALIKE_AT_LEAST = 1.2, 0.02
-"""Two inputs fit alike where one is this much worse at the most: a factor, and nats a channel."""
+"""Largest difference of two equally good fits: a factor, and nats per channel."""
 CLEARLY_WORSE, AT_LEAST = 3.0, 0.2
-"""An input is wrong where the first batch norm's statistics fit it this much worse than another, in nats a channel.
+"""Least misfit, in nats per channel, by which the first batch norm must prefer another input range to refuse this one.
 
 Measured with MobileNetV2 and EfficientNet-Lite0 on 24 images at 96 px of flowers, CamVid and CIFAR-10: the right range
 0.08 to 0.20, [0, 1] for [-1, 1] 0.36 to 0.69, [0, 255] 39 and more.
@@ -35,10 +35,10 @@ Measured with MobileNetV2 and EfficientNet-Lite0 on 24 images at 96 px of flower
 
 
 def check_targets(prepared: Prepared) -> None:
-    """Every target can be trained on: a label is the number of a class.
+    """Every target is valid: a label is the index of a class.
 
     Raises:
-        PreflightError: one cannot.
+        PreflightError: one is invalid.
     """
     count = len(prepared.dataset.classes)
     for split, samples in prepared.splits.items():
@@ -50,29 +50,29 @@ def check_targets(prepared: Prepared) -> None:
 
 
 def check_input(trial: Trial) -> str:
-    """Pixels are mapped as the weights expect, and the images use the range that they are in.
+    """Pixels are mapped as the weights expect, and the images use their range.
 
     Raises:
-        PreflightError: naming the range that is given and the one that is expected.
+        PreflightError: names the given and the expected range.
     """
     prepared = trial.prepared
     if prepared.origin is None:
-        return "the network is new, and has no expectations"
+        return "the network is new and expects no particular range"
     used, expected = prepared.artifact.preprocess, prepared.origin.preprocess
     if described(used) != described(expected):
         raise PreflightError(
             "the input is not mapped as the pretrained weights expect",
             got=described(used),
             expected=described(expected),
-            do="leave --normalize out: the weights bring their own",
+            do="leave --normalize out: the weights define it",
         )
     levels = trial.batch.images
     low, high = np.quantile(levels.cpu().numpy(), (0.005, 0.995))
     if high - low < USED_SHARE * 255:
         raise PreflightError(
-            "the images use a small part of the range of pixels, and the pretrained network would see them as flat",
+            "the images use a small part of the pixel range, so the pretrained network would see them as flat",
             got=f"values from {low:g} to {high:g} of 0 to 255",
-            do="give images of 8 bits as they are, not divided by 255 or by anything else",
+            do="give 8-bit images unscaled, not divided by 255",
         )
     if prepared.origin.record.get("naming") == "opsin":
         return "mapped as in the run that the weights are from"
@@ -80,21 +80,21 @@ def check_input(trial: Trial) -> str:
 
 
 def described(preprocess: Preprocess) -> str:
-    """Range, mean, deviation and colour order in words."""
+    """Range, mean, deviation and colour order as text."""
     low, high = preprocess.range
     about = f"{preprocess.color} in [{low:g}, {high:g}], mean {preprocess.mean}, sd {preprocess.std}"
     return about + (", then normalized by the network" if preprocess.learned else "")
 
 
 def _first_norm(trial: Trial, used: Preprocess) -> str:
-    """The statistics that the first batch norm was trained to are those that it sees now.
+    """The running statistics of the first batch norm match its input.
 
-    What it sees is computed for each known range of input; that the weights fit another one far better is no accident.
+    Its input is computed for each known input range; a far better fit of another range is a fault.
     """
     network = trial.network
     fits = {"used": _misfit(network, used(trial.batch.images))}
     if fits["used"] is None:
-        return "mapped as the weights expect; there is no batch norm at the bottom to compare with"
+        return "mapped as the weights expect; there is no first batch norm to compare with"
     for name, contract in INPUT_RANGES.items():
         other = contract.preprocess(used.size)
         if other.channels == used.channels and other != used:
@@ -105,20 +105,20 @@ def _first_norm(trial: Trial, used: Preprocess) -> str:
         alike = alike_fits(known)
         named, fit = " and ".join(f"`{name}`" for name in alike), "fit" if len(alike) > 1 else "fits"
         options = " or ".join(f"--weights-range {name}" for name in alike)
-        unsure = "; these hardly differ, and the publisher of the weights says which one" if len(alike) > 1 else ""
+        unsure = "; these hardly differ; see the publisher of the weights" if len(alike) > 1 else ""
         raise PreflightError(
-            f"the weights were trained on another range of input: {named} {fit} their first batch norm far better",
-            got=f"{described(used)}: misfit {known['used']:.2f} nats a channel",
+            f"the weights were trained on another input range: {named} {fit} their first batch norm far better",
+            got=f"{described(used)}: misfit {known['used']:.2f} nats per channel",
             expected="; or ".join(
                 f"{described(INPUT_RANGES[name].preprocess(used.size))}: {known[name]:.2f}" for name in alike
             ),
-            do=f"{options}{unsure or ', or whatever the publisher of the weights says'}",
+            do=f"{options}{unsure or ', or see the publisher of the weights'}",
         )
-    return f"mapped as the weights expect; the first batch norm is off by {known['used']:.2f} nats a channel"
+    return f"mapped as the weights expect; the first batch norm differs by {known['used']:.2f} nats per channel"
 
 
 def alike_fits(misfits: Mapping[str, float]) -> list[str]:
-    """The inputs that fit best, those first that fit better; all that no measurement of this kind tells apart.
+    """The inputs that fit best, best first; includes all that this measurement cannot distinguish.
 
     >>> alike_fits({"used": 2.0, "unit": 0.9, "lite": 0.11, "signed": 0.12})
     ['lite', 'signed']
@@ -129,7 +129,7 @@ def alike_fits(misfits: Mapping[str, float]) -> list[str]:
 
 
 class _Seen(Exception):  # noqa: N818
-    """What the first batch norm was given: ends the forward pass that was made for it."""
+    """Carries the input of the first batch norm, and ends the forward pass."""
 
     def __init__(self, maps: Tensor, norm: _BatchNorm) -> None:
         super().__init__()

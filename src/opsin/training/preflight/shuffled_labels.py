@@ -1,13 +1,13 @@
-"""Preflight of labels and score: permuted labels must predict nothing, and the data's own labels should do better.
+"""Preflight of labels and score: permuted labels must not predict val, and the true labels should.
 
 A linear classifier (ridge regression) is fitted to the features that the network gives of some training images, and to
 their labels; val is predicted with it and scored by the task's own scores. The same is done for several permutations
 of the labels.
 
 The permutations' mean accuracy must be that of chance, to within four standard errors: one that is better means that
-the score can be had without learning, because labels reach it on another way than through the images. And where the
-labels as they are do not beat the permutations, features of the images say nothing of them: they may be shuffled
-against the images. That is a warning, since features of a network that has not been trained may miss what it can learn.
+the score can be reached without learning, because labels leak into it past the images. If the true labels do not beat
+the permutations, the features do not predict them: they may be shuffled against the images. That is only a warning,
+since features of an untrained network may miss what it can learn.
 
 The network itself is not trained for it, so a leak that only shows after training is not found; the same image in two
 splits is found by `check_leaks`, before.
@@ -39,15 +39,15 @@ NUM_PERMUTATIONS = 20
 RIDGE = 0.1
 STANDARD_ERRORS = 4.0
 FEWEST_FOR_LABELS = 50
-"""Val images from which on labels are told from permuted ones."""
+"""Least number of val images for comparing true with permuted labels."""
 WARNING = "warning"
 
 
 def check_shuffled(trial: Trial) -> str:
-    """Mean accuracy on val of classifiers of permuted labels is that of chance, and that of the labels is better.
+    """Classifiers of permuted labels have chance accuracy on val, and those of the true labels are better.
 
     Returns:
-        What was found; it begins with `WARNING` where the labels as they are do no better than permuted ones.
+        The finding; it begins with `WARNING` if the true labels do no better than permuted ones.
 
     Raises:
         PreflightError: permuted labels do better than chance.
@@ -70,10 +70,10 @@ def check_shuffled(trial: Trial) -> str:
     mean = float(accuracies.mean())
     if mean > limit:
         raise PreflightError(
-            "permuted labels predict val better than chance: the score does not measure what is learned",
+            "permuted labels predict val better than chance: the score does not measure learning",
             got=f"accuracy {mean:.3f} over {NUM_PERMUTATIONS} permutations of {len(labels)} training labels",
             expected=f"at most {limit:.3f}: chance is {chance:.3f} on {len(truth)} val images",
-            do="look for labels that reach the score without the images: order of samples, file names, `Task.scores`",
+            do="look for a leak of labels into the score: order of samples, file names, `Task.scores`",
         )
     seconds = time.perf_counter() - began
     told = f"accuracy {own:.3f}, of {NUM_PERMUTATIONS} permutations {mean:.3f} to {max(permuted):.3f}"
@@ -82,14 +82,14 @@ def check_shuffled(trial: Trial) -> str:
     if low > mean or len(truth) < FEWEST_FOR_LABELS:
         return told
     return (
-        f"{WARNING}: labels predict val no better than permuted ones do, by a linear classifier of the network's "
-        f"features of {len(labels)} images ({told}); if the classes differ to the eye, look whether labels and images "
-        "are in the same order"
+        f"{WARNING}: labels predict val no better than permuted ones, by a linear classifier on the network's "
+        f"features of {len(labels)} images ({told}); if the classes are visibly different, check that "
+        "labels and images are in the same order"
     )
 
 
 def _chosen(samples: Samples, count: int) -> Tensor:
-    """Numbers of `count` samples, evenly spread over the split."""
+    """Indices of `count` samples, evenly spread over the split."""
     return torch.linspace(0, len(samples) - 1, min(count, len(samples))).long()
 
 

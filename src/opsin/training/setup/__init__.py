@@ -1,1 +1,1 @@
-"""From data and settings to a network that is ready to be trained."""
+"""Setup: from data and settings to a network ready for training."""

@@ -1,4 +1,4 @@
-"""What a run does when nothing else is said: settings for each data set, and recipes by name or file.
+"""Default settings for each data set, and recipes by name or file.
 
 A recipe is a TOML file of settings whose comment gives the command, the machine, the minutes and the expected score.
 """
@@ -24,14 +24,14 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
     "rmsprop": {"lr": 1e-3, "momentum": 0.0, "weight_decay": 0.0},
     "muon": {"lr": 0.05, "momentum": 0.7, "weight_decay": 0.0},
 }
-"""What each optimizer is used with, where the user chose it: a rate that suits one is ruin for another."""
+"""Settings for each optimizer chosen by the user: learning rates differ widely between optimizers."""
 
 DATA_BY_NAME: dict[str, dict[str, Any]] = {
     "mnist": {"val_fraction": 5 / 60},
     "cifar10": {"val_fraction": 0.05},
     "cifar100": {"val_fraction": 0.05},
 }
-"""How a catalogue set is divided: of tens of thousands of samples, a small share measures well enough."""
+"""Val share of large catalogue sets: with tens of thousands of samples a small share suffices."""
 
 
 def data_defaults(name: str) -> dict[str, Any]:
@@ -42,11 +42,11 @@ def data_defaults(name: str) -> dict[str, Any]:
 def defaults_for(dataset: Dataset, *, model: str | None = None, optimizer: str | None = None) -> dict[str, Any]:
     """Settings for `dataset`, as a layer for `opsin.config.resolve`.
 
-    A set of many sizes, or of large images, is taken for photos; anything else is used at its own size.
+    Data with various or large image sizes is treated as photos; other data is used at its own size.
 
     Args:
-        dataset: whose settings.
-        model: the network that the user chose; None lets the data set choose.
+        dataset: the data set.
+        model: the network chosen by the user; None means the data set's default.
         optimizer: likewise.
     """
     name = dataset.name if dataset.published else ""
@@ -57,24 +57,26 @@ def defaults_for(dataset: Dataset, *, model: str | None = None, optimizer: str |
 
 
 def read_recipe(name: str) -> dict[str, Any]:
-    """Settings of a recipe: a TOML file, the config.json of a run, or one of our recipes by its name.
+    """Settings of a recipe: a TOML file, the config.json of a run, or a built-in recipe by name.
 
     Raises:
         ConfigError: there is no such recipe, or the file cannot be read as one.
     """
     path = Path(name)
     if path.suffix in (".toml", ".json") and not path.is_file():
-        raise ConfigError("no such recipe file", where=path)
+        raise ConfigError(
+            "no such recipe file", where=path, do="give an existing file, or the name of a built-in recipe"
+        )
     if path.suffix == ".json":
         stored = settings_of.flat(settings_of.from_stored(read_json(path), where=str(path)))
         return {key: value for key, value in stored.items() if key in settings_of.setting_names()}
     try:
         return tomllib.loads(path.read_text(encoding="utf-8") if path.suffix == ".toml" else _shipped(name))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError("a recipe that is not TOML", where=name, got=str(error)) from error
+        raise ConfigError("the recipe is not valid TOML", where=name, got=str(error)) from error
     except RecursionError as error:
-        expected = "settings: names with numbers, texts or lists of them"
-        raise ConfigError("a recipe that is nested too deep", where=name, expected=expected) from error
+        expected = "settings: names with numbers, strings or lists of them"
+        raise ConfigError("the recipe is nested too deeply", where=name, expected=expected) from error
 
 
 def recipe_names() -> list[str]:

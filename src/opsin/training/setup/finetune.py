@@ -1,136 +1,26 @@
-"""Which parameters are trained in which epoch, and at what rate: freezing, unfreezing, layer-wise rates.
-
-    bottom                                                    top
-    section 0 ── section 1 ── … ── section S-1 ── head (logits, decoder, boxes)
-    rate  lr·b·d^(S-1)        …       lr·b          lr          b: backbone_lr, d: lr_decay
-
-    all        every section                 staged     the head for some epochs, then everything at a lower rate
-    top:N      the last N sections, head     gradual    the head for some epochs, then one section more at a time
-    head       the head alone
-
-What is trained is a function of the epoch and of nothing else, so a resumed run trains what an unbroken one does.
-
-Source: gradual unfreezing and rates by layer: Howard and Ruder 2018, arXiv 1801.06146, sections 3.2 and 3.3.
-"""
+"""Settings of fine-tuning that would have no effect are refused, instead of being ignored."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from torch import nn
-
 from opsin.config import FinetuneConfig
 from opsin.errors import ConfigError
-from opsin.models.freezing import levels
-from opsin.models.parts.backbone import Backbone
 from opsin.tasks import get_task
 
 
-class Stages:
-    """The parameters of a network by section, opened and closed from epoch to epoch.
-
-    Args:
-        network: parameters that are frozen now belong to no section and stay frozen.
-        config: what is trained when.
-        epochs: of the whole run.
-
-    Raises:
-        ConfigError: `top:N` asks for more sections than there are; the network has no backbone to be frozen.
-    """
-
-    def __init__(self, network: nn.Module, config: FinetuneConfig, *, epochs: int) -> None:
-        self.config, self.epochs = config, epochs
-        self.levels = levels(network)
-        self.num_sections = max(self.levels.values(), default=0)
-        self.parameters = {name: p for name, p in network.named_parameters() if p.requires_grad}
-        self._open: int | None = None
-        check_stages(network, config, epochs=epochs)
-        self.enter(epochs - 1)  # all that is ever trained: the optimizer is built for it
-
-    def open_sections(self, epoch: int) -> int:
-        """Number of upper sections that are trained in `epoch`, beside the head."""
-        config, after = self.config, epoch - self.config.head_epochs
-        if config.finetune == "all":
-            return self.num_sections
-        if config.finetune == "head" or (config.top is None and after < 0):
-            return 0
-        if config.top is not None:
-            return config.top
-        if config.finetune == "staged":
-            return self.num_sections
-        return min(self.num_sections, 1 + after // config.unfreeze_every)
-
-    def enter(self, epoch: int) -> None:
-        """Let exactly those parameters have gradients that are trained in `epoch`."""
-        sections = self.open_sections(epoch)
-        if sections == self._open:
-            return
-        self._open = sections
-        lowest = self.num_sections - sections
-        for name, parameter in self.parameters.items():
-            parameter.requires_grad_(self.levels[name] >= lowest)
-
-    def rate(self, epoch: int) -> float:
-        """Factor of all learning rates in `epoch`."""
-        return self.config.later_lr if self._in_later_stage(epoch) else 1.0
-
-    def progress(self, progress: float, epoch: int) -> float:
-        """Progress within the stage of `epoch`, of the progress of the run: each stage has the whole schedule."""
-        if self.config.finetune not in ("staged", "gradual"):
-            return progress
-        border = self.config.head_epochs / self.epochs
-        within = (progress - border) / (1 - border) if self._in_later_stage(epoch) else progress / border
-        return min(max(within, 0.0), 1.0)
-
-    def rates(self) -> dict[str, float]:
-        """Factor of the learning rate of each parameter, by its name."""
-        config = self.config
-        return {
-            name: 1.0
-            if self.levels[name] == self.num_sections
-            else config.backbone_lr * config.lr_decay ** (self.num_sections - 1 - self.levels[name])
-            for name in self.parameters
-        }
-
-    def _in_later_stage(self, epoch: int) -> bool:
-        return self.config.finetune in ("staged", "gradual") and epoch >= self.config.head_epochs
-
-
-def check_stages(network: nn.Module, config: FinetuneConfig, *, epochs: int) -> None:
-    """Refuse a way of fine-tuning that `network` or the number of epochs does not allow.
-
-    Raises:
-        ConfigError: `top:N` asks for more sections than there are, the head alone would be trained to the end, or the
-            network has no backbone to be frozen.
-    """
-    if config.finetune == "all":
-        return
-    if not isinstance(getattr(network, "backbone", None), Backbone):
-        raise ConfigError("this network has no backbone that could be frozen", got=config.finetune)
-    num_sections = max(levels(network).values(), default=0)
-    if (config.top or 0) > num_sections:
-        got, expected = config.finetune, f"at most top:{num_sections}"
-        raise ConfigError("the network has fewer sections than are to be trained", got=got, expected=expected)
-    if config.finetune in ("staged", "gradual") and config.head_epochs >= epochs:
-        raise ConfigError(
-            f"`--finetune {config.finetune}` would train the head alone to the end",
-            got=f"head_epochs {config.head_epochs}, epochs {epochs}",
-            expected="more epochs than head_epochs",
-        )
-
-
 def check_settings(config: FinetuneConfig, *, task: str, augmented: Mapping[str, Any], resolutions: object) -> None:
-    """Refuse settings that would have no effect, rather than take no notice of them.
+    """Refuse settings that would have no effect, instead of ignoring them.
 
     Args:
         config: the settings.
         task: name of the task.
-        augmented: settings of augmentation that are not at their zero.
-        resolutions: heights of the input over the course of training, if several.
+        augmented: augmentation settings that are not 0.
+        resolutions: input heights over the course of training, if several.
 
     Raises:
-        ConfigError: naming the setting and what it needs.
+        ConfigError: names the setting and what it needs.
     """
     known = get_task(task)
     if config.weights is None:
@@ -139,20 +29,20 @@ def check_settings(config: FinetuneConfig, *, task: str, augmented: Mapping[str,
             if getattr(config, name) != default:
                 do = "give --weights FILE, RUN, package, timm or torchvision"
                 got = getattr(config, name)
-                raise ConfigError(f"setting `{name}` is for pretrained weights, and none are given", got=got, do=do)
+                raise ConfigError(f"setting `{name}` needs pretrained weights", got=got, do=do)
     if config.weights is not None and config.from_scratch:
         do = "give one of --weights and --from-scratch"
-        raise ConfigError("a run from scratch takes no weights", got=config.weights, do=do)
+        raise ConfigError("`--from-scratch` and `--weights` exclude each other", got=config.weights, do=do)
     if config.head_start and (not known.one_class or config.head is not None):
         got = "hidden layers" if known.one_class else task
-        raise ConfigError("a head start is for a linear head that names classes", got=got, do="leave --head-start out")
+        raise ConfigError("a head start needs a linear classification head", got=got, do="leave --head-start out")
     if config.head is not None and known.pixelwise:
-        raise ConfigError("hidden layers of a head name classes of whole images", got=task)
+        raise ConfigError("`--head` applies to classification only", got=task, do="leave --head out")
     cached = config.finetune == "head" and known.one_class
     if not cached:
         if config.feature_views > 1:
             do = "add --finetune head, or leave it out: elsewhere every epoch has its own views"
-            raise ConfigError("`feature_views` is for frozen features of a classifier", got=config.feature_views, do=do)
+            raise ConfigError("`feature_views` needs frozen features of a classifier", got=config.feature_views, do=do)
         return
     if resolutions:
         do = "set --input-size instead"

@@ -1,4 +1,4 @@
-"""What a run with pretrained weights does when nothing else is said: small rates, few epochs, inputs as expected."""
+"""Default settings of runs with pretrained weights: low learning rates, few epochs, the input the weights expect."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ COMMON: dict[str, Any] = {
     "channels_last": True,
 }
 AFTER_HEAD_START: dict[str, Any] = {"precision": "float32", "lr": 5e-4, "backbone_lr": 0.5}
-"""A head that is fitted already needs no high rate. What the network costs was measured in float32."""
+"""A fitted head needs no high rate. The network's cost was measured in float32."""
 STAGED_LATER_LR = 0.3
 
 
@@ -30,10 +30,10 @@ def finetune_defaults(
     """Settings for training from `origin` on `dataset`, as a layer for `opsin.config.resolve`.
 
     Args:
-        dataset: whose settings.
-        origin: the weights; their size and fit are taken where they suit.
-        given: what the user gave; the way of fine-tuning decides the rest.
-        plan: of photos for which the user named no way.
+        dataset: the data set.
+        origin: the weights; their size and fit are used where suitable.
+        given: settings given by the user; the way of fine-tuning decides the rest.
+        plan: the plan for photos, where the user named no way.
     """
     planned = {} if plan is None else plan.settings
     way = str(given.get("finetune") or planned.get("finetune") or "all")

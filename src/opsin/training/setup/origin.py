@@ -1,7 +1,7 @@
-"""Where a run's weights come from: a file in some library's naming, a package, a download, or a run of ours.
+"""The origin of a run's weights: a file in some library's naming, a package, a download, or another run.
 
-Whatever it is, it brings what its weights expect of their input, and that is enforced: weights that were trained on
-[-1, 1] and are fed [0, 1] still train, to a score that nobody questions.
+Each origin has an input contract, which is enforced: weights trained on [-1, 1] and fed [0, 1] still train, to a
+plausible but lower score.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from opsin.runs import RUNS_FOLDER, Run
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """Weights to start from.
+    """Pretrained weights to start from.
 
-    `model`: the architecture that they fit. `options`: of that architecture, which go before the settings.
-    `preprocess`: what they expect of their input, at the size that they were trained at. `tensors`: of the backbone,
-    by our names; `others`: of the layers above and below it, where it was a run of ours. `classes`, `task`: that its
-    head was trained for. `record`: what the run keeps of all this.
+    `model`: the architecture that they fit. `options`: options of that architecture, which override the settings.
+    `preprocess`: the input contract, at the size they were trained at. `tensors`: tensors of the backbone, by
+    Opsin's names; `others`: tensors of the layers above and below it, for an Opsin run. `classes`, `task`: those of
+    its head. `record`: what the run stores about the origin.
     """
 
     model: str
@@ -45,16 +45,18 @@ class Origin:
     record: Mapping[str, Any] = field(default_factory=dict)
 
     def load(self, network: nn.Module, *, task: str, classes: Sequence[str]) -> tuple[str, ...]:
-        """Put the weights into a new `network`; returns what was done, in words.
+        """Put the weights into a new `network`; returns what was done, as text.
 
-        The head of a run is taken along where it has the same task and classes.
+        The head of a run is loaded too if it has the same task and classes.
 
         Raises:
-            ConfigError: tensors that do not fit the network.
+            ConfigError: the tensors do not fit the network.
         """
         backbone = getattr(network, "backbone", None)
         if not isinstance(backbone, Backbone):
-            raise ConfigError("this network takes no pretrained weights", got=type(network).__name__)
+            raise ConfigError(
+                "this network has no pretrained weights", got=type(network).__name__, do="leave --weights out"
+            )
         if self.pretrained is not None:
             return load_pretrained(backbone, self.pretrained)
         whole = self.task == task and self.classes == tuple(classes)
@@ -65,14 +67,14 @@ class Origin:
             taken = {k: v for k, v in taken.items() if k.startswith(("backbone.", "normalize."))}
         _check_fits(taken, wanted, self.record.get("file"))
         network.load_state_dict({**wanted, **taken})
-        return ("the head of that run was taken along",) if same_head else ("the head is new",)
+        return ("the head of that run was loaded too",) if same_head else ("the head is new",)
 
 
 def find_origin(config: RunConfig, *, out: Path | str = RUNS_FOLDER) -> Origin | None:
-    """What `config` names as its weights, read; None where it names none.
+    """The weights named by `config`; None where it names none.
 
     Raises:
-        RefusedError: there are no such weights, they do not fit the network, or their input is not known.
+        RefusedError: no such weights, they do not fit the network, or their input is unknown.
     """
     named = config.finetune.weights
     if named is None:
@@ -80,7 +82,9 @@ def find_origin(config: RunConfig, *, out: Path | str = RUNS_FOLDER) -> Origin |
     if (run := _run_of(named, out)) is not None:
         if config.finetune.weights_range is not None:
             got = config.finetune.weights_range
-            raise ConfigError("a run knows what its weights expect", where="weights_range", got=got, do="leave it out")
+            raise ConfigError(
+                "the input range of a run is fixed by its training", where="weights_range", got=got, do="leave it out"
+            )
         return _from_run(run)
     entry = get_entry(config.model.model)
     pretrained = find_pretrained(named, entry.name, input_range=config.finetune.weights_range)
@@ -110,7 +114,7 @@ def find_origin(config: RunConfig, *, out: Path | str = RUNS_FOLDER) -> Origin |
 
 
 def absolute(settings: Mapping[str, Any], out: Path | str = RUNS_FOLDER) -> dict[str, Any]:
-    """`settings` with the place of their weights from the root of the file system, so that it holds in any folder."""
+    """`settings` with the absolute path of their weights, valid in any working folder."""
     named = settings.get("weights")
     if named is None:
         return dict(settings)
@@ -120,7 +124,7 @@ def absolute(settings: Mapping[str, Any], out: Path | str = RUNS_FOLDER) -> dict
 
 
 def check_same_weights(run: Run, origin: Origin | None) -> None:
-    """Refuse to go on with a run whose pretrained weights are not those that it was begun with.
+    """Refuse to resume a run whose pretrained weights have changed.
 
     Raises:
         RunError: the file has changed.
@@ -130,7 +134,7 @@ def check_same_weights(run: Run, origin: Origin | None) -> None:
         return
     expected, got = read_json(path).get("sha256"), origin.record.get("sha256")
     if got != expected:
-        do = "put the file back as it was, or start a new run"
+        do = "restore the file, or start a new run"
         raise RunError(
             "the pretrained weights have changed", where=origin.record["file"], got=got, expected=expected, do=do
         )
@@ -173,8 +177,8 @@ def _check_fits(taken: Mapping[str, Tensor], wanted: Mapping[str, Tensor], where
     ]
     if missing or extra or misshaped:
         raise ConfigError(
-            "the weights do not fit the network at this size or with these knobs",
+            "the weights do not fit the network at this size or with these options",
             where=where,
-            got=f"missing {missing[:8]}, extra {extra[:8]}, misshaped {sorted(misshaped)[:8]}",
-            do="leave out the knobs of the network; networks with dense layers on maps keep their --input-size",
+            got=f"missing {missing[:8]}, extra {extra[:8]}, of another shape {sorted(misshaped)[:8]}",
+            do="leave out the options of the network; networks with dense layers on maps keep their --input-size",
         )

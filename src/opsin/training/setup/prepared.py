@@ -1,4 +1,4 @@
-"""What a run has before its first step, and what its folder says of it: data, machine, precision."""
+"""A prepared run before its first step, and its records: data, machine, precision."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ class Prepared:
     origin: Origin | None = None
     features: Features | None = None
     plan: Mapping[str, Any] | None = None
-    """How a plan for photos came about, where there is one: costs, choice, seconds left."""
+    """The basis of a plan for photos, if any: costs, choice, seconds left."""
     own: OwnParts = NO_OWN_PARTS
 
 
 def describe_data(prepared: Prepared) -> DataCard:
-    """What data.json holds."""
+    """The content of data.json."""
     dataset = prepared.dataset
     counts = dataset.counts()
     shape = prepared.splits["train"].images.shape
@@ -81,31 +81,31 @@ def describe_data(prepared: Prepared) -> DataCard:
 
 
 def _test_content(dataset: Dataset, config: RunConfig) -> str | None:
-    """What the test split is known by over all runs, also where it is used as val; None where there is none."""
+    """The content hash of the test split, by which openings are counted over all runs; None without a test split."""
     split: SplitName = "val" if config.data.test_as_val else "test"
     return dataset.splits[split].content if split in dataset.splits else None
 
 
 def notes_of(dataset: Dataset, splits: Mapping[SplitName, Samples]) -> list[str]:
-    """What was done to the data on the way, in words; samples that were left out by name."""
+    """Notes on changes to the data; skipped samples are named."""
     notes = list(dataset.notes)
     for split, samples in splits.items():
         notes += [f"{split}: {note}" for note in samples.notes]
-        notes += [f"{split}: left out: {name}" for name in samples.skipped]
+        notes += [f"{split}: skipped: {name}" for name in samples.skipped]
     return notes
 
 
 def _masked(samples: Samples, num_classes: int) -> tuple[int, ...] | None:
-    """How many images hold each class, where there are masks."""
+    """Number of images that contain each class, with masks."""
     if samples.masks is None:
         return None
     return tuple(images_with_class(samples.masks, num_classes).tolist())
 
 
 def choose_precision(prepared: Prepared) -> Choice:
-    """Precision and memory format: asked for, remembered, or timed on throw-away copies of the network."""
+    """Precision and memory format: requested, remembered, or timed on throw-away copies of the network."""
     config, spec = prepared.config, prepared.artifact.spec
-    if prepared.features is not None:  # a head on a few thousand numbers: nothing to be gained
+    if prepared.features is not None:  # a head on a few thousand features gains nothing
         return Choice(Precision(compile=config.train.compile), ())
     size = min(config.train.batch_size, len(prepared.splits["train"].images))
     key = json.dumps([asdict(replace(spec, options=dict(spec.options))), size])
@@ -120,7 +120,7 @@ def choose_precision(prepared: Prepared) -> Choice:
 
 
 def timed_step(prepared: Prepared, candidate: Precision, size: int) -> Callable[[], object]:
-    """A training step on a copy of the network as it stands, for the stop-watch."""
+    """A training step on a copy of the network in its current state, for the stop-watch."""
     stepper = Stepper(
         copy.deepcopy(prepared.artifact.network).train(),
         task=prepared.task,
@@ -136,7 +136,7 @@ def timed_step(prepared: Prepared, candidate: Precision, size: int) -> Callable[
 
 
 def recorded_choice(run: Run) -> Choice | None:
-    """The precision that a run was begun with, and keeps."""
+    """The recorded precision of a run, which a resumed run keeps."""
     found = run.environment
     if found.precision is None:
         return None

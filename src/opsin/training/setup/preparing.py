@@ -35,10 +35,11 @@ from opsin.tasks import card_of, get_task, task_names
 from opsin.training.engine import machine
 from opsin.training.engine.budget import Budget
 from opsin.training.engine.own_parts import OwnParts
+from opsin.training.engine.stages import check_stages
 from opsin.training.engine.tensorboard import require_tensorboard
 from opsin.training.features import augmented_settings, is_cached
 from opsin.training.setup.defaults import data_defaults, defaults_for, read_recipe
-from opsin.training.setup.finetune import check_settings, check_stages
+from opsin.training.setup.finetune import check_settings
 from opsin.training.setup.finetune_defaults import finetune_defaults
 from opsin.training.setup.origin import Origin, find_origin
 from opsin.training.setup.prepared import Prepared, notes_of
@@ -61,9 +62,9 @@ from opsin.types import SizePolicy, SplitName
 INIT_SAMPLES = 5000
 """Training images from which data-dependent weights are set."""
 INIT_BYTES = 1 << 30
-"""Room for these images, of which large ones are taken fewer."""
+"""Memory for these images in bytes; large images are fewer."""
 APPLIED_AFTER_LOADING = ("input_size", "input_width", "fit", "normalize", "allow_leaks", "skip_unreadable")
-"""Settings of the data that a loaded data set leaves open."""
+"""Data settings that a loaded data set leaves open."""
 
 
 def prepare_from(
@@ -75,7 +76,7 @@ def prepare_from(
     report: Reporter,
     budget: Budget | None = None,
 ) -> Prepared:
-    """Load the data, resolve the settings against its defaults, and make everything ready for the first step."""
+    """Load the data, resolve the settings against its defaults, and prepare everything for the first step."""
     resolved = resolve_settings(data, root=root, recipe=recipe, settings=settings, report=report, budget=budget)
     prepared = prepare(resolved.dataset, resolved.config, report, resolved.origin)
     return replace(prepared, plan=resolved.plan)
@@ -83,7 +84,7 @@ def prepare_from(
 
 @dataclass(frozen=True, kw_only=True)
 class Resolved:
-    """A loaded data set and all settings of a run on it; the weights that it starts from, and how they were planned."""
+    """A loaded data set and all settings of a run on it; the initial weights, and the plan behind them."""
 
     dataset: Dataset
     config: RunConfig
@@ -100,7 +101,7 @@ def resolve_settings(
     report: Reporter = QUIET,
     budget: Budget | None = None,
 ) -> Resolved:
-    """Load the data and settle everything that is open: what was chosen is told.
+    """Load the data and resolve all open settings; choices are printed.
 
     Raises:
         ConfigError: an unknown network or setting, before the data is read.
@@ -136,7 +137,7 @@ def resolve_settings(
 def _planned(
     dataset: Dataset, origin: Origin, given: Mapping[str, Any], budget: Budget | None, report: Reporter
 ) -> tuple[Plan | None, Mapping[str, Any] | None, dict[str, Any]]:
-    """A plan for photos of classes whose user names no way of fine-tuning; its record; settings that it measured."""
+    """A plan for classification of photos without a given way of fine-tuning; its record; measured settings."""
     own_way = given.get("finetune") is not None or given.get("head") is not None or given.get("resolutions")
     if not get_task(dataset.task).one_class or own_way or origin.pretrained is None:
         return None, None, {}
@@ -154,7 +155,7 @@ def _planned(
     settings: dict[str, Any] = {"feature_precision": costs.precision}
     if budget is not None and budget.seconds < SHORT_S:
         settings["preflight"] = False
-        report.message("the checks before the first step are left out of so short a budget (--preflight asks for them)")
+        report.message("preflight checks are skipped in so short a budget (--preflight requests them)")
     return plan, record(costs, plan, seconds) | {"message": message}, settings
 
 
@@ -162,13 +163,13 @@ def check_model(name: str) -> None:
     """Refuse a network that does not exist.
 
     Raises:
-        ConfigError: naming the nearest that does.
+        ConfigError: names the nearest existing one.
     """
     get_entry(name)
 
 
 def _refuse_other_tasks(settings: Mapping[str, Any], task: str) -> None:
-    """Refuse settings that would do nothing. At their defaults they pass, as in the settings of an earlier run.
+    """Refuse settings without effect. Default values pass, as in the settings of an earlier run.
 
     Raises:
         ConfigError: a setting of another task was given.
@@ -179,14 +180,16 @@ def _refuse_other_tasks(settings: Mapping[str, Any], task: str) -> None:
             name for name in card_of(owner).settings if settings.get(name, defaults[name]) not in (None, defaults[name])
         ]
         if given and owner != task:
-            raise ConfigError(f"setting `{given[0]}` is for another task", got=task, expected=owner, do="leave it out")
+            raise ConfigError(
+                f"setting `{given[0]}` applies to another task", got=task, expected=owner, do="leave it out"
+            )
 
 
 def _settings_of_loading(dataset: Dataset, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that a loaded data set was loaded with; others of their kind come too late.
+    """The settings a data set was loaded with; changing them afterwards is refused.
 
     Raises:
-        ConfigError: a setting that decides how data is loaded was given, and differs.
+        ConfigError: a given loading setting differs.
     """
     kept = settings_of.to_dict(dataset.config or DataConfig())
     fixed = {key: value for key, value in kept.items() if key not in APPLIED_AFTER_LOADING}
@@ -198,7 +201,7 @@ def _settings_of_loading(dataset: Dataset, given: Mapping[str, Any]) -> dict[str
 
 
 def prepare(dataset: Dataset, config: RunConfig, report: Reporter, origin: Origin | None = None) -> Prepared:
-    """Pack the data, measure the contract and build the network in its starting state.
+    """Pack the data, measure the input contract and build the network in its initial state.
 
     Args:
         dataset: its splits are packed.
@@ -263,15 +266,15 @@ def prepare(dataset: Dataset, config: RunConfig, report: Reporter, origin: Origi
 
 
 def with_own_parts(prepared: Prepared, own: OwnParts) -> Prepared:
-    """With the user's own loss, augmentation and optimizer; the artefact names them.
+    """Add the user's own loss, augmentation and optimizer; the artefact names them.
 
     Raises:
-        ConfigError: features are computed once and for all, and would not see the augmentation.
+        ConfigError: features are computed once, so the augmentation would have no effect.
     """
     if not own:
         return prepared
     if own.augment is not None and is_cached(prepared.config, prepared.dataset.task):
-        what = "an own augmentation changes images, and this run looks at each image once, for its features"
+        what = "a user-defined augmentation has no effect on features that are computed once"
         raise ConfigError(what, where="augment", do="leave it out, or train more than the head: finetune='all'")
     artifact = replace(prepared.artifact, meta={**prepared.artifact.meta, "own_parts": own.names()})
     return replace(prepared, own=own, task=own.with_loss(prepared.task), artifact=artifact)
@@ -279,36 +282,38 @@ def with_own_parts(prepared: Prepared, own: OwnParts) -> Prepared:
 
 def _check_training_samples(count: int) -> None:
     if count < 2:
-        raise DataError("too few training samples", got=count, expected="2 or more")
+        raise DataError(
+            "too few training samples", got=count, expected="2 or more", do="add images, or lower --val-fraction"
+        )
 
 
 def _contract(samples: Samples, config: RunConfig, size: SizePolicy, origin: Origin | None) -> Preprocess:
-    """What the network's input is: measured, or as pretrained weights expect it.
+    """The input contract: measured, or as the pretrained weights expect it.
 
     Raises:
-        ConfigError: another normalization than the weights' own is asked for.
+        ConfigError: a normalization other than the weights' own is requested.
     """
     if origin is None:
         return measure(samples, config.data.normalize, size)
     if config.data.normalize != "weights":
         low, high = origin.preprocess.range
         raise ConfigError(
-            "pretrained weights bring their own normalization: with another one they train, and stay far below "
-            "what they can do, without a word",
+            "pretrained weights define the normalization: with another one they train, but silently score far "
+            "below what they can",
             where="normalize",
             got=config.data.normalize,
             expected=f"range [{low:g}, {high:g}], mean {origin.preprocess.mean}, sd {origin.preprocess.std}",
-            do="leave --normalize out; --weights-range says what a file expects that does not say so itself",
+            do="leave --normalize out; --weights-range gives the input range where the file does not",
         )
     return replace(origin.preprocess, size=size)
 
 
 def network_spec(dataset: Dataset, config: RunConfig, contract: Preprocess, origin: Origin | None) -> ModelSpec:
-    """The network that is built: its settings, and over them what belongs to its weights."""
+    """The spec of the network: its settings, overridden by those of its weights."""
     model, name = config.model, config.model.model if origin is None else origin.model
     head: dict[str, Any] = {"hidden": list(config.finetune.head or ())}
     if model.dropout is not None and (config.finetune.head is not None or is_cached(config, dataset.task)):
-        # the features are the same in every epoch, so what is dropped is dropped above them
+        # the features are the same in every epoch, so dropout applies above them
         head, model = head | {"dropout": model.dropout}, replace(model, dropout=None)
     pixelwise = get_task(dataset.task).pixelwise
     options = resolve_options(name, model, learned_input=contract.learned, decoder=pixelwise)
@@ -319,7 +324,7 @@ def network_spec(dataset: Dataset, config: RunConfig, contract: Preprocess, orig
 
 
 def _start_from(origin: Origin, network: nn.Module, dataset: Dataset, config: RunConfig, report: Reporter) -> None:
-    """Put pretrained weights into a new network, and keep their batch norms as they are."""
+    """Put pretrained weights into a new network, and freeze their batch norms."""
     notes = origin.load(network, task=dataset.task, classes=dataset.classes)
     for note in (*origin.notes, *notes):
         report.message(f"weights: {note}")
@@ -341,12 +346,12 @@ def _packed(
 
 
 def size_policy(dataset: Dataset, config: RunConfig) -> SizePolicy | None:
-    """The size that images are packed at; None keeps the one size that they all have."""
+    """The size that images are packed at; None keeps the size they share."""
     side = config.data.input_size
     if side is not None:
         return SizePolicy(height=side, width=config.data.input_width or side, fit=config.data.fit)
     if dataset.size is None:
-        raise DataError("images of several sizes need an input size", where=dataset.root, do="give --input-size 128")
+        raise DataError("images of different sizes need an input size", where=dataset.root, do="give --input-size 128")
     return None
 
 
@@ -365,8 +370,8 @@ def _check_batch_of_one(
         if "more than 1 value per channel" not in str(error):
             raise
         got = f"batch_size {config.train.batch_size} in {parts} part{'s' * (parts > 1)}"
-        what = "this network normalizes over the batch, and one image has no variance to normalize by"
-        do = f"give --batch-size {2 * parts} or more, or --no-batch-norm where the network takes it"
+        what = "this network normalizes over the batch, and a batch of one image has no variance"
+        do = f"give --batch-size {2 * parts} or more, or --no-batch-norm where the network has it"
         raise ConfigError(what, where="batch_size", got=got, expected="2 or more images a part", do=do) from error
 
 

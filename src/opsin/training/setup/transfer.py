@@ -1,8 +1,8 @@
-"""How photos are learned when nobody says how: which weights, what of the network, at what size, for how long.
+"""The automatic plan for photos: weights, trained sections, input size and epochs.
 
-Photos start from pretrained weights. The head is fitted first, on features that are computed once (`head_start.py`);
-then as much of the network is trained as the data and the budget repay, and the best state on val is kept, the first
-one included. What one image costs is measured on this machine; the choice goes into the run's settings, so a resumed
+Photos start from pretrained weights. The head is fitted first, on features computed once (`head_start.py`);
+then as much of the network is trained as data and budget justify, and the best state on val is kept, including the
+first one. What one image costs is measured on this machine; the choice goes into the run's settings, so a resumed
 run does not choose again.
 """
 
@@ -28,41 +28,45 @@ from opsin.models.freezing import pin_norms
 from opsin.models.registry import ModelSpec
 from opsin.models.weights.published import package_weights
 from opsin.models.wrappers.forward import Precision
+from opsin.ops.resize import resampled_size
 from opsin.progress import duration
 from opsin.training.setup.origin import Origin
+from opsin.types import SizePolicy
 
 NETWORK, WEIGHTS = "efficientnet_lite0", "package"
-"""What photos start from: 4 million parameters, and weights that come from the package registry."""
+"""The network for photos: 4 million parameters, with weights from the package registry."""
 SMALLEST_PHOTO_PX = 96
-"""Shorter side from which on images are taken for photos."""
+"""Least shorter side in pixels of photos."""
 NUM_PROBED = 16
 PROBED_SIDE_PX, PROBED_IMAGES = 160, 16
+PROBED = resampled_size(SizePolicy(height=PROBED_SIDE_PX, width=PROBED_SIDE_PX))
+"""Size at which photos are decoded for their cost, as the packing would."""
 UPPER = 5
-"""Sections of the backbone that are trained where the whole does not fit into the budget."""
+"""Number of top sections trained where the whole backbone does not fit into the budget."""
 IMAGES_SEEN = 9_000
-"""Images that the whole network is shown where no budget is given: three epochs of 3,000 photos."""
+"""Training images of the whole network without a budget: three epochs of 3,000 photos."""
 EPOCHS_RANGE = (1, 12)
 MOST_EPOCHS = 20
-"""Epochs of the longest fine-tuning that a budget is spent on."""
+"""Largest number of epochs of fine-tuning in a budget."""
 SIZES: tuple[tuple[int, float], ...] = ((224, 6), (192, 5), (160, 0.8))
-"""Sides of the input, and epochs of the whole network that have to fit before a side is chosen."""
+"""Input sides, and the epochs of the whole network that must fit for each."""
 SMALL_SIZES = (160, 128, 96)
-"""Sides at which a head alone is fitted, the first whose features fit."""
+"""Input sides for fitting only a head; the first whose features fit is used."""
 HEAD_SHARE = 0.9
-"""Share of what is left of a budget that features may take: fewer pixels beat no time for anything else."""
+"""Largest share of the remaining budget for features."""
 START_S = 5.0
-"""Seconds for packing's bookkeeping, the network and the first look at val."""
+"""Seconds for packing overhead, building the network and the first scoring of val."""
 SHORT_S = 180.0
-"""Budgets below this many seconds skip the checks before the first step, which take up to ten."""
+"""Budgets below this many seconds skip the preflight checks, which take up to ten."""
 SLACK = 1.25
-"""Epochs beyond the forecast: the clock ends the run, so that a machine that is faster than measured is used."""
+"""Epochs beyond the forecast: the clock ends the run, so a machine faster than measured is used fully."""
 
 Way = Literal["head", "top", "all"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Costs:
-    """Seconds that one image costs here: decoding, forward pass, training of the upper sections and of the whole.
+    """Seconds per image on this machine: decoding, forward pass, training of the upper sections and of the whole.
 
     `forward_s`: in `precision`; `score_s`: in float32, as scores are computed. All of images `side_px` high and wide;
     the work grows with their area.
@@ -77,13 +81,13 @@ class Costs:
     side_px: int = PROBED_SIDE_PX
 
     def scale(self, side_px: int) -> float:
-        """By how much an image of another side costs more."""
+        """Cost factor of an image of another side."""
         return (side_px / self.side_px) ** 2
 
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """Images of train, of val, and of all splits, which are decoded."""
+    """Numbers of images: train, val, and all splits (decoded)."""
 
     train: int
     val: int
@@ -92,7 +96,7 @@ class Work:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What is trained, at what size, for how many epochs, and the seconds that this takes by the measured costs."""
+    """What is trained, at what size, for how many epochs, and the forecast seconds."""
 
     way: Way
     side_px: int
@@ -107,16 +111,16 @@ class Plan:
 
 
 def start_from_package(dataset: Dataset, given: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
-    """The weights that a run gets where the user names none, as settings, and why; empty where it gets none.
+    """Default weights of a run, as settings, and the reason; empty where there are none.
 
     Args:
         dataset: published sets keep their defaults.
-        given: what the user gave; who chooses a network, or its knobs, has chosen how it starts.
+        given: settings given by the user; a chosen network, or its options, get no default weights.
     """
     if given.get("from_scratch") or dataset.published or dataset.channels != 3:
         return {}, ""
-    knobs = {name for name in settings_of.field_names(ModelConfig) if name not in ("model", "dropout")}
-    chosen = [key for key in given if key in {*knobs, "model", "normalize"} and given[key] is not None]
+    options = {name for name in settings_of.field_names(ModelConfig) if name not in ("model", "dropout")}
+    chosen = [key for key in given if key in {*options, "model", "normalize"} and given[key] is not None]
     if chosen or package_weights(NETWORK) is None:
         return {}, ""
     side = photo_side(dataset)
@@ -130,27 +134,27 @@ def start_from_package(dataset: Dataset, given: Mapping[str, Any]) -> tuple[dict
 
 
 def photo_side(dataset: Dataset) -> int:
-    """Median of the shorter sides of some training images, in pixels; unreadable ones are left to the packing."""
+    """Median of the shorter sides of some training images, in pixels; unreadable ones are reported by packing."""
     source = dataset.splits["train"]
     if source.size is not None:
         return min(source.size)
     sides = []
     for i in np.linspace(0, len(source) - 1, min(NUM_PROBED, len(source))).astype(int):
         try:
-            sides.append(min(source.image(int(i)).shape[1:]))
+            sides.append(min(source.read(int(i), PROBED).size))
         except InputError:
             continue
     return int(np.median(sides)) if sides else 0
 
 
 def choose(costs: Costs, work: Work, seconds: float | None, *, photo_px: int, side_px: int | None = None) -> Plan:
-    """What reaches most within `seconds`, or without a limit what repays its time.
+    """The best plan within `seconds`, or without a limit a sensible one.
 
     Args:
-        costs: measured here.
+        costs: costs measured on this machine.
         work: numbers of images.
         seconds: left from now to the end of the run; None is no limit.
-        photo_px: shorter side of the photos; more than they have repays nothing.
+        photo_px: shorter side of the photos, an upper limit of the input side.
         side_px: the user's own choice of a side.
     """
     if seconds is None:
@@ -170,7 +174,7 @@ def choose(costs: Costs, work: Work, seconds: float | None, *, photo_px: int, si
 
 
 def measure_costs(origin: Origin, dataset: Dataset, device_name: str) -> Costs:
-    """Time on this machine: a few images decoded, a few batches through a network of random weights."""
+    """Measure on this machine: decode a few images, run a few batches through a network with random weights."""
     device = pick_device(device_name)
     spec = ModelSpec(
         name=origin.model, channels=3, height=PROBED_SIDE_PX, width=PROBED_SIDE_PX, options=dict(origin.options)
@@ -204,13 +208,13 @@ def measure_costs(origin: Origin, dataset: Dataset, device_name: str) -> Costs:
 
 
 def record(costs: Costs, plan: Plan, seconds: float | None) -> dict[str, Any]:
-    """The choice and what it rests on, for the log of the run."""
+    """The choice and its basis, for the run's log."""
     return {"costs": asdict(costs), "plan": asdict(plan), "seconds_left": seconds}
 
 
 def describe(costs: Costs, plan: Plan, work: Work) -> str:
     """The choice in a line or two."""
-    what = {"head": "the head alone", "top": f"the head, then the last {UPPER} sections", "all": "the head, then all"}
+    what = {"head": "only the head", "top": f"the head, then the last {UPPER} sections", "all": "the head, then all"}
     epochs = "" if plan.way == "head" else f", up to {plan.epochs} epochs"
     factor = costs.scale(plan.side_px)
     return (
@@ -242,13 +246,13 @@ def _seconds(function: Callable[[], Any], device: torch.device) -> float:
 
 
 def _decode_s(dataset: Dataset) -> float:
-    """Seconds on the wall for one image, as the packing decodes them: side by side."""
+    """Wall-clock seconds to decode one image in parallel, as packing does."""
     source = dataset.splits["train"]
     chosen = [int(i) for i in np.linspace(0, len(source) - 1, min(NUM_PROBED, len(source)))]
 
     def decode(i: int) -> None:
         try:
-            source.image(i)
+            source.read(i, PROBED)
         except InputError:
             return
 
@@ -269,7 +273,7 @@ def _epoch_s(way: Way, side_px: int, costs: Costs, work: Work) -> float:
 
 
 def _others_s(side_px: int, costs: Costs, work: Work) -> float:
-    """All but features and epochs: packing, which also resizes, and scoring val at the end."""
+    """Seconds of everything except features and epochs: packing and scoring val at the end."""
     return START_S + 1.5 * work.all * costs.decode_s + work.val * costs.score_s * costs.scale(side_px) + 4.0
 
 

@@ -1,4 +1,4 @@
-"""The number of threads of one run: chosen, written down, and kept when it is resumed."""
+"""The number of threads of one run: chosen, recorded, and kept when it is resumed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from opsin.training.setup.prepared import Prepared, timed_step
 
 @dataclass
 class Cores:
-    """What a run finds when it begins: the threads that it may have, and what other processes do."""
+    """The CPU at the start of a run: available threads, and the load of other processes."""
 
     most: int = field(default_factory=torch.get_num_threads)
     other_work: OtherWork = field(default_factory=OtherWork)
@@ -35,7 +35,7 @@ def keep_threads(run: Run, config: RunConfig) -> None:
 def choose_threads(
     prepared: Prepared, choice: Choice, cores: Cores, report: Reporter, *, resume: bool
 ) -> ThreadChoice | None:
-    """The number of threads, set; None where it is not ours to choose.
+    """The chosen number of threads, which is set; None where the user chose it.
 
     A resumed run has its number already. With frozen features a step is too short to be worth a timing.
     """
@@ -53,7 +53,7 @@ def choose_threads(
 def watch_threads(
     trainer: Trainer, prepared: Prepared, choice: Choice, cores: Cores, chosen: ThreadChoice
 ) -> ThreadWatch:
-    """Look at the pace of `trainer`; a new choice is said and logged with the step from which on it holds."""
+    """Watch the pace of `trainer`; a new choice is printed and logged with its first step."""
 
     def changed(new: ThreadChoice) -> None:
         step = trainer.state.step
@@ -71,11 +71,11 @@ def watch_threads(
 
 
 def go_on_with_threads(trainer: Trainer, begun_with: object) -> None:
-    """Take the number of threads of the checkpoint, or say that it is another one.
+    """Use the number of threads of the checkpoint, with a message if it differs.
 
     Args:
         trainer: restored, if there was a checkpoint.
-        begun_with: what environment.json said before this resumption; for checkpoints that hold no number.
+        begun_with: the number in environment.json before this resumption, for checkpoints without one.
     """
     recorded, given = trainer.state.threads or begun_with, trainer.settings.threads
     if not isinstance(recorded, int) or recorded < 1:
@@ -87,7 +87,7 @@ def go_on_with_threads(trainer: Trainer, begun_with: object) -> None:
         return
     message = (
         f"from step {step} on with {counted(present)} instead of {recorded}: "
-        f"the result is not bit for bit that of an unbroken run; `--threads {recorded}` keeps it"
+        f"the result is not bit for bit that of an uninterrupted run; `--threads {recorded}` keeps it"
     )
     trainer.report.message(f"warning: {message}")
     trainer.journal.event("threads", message, threads=present, before=recorded)

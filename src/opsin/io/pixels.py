@@ -1,0 +1,59 @@
+"""From every mode of Pillow to 8-bit RGB."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image
+
+
+def to_rgb(image: Image.Image, bits: int, notes: list[str]) -> Image.Image:
+    """Any mode as RGB, by the table at the top of `images`; what is done is added to `notes`.
+
+    `bits`: of one stored sample of one channel.
+
+    Raises:
+        ValueError: values outside of what their type says.
+    """
+    if bits > 8:
+        notes.append(f"{bits} bits scaled to 8")
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        return Image.fromarray(_from_16_bits(np.asarray(image))).convert("RGB")
+    if image.mode == "F":
+        notes.append("float scaled from 0..1 to 8 bits")
+        return Image.fromarray(_from_float(np.asarray(image))).convert("RGB")
+    if image.mode in ("LA", "PA", "La", "RGBA", "RGBa") or "transparency" in image.info:
+        return _on_white(image, notes)
+    if image.mode not in ("L", "RGB"):
+        notes.append(f"mode {image.mode} converted")
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _from_16_bits(values: np.ndarray) -> np.ndarray:
+    """Values 0..65535 as uint8, [H, W]: 257 = 65535 / 255."""
+    wide = values.astype(np.int32)
+    if wide.size and (wide.min() < 0 or wide.max() > 65535):
+        raise ValueError(f"values {wide.min()} to {wide.max()}, expected 0 to 65535")
+    scaled: np.ndarray = (wide + 128) // 257
+    return scaled.astype(np.uint8)
+
+
+def _from_float(values: np.ndarray) -> np.ndarray:
+    """Values 0..1 as uint8, [H, W]."""
+    if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1):
+        raise ValueError(f"float values {values.min()} to {values.max()}, expected 0 to 1")
+    scaled: np.ndarray = np.rint(values * 255)
+    return scaled.astype(np.uint8)
+
+
+def _on_white(image: Image.Image, notes: list[str]) -> Image.Image:
+    rgba = image.convert("RGBA")
+    alpha = rgba.getchannel("A")
+    lowest = alpha.getextrema()[0]
+    notes.append("opaque alpha dropped" if lowest == 255 else "transparency composited on white")
+    colors = rgba.convert("RGB")
+    del rgba
+    if lowest == 255:
+        return colors
+    white = Image.new("RGB", image.size, "white")
+    white.paste(colors, mask=alpha)
+    return white

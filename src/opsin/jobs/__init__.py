@@ -1,0 +1,1 @@
+"""A queue of commands that are run one after the other, or beside each other within limits of cores and memory."""

@@ -1,0 +1,117 @@
+"""Starts a command several times on this machine, as a group that trains together.
+
+PyTorch's elastic agent does it (torch.distributed.elastic, what torchrun runs): a process that dies ends the others,
+and all are started again. Several machines are torchrun's: `torchrun --nnodes … -m opsin train …` on each of them.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from torch.distributed.elastic.multiprocessing.api import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from opsin.config import require
+from opsin.errors import GroupError
+from opsin.processes import LEAD, NOTES_VARIABLE
+
+MAX_RESTARTS = 3
+"""How often a group is started again in one call."""
+MAX_PROCESSES = 1024
+SHOWN_LINES = 3
+Command = Callable[[list[str]], int]
+
+
+def launch(command: Command, arguments: Sequence[str], devices: int) -> int:
+    """Run `command(arguments)` in `devices` processes that know of each other by torchrun's variables.
+
+    Args:
+        command: a function of a module; it is imported in each process.
+        arguments: of the command.
+        devices: number of processes.
+
+    Returns:
+        The exit code of the first that did not succeed, the lead's before the others'; 0 if all did.
+
+    Raises:
+        ConfigError: fewer than one process, or more than there are GPUs.
+        GroupError: processes died, again and again.
+    """
+    _check(devices)
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=devices,
+        run_id=uuid.uuid4().hex,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=MAX_RESTARTS,
+    )
+    with _cores_shared(devices), _notes(), _quiet_agent():
+        try:
+            codes = elastic_launch(config, command)(list(arguments))
+        except SignalException as signal:
+            raise KeyboardInterrupt(signal.sigval.name) from signal
+        except ChildFailedError as error:
+            raise _as_group_error(error) from error
+    return next((code for rank in sorted(codes) if (code := codes[rank])), 0)
+
+
+def _check(devices: int) -> None:
+    require(1 <= devices <= MAX_PROCESSES, "devices", devices, f"1 to {MAX_PROCESSES:,}")
+    gpus = torch.cuda.device_count()
+    require(not gpus or devices <= gpus, "devices", devices, f"at most {gpus}, as there are as many GPUs here")
+
+
+@contextmanager
+def _cores_shared(devices: int) -> Iterator[None]:
+    """The processes that are started inside the block have their share of the cores, unless a share is given."""
+    name = "OMP_NUM_THREADS"
+    if name in os.environ:
+        yield
+        return
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    os.environ[name] = str(max(1, cores // devices))
+    try:
+        yield
+    finally:
+        del os.environ[name]
+
+
+@contextmanager
+def _notes() -> Iterator[None]:
+    """The processes that are started inside the block have a file for what they need when they are started again."""
+    with TemporaryDirectory(prefix="opsin-group-") as folder:
+        os.environ[NOTES_VARIABLE] = str(Path(folder) / "notes.json")
+        try:
+            yield
+        finally:
+            del os.environ[NOTES_VARIABLE]
+
+
+@contextmanager
+def _quiet_agent() -> Iterator[None]:
+    """The agent tells of failures alone, and once."""
+    logger = logging.getLogger("torch.distributed.elastic")
+    before, logger.level = logger.level, logging.CRITICAL
+    try:
+        yield
+    finally:
+        logger.level = before
+
+
+def _as_group_error(error: ChildFailedError) -> GroupError:
+    rank, failure = error.get_first_failure()
+    what = f"process {rank} of the group died {MAX_RESTARTS + 1} times, and the others with it"
+    lines = str(failure.message).strip().splitlines()[-SHOWN_LINES:]
+    who = "the lead" if rank == LEAD else "a follower"
+    got = f"{who}, exit code {failure.exitcode}: {' '.join(line.strip() for line in lines)}"
+    return GroupError(what, got=got, do="`--resume` with the run's --name goes on from its last checkpoint")

@@ -1,0 +1,98 @@
+"""What the processes of a group do in tests; each function is called in all of them."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from opsin.artifact import Artifact
+from opsin.batches.loader import batches
+from opsin.batches.preprocess import Preprocess
+from opsin.data.samples import Samples
+from opsin.errors import OpsinError
+from opsin.group import joined
+from opsin.models.parts.layers import seeded
+from opsin.models.registry import ModelSpec
+from opsin.tasks import get_task
+from opsin.training import train
+from opsin.training.engine.hooks import Callback, StepContext
+from opsin.training.engine.validation import Validation
+from opsin.types import SizePolicy
+
+QUICK: dict[str, Any] = {
+    "model": "plain",
+    "filters": (4, 8),
+    "dense": (),
+    "batch_norm": False,
+    "optimizer": "sgd",
+    "lr": 0.05,
+    "epochs": 2,
+    "batch_size": 64,
+    "subset": "train=201,val=97",
+    "precision": "float32",
+    "channels_last": True,
+    "threads": 1,
+    "preflight": False,
+    "quiet": True,
+}
+"""A network without batch norm and dropout: what it learns does not depend on the number of processes."""
+
+
+def trained(source: str, out: Path, name: str, settings: dict[str, Any]) -> str:
+    """Train, without the settings that are None; returns the run's folder, or kind and text of an error of Opsin's."""
+    given = {key: value for key, value in (QUICK | settings).items() if value is not None}
+    try:
+        return str(train(source, name=name, out=out, **given).path)
+    except OpsinError as error:
+        return f"{type(error).__name__}: {error}"
+
+
+class TerminateAt(Callback):
+    """Sends its own process SIGTERM after a step."""
+
+    def __init__(self, step: int) -> None:
+        self.at = step
+
+    def on_step(self, step: StepContext) -> None:
+        if step.step == self.at:
+            signal.raise_signal(signal.SIGTERM)
+
+
+def terminated(source: str, out: Path, name: str, settings: dict[str, Any], step: int) -> str:
+    """As `trained`, with a SIGTERM to the lead after a step."""
+    return trained(source, out, name, settings | {"callbacks": [TerminateAt(step)]})
+
+
+def val_scores(count: int) -> dict[str, float]:
+    """Scores of a network as it is seeded on `count` images."""
+    images = torch.randint(0, 256, (count, 1, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    samples = made_samples(images.numpy(), np.arange(count) % 3)
+    spec = ModelSpec(name="plain", channels=1, height=16, width=16, options={"filters": [4], "dense": []})
+    task = get_task("classify")
+    with seeded(0):
+        network = task.build(spec, 3)
+    size = SizePolicy(height=16, width=16, fit="letterbox")
+    contract = Preprocess(size=size, color="gray", range=(0.0, 1.0), mean=(0.5,), std=(0.5,))
+    classes = ("a", "b", "c")
+    artifact = Artifact(network=network, task="classify", classes=classes, spec=spec, preprocess=contract, meta={})
+    with joined() as group:
+        return Validation(task, artifact, samples, None, torch.device("cpu"), group=group).scores()
+
+
+def made_samples(images: Any, labels: Any) -> Samples:
+    """Samples of a split, in memory."""
+    count = len(images)
+    sizes = np.full((count, 2), images.shape[2:], np.int32)
+    return Samples(images=images, ids=[str(i) for i in range(count)], sizes=sizes, labels=labels)
+
+
+def indices(count: int, batch_size: int, epoch: int) -> list[list[int]]:
+    """Numbers of the samples that count, of each step."""
+    samples = made_samples(np.zeros((count, 1, 2, 2), np.uint8), np.zeros(count, np.int64))
+    with joined() as group:
+        stream = batches(samples, batch_size, seed=0, epoch=epoch, training=True, group=group)
+        return [batch.index[: len(batch) if batch.share is None else batch.share.counted].tolist() for batch in stream]
