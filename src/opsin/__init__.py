@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     from opsin.inference.predictor import Predictor as Predictor
     from opsin.models.building import register_model as register_model
     from opsin.models.own import register_module as register_module
+    from opsin.planning.bench import bench_conv as bench_conv
     from opsin.report import write_report as write_report
     from opsin.runs import Run as Run
     from opsin.runs import dataset_of as dataset_of
@@ -117,6 +118,7 @@ _HOME = {
     "StepContext": "opsin.training.engine.hooks",
     "ablate": "opsin.studies.ablation",
     "audit": "opsin.data.quality.audit",
+    "bench_conv": "opsin.planning.bench",
     "clean": "opsin.cleaning.clean",
     "compare": "opsin.api.verbs",
     "compare_normalizations": "opsin.studies.normalization",

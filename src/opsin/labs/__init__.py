@@ -7,62 +7,43 @@ found.answers[0].answer
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from opsin.errors import ConfigError, nearest
+from opsin.labs.running import AllResults as AllResults
+from opsin.labs.running import LabResult as LabResult
+from opsin.labs.running import run_book, run_labs
 
 if TYPE_CHECKING:
-    from opsin.labs.lab import Answer, Book, Figure, Lab, Table
+    from opsin.labs.exercises import Checked
+    from opsin.labs.lab import Book, Lab
 
 LABS_FOLDER = Path("labs")
+COURSE = (
+    "convolution",
+    "device",
+    "cifar10-dense-and-cnn",
+    "cifar10-cnn",
+    "mnist",
+    "mnist-localization",
+    "cifar100-transfer",
+    "cifar100-from-scratch",
+    "segmentation",
+    "flowers-transfer",
+    "cifar10-transfer",
+    "sizes-and-memory",
+    "architectures",
+    "pretrained-photos",
+)
+"""The experiments in the order of the courses; a lab's file has its name, with underscores."""
 HOMES = {
-    "convolution": "opsin.labs.convolution",
-    "cifar10-cnn": "opsin.labs.cifar10_cnn",
-    "mnist": "opsin.labs.mnist",
-    "mnist-localization": "opsin.labs.mnist_localization",
-    "segmentation": "opsin.labs.segmentation",
-    "sizes-and-memory": "opsin.labs.sizes_and_memory",
-    "cifar10-dense-and-cnn": "opsin.labs.cifar10_dense_and_cnn",
-    "flowers-transfer": "opsin.labs.flowers_transfer",
-    "cifar10-transfer": "opsin.labs.cifar10_transfer",
-    "cifar100-transfer": "opsin.labs.cifar100_transfer",
-    "cifar100-from-scratch": "opsin.labs.cifar100_from_scratch",
+    name: f"opsin.labs.{name.replace('-', '_')}"
+    for name in COURSE
+    if (Path(__file__).parent / f"{name.replace('-', '_')}.py").is_file()
 }
 """Where each lab lives; a file is imported when its lab is asked for."""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class LabResult:
-    """What one run of a lab found.
-
-    `runs`: folders of its runs. `report`: one HTML page. `seconds`: on the wall, without runs that had finished before.
-    """
-
-    lab: str
-    quick: bool
-    runs: tuple[Path, ...]
-    tables: tuple[Table, ...]
-    figures: tuple[Figure, ...]
-    answers: tuple[Answer, ...]
-    seconds: float
-    report: Path
-
-    def to_dict(self) -> dict[str, Any]:
-        """As plain JSON values; figures by name and title alone."""
-        return {
-            "lab": self.lab,
-            "quick": self.quick,
-            "runs": [str(run) for run in self.runs],
-            "tables": [table.to_dict() for table in self.tables],
-            "figures": [{"name": figure.name, "title": figure.title} for figure in self.figures],
-            "answers": [answer.to_dict() for answer in self.answers],
-            "seconds": round(self.seconds, 1),
-            "report": str(self.report),
-        }
 
 
 def names() -> list[str]:
@@ -90,12 +71,22 @@ def open_book(
     """The book of a lab, as a notebook asks its questions one by one."""
     from opsin.labs.lab import Book
 
-    folder = Path(out) / f"{name}-{'quick' if quick else 'full'}"
-    return Book(get(name), folder=folder, quick=quick, root=root, quiet=quiet)
+    return Book(get(name), folder=folder_of(name, quick=quick, out=out), quick=quick, root=root, quiet=quiet)
+
+
+def folder_of(name: str, *, quick: bool, out: Path | str = LABS_FOLDER) -> Path:
+    """Where the runs and the report of a lab lie."""
+    return Path(out) / f"{name}-{'quick' if quick else 'full'}"
 
 
 def run(
-    name: str, *, quick: bool = True, root: str | None = None, out: Path | str = LABS_FOLDER, quiet: bool = True
+    name: str,
+    *,
+    quick: bool = True,
+    root: str | None = None,
+    out: Path | str = LABS_FOLDER,
+    minutes: float | None = None,
+    quiet: bool = True,
 ) -> LabResult:
     """Run a lab: train, measure, answer its questions, and write its report.
 
@@ -106,36 +97,32 @@ def run(
         quick: embedded data and few epochs, without download; else the data that the course uses.
         root: folder of the catalogue's data sets.
         out: folder of labs; this one takes NAME-quick or NAME-full in it.
+        minutes: of the whole lab: its runs share what is left of them, and end earlier where that is too little.
         quiet: no progress.
 
     Raises:
         ConfigError: no such lab.
         CheckFailedError: an answer is not shown by its evidence.
     """
-    from opsin.io.files import write_json
-    from opsin.labs.report import write_lab_report
-    from opsin.progress import Reporter
+    return run_book(open_book(name, quick=quick, root=root, out=out), minutes=minutes, quiet=quiet)
 
-    began, report = time.monotonic(), Reporter(quiet=quiet)
-    book = open_book(name, quick=quick, root=root, out=out, quiet=quiet)
-    book.folder.mkdir(parents=True, exist_ok=True)
-    answers = []
-    for place, question in enumerate(book.lab.questions, 1):
-        report.message(f"{name} {place}/{len(book.lab.questions)}: {question.text}")
-        answers.append(book.ask(question))
-    found = LabResult(
-        lab=name,
-        quick=quick,
-        runs=tuple(part.path for part in book.runs.values()),
-        tables=tuple(book.tables.values()),
-        figures=tuple(book.figures.values()),
-        answers=tuple(answers),
-        seconds=time.monotonic() - began,
-        report=book.folder / "report.html",
-    )
-    write_lab_report(book.lab, found)
-    write_json(book.folder / "lab.json", found.to_dict())
-    return found
+
+def run_all(
+    *,
+    quick: bool = True,
+    root: str | None = None,
+    out: Path | str = LABS_FOLDER,
+    minutes: float | None = None,
+    quiet: bool = True,
+) -> AllResults:
+    """Run every lab, one report each, and write `index.html` beside them; one that fails does not stop the others.
+
+    Args:
+        quick, root, out, quiet: as for `run`.
+        minutes: of all labs together, shared by what they took when they were measured.
+    """
+    books = [open_book(name, quick=quick, root=root, out=out) for name in names()]
+    return run_labs(books, out=Path(out), minutes=minutes, quiet=quiet)
 
 
 def notebook(name: str, path: Path | str) -> Path:
@@ -144,6 +131,30 @@ def notebook(name: str, path: Path | str) -> Path:
     Raises:
         ConfigError: no such lab.
     """
-    from opsin.labs.notebook import write_notebook
+    from opsin.labs.cells import write_notebook
 
     return write_notebook(get(name), HOMES[name], Path(path))
+
+
+def exercise(name: str, folder: Path | str, *, quick: bool = True, root: str | None = None) -> Path:
+    """Write a lab as an exercise: `NAME.ipynb` with the questions and the scaffold, without the answers.
+
+    Raises:
+        ConfigError: no such lab.
+    """
+    from opsin.labs.exercises import write_exercise
+
+    return write_exercise(get(name), HOMES[name], Path(folder), quick=quick, root=root)
+
+
+def check(name: str, folder: Path | str, *, quick: bool = True, root: str | None = None) -> tuple[Checked, ...]:
+    """Which answers of an exercise agree with what its own runs measured; it trains nothing.
+
+    Raises:
+        ConfigError: no such lab, or no answer was given.
+    """
+    from opsin.labs.exercises import check_answers
+
+    book = open_book(name, quick=quick, root=root, out=folder)
+    book.trains = False
+    return check_answers(book)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 import opsin
-from opsin.labs.lab import Book, Found, Lab, parameters_of, question
+from opsin.labs.lab import Book, Found, Lab, question
 from opsin.labs.shapes import write_shapes
 from opsin.labs.steps import accuracies, in_points, paired, steps_table, told
 
@@ -103,7 +103,7 @@ def enlarged(book: Book) -> opsin.Run:
 def ideas(book: Book) -> Found:
     runs = {step: trained(book, step) for step in STEPS}
     table = steps_table(book, "steps", "Each step less the one before, paired over val", runs)
-    rows = [(step, parameters_of(run), len(run.epochs), f"{run.summary.seconds:.0f}") for step, run in runs.items()]
+    rows = [(step, run.summary.parameters, len(run.epochs), f"{run.summary.seconds:.0f}") for step, run in runs.items()]
     columns = ("step", "parameters", "epochs", "seconds of training")
     costs = book.table("costs", "What each step costs", columns, rows, "On the wall, beside whatever else ran.")
     shown = {step: runs[step] for step in ("start", "batch norm", LAST)}

@@ -16,7 +16,7 @@ from typing import Any
 
 import opsin
 from opsin.labs.backbones import weights_of
-from opsin.labs.lab import Book, Found, Lab, parameters_of, question
+from opsin.labs.lab import Book, Found, Lab, question
 from opsin.labs.shapes import write_shapes
 from opsin.labs.steps import accuracies, paired, steps_table, told
 
@@ -198,7 +198,7 @@ def best(book: Book) -> Found:
         for way, words in WAYS.items()
         for augmented in (False, True)
     }
-    rows = [(what, parameters_of(run), *accuracies(run)) for what, run in runs.items()]
+    rows = [(what, run.summary.parameters, *accuracies(run)) for what, run in runs.items()]
     rows.sort(key=lambda row: -row[2].value)
     note = "In the order of val, by which the first is chosen; so its score on val leans to the good side."
     table = book.table("best", "All networks", ("network", "parameters", "val", "test"), rows, note)

@@ -30,7 +30,7 @@ WORDS = {
     "class-weights": "two, dense 50, class weights",
 }
 PUBLISHED = {"2conv": 0.529, "2conv-dense": 0.544, "4conv-dense": 0.503, "dropout": 0.551, "class-weights": 0.546}
-PARAMETERS = {"2conv": 25_770, "2conv-dense": 108_440, "4conv-dense": 31_192}
+PUBLISHED_PARAMETERS = {"2conv": 25_770, "2conv-dense": 108_440, "4conv-dense": 31_192}
 FILTERS: dict[str, dict[str, Any]] = {
     "2conv": {"filters": (16, 32), "dense": ()},
     "2conv-dense": {"filters": (16, 32), "dense": (50,)},
@@ -64,7 +64,7 @@ def test_accuracy(book: Book, name: str) -> opsin.Score:
 
 
 # %%
-@question("How many images of each class are there?")
+@question("How many images of each class are there?", asks=("fewest of train", "most of train", "held out"))
 def class_counts(book: Book) -> Found:
     dataset = opsin.dataset_of(trained(book, "2conv"), book.root)
     counts = dataset.counts()
@@ -74,13 +74,12 @@ def class_counts(book: Book) -> Found:
     train = counts["train"]
     balanced = max(train) <= 1.2 * min(train)
     weighted = (
-        "nearly balanced, so class weights can change little"
-        if balanced
-        else "unbalanced: class weights have something to do"
+        "nearly balanced: class weights can change little" if balanced else "unbalanced: class weights have work to do"
     )
     return Found(
         answer=f"From {min(train)} to {max(train)} of train, {totals[0]:,} in all, and {totals[1]:,} held out for validation: {weighted}.",
         evidence=(table,),
+        values={"fewest of train": min(train), "most of train": max(train), "held out": totals[1]},
     )
 
 
@@ -89,9 +88,13 @@ def class_counts(book: Book) -> Found:
 
 
 # %%
-@question("How good are two convolutions, with a dense layer, and four?", published="52.9 %, 54.4 %, 50.3 %")
+@question(
+    "How good are two convolutions, with a dense layer, and four?",
+    published="52.9 %, 54.4 %, 50.3 %",
+    asks=[f"{WORDS[name]}, on test" for name in FILTERS],
+)
 def networks(book: Book) -> Found:
-    names = ("2conv", "2conv-dense", "4conv-dense")
+    names = tuple(FILTERS)
     rows = [(WORDS[name], trained(book, name).scores["val"]["accuracy"], test_accuracy(book, name)) for name in names]
     table = book.table("networks", "Accuracy of the networks", ("network", "val", "test"), rows)
     curves = book.curves("networks", "Accuracy on val", {name: trained(book, name) for name in names}, "accuracy")
@@ -99,12 +102,13 @@ def networks(book: Book) -> Found:
     return Found(
         answer=f"Two convolutions reach {told[0]} of test, with a dense layer {told[1]}, four {told[2]}.",
         ours=", ".join(told),
+        values={f"{WORDS[name]}, on test": test_accuracy(book, name) for name in names},
         evidence=(table, curves, *(trained(book, name) for name in names)),
         **agreement(book.quick, [(test_accuracy(book, name), PUBLISHED[name]) for name in names]),
     )
 
 
-@question("How large is the gap between train and test?")
+@question("How large is the gap between train and test?", asks=("the network of the widest gap", "its gap, points"))
 def gap(book: Book) -> Found:
     rows = []
     for name in RECIPES:
@@ -119,6 +123,7 @@ def gap(book: Book) -> Found:
     return Found(
         answer=f"Widest with {widest[0]}: {widest[3]} points; narrowest with {narrowest[0]}: {narrowest[3]}.",
         evidence=(table,),
+        values={"the network of the widest gap": widest[0], "its gap, points": widest[3]},
     )
 
 
@@ -129,7 +134,11 @@ def gap(book: Book) -> Found:
 
 
 # %%
-@question("How many parameters are there, and in which layer are most?", published="25,770, 108,440, 31,192")
+@question(
+    "How many parameters are there, and in which layer are most?",
+    published="25,770, 108,440, 31,192",
+    asks=[*(WORDS[name] for name in FILTERS), "share of the largest layer"],
+)
 def parameters(book: Book) -> Found:
     common: dict[str, Any] = {"shape": (3, 32, 32), "timed": False}
     rows: list[tuple[Any, ...]] = []
@@ -147,10 +156,9 @@ def parameters(book: Book) -> Found:
         f"{most[3]} of all. With four convolutions it sees smaller maps: {totals['4conv-dense']:,}. It has a weight for each pixel of each map, a convolution only for each pixel of its filter.",
         ours=", ".join(f"{total:,}" for total in totals.values()),
         evidence=(table,),
-        agrees=all(totals[name] == PARAMETERS[name] for name in FILTERS),
-        why=""
-        if all(totals[name] == PARAMETERS[name] for name in FILTERS)
-        else "The table shows the layers that differ.",
+        agrees=totals == PUBLISHED_PARAMETERS,
+        why="" if totals == PUBLISHED_PARAMETERS else "The table shows the layers that differ.",
+        values={WORDS[name]: total for name, total in totals.items()} | {"share of the largest layer": most[3]},
     )
 
 
@@ -159,7 +167,11 @@ def parameters(book: Book) -> Found:
 
 
 # %%
-@question("What do dropout and class weights change?", published="55.1 % and 54.6 %, against 54.4 %")
+@question(
+    "What do dropout and class weights change?",
+    published="55.1 % and 54.6 %, against 54.4 %",
+    asks=("dropout, points on val", "class weights, points on val"),
+)
 def regularized(book: Book) -> Found:
     rows, base = [], trained(book, "2conv-dense")
     for name in ("dropout", "class-weights"):
@@ -175,6 +187,7 @@ def regularized(book: Book) -> Found:
         answer=f"Dropout changes the accuracy on val by {told[0]}, class weights by {told[1]}. The interval leaves "
         f"zero out for: {'; '.join(shown) or 'neither'}.",
         ours=f"{table.shown[0][1]} and {table.shown[1][1]}",
+        values={"dropout, points on val": rows[0][2], "class weights, points on val": rows[1][2]},
         evidence=(table, base, trained(book, "dropout"), trained(book, "class-weights")),
         **agreement(book.quick, scores),
     )
@@ -187,7 +200,11 @@ def regularized(book: Book) -> Found:
 
 
 # %%
-@question("What becomes of the accuracy when the images are rotated by 90 degrees?", published="22.2 %")
+@question(
+    "What becomes of the accuracy when the images are rotated by 90 degrees?",
+    published="22.2 %",
+    asks=("upright, on val", "rotated, on val"),
+)
 def rotated(book: Book) -> Found:
     card = opsin.robustness(trained(book, "2conv-dense"), split="val", changes=("rotation",), root=book.root)
     cells = card.curves[0].cells
@@ -197,24 +214,27 @@ def rotated(book: Book) -> Found:
     quarter = next(score for angle, score in rows if angle == 90)
     told = table.shown[[row[0] for row in rows].index(90)][1]
     falls = quarter.high < upright.low
-    verdict = (
-        "no layer is indifferent to rotation, and no image in train was turned" if falls else "the intervals overlap"
-    )
+    verdict = "no layer is indifferent to rotation, no image in train was turned" if falls else "the intervals overlap"
     return Found(
         answer=f"{table.shown[0][1]} upright, {told} after a quarter turn: {verdict}.",
         ours=told,
+        values={"upright, on val": upright, "rotated, on val": quarter},
         evidence=(table, trained(book, "2conv-dense")),
         **agreement(book.quick, [(quarter, 0.222)]),
     )
 
 
-@question("Which images are misclassified?")
+@question("Which images are misclassified?", asks=("wrong on val, with dropout",))
 def misclassified(book: Book) -> Found:
     run = trained(book, "dropout")
     wrong, of, pictures = mistakes(run, book.root)
     table = book.table("mistakes", "Mistakes on val", ("network", "wrong", "of"), [(WORDS["dropout"], wrong, of)])
     figure = book.pictures("mistaken", "The most confident mistakes: true class, and what it said", pictures)
-    return Found(answer=f"{wrong} of {of} on val; the figure shows the most confident.", evidence=(table, figure, run))
+    return Found(
+        answer=f"{wrong} of {of} on val; the figure shows the most confident.",
+        evidence=(table, figure, run),
+        values={"wrong on val, with dropout": wrong},
+    )
 
 
 # %%
@@ -224,5 +244,6 @@ LAB = Lab(
     words="A small CNN changed step by step: layers, dropout, class weights; gap, parameters, rotated and mistaken images.",
     questions=(class_counts, networks, gap, parameters, regularized, rotated, misclassified),
     needs="cifar10 (binary version, 162 MB)",
-    minutes=(0.8, 6.0),
+    num_runs=(5, 5),
+    minutes=(1.4, None),
 )

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 import opsin
-from opsin.labs.lab import Book, Found, Lab, parameters_of, question
+from opsin.labs.lab import Book, Found, Lab, question
 from opsin.labs.shapes import write_shapes
 from opsin.labs.steps import in_points, paired
 
@@ -115,7 +115,7 @@ def convolutions(book: Book) -> Found:
     for network, run in runs.items():
         scores, trained_to = run.scores, opsin.Score(run.epochs[-1].train["accuracy"])
         rows.append(
-            (WORDS[network], parameters_of(run), trained_to, scores["val"]["accuracy"], scores["test"]["accuracy"])
+            (WORDS[network], run.summary.parameters, trained_to, scores["val"]["accuracy"], scores["test"]["accuracy"])
         )
     columns = ("network", "parameters", "train, last epoch", "val", "test")
     table = book.table("networks", "Accuracy of both", columns, rows)

@@ -26,12 +26,20 @@ SIDE = 512
 
 
 # %%
-@question("What do a Gaussian and the two Sobel filters do to an image?")
+@question(
+    "What do a Gaussian and the two Sobel filters do to an image?",
+    asks=(
+        "range of Sobel X at an upright edge",
+        "range of Sobel X at a level edge",
+        "range of Sobel Y at a level edge",
+    ),
+)
 def effects(book: Book) -> Found:
     image = photo(SIDE)
     upright = np.zeros((1, 32, 32), np.uint8)
     upright[:, :, 16:] = 255
-    rows, pictures = [], [("photo", image)]
+    rows: list[tuple[Any, ...]] = []
+    pictures = [("photo", image)]
     for name, kernel in FILTERS.items():
         found = opsin.filter_image(image, kernel).convolved["same"]
         edges = [
@@ -51,6 +59,11 @@ def effects(book: Book) -> Found:
         f"answers to upright edges alone (range {table.shown[1][2]} there, {table.shown[1][3]} at a level one), Sobel Y to "
         f"level ones ({table.shown[2][3]} against {table.shown[2][2]}).",
         evidence=(table, figure),
+        values={
+            "range of Sobel X at an upright edge": rows[1][2],
+            "range of Sobel X at a level edge": rows[1][3],
+            "range of Sobel Y at a level edge": rows[2][3],
+        },
     )
 
 
@@ -61,7 +74,11 @@ def effects(book: Book) -> Found:
 
 
 # %%
-@question("How large is the answer in the modes full, same and valid?", published="526, 512, 498; 514, 512, 510")
+@question(
+    "How large is the answer in the modes full, same and valid?",
+    published="526, 512, 498; 514, 512, 510",
+    asks=("Gaussian, full", "Gaussian, same", "Gaussian, valid", "Sobel X, full", "Sobel X, same", "Sobel X, valid"),
+)
 def sizes(book: Book) -> Found:
     rows = []
     for name, kernel in FILTERS.items():
@@ -76,6 +93,14 @@ def sizes(book: Book) -> Found:
         ours=f"{ours[0]}; {ours[1]}",
         evidence=(table,),
         agrees=ours == ["526, 512, 498", "514, 512, 510", "514, 512, 510"],
+        why=""
+        if ours == ["526, 512, 498", "514, 512, 510", "514, 512, 510"]
+        else "The table shows which sides differ.",
+        values={
+            f"{name}, {mode}": side
+            for name, row in (("Gaussian", rows[0]), ("Sobel X", rows[1]))
+            for mode, side in zip(("full", "same", "valid"), row[2:], strict=True)
+        },
     )
 
 
@@ -84,7 +109,14 @@ def sizes(book: Book) -> Found:
 
 
 # %%
-@question("What happens to the channels of a grey image and of a colour image, and why is a filter 7x7x3?")
+@question(
+    "What happens to the channels of a grey image and of a colour image, and why is a filter 7x7x3?",
+    asks=(
+        "channels of a colour image after a classical filter",
+        "maps that one filter of a layer makes",
+        "weights of it",
+    ),
+)
 def channels(book: Book) -> Found:
     image, weights = photo(64), np.random.default_rng(0).normal(size=(3, 7, 7))
     together = conv2d(image, weights)
@@ -108,6 +140,11 @@ def channels(book: Book) -> Found:
         f"{difference:.1e}), so on RGB it holds {weights.size} weights; each of a layer's filters makes one map, whatever the "
         "number of channels.",
         evidence=(table,),
+        values={
+            "channels of a colour image after a classical filter": rows[1][2],
+            "maps that one filter of a layer makes": rows[2][2],
+            "weights of it": weights.size,
+        },
     )
 
 
@@ -116,9 +153,12 @@ def channels(book: Book) -> Found:
 
 
 # %%
-@question("Why does a stack of valid convolutions shrink the image?")
+@question(
+    "Why does a stack of valid convolutions shrink the image?",
+    asks=("pixels lost by a 15x15 filter", "pixels lost by a 3x3 filter", "side after 5 layers of 15x15"),
+)
 def stacks(book: Book) -> Found:
-    rows = []
+    rows: list[tuple[Any, ...]] = []
     for kernel, size in ((GAUSSIAN, 15), (SOBEL_X, 3)):
         sides = [side for side, _ in opsin.filter_image(photo(SIDE)[:1], kernel).stacked(5)]
         rows.append((f"{size}x{size}", SIDE, *sides, SIDE - sides[0]))
@@ -128,6 +168,11 @@ def stacks(book: Book) -> Found:
         answer=f"The filter must lie inside, so its centre cannot reach the border: each layer loses k - 1 pixels a side, "
         f"{rows[0][-1]} with a 15x15 filter ({SIDE} to {rows[0][6]} after 5), {rows[1][-1]} with a 3x3 one ({rows[1][6]}).",
         evidence=(table,),
+        values={
+            "pixels lost by a 15x15 filter": rows[0][-1],
+            "pixels lost by a 3x3 filter": rows[1][-1],
+            "side after 5 layers of 15x15": rows[0][6],
+        },
     )
 
 
@@ -136,7 +181,14 @@ def stacks(book: Book) -> Found:
 
 
 # %%
-@question("Does Conv2D compute what scipy.signal.convolve2d computes?")
+@question(
+    "Does Conv2D compute what scipy.signal.convolve2d computes?",
+    asks=(
+        "does it",
+        "largest difference from convolve2d for Sobel X",
+        "largest difference from correlate2d for Sobel X",
+    ),
+)
 def layers(book: Book) -> Found:
     rows: list[tuple[Any, ...]] = []
     image = photo(SIDE)[:1]
@@ -165,6 +217,11 @@ def layers(book: Book) -> Found:
         f"it is convolve2d ({asymmetric[3]}). The Gaussian is the same after the turn, so it shows no difference "
         f"({table.shown[0][1]}). For learned weights it does not matter.",
         evidence=(table,),
+        values={
+            "does it": not correlates,
+            "largest difference from convolve2d for Sobel X": rows[1][1],
+            "largest difference from correlate2d for Sobel X": rows[1][2],
+        },
     )
 
 
@@ -174,5 +231,5 @@ LAB = Lab(
     title="Convolution",
     words="What a filter does to an image, how large its answer is, and what a convolutional layer computes.",
     questions=(effects, sizes, channels, stacks, layers),
-    minutes=(0.1, 0.1),
+    minutes=(0.5, 0.3),
 )

@@ -1,4 +1,4 @@
-"""What a lab is made of: questions and their answers, the tables and figures that these cite, and the book of one run.
+"""What a lab is made of: questions with the functions that measure their answers, and the book of one run.
 
 A lab file holds functions that answer one question each, and names them in one `Lab`. `Book.ask` refuses an answer
 without evidence, and one with a number that stands in none of the tables that it cites: answers are measured here,
@@ -7,63 +7,30 @@ never looked up.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 import opsin
-from opsin.errors import CheckFailedError, RunError
+from opsin.errors import CheckFailedError, ConfigError, RunError, nearest
 from opsin.io.files import as_json, read_json, write_json
-from opsin.report.formats import number, percent
+from opsin.labs.evidence import Cell as Cell
+from opsin.labs.evidence import Evidence as Evidence
+from opsin.labs.evidence import Figure as Figure
+from opsin.labs.evidence import Table as Table
+from opsin.labs.evidence import name_of, numbers_in, shown
+from opsin.labs.pace import Pace
 from opsin.runs import Run
-from opsin.types import Score
 
-Cell: TypeAlias = Score | str | int | float | bool | None
-"""A score is a share, shown as a percentage, with its interval where it has one; other numbers are as they are."""
-NUMBER = re.compile(r"(?<![\w.,])\d+(?:,\d{3})*(?:\.\d+)?(?:e[+-]?\d+)?")
-"""A number in words; digits inside of a name, as in `conv2d`, are none."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Table:
-    """Rows of cells. `note`: what a reader must know of them."""
-
-    name: str
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[Cell, ...], ...]
-    note: str = ""
-
-    @property
-    def shown(self) -> list[list[str]]:
-        """The rows as a page has them."""
-        return [[shown(cell) for cell in row] for row in self.rows]
-
-    def to_dict(self) -> dict[str, Any]:
-        """As plain JSON values: cells as numbers, and as they are shown."""
-        rows = [[_plain(cell) for cell in row] for row in self.rows]
-        about = {"name": self.name, "title": self.title, "columns": list(self.columns), "note": self.note}
-        return about | {"rows": rows, "shown": self.shown}
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Figure:
-    """Pictures with captions (uint8 [C, h, w]), or lines over epochs: `lines` are (epoch, value) by name."""
-
-    name: str
-    title: str
-    pictures: tuple[tuple[str, NDArray[np.uint8]], ...] = ()
-    lines: Mapping[str, tuple[tuple[float, float], ...]] = field(default_factory=dict)
-    share: bool = False
-
-
-Evidence: TypeAlias = Table | Figure | Run
+ANSWERS = "answers.json"
+"""A student's answers, in the folder of a lab."""
+IN_WORDS = "in words"
+"""The one value that is asked for where a question names none."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -71,11 +38,12 @@ class Found:
     """What a question's function found.
 
     Attributes:
-        answer: as text, with numbers of the tables in `evidence` alone.
-        ours: the figure that stands beside the published one; "" where none is published.
+        answer: in words, with numbers of the question and of the tables in `evidence` alone.
+        ours: the figure that stands beside the published one, of these tables alone; "" where none is published.
         evidence: tables, figures and runs that show it.
         agrees: with the published figure; None where none is published or it cannot be compared.
         why: if it does not agree or cannot be compared: the reason, shown by the evidence.
+        values: what an exercise asks for, by the names in `Question.asks`.
     """
 
     answer: str
@@ -83,6 +51,7 @@ class Found:
     ours: str = ""
     agrees: bool | None = None
     why: str = ""
+    values: Mapping[str, Cell] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,21 +73,38 @@ class Answer:
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """What is asked, what was published (with its source), and the function that measures it."""
+    """What is asked, what was published (with its source), and the function that measures it.
+
+    `asks`: names of the values that a student fills in; without any, a student answers in words.
+    """
 
     text: str
     measure: Callable[[Book], Found]
     published: str = ""
+    asks: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """That of the function."""
+        return self.measure.__name__
+
+    @property
+    def blanks(self) -> tuple[str, ...]:
+        """Names of what a student fills in."""
+        return self.asks or (IN_WORDS,)
 
 
-def question(text: str, *, published: str = "") -> Callable[[Callable[[Book], Found]], Question]:
+def question(
+    text: str, *, published: str = "", asks: Sequence[str] = ()
+) -> Callable[[Callable[[Book], Found]], Question]:
     """Make a function that measures into a question of a lab.
 
     Args:
         text: what is asked.
         published: what the course gives as the answer; "" where it gives none.
+        asks: names of the values that a student fills in; `Found.values` has them.
     """
-    return lambda measure: Question(text=text, measure=measure, published=published)
+    return lambda measure: Question(text=text, measure=measure, published=published, asks=tuple(asks))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +116,8 @@ class Lab:
         title: of its report.
         words: what it is about, in a sentence or two.
         needs: the data of the full form; the quick form needs none.
-        minutes: what quick and full took on two quiet cores.
+        minutes: what quick and full took where docs/labs/index.md says; None is not measured.
+        num_runs: networks that quick and full train; 0 is not said.
         questions: in the order in which one would tell it.
     """
 
@@ -139,7 +126,8 @@ class Lab:
     words: str
     questions: tuple[Question, ...]
     needs: str = "nothing"
-    minutes: tuple[float, float] = (1.0, 1.0)
+    minutes: tuple[float | None, float | None] = (None, None)
+    num_runs: tuple[int, int] = (0, 0)
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values."""
@@ -157,12 +145,23 @@ class Book:
         quick: small or embedded data, and few epochs.
         root: folder of the catalogue's data sets.
         quiet: no progress of single trainings.
+        pace: the clock of the whole lab, which may give each run a budget.
+        trains: whether runs that are not there are trained; if not, they are refused.
     """
 
     def __init__(
-        self, lab: Lab, *, folder: Path, quick: bool = True, root: str | None = None, quiet: bool = True
+        self,
+        lab: Lab,
+        *,
+        folder: Path,
+        quick: bool = True,
+        root: str | None = None,
+        quiet: bool = True,
+        pace: Pace | None = None,
+        trains: bool = True,
     ) -> None:
         self.lab, self.folder, self.quick, self.root, self.quiet = lab, folder, quick, root, quiet
+        self.pace, self.trains = pace, trains
         self.runs: dict[str, Run] = {}
         self.tables: dict[str, Table] = {}
         self.figures: dict[str, Figure] = {}
@@ -171,33 +170,107 @@ class Book:
         """A run of that name: as it is if it has finished, resumed if it was killed, else trained now.
 
         Raises:
-            RunError: the run that is there was asked for other data or settings.
+            RunError: the run that is there was asked for other data or settings; or none may be trained.
         """
         if name in self.runs:
             return self.runs[name]
-        asked = {"data": data, "root": self.root, **as_json(settings)}
         path = self.folder / "runs" / name
-        note = path.with_name(f"{name}.asked.json")
+        ended = (path / "scores.json").is_file()
+        if self.trains:
+            begun = self._same_question(path, {"data": data, "root": self.root, **as_json(settings)})
+            if not ended:
+                self._train(data, path, resume=begun, settings=settings)
+        elif not ended:
+            raise RunError("this run is not there yet", where=path, do="run the cells of the notebook")
+        self.runs[name] = Run(path)
+        return self.runs[name]
+
+    def _same_question(self, path: Path, asked: dict[str, Any]) -> bool:
+        """Whether the run was begun, with what was asked written beside it; a budget of minutes is no part of that."""
+        note = path.with_name(f"{path.name}.asked.json")
         begun = (path / "config.json").is_file()
         if begun and (before := read_json(note) if note.is_file() else {}) != asked:
             do = "give another --out, or remove the folder"
             raise RunError("this run was asked for something else", where=path, got=before, expected=asked, do=do)
-        if not (path / "scores.json").is_file():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_json(note, asked)
-            opsin.train(
-                data,
-                root=self.root,
-                name=name,
-                out=path.parent,
-                resume=begun,
-                quiet=self.quiet,
-                command=f"opsin lab run {self.lab.name}",
-                report=not self.quick,
-                **settings,
-            )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(note, asked)
+        return begun
+
+    def _train(self, data: str, path: Path, *, resume: bool, settings: dict[str, Any]) -> None:
+        minutes = None if self.pace is None else self.pace.minutes_of_run()
+        opsin.train(
+            data,
+            root=self.root,
+            name=path.name,
+            out=path.parent,
+            resume=resume,
+            quiet=self.quiet,
+            command=f"opsin lab run {self.lab.name}",
+            report=not self.quick,
+            callbacks=[] if self.pace is None else [self.pace],
+            **(settings if minutes is None else {**settings, "minutes": minutes}),
+        )
+        if self.pace is not None:
+            self.pace.run_ended(path.name)
+
+    def derived(self, name: str, make: Callable[..., Any]) -> Run:
+        """A run that is made of others, e.g. converted: as it is if it is there, else made now.
+
+        Args:
+            name: of the run.
+            make: takes `name` and `out`, and leaves that run, as `opsin.convert` and `opsin.ensemble` do.
+
+        Raises:
+            RunError: it is not there, and none may be made.
+        """
+        path = self.folder / "runs" / name
+        if not (path / "config.json").is_file():
+            if not self.trains:
+                raise RunError("this run is not there yet", where=path, do="run the cells of the notebook")
+            make(name=name, out=path.parent)
         self.runs[name] = Run(path)
         return self.runs[name]
+
+    def once(self, name: str, measure: Callable[[], Any]) -> Any:
+        """What was measured under that name when the lab ran first, as plain JSON values; else it is measured now.
+
+        A time would differ at each reading: kept, the answers of one report rest on one measurement.
+
+        Raises:
+            RunError: it is not there, and nothing may be measured.
+        """
+        path = self.folder / "measured" / f"{'-'.join(re.findall(r'[a-z0-9]+', name.casefold()))}.json"
+        if not path.is_file():
+            if not self.trains:
+                raise RunError("this was not measured yet", where=path, do="run the cells of the notebook")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(path, {"values": as_json(measure())})
+        return read_json(path)["values"]
+
+    def answer(self, name: str, values: Mapping[str, Any]) -> None:
+        """Write down a student's answer to the question of that name, for `opsin lab check`.
+
+        Args:
+            name: of the question, as the exercise gives it.
+            values: by the names that the exercise gives; None is not answered.
+
+        Raises:
+            ConfigError: no such question, or other names.
+        """
+        by_name = {asked.name: asked for asked in self.lab.questions}
+        if name not in by_name:
+            close = nearest(name, list(by_name))
+            do = f"did you mean `{close}`?" if close else "see the notebook"
+            raise ConfigError("no such question", where=self.lab.name, got=name, expected=", ".join(by_name), do=do)
+        blanks = by_name[name].blanks
+        if unknown := [key for key in values if key not in blanks]:
+            raise ConfigError(
+                "this question asks for other values", where=name, got=unknown, expected=", ".join(blanks)
+            )
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / ANSWERS
+        given = read_json(path) if path.is_file() else {}
+        write_json(path, {**given, name: {key: _plain(value) for key, value in values.items()}})
 
     def table(
         self, name: str, title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], note: str = ""
@@ -227,7 +300,7 @@ class Book:
         """
         found = asked.measure(self)
         _check(asked, found)
-        names = tuple(_name_of(part) for part in found.evidence)
+        names = tuple(name_of(part) for part in found.evidence)
         return Answer(
             question=asked.text,
             answer=found.answer,
@@ -239,70 +312,35 @@ class Book:
         )
 
 
-def parameters_of(run: Run) -> int:
-    """Parameters of a run's network, from the layers of its plan."""
-    return opsin.plan(run.path, timed=False).layers.parameters
-
-
-def shown(cell: Cell) -> str:
-    """A cell as a page has it.
-
-    >>> shown(Score(0.9833, 0.961, 0.994)), shown(9027000), shown(0.000123456)
-    ('98.3 % [96.1, 99.4]', '9,027,000', '0.0001235')
-    """
-    if cell is None:
-        return "–"
-    if isinstance(cell, bool):
-        return "yes" if cell else "no"
-    if isinstance(cell, str):
-        return cell
-    if not isinstance(cell, Score):
-        return number(cell, 4)
-    if math.isnan(cell.low):
-        return percent(cell.value)
-    return f"{percent(cell.value)} [{100 * cell.low:.1f}, {100 * cell.high:.1f}]"
-
-
-def numbers_in(text: str) -> set[str]:
-    """Numbers that stand in a text, as they are written.
-
-    >>> sorted(numbers_in("Conv2D gives 98.3 % of 1,797."))
-    ['1,797', '98.3']
-    """
-    return set(NUMBER.findall(text))
-
-
 def _check(asked: Question, found: Found) -> None:
     """Refuse what is not shown."""
     where = f"answer to {asked.text!r}"
     if not found.evidence:
         raise CheckFailedError("an answer without evidence", where=where, do="cite a table, a figure or a run")
-    known = numbers_in(f"{asked.text} {asked.published}")
-    for part in found.evidence:
-        known |= numbers_in(_words_of(part)) if isinstance(part, Table) else set()
-    if missing := numbers_in(f"{found.answer} {found.ours} {found.why}") - known:
-        expected = "numbers of the tables in its evidence"
+    measured: set[str] = set().union(*(part.measured for part in found.evidence if isinstance(part, Table)))
+    quoted = numbers_in(asked.text)
+    values = " ".join(shown(value) for value in found.values.values())
+    missing = numbers_in(f"{found.ours} {values}") - measured
+    missing |= numbers_in(found.answer) - measured - quoted
+    missing |= numbers_in(found.why) - measured - quoted - numbers_in(asked.published)
+    if missing:
+        expected = "numbers of the tables in its evidence, those of published columns left out"
         raise CheckFailedError("a number that is not measured", where=where, got=sorted(missing), expected=expected)
+    if asked.asks and set(found.values) != set(asked.asks):
+        got, expected = sorted(found.values), ", ".join(asked.asks)
+        raise CheckFailedError("values other than the exercise asks for", where=where, got=got, expected=expected)
     if asked.published and found.agrees is not True and not found.why:
         raise CheckFailedError(
             "the answer differs from the published one without a reason", where=where, do="give `why`"
         )
 
 
-def _words_of(table: Table) -> str:
-    cells = [cell for row in table.shown for cell in row]
-    return " ".join([table.title, *table.columns, *cells, table.note])
-
-
-def _name_of(part: Evidence) -> str:
-    if isinstance(part, Table):
-        return f"table {part.name}"
-    return f"figure {part.name}" if isinstance(part, Figure) else f"run {part.name}"
+def _plain(value: Any) -> Any:
+    """A student's value as JSON has it: a score as its share, a number of numpy as Python's."""
+    if isinstance(value, opsin.Score):
+        return value.value
+    return value.item() if hasattr(value, "item") else value
 
 
 def _curve(run: Run, score: str) -> list[tuple[float, float]]:
     return [(float(epoch.epoch), float(epoch.val[score])) for epoch in run.epochs]
-
-
-def _plain(cell: Cell) -> Any:
-    return as_json(vars(cell)) if isinstance(cell, Score) else as_json(cell)

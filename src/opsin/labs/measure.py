@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.artifact import load_proved
+from opsin.io.files import write_atomically
+from opsin.io.images import encode_png, read_image
+from opsin.ops.boxes import iou as iou
 from opsin.runs import Run, dataset_of
 from opsin.types import Score
 
@@ -104,7 +109,7 @@ def boxed(run: Run, root: str | None, rows: Sequence[int]) -> list[tuple[str, ND
 
     stored, val = run.predictions("val"), dataset_of(run, root).splits["val"]
     place = {sample: index for index, sample in enumerate(val.ids)}
-    overlap = overlaps(stored["boxes"], stored["true_boxes"])
+    overlap = iou(stored["boxes"], stored["true_boxes"])
     pictures = []
     for row in rows:
         image = val.image(place[str(stored["ids"][row])])
@@ -112,14 +117,6 @@ def boxed(run: Run, root: str | None, rows: Sequence[int]) -> list[tuple[str, ND
         drawn = draw_box(color, stored["true_boxes"][row], (86, 180, 233))
         pictures.append((f"IoU {overlap[row]:.2f}", draw_box(drawn, stored["boxes"][row], (230, 159, 0))))
     return pictures
-
-
-def overlaps(boxes: NDArray[Any], truth: NDArray[Any]) -> Floats:
-    """IoU of each box with the true one of its row: float64 [N], of xyxy [N, 4]."""
-    low, high = np.maximum(boxes[:, :2], truth[:, :2]), np.minimum(boxes[:, 2:], truth[:, 2:])
-    shared = np.clip(high - low, 0, None).prod(axis=1)
-    areas = [np.clip(some[:, 2:] - some[:, :2], 0, None).prod(axis=1) for some in (boxes, truth)]
-    return np.asarray(shared / np.maximum(areas[0] + areas[1] - shared, 1e-9), np.float64)
 
 
 def grid_line(masks: NDArray[Any], period: int = 2) -> float:
@@ -144,3 +141,68 @@ def masked(image: NDArray[np.uint8], mask: NDArray[Any]) -> NDArray[np.uint8]:
 
     color = np.ascontiguousarray(np.broadcast_to(image, (3, *image.shape[1:])))
     return overlaid(color, mask.astype(np.uint8))
+
+
+def sample_photos(folder: Path) -> list[tuple[str, Path]]:
+    """Five photos without any download, as (caption, file): three that packages bring, and two of them changed.
+
+    Source: scikit-learn's china.jpg and flower.jpg, matplotlib's grace_hopper.jpg.
+    """
+    import matplotlib as mpl
+    import sklearn.datasets
+
+    images = Path(sklearn.datasets.__file__).parent / "images"
+    found = [
+        ("a temple", images / "china.jpg"),
+        ("a flower", images / "flower.jpg"),
+        ("an admiral", Path(mpl.get_data_path()) / "sample_data" / "grace_hopper.jpg"),
+    ]
+    folder.mkdir(parents=True, exist_ok=True)
+    for caption, source, change in (("the temple, upside down", 0, -1), ("the admiral, in grey", 2, 0)):
+        pixels = read_image(found[source][1]).pixels
+        changed = pixels[:, ::-1] if change else np.broadcast_to(pixels.mean(axis=0, keepdims=True), pixels.shape)
+        path = folder / f"{found[source][1].stem}-changed.png"
+        write_atomically(path, encode_png(np.ascontiguousarray(changed).astype(np.uint8)))
+        found.append((caption, path))
+    return found
+
+
+def thumbnail(path: Path, side: int = 150) -> NDArray[np.uint8]:
+    """A photo of at most `side` pixels, every n-th of its pixels: uint8 [3, h, w]."""
+    pixels = read_image(path).pixels
+    step = -(-max(pixels.shape[1:]) // side)
+    return np.ascontiguousarray(pixels[:, ::step, ::step])
+
+
+def classes_of(photo: Path) -> str:
+    """ImageNet's name of the class whose number begins the name of a photo; "" where none does."""
+    from opsin.models.weights.published import imagenet_classes
+
+    number = photo.stem.partition("_")[0]
+    return imagenet_classes()[int(number)] if number.isdecimal() and int(number) < 1000 else ""
+
+
+def calibration(sure: Floats, right: NDArray[np.bool_]) -> tuple[Score, Score, Score]:
+    """Mean probability of the answers, share of right ones with its interval (Wilson), and calibration error.
+
+    Args:
+        sure: probability of each answer, float64 [N].
+        right: whether it was right, [N].
+    """
+    from opsin.ops.calibration import calibration_error, equal_mass_edges
+    from opsin.ops.intervals import wilson
+
+    low, high = wilson(right.sum(), len(right))
+    share = Score(float(right.mean()), float(low), float(high))
+    error = calibration_error(sure, right, equal_mass_edges(sure, 5))
+    return Score(float(sure.mean())), share, Score(error)
+
+
+def places(run: Run, height: int, width: int) -> tuple[int, int]:
+    """At how many places, down and across, a fully convolutional network answers on an image of that size in pixels."""
+    import torch
+
+    network = load_proved(run.model_folder).network
+    with torch.no_grad():
+        maps = network.maps(torch.zeros(1, network.channels, height, width))["logits"]  # type: ignore[operator, call-overload]
+    return maps.shape[2], maps.shape[3]

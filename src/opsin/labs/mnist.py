@@ -53,13 +53,15 @@ def runs(book: Book) -> dict[str, opsin.Run]:
 
 
 # %%
-@question("How good are two small CNNs?", published="98.92 % and 99.00 %")
+@question(
+    "How good are two small CNNs?", published="98.92 % and 99.00 %", asks=("one convolution, on test", "two, on test")
+)
 def small_networks(book: Book) -> Found:
     found = runs(book)
     rows = [
         (
             WORDS[name],
-            opsin.plan(run.path, timed=False).layers.parameters,
+            run.summary.parameters,
             run.scores["val"]["accuracy"],
             run.scores["test"]["accuracy"],
             1 - run.scores["test"]["accuracy"].value,
@@ -75,6 +77,7 @@ def small_networks(book: Book) -> Found:
     return Found(
         answer=f"{table.shown[0][3]} of test with one convolution, {table.shown[1][3]} with two.",
         ours=f"{table.shown[0][3]} and {table.shown[1][3]}",
+        values={"one convolution, on test": rows[0][3], "two, on test": rows[1][3]},
         evidence=(table, curves, *found.values()),
         **agreement(book.quick, [(scores[name], share) for name, share in PUBLISHED.items()]),
     )
@@ -85,7 +88,11 @@ def small_networks(book: Book) -> Found:
 
 
 # %%
-@question("Is the network that Opsin chooses better, on the same digits?", published="99.00 %")
+@question(
+    "Is the network that Opsin chooses better, on the same digits?",
+    published="99.00 %",
+    asks=("difference on val, points", "accuracy on test"),
+)
 def better(book: Book) -> Found:
     found = runs(book)
     pair = opsin.compare(found["two"], found["ours"]).pairs[0]
@@ -107,6 +114,7 @@ def better(book: Book) -> Found:
         f"{'more than the choice of samples explains' if known else 'no more than the choice of samples explains'}, with one "
         f"seed. On test it reaches {told[4]}.",
         ours=told[4],
+        values={"difference on val, points": told[0], "accuracy on test": ours},
         evidence=(table, found["two"], found["ours"]),
         **agreement(book.quick, [(ours, 0.99)]),
     )
@@ -117,7 +125,7 @@ def better(book: Book) -> Found:
 
 
 # %%
-@question("Where are most of the parameters?")
+@question("Where are most of the parameters?", asks=("the layer", "its share"))
 def parameters(book: Book) -> Found:
     layers = opsin.plan(trained(book, "two").path, timed=False).layers
     rows = parameter_rows(layers)
@@ -127,6 +135,7 @@ def parameters(book: Book) -> Found:
         answer=f"In {rows[most][0]}: {table.shown[most][1]}, {table.shown[most][2]} of all. A dense layer has a weight for each "
         "pixel of each map, a convolution only for each pixel of its filter.",
         evidence=(table,),
+        values={"the layer": rows[most][0], "its share": rows[most][2]},
     )
 
 
@@ -135,7 +144,7 @@ def parameters(book: Book) -> Found:
 
 
 # %%
-@question("Which digits are mistaken?")
+@question("Which digits are mistaken?", asks=("wrong on val, two convolutions", "wrong on val, the default"))
 def wrong_digits(book: Book) -> Found:
     found = runs(book)
     counted = {name: mistakes(run, book.root) for name, run in found.items()}
@@ -148,6 +157,7 @@ def wrong_digits(book: Book) -> Found:
         answer=f"Of {counted['two'][1]} on val, {counted['two'][0]} by two convolutions and {counted['ours'][0]} by the default; "
         "the figure shows those of which the former is most certain.",
         evidence=(table, figure, found["two"], found["ours"]),
+        values={"wrong on val, two convolutions": counted["two"][0], "wrong on val, the default": counted["ours"][0]},
     )
 
 
@@ -158,5 +168,6 @@ LAB = Lab(
     words="Small CNNs on MNIST, and the one that Opsin chooses: accuracy, paired difference, parameters, mistakes.",
     questions=(small_networks, better, parameters, wrong_digits),
     needs="mnist (55 MB)",
-    minutes=(0.5, 8.0),
+    num_runs=(3, 3),
+    minutes=(1.0, None),
 )

@@ -13,7 +13,7 @@ import numpy as np
 
 import opsin
 from opsin.labs.lab import Book, Found, Lab, question
-from opsin.labs.measure import boxed, overlaps
+from opsin.labs.measure import boxed, iou
 
 LOSSES = ("mse", "iou", "giou")
 GOOD = 0.6
@@ -37,7 +37,10 @@ def trained(book: Book, loss: str) -> opsin.Run:
 
 
 # %%
-@question("How does one network learn the class and the box together, and how well?")
+@question(
+    "How does one network learn the class and the box together, and how well?",
+    asks=("class right", "mean IoU of the box", "both right"),
+)
 def two_heads(book: Book) -> Found:
     run = trained(book, "giou")
     scores = run.scores["val"]
@@ -56,6 +59,7 @@ def two_heads(book: Book) -> Found:
         answer=f"The heads share one backbone, and the losses of class and box are added. The class is right for {told[0]}, the "
         f"mean IoU is {told[1]}, and both class and box are right for {told[3]}.",
         evidence=(table, sizes, run),
+        values={"class right": rows[0][1], "mean IoU of the box": rows[1][1], "both right": rows[3][1]},
     )
 
 
@@ -66,7 +70,10 @@ def two_heads(book: Book) -> Found:
 
 
 # %%
-@question("Which loss of the box is better: the squared error (MSE), or one of the overlap (IoU, GIoU)?")
+@question(
+    "Which loss of the box is better: the squared error (MSE), or one of the overlap (IoU, GIoU)?",
+    asks=("IoU less MSE, points of mean IoU", "GIoU less MSE, points of mean IoU"),
+)
 def losses(book: Book) -> Found:
     rows = []
     for loss in LOSSES:
@@ -92,13 +99,14 @@ def losses(book: Book) -> Found:
     return Found(
         answer=f"{verdict} Mean IoU, paired: {told}.",
         evidence=(table, paired, *(trained(book, loss) for loss in LOSSES)),
+        values={"IoU less MSE, points of mean IoU": pairs[0][1], "GIoU less MSE, points of mean IoU": pairs[1][1]},
     )
 
 
 def values_of(run: opsin.Run) -> np.ndarray:
     """IoU of each scene of val."""
     stored = run.predictions("val")
-    return overlaps(stored["boxes"], stored["true_boxes"])
+    return iou(stored["boxes"], stored["true_boxes"])
 
 
 # %% [markdown]
@@ -106,7 +114,10 @@ def values_of(run: opsin.Run) -> np.ndarray:
 
 
 # %%
-@question("How many boxes are good, and what do good and bad ones look like at a threshold of 0.6?")
+@question(
+    "How many boxes are good, and what do good and bad ones look like at a threshold of 0.6?",
+    asks=("good boxes", "bad boxes", "lowest IoU"),
+)
 def good_and_bad(book: Book) -> Found:
     run = trained(book, "giou")
     values = values_of(run)
@@ -121,6 +132,7 @@ def good_and_bad(book: Book) -> Found:
     return Found(
         answer=f"{good} are good and {bad} are bad; the lowest IoU is {table.shown[0][2]}, the median {table.shown[0][3]}.",
         evidence=(table, figure, run),
+        values={"good boxes": good, "bad boxes": bad, "lowest IoU": float(values.min())},
     )
 
 
@@ -131,5 +143,6 @@ LAB = Lab(
     words="Class and box of a digit in a scene by one network with two heads; the squared error against losses of the overlap.",
     questions=(two_heads, losses, good_and_bad),
     needs="mnist (55 MB)",
-    minutes=(0.7, 15.0),
+    num_runs=(3, 3),
+    minutes=(2.7, None),
 )

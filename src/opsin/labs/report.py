@@ -7,16 +7,19 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from opsin.io.files import write_atomically
-from opsin.labs.lab import Figure, Lab
+from opsin.labs.evidence import Figure
+from opsin.labs.lab import Lab
 from opsin.report.curves import Panel, Series, line_figure
 from opsin.report.page import policy
 from opsin.report.render import picture, render, source
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from opsin.labs import LabResult
-    from opsin.labs.lab import Answer, Table
+    from opsin.labs.evidence import Table
+    from opsin.labs.lab import Answer
 
 ROLES = ("val", "train", "test", "plain")
 VERDICTS = {True: ("agrees", "val"), False: ("differs", "warn"), None: ("not comparable", "")}
@@ -46,6 +49,42 @@ def write_lab_report(lab: Lab, found: LabResult) -> Path:
     }
     write_atomically(found.report, render("lab.html", values).encode("utf-8"))
     return found.report
+
+
+def write_index(
+    path: Path, labs: Sequence[Lab], results: Sequence[LabResult], failures: Mapping[str, str], *, seconds: float
+) -> Path:
+    """Write the page that lists the labs of one run of all: time, what agrees, and the way to each report.
+
+    Args:
+        path: of the page; the reports lie in folders beside it.
+        labs: in order.
+        results: of those that ended.
+        failures: why the others did not, by name.
+        seconds: of all together.
+    """
+    style = source("figures.css") + source("page.css") + STYLE
+    found = {result.lab: result for result in results}
+    rows = [
+        {
+            "lab": lab,
+            "failure": failures.get(lab.name, ""),
+            **(_line(found[lab.name], path) if lab.name in found else {}),
+        }
+        for lab in labs
+    ]
+    values = {"rows": rows, "seconds": seconds, "style": Markup(style), "policy": policy(style)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, render("lab_index.html", values).encode("utf-8"))
+    return path
+
+
+def _line(result: LabResult, index: Path) -> dict[str, Any]:
+    """The line of a lab: its result, and its answers to what was published by verdict."""
+    compared = [answer for answer in result.answers if answer.published]
+    verdicts = {words: sum(a.agrees is key for a in compared) for key, (words, _) in VERDICTS.items()}
+    told = ", ".join(f"{count} {words}" for words, count in verdicts.items() if count)
+    return {"result": result, "told": told or "–", "page": result.report.relative_to(index.parent).as_posix()}
 
 
 def _part(answer: Answer, tables: dict[str, Table], figures: dict[str, Figure], told: set[str]) -> dict[str, Any]:

@@ -18,6 +18,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from opsin.config import require
+
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 FormatName = Literal["channels first", "channels last"]
 FORMATS: dict[FormatName, torch.memory_format] = {
@@ -109,14 +111,33 @@ class ConvBench:
     notes: tuple[str, ...]
 
 
-def bench_conv(*, batches: tuple[int, ...] = (100, 2), repeats: int = 10, side: int = 100) -> ConvBench:
+def bench_conv(
+    *, batches: tuple[int, ...] = (100, 2), repeats: int = 10, side: int = 100, threads: int | None = None
+) -> ConvBench:
     """Time 32 filters of 7x7x3 over batches of `side` x `side` x 3 images on every device.
 
     Args:
         batches: images in a call.
         repeats: timed calls of each case.
         side: side of the images in pixels, at least 7.
+        threads: of the CPU, 1 or more; None is as many as PyTorch takes. Afterwards it takes as many as before.
+
+    Raises:
+        ConfigError: a number is out of range.
     """
+    require(repeats >= 2, "repeats", repeats, "2 or more")
+    require(side >= 7, "side", side, "7 or more")
+    require(threads is None or threads >= 1, "threads", threads, "1 or more")
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        return _bench(_cases(batches, side), repeats)
+    finally:
+        torch.set_num_threads(before)
+
+
+def _bench(cases: list[Convolution], repeats: int) -> ConvBench:
+    """All cases on all devices, with the threads that are set."""
     results: list[Timing] = []
     roofs: list[Roof] = []
     notes: list[str] = []
@@ -127,10 +148,10 @@ def bench_conv(*, batches: tuple[int, ...] = (100, 2), repeats: int = 10, side: 
         for precision in DTYPES:
             if (reason := too_slow(device, precision)) is not None:
                 notes.append(f"{device}, {precision}: skipped, {reason}")
-                results += [_skipped(device, precision, c, reason) for c in _cases(batches, side)]
+                results += [_skipped(device, precision, c, reason) for c in cases]
                 continue
             roofs.append(measure_roof(device, precision, repeats=repeats))
-            results += _timed(roofs[-1], _cases(batches, side), repeats)
+            results += _timed(roofs[-1], cases, repeats)
     if any(row.median_s is not None and row.bound_s is not None and row.median_s < row.bound_s for row in results):
         notes.append("a convolution was faster than the roof: other load disturbed the measurement; repeat it")
     return ConvBench(results=tuple(results), roofs=tuple(roofs), notes=(*notes, *explain(results)))

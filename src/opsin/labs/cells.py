@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -22,19 +23,19 @@ def write_notebook(lab: Lab, module: str, path: Path) -> Path:
     Raises:
         WriteError: the file cannot be written.
     """
+    cells: list[tuple[str, str]] = []
+    for kind, source in lab_cells(module):
+        cells.append((kind, source))
+        cells += [("code", f"book.ask({found})") for found in ASKED.findall(source)]
+        if not any("open_book" in text for _, text in cells) and "import" in source:
+            cells.append(("code", f'import opsin.labs\n\nbook = opsin.labs.open_book("{lab.name}", quick=True)'))
+    return save(cells, path)
+
+
+def lab_cells(module: str) -> list[tuple[str, str]]:
+    """The cells of the file of a lab: (kind, source)."""
     package, _, name = module.rpartition(".")
-    text = (files(package) / f"{name}.py").read_text(encoding="utf-8")
-    cells: list[dict[str, Any]] = []
-    for kind, source in split_cells(text):
-        cells.append(_cell(kind, source, len(cells)))
-        cells += [_cell("code", f"book.ask({found})", len(cells)) for found in ASKED.findall(source)]
-        if not any("open_book" in "".join(cell["source"]) for cell in cells) and "import" in source:
-            opened = f'import opsin.labs\n\nbook = opsin.labs.open_book("{lab.name}", quick=True)'
-            cells.append(_cell("code", opened, len(cells)))
-    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
-    document = {"cells": cells, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
-    write_atomically(path, (json.dumps(document, indent=1) + "\n").encode("utf-8"))
-    return path
+    return split_cells((files(package) / f"{name}.py").read_text(encoding="utf-8"))
 
 
 def split_cells(text: str) -> list[tuple[str, str]]:
@@ -52,6 +53,20 @@ def split_cells(text: str) -> list[tuple[str, str]]:
             source = "\n".join(re.sub(r"^# ?", "", line) for line in source.splitlines())
         found.append(("markdown" if mark[1] == "markdown" else "code", source))
     return found
+
+
+def save(cells: Sequence[tuple[str, str]], path: Path) -> Path:
+    """Write cells, each its kind ("code" or "markdown") and source, as a notebook (format 4.5).
+
+    Raises:
+        WriteError: the file cannot be written.
+    """
+    made = [_cell(kind, source, number) for number, (kind, source) in enumerate(cells)]
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    document = {"cells": made, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, (json.dumps(document, indent=1) + "\n").encode("utf-8"))
+    return path
 
 
 def _cell(kind: str, source: str, number: int) -> dict[str, Any]:

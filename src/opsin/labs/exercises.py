@@ -1,0 +1,177 @@
+"""A lab as an exercise: a notebook with questions and scaffold, a student's answers, and whether they agree.
+
+An answer is compared with what the lab's own functions measure on the student's runs. Nothing is looked up, and the
+check tells which answers agree, never what the right one is.
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from opsin.errors import ConfigError, OpsinError
+from opsin.io.files import read_json
+from opsin.labs.cells import lab_cells, save
+from opsin.labs.evidence import Cell, Table, numbers_in
+from opsin.labs.lab import ANSWERS, Book, Found, Lab, Question
+from opsin.types import Score
+
+WITHIN = 0.05
+"""A rounded number is within this share of the measured one, however few digits it has."""
+Verdict: TypeAlias = Literal["agrees", "differs", "not answered", "not measured"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """What became of a student's answer to one question. `wrong`, `open`: names of values that differ, or are missing.
+
+    `note`: what to do where it was not measured.
+    """
+
+    name: str
+    question: str
+    verdict: Verdict
+    wrong: tuple[str, ...] = ()
+    open: tuple[str, ...] = ()
+    note: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return {**vars(self), "wrong": list(self.wrong), "open": list(self.open)}
+
+
+def write_exercise(lab: Lab, module: str, folder: Path, *, quick: bool = True, root: str | None = None) -> Path:
+    """Write `NAME.ipynb` into a folder: the cells of the lab's file without those that answer its questions.
+
+    Raises:
+        WriteError: the file cannot be written.
+    """
+    first = (
+        f"import opsin.labs\n\nbook = opsin.labs.open_book({lab.name!r}, quick={quick}, root={root!r}, "
+        f"out={str(folder.resolve())!r})"
+    )
+    cells: list[tuple[str, str]] = []
+    for kind, source in lab_cells(module):
+        if kind == "markdown":
+            cells.append((kind, source))
+            continue
+        names, rest = _without_questions(source)
+        if rest:
+            cells.append(("code", rest))
+        for asked in (part for part in lab.questions if part.name in names):
+            cells += _to_answer(asked)
+        if "import" in source and not any("open_book" in text for _, text in cells):
+            cells.append(("code", first))
+    return save(cells, folder / f"{lab.name}.ipynb")
+
+
+def check_answers(book: Book) -> tuple[Checked, ...]:
+    """Which of the answers beside a book's runs agree with what the lab measures on these runs.
+
+    Args:
+        book: that trains nothing (`trains=False`).
+
+    Raises:
+        ConfigError: no answer has been given there.
+    """
+    path = book.folder / ANSWERS
+    if not path.is_file():
+        raise ConfigError("no answers are here", where=path, do="write them with `book.answer` in the notebook")
+    given = read_json(path)
+    return tuple(_checked(book, asked, given.get(asked.name, {})) for asked in book.lab.questions)
+
+
+def agrees(given: object, measured: Cell) -> bool:
+    """Whether a student's value is the measured one, at the digits that it is given with.
+
+    A share may be given as such or as a percentage. Whole numbers are exact; words are compared without case.
+
+    >>> agrees(94.4, Score(0.9437)), agrees("0.94", Score(0.9437)), agrees(95, Score(0.9437)), agrees("no", False)
+    (True, True, False, True)
+    """
+    if isinstance(measured, bool) or measured is None or (isinstance(measured, str) and not numbers_in(measured)):
+        return _word(given) == _word(measured)
+    text = str(given).replace("%", "").replace(",", "").replace(" ", "").removeprefix("+")
+    value = _number(text)
+    if value is None:
+        return _word(given) == _word(measured)
+    wanted = [measured.value, 100 * measured.value] if isinstance(measured, Score) else [_number(str(measured))]
+    exact = isinstance(measured, int)
+    return any(known is not None and (value == known if exact else _rounded(text, value, known)) for known in wanted)
+
+
+def _checked(book: Book, asked: Question, given: Mapping[str, Any]) -> Checked:
+    names = asked.blanks
+    still = tuple(name for name in names if given.get(name) in (None, ""))
+    if len(still) == len(names):
+        return Checked(name=asked.name, question=asked.text, verdict="not answered", open=still)
+    try:
+        found = asked.measure(book)
+    except OpsinError as error:
+        return Checked(name=asked.name, question=asked.text, verdict="not measured", note=str(error))
+    wrong = tuple(name for name in names if name not in still and not _is_right(found, name, given[name]))
+    verdict: Verdict = "differs" if wrong else "not answered" if still else "agrees"
+    return Checked(name=asked.name, question=asked.text, verdict=verdict, wrong=wrong, open=still)
+
+
+def _is_right(found: Found, name: str, given: object) -> bool:
+    """Whether one value agrees; of an answer in words, whether all its numbers were measured, and ours are among them."""
+    if name in found.values:
+        return agrees(given, found.values[name])
+    said = numbers_in(str(given))
+    measured: set[str] = set().union(*(part.measured for part in found.evidence if isinstance(part, Table)))
+    return bool(said) and said <= measured and numbers_in(found.ours) <= said
+
+
+def _to_answer(asked: Question) -> list[tuple[str, str]]:
+    """The cells of a question: its words, and one with what is to be filled in."""
+    blanks = "\n".join(f"    {name!r}: None," for name in asked.blanks)
+    scaffold = f"# measure it here\n\nbook.answer({asked.name!r}, {{\n{blanks}\n}})"
+    return [("markdown", f"**{asked.text}**"), ("code", scaffold)]
+
+
+def _without_questions(source: str) -> tuple[list[str], str]:
+    """Names of the questions in a cell, and the cell without their functions, published figures and the lab itself."""
+    lines = source.splitlines()
+    names: list[str] = []
+    for node in reversed(ast.parse(source).body):
+        marks = node.decorator_list if isinstance(node, ast.FunctionDef) else []
+        begin = min([node.lineno, *(mark.lineno for mark in marks)])
+        if isinstance(node, ast.FunctionDef) and any("question" in ast.unparse(mark) for mark in marks):
+            names.insert(0, node.name)
+        elif not (isinstance(node, ast.Assign | ast.AnnAssign) and _is_told(node)):
+            continue
+        del lines[begin - 1 : node.end_lineno]
+    return names, re.sub(r"\n{3,}", "\n\n\n", "\n".join(lines).strip())
+
+
+def _is_told(node: ast.Assign | ast.AnnAssign) -> bool:
+    """Whether an assignment is of the lab itself, or of what was published, which would tell answers."""
+    target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0]
+    return ast.unparse(target) == "LAB" or ast.unparse(target).startswith("PUBLISHED")
+
+
+def _number(text: str) -> float | None:
+    try:
+        value = float(text.replace(",", "").removeprefix("+"))
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def _rounded(text: str, value: float, known: float) -> bool:
+    """Whether `value`, written as `text`, is `known` rounded to its digits."""
+    mantissa, _, exponent = text.casefold().partition("e")
+    digits = len(mantissa.partition(".")[2])
+    half = 0.5 * 10.0 ** (int(exponent or 0) - digits)
+    return abs(value - known) <= min(half, WITHIN * abs(known)) * (1 + 1e-9) or value == known
+
+
+def _word(value: object) -> str:
+    words = {True: "yes", False: "no"}
+    return words[value] if isinstance(value, bool) else str(value).strip().casefold()
