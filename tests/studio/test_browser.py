@@ -120,6 +120,7 @@ def test_pages_are_used_by_keyboard_alone(page: Any, address: str) -> None:
 def test_three_things_are_collected_by_camera(page: Any, address: str) -> None:
     page.goto(f"{address}/teach")
     page.click("[data-camera-button]")
+    page.wait_for_selector("[data-record='0']:not([disabled])")
     for i in range(3):
         page.focus(f"[data-record='{i}']")
         page.keyboard.down(" ")
