@@ -123,7 +123,7 @@ def test_masks_that_training_would_refuse_are_errors_named_with_the_reason(land:
     assert by_kind(found)["unreadable"].message == "2 samples of train cannot be read"
     assert by_kind(found)["unreadable"].samples == (
         "train/images/0.png: the mask has another size than its image: 7x5 instead of 10x12",
-        "train/images/1.png: mask values that name no class: 9, 37",
+        "train/images/1.png: mask values without a class: 9, 37",
     )
     assert found.masks["train"].num_masks == 2
     tolerated = audit(load(land.root, config=DataConfig(skip_unreadable=2)))

@@ -84,7 +84,7 @@ def test_digits_are_not_told_of_photos(told: Any) -> None:
 def test_a_small_val_and_near_copies_are_told(told: Any) -> None:
     copies = Finding(kind="near-leak", severity="warning", message="5 of 60 images of val show the same shot")
     small, near = told(FLAT, n=60, data={"findings": (copies,)}, **PRETRAINED)
-    assert small.startswith("the 60 samples of val give the accuracy to ± 0.116 only")
+    assert small.startswith("the 60 samples of val give the accuracy to ± 0.116: smaller differences")
     assert near.startswith("5 of 60 images of val show the same shot: `opsin evaluate run --copies`")
 
 

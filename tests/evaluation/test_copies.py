@@ -197,7 +197,7 @@ def test_without_training_images_copies_are_refused_before_test_is_opened(world)
     np.savez(world.folder / "other.npz", **(world.arrays | {"x_test": scenes(20, 5)}))
     world.file.unlink()
     assert evaluate(world.run, data=world.folder / "other.npz").n == 20
-    with pytest.raises(DataError, match=r"(?s)cannot be looked for: .*or score without `--copies`"):
+    with pytest.raises(DataError, match=r"(?s)cannot be searched for: .*or score without `--copies`"):
         evaluate(world.run, data=world.folder / "other.npz", split="test", copies=True)
     assert world.run.log.test_openings == 0
 

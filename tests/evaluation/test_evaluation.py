@@ -149,7 +149,11 @@ def test_training_images_in_another_set_are_counted(world):
     arrays = arrays_of(5)
     arrays["x_val"][:3] = world.arrays["x_train"][[4, 7, 7]]
     np.savez(world.folder / "other.npz", **arrays)
-    (said,) = [note for note in evaluate(world.run, data=world.folder / "other.npz").notes if "trained on" in note]
+    (said,) = [
+        note
+        for note in evaluate(world.run, data=world.folder / "other.npz").notes
+        if "copies of training images" in note
+    ]
     assert said.startswith("3 of 24 images")
     np.savez(world.folder / "clean.npz", **arrays_of(6))
     assert not [note for note in evaluate(world.run, data=world.folder / "clean.npz").notes if "train" in note]
@@ -159,7 +163,9 @@ def test_it_is_said_when_nobody_can_know_whether_training_images_are_scored(worl
     np.savez(world.folder / "other.npz", **arrays_of(5))
     np.savez(world.file, **arrays_of(1))
     notes = evaluate(world.run, data=world.folder / "other.npz").notes
-    assert any("not known whether training images are among these: the data set has changed" in note for note in notes)
+    assert any(
+        "it is unknown whether training images are among these: the data set has changed" in note for note in notes
+    )
 
 
 def write_photos(folder: Path, classes: tuple[str, ...], size: tuple[int, int]) -> Path:

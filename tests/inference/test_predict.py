@@ -215,7 +215,7 @@ def test_strict_gives_no_prediction_if_a_file_cannot_be_read(
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "a.heic" in captured.err
-    with pytest.raises(InputError, match="unsupported formats"):
+    with pytest.raises(InputError, match="cannot be read"):
         run.predict(mixed)
 
 

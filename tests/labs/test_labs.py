@@ -186,7 +186,7 @@ def test_a_disagreement_without_a_reason_is_refused(tmp_path: Path) -> None:
         table = book.table("t", "Counts", ("n",), [(42,)])
         return Found(answer="42", ours="42", agrees=False, evidence=(table,))
 
-    assert "does not say why" in refusal(made(measure, published="41"), tmp_path)
+    assert "without a reason" in refusal(made(measure, published="41"), tmp_path)
 
 
 def test_a_finished_run_is_not_trained_again_and_other_settings_are_refused(tmp_path: Path) -> None:

@@ -182,7 +182,7 @@ def test_every_tensor_that_does_not_fit_is_listed(tmp_path: Path) -> None:
         read_pretrained(path, "resnet18", input_range="imagenet")
     text = str(caught.value)
     assert "1 missing: stem.norm.bias" in text
-    assert "1 not known: extra.weight" in text
+    assert "1 unknown: extra.weight" in text
     assert "stages.0.0.convolutions.0.norm.weight [3] for [64]" in text
 
 

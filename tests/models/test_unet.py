@@ -92,7 +92,7 @@ def test_a_backbone_without_maps_is_refused():
 
 
 def test_knobs_of_the_decoder_are_for_networks_that_classify_pixels():
-    with pytest.raises(ConfigError, match="no knob `upsample`"):
+    with pytest.raises(ConfigError, match="no option `upsample`"):
         resolve_options("small", ModelConfig(upsample="nearest"))
     options = resolve_options("unet", ModelConfig(block="residual", skips=False), decoder=True)
     assert options["block"] == options["decoder"]["block"] == "residual"

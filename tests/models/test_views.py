@@ -151,7 +151,7 @@ def test_boxes_of_each_view_come_back_by_themselves(view: View) -> None:
 def test_a_network_of_one_size_is_shown_no_other() -> None:
     network = network_of("classify", "dense")
     Views(network, ("flip",))
-    with pytest.raises(ConfigError, match="one size"):
+    with pytest.raises(ConfigError, match="fixed input size"):
         Views(network, ("scale",))
 
 

@@ -37,7 +37,7 @@ def test_the_pairs_that_are_shown_say_how_much_of_the_mistakes_they_hold() -> No
     counts = np.ones((12, 12), np.int64)
     np.fill_diagonal(counts, 89)
     page = str(confused(view_of_confusion(counts)))
-    assert "11.0 % of all pixels are wrong; these pairs of classes hold 7.6 % of them." in page
+    assert "11.0 % of all pixels are wrong; these pairs of classes account for 7.6 % of them." in page
     assert page.count('<th scope="row">') == 10
 
 

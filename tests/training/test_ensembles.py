@@ -61,7 +61,7 @@ def test_an_ensemble_is_shown_other_sizes_where_every_member_takes_them(members:
     found = evaluate(pair, tta=("scale",))
     assert pair.scores["val"].tta["accuracy"] == found.tta["accuracy"]
     three = ensemble(members, kind="average", out=tmp_path, name="three", quiet=True).run
-    with pytest.raises(ConfigError, match="one size"):
+    with pytest.raises(ConfigError, match="fixed input size"):
         evaluate(three, tta=("scale",))
 
 
@@ -127,7 +127,7 @@ def test_the_gain_of_a_score_over_itself_is_nothing() -> None:
 
 def test_members_that_are_not_heard_are_told() -> None:
     assert unheard_note(["a", "b", "c"], [0.4, 0.0, 0.6]) == (
-        "the answers are those of a and c: the other runs add nothing on val"
+        "predictions are those of a and c alone: the other runs add nothing on val"
     )
     assert unheard_note(["a", "b"], [0.4, 0.6]) is None
 

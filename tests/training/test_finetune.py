@@ -176,7 +176,7 @@ def test_weights_that_changed_are_refused_when_the_run_goes_on(base: Run, tuned:
         ({"finetune": "head", "flip": 0.5}, "augmentation would have no effect"),
         ({"finetune": "head", "resolutions": [8, 10]}, "at one size"),
         ({"finetune": "head", "feature_views": 2, "mixup": 0.2}, "cannot be mixed"),
-        ({"feature_views": 2}, "needs frozen features"),
+        ({"feature_views": 2}, "is for frozen features"),
         ({"finetune": "top:9"}, "fewer sections"),
         ({"finetune": "bottom"}, "finetune"),
         ({"finetune": "staged", "head_epochs": 3}, "head alone to the end"),

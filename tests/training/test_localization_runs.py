@@ -104,6 +104,6 @@ def test_predicted_boxes_are_drawn(run: Run, tmp_path: Path, capsys: pytest.Capt
     [("digit_scenes", SETTINGS | {"mask_loss": "dice"}), ("digits", {"box_loss": "iou", "quiet": True})],
 )
 def test_a_setting_of_another_task_is_refused(tmp_path: Path, data: str, settings: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match="applies to another task"):
+    with pytest.raises(ConfigError, match="is for another task"):
         train(data, name="r", out=tmp_path, **settings)
     assert not (tmp_path / "r").exists()

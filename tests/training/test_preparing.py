@@ -38,7 +38,7 @@ def test_samples_that_are_left_out_are_said_and_recorded(tmp_path: Path, capsys:
     prepared = prepare(dataset, resolve(settings), Reporter())
     said, kept = capsys.readouterr().err, describe_data(prepared)
     assert "train: 1 unreadable samples were skipped" in said
-    assert "train: left out: train/a/0.png" in said
+    assert "train: skipped: train/a/0.png" in said
     assert kept.skipped == {"train": ("train/a/0.png",)}
     assert kept.splits["train"].n == 9
     assert any("unreadable" in note for note in kept.notes)
@@ -56,7 +56,7 @@ def test_a_name_that_is_taken_is_refused_before_the_data_is_read(
 ) -> None:
     (tmp_path / "taken").mkdir()
     monkeypatch.setattr(session, "prepare_from", lambda *args, **kwargs: pytest.fail("the data was read"))
-    with pytest.raises(RunError, match="nothing was overwritten"):
+    with pytest.raises(RunError, match="exists already"):
         train("digits", name="taken", out=tmp_path, quiet=True)
 
 

@@ -55,10 +55,18 @@ def test_a_run_leaves_every_file_of_its_folder(quick_run: Quick) -> None:
     run = quick_run()
     files = {path.name for path in run.path.iterdir()}
     assert files == {
-        "config.json", "environment.json", "data.json", "log.jsonl", "checkpoints", "model", "scores.json",
-        "summary.json", "predictions.npz", "gallery.npz",
+        "config.json", "environment.json", "data.json", "log.jsonl", "present.json", "checkpoints", "model",
+        "scores.json",        "summary.json", "predictions.npz", "gallery.npz",
     }  # fmt: skip
-    assert [event["event"] for event in run.log] == ["preflight", "start", "epoch", "epoch", "epoch", "finish"]
+    assert [event["event"] for event in run.log] == [
+        "preflight",
+        "forecast",
+        "start",
+        "epoch",
+        "epoch",
+        "epoch",
+        "finish",
+    ]
     assert run.scores.keys() == {"val"}
 
 
@@ -124,7 +132,7 @@ def test_resuming_with_another_setting_is_refused_by_name(quick_run: Quick) -> N
 def test_a_name_that_is_taken_is_refused_and_nothing_is_overwritten(quick_run: Quick) -> None:
     run = quick_run("taken")
     before = weights(run)
-    with pytest.raises(RunError, match="nothing was overwritten"):
+    with pytest.raises(RunError, match="exists already"):
         quick_run("taken", epochs=1)
     assert same(before, weights(run))
 

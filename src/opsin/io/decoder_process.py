@@ -79,8 +79,9 @@ def _open_avif(file: BinaryIO) -> Any:
 def _open_heic(file: BinaryIO) -> Any:
     import pillow_heif  # type: ignore[import-untyped,import-not-found,unused-ignore]
 
-    pillow_heif.options.DECODE_THREADS = 1
-    return pillow_heif.HeifImageFile(file)
+    heif: Any = pillow_heif  # it has no types
+    heif.options.DECODE_THREADS = 1
+    return heif.HeifImageFile(file)
 
 
 OPENERS: dict[str, Callable[[BinaryIO], Any]] = {"TIFF": _open_tiff, "AVIF": _open_avif, "HEIC": _open_heic}

@@ -177,7 +177,7 @@ class Book:
         path = self.folder / "runs" / name
         ended = (path / "scores.json").is_file()
         if self.trains:
-            begun = self._same_question(path, {"data": data, "root": self.root, **as_json(settings)})
+            begun = self._same_question(path, {"data": _found(data), "root": self.root, **as_json(settings)})
             if not ended:
                 self._train(data, path, resume=begun, settings=settings)
         elif not ended:
@@ -333,6 +333,11 @@ def _check(asked: Question, found: Found) -> None:
         raise CheckFailedError(
             "the answer differs from the published one without a reason", where=where, do="give `why`"
         )
+
+
+def _found(data: str) -> str:
+    """The data that a run was asked for, the same from whatever folder it is asked: a path in full."""
+    return str(Path(data).resolve()) if Path(data).exists() else data
 
 
 def _plain(value: Any) -> Any:
