@@ -173,4 +173,6 @@ def _rich_progress() -> RichProgress:
 
 
 def _in_notebook() -> bool:
-    return "ipykernel" in sys.modules
+    """Whether this process is the kernel of a notebook; others may have imported the module too."""
+    kernel = sys.modules.get("ipykernel.kernelapp")
+    return kernel is not None and bool(kernel.IPKernelApp.initialized())

@@ -56,7 +56,7 @@ def test_a_run_leaves_every_file_of_its_folder(quick_run: Quick) -> None:
     files = {path.name for path in run.path.iterdir()}
     assert files == {
         "config.json", "environment.json", "data.json", "log.jsonl", "present.json", "checkpoints", "model",
-        "scores.json",        "summary.json", "predictions.npz", "gallery.npz",
+        "scores.json", "summary.json", "predictions.npz", "gallery.npz",
     }  # fmt: skip
     assert [event["event"] for event in run.log] == [
         "preflight",
