@@ -140,6 +140,18 @@ def convolutions(book: Book) -> Found:
 
 
 # %%
+def hits(run: opsin.Run, split: Literal["val", "test"]) -> np.ndarray:
+    """1 for each image of a split that is classified rightly, else 0, in the order of their names: int64 [N]."""
+    stored = run.predictions(split)
+    order = np.argsort(stored["ids"])
+    found: np.ndarray = (stored["probabilities"].argmax(1) == stored["labels"])[order]
+    return found.astype(np.int64)
+
+
+def as_score(right: np.ndarray) -> opsin.Score:
+    return opsin.Score(float(right.mean()))
+
+
 @question("The course validates on its test set: what does that do to the figure that it reports?")
 def on_test(book: Book) -> Found:
     rows: list[tuple[Any, ...]] = []
@@ -199,18 +211,6 @@ def choosing_gains(right: np.ndarray) -> np.ndarray:
         best = int(first.argmax())
         gains.append(100 * (first[best] - second[best]))
     return np.array(gains)
-
-
-def hits(run: opsin.Run, split: Literal["val", "test"]) -> np.ndarray:
-    """1 for each image of a split that is classified rightly, else 0, in the order of their names: int64 [N]."""
-    stored = run.predictions(split)
-    order = np.argsort(stored["ids"])
-    found: np.ndarray = (stored["probabilities"].argmax(1) == stored["labels"])[order]
-    return found.astype(np.int64)
-
-
-def as_score(right: np.ndarray) -> opsin.Score:
-    return opsin.Score(float(right.mean()))
 
 
 # %%

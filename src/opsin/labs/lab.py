@@ -177,7 +177,8 @@ class Book:
         path = self.folder / "runs" / name
         ended = (path / "scores.json").is_file()
         if self.trains:
-            begun = self._same_question(path, {"data": _found(data), "root": self.root, **as_json(settings)})
+            asked = {"data": _found(data), "root": self.root, **_with_paths(as_json(settings))}
+            begun = self._same_question(path, asked)
             if not ended:
                 self._train(data, path, resume=begun, settings=settings)
         elif not ended:
@@ -333,6 +334,11 @@ def _check(asked: Question, found: Found) -> None:
         raise CheckFailedError(
             "the answer differs from the published one without a reason", where=where, do="give `why`"
         )
+
+
+def _with_paths(settings: Mapping[str, object]) -> dict[str, object]:
+    """Settings whose paths, as those of weights, are written in full."""
+    return {key: _found(value) if isinstance(value, str) and "/" in value else value for key, value in settings.items()}
 
 
 def _found(data: str) -> str:
