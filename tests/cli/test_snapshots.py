@@ -197,9 +197,7 @@ def test_the_page_shows_every_name_of_the_kept_text(verb: str, capfd: pytest.Cap
     assert [name for name in names if name not in page] == []
 
 
-def test_messages_of_commands_that_succeed(transcript: Any) -> None:
+def test_messages_and_refusals_say_what_was_done_or_what_to_do(transcript: Any) -> None:
+    """One test: refusals are of the runs that the first commands leave."""
     check(SNAPSHOTS / "messages.txt", transcript(MESSAGES))
-
-
-def test_refusals_say_what_is_wrong_and_what_to_do(transcript: Any) -> None:
     check(SNAPSHOTS / "refusals.txt", transcript(REFUSALS))
