@@ -17,6 +17,7 @@ from opsin import labs
 from opsin.cli import main
 from opsin.errors import CheckFailedError, ConfigError, RunError
 from opsin.labs.lab import Book, Found, Lab, numbers_in, question
+from opsin.labs.shapes import write_shapes
 
 USED = {
     "__future__",
@@ -198,6 +199,19 @@ def test_a_finished_run_is_not_trained_again_and_other_settings_are_refused(tmp_
     assert (again.path / "scores.json").stat().st_mtime_ns == stamp
     with pytest.raises(RunError, match="something else"):
         Book(lab, folder=tmp_path).train("digits", **{**settings, "epochs": 2})
+
+
+def test_a_lab_knows_its_runs_again_from_another_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked(out: Path | str) -> dict[str, Any]:
+        book = labs.open_book("convolution", out=out)
+        run = book.train(write_shapes(book.folder / "shapes.npz", 60), name="a", model="dense", epochs=1)
+        return json.loads(run.path.with_name("a.asked.json").read_text(encoding="utf-8"))
+
+    first = asked(tmp_path / "labs")
+    monkeypatch.chdir(tmp_path)
+    assert asked("labs") == first
 
 
 @pytest.mark.parametrize("name", labs.names())

@@ -160,7 +160,7 @@ class Book:
         pace: Pace | None = None,
         trains: bool = True,
     ) -> None:
-        self.lab, self.folder, self.quick, self.root, self.quiet = lab, folder, quick, root, quiet
+        self.lab, self.folder, self.quick, self.root, self.quiet = lab, folder.resolve(), quick, root, quiet
         self.pace, self.trains = pace, trains
         self.runs: dict[str, Run] = {}
         self.tables: dict[str, Table] = {}
@@ -177,7 +177,7 @@ class Book:
         path = self.folder / "runs" / name
         ended = (path / "scores.json").is_file()
         if self.trains:
-            asked = {"data": _found(data), "root": self.root, **_with_paths(as_json(settings))}
+            asked = {"data": data, "root": self.root, **as_json(settings)}
             begun = self._same_question(path, asked)
             if not ended:
                 self._train(data, path, resume=begun, settings=settings)
@@ -334,16 +334,6 @@ def _check(asked: Question, found: Found) -> None:
         raise CheckFailedError(
             "the answer differs from the published one without a reason", where=where, do="give `why`"
         )
-
-
-def _with_paths(settings: Mapping[str, object]) -> dict[str, object]:
-    """Settings whose paths, as those of weights, are written in full."""
-    return {key: _found(value) if isinstance(value, str) and "/" in value else value for key, value in settings.items()}
-
-
-def _found(data: str) -> str:
-    """The data that a run was asked for, the same from whatever folder it is asked: a path in full."""
-    return str(Path(data).resolve()) if Path(data).exists() else data
 
 
 def _plain(value: Any) -> Any:

@@ -84,7 +84,7 @@ def _line(result: LabResult, index: Path) -> dict[str, Any]:
     compared = [answer for answer in result.answers if answer.published]
     verdicts = {words: sum(a.agrees is key for a in compared) for key, (words, _) in VERDICTS.items()}
     told = ", ".join(f"{count} {words}" for words, count in verdicts.items() if count)
-    return {"result": result, "told": told or "–", "page": result.report.relative_to(index.parent).as_posix()}
+    return {"result": result, "told": told or "–", "page": result.report.relative_to(index.parent.resolve()).as_posix()}
 
 
 def _part(answer: Answer, tables: dict[str, Table], figures: dict[str, Figure], told: set[str]) -> dict[str, Any]:
