@@ -109,7 +109,10 @@ def test_a_damaged_file_is_named(content: str, queue: Queue) -> None:
         queue.jobs()
 
 
-def test_the_verbs_add_run_and_list(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_verbs_add_run_and_list(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     place = ("--queue", str(tmp_path / "queue"))
     assert main(["queue", "add", *place, "--cores", "1", "--memory-gb", "2", "--", "runs", "list", "--json"]) == 0
     assert main(["queue", "list", *place, "--json"]) == 0
