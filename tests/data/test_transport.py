@@ -83,6 +83,7 @@ def served(tmp_path: Path):
         ("pets.tar.gz", tarred(members(), "w:gz")),
         ("pets.tgz", tarred(members("a/b/"), "w:gz")),
     ],
+    ids=["zip", "zip without a top folder", "zip of a Mac", "tar", "tar.gz", "tgz of nested folders"],
 )
 def test_an_archive_is_a_data_set(tmp_path: Path, name: str, data: bytes) -> None:
     (tmp_path / name).write_bytes(data)
