@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -48,3 +50,32 @@ def test_no_other_file_applies_the_contract_of_an_artefact() -> None:
     found = {str(path.relative_to(folder)) for path in folder.rglob("*.py") if applied.search(path.read_text())}
     # an exported program holds the contract inside; it is proved on the golden images
     assert found == {"exports/program.py", "models/wrappers/forward.py"}
+
+
+GRADIENTS = """
+import torch
+from torch import nn
+from opsin.models.wrappers.forward import AS_BATCHED, Precision
+
+torch.set_num_threads(2)
+for channels in (4, 8):
+    torch.manual_seed(0)
+    images = torch.randn(25, channels, 16, 16)
+    found = []
+    for precision in (AS_BATCHED, Precision()):
+        torch.manual_seed(1)
+        network = precision.place(nn.Sequential(nn.Conv2d(channels, 16, 1, stride=2), nn.ReLU()), torch.device("cpu"))
+        if precision.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        for _ in range(20):
+            network.zero_grad()
+            network(images).square().sum().backward()
+        found.append(network[0].weight.grad.clone())
+    assert torch.allclose(*found, rtol=1e-3), channels
+"""
+
+
+def test_a_strided_convolution_of_few_channels_neither_crashes_nor_errs_in_channels_last() -> None:
+    """In a process of its own: oneDNN writes past a buffer there (issue 6035), which ends the process."""
+    ended = subprocess.run([sys.executable, "-c", GRADIENTS], capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 0, ended.stderr

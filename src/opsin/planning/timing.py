@@ -11,6 +11,7 @@ import torch
 
 from opsin.models.parts.layers import seeded
 from opsin.models.table import LayerTable
+from opsin.models.wrappers.forward import to_channels_last
 from opsin.planning.request import Request, autocast, batch_of, build, feature_length, head_outputs, loss_of, run
 
 REPEATS = 3
@@ -39,7 +40,7 @@ def calibrate(request: Request, layers: LayerTable, *, samples: int | None = Non
     """Time the network of a request on the CPU, forward, and forward with backward."""
     batch = max(1, min(request.part, CALIBRATION_WORK // max(1, layers.multiply_adds)))
     with seeded(0):
-        network = build(request).to(memory_format=torch.channels_last)
+        network = to_channels_last(build(request))
     spec = request.spec
     images = torch.zeros(batch, spec.channels, spec.height, spec.width)
     images = images.contiguous(memory_format=torch.channels_last)

@@ -39,7 +39,37 @@ class Precision:
     def place(self, network: nn.Module, device: torch.device) -> nn.Module:
         """Move `network` to `device` in the chosen memory format."""
         network = network.to(device)
-        return network.to(memory_format=torch.channels_last) if self.channels_last else network
+        return to_channels_last(network) if self.channels_last else network
+
+
+ONEDNN_BLOCK = 16
+"""Channels that oneDNN computes at a time: 16 with AVX-512, 8 with AVX2."""
+
+
+def to_channels_last(network: nn.Module) -> nn.Module:
+    """Change `network` to channels last, but for convolutions whose gradient oneDNN computes wrongly in that format.
+
+    The weight gradient of a 1x1 convolution with a stride and fewer input channels than a block is written past the end
+    of a buffer: the process crashes, or the gradient is wrong. Such a layer computes in channels first.
+
+    Source: oneDNN issue 6035; PyTorch 2.14.1 with two threads or more.
+    """
+    network = network.to(memory_format=torch.channels_last)
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d) and _is_miscomputed(layer):
+            layer.weight.data = layer.weight.data.clone(memory_format=torch.contiguous_format)
+            if _channels_first not in layer._forward_pre_hooks.values():
+                layer.register_forward_pre_hook(_channels_first)
+    return network
+
+
+def _is_miscomputed(layer: nn.Conv2d) -> bool:
+    return layer.kernel_size == (1, 1) and max(layer.stride) > 1 and layer.in_channels // layer.groups < ONEDNN_BLOCK
+
+
+def _channels_first(layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    # not `contiguous()`, which leaves the strides of images of one pixel or channel as they are
+    return (inputs[0].clone(memory_format=torch.contiguous_format), *inputs[1:])
 
 
 AS_BATCHED = Precision(channels_last=False)

@@ -27,7 +27,7 @@ from opsin.models.building import build_network
 from opsin.models.freezing import pin_norms
 from opsin.models.registry import ModelSpec
 from opsin.models.weights.published import package_weights
-from opsin.models.wrappers.forward import Precision
+from opsin.models.wrappers.forward import Precision, to_channels_last
 from opsin.ops.resize import resampled_size
 from opsin.progress import duration
 from opsin.training.setup.origin import Origin
@@ -181,7 +181,7 @@ def measure_costs(origin: Origin, dataset: Dataset, device_name: str) -> Costs:
     )
     network = build_network(spec, {"logits": len(dataset.classes)}, seed=0)
     pin_norms(network.backbone)
-    network = network.to(device).to(memory_format=torch.channels_last)
+    network = to_channels_last(network.to(device))
     images = torch.zeros(PROBED_IMAGES, 3, PROBED_SIDE_PX, PROBED_SIDE_PX, device=device)
     images = images.contiguous(memory_format=torch.channels_last)
     whole = _seconds(lambda: network(images)["logits"].logsumexp(1).mean().backward(), device)
