@@ -125,6 +125,7 @@ MALFORMED = {
     "jpeg of 12 bits": b"\xff\xd8\xff\xc1\0\x0b\x0c\0\x10\0\x10\1\1\x11\0\xff\xda\0\2\xff\xd9",
     "jpeg with two frame headers": SEEDS["jpeg"][:-2] + b"\xff\xc0\0\x0b\x08\0\x10\0\x10\1\1\x11\0\xff\xd9",
     "jpeg with a thousand passes": SEEDS["jpeg"][:-2] + b"\xff\xda\0\x08\1\1\0\0\x3f\0" * 1000 + b"\xff\xd9",
+    "jpeg with millions of empty passes": SEEDS["jpeg"][:-2] + b"\xff\xda\0\x02" * 4_000_000 + b"\xff\xd9",
     "gif without frames": b"GIF89a\1\0\1\0\0\0\0;",
     "gif of 65535 x 65535": b"GIF89a\xff\xff\xff\xff\0\0\0,\0\0\0\0\1\0\1\0\0\2\2D\1\0;",
     "gif frame beyond its screen": b"GIF89a\1\0\1\0\0\0\0,\0\0\0\0\xff\xff\xff\xff\0\2\2D\1\0;",

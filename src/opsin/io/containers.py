@@ -31,7 +31,11 @@ JPEG_METADATA_MARKERS = (frozenset(range(0xE1, 0xF0)) - {0xEE}) | {0xFE}
 """APP1 to APP15 and comments, but APP14: Adobe's colour transform is part of the pixels."""
 IN_PIXELS = np.isin(np.arange(256), (0x00, 0xFF, *range(0xD0, 0xD8)))
 """Bytes that follow 0xFF inside the pixel data of a JPEG; any other is the mark of a segment."""
+MAX_SCANS = 100
+"""Passes over a progressive JPEG: photos have about ten; each is decoded over all pixels."""
+FIRST_SEARCHED_BYTES = 64
 SEARCHED_BYTES = 1 << 20
+"""Pixel data are searched in blocks that grow from the first to the second: many short scans cost little too."""
 PNM_HEADER = re.compile(
     rb"P([1-6f])(?:\s|#[^\n]*\n)+(\d{1,9})(?:\s|#[^\n]*\n)+(\d{1,9})(?:\s|#[^\n]*\n)",
 )
@@ -154,6 +158,7 @@ def _read_jpeg(data: bytes, _: int) -> Container:
             one_chain = False
         if marker == 0xDA:
             scans += 1
+            _whole(scans <= MAX_SCANS, f"more than {MAX_SCANS} passes")
             end = _next_jpeg_marker(data, end)
         if marker not in JPEG_METADATA_MARKERS:
             kept.append(view[position:end])
@@ -175,12 +180,14 @@ def _read_jpeg(data: bytes, _: int) -> Container:
 
 def _next_jpeg_marker(data: bytes, start: int) -> int:
     """Where the pixel data that begin at `start` end: the place of the next mark. Photos are mostly pixel data."""
-    for place in range(start, len(data) - 1, SEARCHED_BYTES):
-        block = np.frombuffer(data, np.uint8, min(SEARCHED_BYTES + 1, len(data) - place), place)
+    place, size = start, FIRST_SEARCHED_BYTES
+    while place < len(data) - 1:
+        block = np.frombuffer(data, np.uint8, min(size + 1, len(data) - place), place)
         found = np.flatnonzero(block[:-1] == 0xFF)
         marks = found[~IN_PIXELS[block[found + 1]]]
         if len(marks):
             return place + int(marks[0])
+        place, size = place + size, min(2 * size, SEARCHED_BYTES)
     raise ValueError("the file is cut off")
 
 

@@ -55,7 +55,6 @@ IMAGE_SUFFIXES = SECOND_TIER_SUFFIXES | {
 Sides = Callable[[int, int], tuple[int, int]]
 """From height and width of an upright image to those at which it is looked at: more pixels need not be decoded."""
 MAX_FRAMES = 10_000
-MAX_SCANS = 100
 MAX_SCANNED_SHARE = 20
 """Progressive JPEG: more passes than this only for images of less than `free_pixels`, which bounds the time."""
 DECODING_BYTES = 12
@@ -176,13 +175,13 @@ def decode_image(data: bytes, name: str, limits: Limits = LIMITS, *, sides: Side
     return DecodedImage(pixels=pixels, notes=tuple(found.notes), orientation=found.orientation, whole=found.whole)
 
 
-def format_of(data: bytes, name: str, limits: Limits = LIMITS) -> FormatName:
+def format_of(data: bytes, name: str, limits: Limits = LIMITS) -> FormatName | KindName:
     """The format of an image file, by its structure; nothing is decoded.
 
     Raises:
         ImageError: as `decode_image`.
     """
-    return _checked_container(data, name, limits).format
+    return second_tier(data) or _checked_container(data, name, limits).format
 
 
 def decode_thumbnail(data: bytes, name: str, side: int, limits: Limits = LIMITS) -> np.ndarray:
@@ -300,7 +299,6 @@ def _checked_container(data: bytes, name: str, limits: Limits) -> Container:
         ),
         ("too many frames", container.frames, container.frames <= MAX_FRAMES, f"at most {MAX_FRAMES}"),
         ("too much text", "more", container.text_bytes <= limits.max_text_bytes, f"{limits.max_text_bytes} bytes"),
-        ("too many passes", container.scans, container.scans <= MAX_SCANS, f"at most {MAX_SCANS}"),
         (
             "too many passes for its size",
             container.scans,
