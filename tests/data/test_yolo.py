@@ -46,6 +46,12 @@ def test_the_box_of_an_outline_is_taken(tmp_path: Path) -> None:
     assert found.splits["val"].boxes[0].tolist() == [10.0, 5.0, 30.0, 10.0]
 
 
+@pytest.mark.parametrize("above", ["labels", "images"])
+def test_the_name_of_a_folder_above_the_set_decides_nothing(tmp_path: Path, above: str) -> None:
+    found = load(yolo(tmp_path / above / "pets"))
+    assert len(found.splits["train"]) == 12
+
+
 def test_photos_without_an_object_are_counted(tmp_path: Path) -> None:
     yolo(tmp_path)
     (tmp_path / "labels/train/3.txt").write_text("")

@@ -20,10 +20,9 @@ from opsin.io.images import IMAGE_SUFFIXES
 from opsin.io.tables import read_lines
 from opsin.io.yaml_files import read_yaml
 from opsin.text import printable
-from opsin.types import SplitName
+from opsin.types import SPLITS, SplitName
 
 CARDS = ("data.yaml", "data.yml", "dataset.yaml")
-SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
 
 
 def is_yolo(place: Place) -> bool:
@@ -83,18 +82,20 @@ def _photos(content: Mapping[str, Any], split: SplitName, card: Path) -> list[Pa
     if not folder.is_dir() or not folder.resolve().is_relative_to(root):
         raise DataError("a folder of the card is not there", where=f"{card}, {split}", got=named, expected=f"{folder}/")
     files = [path for path in walk_files(folder) if path.suffix.lower() in IMAGE_SUFFIXES]
-    return sorted((path for path in files if "labels" not in path.parts), key=lambda path: natural_key(str(path)))
+    photos = (path for path in files if "labels" not in path.relative_to(root).parts)
+    return sorted(photos, key=lambda path: natural_key(str(path)))
 
 
 def _rows(photo: Path, root: Path, names: Mapping[int, str], split: SplitName) -> list[Row]:
     """The objects of one photo."""
-    parts = list(photo.parts)
+    base = root.resolve()
+    parts = list(photo.relative_to(base).parts)
     if "images" in parts:
         parts[len(parts) - 1 - parts[::-1].index("images")] = "labels"
-    file = Path(*parts).with_suffix(".txt")
+    file = base.joinpath(*parts).with_suffix(".txt")
     if not file.is_file() or file.stat().st_size == 0:
         return []
-    name = photo.relative_to(root.resolve()).as_posix()
+    name = photo.relative_to(base).as_posix()
     return [
         Row(path=photo, id=name, label=label, box=box, split=split)
         for label, box in (_object(line, number, file, names) for number, line in enumerate(read_lines(file), start=1))
