@@ -1,7 +1,9 @@
 """Downloads against a server of our own: resumed, checked, and never under the final name before they are whole."""
 
 import hashlib
+import io
 import threading
+import urllib.request
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -9,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from opsin.errors import DownloadError
-from opsin.io.download import fetch
+from opsin.io.download import _CheckedRedirects, fetch
 
 BODY = bytes(range(256)) * 5000
 HASH = hashlib.sha256(BODY).hexdigest()
@@ -149,3 +151,9 @@ def test_file_addresses_are_copied(tmp_path: Path) -> None:
 def test_other_addresses_are_refused(url: str, tmp_path: Path) -> None:
     with pytest.raises(DownloadError, match="refused address"):
         fetch(url, tmp_path / "a", sha256=HASH)
+
+
+def test_no_other_machine_leads_to_this_one(tmp_path: Path) -> None:
+    asked = urllib.request.Request("https://example.org/photos.zip")
+    with pytest.raises(DownloadError, match="refused redirect"):
+        _CheckedRedirects().redirect_request(asked, io.BytesIO(), 302, "", {}, "http://127.0.0.1:8200/runs")

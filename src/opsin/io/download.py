@@ -158,12 +158,13 @@ def _starts_at(headers: Message, have: int) -> bool:
 
 
 class _CheckedRedirects(urllib.request.HTTPRedirectHandler):
-    """Redirects lead to https only (or stay on this machine)."""
+    """Redirects lead to https only; from another machine none leads to this one."""
 
     def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
     ) -> urllib.request.Request | None:
-        if urlsplit(newurl).scheme == "file":
+        inwards = urlsplit(newurl).hostname in LOOPBACK and urlsplit(req.full_url).hostname not in LOOPBACK
+        if inwards or urlsplit(newurl).scheme == "file":
             raise DownloadError(
                 "refused redirect",
                 where=printable(req.full_url),
