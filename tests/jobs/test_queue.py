@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -121,3 +122,10 @@ def test_the_verbs_add_run_and_list(
     assert main(["queue", "run", *place, "--quiet", "--json"]) == 3  # there is no folder of runs here
     (job,) = json.loads(capsys.readouterr().out)["jobs"]
     assert job["code"] == 2
+
+
+def test_commands_that_are_added_at_once_do_not_overwrite_each_other(queue: Queue) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        added = list(pool.map(lambda number: queue.add(("explain", f"{number}")), range(40)))
+    assert sorted(job.number for job in added) == list(range(1, 41))
+    assert {job.arguments for job in queue.jobs()} == {("explain", f"{number}") for number in range(40)}

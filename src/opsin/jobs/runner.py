@@ -27,12 +27,16 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 @dataclass
 class Started:
-    """A job at work: its process, and the lock that it holds. `over`: bytes that it took above its limit."""
+    """A job at work: its process, and the lock that it holds.
+
+    `over`: bytes that it took where that was above its limit; `asked_at`: when it was asked to end for that.
+    """
 
     job: Job
     process: subprocess.Popen[bytes]
     lock: int
     over: int = 0
+    asked_at: float = 0.0
 
 
 class Runner:
@@ -116,8 +120,10 @@ class Runner:
         for one in list(self.started):
             taken = resident_bytes(one.process.pid) if one.job.memory_bytes else 0
             if taken > one.job.memory_bytes and not one.over:
-                one.over = taken
+                one.over, one.asked_at = taken, time.monotonic()
                 _ask_to_end(one.process)
+            if one.over and one.process.poll() is None and time.monotonic() > one.asked_at + SECONDS_TO_END:
+                os.killpg(one.process.pid, signal.SIGKILL)
             if one.process.poll() is not None:
                 ended.append(self._ended(one))
         return ended

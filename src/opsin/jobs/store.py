@@ -96,12 +96,13 @@ class Queue:
             raise ConfigError(
                 "a limit is out of range", got=(cores, memory_bytes), expected="1 core or more, 0 bytes or more"
             )
-        job = Job(number=self._next(), arguments=tuple(arguments), cores=cores, memory_bytes=memory_bytes)
+        job = Job(number=0, arguments=tuple(arguments), cores=cores, memory_bytes=memory_bytes)
         if job.run is not None and not job.option(NAMES):
             do = "give --name NAME: under it the training goes on when it was interrupted"
             raise ConfigError("a training in a queue needs a name", got=" ".join(arguments), do=do)
         with writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
+        job = replace(job, number=self._claimed())
         self.write(job)
         return job
 
@@ -158,8 +159,16 @@ class Queue:
         found = (_FILE.fullmatch(path.name) for path in self.folder.glob("*.json"))
         return sorted(int(match[1]) for match in found if match)
 
-    def _next(self) -> int:
-        return max(self._numbers(), default=0) + 1
+    def _claimed(self) -> int:
+        """A number that no other process has: who makes its lock file first, has it."""
+        number = max(self._numbers(), default=0) + 1
+        while True:
+            try:
+                os.close(os.open(self.path(number, "lock"), os.O_CREAT | os.O_EXCL, 0o644))
+            except FileExistsError:
+                number += 1
+            else:
+                return number
 
 
 def _object(path: Path) -> dict[str, Any]:
