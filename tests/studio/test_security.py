@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -10,6 +11,7 @@ from urllib.parse import quote
 
 import numpy as np
 import pytest
+from PIL import Image
 from starlette.testclient import TestClient
 
 from opsin.errors import ConfigError
@@ -242,3 +244,11 @@ def test_no_file_outside_is_read_through_a_link_among_the_runs(client: TestClien
     for name in (".", "..", "digits/..", "digits/model"):
         answer = client.get(f"/runs/{quote(name, safe='')}")
         assert answer.status_code in (400, 404) or answer.url.path == "/"
+
+
+def test_a_picture_of_the_second_tier_is_kept_as_what_it_is(client: TestClient, studio: Studio) -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (24, 24), (200, 30, 30)).save(file, "TIFF")
+    gathering = client.post("/uploads", data={"name": "photos"}).json()["id"]
+    told = client.post(f"/uploads/{gathering}", params={"class": "a"}, files={"f": ("a.tif", file.getvalue())}).json()
+    assert told == {"kept": 1, "refused": []}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import time
 from pathlib import Path
 
@@ -91,5 +93,19 @@ def test_resuming_a_run_of_another_process_that_trains_is_refused(client: TestCl
     with locked(folder):
         assert is_locked(folder)
         assert client.post("/runs/digits/resume").status_code == 409
-        assert "state-training" in client.get("/runs/digits").text or "Training" in client.get("/runs/digits").text
+        assert '<h2 id="now">Training</h2>' in client.get("/runs/digits").text
     assert not is_locked(folder)
+
+
+@pytest.mark.parametrize("source", ["https://example.org/photos.zip", "hf://owner/name@main", "--help"])
+def test_a_source_that_only_a_run_folder_names_is_neither_fetched_nor_an_option(
+    client: TestClient, studio: Studio, tmp_path: Path, place: Path, source: str
+) -> None:
+    studio.runs.folder = tmp_path / "runs"
+    copied = studio.runs.folder / "foreign"
+    shutil.copytree(place / "runs" / "digits", copied)
+    config = json.loads((copied / "config.json").read_text())
+    (copied / "config.json").write_text(json.dumps(config | {"source": source}))
+    answer = client.post("/runs/foreign/resume")
+    assert answer.status_code == 400
+    assert studio.jobs.get("foreign") is None

@@ -118,4 +118,4 @@ class Jobs:
             try:
                 job.process.wait(max(0.1, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
-                job.process.kill()
+                os.killpg(job.process.pid, signal.SIGKILL)  # its workers too

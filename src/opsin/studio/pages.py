@@ -137,7 +137,7 @@ def whole(values: Mapping[str, str], name: str, default: int, *, low: int = 0, h
     text = values.get(name, "").strip()
     if not text:
         return default
-    if not text.lstrip("-").isdecimal() or len(text) > 12 or not low <= int(text) <= high:
+    if not text.removeprefix("-").isdecimal() or len(text) > 12 or not low <= int(text) <= high:
         raise RequestError(400, "not a number that fits here", where=name, got=text[:40], expected=f"{low} to {high}")
     return int(text)
 

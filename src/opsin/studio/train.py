@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from opsin.runs import free_path, next_name
+from opsin.data.hub import is_hub_name
+from opsin.data.transport import is_address
+from opsin.runs import Run, dataset_of, free_path, next_name
 from opsin.server.refusal import RequestError
 from opsin.studio.pages import Form, address, choice, number, page, posted, to, whole
 from opsin.studio.state import Studio, studio_of
@@ -125,12 +127,27 @@ def resume(request: Request, given: Form) -> Response:
     if studio.runs.state(run.name) == "training":
         raise RequestError(409, "this run is being trained", got=run.name)
     config = run.config
+    _check_source(run)
     more = whole(given, "more", 0, low=0, high=MAX_EPOCHS)
     longer = ["--epochs", str(config.train.epochs + more)] if more else []
     place = ["--root", config.root] if config.root else []
     where = ["--runs", str(studio.runs.folder), "--name", run.name, "--resume"]
     studio.jobs.start(run.name, ["train", config.source, *place, *where, *longer])
     return to(address("runs", run.name))
+
+
+def _check_source(run: Run) -> None:
+    """Refuse to hand on what only a run folder names: an option, or an address whose data are not in the cache.
+
+    Raises:
+        RequestError: 400, the source begins as an option does.
+        DataError: the data of an address are not in the cache.
+    """
+    source = run.config.source
+    if source.startswith("-"):
+        raise RequestError(400, "no data set", where=run.name, got=source[:100])
+    if is_address(source) or is_hub_name(source):
+        dataset_of(run)
 
 
 def stop(request: Request, given: Form) -> Response:

@@ -20,6 +20,8 @@ from opsin.studio.state import Answerer, studio_of
 if TYPE_CHECKING:
     import numpy as np
 
+    from opsin.inference.predictor import Fitted
+
 LIMITS = Limits(max_images=1)
 LEAST_PX = 256
 """Pictures of an answer are enlarged to at least this."""
@@ -61,7 +63,7 @@ def _predict(answerer: Answerer, upload: Upload) -> Response:
     import torch
 
     predictor = answerer.predictor
-    fitted = predictor.fit(decode_image(upload.data, upload.name), upload.name)
+    fitted = _fitted(answerer, upload)
     with answerer.lock:
         said = predictor.answers([fitted])[0]
         answer: dict[str, Any] = said.to_json() | {"file": ""}
@@ -80,7 +82,7 @@ def _explain(answerer: Answerer, upload: Upload) -> Response:
     from opsin.explanation.overlay import heat
 
     artifact = answerer.artifact
-    pixels = artifact.preprocess.fit_image(decode_image(upload.data, upload.name).pixels)
+    pixels = _fitted(answerer, upload).pixels
     with answerer.lock:
         spec = artifact.spec
         layer = last_maps(layers_of(artifact.network, spec.channels, spec.height, spec.width))
@@ -90,6 +92,12 @@ def _explain(answerer: Answerer, upload: Upload) -> Response:
         found = attribute(artifact.network, quantity, image, layer=layer, methods=[method])
     words = f"{'gradient' if layer is None else 'Grad-CAM'} of {quantity.name}"
     return JSONResponse({"picture": _address(heat(pixels, found.maps[method])), "words": words})
+
+
+def _fitted(answerer: Answerer, upload: Upload) -> Fitted:
+    """The picture as the network takes it, as `opsin predict` reads it."""
+    predictor = answerer.predictor
+    return predictor.fit(decode_image(upload.data, upload.name, sides=predictor.sides), upload.name)
 
 
 def _address(pixels: np.ndarray) -> str:

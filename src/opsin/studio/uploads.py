@@ -135,7 +135,9 @@ def finish(request: Request, form: Form) -> Response:
     """Give the set its name: its key among the data sets."""
     studio, gathering = studio_of(request), _gathering(request)
     if not gathering.num_pictures:
-        raise RequestError(400, "a set without pictures", expected="JPEG, PNG, WEBP, BMP, GIF, PPM or PGM")
+        raise RequestError(
+            400, "a set without pictures", expected="JPEG, PNG, WEBP, BMP, GIF, PPM, PGM, TIFF, AVIF or HEIC"
+        )
     with studio.lock:
         names = (gathering.name if number == 1 else f"{gathering.name}-{number}" for number in count(1))
         name = next(name for name in names if not (studio.sets.uploads / name).exists())
