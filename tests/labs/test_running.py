@@ -26,19 +26,30 @@ from opsin.progress import Reporter
 TINY = {"model": "dense", "subset": "train=120", "seed": 0}
 
 
-def trains(name: str, epochs: int = 1) -> Any:
+def tiny(book: Book, name: str, epochs: int) -> opsin.Run:
+    return book.train("digits", name=name, epochs=epochs, **TINY)
+
+
+def trains(name: str, epochs: int) -> Any:
     """A question that trains one network and tells its accuracy."""
 
     def measure(book: Book) -> Found:
-        run = book.train("digits", name=name, epochs=epochs, **TINY)
+        run = tiny(book, name, epochs)
         table = book.table(name, "Accuracy", ("val",), [(run.scores["val"]["accuracy"],)])
         return Found(answer=f"{table.shown[0][0]}.", evidence=(table, run))
 
     return question(f"How good is {name}?")(measure)
 
 
-def made(name: str, *asked: Any) -> Lab:
-    return Lab(name=name, title=name.title(), words="For tests.", questions=asked, num_runs=(len(asked), len(asked)))
+def made(lab: str, **epochs: int) -> Lab:
+    """A lab of a question for each network, which is trained for so many epochs."""
+    return Lab(
+        name=lab,
+        title=lab.title(),
+        words="For tests.",
+        questions=tuple(trains(name, count) for name, count in epochs.items()),
+        networks=lambda book: [tiny(book, name, count) for name, count in epochs.items()],
+    )
 
 
 def test_runs_share_the_minutes_that_are_left_and_finished_ones_need_none(tmp_path: Path) -> None:
@@ -66,7 +77,7 @@ def test_the_bar_counts_finished_runs_as_done_and_estimates_what_is_left(tmp_pat
 
 
 def test_a_budget_ends_a_run_and_is_no_part_of_what_was_asked(tmp_path: Path) -> None:
-    lab = made("brief", trains("a", epochs=10_000))
+    lab = made("brief", a=10_000)
     found = run_book(Book(lab, folder=tmp_path), minutes=0.05)
     assert opsin.Run(found.runs[0]).summary.stopped == "minutes"
     asked = json.loads((tmp_path / "runs" / "a.asked.json").read_text(encoding="utf-8"))
@@ -79,7 +90,8 @@ def test_all_labs_leave_a_report_each_and_an_index_and_one_that_fails_stops_no_o
     def fails(book: Book) -> Found:
         raise CheckFailedError("<b>nothing</b> was there")
 
-    made_labs = [made("bad", question("What?")(fails)), made("good", trains("a"))]
+    bad = Lab(name="bad", title="Bad", words="For tests.", questions=(question("What?")(fails),))
+    made_labs = [bad, made("good", a=1)]
     found = run_labs([Book(lab, folder=tmp_path / lab.name) for lab in made_labs], out=tmp_path, minutes=1.0)
     assert [lab.lab for lab in found.labs] == ["good"]
     assert list(found.failures) == ["bad"]
@@ -99,14 +111,14 @@ def test_the_command_wants_one_lab_or_all(capsys: pytest.CaptureFixture[str]) ->
 def test_minutes_that_were_not_measured_are_said_to_be_none(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(labs, "get", lambda name: made("unmeasured", trains("a")))
+    monkeypatch.setattr(labs, "get", lambda name: made("unmeasured", a=1))
     assert main(["lab", "show", "convolution"]) == 0
     assert "not measured" in capsys.readouterr().out
 
 
 def test_what_is_measured_once_is_read_again_and_not_measured_where_nothing_may_be(tmp_path: Path) -> None:
     calls: list[int] = []
-    lab = made("once", trains("a"))
+    lab = made("once", a=1)
     for _ in range(2):
         assert Book(lab, folder=tmp_path).once("Half the side", lambda: (calls.append(1), 2.5)) == [None, 2.5]
     assert len(calls) == 1
@@ -117,8 +129,8 @@ def test_what_is_measured_once_is_read_again_and_not_measured_where_nothing_may_
 KILLED = """
 import sys
 sys.path.insert(0, {tests!r})
-from test_running import Book, Path, made, run_book, trains
-run_book(Book(made("killed", trains("first"), trains("second", epochs=4000)), folder=Path({folder!r})))
+from test_running import Book, Path, made, run_book
+run_book(Book(made("killed", first=1, second=4000), folder=Path({folder!r})))
 """
 
 
@@ -137,7 +149,7 @@ def test_a_lab_that_was_killed_goes_on_and_trains_no_finished_run_again(tmp_path
     first = tmp_path / "runs/first/scores.json"
     stamp = first.stat().st_mtime_ns
     assert not (second / "scores.json").is_file()
-    lab = made("killed", trains("first"), trains("second", epochs=4000))
+    lab = made("killed", first=1, second=4000)
     found = run_book(Book(lab, folder=tmp_path), minutes=0.05)
     assert first.stat().st_mtime_ns == stamp
     assert (second / "scores.json").is_file()

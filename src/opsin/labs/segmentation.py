@@ -227,7 +227,7 @@ LAB = Lab(
     title="A class for every pixel",
     words="Foreground, then every class; which score to trust; transposed convolutions, bilinear interpolation, repeated pixels.",
     questions=(classes, scores, upsampling, checkerboard),
-    num_runs=(4, 10),
+    networks=lambda book: (each_way(book), trained(book, "bilinear", classes="all")),
     needs="person_voc in VOC 2012's layout under --root; without, more made-up scenes",
     minutes=(2.7, None),
 )
