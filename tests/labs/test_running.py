@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,7 +20,9 @@ from opsin import labs
 from opsin.cli import main
 from opsin.errors import CheckFailedError, RunError
 from opsin.labs.lab import Book, Found, Lab, question
+from opsin.labs.measure import agreement
 from opsin.labs.pace import FOR_RUNS, Pace
+from opsin.labs.plans import forecast
 from opsin.labs.running import run_book, run_labs
 from opsin.progress import Reporter
 
@@ -84,6 +87,73 @@ def test_a_budget_ends_a_run_and_is_no_part_of_what_was_asked(tmp_path: Path) ->
     assert "minutes" not in asked
     again = run_book(Book(lab, folder=tmp_path))
     assert opsin.Run(again.runs[0]).summary.epochs == opsin.Run(found.runs[0]).summary.epochs
+
+
+def test_a_report_lists_the_runs_that_its_budget_ended_and_compares_none_of_them_with_what_was_published(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def compares(book: Book) -> Found:
+        run = tiny(book, "a", 10_000)
+        table = book.table("a", "Accuracy", ("val",), [(run.scores["val"]["accuracy"],)])
+        verdict = agreement(book, [(run.scores["val"]["accuracy"], 0.0)])
+        return Found(answer="It is low.", evidence=(table, run), ours=table.shown[0][0], **verdict)
+
+    lab = Lab(
+        name="brief",
+        title="Brief",
+        words="For tests.",
+        questions=(question("How good?", published="0 %")(compares),),
+        networks=lambda book: tiny(book, "a", 10_000),
+    )
+    monkeypatch.setattr(labs, "get", lambda name: lab)
+    assert main(["lab", "run", "brief", "--full", "--minutes", "0.05", "--out", str(tmp_path), "--quiet"]) == 0
+    assert "ended 1 of 1 runs" in capsys.readouterr().out
+    document = json.loads((tmp_path / "brief-full/lab.json").read_text(encoding="utf-8"))
+    assert 0 < document["cut"]["a"] < 0.5
+    assert document["answers"][0]["agrees"] is None
+    assert "budget" in document["answers"][0]["why"]
+    page = (tmp_path / "brief-full/report.html").read_text(encoding="utf-8")
+    assert "Ended by the budget" in page
+    assert '<th scope="row">a</th>' in page
+    whole = run_book(Book(made("whole", a=1), folder=tmp_path / "whole"), minutes=10.0)
+    assert whole.cut == {}
+    assert "Ended by the budget" not in whole.report.read_text(encoding="utf-8")
+
+
+def test_a_forecast_covers_every_run_and_times_alike_ones_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    timed: list[dict[str, Any]] = []
+
+    def seconds(data: str, root: str | None, settings: dict[str, Any]) -> float:
+        timed.append(settings)
+        return float(settings["epochs"])
+
+    def networks(book: Book) -> None:
+        first = book.train("digits", name="a", epochs=2, model="plain", seed=0)
+        book.train("digits", name="b", epochs=2, model="plain", seed=1)
+        book.train("digits", name="c", epochs=1, weights=str(first.path), finetune="head", input_size=16)
+
+    monkeypatch.setattr("opsin.labs.plans._seconds", seconds)
+    lab = Lab(name="made", title="Made", words="For tests.", questions=(), networks=networks)
+    found = forecast(Book(lab, folder=tmp_path))
+    assert found.seconds == {"a": 2.0, "b": 2.0, "c": 1.0}
+    assert timed[1] == {"epochs": 1, "model": "plain", "seed": 0, "input_size": 16}
+    assert len(timed) == 2
+    assert found.minutes == pytest.approx(5 / 60)
+
+
+def test_a_lab_tells_how_long_its_trainings_take_here_or_why_it_cannot(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(labs, "get", lambda name: made("brief", a=2, b=2))
+    assert main(["lab", "show", "brief"]) == 0
+    assert re.search(r"forecast: quick, 2 trainings, about .+ at the speed just measured", capsys.readouterr().out)
+    assert main(["lab", "show", "brief", "--json"]) == 0
+    forecast_of_both = json.loads(capsys.readouterr().out)["forecast"]
+    assert forecast_of_both["seconds"].keys() == {"a", "b"}
+    assert min(forecast_of_both["seconds"].values()) > 0
+    monkeypatch.undo()
+    assert main(["lab", "show", "mnist", "--full", "--root", str(tmp_path)]) == 0
+    assert "none of the full form" in capsys.readouterr().out
 
 
 def test_all_labs_leave_a_report_each_and_an_index_and_one_that_fails_stops_no_other(tmp_path: Path) -> None:
