@@ -238,5 +238,5 @@ LAB = Lab(
     questions=(backbones, ways, augmentation, heads, best),
     needs="cifar100 (binary version, 161 MB); weights of VGG16, ResNet-50, MobileNetV2 where they are at hand",
     networks=every,
-    minutes=(0.8, 40.0),
+    minutes=(0.8, None),
 )

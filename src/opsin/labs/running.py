@@ -148,8 +148,10 @@ def run_labs(books: Sequence[Book], *, out: Path, minutes: float | None = None, 
 
 
 def _forecast(book: Book) -> float:
-    """Minutes that a lab took when it was measured; 1 where it was not."""
-    return book.lab.minutes[0 if book.quick else 1] or 1.0
+    """Minutes that a lab took when it was measured; where it was not, one for each of its runs."""
+    from opsin.labs.plans import planned_runs
+
+    return book.lab.minutes[0 if book.quick else 1] or float(max(1, len(planned_runs(book))))
 
 
 def _words_of(minutes: float) -> str:
