@@ -27,7 +27,7 @@ from opsin.studio.guard import Guarded, StudioGuard
 from opsin.studio.pages import refusal, stylesheet
 from opsin.studio.state import Studio
 
-STATIC = {"studio.js": "text/javascript", "htmx.min.js": "text/javascript"}
+STATIC = dict.fromkeys(("studio.js", "label.js", "htmx.min.js"), "text/javascript")
 """Scripts of the studio: the only ones that a page may run."""
 PAGES: tuple[tuple[str, str], ...] = (
     ("/", "home:home"),
@@ -37,6 +37,10 @@ PAGES: tuple[tuple[str, str], ...] = (
     ("/data/{key}/image/{split}/{number:int}", "data:image"),
     ("/data/{key}/findings", "data:findings"),
     ("/data/{key}/augmented", "data:augmented"),
+    ("/data/{key}/label", "labelling:show"),
+    ("/data/{key}/label/{number:int}", "labelling:said"),
+    ("/data/{key}/label/{number:int}/photo", "labelling:photo"),
+    ("/data/{key}/label/{number:int}/mask", "labelling:mask"),
     ("/data/{key}/augmented.jpg", "data:augmented_picture"),
     ("/train", "train:form"),
     ("/train/fields", "train:fields"),
@@ -62,6 +66,11 @@ ACTIONS: tuple[tuple[str, str], ...] = (
     ("/uploads", "uploads:begin_set"),
     ("/uploads/{id}", "uploads:add"),
     ("/uploads/{id}/finish", "uploads:finish_set"),
+    ("/data/{key}/label", "labelling:begin_labelling"),
+    ("/data/{key}/label/class", "labelling:add_class"),
+    ("/data/{key}/label/{number:int}/label", "labelling:set_label"),
+    ("/data/{key}/label/{number:int}/boxes", "labelling:set_boxes"),
+    ("/data/{key}/label/{number:int}/mask", "labelling:set_mask"),
     ("/train", "train:start_run"),
     ("/teach", "teach:learn_things"),
     ("/runs/{name}/stop", "train:stop_run"),
