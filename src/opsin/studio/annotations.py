@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import RLock
@@ -20,12 +19,12 @@ from numpy.typing import NDArray
 
 from opsin.data.readers.folders import SPLIT_NAMES, natural_sort
 from opsin.errors import DataError
-from opsin.io.files import natural_key, read_json, walk_files, write_atomically, write_json, writing
+from opsin.io.files import natural_key, read_json, walk_files, write_atomically, write_json
 from opsin.io.images import IMAGE_SUFFIXES, encode_png, read_image, read_mask, read_size
 from opsin.io.tables import read_table, write_table
 from opsin.ops.resize import fit_image
 from opsin.server.refusal import RequestError
-from opsin.studio.labelled import MAX_CLASSES, Kind, Place, classes_of, write_marker
+from opsin.studio.labelled import MAX_CLASSES, Kind, Place, classes_of, remove, write_marker
 from opsin.studio.uploads import CLASS_NAME
 from opsin.types import VOID, SizePolicy
 
@@ -191,7 +190,7 @@ class Annotations:
 
     def _write_labels(self, labels: Mapping[str, str]) -> None:
         if not labels:
-            _remove(self.place.labels)
+            remove(self.place.labels)
             return
         order = sorted(labels, key=natural_key)
         splits = {path: _split_of(path.removeprefix(self._path(""))) for path in order}
@@ -247,7 +246,7 @@ class Annotations:
 
     def _write_coco(self, images: list[Object], annotations: list[Object]) -> None:
         if not images:
-            _remove(self.place.boxes)
+            remove(self.place.boxes)
             return
         categories = [{"id": k + 1, "name": name} for k, name in enumerate(self.classes)]
         about = {"description": f"boxes of {self.place.photos.name}, drawn in Opsin's studio"}
@@ -292,8 +291,8 @@ class Annotations:
         mask, copy = self._mask_path(name), self._copy_path(name)
         with self._lock:
             if (values == VOID).all():
-                _remove(mask)
-                _remove(copy)
+                remove(mask)
+                remove(copy)
                 return
             self._write_mask_classes()
             if not copy.is_file():
@@ -319,7 +318,7 @@ class Annotations:
         copies = self.place.masks / "images"
         for path in copies.iterdir() if copies.is_dir() else ():
             if not (self.place.masks / "masks" / f"{path.stem}.png").is_file():
-                _remove(path)
+                remove(path)
 
     # all
 
@@ -419,8 +418,3 @@ def _box(entry: Object, order: Mapping[int, int]) -> Box:
             x, y, width, height = (float(side) if isinstance(side, int | float) else np.nan for side in sides)
             return Box(label=order[kind], x=x, y=y, width=width, height=height)
     raise DataError("the file of boxes was changed", got=str(entry)[:200], expected="COCO, as the studio writes it")
-
-
-def _remove(path: Path) -> None:
-    with writing(path), suppress(FileNotFoundError):
-        path.unlink()

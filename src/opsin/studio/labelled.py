@@ -11,13 +11,14 @@ photos-labelled/         made by the studio, known by its marker; where a user h
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Literal
 
 from opsin.errors import InputError
-from opsin.io.files import read_json, write_json
+from opsin.io.files import read_json, write_json, writing
 
 MARKER = "opsin-studio.json"
 MAX_CLASSES = 250
@@ -98,6 +99,16 @@ def is_labelled_folder(folder: Path) -> bool:
 def holds_masks(folder: Path) -> bool:
     """Whether there is a mask in a folder of pairs."""
     return (folder / "masks").is_dir() and next((folder / "masks").glob("*.png"), None) is not None
+
+
+def remove(path: Path) -> None:
+    """Remove a file of the studio's own; one that is not there already is gone.
+
+    Raises:
+        WriteError: it cannot be removed.
+    """
+    with writing(path), suppress(FileNotFoundError):
+        path.unlink()
 
 
 def _is_about(folder: Path, photos: Path) -> bool:

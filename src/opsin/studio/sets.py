@@ -7,7 +7,7 @@ A client names a data set by its key, never by a path. Each is loaded once, when
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
@@ -59,9 +59,7 @@ class DataSets:
         corrected: folder of the tables that verdicts have led to.
     """
 
-    def __init__(
-        self, given: Sequence[str], uploads: Path, root: str | None = None, *, corrected: Path | None = None
-    ) -> None:
+    def __init__(self, given: Sequence[str], uploads: Path, root: str | None = None, *, corrected: Path) -> None:
         self.uploads, self.root, self.corrected = uploads, root, corrected
         self._given = _listed_given(given)
         self._loaded: dict[str, tuple[int, Dataset]] = {}
@@ -121,17 +119,12 @@ class DataSets:
 
     def _corrected(self) -> list[Listed]:
         """Tables of corrected labels; their keys are their names, which the studio gave."""
-        paths = sorted(self.corrected.glob("*.csv")) if self.corrected is not None else []
-        return [
-            Listed(
-                key=f"corrected-{slug(path.stem)}",
-                name=path.stem,
-                source=str(path),
-                origin="corrected",
-                version=path.stat().st_mtime_ns,
-            )
-            for path in paths
-        ]
+        found: dict[str, Listed] = {}
+        for path in sorted(self.corrected.glob("*.csv")):
+            key = _free_key(f"corrected-{slug(path.stem)}", found)
+            version = path.stat().st_mtime_ns
+            found[key] = Listed(key=key, name=path.stem, source=str(path), origin="corrected", version=version)
+        return list(found.values())
 
 
 def slug(text: str, *, longest: int = 40) -> str:
@@ -143,12 +136,15 @@ def slug(text: str, *, longest: int = 40) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:longest].strip("-") or "unnamed"
 
 
+def _free_key(stem: str, taken: Container[str]) -> str:
+    return next(key for key in chain([stem], (f"{stem}-{n}" for n in count(2))) if key not in taken)
+
+
 def _listed_given(given: Sequence[str]) -> list[Listed]:
     found: list[Listed] = []
     for source in given:
         name = source if source in ENTRIES else text_of(Path(source).absolute().name)
-        stem, taken = f"given-{slug(name)}", {item.key for item in found}
-        key = next(key for key in chain([stem], (f"{stem}-{n}" for n in count(2))) if key not in taken)
+        key = _free_key(f"given-{slug(name)}", {item.key for item in found})
         about = ENTRIES[source].description if source in ENTRIES else source
         found.append(Listed(key=key, name=name, source=source, origin="given", about=about))
     return found
