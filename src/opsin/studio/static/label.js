@@ -59,6 +59,7 @@ function labelling(root) {
       await image.decode();
       if (n !== number) return;
       photo = told;
+      sheet.style.setProperty("--ratio", told.width / told.height);
       image.classList.toggle("tiny", image.naturalWidth < 100);
       await tool.show();
       if (n !== number) return;
