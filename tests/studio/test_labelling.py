@@ -80,7 +80,7 @@ def test_labels_become_a_table_that_is_trained_on(labeller: TestClient, snaps: P
     dataset = load(str(table))
     assert dataset.classes == ("bright", "dark")
     assert sum(map(sum, dataset.counts().values())) == NUM
-    assert _trained(table, tmp_path / "out", model="plain", filters=[4]).results
+    assert _trained(table, tmp_path / "out", model="plain", filters=[4]).scores
     assert _files(snaps) == before
     assert f'href="/data/labels-of-{KEY}"' in labeller.get("/").text
     assert labeller.get(f"/data/labels-of-{KEY}/grid").status_code == 200
@@ -97,7 +97,7 @@ def test_boxes_become_coco_that_is_trained_on(labeller: TestClient, snaps: Path,
     assert content["annotations"][0]["bbox"] == [2, 3, 10, 12]
     dataset = load(str(path))
     assert dataset.task == "localize"
-    assert _trained(path, tmp_path / "out").results
+    assert _trained(path, tmp_path / "out").scores
 
 
 def test_masks_become_pairs_that_are_trained_on(labeller: TestClient, snaps: Path, tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_masks_become_pairs_that_are_trained_on(labeller: TestClient, snaps: Pat
     dataset = load(str(folder))
     assert dataset.task == "segment"
     assert dataset.classes == ("dark", "bright")
-    assert _trained(folder, tmp_path / "out").results
+    assert _trained(folder, tmp_path / "out").scores
 
 
 def test_labelling_goes_on_after_the_studio_has_ended(labeller: TestClient, snaps: Path) -> None:
