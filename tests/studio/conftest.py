@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +21,9 @@ from opsin.studio.app import make_app
 from opsin.studio.guard import StudioGuard
 from opsin.studio.state import Studio
 
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+WAIT_MS = 120_000
 ADDRESS = "http://127.0.0.1:8200"
 HOSTILE = "<img src=x onerror=alert(1)>"
 PLAIN: dict[str, Any] = {
@@ -66,3 +73,55 @@ def client(studio: Studio) -> Iterator[TestClient]:
 def digit() -> bytes:
     """A handwritten digit as PNG."""
     return encode_png(load("digits").splits["val"].image(0))
+
+
+@pytest.fixture
+def opened() -> list[Path]:
+    """Folders that the studio of a browser test is opened with."""
+    return []
+
+
+@pytest.fixture
+def address(tmp_path: Path, opened: list[Path]) -> Iterator[str]:
+    """Of a studio in a process of its own."""
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine")
+    options = ["--port", "0", "--no-browser", "--json"]
+    command = [sys.executable, "-m", "opsin", "studio", *map(str, opened), *options]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True, env=dict(os.environ)) as process:
+        assert process.stdout is not None
+        told = next(line for line in process.stdout if '"address"' in line)
+        yield told.split('"')[3]
+        process.terminate()
+        process.wait(60)
+
+
+@pytest.fixture
+def page(address: str) -> Iterator[Any]:
+    """A page of Chromium, with a camera that shows a test picture; an error in a script fails the test.
+
+    It is closed before the studio at `address` ends.
+    """
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        found = browser.new_page(viewport={"width": 1280, "height": 900})
+        found.set_default_timeout(WAIT_MS)
+        faults: list[str] = []
+        found.on("pageerror", lambda error: faults.append(str(error)))
+        found.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
+        yield found
+        browser.close()
+        assert not faults
+
+
+@pytest.fixture
+def expect(page: Any) -> Callable[[str], Any]:
+    """Playwright's assertions on the element of a selector.
+
+    They take the place of `wait_for_function`: Playwright 1.50 polls by evaluating text in the page, which the policy
+    of the studio forbids.
+    """
+    asserted = pytest.importorskip("playwright.sync_api").expect
+    asserted.set_options(timeout=WAIT_MS)
+    return lambda selector: asserted(page.locator(selector))

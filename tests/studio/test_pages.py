@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
+from opsin.cleaning.clean import apply
+from opsin.io.tables import read_table
 from opsin.runs import Run
 from opsin.studio.app import ACTIONS, PAGES
 from opsin.studio.errors import answers_of, chosen, matrix
@@ -16,6 +18,7 @@ from opsin.studio.kernels import preset_of
 from opsin.studio.planner import sketched
 from opsin.studio.runs import RunShelf
 from opsin.studio.state import Studio
+from opsin.studio.verdicts import table_of
 
 WHOLE_PAGES = (
     "/",
@@ -51,6 +54,7 @@ def test_home_lists_data_and_runs_with_their_scores(client: TestClient) -> None:
     assert 'href="/data/given-photos"' in page
     assert 'href="/runs/digits"' in page
     assert "finished" in page
+    assert "`" not in page
     assert re.search(r"<b>[\d.]+ %</b><small>accuracy, val</small>", page)
 
 
@@ -61,7 +65,7 @@ def test_the_list_of_two_hundred_runs_has_pages(tmp_path: Path, place: Path) -> 
         (folder / "config.json").write_bytes((place / "runs/digits/config.json").read_bytes())
     shelf = RunShelf(tmp_path)
     assert len(shelf.names()) == 200
-    assert {shelf.row(name).state for name in shelf.names()} == {"stopped"}
+    assert {shelf.row(name).state for name in shelf.names()} == {"unfinished"}
 
 
 def test_a_damaged_run_is_shown_as_such_and_hides_no_other(client: TestClient, studio: Studio, tmp_path: Path) -> None:
@@ -247,3 +251,50 @@ def test_what_is_not_there_is_said_on_a_page(client: TestClient) -> None:
 
 def test_a_number_with_two_signs_is_refused_as_any_other(client: TestClient) -> None:
     assert client.get("/planner/result", params={"rows": "conv 8", "channels": "--5"}).status_code == 400
+
+
+def test_a_wrong_picture_gets_another_label_in_the_table_that_clean_applies(
+    client: TestClient, studio: Studio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    place = "/runs/digits/verdicts"
+    page = client.get("/runs/digits/errors?show=all").text
+    assert f'hx-post="{place}/0"' in page
+    dataset = studio.runs.dataset("digits")
+    labels, num_train = dataset.splits["val"].labels, len(dataset.splits["train"])
+    assert labels is not None
+    other = (int(labels[0]) + 1) % 10
+    assert "<b>1</b>" in client.post(f"{place}/0", data={"verdict": str(other)}).text
+    assert "<b>2</b>" in client.post(f"{place}/1", data={"verdict": "drop"}).text
+    assert "<b>3</b>" in client.post(f"{place}/2", data={"verdict": "drop"}).text
+    assert "<b>2</b>" in client.post(f"{place}/2", data={"verdict": str(int(labels[2]))}).text
+    assert re.search(r'<option value="drop" selected', client.get("/runs/digits/errors?show=all").text)
+    out = tmp_path / "corrected.csv"
+    apply(Run(studio.runs.folder / "digits"), verdicts=table_of(studio, "digits"), out=out)
+    rows = read_table(out)
+    assert len(rows) == num_train + len(labels) - 1 + len(dataset.splits["test"])
+    assert rows[num_train]["label"] == dataset.classes[other]
+
+
+def test_the_corrected_table_is_written_by_a_click_and_listed(
+    client: TestClient, studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert client.post("/runs/digits/verdicts").status_code == 400
+    client.post("/runs/digits/verdicts/1", data={"verdict": "drop"})
+    assert "Writing the corrected table" in client.post("/runs/digits/verdicts").text
+    job = studio.jobs.get("digits.clean")
+    assert job is not None
+    assert job.process.wait(300) == 0, job.lines
+    assert 'href="/train?data=corrected-digits-1"' in client.get("/runs/digits/verdicts").text
+    assert "corrected here" in client.get("/").text
+    assert "digits-2.csv" in client.get("/runs/digits/verdicts").text
+
+
+@pytest.mark.parametrize("verdict", ["", "10", "-1", "relabel=3", "../x", "=1", "keep,drop"])
+def test_what_is_no_verdict_is_refused(client: TestClient, studio: Studio, verdict: str) -> None:
+    assert client.post("/runs/digits/verdicts/0", data={"verdict": verdict}).status_code == 400
+    assert client.post("/runs/digits/verdicts/99999", data={"verdict": "drop"}).status_code == 404
+    assert client.post("/runs/scenes/verdicts/0", data={"verdict": "drop"}).status_code == 400
+    assert not table_of(studio, "digits").exists()
+    assert "verdict-of" not in client.get("/runs/scenes/errors").text

@@ -108,7 +108,7 @@ def memory_of(request: Request, layers: LayerTable | None = None) -> Memory:
         most_bytes=round(MOST_KEPT * live) if request.keep_memory else live,
         parts=parts,
         at_peak={**trained.at_peak, "fragments": fragments} if request.keep_memory else trained.at_peak,
-        textbook_bytes=weights + BYTES * request.batch * _layer_numbers(layers),
+        textbook_bytes=weights + BYTES * request.batch * layer_numbers(layers),
         saved=trained.saved,
     )
 
@@ -128,8 +128,8 @@ def optimizer_bytes(request: Request, layers: LayerTable) -> int:
     return kept * BYTES * layers.trainable
 
 
-def _layer_numbers(layers: LayerTable) -> int:
-    """Number of values in the input and the outputs of all layers, for one image."""
+def layer_numbers(layers: LayerTable) -> int:
+    """Number of values in the input and the outputs of all layers that write new ones, for one image."""
     outputs = (prod(row.output_shape) for row in layers.rows if row.kind not in IN_PLACE)
     return prod(layers.input_shape) + sum(outputs)
 

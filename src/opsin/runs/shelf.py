@@ -20,6 +20,8 @@ from opsin.runs.reader import CONFIG, SCORES, SUMMARY
 from opsin.tasks import card_of, task_names
 
 CHECKPOINTS = "checkpoints"
+FINISHED, TRAINING, UNFINISHED, DAMAGED = "finished", "training", "unfinished", "damaged"
+"""States of a run; one that has ended has why in place of `FINISHED`, where it was not the number of epochs."""
 SECONDS_A_DAY = 86_400.0
 
 
@@ -27,9 +29,8 @@ SECONDS_A_DAY = 86_400.0
 class RunRow:
     """What a list says of a run.
 
-    `state`: "finished", or why training ended; "training", by a process that lives; "unfinished", which `--resume` goes
-    on with; "damaged", where a file cannot be read. `score`: the main score on val with its name; NaN where there is
-    none. `written`: seconds since 1970 at which its config was written.
+    `state`: as `state_of` says it, or "damaged", where a file cannot be read. `score`: the main score on val with its
+    name; NaN where there is none. `written`: seconds since 1970 at which its config was written.
     """
 
     name: str
@@ -67,13 +68,13 @@ def row(path: Path) -> RunRow:
     try:
         config, summary, scores = (_object(path / file) for file in (CONFIG, SUMMARY, SCORES))
     except (InputError, OSError, TypeError):
-        return RunRow(name=path.name, path=path, state="damaged", written=written)
+        return RunRow(name=path.name, path=path, state=DAMAGED, written=written)
     task = str(summary.get("task") or config.get("task") or "")
     name, score = _main_score(scores, task)
     return RunRow(
         name=path.name,
         path=path,
-        state=_state(path, summary),
+        state=state_of(path, str(summary.get("stopped") or FINISHED) if summary else None),
         data=str(summary.get("data") or Path(str(config.get("source", ""))).name),
         task=task,
         model=str(summary.get("model") or _group(config, "model").get("model", "")),
@@ -83,6 +84,27 @@ def row(path: Path) -> RunRow:
         seconds=_number(summary.get("seconds")),
         written=written,
     )
+
+
+def state_of(path: Path, ended: str | None) -> str:
+    """Whether a process trains the run at `path` ("training"), `--resume` goes on with it ("unfinished"), or `ended`.
+
+    Args:
+        path: its folder.
+        ended: why training ended, as the summary says it; None where there is no summary.
+    """
+    if is_locked(path):
+        return TRAINING
+    return UNFINISHED if ended is None else ended
+
+
+def has_ended(state: str) -> bool:
+    """Whether a state is that of a run that was trained to its end.
+
+    >>> has_ended("early"), has_ended("unfinished")
+    (True, False)
+    """
+    return state not in (TRAINING, UNFINISHED, DAMAGED)
 
 
 def named(names: Sequence[str], out: Path | str = RUNS_FOLDER) -> list[Path]:
@@ -119,11 +141,11 @@ def to_prune(
     if older_than_days is not None and not 0 <= older_than_days < math.inf:
         raise ConfigError("setting `older_than` is out of range", got=older_than_days, expected="0 or more")
     latest = math.inf if older_than_days is None else time.time() - SECONDS_A_DAY * older_than_days
-    states = ("unfinished",) if unfinished else None
+    states = (UNFINISHED,) if unfinished else None
     return [
         found
         for found in rows(out)
-        if found.state != "training" and (states is None or found.state in states) and found.written <= latest
+        if found.state != TRAINING and (states is None or found.state in states) and found.written <= latest
     ]
 
 
@@ -144,12 +166,6 @@ def remove(paths: Iterable[Path], *, checkpoints_only: bool = False) -> int:
 def size_bytes(path: Path) -> int:
     """Bytes of all files in a folder; 0 where there is none."""
     return sum(file.lstat().st_size for file in path.rglob("*") if file.is_file())
-
-
-def _state(path: Path, summary: dict[str, Any]) -> str:
-    if is_locked(path):
-        return "training"
-    return str(summary.get("stopped") or "finished") if summary else "unfinished"
 
 
 def _main_score(scores: dict[str, Any], task: str) -> tuple[str, float]:

@@ -61,11 +61,11 @@ class Guard:
                     headers={"WWW-Authenticate": "Bearer"},
                 )
             return
-        host = _host_of(f"//{request.headers.get('host', '')}")
+        host = host_of(f"//{request.headers.get('host', '')}")
         if host not in LOOPBACK_NAMES | {self.host}:
             raise RequestError(403, "the Host header names another host", got=host, expected=self.host)
         origin = request.headers.get("origin")
-        if origin is not None and _host_of(origin) not in LOOPBACK_NAMES:
+        if origin is not None and host_of(origin) not in LOOPBACK_NAMES:
             raise RequestError(
                 403,
                 "requests from web pages of other hosts are refused",
@@ -86,7 +86,12 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _host_of(address: str) -> str | None:
+def host_of(address: str) -> str | None:
+    """The host that an address names (`http://HOST:PORT/`, `//HOST`); None where it names none.
+
+    >>> host_of("//[::1]:8200"), host_of("null")
+    ('::1', None)
+    """
     try:
         return urlsplit(address).hostname
     except ValueError:

@@ -27,7 +27,7 @@ from opsin.studio.guard import Guarded, StudioGuard
 from opsin.studio.pages import refusal, stylesheet
 from opsin.studio.state import Studio
 
-STATIC = {"studio.js": "text/javascript", "htmx.min.js": "text/javascript"}
+STATIC = dict.fromkeys(("studio.js", "label.js", "htmx.min.js"), "text/javascript")
 """Scripts of the studio: the only ones that a page may run."""
 PAGES: tuple[tuple[str, str], ...] = (
     ("/", "home:home"),
@@ -37,6 +37,10 @@ PAGES: tuple[tuple[str, str], ...] = (
     ("/data/{key}/image/{split}/{number:int}", "data:image"),
     ("/data/{key}/findings", "data:findings"),
     ("/data/{key}/augmented", "data:augmented"),
+    ("/data/{key}/label", "labelling:show"),
+    ("/data/{key}/label/{number:int}", "labelling:said"),
+    ("/data/{key}/label/{number:int}/photo", "labelling:photo"),
+    ("/data/{key}/label/{number:int}/mask", "labelling:mask"),
     ("/data/{key}/augmented.jpg", "data:augmented_picture"),
     ("/train", "train:form"),
     ("/train/fields", "train:fields"),
@@ -47,6 +51,7 @@ PAGES: tuple[tuple[str, str], ...] = (
     ("/runs/{name}/report", "run:one_page"),
     ("/runs/{name}/errors", "errors:errors"),
     ("/runs/{name}/image/{number:int}", "errors:image"),
+    ("/runs/{name}/verdicts", "verdicts:show"),
     ("/runs/{name}/try", "tryout:show"),
     ("/compare", "compare:compare"),
     ("/kernels", "kernels:show"),
@@ -62,11 +67,18 @@ ACTIONS: tuple[tuple[str, str], ...] = (
     ("/uploads", "uploads:begin_set"),
     ("/uploads/{id}", "uploads:add"),
     ("/uploads/{id}/finish", "uploads:finish_set"),
+    ("/data/{key}/label", "labelling:begin_labelling"),
+    ("/data/{key}/label/class", "labelling:add_class"),
+    ("/data/{key}/label/{number:int}/label", "labelling:set_label"),
+    ("/data/{key}/label/{number:int}/boxes", "labelling:set_boxes"),
+    ("/data/{key}/label/{number:int}/mask", "labelling:set_mask"),
     ("/train", "train:start_run"),
     ("/teach", "teach:learn_things"),
     ("/runs/{name}/stop", "train:stop_run"),
     ("/runs/{name}/resume", "train:resume_run"),
     ("/runs/{name}/check", "run:check_run"),
+    ("/runs/{name}/verdicts", "verdicts:apply_verdicts"),
+    ("/runs/{name}/verdicts/{number:int}", "verdicts:relabel_picture"),
     ("/runs/{name}/predict", "tryout:predict"),
     ("/runs/{name}/explain", "tryout:explain"),
     ("/labs", "labs:begin_lab"),

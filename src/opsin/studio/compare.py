@@ -23,7 +23,7 @@ def compare(request: Request) -> Response:
     chosen = list(dict.fromkeys(request.query_params.getlist("run")))
     names = studio.runs.names()
     shown = pager(request, len(names), LISTED)
-    rows = [row for i in shown.span if (row := studio.runs.row(names[i])).state == "finished" and row.split]
+    rows = [row for i in shown.span if (row := studio.runs.row(names[i])).ended and row.split]
     found, error = None, None
     try:
         found = _compared(request, chosen) if len(chosen) >= 2 else None

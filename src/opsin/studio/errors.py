@@ -17,6 +17,7 @@ from opsin.server.refusal import RequestError
 from opsin.studio.data import LARGE_PX, sample_picture
 from opsin.studio.pages import address, choice, page, pager, whole
 from opsin.studio.state import studio_of
+from opsin.studio.verdicts import can_be_relabelled, chosen_of, values_of
 
 SHADES = 8
 LARGEST_MATRIX = 40
@@ -52,8 +53,10 @@ def errors(request: Request) -> Response:
     most = whole(query, "iou", 100, low=0, high=100)
     numbers = chosen(answers, truth=truth, guess=guess, shown=shown, surest=order == ORDERS[0], most_iou=most / 100)
     pages = pager(request, len(numbers), 40)
-    pictures, why = _pictures(studio_of(request), run)
+    pictures, why = _pictures(studio, run)
     cells = [_cell(run, answers, int(i), pictures) for i in numbers[pages.span.start : pages.span.stop]]
+    relabels = not why and can_be_relabelled(run)
+    verdicts = chosen_of(studio, run, studio.runs.dataset(run.name)) if relabels else {}
     values: dict[str, Any] = {
         "name": run.name,
         "classes": classes,
@@ -64,6 +67,7 @@ def errors(request: Request) -> Response:
     }
     values |= {"show": shown, "order": order, "shows": SHOWN, "orders": ORDERS, "why": why, "iou": most}
     values |= {"boxes": answers.overlaps is not None, "matrix": matrix(answers, len(classes)) if classes else []}
+    values |= {"relabels": relabels, "verdicts": verdicts} | (values_of(studio, run) if relabels else {})
     more = {"true": truth, "predicted": guess, "show": shown, "order": order, "iou": most}
     return page(request, "errors.html", more=address("x", **more).partition("?")[2], **values)
 
@@ -142,6 +146,8 @@ def _cell(run: Run, answers: Answers, i: int, pictures: dict[str, int]) -> dict[
     large = None if number is None else address("runs", run.name, "image", number, side=LARGE_PX)
     return {
         "id": key,
+        "number": number,
+        "label": int(answers.labels[i]),
         "small": small,
         "large": large,
         "truth": classes[int(answers.labels[i])],

@@ -13,9 +13,10 @@ from opsin.report.curves import Panel, line_figure, score_key, series_of
 from opsin.report.formats import is_number
 from opsin.runs import Epoch, Run
 from opsin.runs.reader import read_extra
+from opsin.runs.shelf import TRAINING
 from opsin.studio.jobs import Job
 from opsin.studio.pages import page
-from opsin.studio.runs import state_of
+from opsin.studio.runs import state_of_run
 from opsin.studio.state import Studio, studio_of
 from opsin.tasks.cards import main_score, score_kind
 
@@ -37,7 +38,7 @@ def live(request: Request) -> Response:
     run = studio.runs.get(name) if name in studio.runs.names() else None
     answer = page(request, "live_part.html", **live_values(studio, name))
     ended = job is None or job.exit_code is not None
-    if ended and (run is None or state_of(run) != "training"):
+    if ended and (run is None or state_of_run(run) != TRAINING):
         answer.headers["HX-Refresh"] = "true"
     return answer
 

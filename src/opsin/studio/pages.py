@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -12,6 +13,7 @@ from urllib.parse import parse_qsl, quote, urlencode
 
 import jinja2
 import numpy as np
+from markupsafe import Markup, escape
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -50,8 +52,18 @@ def environment() -> jinja2.Environment:
     assert base.loader is not None
     loader = jinja2.ChoiceLoader([jinja2.PackageLoader("opsin.studio"), base.loader])
     made = base.overlay(loader=loader)
+    made.filters = base.filters | {"code": with_code}
     made.globals = base.globals | {"navigation": NAVIGATION}
     return made
+
+
+def with_code(text: str) -> Markup:
+    """Text in which what stands between backticks becomes code; everything is escaped.
+
+    >>> print(with_code("`mnist` under <ROOT>"))
+    <code>mnist</code> under &lt;ROOT&gt;
+    """
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
 def page(request: Request, template: str, status: int = 200, **values: Any) -> Response:

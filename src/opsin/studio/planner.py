@@ -13,6 +13,7 @@ from starlette.responses import Response
 from torch import nn
 
 from opsin.models.table import LayerTable, layer_table
+from opsin.planning.memory import layer_numbers
 from opsin.server.refusal import RequestError
 from opsin.studio.pages import page, whole
 
@@ -52,7 +53,7 @@ class Sketch:
     @property
     def activation_bytes(self) -> int:
         """Outputs of all layers for the batch: what the backward pass looks back at."""
-        return BYTES * self.batch * (prod(self.table.input_shape) + sum(prod(r.output_shape) for r in self.table.rows))
+        return BYTES * self.batch * layer_numbers(self.table)
 
     @property
     def training_bytes(self) -> int:

@@ -12,6 +12,7 @@ from opsin.report.page import policy, sections_of
 from opsin.report.render import source
 from opsin.report.sections import headline
 from opsin.report.view import view_of
+from opsin.runs.shelf import TRAINING
 from opsin.server.refusal import RequestError
 from opsin.studio.live import ended_badly, live_values
 from opsin.studio.pages import Form, address, page, posted, to
@@ -31,7 +32,7 @@ def run(request: Request) -> Response:
             raise RequestError(404, "no such run", got=name[:100])
         return page(request, "live.html", failed=ended_badly(job), state="preparing", **live_values(studio, name))
     state = studio.runs.state(name)
-    if state == "training" or (job is not None and job.exit_code is None):
+    if state == TRAINING or (job is not None and job.exit_code is None):
         return page(request, "live.html", failed=False, state="training", **live_values(studio, name))
     return page(request, "run.html", **_values(studio, name), state=state)
 

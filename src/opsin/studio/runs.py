@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from opsin.errors import OpsinError
 from opsin.report.formats import is_number
 from opsin.runs import Run, dataset_of, list_runs
-from opsin.runs.lock import is_locked
+from opsin.runs.shelf import DAMAGED, FINISHED, TRAINING, has_ended, state_of
 from opsin.server.refusal import RequestError
 from opsin.tasks.cards import main_score, score_kind
 from opsin.types import Score
@@ -19,17 +19,16 @@ from opsin.types import Score
 if TYPE_CHECKING:
     from opsin.data.samples import Dataset
 
-State = Literal["training", "finished", "stopped", "damaged"]
 WATCHED = ("config.json", "log.jsonl", "summary.json", "scores.json")
 """Files on which the row of a run depends."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A run in a list. `score` is the best of val in the log until the run has been scored."""
+    """A run in a list. `score` is the best of val in the log until the run has been scored; `state` as `runs.shelf`."""
 
     name: str
-    state: State
+    state: str
     data: str = ""
     task: str = ""
     model: str = ""
@@ -39,6 +38,11 @@ class Row:
     score: Score | None = None
     split: str = ""
     note: str = ""
+
+    @property
+    def ended(self) -> bool:
+        """Whether it was trained to its end."""
+        return has_ended(self.state)
 
 
 class RunShelf:
@@ -52,6 +56,7 @@ class RunShelf:
         self.folder = folder
         self._rows: dict[str, tuple[object, Row]] = {}
         self._data: dict[str, Dataset] = {}
+        self._loading: dict[str, Lock] = {}
         self._lock = Lock()
 
     def names(self) -> list[str]:
@@ -72,39 +77,40 @@ class RunShelf:
         """What a list shows of a run; a damaged one is shown as such."""
         stamp = _stamp(self.folder / name)
         known = self._rows.get(name)
-        if known is None or known[0] != stamp or known[1].state == "training":
+        if known is None or known[0] != stamp or known[1].state == TRAINING:
             known = (stamp, _row(Run(self.folder / name)))
             self._rows[name] = known
         return known[1]
 
     def dataset(self, name: str) -> Dataset:
-        """The data that a run was trained on, unchanged; looked for once.
+        """The data that a run was trained on, unchanged; looked for once, while those of other runs can be asked for.
 
         Raises:
             DataError: it is not there, or it has changed.
         """
+        run = self.get(name)
         with self._lock:
+            loading = self._loading.setdefault(name, Lock())
+        with loading:
             if name not in self._data:
-                self._data[name] = dataset_of(self.get(name))
+                self._data[name] = dataset_of(run)
             return self._data[name]
 
-    def state(self, name: str) -> State:
-        """Whether a run is being trained, has finished, or was stopped."""
-        return state_of(Run(self.folder / name))
+    def state(self, name: str) -> str:
+        """Whether a run is being trained, is unfinished, or why it has ended."""
+        return state_of_run(Run(self.folder / name))
 
 
-def state_of(run: Run) -> State:
-    """Whether a run is being trained, has finished, or was stopped before it could."""
-    if is_locked(run.path):
-        return "training"
-    return "finished" if run.summary and run.scores else "stopped"
+def state_of_run(run: Run) -> str:
+    """The state of a run, as its summary says it."""
+    return state_of(run.path, (run.summary.stopped or FINISHED) if run.summary else None)
 
 
 def _row(run: Run) -> Row:
     try:
         return _read(run)
     except OpsinError as error:
-        return Row(name=run.name, state="damaged", note=error.what)
+        return Row(name=run.name, state=DAMAGED, note=error.what)
 
 
 def _read(run: Run) -> Row:
@@ -119,7 +125,7 @@ def _read(run: Run) -> Row:
     score = scores[split][key] if split else None if best is None else Score(best)
     return Row(
         name=run.name,
-        state=state_of(run),
+        state=state_of_run(run),
         data=str(data.name or (Path(config.source).name if config else "")),
         task=task,
         model=str(summary.model or (config.model.model if config else "")),

@@ -1,4 +1,5 @@
-"""The data sets that the studio shows: those of the command line, those uploaded here, and those that are built in.
+"""The data sets that the studio shows: those of the command line, those uploaded, labelled and corrected here, those
+that are built in.
 
 A client names a data set by its key, never by a path. Each is loaded once, when it is first asked for.
 """
@@ -6,7 +7,7 @@ A client names a data set by its key, never by a path. Each is loaded once, when
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Literal
 from opsin.data.catalogue import ENTRIES
 from opsin.io.temporary import is_temporary
 from opsin.server.refusal import RequestError
+from opsin.studio.labelled import is_labelled_folder, place_of
 from opsin.text import text_of
 
 if TYPE_CHECKING:
@@ -23,18 +25,28 @@ if TYPE_CHECKING:
 
 EMBEDDED = tuple(entry.name for entry in ENTRIES.values() if not entry.folder)
 """Sets that need no files."""
-Origin = Literal["given", "uploaded", "embedded"]
+Origin = Literal["given", "uploaded", "labelled", "corrected", "embedded"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Listed:
-    """A data set on the shelf: its key in addresses, its name, what `opsin.load` is asked for, whence it comes."""
+    """A data set on the shelf: its key in addresses, its name, what `opsin.load` is asked for, whence it comes.
+
+    `version`: a number that changes when its files do, of sets that the studio writes.
+    """
 
     key: str
     name: str
     source: str
     origin: Origin
     about: str = ""
+    version: int = 0
+
+    @property
+    def photos(self) -> Path | None:
+        """The folder whose photos can be labelled: one of the user's, or one that was uploaded."""
+        own = self.origin == "uploaded" or (self.origin == "given" and self.source not in ENTRIES)
+        return Path(self.source) if own and Path(self.source).is_dir() else None
 
 
 class DataSets:
@@ -44,20 +56,22 @@ class DataSets:
         given: catalogue names and paths from the command line.
         uploads: folder in which each uploaded set is a folder.
         root: where catalogue sets lie.
+        corrected: folder of the tables that verdicts have led to.
     """
 
-    def __init__(self, given: Sequence[str], uploads: Path, root: str | None = None) -> None:
-        self.uploads, self.root = uploads, root
+    def __init__(self, given: Sequence[str], uploads: Path, root: str | None = None, *, corrected: Path) -> None:
+        self.uploads, self.root, self.corrected = uploads, root, corrected
         self._given = _listed_given(given)
-        self._loaded: dict[str, Dataset] = {}
+        self._loaded: dict[str, tuple[int, Dataset]] = {}
         self._loading: dict[str, Lock] = {}
         self._lock = Lock()
 
     def listed(self) -> list[Listed]:
-        """All sets: those of the command line, then uploaded ones in the order of their names, then embedded ones."""
+        """All sets: those of the command line, uploaded ones, each with what was labelled of it, then the others."""
         taken = {item.source for item in self._given}
         built_in = [_embedded(name) for name in EMBEDDED if name not in taken]
-        return [*self._given, *self._uploaded(), *built_in]
+        own = [found for item in (*self._given, *self._uploaded()) for found in (item, *_labelled(item))]
+        return [*own, *self._corrected(), *built_in]
 
     def get(self, key: str) -> Listed:
         """The set of this key.
@@ -83,9 +97,10 @@ class DataSets:
         with loading:
             from opsin.data.load import load  # here, because the first page should not wait for torch
 
-            if key not in self._loaded:
-                self._loaded[key] = load(item.source, root=self.root)
-            return self._loaded[key]
+            known = self._loaded.get(key)
+            if known is None or known[0] != item.version:
+                known = self._loaded[key] = item.version, load(item.source, root=self.root)
+            return known[1]
 
     def key_of(self, source: str) -> str | None:
         """The key of the set that a run was trained on; None where it is not on the shelf."""
@@ -99,8 +114,17 @@ class DataSets:
         return [
             Listed(key=f"own-{path.name}", name=path.name, source=str(path), origin="uploaded")
             for path in folders
-            if re.fullmatch(r"[a-z0-9-]+", path.name)
+            if re.fullmatch(r"[a-z0-9-]+", path.name) and not is_labelled_folder(path)
         ]
+
+    def _corrected(self) -> list[Listed]:
+        """Tables of corrected labels; their keys are their names, which the studio gave."""
+        found: dict[str, Listed] = {}
+        for path in sorted(self.corrected.glob("*.csv")):
+            key = _free_key(f"corrected-{slug(path.stem)}", found)
+            version = path.stat().st_mtime_ns
+            found[key] = Listed(key=key, name=path.stem, source=str(path), origin="corrected", version=version)
+        return list(found.values())
 
 
 def slug(text: str, *, longest: int = 40) -> str:
@@ -112,12 +136,15 @@ def slug(text: str, *, longest: int = 40) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:longest].strip("-") or "unnamed"
 
 
+def _free_key(stem: str, taken: Container[str]) -> str:
+    return next(key for key in chain([stem], (f"{stem}-{n}" for n in count(2))) if key not in taken)
+
+
 def _listed_given(given: Sequence[str]) -> list[Listed]:
     found: list[Listed] = []
     for source in given:
         name = source if source in ENTRIES else text_of(Path(source).absolute().name)
-        stem, taken = f"given-{slug(name)}", {item.key for item in found}
-        key = next(key for key in chain([stem], (f"{stem}-{n}" for n in count(2))) if key not in taken)
+        key = _free_key(f"given-{slug(name)}", {item.key for item in found})
         about = ENTRIES[source].description if source in ENTRIES else source
         found.append(Listed(key=key, name=name, source=source, origin="given", about=about))
     return found
@@ -127,3 +154,20 @@ def _embedded(name: str) -> Listed:
     return Listed(
         key=f"built-in-{slug(name)}", name=name, source=name, origin="embedded", about=ENTRIES[name].description
     )
+
+
+def _labelled(item: Listed) -> list[Listed]:
+    """What was labelled of a folder of photos."""
+    if (photos := item.photos) is None:
+        return []
+    place = place_of(photos)
+    return [
+        Listed(
+            key=f"{kind}-of-{item.key}",
+            name=f"{item.name}, {kind}",
+            source=str(path),
+            origin="labelled",
+            version=place.version(kind),
+        )
+        for kind, path in place.outputs().items()
+    ]

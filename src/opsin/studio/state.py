@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 
-from opsin.server.limits import Limits
 from opsin.server.refusal import RequestError
 from opsin.studio.jobs import Jobs
+from opsin.studio.labelled import place_of
 from opsin.studio.runs import RunShelf
 from opsin.studio.sets import DataSets
 
 if TYPE_CHECKING:
     from opsin.artifact import Artifact
     from opsin.inference.predictor import Predictor
+    from opsin.studio.annotations import Annotations
     from opsin.studio.uploads import Gathering
 
 KEPT_NETWORKS = 3
@@ -60,12 +61,12 @@ class Studio:
         root: str | None = None,
     ) -> None:
         self.folder, self.labs, self.root = folder, labs, root
-        self.sets = DataSets(data, folder / "data", root)
+        self.sets = DataSets(data, folder / "data", root, corrected=folder / "corrected")
         self.runs = RunShelf(runs)
         self.jobs = Jobs(folder / "jobs")
-        self.limits = Limits()
         self.gathered: dict[str, Gathering] = {}
         self.lock = Lock()
+        self._annotations: dict[str, Annotations] = {}
         self._networks: OrderedDict[tuple[str, int], Answerer] = OrderedDict()
         self._lock = Lock()
 
@@ -91,6 +92,23 @@ class Studio:
                     self._networks.popitem(last=False)
             self._networks.move_to_end((name, stamp))
             return self._networks[name, stamp]
+
+    def annotations(self, key: str) -> Annotations:
+        """What is said of the photos of a data set that is a folder of the user's, or was uploaded.
+
+        Raises:
+            RequestError: 404, there is no such set, or it is no folder of photos.
+        """
+        photos = self.sets.get(key).photos
+        if photos is None:
+            do = "open the studio with a folder of photos, or copy one into it"
+            raise RequestError(404, "these pictures cannot be labelled here", got=key[:100], do=do)
+        from opsin.studio.annotations import Annotations  # here, because the first page should not wait for torch
+
+        with self._lock:
+            if key not in self._annotations:
+                self._annotations[key] = Annotations(place_of(photos))
+            return self._annotations[key]
 
     def has_network(self, name: str) -> bool:
         """Whether a run can be asked."""

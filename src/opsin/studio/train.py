@@ -11,6 +11,7 @@ from starlette.responses import Response
 from opsin.data.hub import is_hub_name
 from opsin.data.transport import is_address
 from opsin.runs import Run, dataset_of, free_path, next_name
+from opsin.runs.shelf import TRAINING
 from opsin.server.refusal import RequestError
 from opsin.studio.pages import Form, address, choice, number, page, posted, to, whole
 from opsin.studio.state import Studio, studio_of
@@ -124,7 +125,7 @@ def resume(request: Request, given: Form) -> Response:
     """Go on with a run from its last checkpoint, for some epochs more where it had finished."""
     studio = studio_of(request)
     run = studio.runs.get(request.path_params["name"])
-    if studio.runs.state(run.name) == "training":
+    if studio.runs.state(run.name) == TRAINING:
         raise RequestError(409, "this run is being trained", got=run.name)
     config = run.config
     _check_source(run)
