@@ -229,6 +229,19 @@ def verify(folder: Path) -> tuple[str, ...]:
     return tuple(manifest)
 
 
+def file_stamps(folder: Path) -> tuple[tuple[int, int, int] | None, ...]:
+    """What changes when a file of an artefact is written again: of each its time, size and inode; None if missing."""
+    stamps: list[tuple[int, int, int] | None] = []
+    for part in (*PARTS, ANSWERING, "manifest.json"):
+        try:
+            found = (folder / part).stat()
+        except OSError:
+            stamps.append(None)
+        else:
+            stamps.append((found.st_mtime_ns, found.st_size, found.st_ino))
+    return tuple(stamps)
+
+
 def load_weights(network: nn.Module, weights: Mapping[str, Tensor], *, where: object) -> None:
     """Copy `weights` into `network`; names and shapes must agree exactly.
 

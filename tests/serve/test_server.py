@@ -285,8 +285,8 @@ def test_requests_that_arrive_together_are_answered_in_one_batch(runs: list[Run]
     predictor, sizes = Predictor(load(runs[0].model_folder)), []
     images = [predictor.fit(decode_image(photo.read_bytes(), photo.name), Path(photo.name)) for photo in photos]
     expected = predictor.answers(images)
-    batcher = Batcher(predictor, wait_s=1.0, observe=sizes.append)
-    waiting = [batcher.submit([image]) for image in images]
+    batcher = Batcher(wait_s=1.0, observe=sizes.append)
+    waiting = [batcher.submit(predictor, [image]) for image in images]
     batcher.stop()
     assert [job.result()[0] for job in waiting] == expected
     assert sizes == [6]
@@ -297,11 +297,11 @@ def test_an_error_in_a_batch_is_told_and_the_thread_lives_on(
 ) -> None:
     predictor = Predictor(load(runs[0].model_folder))
     image = predictor.fit(decode_image(photos[0].read_bytes(), "a"), Path("a"))
-    batcher = Batcher(predictor)
+    batcher = Batcher()
     with monkeypatch.context() as patch:
         patch.setattr(predictor, "answers", lambda images: 1 / 0)
-        assert isinstance(batcher.submit([image]).exception(), ZeroDivisionError)
-    assert len(batcher.submit([image]).result()) == 1
+        assert isinstance(batcher.submit(predictor, [image]).exception(), ZeroDivisionError)
+    assert len(batcher.submit(predictor, [image]).result()) == 1
     batcher.stop()
 
 
@@ -321,9 +321,10 @@ def test_metrics_count_requests_by_status_and_images_by_batch(connect: Connect, 
 
 def test_the_description_names_every_route_and_status(connect: Connect) -> None:
     found = connect().get("/openapi.json").json()
-    assert set(found["paths"]) == {"/predict", "/health", "/metrics", "/openapi.json"}
-    statuses = set(found["paths"]["/predict"]["post"]["responses"])
-    assert statuses == {"200", "400", "401", "403", "404", "408", "413", "415", "429"}
+    assert set(found["paths"]) == {"/predict", "/explain", "/health", "/metrics", "/openapi.json"}
+    for path in ("/predict", "/explain"):
+        statuses = set(found["paths"][path]["post"]["responses"])
+        assert statuses == {"200", "400", "401", "403", "404", "408", "413", "415", "429"}
 
 
 def test_an_address_that_is_taken_is_refused(runs: list[Run]) -> None:

@@ -21,6 +21,11 @@ class RequestError(OpsinError):
         super().__init__(what, **details)
         self.status, self.headers = status, headers or {}
 
+    @classmethod
+    def of(cls, status: int, error: OpsinError) -> RequestError:
+        """A refusal that says what `error` says."""
+        return cls(status, error.what, where=error.where, got=error.got, expected=error.expected, do=error.do)
+
 
 def as_json(error: OpsinError) -> dict[str, Any]:
     """An error as the body of a response; missing fields are omitted."""

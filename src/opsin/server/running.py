@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from opsin.errors import ConfigError, RefusedError
@@ -13,7 +14,6 @@ from opsin.interrupts import Interrupted
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
-    from opsin.artifact import Artifact
     from opsin.server.app import Service
 
 
@@ -33,17 +33,18 @@ def check_packages() -> None:
         ) from error
 
 
-def make_service(models: Mapping[str, Artifact], *, host: str, token: str | None, **settings: Any) -> Service:
-    """A service of these networks at `host`; settings as in `Service`.
+def make_service(folders: Mapping[str, Path], *, host: str, token: str | None, **settings: Any) -> Service:
+    """A service of the networks in these folders at `host`; settings as in `Service`.
 
     Raises:
         ConfigError: as `check_packages` and `Guard`.
+        ArtifactError: an artefact is damaged, or incomplete.
     """
     check_packages()
     from opsin.server.app import Service  # here, because its packages are an extra
     from opsin.server.guard import Guard
 
-    return Service(models, guard=Guard(host=host, token=token), **settings)
+    return Service(folders, guard=Guard(host=host, token=token), **settings)
 
 
 def run(service: Service, *, host: str, port: int, started: Callable[[str], None]) -> None:
