@@ -21,54 +21,17 @@ from starlette.testclient import TestClient
 from opsin.api.deployment import service_of
 from opsin.artifact import load
 from opsin.cli import main
-from opsin.data.load import load as load_data
 from opsin.errors import ConfigError, RefusedError
 from opsin.inference.predictor import Fitted, Predictor
-from opsin.io.images import decode_image, encode_png
+from opsin.io.images import decode_image
 from opsin.runs import Run
 from opsin.server import app, body
-from opsin.server.app import Service, make_app
+from opsin.server.app import Service
 from opsin.server.batching import Batcher
 from opsin.server.limits import Limits
 from opsin.server.running import run as run_service
-from opsin.training import train
 
-PLAIN = {"epochs": 1, "subset": "train=100,val=40", "precision": "float32", "channels_last": True, "threads": 1}
-ADDRESS = "http://127.0.0.1:8000"
-NO_FILE = b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\nfield\r\n--x--\r\n'
 Connect = Callable[..., TestClient]
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
-    out = tmp_path_factory.mktemp("runs")
-    digits = train("digits", name="digits", out=out, quiet=True, **PLAIN, filters=[8])
-    return [digits, train("digit_scenes", name="scenes", out=out, quiet=True, **PLAIN)]
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    folder, split = tmp_path_factory.mktemp("photos"), load_data("digits").splits["val"]
-    made = [folder / f"{i}.png" for i in range(6)]
-    for i, path in enumerate(made):
-        path.write_bytes(encode_png(split.image(i)))
-    return made
-
-
-@pytest.fixture
-def connect(runs: list[Run]) -> Iterator[Connect]:
-    """Makes a client of a new server; its settings are those of `service_of`."""
-    clients: list[TestClient] = []
-
-    def made(**settings: Any) -> TestClient:
-        service = service_of(*runs, device="cpu", **settings)
-        clients.append(TestClient(make_app(service), base_url=ADDRESS).__enter__())
-        clients[-1].service = service  # type: ignore[attr-defined]
-        return clients[-1]
-
-    yield made
-    for client in clients:
-        client.__exit__(None, None, None)
 
 
 @pytest.mark.parametrize("model", [0, 1])
