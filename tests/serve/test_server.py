@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
-import os
-import signal
-import subprocess
 import sys
 import threading
-import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -287,7 +283,7 @@ def test_the_description_names_every_route_and_status(connect: Connect) -> None:
     assert set(found["paths"]) == {"/predict", "/explain", "/health", "/metrics", "/openapi.json"}
     for path in ("/predict", "/explain"):
         statuses = set(found["paths"][path]["post"]["responses"])
-        assert statuses == {"200", "400", "401", "403", "404", "408", "413", "415", "429"}
+        assert statuses == {"200", "400", "401", "403", "404", "408", "413", "415", "429", "431"}
 
 
 def test_an_address_that_is_taken_is_refused(runs: list[Run]) -> None:
@@ -303,20 +299,3 @@ def test_a_missing_package_names_the_extra(runs: list[Run], monkeypatch: pytest.
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     with pytest.raises(ConfigError, match=r"opsin\[serve\]"):
         service_of(*runs)
-
-
-@pytest.mark.skipif(os.name != "posix", reason="signals")
-def test_the_command_answers_and_stops_in_order_on_sigterm(runs: list[Run], photos: list[Path]) -> None:
-    command = [sys.executable, "-m", "opsin", "serve", str(runs[0].path), "--port", "0", "--json"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        told = json.loads("".join(iter(process.stdout.readline, "}\n")) + "}")
-        request = urllib.request.Request(f"{told['address']}/predict", photos[0].read_bytes())
-        request.add_header("Content-Type", "image/png")
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            found = json.load(answer)["predictions"][0]
-        assert found["label"] == runs[0].predict(photos[0]).label
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
-        assert process.stderr.read() == ""

@@ -38,6 +38,7 @@ from opsin.server.model import POLL_S, Model, Network, Watch
 from opsin.server.openapi import description
 from opsin.server.refusal import RequestError, as_json
 from opsin.types import Skipped
+from opsin.units import bytes_text
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 Found = list[dict[str, object]]
@@ -97,6 +98,7 @@ class Service:
         async def respond(request: Request) -> Response:
             start = time.perf_counter()
             try:
+                self._check_head(request)
                 if guarded:
                     self.guard.check(request)
                 response = await answer(request)
@@ -109,6 +111,11 @@ class Service:
             return response
 
         return respond
+
+    def _check_head(self, request: Request) -> None:
+        most = self.limits.max_head_bytes
+        if sum(len(name) + len(value) for name, value in request.headers.raw) > most:
+            raise RequestError(431, "the headers are too large", expected=f"at most {bytes_text(most)}")
 
     async def predict(self, request: Request) -> Response:
         """Predictions of the images in the body."""
@@ -213,7 +220,9 @@ def make_app(service: Service) -> Starlette:
         route("/metrics", service.metrics_text),
         route("/openapi.json", service.openapi),
     ]
-    return Starlette(routes=routes, lifespan=lifespan)
+    app = Starlette(routes=routes, lifespan=lifespan)
+    app.router.redirect_slashes = False  # a redirect would repeat the Host header unchecked
+    return app
 
 
 def _explanation(network: Network, image: Fitted) -> dict[str, object]:

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+import re
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
 
 from starlette.requests import Request
 
 from opsin.errors import ConfigError
 from opsin.server.refusal import RequestError
 
+PLACE = re.compile(r"(?P<name>[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -61,11 +62,11 @@ class Guard:
                     headers={"WWW-Authenticate": "Bearer"},
                 )
             return
-        host = _host_of(f"//{request.headers.get('host', '')}")
+        host = _host_of(request.headers.get("host", ""))
         if host not in LOOPBACK_NAMES | {self.host}:
             raise RequestError(403, "the Host header names another host", got=host, expected=self.host)
         origin = request.headers.get("origin")
-        if origin is not None and _host_of(origin) not in LOOPBACK_NAMES:
+        if origin is not None and _host_of(origin.partition("://")[2]) not in LOOPBACK_NAMES:
             raise RequestError(
                 403,
                 "requests from web pages of other hosts are refused",
@@ -86,8 +87,10 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _host_of(address: str) -> str | None:
-    try:
-        return urlsplit(address).hostname
-    except ValueError:
-        return None
+def _host_of(place: str) -> str | None:
+    """The name in HOST or HOST:PORT, in small letters; None for anything else.
+
+    Nothing is parsed as an address: what stands before an @ or behind a # is not what a browser connects to.
+    """
+    found = PLACE.fullmatch(place)
+    return found["name"].strip("[]").lower() if found else None

@@ -51,7 +51,10 @@ HEALTH = {
     "type": "object",
     "required": ["status"],
     "properties": {
-        "status": {"enum": ["ok", "stale"], "description": "stale: a run's new files cannot be served; the old ones are"},
+        "status": {
+            "enum": ["ok", "stale"],
+            "description": "stale: a run's new files cannot be served; the old ones are",
+        },
         "models": {"type": "object", "additionalProperties": STATE, "description": "only with the token"},
     },
 }
@@ -119,6 +122,7 @@ def _about_images(summary: str, key: str, schema: str, models: tuple[str, ...], 
         "413": f"more than {bytes_text(limits.max_bytes)} or {limits.max_images} images",
         "415": "unsupported content type",
         "429": f"more than {limits.max_requests} requests at once",
+        "431": f"headers of more than {bytes_text(limits.max_head_bytes)}",
     }
     error = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
     return {

@@ -12,7 +12,7 @@ class RequestError(OpsinError):
 
     Args:
         status: HTTP status: 400 bad body, 401 token, 403 host or origin, 404 model, 408 time, 413 size, 415 kind,
-            429 queue.
+            429 queue, 431 headers.
         headers: headers of the response.
         what, details: as in `OpsinError`.
     """
