@@ -28,6 +28,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from opsin.api.deployment import export
 from opsin.api.opening import model_folder
 from opsin.artifact import load_proved
 from opsin.inference.predictor import Predictor
@@ -247,11 +248,7 @@ def server(name: str, command: Sequence[str]) -> Iterator[tuple[int, int]]:
 def exported(run: str, folder: Path) -> Path:
     """The run as an ONNX file."""
     target = folder / "onnx"
-    subprocess.run(
-        [sys.executable, "-m", "opsin", "export", run, "--file", str(target), "--quiet"],
-        check=True,
-        stdout=sys.stderr,
-    )
+    export(run, file=target)
     return target / "model.onnx"
 
 

@@ -18,6 +18,7 @@ from opsin.progress import QUIET, Reporter
 from opsin.runs import RUNS_FOLDER, Run, dataset_of
 from opsin.server.limits import Limits
 from opsin.server.running import make_service, run
+from opsin.training.engine.machine import set_allocator
 from opsin.types import Score
 
 if TYPE_CHECKING:
@@ -137,4 +138,5 @@ def service_of(
         if name in folders:
             raise RefusedError("two runs have the same name", got=name, do="serve them in two processes, or rename one")
         folders[name] = folder
+    set_allocator(keep_memory=True)  # else each batch maps its activations anew, which takes a third of its time
     return make_service(folders, host=host, token=token, limits=limits, device=place, report=report)

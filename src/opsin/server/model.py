@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from opsin.artifact import file_stamps, load_proved
+from opsin.artifact import file_stamps, opened
 from opsin.errors import OpsinError
 from opsin.explanation.quick import Explainer
 from opsin.inference.predictor import Predictor
@@ -40,7 +40,7 @@ class Network:
         Raises:
             ArtifactError: it is damaged, or incomplete.
         """
-        artifact = load_proved(folder, device=device)
+        artifact = opened(folder, device=device)
         return cls(
             predictor=Predictor(artifact, device=device), explainer=Explainer(artifact), loaded=datetime.now(UTC)
         )

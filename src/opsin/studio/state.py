@@ -83,13 +83,13 @@ class Studio:
             stamp = (folder / "manifest.json").stat().st_mtime_ns
         except OSError as error:
             raise RequestError(404, "this run has no network yet", got=name) from error
-        from opsin.artifact import load_proved  # here, because the first page should not wait for torch
+        from opsin.artifact import opened  # here, because the first page should not wait for torch
         from opsin.explanation.quick import Explainer
         from opsin.inference.predictor import Predictor
 
         with self._lock:
             if (name, stamp) not in self._networks:
-                artifact = load_proved(folder)
+                artifact = opened(folder)
                 self._networks[name, stamp] = Answerer(Predictor(artifact), Explainer(artifact))
                 while len(self._networks) > KEPT_NETWORKS:
                     self._networks.popitem(last=False)
