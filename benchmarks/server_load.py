@@ -39,6 +39,7 @@ ANSWER_S = 60.0
 OVERLOAD = 4
 PAUSE_S = 0.02
 """How long a client waits that was refused."""
+WINDOW_S = 0.5
 NUM_IMAGES = 64
 HERE = Path(__file__).parent
 Check = Callable[[int, bytes], bool]
@@ -217,10 +218,20 @@ def growth(samples: Sequence[tuple[float, int]]) -> float:
     return max(last) / max(first) - 1
 
 
-def recovery_s(overload: Phase, after: Phase, slow_s: float) -> float:
-    """Seconds from the end of the overload to the last answer that was refused or slow."""
-    bad = [at for at, took, status in after.events if status != 200 or took > slow_s]
-    return max([0.0, *(at - overload.ended for at in bad)])
+def recovery_s(rated: Phase, overload: Phase, after: Phase) -> float:
+    """Seconds from the end of the overload until windows without a refusal, and as fast as the rated load, follow.
+
+    A window is as fast if its median answer took less than twice that of the rated load.
+    """
+    recovered, slow_s = 0.0, 2 * rated.quantile_ms(0.5) / 1000
+    start = overload.ended
+    while start + WINDOW_S <= after.ended:
+        events = [event for event in after.events if start <= event[0] < start + WINDOW_S]
+        took = [seconds for _, seconds, status in events if status == 200]
+        start += WINDOW_S
+        if len(took) < len(events) or not took or np.median(took) > slow_s:
+            recovered = start - overload.ended
+    return recovered
 
 
 @contextmanager
@@ -284,7 +295,7 @@ async def measured(run: str, onnx: Path, arguments: argparse.Namespace) -> dict[
     plain_rate = (len(before.latencies) + len(again.latencies)) / (
         before.ended - before.began + again.ended - again.began
     )
-    recovered = recovery_s(overload, after, 2 * rated.quantile_ms(0.99) / 1000)
+    recovered = recovery_s(rated, overload, after)
     grown, ratio = growth(memory), rated.rate / plain_rate
     served = [rated, overload, after]
     odd = {status for one in served for status in one.statuses} - {200, 429, 503}

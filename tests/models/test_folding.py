@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from opsin.config import ModelConfig
-from opsin.models.registry import ModelSpec, build_network, resolve_options
+from opsin.models.building import build_network
+from opsin.models.registry import ModelSpec, resolve_options
 from opsin.models.wrappers.folding import folded
 
 
