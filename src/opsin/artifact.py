@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import reprlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,7 +27,8 @@ from opsin.errors import ArtifactError, OpsinError
 from opsin.io.files import atomic_folder, read_json, sha256_file, write_json
 from opsin.io.tensors import read_tensors, write_tensors
 from opsin.models.registry import ModelSpec
-from opsin.models.wrappers.forward import AS_BATCHED, Forward
+from opsin.models.wrappers.folding import folded
+from opsin.models.wrappers.forward import AS_BATCHED, Forward, to_channels_last
 from opsin.tasks import get_task
 from opsin.text import is_text
 from opsin.types import TaskName
@@ -98,8 +99,19 @@ def load_proved(folder: Path, *, device: torch.device | str = "cpu") -> Artifact
 
 
 def opened(model: Path | Artifact, *, device: torch.device | str = "cpu") -> Artifact:
-    """The artefact in a folder, as `load_proved`; a loaded one is returned as it is."""
-    return load_proved(model, device=device) if isinstance(model, Path) else model
+    """An artefact for prediction: that in a folder, as `load_proved`, made faster without changing what it predicts.
+
+    Norms are folded into convolutions, and weights are in channels last. A loaded artefact is returned as it is.
+
+    Raises:
+        ArtifactError: as `load_proved`.
+    """
+    if isinstance(model, Artifact):
+        return model
+    artifact = load_proved(model, device=device)
+    golden, _ = read_tensors(model / "golden.safetensors")
+    network = folded(artifact.network, artifact.input(golden["images"].to(device)))
+    return replace(artifact, network=to_channels_last(network))
 
 
 def load(folder: Path, *, device: torch.device | str = "cpu") -> Artifact:
@@ -227,6 +239,19 @@ def verify(folder: Path) -> tuple[str, ...]:
                 "a part of the artefact is altered", where=path, got=got, expected=expected, do=COPY_AGAIN
             )
     return tuple(manifest)
+
+
+def file_stamps(folder: Path) -> tuple[tuple[int, int, int] | None, ...]:
+    """What changes when a file of an artefact is written again: of each its time, size and inode; None if missing."""
+    stamps: list[tuple[int, int, int] | None] = []
+    for part in (*PARTS, ANSWERING, "manifest.json"):
+        try:
+            found = (folder / part).stat()
+        except OSError:
+            stamps.append(None)
+        else:
+            stamps.append((found.st_mtime_ns, found.st_size, found.st_ino))
+    return tuple(stamps)
 
 
 def load_weights(network: nn.Module, weights: Mapping[str, Tensor], *, where: object) -> None:

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
-import os
-import signal
-import subprocess
 import sys
 import threading
-import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,54 +17,17 @@ from starlette.testclient import TestClient
 from opsin.api.deployment import service_of
 from opsin.artifact import load
 from opsin.cli import main
-from opsin.data.load import load as load_data
 from opsin.errors import ConfigError, RefusedError
 from opsin.inference.predictor import Fitted, Predictor
-from opsin.io.images import decode_image, encode_png
+from opsin.io.images import decode_image
 from opsin.runs import Run
 from opsin.server import app, body
-from opsin.server.app import Service, make_app
+from opsin.server.app import Service
 from opsin.server.batching import Batcher
 from opsin.server.limits import Limits
 from opsin.server.running import run as run_service
-from opsin.training import train
 
-PLAIN = {"epochs": 1, "subset": "train=100,val=40", "precision": "float32", "channels_last": True, "threads": 1}
-ADDRESS = "http://127.0.0.1:8000"
-NO_FILE = b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\nfield\r\n--x--\r\n'
 Connect = Callable[..., TestClient]
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
-    out = tmp_path_factory.mktemp("runs")
-    digits = train("digits", name="digits", out=out, quiet=True, **PLAIN, filters=[8])
-    return [digits, train("digit_scenes", name="scenes", out=out, quiet=True, **PLAIN)]
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    folder, split = tmp_path_factory.mktemp("photos"), load_data("digits").splits["val"]
-    made = [folder / f"{i}.png" for i in range(6)]
-    for i, path in enumerate(made):
-        path.write_bytes(encode_png(split.image(i)))
-    return made
-
-
-@pytest.fixture
-def connect(runs: list[Run]) -> Iterator[Connect]:
-    """Makes a client of a new server; its settings are those of `service_of`."""
-    clients: list[TestClient] = []
-
-    def made(**settings: Any) -> TestClient:
-        service = service_of(*runs, device="cpu", **settings)
-        clients.append(TestClient(make_app(service), base_url=ADDRESS).__enter__())
-        clients[-1].service = service  # type: ignore[attr-defined]
-        return clients[-1]
-
-    yield made
-    for client in clients:
-        client.__exit__(None, None, None)
 
 
 @pytest.mark.parametrize("model", [0, 1])
@@ -285,8 +244,8 @@ def test_requests_that_arrive_together_are_answered_in_one_batch(runs: list[Run]
     predictor, sizes = Predictor(load(runs[0].model_folder)), []
     images = [predictor.fit(decode_image(photo.read_bytes(), photo.name), Path(photo.name)) for photo in photos]
     expected = predictor.answers(images)
-    batcher = Batcher(predictor, wait_s=1.0, observe=sizes.append)
-    waiting = [batcher.submit([image]) for image in images]
+    batcher = Batcher(wait_s=1.0, observe=sizes.append)
+    waiting = [batcher.submit(predictor, [image]) for image in images]
     batcher.stop()
     assert [job.result()[0] for job in waiting] == expected
     assert sizes == [6]
@@ -297,11 +256,11 @@ def test_an_error_in_a_batch_is_told_and_the_thread_lives_on(
 ) -> None:
     predictor = Predictor(load(runs[0].model_folder))
     image = predictor.fit(decode_image(photos[0].read_bytes(), "a"), Path("a"))
-    batcher = Batcher(predictor)
+    batcher = Batcher()
     with monkeypatch.context() as patch:
         patch.setattr(predictor, "answers", lambda images: 1 / 0)
-        assert isinstance(batcher.submit([image]).exception(), ZeroDivisionError)
-    assert len(batcher.submit([image]).result()) == 1
+        assert isinstance(batcher.submit(predictor, [image]).exception(), ZeroDivisionError)
+    assert len(batcher.submit(predictor, [image]).result()) == 1
     batcher.stop()
 
 
@@ -321,9 +280,10 @@ def test_metrics_count_requests_by_status_and_images_by_batch(connect: Connect, 
 
 def test_the_description_names_every_route_and_status(connect: Connect) -> None:
     found = connect().get("/openapi.json").json()
-    assert set(found["paths"]) == {"/predict", "/health", "/metrics", "/openapi.json"}
-    statuses = set(found["paths"]["/predict"]["post"]["responses"])
-    assert statuses == {"200", "400", "401", "403", "404", "408", "413", "415", "429"}
+    assert set(found["paths"]) == {"/predict", "/explain", "/health", "/metrics", "/openapi.json"}
+    for path in ("/predict", "/explain"):
+        statuses = set(found["paths"][path]["post"]["responses"])
+        assert statuses == {"200", "400", "401", "403", "404", "408", "413", "415", "429", "431"}
 
 
 def test_an_address_that_is_taken_is_refused(runs: list[Run]) -> None:
@@ -339,20 +299,3 @@ def test_a_missing_package_names_the_extra(runs: list[Run], monkeypatch: pytest.
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     with pytest.raises(ConfigError, match=r"opsin\[serve\]"):
         service_of(*runs)
-
-
-@pytest.mark.skipif(os.name != "posix", reason="signals")
-def test_the_command_answers_and_stops_in_order_on_sigterm(runs: list[Run], photos: list[Path]) -> None:
-    command = [sys.executable, "-m", "opsin", "serve", str(runs[0].path), "--port", "0", "--json"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        told = json.loads("".join(iter(process.stdout.readline, "}\n")) + "}")
-        request = urllib.request.Request(f"{told['address']}/predict", photos[0].read_bytes())
-        request.add_header("Content-Type", "image/png")
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            found = json.load(answer)["predictions"][0]
-        assert found["label"] == runs[0].predict(photos[0]).label
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
-        assert process.stderr.read() == ""

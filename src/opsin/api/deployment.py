@@ -7,17 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from opsin.api.opening import AnyRun, model_folder, opened_run
-from opsin.artifact import Artifact, load_proved
+from opsin.artifact import load_proved
 from opsin.data.pack import pack, usable_cache
 from opsin.devices import pick_device
 from opsin.errors import RefusedError
 from opsin.exports.exporting import Exported, export_model
 from opsin.exports.formats import FormatName
 from opsin.exports.int8 import Calibration
-from opsin.progress import Reporter
+from opsin.progress import QUIET, Reporter
 from opsin.runs import RUNS_FOLDER, Run, dataset_of
 from opsin.server.limits import Limits
 from opsin.server.running import make_service, run
+from opsin.training.engine.machine import set_allocator
 from opsin.types import Score
 
 if TYPE_CHECKING:
@@ -92,8 +93,11 @@ def serve(
     limits: Limits | None = None,
     out: Path | str = RUNS_FOLDER,
     started: Callable[[str], None] = print,
+    quiet: bool = False,
 ) -> None:
     """Answer HTTP requests with the networks of runs, until Ctrl-C or SIGTERM.
+
+    A run that is trained again is loaded and takes over; requests in progress keep the network they began with.
 
     Args:
         runs: runs or model folders; a request selects one by `?model=NAME`; by default the first.
@@ -103,12 +107,14 @@ def serve(
         limits: limits of one request.
         out: folder in which names of runs are looked up.
         started: called with the address once requests are accepted.
+        quiet: do not say that a network was replaced, or could not be.
 
     Raises:
         ConfigError: the packages of the extra `serve`, or a token, are missing.
         RefusedError: no run, two runs of the same name, or the address is in use.
     """
-    service = service_of(*runs, host=host, token=token, device=device, limits=limits, out=out)
+    report = Reporter(quiet=quiet)
+    service = service_of(*runs, host=host, token=token, device=device, limits=limits, out=out, report=report)
     run(service, host=host, port=port, started=started)
 
 
@@ -119,16 +125,18 @@ def service_of(
     device: str = "auto",
     limits: Limits | None = None,
     out: Path | str = RUNS_FOLDER,
+    report: Reporter = QUIET,
 ) -> Service:
     """The service behind `serve`; `opsin.server.app.make_app` makes an ASGI application of it."""
     if not runs:
         raise RefusedError("no run to serve was named", do="name one or more")
     place = pick_device(device)
-    models: dict[str, Artifact] = {}
+    folders: dict[str, Path] = {}
     for one in runs:
         folder = model_folder(one, out)
         name, _ = _name_and_scores(one, folder, out)
-        if name in models:
+        if name in folders:
             raise RefusedError("two runs have the same name", got=name, do="serve them in two processes, or rename one")
-        models[name] = load_proved(folder, device=place)
-    return make_service(models, host=host, token=token, limits=limits, device=place)
+        folders[name] = folder
+    set_allocator(keep_memory=True)  # else each batch maps its activations anew, which takes a third of its time
+    return make_service(folders, host=host, token=token, limits=limits, device=place, report=report)

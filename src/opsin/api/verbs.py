@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from opsin.api.opening import AnyRun as AnyRun
 from opsin.api.opening import model_folder as model_folder
 from opsin.api.opening import opened_run as opened_run
-from opsin.artifact import Artifact, load_proved
+from opsin.artifact import Artifact, opened
 from opsin.comparison.comparison import Comparison, compare_runs
 from opsin.config import FinetuneConfig, ModelConfig, field_names, require
 from opsin.data.catalogue import ENTRIES as CATALOGUE
@@ -141,7 +141,7 @@ def predict(
     if weights is not None or (isinstance(run, str) and is_published(run, out)):
         model, _ = published_artifact(str(run), weights=weights, weights_range=weights_range)
     else:
-        model = load_proved(model_folder(run, out), device=place)
+        model = opened(model_folder(run, out), device=place)
     return predict_files(model, files, views=views, device=place, skipped=skipped, report=Reporter(quiet=quiet))
 
 

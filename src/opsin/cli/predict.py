@@ -109,7 +109,7 @@ def predict(
         Image files and folders.
     """
     from opsin.api.verbs import is_published, model_folder
-    from opsin.artifact import load_proved
+    from opsin.artifact import opened
     from opsin.devices import pick_device
     from opsin.errors import RefusedError
     from opsin.inference.table import check_table_name, write_predictions
@@ -147,7 +147,7 @@ def predict(
                 do="leave it out",
             )
         _refuse_combinations(masks=masks, boxes=boxes, tile=tile, overlap=overlap, tta=tta)
-        artifact = load_proved(model_folder(run, out), device=place)
+        artifact = opened(model_folder(run, out), device=place)
         line = _line if get_task(artifact.task).score_is_of_label else _label_line
     if watch is not None:
         from opsin.cli.watching import watch as watch_folder

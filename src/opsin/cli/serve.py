@@ -32,9 +32,10 @@ def serve(
     quiet: QuietFlag = False,
     seed: SeedOption = 0,
 ) -> int:
-    """Serve networks over HTTP: POST /predict, GET /health, /metrics, /openapi.json.
+    """Serve networks over HTTP: POST /predict, /explain, GET /health, /metrics, /openapi.json.
 
-    Stops on Ctrl-C or SIGTERM, after requests in progress are answered.
+    A run that is trained again is loaded and takes over. Stops on Ctrl-C or SIGTERM, after requests in progress are
+    answered.
 
     Parameters
     ----------
@@ -44,11 +45,13 @@ def serve(
         Further runs; a request selects one by `?model=NAME`.
     """
     from opsin.api.deployment import service_of
+    from opsin.progress import Reporter
     from opsin.server.limits import Limits
     from opsin.server.running import run as answer
 
     limits = Limits(max_bytes=max_megabytes * 1_000_000, timeout_s=timeout, max_requests=max_requests)
-    service = service_of(run, *more, host=host, token=token, device=device, limits=limits, out=runs)
+    report = Reporter(quiet=quiet)
+    service = service_of(run, *more, host=host, token=token, device=device, limits=limits, out=runs, report=report)
     if openapi:
         service.stop()
         print_json(service.description)
@@ -56,7 +59,7 @@ def serve(
 
     def started(address: str) -> None:
         if json_:
-            print_json({"address": address, "models": list(service.batchers)})
+            print_json({"address": address, "models": list(service.models)})
         elif not quiet:
             print_note(f"serving at {address}/predict; Ctrl-C stops")
 

@@ -152,7 +152,7 @@ def attribute(
         done()
     return Attribution(
         quantity=quantity,
-        maps={name: found.detach()[0].float().numpy() for name, found in maps.items()},
+        maps={name: found.detach()[0].float().cpu().numpy() for name, found in maps.items()},
         missing=missing,
         gap=gap,
     )

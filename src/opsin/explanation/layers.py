@@ -47,8 +47,9 @@ def layers_of(network: nn.Module, channels: int, height: int, width: int) -> lis
     """
     copy = deepcopy(network).eval()
     found: list[Layer] = []
+    device = next((tensor.device for tensor in copy.parameters()), None)
     with torch.no_grad(), watching(copy, found):
-        copy(torch.zeros(1, channels, height, width))
+        copy(torch.zeros(1, channels, height, width, device=device))
     first: dict[str, Layer] = {}
     for layer in found:
         first.setdefault(layer.name, layer)

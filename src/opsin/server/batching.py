@@ -8,78 +8,109 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 from opsin.inference.predictor import Fitted, Predictor
 from opsin.types import Prediction
 
 WAIT_S = 0.003
 """Seconds that the first image of a batch waits for others."""
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Job:
-    """The images of one request, and the future of its predictions."""
+    """The images of one request, the network that answers it, and the future of its predictions."""
 
+    predictor: Predictor
     images: Sequence[Fitted]
     answer: Future[list[Prediction]] = field(default_factory=Future)
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Call(Generic[Result]):
+    """Other work with the network, and the future of its result."""
+
+    work: Callable[[], Result]
+    answer: Future[Result] = field(default_factory=Future)
+
+    def run(self) -> None:
+        """Do the work, unless it was cancelled."""
+        if not self.answer.set_running_or_notify_cancel():
+            return
+        try:
+            self.answer.set_result(self.work())
+        except Exception as error:  # any error goes to the waiting request, and the thread survives
+            self.answer.set_exception(error)
+
+
+Item = Job | Call[object] | None
+"""What waits in the queue; None stops the thread."""
+
+
 class Batcher:
-    """Runs jobs on one network, in its own thread.
+    """Runs the jobs of one model, in its own thread.
 
     Args:
-        predictor: the network; only this thread runs it.
         wait_s: seconds that the first image of a batch waits for others.
         observe: called with the number of images of each batch.
     """
 
-    def __init__(
-        self, predictor: Predictor, *, wait_s: float = WAIT_S, observe: Callable[[int], None] = lambda _: None
-    ) -> None:
-        self.predictor = predictor
+    def __init__(self, *, wait_s: float = WAIT_S, observe: Callable[[int], None] = lambda _: None) -> None:
         self._wait_s, self._observe = wait_s, observe
-        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._items: queue.SimpleQueue[Item] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="opsin-batches", daemon=True)
         self._thread.start()
 
-    def submit(self, images: Sequence[Fitted]) -> Future[list[Prediction]]:
-        """A future of the predictions of these images."""
-        job = Job(images=images)
-        self._jobs.put(job)
+    def submit(self, predictor: Predictor, images: Sequence[Fitted]) -> Future[list[Prediction]]:
+        """A future of the predictions of these images; only this thread runs the predictor."""
+        job = Job(predictor=predictor, images=images)
+        self._items.put(job)
         return job.answer
 
+    def call(self, work: Callable[[], Result]) -> Future[Result]:
+        """A future of the result of `work`, which runs between two batches."""
+        call = Call(work=work)
+        self._items.put(call)
+        return call.answer
+
     def stop(self) -> None:
-        """Answer submitted jobs, and stop the thread."""
-        self._jobs.put(None)
+        """Answer what was submitted, and stop the thread."""
+        self._items.put(None)
         self._thread.join()
 
     def _work(self) -> None:
-        goes_on = True
-        while goes_on and (first := self._jobs.get()) is not None:
-            jobs, goes_on = self._together(first)
+        item = self._items.get()
+        while item is not None:
+            if isinstance(item, Call):
+                item.run()
+                item = self._items.get()
+                continue
+            jobs, others = self._together(item)
             wanted = [job for job in jobs if job.answer.set_running_or_notify_cancel()]
             if wanted:
                 self._answer(wanted)
+            item = others[0] if others else self._items.get()
 
-    def _together(self, first: Job) -> tuple[list[Job], bool]:
-        """`first` with the jobs that follow it soon, and whether the thread continues after them."""
+    def _together(self, first: Job) -> tuple[list[Job], list[Item]]:
+        """`first` with the jobs of its network that follow it soon, and the item that ended the batch, if one did."""
         jobs, num_images = [first], len(first.images)
         deadline = time.monotonic() + self._wait_s
-        while num_images < self.predictor.batch_size:
+        while num_images < first.predictor.batch_size:
             try:
-                job = self._jobs.get(timeout=max(0.0, deadline - time.monotonic()))
+                item = self._items.get(timeout=max(0.0, deadline - time.monotonic()))
             except queue.Empty:
                 break
-            if job is None:
-                return jobs, False
-            jobs.append(job)
-            num_images += len(job.images)
-        return jobs, True
+            if not isinstance(item, Job) or item.predictor is not first.predictor:
+                return jobs, [item]
+            jobs.append(item)
+            num_images += len(item.images)
+        return jobs, []
 
     def _answer(self, jobs: Sequence[Job]) -> None:
         images = [image for job in jobs for image in job.images]
         try:
-            found = self.predictor.answers(images)
+            found = jobs[0].predictor.answers(images)
         except Exception as error:  # any error goes to the waiting requests, and the thread survives
             for job in jobs:
                 job.answer.set_exception(error)

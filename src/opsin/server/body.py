@@ -103,6 +103,8 @@ async def _of_form(request: Request, body: bytes, limits: Limits) -> list[Upload
         return [Upload(name=file.filename or UNNAMED, data=await file.read()) for file in files]
     finally:
         await form.close()
+        for begun in parser._files_to_close_on_error:
+            begun.close()  # a part that was begun and has no end belongs to no form
 
 
 def _of_json(body: bytes) -> list[Upload]:

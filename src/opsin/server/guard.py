@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+import re
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
 
 from starlette.requests import Request
 
 from opsin.errors import ConfigError
 from opsin.server.refusal import RequestError
 
+PLACE = re.compile(r"(?:https?://)?(?P<name>[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -61,7 +62,7 @@ class Guard:
                     headers={"WWW-Authenticate": "Bearer"},
                 )
             return
-        host = host_of(f"//{request.headers.get('host', '')}")
+        host = host_of(request.headers.get("host", ""))
         if host not in LOOPBACK_NAMES | {self.host}:
             raise RequestError(403, "the Host header names another host", got=host, expected=self.host)
         origin = request.headers.get("origin")
@@ -86,13 +87,13 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def host_of(address: str) -> str | None:
-    """The host that an address names (`http://HOST:PORT/`, `//HOST`); None where it names none.
+def host_of(place: str) -> str | None:
+    """The name in HOST, HOST:PORT or http://HOST:PORT, in small letters; None for anything else.
 
-    >>> host_of("//[::1]:8200"), host_of("null")
-    ('::1', None)
+    Nothing is parsed as an address: what stands before an @ or behind a # is not what a browser connects to.
+
+    >>> host_of("[::1]:8200"), host_of("http://LOCALHOST:8200"), host_of("null@evil"), host_of("http://evil/#localhost")
+    ('::1', 'localhost', None, None)
     """
-    try:
-        return urlsplit(address).hostname
-    except ValueError:
-        return None
+    found = PLACE.fullmatch(place)
+    return found["name"].strip("[]").lower() if found else None

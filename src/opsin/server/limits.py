@@ -19,6 +19,7 @@ class Limits:
         max_pixels: pixels of one image; the limits of `io.images` apply too.
         timeout_s: seconds from its first byte to its response.
         max_requests: requests in progress or waiting.
+        max_head_bytes: size of its headers.
     """
 
     max_bytes: int = 32 * MEBIBYTE
@@ -26,6 +27,7 @@ class Limits:
     max_pixels: int = 150_000_000
     timeout_s: float = 30.0
     max_requests: int = 64
+    max_head_bytes: int = 32_768
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():

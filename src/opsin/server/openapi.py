@@ -22,6 +22,42 @@ PREDICTION = {
         "notes": {"type": "array", "items": TEXT},
     },
 }
+EXPLANATION = {
+    "type": "object",
+    "required": ["file", "method", "quantity", "value", "picture", "notes"],
+    "properties": {
+        "file": TEXT,
+        "method": {"enum": ["grad-cam", "saliency"], "description": "saliency for a network without maps"},
+        "quantity": {**TEXT, "description": "the explained number, e.g. the logit of the likeliest class"},
+        "value": NUMBER,
+        "picture": {
+            "type": "string",
+            "contentEncoding": "base64",
+            "contentMediaType": "image/png",
+            "description": "the image at the network's size, orange where the output depends on it",
+        },
+        "notes": {"type": "array", "items": TEXT},
+    },
+}
+STATE = {
+    "type": "object",
+    "properties": {
+        "loaded": {"type": "string", "format": "date-time"},
+        "reloads": {"type": "integer"},
+        "problem": {"type": ["string", "null"], "description": "why the run's new files are not served"},
+    },
+}
+HEALTH = {
+    "type": "object",
+    "required": ["status"],
+    "properties": {
+        "status": {
+            "enum": ["ok", "stale"],
+            "description": "stale: a run's new files cannot be served; the old ones are",
+        },
+        "models": {"type": "object", "additionalProperties": STATE, "description": "only with the token"},
+    },
+}
 SKIPPED = {"type": "object", "properties": {"file": TEXT, "reason": TEXT}}
 ERROR = {
     "type": "object",
@@ -45,15 +81,18 @@ JSON_BODY = {
 def description(models: tuple[str, ...], limits: Limits, *, needs_token: bool) -> dict[str, Any]:
     """The OpenAPI document of a server of these models."""
     security: dict[str, Any] = {"security": [{"token": []}]} if needs_token else {}
-    components: dict[str, Any] = {"schemas": {"Prediction": PREDICTION, "Skipped": SKIPPED, "Error": ERROR}}
+    schemas = {"Prediction": PREDICTION, "Explanation": EXPLANATION, "Skipped": SKIPPED, "Error": ERROR}
+    components: dict[str, Any] = {"schemas": schemas}
     if needs_token:
         components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+    health = {"application/json": {"schema": HEALTH}}
     return {
         "openapi": "3.1.0",
         "info": {"title": "Opsin", "version": opsin.__version__},
         "paths": {
-            "/predict": {"post": _predict(models, limits)},
-            "/health": {"get": {"summary": "Liveness", "security": [], **_answer("ok", {})}},
+            "/predict": {"post": _about_images("Predictions for", "predictions", "Prediction", models, limits)},
+            "/explain": {"post": _about_images("Grad-CAM over", "explanations", "Explanation", models, limits)},
+            "/health": {"get": {"summary": "Liveness", "security": [], **_answer("state", health)}},
             "/metrics": {"get": {"summary": "Metrics for Prometheus", **_answer("text", {"text/plain": {}})}},
             "/openapi.json": {"get": {"summary": "This document", **_answer("JSON", {"application/json": {}})}},
         },
@@ -61,15 +100,16 @@ def description(models: tuple[str, ...], limits: Limits, *, needs_token: bool) -
     } | security
 
 
-def _predict(models: tuple[str, ...], limits: Limits) -> dict[str, Any]:
+def _about_images(summary: str, key: str, schema: str, models: tuple[str, ...], limits: Limits) -> dict[str, Any]:
+    """A route that takes images, and answers with an object of `schema` for each under `key`."""
     form = {"type": "object", "additionalProperties": BINARY}
     bodies = {"image/*": BINARY, "application/octet-stream": BINARY, "multipart/form-data": form}
     bodies |= {"application/json": JSON_BODY}
     found = {
         "type": "object",
-        "required": ["predictions", "skipped"],
+        "required": [key, "skipped"],
         "properties": {
-            "predictions": {"type": "array", "items": {"$ref": "#/components/schemas/Prediction"}},
+            key: {"type": "array", "items": {"$ref": f"#/components/schemas/{schema}"}},
             "skipped": {"type": "array", "items": {"$ref": "#/components/schemas/Skipped"}},
         },
     }
@@ -82,13 +122,14 @@ def _predict(models: tuple[str, ...], limits: Limits) -> dict[str, Any]:
         "413": f"more than {bytes_text(limits.max_bytes)} or {limits.max_images} images",
         "415": "unsupported content type",
         "429": f"more than {limits.max_requests} requests at once",
+        "431": f"headers of more than {bytes_text(limits.max_head_bytes)}",
     }
     error = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
     return {
-        "summary": "Predictions for one or several images",
+        "summary": f"{summary} one or several images",
         "parameters": [{"name": "model", "in": "query", "schema": {"enum": list(models), "default": models[0]}}],
         "requestBody": {"required": True, "content": {kind: {"schema": schema} for kind, schema in bodies.items()}},
-        "responses": {"200": {"description": "predictions", "content": {"application/json": {"schema": found}}}}
+        "responses": {"200": {"description": key, "content": {"application/json": {"schema": found}}}}
         | {status: {"description": what, "content": error} for status, what in refusals.items()},
     }
 

@@ -12,7 +12,7 @@ class RequestError(OpsinError):
 
     Args:
         status: HTTP status: 400 bad body, 401 token, 403 host or origin, 404 model, 408 time, 413 size, 415 kind,
-            429 queue.
+            429 queue, 431 headers.
         headers: headers of the response.
         what, details: as in `OpsinError`.
     """
@@ -20,6 +20,11 @@ class RequestError(OpsinError):
     def __init__(self, status: int, what: str, *, headers: dict[str, str] | None = None, **details: Any) -> None:
         super().__init__(what, **details)
         self.status, self.headers = status, headers or {}
+
+    @classmethod
+    def of(cls, status: int, error: OpsinError) -> RequestError:
+        """A refusal that says what `error` says."""
+        return cls(status, error.what, where=error.where, got=error.got, expected=error.expected, do=error.do)
 
 
 def as_json(error: OpsinError) -> dict[str, Any]:

@@ -5,16 +5,20 @@ from __future__ import annotations
 import contextlib
 import socket
 from collections.abc import Callable, Mapping
+from math import ceil
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from opsin.errors import ConfigError, RefusedError
 from opsin.interrupts import Interrupted
 
 if TYPE_CHECKING:
+    import uvicorn
     from starlette.applications import Starlette
 
-    from opsin.artifact import Artifact
     from opsin.server.app import Service
+
+HEAD_S = 30.0
 
 
 def check_packages() -> None:
@@ -33,17 +37,18 @@ def check_packages() -> None:
         ) from error
 
 
-def make_service(models: Mapping[str, Artifact], *, host: str, token: str | None, **settings: Any) -> Service:
-    """A service of these networks at `host`; settings as in `Service`.
+def make_service(folders: Mapping[str, Path], *, host: str, token: str | None, **settings: Any) -> Service:
+    """A service of the networks in these folders at `host`; settings as in `Service`.
 
     Raises:
         ConfigError: as `check_packages` and `Guard`.
+        ArtifactError: an artefact is damaged, or incomplete.
     """
     check_packages()
     from opsin.server.app import Service  # here, because its packages are an extra
     from opsin.server.guard import Guard
 
-    return Service(models, guard=Guard(host=host, token=token), **settings)
+    return Service(folders, guard=Guard(host=host, token=token), **settings)
 
 
 def run(service: Service, *, host: str, port: int, started: Callable[[str], None]) -> None:
@@ -59,16 +64,27 @@ def run(service: Service, *, host: str, port: int, started: Callable[[str], None
     """
     from opsin.server.app import make_app
 
-    run_app(make_app(service), host=host, port=port, started=started, timeout_s=int(service.limits.timeout_s))
+    limit_s = service.limits.timeout_s
+    # a second more at the end, so that a request that takes too long is told so
+    run_app(make_app(service), host=host, port=port, started=started, timeout_s=ceil(limit_s) + 1, head_s=limit_s)
 
 
-def run_app(app: Starlette, *, host: str, port: int, started: Callable[[str], None], timeout_s: int) -> None:
+def run_app(
+    app: Starlette,
+    *,
+    host: str,
+    port: int,
+    started: Callable[[str], None],
+    timeout_s: int,
+    head_s: float = HEAD_S,
+) -> None:
     """Answer requests with an ASGI application, as `run`.
 
     Args:
         app: what answers.
         host, port, started: as in `run`.
         timeout_s: how long what is being answered at the end may take.
+        head_s: how long the head of a request may take to arrive.
 
     Raises:
         RefusedError: the address cannot be taken.
@@ -76,13 +92,27 @@ def run_app(app: Starlette, *, host: str, port: int, started: Callable[[str], No
     import uvicorn
 
     with _listening(host, port) as listener:
-        settings = uvicorn.Config(
-            app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=timeout_s
-        )
+        settings = settings_of(app, timeout_s=timeout_s, head_s=head_s)
         place = f"[{host}]" if ":" in host else host
         started(f"http://{place}:{listener.getsockname()[1]}")
         with contextlib.suppress(Interrupted):  # uvicorn re-raises the signal after a graceful stop
             uvicorn.Server(settings).run(sockets=[listener])
+
+
+def settings_of(app: Starlette, *, timeout_s: int, head_s: float) -> uvicorn.Config:
+    """How uvicorn runs `app`; `timeout_s` and `head_s` as in `run_app`."""
+    import uvicorn
+
+    from opsin.server.protocol import timed_protocol
+
+    return uvicorn.Config(
+        app,
+        http=timed_protocol(head_s),
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=timeout_s,
+    )
 
 
 def _listening(host: str, port: int) -> socket.socket:

@@ -89,7 +89,7 @@ class StudioGuard:
         return answer
 
     def _check_host(self, request: Request) -> None:
-        host = host_of(f"//{request.headers.get('host', '')}")
+        host = host_of(request.headers.get("host", ""))
         if self.token is None and host not in LOOPBACK_NAMES | {self._host}:
             raise RequestError(403, "another host is asked for", got=host, expected=self._host)
 

@@ -19,6 +19,7 @@ from opsin.studio.sets import DataSets
 
 if TYPE_CHECKING:
     from opsin.artifact import Artifact
+    from opsin.explanation.quick import Explainer
     from opsin.inference.predictor import Predictor
     from opsin.studio.annotations import Annotations
     from opsin.studio.uploads import Gathering
@@ -32,6 +33,7 @@ class Answerer:
     """A network that is asked by one page at a time."""
 
     predictor: Predictor
+    explainer: Explainer
     lock: Lock = field(default_factory=Lock)
 
     @property
@@ -82,12 +84,14 @@ class Studio:
             stamp = (folder / "manifest.json").stat().st_mtime_ns
         except OSError as error:
             raise RequestError(404, "this run has no network yet", got=name) from error
-        from opsin.artifact import load_proved  # here, because the first page should not wait for torch
+        from opsin.artifact import opened  # here, because the first page should not wait for torch
+        from opsin.explanation.quick import Explainer
         from opsin.inference.predictor import Predictor
 
         with self._lock:
             if (name, stamp) not in self._networks:
-                self._networks[name, stamp] = Answerer(Predictor(load_proved(folder)))
+                artifact = opened(folder)
+                self._networks[name, stamp] = Answerer(Predictor(artifact), Explainer(artifact))
                 while len(self._networks) > KEPT_NETWORKS:
                     self._networks.popitem(last=False)
             self._networks.move_to_end((name, stamp))

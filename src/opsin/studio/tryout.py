@@ -75,23 +75,10 @@ def _predict(answerer: Answerer, upload: Upload) -> Response:
 
 
 def _explain(answerer: Answerer, upload: Upload) -> Response:
-    import torch
-
-    from opsin.explanation.attribution import attribute, quantities
-    from opsin.explanation.layers import last_maps, layers_of
-    from opsin.explanation.overlay import heat
-
-    artifact = answerer.artifact
-    pixels = _fitted(answerer, upload).pixels
+    fitted = _fitted(answerer, upload)
     with answerer.lock:
-        spec = artifact.spec
-        layer = last_maps(layers_of(artifact.network, spec.channels, spec.height, spec.width))
-        method = "saliency" if layer is None else "grad-cam"
-        image = artifact.input(torch.from_numpy(pixels)[None])
-        quantity = quantities(artifact, image)[0]
-        found = attribute(artifact.network, quantity, image, layer=layer, methods=[method])
-    words = f"{'gradient' if layer is None else 'Grad-CAM'} of {quantity.name}"
-    return JSONResponse({"picture": _address(heat(pixels, found.maps[method])), "words": words})
+        found = answerer.explainer.heat(fitted.pixels)
+    return JSONResponse({"picture": _address(found.picture), "words": found.words})
 
 
 def _fitted(answerer: Answerer, upload: Upload) -> Fitted:
