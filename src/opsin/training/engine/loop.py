@@ -111,7 +111,7 @@ class Trainer:
         num_scored = self.validation.num_images + scored_at_end
         self.clock = Clock(self.settings, self.state, self.total_steps, budget, num_scored)
         self.stop = guards.StopRequest(report.message)
-        self.decisions = self._made_decisions()
+        self.decisions = self._made_decisions(callbacks)
         logs = [TensorBoardLog(run.path / "tensorboard")] if self.settings.tensorboard and group.leads else []
         self.saver = Saver(run, self.state, self.clock, self.kept, self.optimizer, self.decisions, group)
         self.journal = Journal(run, self.state, self.clock, self.network, self.settings, self.decisions.ask_to_stop)
@@ -232,11 +232,12 @@ class Trainer:
             group=self.group,
         )
 
-    def _made_decisions(self) -> Decisions:
+    def _made_decisions(self, callbacks: Sequence[Callback]) -> Decisions:
         parts = (self.config, self.state, self.clock, self.stepper.stages, self.stop)
         if self.group.alone:
             return Decisions(*parts)
-        return SharedDecisions(*parts, self.group, RestartNotes(self.run.path.parent))
+        notes = RestartNotes(self.run.path.parent)
+        return SharedDecisions(*parts, self.group, notes, every_step=bool(callbacks))
 
     def start_from(self, val: Mapping[str, float]) -> None:
         """Take the present weights, which score `val`, as the best so far."""

@@ -153,20 +153,14 @@ class Stepper:
         return self.network
 
     def _compute_function(self) -> Callable[[Tensor], Mapping[str, Tensor]]:
-        keeps = not self.settings.checkpoint_activations
-        forward: Callable[[Tensor], Mapping[str, Tensor]] = self.network if self.group.alone else self.replicas
-        if self.precision.compile:
-            compiled: Callable[[Tensor], Mapping[str, Tensor]] = (
-                torch.compile(self.network) if self.group.alone else forward
-            )
-            # as a whole: changed sections would cause a recompilation
-            return compiled if keeps else recomputed(compiled, self.network)
-        if keeps:
-            return forward
+        if not self.settings.checkpoint_activations:
+            return self.replicas
+        if self.precision.compile:  # as a whole: changed sections would cause a recompilation
+            whole: Callable[[Tensor], Mapping[str, Tensor]] = recomputed(self.replicas, self.network)
+            return whole
 
         def compute(images: Tensor) -> Mapping[str, Tensor]:
             with recomputing(self.network):
-                outputs: Mapping[str, Tensor] = forward(images)
-                return outputs
+                return self.replicas(images)
 
         return compute
