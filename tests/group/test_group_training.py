@@ -86,6 +86,18 @@ def test_a_group_that_is_ended_by_a_signal_and_resumed_has_the_bits_of_an_unbrok
     assert difference(tmp_path / "unbroken", tmp_path / "broken") == 0
 
 
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_signal_to_any_process_ends_all_with_one_checkpoint(rank: int, workers: Workers, tmp_path: Path) -> None:
+    settings = {"epochs": 10_000, "subset": "train=65,val=10"}
+    answers = workers.run(2, group_jobs.terminated_by_batch, "digits", tmp_path, "ended", settings, rank, 30)
+    assert len(set(answers)) == 1, answers
+    run = Run(tmp_path / "ended")
+    stopped = next(event for event in run.log if event.event == "interrupt")
+    assert answers[0].startswith(f"InterruptedRunError: stopped at step {stopped['step']} of 20000")
+    assert (run.path / "checkpoints" / "LAST").read_text() == f"step-{stopped['step']:06d}"
+    assert stopped["step"] >= 28  # batches are prepared ahead of their steps
+
+
 def test_a_run_is_resumed_on_another_number_of_processes(lone: Path, workers: Workers, tmp_path: Path) -> None:
     workers.run(2, group_jobs.terminated, "digits", tmp_path, "broken", {}, 5)
     workers.run(1, group_jobs.trained, "digits", tmp_path, "broken", {"resume": True})
