@@ -126,13 +126,17 @@ class Group:
         dist.broadcast(buffer, LEAD)
         return json.loads(buffer.numpy().tobytes())
 
-    def any(self, flags: Sequence[bool]) -> list[bool]:
-        """For each of the flags whether some process has raised it."""
+    def largest(self, values: Sequence[float]) -> list[float]:
+        """For each place the largest of the processes' values, float64."""
         if self.alone:
-            return list(flags)
-        tensor = torch.tensor(flags, dtype=torch.uint8)
+            return [float(value) for value in values]
+        tensor = torch.tensor(values, dtype=torch.float64)
         dist.all_reduce(tensor, dist.ReduceOp.MAX)
-        return [bool(flag) for flag in tensor.tolist()]
+        return [float(value) for value in tensor.tolist()]
+
+    def any(self, flags: Sequence[bool]) -> bool:
+        """Whether some process has raised one of the flags."""
+        return bool(self.largest([float(any(flags))])[0])
 
     def add(self, tensor: Tensor) -> None:
         """Replace `tensor` by the sum over all processes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from opsin.models.registry import ModelSpec
 from opsin.tasks import get_task
 from opsin.training import train
 from opsin.training.engine.hooks import Callback, StepContext
+from opsin.training.engine.shards import Shards, own_part
 from opsin.training.engine.validation import Validation
 from opsin.types import SizePolicy
 
@@ -65,6 +67,34 @@ class TerminateAt(Callback):
 def terminated(source: str, out: Path, name: str, settings: dict[str, Any], step: int) -> str:
     """As `trained`, with a SIGTERM to the lead after a step."""
     return trained(source, out, name, settings | {"callbacks": [TerminateAt(step)]})
+
+
+class TerminateBatch:
+    """An augmentation that changes nothing, and sends a process SIGTERM once it has seen so many batches."""
+
+    def __init__(self, rank: int, batches: int) -> None:
+        self.rank, self.left = rank, batches
+
+    def __call__(self, images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        self.left -= 1
+        if self.left == 0 and os.environ.get("RANK") == str(self.rank):
+            signal.raise_signal(signal.SIGTERM)
+        return images
+
+
+def terminated_by_batch(source: str, out: Path, name: str, settings: dict[str, Any], rank: int, batches: int) -> str:
+    """As `trained`, with a SIGTERM to a process that has no callbacks."""
+    return trained(source, out, name, settings | {"augment": TerminateBatch(rank, batches)})
+
+
+def parts_held() -> tuple[int, int]:
+    """Numbers of weights that this process holds of a network, and that there are."""
+    with seeded(0):
+        network = get_task("classify").build(ModelSpec(name="small", channels=3, height=32, width=32, options={}), 10)
+    with joined() as group:
+        Shards(network, group, torch.device("cpu"))
+        held = sum(own_part(parameter).numel() for parameter in network.parameters())
+    return held, sum(parameter.numel() for parameter in network.parameters())
 
 
 def val_scores(count: int) -> dict[str, float]:

@@ -10,7 +10,7 @@ import cyclopts
 
 import opsin
 from opsin import interrupts
-from opsin.cli.output import print_note
+from opsin.cli.output import arguments_known, print_note
 from opsin.errors import DivergedError, FollowerError, InterruptedRunError, OpsinError
 from opsin.openmp import set_waiting
 from opsin.processes import is_follower
@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for verb in VERBS:
             app[verb]  # imports its file, so that its docstring appears in the overview
     try:
-        with interrupts.raised():
+        with interrupts.raised(), arguments_known(asked):
             result = app(asked, exit_on_error=False, print_error=False, result_action="return_value")
     except cyclopts.CycloptsError as error:
         verb = f"{asked[0]} " if asked and asked[0] in VERBS else ""

@@ -10,7 +10,9 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from opsin.text import printable_lines
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 PIPED_COLUMNS = 200
 """Width of tables in a file or a pipe: names and descriptions are not cut."""
+_arguments: ContextVar[tuple[str, ...]] = ContextVar("arguments")
 
 
 def stdout_console(*, highlight: bool = True, soft_wrap: bool = False) -> Console:
@@ -54,6 +57,21 @@ def print_json(document: Mapping[str, Any]) -> None:
     print(json.dumps(as_json(dict(document)), indent=2, allow_nan=False))
 
 
+@contextmanager
+def arguments_known(arguments: Sequence[str]) -> Iterator[None]:
+    """Context in which a verb is called with `arguments`, its name among them."""
+    token = _arguments.set(tuple(arguments))
+    try:
+        yield
+    finally:
+        _arguments.reset(token)
+
+
+def typed_arguments() -> list[str]:
+    """The arguments of the command in progress: those that `main` was given, which need not be those of the program."""
+    return list(_arguments.get())
+
+
 def typed_command() -> str:
     """The command as typed by the user."""
-    return shlex.join(["opsin", *sys.argv[1:]])
+    return shlex.join(["opsin", *typed_arguments()])

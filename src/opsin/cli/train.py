@@ -21,7 +21,7 @@ from opsin.cli.options import (
     TaskOption,
     given,
 )
-from opsin.cli.output import print_json, print_line, typed_command
+from opsin.cli.output import print_json, print_line, typed_arguments, typed_command
 from opsin.processes import is_follower, launched
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def train(
     if devices != 1 and not launched():
         from opsin.launching import launch
 
-        return launch(one_of_several, sys.argv[1:], devices)
+        return launch(one_of_several, typed_arguments(), devices)
     from opsin.api.training import train as run_training
     from opsin.training.engine.budget import process_began
 

@@ -101,6 +101,11 @@ class TrainConfig:
     sync_batch_norm
         Normalize over the batches of all processes that train together, rather than over each process's share: for
         shares of few images. Without other processes it has no effect.
+    shard_weights
+        Divide weights, gradients and the optimizer among the processes that train together, for networks that one
+        device cannot hold: each section is gathered when it is computed. In float32 and channels first unless
+        `precision` says otherwise; the preflight checks, which need the whole network, are left out. Without other
+        processes it has no effect.
     device
         cpu, cuda, mps or auto.
     threads
@@ -147,6 +152,7 @@ class TrainConfig:
     keep_memory: bool = True
     checkpoint_minutes: float = 5.0
     sync_batch_norm: bool = False
+    shard_weights: bool = False
     device: str = "auto"
     threads: int = 0
     preflight: bool = True

@@ -66,6 +66,8 @@ class Features:
 class HeadStepper(Stepper):
     """A stepper whose batches are features: forward and backward pass through the heads alone."""
 
+    trains_all = False
+
     def see(self, batch: Batch, *, epoch: int, height: int | None) -> Batch:
         return batch.to(self.device)
 

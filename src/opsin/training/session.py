@@ -31,6 +31,7 @@ from opsin.training.engine.hooks import Callback, check_callbacks
 from opsin.training.engine.loop import Trainer, command_to_resume
 from opsin.training.engine.own_parts import OwnParts, split_parts
 from opsin.training.engine.restarts import RestartNotes
+from opsin.training.engine.shards import is_sharded
 from opsin.training.engine.threads import counted
 from opsin.training.finish import finish
 from opsin.training.head_start import fit_head
@@ -179,6 +180,7 @@ def _train(
             free_path(name, out)  # refuse before the images are packed
         prepared = prepare_from(data, root=root, recipe=recipe, settings=settings, report=report, budget=budget)
         dataset, config = prepared.dataset, prepared.config
+        is_sharded(config, group)  # refuses what weights in parts cannot do
         writer = RunWriter.create(config, name=name or next_name(f"{dataset.name}-{config.model.model}", out), out=out)
         notes.keep({"run": str(writer.path), "began": began + time.time() - time.monotonic()})
         writer.data(describe_data(prepared))
@@ -234,11 +236,13 @@ def _fit(
     checkpoint = checkpoints.load(writer.checkpoints_folder, report=report, say=say) if resume else None
     prepared = with_features(prepared, report, started=checkpoint is not None, budget=budget if group.alone else None)
     choice = recorded_choice(run) if resume else None
-    choice = choice or choose_precision(prepared)
+    sharded = is_sharded(prepared.config, group)
+    choice = choice or choose_precision(prepared, sharded=sharded)
     earlier_threads = run.environment.threads if resume else None
     thread_choice = choose_threads(prepared, choice, cores, report, resume=resume) if group.alone else None
     write_environment(writer, prepared.device, choice, thread_choice)
-    if prepared.config.train.preflight and not any(event.event == "preflight" for event in run.log):
+    checked = sharded or any(event.event == "preflight" for event in run.log)
+    if prepared.config.train.preflight and not checked:
         writer.event("preflight", **preflight(prepared, choice.precision, report))
         if forecast := forecast_of(prepared, choice):
             writer.event("forecast", **forecast)

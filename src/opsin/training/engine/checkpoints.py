@@ -26,6 +26,7 @@ from opsin.errors import OpsinError, RunError
 from opsin.io.files import atomic_folder, read_json, remove_folder, sha256_file, write_atomically, write_json
 from opsin.io.tensors import read_tensors, write_tensors
 from opsin.progress import Reporter
+from opsin.training.engine.shards import divided_like, is_divided
 from opsin.training.engine.state import state_of
 
 KEPT = 2
@@ -140,7 +141,9 @@ def load_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor], plain: M
 
 def _in_format_of(parameter: Tensor, value: Tensor) -> Tensor:
     # fused optimizers walk a parameter and its state side by side in memory: their formats must agree
-    return torch.empty_like(parameter).copy_(value) if value.shape == parameter.shape else value
+    if value.shape != parameter.shape or is_divided(parameter):
+        return divided_like(parameter, value)
+    return torch.empty_like(parameter).copy_(value)
 
 
 def _read(folder: Path) -> Checkpoint:

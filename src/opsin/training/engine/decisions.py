@@ -10,6 +10,7 @@ allocation of one of them must not let them part.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -21,6 +22,13 @@ from opsin.training.engine.restarts import RestartNotes
 from opsin.training.engine.schedules import Plateau, schedule_factor
 from opsin.training.engine.stages import Stages
 from opsin.training.engine.state import State
+
+EXCHANGE_S = 1.0
+"""How late a process may learn of a signal to another, where nothing else is exchanged. A launcher that stops its
+processes (Slurm, a preempted machine) ends them 10 to 30 seconds after the signal."""
+MAX_GROWTH = 4
+MAX_STEPS = 256
+"""Steps between two exchanges: at most so many, and so many times those before."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,8 +144,10 @@ class Decisions:
 class SharedDecisions(Decisions):
     """Decides for several processes: the lead does, and the others are sent what it decides.
 
-    A signal counts whichever process it was sent to. What follows from scores alone is decided by each process, as all
-    have the same scores.
+    A signal counts whichever process it was sent to. What follows from steps and scores alone is decided by each
+    process, as all have the same. The rest (signals, the time of a checkpoint, what a callback asks for) is exchanged
+    about once a second, after steps that the exchange before has named; after every step where a clock sets the
+    learning rate (`--minutes`) or the lead has callbacks of the user's, which may end an epoch after any step.
     """
 
     def __init__(
@@ -149,18 +159,31 @@ class SharedDecisions(Decisions):
         stop: StopRequest,
         group: Group,
         notes: RestartNotes,
+        *,
+        every_step: bool = False,
     ) -> None:
         super().__init__(config, state, clock, stages, stop)
         self.group, self.notes = group, notes
+        self.by_clock = self.settings.minutes is not None
+        self.pace = ExchangePace(min(EXCHANGE_S, 60 * self.settings.checkpoint_minutes), every_step=every_step)
+        self._factor: float | None = None
+        """Share of the peak learning rate of the next step, where a clock sets it and it was sent already."""
+
+    def begin(self) -> None:
+        super().begin()
+        self.pace.begin(self.state.step)
 
     def height(self) -> int | None:
         height: int | None = self.group.shared_plain(super().height())
         return height
 
     def step(self) -> StepDecision:
-        own = super().step()
-        factor, parts = self.group.shared([own.factor, own.parts])
-        return replace(own, factor=factor, parts=int(parts))
+        own, factor = super().step(), self._factor
+        if not self.by_clock:
+            return own
+        if factor is None:
+            (factor,) = self.group.shared([own.factor])
+        return replace(own, factor=factor)
 
     def parts_after(self, error: BaseException, count: int) -> int | None:
         """None: a step that one process could not take is not repeated by the others, which wait for it.
@@ -172,22 +195,58 @@ class SharedDecisions(Decisions):
         return None
 
     def after_step(self) -> Verdict:
+        if not self.by_clock and self.state.step < self.pace.next_step:
+            return Verdict()
         own = super().after_step()
-        decided = self.group.leads
-        interrupt, end_epoch, checkpoint = self.group.any(
-            [own.interrupt, decided and own.end_epoch, decided and own.checkpoint]
-        )
-        return Verdict(interrupt=interrupt, end_epoch=end_epoch and not interrupt, checkpoint=checkpoint)
+        told = [own.end_epoch, own.checkpoint, super().step().factor, self.pace.steps(self.state.step)]
+        # of what the lead decides, others add nothing to the largest
+        lead = [float(value) if self.group.leads else 0.0 for value in told]
+        interrupt, end_epoch, checkpoint, factor, steps = self.group.largest([float(own.interrupt), *lead])
+        self.pace.go_on(self.state.step, int(steps))
+        self._factor = None if end_epoch else factor
+        return Verdict(interrupt=bool(interrupt), end_epoch=bool(end_epoch and not interrupt), checkpoint=bool(checkpoint))
 
     def saves_epoch(self) -> bool:
         return bool(self.group.shared([super().saves_epoch()])[0])
 
     def finished(self) -> bool:
+        self._factor = None  # time has passed since the last step
         done, self.state.stopped = self.group.shared_plain([super().finished(), self.state.stopped])
         return bool(done)
 
     def interrupted(self) -> bool:
-        return self.group.any([super().interrupted()])[0]
+        return bool(self.group.largest([super().interrupted()])[0])
+
+
+class ExchangePace:
+    """After how many steps processes exchange what they cannot know of each other.
+
+    Args:
+        seconds: that an exchange may be late.
+        every_step: exchange after each step.
+    """
+
+    def __init__(self, seconds: float, *, every_step: bool) -> None:
+        self.seconds, self.every_step = seconds, every_step
+        self.next_step = 0
+        """Number of steps done at the next exchange."""
+        self._done, self._at = 0, 0.0
+
+    def begin(self, done: int) -> None:
+        """A call begins, with `done` steps done: the first exchange follows its first step."""
+        self._done, self._at, self.next_step = done, time.monotonic(), done + 1
+
+    def steps(self, done: int) -> int:
+        """Steps until the exchange after this one: as many as last as long, as steps went since the one before."""
+        if self.every_step:
+            return 1
+        taken = done - self._done
+        fitting = int(self.seconds * taken / max(time.monotonic() - self._at, 1e-9))
+        return max(1, min(fitting, MAX_GROWTH * taken, MAX_STEPS))
+
+    def go_on(self, done: int, steps: int) -> None:
+        """An exchange has taken place after `done` steps, and the next follows `steps` more."""
+        self._done, self._at, self.next_step = done, time.monotonic(), done + steps
 
 
 def out_of_patience(state: State, patience: int) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from opsin.training.engine.shards import divided_like, own_part
+
 
 class MovingAverage:
     """Keeps an average of every floating-point tensor of `network`.
@@ -26,11 +28,12 @@ class MovingAverage:
         decay = min(self.decay, (1 + step) / (10 + step))
         present = self.network.state_dict()
         floating = [key for key, value in self.tensors.items() if value.is_floating_point()]
-        torch._foreach_lerp_([self.tensors[k] for k in floating], [present[k] for k in floating], 1 - decay)
+        averages, news = ([own_part(tensors[key]) for key in floating] for tensors in (self.tensors, present))
+        torch._foreach_lerp_(averages, news, 1 - decay)
         for key in self.tensors.keys() - set(floating):
             self.tensors[key].copy_(present[key])
 
     def load(self, tensors: dict[str, Tensor]) -> None:
         """Replace the averages."""
         for key, value in self.tensors.items():
-            value.copy_(tensors[key])
+            value.copy_(divided_like(value, tensors[key]))

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 
 from opsin import interrupts
 from opsin.errors import DivergedError
+from opsin.group import ALONE, Group
 from opsin.io.gate import printable
+from opsin.training.engine.shards import is_divided, own_part
 
 PATIENT_SIGNALS = 2
 SHOWN_SAMPLES = 16
@@ -82,26 +84,38 @@ def check_finite(
     )
 
 
-def check_weights(network: nn.Module, *, step: int) -> None:
+def check_weights(network: nn.Module, *, step: int, group: Group = ALONE) -> None:
     """Refuse to score or keep weights and statistics that are not finite.
+
+    Args:
+        network: whose weights; a process may hold parts of them.
+        step: after which they are as they are.
+        group: all its processes refuse where one has found something.
 
     Raises:
         DivergedError: naming the step and the tensors.
     """
-    broken = [key for key, value in network.state_dict().items() if not bool(value.isfinite().all())]
-    if broken:
+    broken = [key for key, value in network.state_dict().items() if not bool(own_part(value).isfinite().all())]
+    if group.any([bool(broken)]):
+        named = ", ".join(broken[:8]) + (", …" if len(broken) > 8 else "")
         raise DivergedError(
-            f"{len(broken)} weights or statistics of the network are not finite numbers; nothing was overwritten",
-            where=f"after step {step}: {', '.join(broken[:8])}" + (", …" if len(broken) > 8 else ""),
+            "weights or statistics of the network are not finite numbers; nothing was overwritten",
+            where=f"after step {step}: {named or 'in another process'}",
+            got=f"{len(broken)} such tensors here",
             do="lower --lr, or set --clip 1; `--resume` continues from the last checkpoint",
         )
 
 
-def gradient_norm(network: nn.Module) -> Tensor:
-    """Euclidean norm of all gradients together, a scalar."""
+def gradient_norm(network: nn.Module, group: Group = ALONE) -> Tensor:
+    """Euclidean norm of all gradients together, a scalar; over all processes where each holds a part of them."""
     gradients = [p.grad for p in network.parameters() if p.grad is not None]
-    norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
-    return norm
+    parts = [own_part(gradient) for gradient in gradients]
+    norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(parts)))
+    if not any(is_divided(gradient) for gradient in gradients):
+        return norm
+    squares = norm.to(torch.float64).square()
+    group.add(squares)
+    return squares.sqrt()
 
 
 def is_out_of_memory(error: BaseException) -> bool:

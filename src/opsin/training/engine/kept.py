@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from opsin.training.engine.ema import MovingAverage
 from opsin.training.engine.hooks import Callback, StepContext
+from opsin.training.engine.shards import divided_like
 from opsin.training.engine.state import State
 
 
@@ -81,7 +82,13 @@ class KeptWeights(Callback):
         Raises:
             RuntimeError, LookupError: they are those of another network.
         """
-        self.network.load_state_dict(network)
-        self.best = best
+        present = self.network.state_dict()
+        self.network.load_state_dict(_divided_as(present, network))
+        self.best = _divided_as(present, best)
         if self.average:
             self.average.load(average)
+
+
+def _divided_as(present: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Whole tensors, divided among processes as those of their names are."""
+    return {key: divided_like(present.get(key, value), value) for key, value in tensors.items()}

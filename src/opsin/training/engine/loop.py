@@ -47,6 +47,7 @@ from opsin.training.engine.own_parts import NO_OWN_PARTS, OwnParts
 from opsin.training.engine.randomness import generators_kept
 from opsin.training.engine.restarts import RestartNotes
 from opsin.training.engine.saving import Saver
+from opsin.training.engine.shards import Shards, gathered
 from opsin.training.engine.state import State
 from opsin.training.engine.step import Stepper
 from opsin.training.engine.tensorboard import TensorBoardLog
@@ -102,6 +103,7 @@ class Trainer:
         self.stepper = self._made_stepper(precision, own)
         self.network, self.optimizer = self.stepper.network, self.stepper.optimizer
         self.state = State(accumulate=self.settings.accumulate)
+        self.gathered: Mapping[str, Tensor] = {}
         self.kept = KeptWeights(self.network, decay=self.settings.ema, restores_best=self.settings.restore_best)
         self.steps_per_epoch = steps_per_epoch(len(self.train_samples.images), self.settings.batch_size, training=True)
         self.total_steps = self.steps_per_epoch * self.settings.epochs
@@ -111,7 +113,7 @@ class Trainer:
         num_scored = self.validation.num_images + scored_at_end
         self.clock = Clock(self.settings, self.state, self.total_steps, budget, num_scored)
         self.stop = guards.StopRequest(report.message)
-        self.decisions = self._made_decisions()
+        self.decisions = self._made_decisions(callbacks)
         logs = [TensorBoardLog(run.path / "tensorboard")] if self.settings.tensorboard and group.leads else []
         self.saver = Saver(run, self.state, self.clock, self.kept, self.optimizer, self.decisions, group)
         self.journal = Journal(run, self.state, self.clock, self.network, self.settings, self.decisions.ask_to_stop)
@@ -136,6 +138,7 @@ class Trainer:
             if self.decisions.interrupted():
                 self._interrupt()
             self.save_checkpoint()
+            self._make_whole()
         except DivergedError as error:
             self.journal.event("diverged", error.what)
             raise
@@ -202,7 +205,7 @@ class Trainer:
         """
         self._count_losses(self.stepper.reader.drain())
         self.group.share_tensors(list(self.network.buffers()))
-        guards.check_weights(self.network, step=self.state.step)
+        guards.check_weights(self.network, step=self.state.step, group=self.group)
         train = self.state.end_epoch()
         with self.kept.scored():
             self.group.share_tensors(list(self.network.buffers()))
@@ -232,19 +235,28 @@ class Trainer:
             group=self.group,
         )
 
-    def _made_decisions(self) -> Decisions:
+    def _made_decisions(self, callbacks: Sequence[Callback]) -> Decisions:
         parts = (self.config, self.state, self.clock, self.stepper.stages, self.stop)
         if self.group.alone:
             return Decisions(*parts)
-        return SharedDecisions(*parts, self.group, RestartNotes(self.run.path.parent))
+        notes = RestartNotes(self.run.path.parent)
+        return SharedDecisions(*parts, self.group, notes, every_step=bool(callbacks))
 
     def start_from(self, val: Mapping[str, float]) -> None:
         """Take the present weights, which score `val`, as the best so far."""
         self.kept.see(val.get(self.task.main_score), self.state)
 
+    def _make_whole(self) -> None:
+        """Give the lead a whole network, where processes have held parts of one."""
+        if not isinstance(self.stepper.replicas, Shards):
+            return
+        self.gathered = gathered(self.kept.final(), self.group)
+        if self.group.leads:
+            self.network = self.stepper.replicas.whole_network(self.gathered)
+
     def final_weights(self) -> Mapping[str, Tensor]:
-        """The weights of the artefact: those of the best epoch, or the last ones."""
-        return self.kept.final()
+        """The weights of the artefact: those of the best epoch, or the last ones. Whole on the lead, after `fit`."""
+        return self.gathered or self.kept.final()
 
     def artifact_of(self, network: nn.Module) -> Artifact:
         """The artefact of `network` with this run's input contract."""
@@ -283,8 +295,8 @@ class Trainer:
         self.decisions.begin()
         if self.state.stopped:
             self.report.message("this run stopped early; a larger --patience continues it")
-        if self.clock.budget is not None:
-            self.validation.probe()
+        if self.clock.budget is not None and not isinstance(self.stepper.replicas, Shards):
+            self.validation.probe()  # by the lead alone
             self.clock.scoring_seconds = self.validation.seconds_per_image
         self.clock.set_budget()
         self.clock.grant_least()

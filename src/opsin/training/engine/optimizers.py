@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 
 from opsin.config import TrainConfig
 from opsin.training.engine.losses import exact
+from opsin.training.engine.shards import divided_like, holds_parts, own_part, whole
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 """Coefficients of the quintic iteration. Source: K. Jordan, https://kellerjordan.github.io/posts/muon/"""
@@ -45,8 +46,9 @@ def build_optimizer(network: nn.Module, config: TrainConfig, rates: Mapping[str,
     ]
     betas = (config.momentum, ADAM_BETA2)
     if config.optimizer == "sgd":
-        nesterov = config.momentum > 0
-        return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=nesterov, fused=True)
+        # PyTorch 2.14 fuses SGD for whole tensors alone
+        way = {"foreach": True} if holds_parts(network) else {"fused": True}
+        return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0, **way)
     if config.optimizer == "adam":
         return torch.optim.Adam(groups, lr=config.lr, betas=betas, fused=True)
     if config.optimizer == "adamw":
@@ -66,13 +68,13 @@ def scale_learning_rate(optimizer: Optimizer, factor: float) -> None:
 def add_l2(network: nn.Module, strength: float) -> None:
     """Add the gradient of `strength * sum(w**2)` to the weights' gradients, as Keras' L2 regularizer does."""
     weights = [p for _, p in _trainable(network) if p.ndim > 1 and p.grad is not None]
-    gradients = [p.grad for p in weights if p.grad is not None]
-    torch._foreach_add_(gradients, [p.detach() for p in weights], alpha=2 * strength)
+    gradients = [own_part(p.grad) for p in weights if p.grad is not None]
+    torch._foreach_add_(gradients, [own_part(p.detach()) for p in weights], alpha=2 * strength)
 
 
 def clip_gradients(network: nn.Module, norm: Tensor, limit: float) -> None:
     """Shorten all gradients together where their Euclidean norm, a scalar on the device, is above `limit`."""
-    gradients = [p.grad for p in network.parameters() if p.grad is not None]
+    gradients = [own_part(p.grad) for p in network.parameters() if p.grad is not None]
     # the quotient in float64, as Python's; a factor of 1 changes no bit, and the device need not be waited for
     factor = (limit / exact(norm)).clamp(max=1.0)
     torch._foreach_mul_(gradients, factor.to(torch.float32))
@@ -109,10 +111,12 @@ class Muon(Optimizer):
         if not state:
             state["momentum"] = torch.zeros_like(gradient)
         momentum = state["momentum"].mul_(group["momentum"]).add_(gradient)
-        ahead = gradient.add(momentum, alpha=group["momentum"])
-        direction = orthogonalized(ahead.flatten(1)).view_as(ahead)
-        parameter.mul_(len(parameter) ** 0.5 / parameter.norm().clamp_min(1e-7))
-        parameter.add_(direction, alpha=-group["lr"])
+        # a matrix whose rows are divided among processes is orthogonalized whole by each of them
+        ahead = whole(gradient.add(momentum, alpha=group["momentum"]))
+        direction = divided_like(parameter, orthogonalized(ahead.flatten(1)).view_as(ahead))
+        norm = whole(parameter.norm())
+        own_part(parameter).mul_(len(parameter) ** 0.5 / norm.clamp_min(1e-7))
+        own_part(parameter).add_(own_part(direction), alpha=-group["lr"])
 
     def _step_other(self, parameter: Tensor, group: dict[str, Any]) -> None:
         gradient, state = parameter.grad, self.state[parameter]
@@ -123,11 +127,12 @@ class Muon(Optimizer):
         beta1, beta2 = group["betas"]
         state["step"] += 1
         step = float(state["step"])
-        mean = state["mean"].lerp_(gradient, 1 - beta1)
-        square = state["square"].mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+        weight, slope = own_part(parameter), own_part(gradient)
+        mean = own_part(state["mean"]).lerp_(slope, 1 - beta1)
+        square = own_part(state["square"]).mul_(beta2).addcmul_(slope, slope, value=1 - beta2)
         denominator = (square / (1 - beta2**step)).sqrt_().add_(group["eps"])
-        parameter.mul_(1 - group["lr"] * group["weight_decay"])
-        parameter.addcdiv_(mean, denominator, value=-group["lr"] / (1 - beta1**step))
+        weight.mul_(1 - group["lr"] * group["weight_decay"])
+        weight.addcdiv_(mean, denominator, value=-group["lr"] / (1 - beta1**step))
 
 
 def orthogonalized(matrix: Tensor, iterations: int = 3) -> Tensor:

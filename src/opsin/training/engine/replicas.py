@@ -34,7 +34,7 @@ class Replicas:
     def __init__(self, network: nn.Module, group: Group, device: torch.device, *, compiled: bool = False) -> None:
         self.network, self.group, self.device, self.compiled = network, group, device, compiled
         self._wrapped: DistributedDataParallel | None = None
-        self._call: Callable[[Tensor], Mapping[str, Tensor]] = network
+        self._call: Callable[[Tensor], Mapping[str, Tensor]] = self._ready(network) if group.alone else network
         self._trained: list[nn.Parameter] = []
 
     def __call__(self, images: Tensor) -> Mapping[str, Tensor]:
@@ -62,12 +62,17 @@ class Replicas:
             self._wrapped._remove_autograd_hooks()  # type: ignore[no-untyped-call]
         self._call = self.network
         self._try(loss)
-        unused = any(self.group.any([parameter.grad is None for parameter in trained]))
+        unused = self.group.any([parameter.grad is None for parameter in trained])
         self.network.zero_grad(set_to_none=True)
         self._wrapped = self._wrap(searches=unused)
-        self._call = torch.compile(self._wrapped) if self.compiled else self._wrapped
+        self._call = self._ready(self._wrapped)
         self._try(loss)
         self.network.zero_grad(set_to_none=True)
+
+    def _ready(self, module: nn.Module) -> Callable[[Tensor], Mapping[str, Tensor]]:
+        """What computes a pass of `module`."""
+        compiled: Callable[[Tensor], Mapping[str, Tensor]] = torch.compile(module) if self.compiled else module
+        return compiled
 
     @contextmanager
     def averaging(self, *, now: bool) -> Iterator[None]:

@@ -15,6 +15,7 @@ from opsin.training.engine.clock import Clock
 from opsin.training.engine.decisions import Decisions
 from opsin.training.engine.kept import KeptWeights
 from opsin.training.engine.schedules import Plateau
+from opsin.training.engine.shards import gathered
 from opsin.training.engine.state import State, state_of
 
 
@@ -36,19 +37,21 @@ class Saver:
         self.kept, self.optimizer, self.decisions = kept, optimizer, decisions
 
     def save(self) -> None:
-        """Write a checkpoint, where this process leads; all losses must have been read.
+        """Write a checkpoint, where this process leads; all losses must have been read. Every process calls it.
 
         Raises:
             DivergedError: a weight is not finite; the checkpoint before stays the newest.
         """
-        guards.check_weights(self.kept.network, step=self.state.step)
+        guards.check_weights(self.kept.network, step=self.state.step, group=self.group)
+        tensors, self.state.optimizer = checkpoints.optimizer_tensors(self.optimizer)
+        parts = {**self.kept.tensors(), "optimizer": tensors}
+        parts = {name: gathered(part, self.group) for name, part in parts.items()}
         if not self.group.leads:
             return
-        tensors, self.state.optimizer = checkpoints.optimizer_tensors(self.optimizer)
         self.state.plateau = vars(self.decisions.plateau)
         self.state.threads = torch.get_num_threads()
         times = {"seconds": self.clock.seconds(), "cpu_seconds": self.clock.cpu_seconds()}
-        checkpoint = checkpoints.joined({**self.kept.tensors(), "optimizer": tensors}, vars(self.state) | times)
+        checkpoint = checkpoints.joined(parts, vars(self.state) | times)
         checkpoints.save(self.run.checkpoints_folder, checkpoint)
         self.clock.checkpointed_at = time.monotonic()
 

@@ -26,11 +26,14 @@ from opsin.training.engine.optimizers import add_l2, build_optimizer, clip_gradi
 from opsin.training.engine.own_parts import NO_OWN_PARTS, OwnParts
 from opsin.training.engine.randomness import seed_layers
 from opsin.training.engine.replicas import Replicas
+from opsin.training.engine.shards import Shards, is_sharded
 from opsin.training.engine.stages import Stages
 
 
 class Stepper:
     """A network with its optimizer.
+
+    `trains_all`: forward and backward pass go through the whole network.
 
     Args:
         network: in its starting state; moved to `device` and trained in place.
@@ -44,6 +47,8 @@ class Stepper:
         own: the user's own augmentation and optimizer.
         group: processes that share each step; their gradients are averaged.
     """
+
+    trains_all = True
 
     def __init__(
         self,
@@ -59,7 +64,9 @@ class Stepper:
         own: OwnParts = NO_OWN_PARTS,
         group: Group = ALONE,
     ) -> None:
-        self.network = precision.place(network, device)
+        # heads that are trained by themselves stay whole
+        divides = is_sharded(config, group) and self.trains_all
+        self.network = network if divides else precision.place(network, device)
         if config.train.sync_batch_norm and not group.alone:
             share_statistics(self.network, device)
         self.task, self.num_classes, self.own, self.group = task, num_classes, own, group
@@ -67,7 +74,11 @@ class Stepper:
         self.config, self.settings = config, config.train
         self.precision, self.device = precision, device
         self.forward = Forward(preprocess=preprocess, precision=precision, device=device)
-        self.replicas = Replicas(self.trained(), group, device, compiled=precision.compile)
+        self.replicas = (
+            Shards(network, group, device)
+            if divides
+            else Replicas(self.trained(), group, device, compiled=precision.compile)
+        )
         self._compute = self._compute_function()
         self.stages = Stages(self.network, config.finetune, epochs=self.settings.epochs)
         self.optimizer = own.built_optimizer(self.network) or build_optimizer(
@@ -115,7 +126,7 @@ class Stepper:
         means = self._backward(seen, parts)
         if self.settings.l2:
             add_l2(self.network, self.settings.l2)
-        norm = guards.gradient_norm(self.network)
+        norm = guards.gradient_norm(self.network, self.group)
         self.reader.add(StepLosses(step=step, means=means, norm=norm, samples=seen.index, share=seen.share))
         if self.settings.clip:
             clip_gradients(self.network, norm, self.settings.clip)
@@ -153,20 +164,14 @@ class Stepper:
         return self.network
 
     def _compute_function(self) -> Callable[[Tensor], Mapping[str, Tensor]]:
-        keeps = not self.settings.checkpoint_activations
-        forward: Callable[[Tensor], Mapping[str, Tensor]] = self.network if self.group.alone else self.replicas
-        if self.precision.compile:
-            compiled: Callable[[Tensor], Mapping[str, Tensor]] = (
-                torch.compile(self.network) if self.group.alone else forward
-            )
-            # as a whole: changed sections would cause a recompilation
-            return compiled if keeps else recomputed(compiled, self.network)
-        if keeps:
-            return forward
+        if not self.settings.checkpoint_activations:
+            return self.replicas
+        if self.precision.compile:  # as a whole: changed sections would cause a recompilation
+            whole: Callable[[Tensor], Mapping[str, Tensor]] = recomputed(self.replicas, self.network)
+            return whole
 
         def compute(images: Tensor) -> Mapping[str, Tensor]:
             with recomputing(self.network):
-                outputs: Mapping[str, Tensor] = forward(images)
-                return outputs
+                return self.replicas(images)
 
         return compute

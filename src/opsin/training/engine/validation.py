@@ -15,6 +15,7 @@ from opsin.data.samples import Samples
 from opsin.group import ALONE, Group
 from opsin.inference.predictor import Predictor
 from opsin.tasks.base import Arrays, Targets, Task
+from opsin.training.engine.shards import holds_parts
 from opsin.training.features import Features, head_predictions
 
 PROBED = 16
@@ -109,6 +110,10 @@ def shared_predictions(predictor: Predictor, samples: Samples, group: Group) -> 
     cuts = [min(-(-rank * num_batches // group.size) * size, count) for rank in range(group.size + 1)]
     start, stop = cuts[group.rank : group.rank + 2]
     own = predictor.samples(_cut(samples, start, stop)) if start < stop else {}
+    if holds_parts(predictor.network):
+        most = max(-(-(after - before) // size) for before, after in itertools.pairwise(cuts))
+        for _ in range(most + -(stop - start) // size):  # a pass is one of all processes
+            predictor.run(gather(samples, torch.zeros(1, dtype=torch.int64)).images)
     return group.gathered_rows(own, [after - before for before, after in itertools.pairwise(cuts)])
 
 

@@ -102,9 +102,17 @@ def _shown(samples: Samples, num_classes: int) -> tuple[int, ...] | None:
     return None if counts is None else tuple(counts.tolist())
 
 
-def choose_precision(prepared: Prepared) -> Choice:
-    """Precision and memory format: requested, remembered, or timed on throw-away copies of the network."""
+def choose_precision(prepared: Prepared, *, sharded: bool = False) -> Choice:
+    """Precision and memory format: requested, remembered, or timed on throw-away copies of the network.
+
+    Args:
+        prepared: the run.
+        sharded: no process could train the whole network to time it; convolutions take divided weights as they lie.
+    """
     config, spec = prepared.config, prepared.artifact.spec
+    if sharded and prepared.features is None:
+        dtype = "float32" if config.train.precision == "auto" else config.train.precision
+        return Choice(Precision(dtype=dtype, channels_last=False), ())
     if prepared.features is not None:  # a head on a few thousand features gains nothing
         return Choice(Precision(compile=config.train.compile), ())
     size = min(config.train.batch_size, len(prepared.splits["train"].images))
