@@ -45,6 +45,7 @@ def test_an_exercise_asks_every_question_and_holds_no_function_that_answers_one(
     code = code_of(labs.exercise(name, tmp_path))
     whole = "\n".join(code)
     ast.parse(whole)
+    assert "opsin lab check" in labs.exercise(name, tmp_path).read_text(encoding="utf-8")
     for asked in labs.get(name).questions:
         assert f"book.answer('{asked.name}'" in whole
         assert f"def {asked.name}(" not in whole
@@ -53,9 +54,13 @@ def test_an_exercise_asks_every_question_and_holds_no_function_that_answers_one(
 
 
 @pytest.mark.parametrize("name", labs.names())
-def test_the_scaffold_of_an_exercise_runs_as_it_stands(name: str, tmp_path: Path) -> None:
+def test_the_scaffold_of_an_exercise_runs_as_it_stands_and_checks_itself(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     code = "\n".join(code_of(labs.exercise(name, tmp_path)))
+    monkeypatch.chdir(tmp_path)
     exec(compile(code, f"{name}.ipynb", "exec"), {"__name__": "__main__"})
+    assert capsys.readouterr().out.count("not answered") == len(labs.get(name).questions)
     found = labs.check(name, tmp_path)
     assert {answer.verdict for answer in found} == {"not answered"}
 
@@ -133,7 +138,9 @@ def test_a_student_goes_from_an_empty_notebook_to_a_checked_one(
             cell.source = cell.source.replace(
                 "'pixels lost by a 15x15 filter': None", "'pixels lost by a 15x15 filter': 15"
             )
-    nbclient.NotebookClient(document, timeout=600).execute()
+    nbclient.NotebookClient(document, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    printed = "".join(output.text for output in document.cells[-1].outputs)
+    assert "agrees How large" in printed
     capsys.readouterr()
     assert main(["lab", "check", "convolution", str(tmp_path), "--json"]) == 3
     answers = {answer["name"]: answer for answer in json.loads(capsys.readouterr().out)["answers"]}

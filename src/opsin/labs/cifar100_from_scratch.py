@@ -20,7 +20,7 @@ from opsin.labs.lab import Book, Found, Lab, question
 from opsin.labs.shapes import write_shapes
 from opsin.labs.steps import REPAIRED, accuracies, by_id, in_points, most, paired, steps_table, told
 
-START: dict[str, Any] = {"model": "plain", "filters": (64, 128, 256), "dense": (), "global_pool": True}
+START: dict[str, Any] = {"model": "plain", "filters": (32, 64, 128), "dense": (), "global_pool": True}
 START |= {"optimizer": "adamw", "lr": 0.002, "schedule": "constant", "warmup": 0.0, "batch_norm": False}
 START |= {"label_smoothing": 0.0, "flip": 0.0, "shift": 0}
 STEPS: dict[str, dict[str, Any]] = {

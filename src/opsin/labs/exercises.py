@@ -21,6 +21,10 @@ from opsin.labs.evidence import Cell, Table, numbers_in
 from opsin.labs.lab import ANSWERS, Book, Found, Lab, Question
 from opsin.types import Score
 
+HOW_TO = """**How to answer.** Train and measure with the code below and the library, then put your value in place of each `None`
+and run the cell. A number may be rounded, and a share given as a percentage; a difference in points has its sign. Answers are
+compared with what your own runs give, in the last cell or by `opsin lab check`."""
+"""Stands before the first cell that is run."""
 WITHIN = 0.05
 """A rounded number is within this share of the measured one, however few digits it has."""
 Verdict: TypeAlias = Literal["agrees", "differs", "not answered", "not measured"]
@@ -48,13 +52,14 @@ class Checked:
 def write_exercise(lab: Lab, module: str, folder: Path, *, quick: bool = True, root: str | None = None) -> Path:
     """Write `NAME.ipynb` into a folder: the cells of the lab's file without those that answer its questions.
 
+    What is trained and answered lies beside the notebook, wherever it is taken.
+
     Raises:
         WriteError: the file cannot be written.
     """
-    first = (
-        f"import opsin.labs\n\nbook = opsin.labs.open_book({lab.name!r}, quick={quick}, root={root!r}, "
-        f"out={str(folder.resolve())!r})"
-    )
+    form = f"quick={quick}, root={root!r}"
+    first = f'import opsin.labs\n\nbook = opsin.labs.open_book({lab.name!r}, {form}, out=".")'
+    told = f'for checked in opsin.labs.check({lab.name!r}, ".", {form}):\n    print(checked.verdict, checked.question)'
     cells: list[tuple[str, str]] = []
     for kind, source in lab_cells(module):
         if kind == "markdown":
@@ -66,7 +71,8 @@ def write_exercise(lab: Lab, module: str, folder: Path, *, quick: bool = True, r
         for asked in (part for part in lab.questions if part.name in names):
             cells += _to_answer(asked)
         if "import" in source and not any("open_book" in text for _, text in cells):
-            cells.append(("code", first))
+            cells += [("markdown", HOW_TO), ("code", first)]
+    cells += [("markdown", "## Check\n\nThe same as `opsin lab check`: nothing is trained by it."), ("code", told)]
     return save(cells, folder / f"{lab.name}.ipynb")
 
 
