@@ -13,20 +13,21 @@ import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.data.packed_files import FORMAT, Allocate, Rows, mapped_arrays, open_rows, write_rows
 from opsin.data.parallel import for_each
 from opsin.data.samples import Annotated, Bytes, Dataset, Ints, PackedRows, Samples, Source, holds_masks
 from opsin.data.targets import KINDS
 from opsin.errors import DataError, InputError, NameTakenError, WriteError
 from opsin.io.caches import CACHE_VARIABLE
 from opsin.io.caches import default_cache as default_cache
-from opsin.io.files import atomic_folder, read_json, remove_folder, sha256_file, write_json
+from opsin.io.files import atomic_folder, remove_folder
 from opsin.io.images import DecodedImage, is_enough
 from opsin.io.temporary import remove_abandoned
 from opsin.ops.resize import fit_image, fit_mask, resampled_size
@@ -36,9 +37,6 @@ Progress = Callable[[int, int], None]
 """Called with the samples done and the samples in all."""
 
 _OTHER_CACHE = f"set {CACHE_VARIABLE} to a writable folder"
-FORMAT = 2
-FULL_CHECK_BYTES = 1 << 30
-"""Packed files up to this size are hashed on opening; of larger ones the length is checked."""
 NUM_NAMED = 20
 
 
@@ -130,7 +128,7 @@ def with_rows(
     return replace(source, packed=packed, numbers_packed=np.arange(len(source))) if packed else source
 
 
-def _packed_rows(rows: _Rows, policy: SizePolicy, num_samples: int) -> PackedRows:
+def _packed_rows(rows: Rows, policy: SizePolicy, num_samples: int) -> PackedRows:
     row_of = np.full(num_samples, -1, np.int64)
     row_of[rows.kept] = np.arange(len(rows.kept))
     return PackedRows(
@@ -161,22 +159,6 @@ def _own_size(source: Source, where: str) -> SizePolicy:
     return SizePolicy(height=source.size[0], width=source.size[1])
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Rows:
-    """Decoded rows of one split, without unreadable ones.
-
-    `decoded`: targets that are decoded with the images, by kind. `kept` int64 `[M]` are the sample numbers of the rows;
-    `failures` pairs each lost sample number with its reason.
-    """
-
-    images: Bytes
-    decoded: Mapping[str, Bytes]
-    sizes: NDArray[np.int32]
-    kept: Ints
-    failures: list[tuple[int, str]]
-    notes: tuple[str, ...] = ()
-
-
 def _rows(
     source: Source,
     policies: Sequence[SizePolicy],
@@ -184,9 +166,9 @@ def _rows(
     advance: Callable[[int], None],
     *,
     about: str,
-) -> list[_Rows]:
+) -> list[Rows]:
     """Rows at each size, from memory, from the cache, or decoded now: once for all sizes that are missing."""
-    found: dict[SizePolicy, _Rows] = {}
+    found: dict[SizePolicy, Rows] = {}
     notes: dict[SizePolicy, str] = {}
     for policy in policies:
         rows, notes[policy] = _known_rows(source, policy, cache)
@@ -212,19 +194,19 @@ def _rows(
     return [found[policy] for policy in policies]
 
 
-def _known_rows(source: Source, policy: SizePolicy, cache: Path | None) -> tuple[_Rows | None, str]:
+def _known_rows(source: Source, policy: SizePolicy, cache: Path | None) -> tuple[Rows | None, str]:
     """Rows that need no decoding, of memory or of the cache; or None, with what is wrong with those of the cache."""
     images = getattr(source, "images", None)
     if images is not None and source.size == (policy.height, policy.width) and policy.crop_share == 1:
         sizes = np.tile(np.array(source.size, np.int32), (len(source), 1))
         decoded = {kind: rows for kind, rows in source.targets.items() if KINDS[kind].with_images}
-        return _Rows(images=images, decoded=decoded, sizes=sizes, kept=np.arange(len(source)), failures=[]), ""
-    return (None, "") if cache is None else _open(_folder(cache, source, policy))
+        return Rows(images=images, decoded=decoded, sizes=sizes, kept=np.arange(len(source)), failures=[]), ""
+    return (None, "") if cache is None else open_rows(_folder(cache, source, policy))
 
 
-def _read_back(folder: Path, note: str) -> _Rows:
+def _read_back(folder: Path, note: str) -> Rows:
     """Rows that were written just now, with a note on what they replace."""
-    written, problem = _open(folder)
+    written, problem = open_rows(folder)
     if written is None:
         raise DataError(
             "packed samples cannot be read back from the cache",
@@ -244,13 +226,9 @@ def _key(source: Source, policy: SizePolicy) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-Allocate = Callable[..., Any]
-"""Makes an array of `(shape, dtype)`."""
-
-
 def _decode(
     source: Source, policies: Sequence[SizePolicy], allocate: Sequence[Allocate], advance: Callable[[int], None]
-) -> list[_Rows]:
+) -> list[Rows]:
     """All samples at each size, in arrays of that size's `allocate`: copied where they are known, or decoded once."""
     known = {rows.policy: rows for rows in getattr(source, "packed", ())}
     if policies and all(policy in known for policy in policies):
@@ -299,7 +277,7 @@ class _Frames:
         if self.masks is not None and mask is not None:
             self.masks[i] = fit_mask(mask, self.policy)
 
-    def rows(self, failures: list[tuple[int, str]], notes: tuple[str, ...]) -> _Rows:
+    def rows(self, failures: list[tuple[int, str]], notes: tuple[str, ...]) -> Rows:
         """The rows of the samples that could be read, moved up."""
         images, masks, sizes = self.images, self.masks, self.sizes
         kept = np.setdiff1d(np.arange(len(images)), [i for i, _ in failures])
@@ -307,7 +285,7 @@ class _Frames:
             images[row], sizes[row] = images[i], sizes[i]
             if masks is not None:
                 masks[row] = masks[i]
-        return _Rows(
+        return Rows(
             images=images[: len(kept)],
             decoded={} if masks is None else {"masks": masks[: len(kept)]},
             sizes=sizes[: len(kept)],
@@ -317,7 +295,7 @@ class _Frames:
         )
 
 
-def _copy(known: PackedRows, numbers: Ints, allocate: Callable[..., Any]) -> _Rows:
+def _copy(known: PackedRows, numbers: Ints, allocate: Callable[..., Any]) -> Rows:
     """The rows of these samples in arrays that `allocate(shape, dtype)` makes."""
     rows = known.row_of[numbers]
     kept = np.flatnonzero(rows >= 0)
@@ -329,7 +307,7 @@ def _copy(known: PackedRows, numbers: Ints, allocate: Callable[..., Any]) -> _Ro
         return made
 
     failures = [(int(i), known.failures[int(numbers[i])]) for i in np.flatnonzero(rows < 0)]
-    return _Rows(
+    return Rows(
         images=copied(known.images),
         decoded={kind: copied(pixels) for kind, pixels in known.decoded.items()},
         sizes=known.sizes[rows[kept]],
@@ -356,94 +334,12 @@ def _write(folders: Mapping[SizePolicy, Path], source: Source, advance: Callable
         for folder in folders.values():
             folder.parent.mkdir(parents=True, exist_ok=True)
             new.append(stack.enter_context(atomic_folder(folder)))
-        found = _decode(source, list(folders), [_mapping(path) for path in new], advance)
+        found = _decode(source, list(folders), [mapped_arrays(path) for path in new], advance)
         for path, rows in zip(new, found, strict=True):
-            _write_rows(path, rows, about)
+            write_rows(path, rows, about)
 
 
-def _mapping(folder: Path) -> Allocate:
-    """Arrays mapped to files of a folder: images first, then masks."""
-    names = iter(("images.bin", "masks.bin"))
-
-    def mapped(shape: tuple[int, ...], dtype: type[np.uint8]) -> Any:
-        return _reserved(folder / next(names), shape, dtype)
-
-    return mapped
-
-
-def _write_rows(new: Path, rows: _Rows, about: str) -> None:
-    """Complete a cache folder whose images are in its files already."""
-    arrays = {
-        "images.bin": rows.images,
-        "masks.bin": rows.decoded.get("masks"),
-        "sizes.bin": rows.sizes,
-        "kept.bin": rows.kept,
-    }
-    (new / "sizes.bin").write_bytes(rows.sizes.astype("<i4").tobytes())
-    (new / "kept.bin").write_bytes(rows.kept.astype("<i8").tobytes())
-    files: dict[str, Any] = {}
-    for name, array in arrays.items():
-        if array is not None:
-            if isinstance(array, np.memmap):
-                array.flush()
-            os.truncate(new / name, array.nbytes)
-            files[name] = {"shape": list(array.shape), "bytes": array.nbytes, "sha256": sha256_file(new / name)}
-    manifest = {"format": FORMAT, "about": about, "files": files, "failures": rows.failures, "notes": rows.notes}
-    write_json(new / "manifest.json", manifest)
-
-
-def _reserved(path: Path, shape: tuple[int, ...], dtype: type[np.uint8]) -> Any:
-    """A writable memory map whose disk space is allocated first, so that a full disk raises an error, no signal."""
-    num_bytes = int(np.prod(shape))
-    if num_bytes == 0:
-        path.touch()
-        return np.empty(shape, dtype)
-    with path.open("wb") as file:
-        if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(file.fileno(), 0, num_bytes)
-        else:
-            file.truncate(num_bytes)
-    return np.memmap(path, dtype=dtype, mode="r+", shape=shape)
-
-
-def _open(folder: Path) -> tuple[_Rows | None, str]:
-    """Packed rows of a cache folder, or None with the reason in words (empty when there simply is none)."""
-    if not folder.is_dir():
-        return None, ""
-    try:
-        manifest = read_json(folder / "manifest.json")
-        arrays = {name: _mapped(folder / name, entry) for name, entry in manifest["files"].items()}
-        return _Rows(
-            images=arrays["images.bin"],
-            decoded={"masks": arrays["masks.bin"]} if "masks.bin" in arrays else {},
-            sizes=arrays["sizes.bin"],
-            kept=arrays["kept.bin"],
-            failures=[(int(i), str(reason)) for i, reason in manifest["failures"]],
-            notes=tuple(map(str, manifest["notes"])),
-        ), ""
-    except (OSError, InputError, KeyError, TypeError, ValueError) as error:
-        reason = f"a damaged cache entry was packed again: {folder.name} ({error})".splitlines()[0]
-        return None, reason
-
-
-def _mapped(path: Path, entry: dict[str, Any]) -> Any:
-    """A read-only memory map of a packed file that agrees with its manifest entry.
-
-    Raises:
-        ValueError: it does not agree.
-    """
-    num_bytes = path.stat().st_size
-    if num_bytes != entry["bytes"]:
-        raise ValueError(f"{path.name} has {num_bytes} bytes, not {entry['bytes']}")
-    if num_bytes <= FULL_CHECK_BYTES and sha256_file(path) != entry["sha256"]:
-        raise ValueError(f"{path.name} does not match its hash")
-    dtype = {"sizes.bin": "<i4", "kept.bin": "<i8"}.get(path.name, "u1")
-    if num_bytes == 0:
-        return np.empty(entry["shape"], dtype)
-    return np.memmap(path, dtype=dtype, mode="r", shape=tuple(entry["shape"]))
-
-
-def _samples(source: Source, policy: SizePolicy, rows: _Rows, split: str, skip_unreadable: int) -> Samples:
+def _samples(source: Source, policy: SizePolicy, rows: Rows, split: str, skip_unreadable: int) -> Samples:
     """Rows with their ids and targets; more failures than `skip_unreadable` are refused."""
     if len(rows.failures) > skip_unreadable:
         raise _unreadable(source, rows.failures, split, skip_unreadable)
