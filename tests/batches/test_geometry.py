@@ -13,6 +13,7 @@ from opsin.batches.batch import Batch
 from opsin.batches.draws import Draws
 from opsin.batches.geometry import _flips, forward_maps, inverted, move, move_boxes, warp_batch
 from opsin.batches.policy import knobs_of
+from opsin.batches.resolution import resize_images, resized
 from opsin.batches.sampling import slide
 from opsin.config import AugmentConfig
 
@@ -180,3 +181,58 @@ def test_an_inverse_undoes_its_map():
     bottom = torch.tensor([[[0.0, 0, 1]]], dtype=torch.float64).expand(NUM, 1, 3)
     product = torch.cat([maps, bottom], 1) @ torch.cat([inverted(maps), bottom], 1)
     assert torch.allclose(product, torch.eye(3, dtype=torch.float64).expand(NUM, 3, 3))
+
+
+@pytest.mark.parametrize("scale", [1.5, 3.0])
+def test_larger_images_show_what_smaller_ones_show_in_the_same_place(scale):
+    """A ramp packed at two sizes: bilinear interpolation of either is exact away from the edge."""
+    draws, knobs = draws_and_knobs(crop_area=0.4, flip=0.5, rotate=20, shift=2)
+
+    def ramp(height, width):
+        x, y = (torch.arange(width) + 0.5) * W / width, (torch.arange(height) + 0.5) * H / height
+        return (7 * x[None] + 5 * y[:, None]).expand(NUM, 3, height, width)
+
+    large = round(scale * H), round(scale * W)
+    boxes = torch.tensor([[6.0, 4.0, 11.0, 8.0]]).repeat(NUM, 1)
+    index = draws.index
+    smaller = move(Batch(images=ramp(H, W), boxes=boxes, index=index), knobs, draws, "black")
+    grown = boxes * torch.tensor([large[1] / W, large[0] / H] * 2)
+    larger = move(Batch(images=ramp(*large), boxes=grown, index=index), knobs, draws, "black", (H, W))
+    assert larger.images.shape == (NUM, 3, H, W)
+    inside = torch.ones(NUM, 3, H, W)
+    inner = move(Batch(images=inside, index=index), knobs, draws, "black").images == 1
+    assert float(inner.float().mean()) > 0.5
+    assert torch.allclose(larger.images[inner], smaller.images[inner], atol=2e-2)
+    assert torch.allclose(larger.boxes, smaller.boxes, atol=1e-4)
+
+
+def test_masks_of_larger_images_follow_them():
+    draws, knobs = draws_and_knobs(crop_area=0.4, rotate=20)
+    blocks = noise(NUM, 3, 4, high=3).repeat_interleave(4, 1).repeat_interleave(5, 2)[:, :H, :W]
+    larger = blocks.repeat_interleave(3, 1).repeat_interleave(3, 2)
+    shown = {m: Batch(images=m[:, None].float(), masks=m, index=draws.index) for m in (blocks, larger)}
+    expected = move(shown[blocks], knobs, draws, "reflect")
+    found = move(shown[larger], knobs, draws, "reflect", (H, W))
+    assert found.masks.shape == (NUM, H, W)
+    assert float((found.masks == expected.masks).float().mean()) > 0.97  # pixels at the edge of a block
+
+
+def test_a_crop_of_a_larger_image_is_sharper():
+    """Stripes of one pixel survive a crop of half the sides only where there are more pixels to crop from."""
+    draws, knobs = draws_and_knobs(crop_area=0.3)
+    stripes = (torch.arange(8 * W) // 4 % 2 * 255.0).expand(NUM, 1, 8 * H, 8 * W)
+    large, small = resize_images(stripes, 4 * H, 4 * W), resize_images(stripes, H, W)
+    found = [
+        move(Batch(images=images, index=draws.index), knobs, draws, "reflect", (H, W)).images.std()
+        for images in (large, small)
+    ]
+    assert found[0] > 2 * found[1]
+
+
+def test_larger_images_that_no_knob_interpolates_are_resized():
+    draws, knobs = draws_and_knobs(flip=0.5, shift=2)
+    batch = Batch(images=noise(NUM, 3, 2 * H, 2 * W), masks=noise(NUM, 2 * H, 2 * W, high=3), index=draws.index)
+    found = move(batch, knobs, draws, "reflect", (H, W))
+    expected = move(resized(batch, H, W), knobs, draws, "reflect")
+    assert torch.equal(found.images, expected.images)
+    assert torch.equal(found.masks, expected.masks)

@@ -13,7 +13,7 @@ from opsin.data.load import load
 from opsin.data.pack import default_cache, pack, with_rows
 from opsin.data.samples import FileSource, Samples
 from opsin.errors import DataError, OpsinError
-from opsin.io.images import read_image
+from opsin.io.images import encode_jpeg, read_image
 from opsin.ops.resize import fit_image
 from opsin.types import SizePolicy
 
@@ -234,3 +234,87 @@ def test_samples_of_a_packed_source_that_cannot_be_read_are_listed(photos) -> No
     found = pack(part, size, skip_unreadable=1)["train"]
     assert found.skipped == (source.ids[1],)
     assert list(found.ids) == [source.ids[0], source.ids[2]]
+
+
+LARGER = SizePolicy(height=10, width=10)
+
+
+def test_a_second_larger_size_is_made_of_the_same_decoding(photos, tmp_path: Path) -> None:
+    dataset = load(photos({"a": 5, "b": 5}, height=30, width=26))
+    both = pack(dataset, POLICY, cache=tmp_path / "cache", larger={"train": LARGER})
+    assert both["train"].larger is not None
+    assert both["val"].larger is None
+    assert same(both["train"], pack(dataset, POLICY)["train"])
+    assert same(both["train"].larger, pack(dataset, LARGER)["train"])
+    assert both["train"].to_augment is both["train"].larger
+    assert both["val"].to_augment is both["val"]
+
+
+def test_each_photo_is_decoded_once_for_both_sizes(photos, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset, read, decoded = load(photos({"a": 5, "b": 5})), FileSource.read, list[int]()
+    monkeypatch.setattr(FileSource, "read", lambda self, i, sides=None: decoded.append(i) or read(self, i, sides))
+    for _ in range(2):  # the second comes from the cache
+        pack(dataset, POLICY, cache=tmp_path / "cache", splits=["train"], larger={"train": LARGER})
+    assert sorted(decoded) == list(range(len(dataset.splits["train"])))
+
+
+def test_a_size_that_the_cache_lacks_is_made_alone(photos, tmp_path: Path) -> None:
+    dataset, cache = load(photos({"a": 5, "b": 5})), tmp_path / "cache"
+    pack(dataset, POLICY, cache=cache, splits=["train"])
+    before = set((cache / "packed").iterdir())
+    found = pack(dataset, POLICY, cache=cache, splits=["train"], larger={"train": LARGER})["train"]
+    assert found.larger is not None
+    assert same(found.larger, pack(dataset, LARGER)["train"])
+    assert len(set((cache / "packed").iterdir()) - before) == 1
+
+
+def test_a_jpeg_that_is_decoded_at_a_part_for_the_input_alone_is_decoded_again(tmp_path: Path) -> None:
+    """36 px are halved for 8 px, and are not for 10 px (`io.images.SPARE`)."""
+    for name, i in ((name, i) for name in ("a", "b") for i in range(5)):
+        (tmp_path / name).mkdir(exist_ok=True)
+        pixels = (
+            np.random.default_rng(100 * ord(name) + i).integers(0, 256, (3, 9, 9), np.uint8).repeat(4, 1).repeat(4, 2)
+        )
+        (tmp_path / name / f"{i}.jpg").write_bytes(encode_jpeg(pixels))
+    dataset = load(tmp_path)
+    assert "decoded at 1/2" in pack(dataset, POLICY)["train"].notes[0]
+    assert not pack(dataset, LARGER)["train"].notes
+    found = pack(dataset, POLICY, larger={"train": LARGER})["train"]
+    assert found.larger is not None
+    assert same(found, pack(dataset, POLICY)["train"])
+    assert same(found.larger, pack(dataset, LARGER)["train"])
+
+
+def test_targets_and_skipped_samples_of_the_larger_size_agree(photos) -> None:
+    dataset = load(photos({"a": 5, "b": 5}))
+    source = dataset.splits["train"]
+    source.paths[1].write_bytes(b"no image")  # type: ignore[attr-defined]
+    found = pack(dataset, POLICY, skip_unreadable=1, larger={"train": LARGER})["train"]
+    assert found.larger is not None
+    assert found.larger.skipped == found.skipped == (source.ids[1],)
+    assert list(found.larger.ids) == list(found.ids)
+    images = np.zeros((20, 16, 32), np.uint8)
+    images[:, 4:12, 8:24] = np.arange(200, 220)[:, None, None]
+    boxes = np.tile(np.array([8, 4, 24, 12], np.float32), (20, 1))
+    arrays = {"images": images, "labels": np.arange(20) % 2, "boxes": boxes, "masks": (images > 0).astype(np.uint8)}
+    size, larger = SizePolicy(height=8, width=8), SizePolicy(height=12, width=12)
+    samples = pack(load(arrays), size, splits=["train"], larger={"train": larger})["train"].to_augment
+    assert samples.boxes is not None
+    assert samples.boxes[0].tolist() == [3, 3, 9, 9]
+    assert samples.masks is not None
+    assert samples.masks[0, 3:9, 3:9].all()
+    assert samples.take(np.array([1, 0])).larger is None
+
+
+def test_both_sizes_of_a_packed_source_are_copied(photos, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = load(photos({"a": 9, "b": 9}))
+    known = with_rows(dataset.splits["train"], POLICY, cache=tmp_path / "cache", about="all of it", larger=LARGER)
+    rows = np.arange(len(known))[::-2]
+    part = replace(dataset, splits={"train": dataset.splits["train"].take(rows)})
+    expected = pack(part, POLICY, larger={"train": LARGER})["train"]
+    monkeypatch.setattr(FileSource, "read", never)
+    found = pack(replace(dataset, splits={"train": known.take(rows)}), POLICY, larger={"train": LARGER})["train"]
+    assert found.larger is not None
+    assert expected.larger is not None
+    assert same(found, expected)
+    assert same(found.larger, expected.larger)

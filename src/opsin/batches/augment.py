@@ -33,7 +33,15 @@ from opsin.data.targets import KINDS
 from opsin.errors import ConfigError
 
 
-def augment(batch: Batch, config: AugmentConfig, *, seed: int, epoch: int, num_classes: int) -> Batch:
+def augment(
+    batch: Batch,
+    config: AugmentConfig,
+    *,
+    seed: int,
+    epoch: int,
+    num_classes: int,
+    size: tuple[int, int] | None = None,
+) -> Batch:
     """The augmented batch of this epoch.
 
     Args:
@@ -42,20 +50,23 @@ def augment(batch: Batch, config: AugmentConfig, *, seed: int, epoch: int, num_c
         seed: seed of the run.
         epoch: number of the epoch.
         num_classes: classes of the task; mixing labels needs two.
+        size: height and width of the result in pixels, where the images are larger (`Samples.larger`); settings in
+            pixels are in those of the result.
 
     Returns:
-        A batch of the same shapes; images are float32 in [0, 255]. With MixUp or CutMix, `mixed` is filled.
+        A batch of these shapes; images are float32 in [0, 255]. With MixUp or CutMix, `mixed` is filled.
 
     Raises:
         ConfigError: a setting does not fit the images (size, colour), or the targets (mixing boxes or masks, or
             torchvision's policies with them).
     """
-    _check(batch, config, num_classes)
-    channels, H, W = batch.images.shape[1:]
+    channels = batch.images.shape[1]
+    H, W = size or batch.images.shape[2:]
+    _check(batch, config, num_classes, (H, W))
     draws = Draws(seed=seed, epoch=epoch, index=batch.index.cpu())
     knobs = knobs_of(config, draws, channels=channels, side=min(H, W))
     given = batch.images
-    batch = move(turn_some(batch, knobs, draws), knobs, draws, config.shift_fill)
+    batch = move(turn_some(batch, knobs, draws), knobs, draws, config.shift_fill, (H, W))
     images = recolour(_own(batch.images, given), knobs, draws)
     if is_of_images(config):
         images = apply_policy(images, config, draws)
@@ -70,9 +81,9 @@ def _own(images: Tensor, given: Tensor) -> Tensor:
     return images.to(torch.float32, copy=images is given, memory_format=torch.contiguous_format)
 
 
-def _check(batch: Batch, config: AugmentConfig, num_classes: int) -> None:
+def _check(batch: Batch, config: AugmentConfig, num_classes: int, size: tuple[int, int]) -> None:
     """Refuse settings that do not fit the batch, instead of ignoring them."""
-    channels, H, W = batch.images.shape[1:]
+    channels, (H, W) = batch.images.shape[1], size
     side = min(H, W)
     require(config.shift < side, "shift", config.shift, f"less than the side of the images, {side} px")
     require(config.cutout <= side, "cutout", config.cutout, f"at most the side of the images, {side} px")

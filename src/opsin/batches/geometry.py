@@ -5,7 +5,10 @@ whole-pixel shifts alone are copied exactly. The outside is filled by reflection
 void (255) in the mask. A box becomes the envelope of its moved corners, clipped at the edge of the image; its area is
 zero if nothing is left.
 
-Coordinates of maps are (x, y) in pixels from the centre of the image. Shapes: B images, C channels, H height, W width.
+Coordinates of maps are (x, y) in pixels of the result from its centre. Images may hold more pixels than the result,
+where they were packed larger than the network's input, so that a crop need not enlarge small ones: the maps are the
+same, and the one interpolation reads from the larger image. Shapes: B images, C channels, H height, W width of the
+result.
 """
 
 from __future__ import annotations
@@ -19,24 +22,29 @@ from torch.nn import functional
 
 from opsin.batches.batch import Batch
 from opsin.batches.draws import Draws
-from opsin.batches.policy import Knobs
-from opsin.batches.sampling import FillName, grid_of, slide, warp
-from opsin.data.targets import Motion
+from opsin.batches.policy import RESAMPLING, Knobs
+from opsin.batches.resolution import resized
+from opsin.batches.sampling import FillName, grid_of, grid_units, slide, warp
+from opsin.data.targets import Motion, scale_boxes
 
 COPIED = ("flip", "flip_vertical", "shift")
-INTERPOLATED = ("rotate", "scale", "shear", "crop", "elastic")
+INTERPOLATED = (*RESAMPLING, "crop")
 ELASTIC_KNOTS = 5
 """Knots of the field of an elastic distortion along each side; it is smooth between them."""
 LARGEST_STRETCH = 4 / 3
 """Largest change of aspect ratio by a crop. Source: Szegedy et al., arXiv 1409.4842, section 6."""
 
 
-def move(batch: Batch, knobs: Knobs, draws: Draws, fill: FillName) -> Batch:
-    """The batch with its images moved, and the targets with them; the batch itself if no knob of this file is on."""
-    H, W = batch.images.shape[-2:]
+def move(batch: Batch, knobs: Knobs, draws: Draws, fill: FillName, size: tuple[int, int] | None = None) -> Batch:
+    """The batch with its images moved, and the targets with them; the batch itself if no knob of this file is on.
+
+    `size`: height and width of the result, to which larger images are resampled; by default those of the images.
+    """
+    H, W = size or (batch.images.shape[2], batch.images.shape[3])
     if any(name in knobs for name in INTERPOLATED):
         forward = forward_maps(knobs, draws, H, W)
-        return warp_batch(batch, forward, fill, field=_elastic(knobs, draws, H, W))
+        return warp_batch(batch, forward, fill, displaced=_elastic(knobs, draws, H, W), size=(H, W))
+    batch = resized(batch, H, W)
     if not any(name in knobs for name in COPIED):
         return batch
     slid = _Slid(knobs=knobs, draws=draws, fill=fill, size=(H, W))
@@ -50,19 +58,20 @@ def _moved(batch: Batch, motion: Motion) -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Warped:
-    """Images of `size` after affine maps, resampled at `grid` float32 [B, H, W, 2]."""
+    """Images of `source` pixels after affine maps, resampled to `size` at `grid` float32 [B, H, W, 2]."""
 
     forward: Tensor
     grid: Tensor
     fill: FillName
     size: tuple[int, int]
+    source: tuple[int, int]
 
     def pixels(self, planes: Tensor, void: int) -> Tensor:
         moved = warp(planes[:, None].to(torch.float32), self.grid, mode="nearest", fill=self.fill, value=void)
         return moved[:, 0].to(torch.uint8)
 
     def envelopes(self, boxes: Tensor) -> Tensor:
-        return move_boxes(boxes, self.forward, *self.size)
+        return move_boxes(scale_boxes(boxes, self.source, self.size), self.forward, *self.size)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -129,16 +138,30 @@ def move_boxes(boxes: Tensor, forward: Tensor, height: int, width: int) -> Tenso
     return torch.stack([moved_x.amin(1), moved_y.amin(1), moved_x.amax(1), moved_y.amax(1)], dim=1)
 
 
-def warp_batch(batch: Batch, forward: Tensor, fill: FillName, *, field: Tensor | None = None) -> Batch:
+def warp_batch(
+    batch: Batch,
+    forward: Tensor,
+    fill: FillName,
+    *,
+    displaced: Tensor | None = None,
+    size: tuple[int, int] | None = None,
+) -> Batch:
     """Images (bilinear, float32) after the maps, float64 [B, 2, 3], and the targets with them.
 
-    `field`: float32 [B, H, W, 2], further displacements in units of the grid.
+    Args:
+        batch: images [B, C, h, w].
+        displaced: float32 [B, H, W, 2], further displacements of each pixel, in pixels, x first.
+        size: height and width of the result; by default those of the images.
     """
-    H, W = batch.images.shape[-2:]
-    grid = grid_of(inverted(forward), H, W)
-    grid = (grid if field is None else grid.add_(field)).to(batch.images.device)
+    h, w = batch.images.shape[-2:]
+    source, (H, W) = (h, w), size or (h, w)
+    grid = grid_of(inverted(forward), H, W, source)
+    if displaced is not None:
+        grid.add_(displaced * torch.tensor(grid_units((H, W), source)))
+    grid = grid.to(batch.images.device)
     images = warp(batch.images.to(torch.float32), grid, mode="bilinear", fill=fill, value=0)
-    return replace(batch, images=images, **_moved(batch, _Warped(forward=forward, grid=grid, fill=fill, size=(H, W))))
+    warped = _Warped(forward=forward, grid=grid, fill=fill, size=(H, W), source=source)
+    return replace(batch, images=images, **_moved(batch, warped))
 
 
 def _flips(knobs: Knobs, draws: Draws) -> tuple[Tensor, Tensor]:
@@ -189,7 +212,7 @@ def _rotations(knobs: Knobs, draws: Draws) -> Tensor:
 
 
 def _elastic(knobs: Knobs, draws: Draws, height: int, width: int) -> Tensor | None:
-    """A smooth random displacement of each pixel: float32 [B, H, W, 2] in units of the grid, x first.
+    """A smooth random displacement of each pixel: float32 [B, H, W, 2] in pixels, x first.
 
     Source: Simard et al., "Best practices for convolutional neural networks", ICDAR 2003, section 2; their field is
     blurred noise, ours is cubic between knots.
@@ -198,8 +221,7 @@ def _elastic(knobs: Knobs, draws: Draws, height: int, width: int) -> Tensor | No
         return None
     noise = draws.field("elastic", ELASTIC_KNOTS) * knobs["elastic"].to(torch.float32)[:, None, None, None]
     field = functional.interpolate(noise, (height, width), mode="bicubic", align_corners=True)
-    units = torch.tensor([2 / max(width - 1, 1), 2 / max(height - 1, 1)])
-    return field.permute(0, 2, 3, 1) * units
+    return field.permute(0, 2, 3, 1)
 
 
 def _crops(knobs: Knobs, draws: Draws, height: int, width: int) -> tuple[Tensor, Tensor]:

@@ -28,6 +28,9 @@ MOVING = ("flip", "flip_vertical", "quarter_turns", "shift", "rotate", "scale", 
 COLOURING = ("brightness", "contrast", "saturation", "hue", "blur", "cutout")
 """Settings used directly as knobs. `crop_area` is the knob `crop`: the largest share of the area cut off."""
 
+RESAMPLING = ("rotate", "scale", "shear", "elastic")
+"""Those that interpolate, as `crop_area` does."""
+
 POLICY = {
     "rotate": 30.0,
     "shear": 17.0,
@@ -42,6 +45,11 @@ POLICY_STRENGTH = 0.5
 """Default strength."""
 POLICY_SIDES = {"shift": 0.3, "cutout": 0.5}
 """Likewise, as shares of the shorter side."""
+
+
+def resamples(config: AugmentConfig) -> bool:
+    """Whether images are cropped, zoomed or turned, so that their pixels are interpolated."""
+    return config.crop_area < 1 or config.policy == "random_ops" or any(getattr(config, name) for name in RESAMPLING)
 
 
 def knobs_of(config: AugmentConfig, draws: Draws, *, channels: int, side: int) -> Knobs:

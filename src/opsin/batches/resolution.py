@@ -17,9 +17,14 @@ def resize_batch(batch: Batch, height: int) -> Batch:
     Image files go through `ops.resize`.
     """
     H, W = batch.images.shape[-2:]
-    if height == H:
+    return resized(batch, height, W if height == H else max(1, round(W * height / H)))
+
+
+def resized(batch: Batch, height: int, width: int) -> Batch:
+    """The batch with images of `height` x `width` pixels and their targets; itself if they have that size."""
+    H, W = batch.images.shape[-2:]
+    if (height, width) == (H, W):
         return batch
-    width = max(1, round(W * height / H))
     targets = batch.mapped(lambda kind, rows: kind.resize(rows, (H, W), (height, width)))
     return replace(batch, images=resize_images(batch.images, height, width), **targets)
 

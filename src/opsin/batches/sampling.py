@@ -73,11 +73,13 @@ def _reflected(position: Tensor, length: int) -> Tensor:
     return length - 1 - (length - 1 - position.abs()).abs()
 
 
-def grid_of(backward: Tensor, height: int, width: int) -> Tensor:
+def grid_of(backward: Tensor, height: int, width: int, source: tuple[int, int] | None = None) -> Tensor:
     """The source position of each result pixel, for `warp`.
 
     Args:
         backward: float64 [B, 2, 3], affine maps from the result to the source, in pixels from the centre of the image.
+        height, width: of the result, and the pixels in which the maps are.
+        source: height and width of the images that are resampled, where they show the same in more pixels.
 
     Returns:
         float32 [B, H, W, 2], (x, y); -1 and 1 are the centres of the first and the last pixel.
@@ -86,12 +88,18 @@ def grid_of(backward: Tensor, height: int, width: int) -> Tensor:
     x_W = torch.arange(width, dtype=torch.float64, device=backward.device) - (width - 1) / 2
     y_H = torch.arange(height, dtype=torch.float64, device=backward.device) - (height - 1) / 2
     grid = torch.empty(len(backward), height, width, 2, device=backward.device)
-    for axis, length in enumerate((width, height)):
-        a, b, offset = (backward[:, axis] * (2 / max(length - 1, 1))).unbind(dim=1)
+    for axis, unit in enumerate(grid_units((height, width), source)):
+        a, b, offset = (backward[:, axis] * unit).unbind(dim=1)
         along_BW = (a[:, None] * x_W).to(torch.float32)
         across_BH = (b[:, None] * y_H + offset[:, None]).to(torch.float32)
         torch.add(along_BW[:, None, :], across_BH[:, :, None], out=grid[..., axis])
     return grid
+
+
+def grid_units(size: tuple[int, int], source: tuple[int, int] | None = None) -> tuple[float, float]:
+    """Units of a grid, x first, that are one pixel of an image of `size` (height, width) in one of `source`."""
+    (height, width), (rows, columns) = size, source or size
+    return 2 * (columns / width) / max(columns - 1, 1), 2 * (rows / height) / max(rows - 1, 1)
 
 
 def warp(pixels: Tensor, grid: Tensor, *, mode: Literal["bilinear", "nearest"], fill: FillName, value: int) -> Tensor:
@@ -99,11 +107,11 @@ def warp(pixels: Tensor, grid: Tensor, *, mode: Literal["bilinear", "nearest"], 
 
     Args:
         pixels: float32 [B, C, H, W], whole numbers if `mode` is nearest.
-        grid: from `grid_of`.
+        grid: from `grid_of`, [B, h, w, 2].
         fill: the outside; `value` where it is black.
 
     Returns:
-        float32 [B, C, H, W].
+        float32 [B, C, h, w].
     """
     padding = "reflection" if fill == "reflect" else "zeros"
     shifted = pixels - value if value else pixels

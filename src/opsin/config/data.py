@@ -41,6 +41,10 @@ class DataConfig:
         Width of the network's input, where it is not square.
     fit
         How images of other shapes are fitted to the input: squash, crop or pad.
+    pack_scale
+        Size at which training photos are also packed, in sides of the input, for augmentation that crops, zooms or
+        turns: a crop of them enlarges no small pixels. At most the size of the photos; 1 is off. Val, test and
+        prediction never see it.
     normalize
         none [0, 255], unit [0, 1], signed [-1, 1], standard (per-channel mean 0, sd 1 on train), learned, or weights:
         what the pretrained weights expect, the only choice with such weights.
@@ -82,6 +86,7 @@ class DataConfig:
     input_size: int | None = None
     input_width: int | None = None
     fit: FitName = "squash"
+    pack_scale: float = 1.0
     normalize: NormalizeName = "standard"
     allow_leaks: bool = False
     test_as_val: bool = False
@@ -101,6 +106,7 @@ class DataConfig:
         require(self.input_size is None or 1 <= self.input_size <= 4096, "input_size", self.input_size, "1 to 4096")
         require(self.input_width is None or 1 <= self.input_width <= 4096, "input_width", self.input_width, "1 to 4096")
         require(0 <= self.unused_classes <= 1000, "unused_classes", self.unused_classes, "0 to 1000")
+        require(1 <= self.pack_scale <= 4, "pack_scale", self.pack_scale, "1 to 4")
         both = self.input_width is None or self.input_size is not None
         require(both, "input_width", self.input_width, "an input size, which is then the height")
         require(self.skip_unreadable >= 0, "skip_unreadable", self.skip_unreadable, "0 or more")

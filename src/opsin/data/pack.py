@@ -12,21 +12,23 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from contextlib import ExitStack, suppress
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.data.packed_files import FORMAT, Allocate, Rows, mapped_arrays, open_rows, write_rows
 from opsin.data.parallel import for_each
 from opsin.data.samples import Annotated, Bytes, Dataset, Ints, PackedRows, Samples, Source, holds_masks
 from opsin.data.targets import KINDS
 from opsin.errors import DataError, InputError, NameTakenError, WriteError
 from opsin.io.caches import CACHE_VARIABLE
 from opsin.io.caches import default_cache as default_cache
-from opsin.io.files import atomic_folder, read_json, remove_folder, sha256_file, write_json
+from opsin.io.files import atomic_folder, remove_folder
+from opsin.io.images import DecodedImage, is_enough
 from opsin.io.temporary import remove_abandoned
 from opsin.ops.resize import fit_image, fit_mask, resampled_size
 from opsin.types import SizePolicy, SplitName
@@ -35,9 +37,6 @@ Progress = Callable[[int, int], None]
 """Called with the samples done and the samples in all."""
 
 _OTHER_CACHE = f"set {CACHE_VARIABLE} to a writable folder"
-FORMAT = 2
-FULL_CHECK_BYTES = 1 << 30
-"""Packed files up to this size are hashed on opening; of larger ones the length is checked."""
 NUM_NAMED = 20
 
 
@@ -67,6 +66,7 @@ def pack(
     progress: Progress | None = None,
     skip_unreadable: int = 0,
     splits: Sequence[SplitName] | None = None,
+    larger: Mapping[SplitName, SizePolicy] | None = None,
 ) -> dict[SplitName, Samples]:
     """Decode and resize each split into one array.
 
@@ -76,6 +76,7 @@ def pack(
         progress: called from time to time with (samples done, samples in total).
         skip_unreadable: number of unreadable samples per split to skip; they are named in `skipped`.
         splits: which splits; None is all.
+        larger: a second size at which a split is packed too, from the same decoding (`Samples.larger`).
 
     Raises:
         DataError: images of several sizes without a policy; unreadable files (all are listed); a box that a crop
@@ -86,32 +87,51 @@ def pack(
     packed: dict[SplitName, Samples] = {}
     for name, source in chosen.items():
         advance = _offset(progress, done, total)
-        policy = size or _own_size(source, f"{dataset.name}/{name}")
-        rows = _rows(source, policy, cache, advance, about=f"{dataset.name}, {name}")
-        packed[name] = _samples(source, policy, rows, name, skip_unreadable)
+        policies = [size or _own_size(source, f"{dataset.name}/{name}")]
+        policies += [larger[name]] if larger and name in larger else []
+        found = _rows(source, policies, cache, advance, about=f"{dataset.name}, {name}")
+        made = [_samples(source, *pair, name, skip_unreadable) for pair in zip(policies, found, strict=True)]
+        packed[name] = made[0] if len(made) == 1 else replace(made[0], larger=made[1])
         advance(len(source))
         done += len(source)
     return packed
 
 
-def with_rows(source: Source, size: SizePolicy | None, *, cache: Path | None = None, about: str) -> Source:
+def with_rows(
+    source: Source,
+    size: SizePolicy | None,
+    *,
+    cache: Path | None = None,
+    about: str,
+    larger: SizePolicy | None = None,
+) -> Source:
     """The source with all its samples decoded at one size: packing any of them at that size copies rows.
 
     Args:
         size: the frame into which images are fitted; None keeps a size that all images share.
+        larger: a second size at which they are decoded too.
         cache: folder for packed files; None packs into memory.
         about: what the rows are of, for the cache's list.
 
     Raises:
         DataError: images of several sizes without a policy.
     """
-    policy = size or _own_size(source, about)
-    rows = _rows(source, policy, cache, lambda done: None, about=about)
-    if rows.images is getattr(source, "images", None) or not isinstance(source, Annotated):
+    if not isinstance(source, Annotated):
         return source
-    row_of = np.full(len(source), -1, np.int64)
+    policies = [size or _own_size(source, about), *([larger] if larger else [])]
+    found = _rows(source, policies, cache, lambda done: None, about=about)
+    packed = tuple(
+        _packed_rows(rows, policy, len(source))
+        for policy, rows in zip(policies, found, strict=True)
+        if rows.images is not getattr(source, "images", None)
+    )
+    return replace(source, packed=packed, numbers_packed=np.arange(len(source))) if packed else source
+
+
+def _packed_rows(rows: Rows, policy: SizePolicy, num_samples: int) -> PackedRows:
+    row_of = np.full(num_samples, -1, np.int64)
     row_of[rows.kept] = np.arange(len(rows.kept))
-    packed = PackedRows(
+    return PackedRows(
         policy=policy,
         images=rows.images,
         decoded=rows.decoded,
@@ -119,7 +139,6 @@ def with_rows(source: Source, size: SizePolicy | None, *, cache: Path | None = N
         row_of=row_of,
         failures=dict(rows.failures),
     )
-    return replace(source, packed=packed, numbers_packed=np.arange(len(source)))
 
 
 def _offset(progress: Progress | None, before: int, total: int) -> Callable[[int], None]:
@@ -140,43 +159,54 @@ def _own_size(source: Source, where: str) -> SizePolicy:
     return SizePolicy(height=source.size[0], width=source.size[1])
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Rows:
-    """Decoded rows of one split, without unreadable ones.
-
-    `decoded`: targets that are decoded with the images, by kind. `kept` int64 `[M]` are the sample numbers of the rows;
-    `failures` pairs each lost sample number with its reason.
-    """
-
-    images: Bytes
-    decoded: Mapping[str, Bytes]
-    sizes: NDArray[np.int32]
-    kept: Ints
-    failures: list[tuple[int, str]]
-    notes: tuple[str, ...] = ()
-
-
 def _rows(
-    source: Source, policy: SizePolicy, cache: Path | None, advance: Callable[[int], None], *, about: str
-) -> _Rows:
-    """Rows from memory, from the cache, or decoded now."""
+    source: Source,
+    policies: Sequence[SizePolicy],
+    cache: Path | None,
+    advance: Callable[[int], None],
+    *,
+    about: str,
+) -> list[Rows]:
+    """Rows at each size, from memory, from the cache, or decoded now: once for all sizes that are missing."""
+    found: dict[SizePolicy, Rows] = {}
+    notes: dict[SizePolicy, str] = {}
+    for policy in policies:
+        rows, notes[policy] = _known_rows(source, policy, cache)
+        if rows is not None:
+            found[policy] = rows
+    missing = [policy for policy in policies if policy not in found]
+    if cache is None:
+        decoded = _decode(source, missing, [np.empty] * len(missing), advance) if missing else []
+        found |= dict(zip(missing, decoded, strict=True))
+        return [found[policy] for policy in policies]
+    folders = {policy: _folder(cache, source, policy) for policy in missing}
+    for policy, folder in folders.items():
+        if notes[policy]:
+            remove_folder(folder)
+    # another process may pack the same content meanwhile: the first complete entry is kept, and is equivalent
+    with suppress(NameTakenError):
+        _write(folders, source, advance, about)
+    for policy, folder in folders.items():
+        if not folder.is_dir():  # it was given up when the other's name was taken
+            with suppress(NameTakenError):
+                _write({policy: folder}, source, advance, about)
+        found[policy] = _read_back(folder, notes[policy])
+    return [found[policy] for policy in policies]
+
+
+def _known_rows(source: Source, policy: SizePolicy, cache: Path | None) -> tuple[Rows | None, str]:
+    """Rows that need no decoding, of memory or of the cache; or None, with what is wrong with those of the cache."""
     images = getattr(source, "images", None)
     if images is not None and source.size == (policy.height, policy.width) and policy.crop_share == 1:
         sizes = np.tile(np.array(source.size, np.int32), (len(source), 1))
         decoded = {kind: rows for kind, rows in source.targets.items() if KINDS[kind].with_images}
-        return _Rows(images=images, decoded=decoded, sizes=sizes, kept=np.arange(len(source)), failures=[])
-    if cache is None:
-        return _decode(source, policy, np.empty, advance)
-    folder = cache / "packed" / _key(source, policy)
-    cached, note = _open(folder)
-    if cached is not None:
-        return cached
-    if note:
-        remove_folder(folder)
-    # another process may pack the same content meanwhile: the first complete entry is kept, and is equivalent
-    with suppress(NameTakenError):
-        _write(folder, source, policy, advance, about)
-    written, problem = _open(folder)
+        return Rows(images=images, decoded=decoded, sizes=sizes, kept=np.arange(len(source)), failures=[]), ""
+    return (None, "") if cache is None else open_rows(_folder(cache, source, policy))
+
+
+def _read_back(folder: Path, note: str) -> Rows:
+    """Rows that were written just now, with a note on what they replace."""
+    written, problem = open_rows(folder)
     if written is None:
         raise DataError(
             "packed samples cannot be read back from the cache",
@@ -184,7 +214,11 @@ def _rows(
             got=problem,
             do=f"check the disk; {_OTHER_CACHE}",
         )
-    return _Rows(**{**vars(written), "notes": (*written.notes, *([note] if note else []))})
+    return replace(written, notes=(*written.notes, *([note] if note else [])))
+
+
+def _folder(cache: Path, source: Source, policy: SizePolicy) -> Path:
+    return cache / "packed" / _key(source, policy)
 
 
 def _key(source: Source, policy: SizePolicy) -> str:
@@ -192,48 +226,76 @@ def _key(source: Source, policy: SizePolicy) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def _decode(source: Source, policy: SizePolicy, allocate: Callable[..., Any], advance: Callable[[int], None]) -> _Rows:
-    """Decode all samples in parallel into arrays that `allocate(shape, dtype)` makes; copy known ones."""
-    known = getattr(source, "packed", None)
-    if known is not None and known.policy == policy:
-        return _copy(known, source.numbers_packed, allocate)  # type: ignore[attr-defined]
-    num_samples, frame = len(source), (policy.height, policy.width)
-    images = allocate((num_samples, source.channels, *frame), np.uint8)
-    masks = allocate((num_samples, *frame), np.uint8) if num_samples and holds_masks(source) else None
-    sizes = np.zeros((num_samples, 2), np.int32)
+def _decode(
+    source: Source, policies: Sequence[SizePolicy], allocate: Sequence[Allocate], advance: Callable[[int], None]
+) -> list[Rows]:
+    """All samples at each size, in arrays of that size's `allocate`: copied where they are known, or decoded once."""
+    known = {rows.policy: rows for rows in getattr(source, "packed", ())}
+    if policies and all(policy in known for policy in policies):
+        pairs = zip(policies, allocate, strict=True)
+        return [_copy(known[policy], source.numbers_packed, make) for policy, make in pairs]  # type: ignore[attr-defined]
+    frames = [_Frames(source, policy, make) for policy, make in zip(policies, allocate, strict=True)]
     failures: list[tuple[int, str]] = []
     notes: list[str] = []
-    sides = resampled_size(policy)
 
     def decode_one(i: int) -> None:
         try:
-            decoded = source.read(i, sides)
+            decoded = source.read(i, frames[0].sides)
             mask = source.mask(i, decoded)
+            seen = [frame.enough(source, i, decoded) for frame in frames]
         except InputError as error:
             failures.append((i, error.what))
             return
         notes.extend(decoded.notes)
-        images[i], sizes[i] = fit_image(decoded.pixels, policy, decoded.size), decoded.size
-        if masks is not None and mask is not None:
-            masks[i] = fit_mask(mask, policy)
+        for frame, pixels in zip(frames, seen, strict=True):
+            frame.put(i, pixels, mask)
 
-    for_each(decode_one, num_samples, advance)
-    kept = np.setdiff1d(np.arange(num_samples), [i for i, _ in failures])
-    for row, i in enumerate(kept if failures else ()):
-        images[row], sizes[row] = images[i], sizes[i]
-        if masks is not None:
-            masks[row] = masks[i]
-    return _Rows(
-        images=images[: len(kept)],
-        decoded={} if masks is None else {"masks": masks[: len(kept)]},
-        sizes=sizes[: len(kept)],
-        kept=kept,
-        failures=sorted(failures),
-        notes=counted(notes),
-    )
+    for_each(decode_one, len(source), advance)
+    return [frame.rows(sorted(failures), counted(notes)) for frame in frames]
 
 
-def _copy(known: PackedRows, numbers: Ints, allocate: Callable[..., Any]) -> _Rows:
+class _Frames:
+    """The arrays of one size, filled a sample at a time from several threads."""
+
+    def __init__(self, source: Source, policy: SizePolicy, allocate: Allocate) -> None:
+        self.policy, self.sides, num_samples = policy, resampled_size(policy), len(source)
+        frame = (policy.height, policy.width)
+        self.images: Bytes = allocate((num_samples, source.channels, *frame), np.uint8)
+        masked = num_samples and holds_masks(source)
+        self.masks: Bytes | None = allocate((num_samples, *frame), np.uint8) if masked else None
+        self.sizes = np.zeros((num_samples, 2), np.int32)
+
+    def enough(self, source: Source, i: int, decoded: DecodedImage) -> DecodedImage:
+        """`decoded`, or sample `i` decoded again where that is a smaller version than this size is made from."""
+        reduction = round(decoded.size[0] / decoded.pixels.shape[1])
+        enough = reduction == 1 or is_enough(decoded.size, self.sides(*decoded.size), reduction)
+        return decoded if enough else source.read(i, self.sides)
+
+    def put(self, i: int, decoded: DecodedImage, mask: Bytes | None) -> None:
+        """Fit sample `i` into its row."""
+        self.images[i], self.sizes[i] = fit_image(decoded.pixels, self.policy, decoded.size), decoded.size
+        if self.masks is not None and mask is not None:
+            self.masks[i] = fit_mask(mask, self.policy)
+
+    def rows(self, failures: list[tuple[int, str]], notes: tuple[str, ...]) -> Rows:
+        """The rows of the samples that could be read, moved up."""
+        images, masks, sizes = self.images, self.masks, self.sizes
+        kept = np.setdiff1d(np.arange(len(images)), [i for i, _ in failures])
+        for row, i in enumerate(kept if failures else ()):
+            images[row], sizes[row] = images[i], sizes[i]
+            if masks is not None:
+                masks[row] = masks[i]
+        return Rows(
+            images=images[: len(kept)],
+            decoded={} if masks is None else {"masks": masks[: len(kept)]},
+            sizes=sizes[: len(kept)],
+            kept=kept,
+            failures=failures,
+            notes=notes,
+        )
+
+
+def _copy(known: PackedRows, numbers: Ints, allocate: Callable[..., Any]) -> Rows:
     """The rows of these samples in arrays that `allocate(shape, dtype)` makes."""
     rows = known.row_of[numbers]
     kept = np.flatnonzero(rows >= 0)
@@ -245,7 +307,7 @@ def _copy(known: PackedRows, numbers: Ints, allocate: Callable[..., Any]) -> _Ro
         return made
 
     failures = [(int(i), known.failures[int(numbers[i])]) for i in np.flatnonzero(rows < 0)]
-    return _Rows(
+    return Rows(
         images=copied(known.images),
         decoded={kind: copied(pixels) for kind, pixels in known.decoded.items()},
         sizes=known.sizes[rows[kept]],
@@ -263,87 +325,21 @@ def counted(notes: Sequence[str]) -> tuple[str, ...]:
     return tuple(f"{count:,} image{'s' * (count > 1)}: {note}" for note, count in Counter(notes).most_common())
 
 
-def _write(folder: Path, source: Source, policy: SizePolicy, advance: Callable[[int], None], about: str) -> None:
-    """Decode into a new cache folder, which is created atomically."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_folder(folder) as new:
-        names = iter(("images.bin", "masks.bin"))
-
-        def mapped(shape: tuple[int, ...], dtype: type[np.uint8]) -> Any:
-            return _reserved(new / next(names), shape, dtype)
-
-        rows = _decode(source, policy, mapped, advance)
-        arrays = {
-            "images.bin": rows.images,
-            "masks.bin": rows.decoded.get("masks"),
-            "sizes.bin": rows.sizes,
-            "kept.bin": rows.kept,
-        }
-        (new / "sizes.bin").write_bytes(rows.sizes.astype("<i4").tobytes())
-        (new / "kept.bin").write_bytes(rows.kept.astype("<i8").tobytes())
-        files: dict[str, Any] = {}
-        for name, array in arrays.items():
-            if array is not None:
-                if isinstance(array, np.memmap):
-                    array.flush()
-                os.truncate(new / name, array.nbytes)
-                files[name] = {"shape": list(array.shape), "bytes": array.nbytes, "sha256": sha256_file(new / name)}
-        manifest = {"format": FORMAT, "about": about, "files": files, "failures": rows.failures, "notes": rows.notes}
-        write_json(new / "manifest.json", manifest)
+def _write(folders: Mapping[SizePolicy, Path], source: Source, advance: Callable[[int], None], about: str) -> None:
+    """Decode into new cache folders, one for each size, which are created atomically."""
+    if not folders:
+        return
+    with ExitStack() as stack:
+        new: list[Path] = []
+        for folder in folders.values():
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            new.append(stack.enter_context(atomic_folder(folder)))
+        found = _decode(source, list(folders), [mapped_arrays(path) for path in new], advance)
+        for path, rows in zip(new, found, strict=True):
+            write_rows(path, rows, about)
 
 
-def _reserved(path: Path, shape: tuple[int, ...], dtype: type[np.uint8]) -> Any:
-    """A writable memory map whose disk space is allocated first, so that a full disk raises an error, no signal."""
-    num_bytes = int(np.prod(shape))
-    if num_bytes == 0:
-        path.touch()
-        return np.empty(shape, dtype)
-    with path.open("wb") as file:
-        if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(file.fileno(), 0, num_bytes)
-        else:
-            file.truncate(num_bytes)
-    return np.memmap(path, dtype=dtype, mode="r+", shape=shape)
-
-
-def _open(folder: Path) -> tuple[_Rows | None, str]:
-    """Packed rows of a cache folder, or None with the reason in words (empty when there simply is none)."""
-    if not folder.is_dir():
-        return None, ""
-    try:
-        manifest = read_json(folder / "manifest.json")
-        arrays = {name: _mapped(folder / name, entry) for name, entry in manifest["files"].items()}
-        return _Rows(
-            images=arrays["images.bin"],
-            decoded={"masks": arrays["masks.bin"]} if "masks.bin" in arrays else {},
-            sizes=arrays["sizes.bin"],
-            kept=arrays["kept.bin"],
-            failures=[(int(i), str(reason)) for i, reason in manifest["failures"]],
-            notes=tuple(map(str, manifest["notes"])),
-        ), ""
-    except (OSError, InputError, KeyError, TypeError, ValueError) as error:
-        reason = f"a damaged cache entry was packed again: {folder.name} ({error})".splitlines()[0]
-        return None, reason
-
-
-def _mapped(path: Path, entry: dict[str, Any]) -> Any:
-    """A read-only memory map of a packed file that agrees with its manifest entry.
-
-    Raises:
-        ValueError: it does not agree.
-    """
-    num_bytes = path.stat().st_size
-    if num_bytes != entry["bytes"]:
-        raise ValueError(f"{path.name} has {num_bytes} bytes, not {entry['bytes']}")
-    if num_bytes <= FULL_CHECK_BYTES and sha256_file(path) != entry["sha256"]:
-        raise ValueError(f"{path.name} does not match its hash")
-    dtype = {"sizes.bin": "<i4", "kept.bin": "<i8"}.get(path.name, "u1")
-    if num_bytes == 0:
-        return np.empty(entry["shape"], dtype)
-    return np.memmap(path, dtype=dtype, mode="r", shape=tuple(entry["shape"]))
-
-
-def _samples(source: Source, policy: SizePolicy, rows: _Rows, split: str, skip_unreadable: int) -> Samples:
+def _samples(source: Source, policy: SizePolicy, rows: Rows, split: str, skip_unreadable: int) -> Samples:
     """Rows with their ids and targets; more failures than `skip_unreadable` are refused."""
     if len(rows.failures) > skip_unreadable:
         raise _unreadable(source, rows.failures, split, skip_unreadable)
@@ -357,6 +353,7 @@ def _samples(source: Source, policy: SizePolicy, rows: _Rows, split: str, skip_u
         sizes=rows.sizes,
         notes=notes,
         skipped=skipped,
+        larger=None,
         **targets,
         **rows.decoded,
     )

@@ -41,6 +41,7 @@ class Samples(TargetFields[NDArray[Any]]):
         sizes: int32 `[N, 2]`, height and width before packing.
         notes: changes made to the samples on the way.
         skipped: ids of samples that could not be read and were left out on request.
+        larger: the same samples in more pixels, for augmentation that crops or zooms; None where there are none.
     """
 
     images: Bytes
@@ -48,9 +49,15 @@ class Samples(TargetFields[NDArray[Any]]):
     sizes: NDArray[np.int32]
     notes: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
+    larger: Samples | None = None
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @property
+    def to_augment(self) -> Samples:
+        """The samples that training batches are made of: the larger ones, where there are any."""
+        return self.larger or self
 
     def take(self, rows: Ints) -> Samples:
         """The samples of these numbers, in this order, in memory."""
@@ -59,6 +66,7 @@ class Samples(TargetFields[NDArray[Any]]):
             images=np.asarray(self.images[rows]),
             ids=[self.ids[i] for i in rows],
             sizes=self.sizes[rows],
+            larger=None if self.larger is None else self.larger.take(rows),
             **self.mapped(lambda _, values: np.asarray(values[rows])),
         )
 
@@ -154,12 +162,12 @@ class Annotated(TargetFields[NDArray[Any]]):
     """What both kinds of source store about their samples, except pixels.
 
     Ids and groups are text: file names that are not UTF-8 are written as `text_of` does. `packed`: rows of the samples
-    of which these are some, `numbers_packed` int64 `[N]`.
+    of which these are some, one for each size that they were decoded at, `numbers_packed` int64 `[N]`.
     """
 
     ids: Sequence[str]
     groups: Sequence[str] | None = None
-    packed: PackedRows | None = None
+    packed: tuple[PackedRows, ...] = ()
     numbers_packed: Ints | None = None
 
     def __post_init__(self) -> None:

@@ -59,6 +59,12 @@ class TargetFields(Generic[Rows]):
         return {name: change(KINDS[name], rows) for name, rows in self.targets.items()}
 
 
+def scale_boxes(boxes: Tensor, before: tuple[int, int], after: tuple[int, int]) -> Tensor:
+    """Boxes [..., 4] xyxy of an image that went from one (height, width) in pixels to another."""
+    (H, W), (height, width) = before, after
+    return boxes if before == after else boxes * boxes.new_tensor([width / W, height / H] * 2)
+
+
 def targets_of(holder: object) -> dict[str, Any]:
     """The targets in memory in anything with a field for some kind, by kind."""
     found = {name: getattr(holder, name, None) for name in KINDS}
@@ -181,8 +187,7 @@ class Boxes(TargetKind):
         return np.asarray((rows[:, 2] > rows[:, 0]) & (rows[:, 3] > rows[:, 1]))
 
     def resize(self, rows: Tensor, before: tuple[int, int], after: tuple[int, int]) -> Tensor:
-        (H, W), (height, width) = before, after
-        return rows * rows.new_tensor([width / W, height / H] * 2)
+        return scale_boxes(rows, before, after)
 
     def fit(
         self, rows: Array, sizes: NDArray[np.int32], policy: SizePolicy, ids: Sequence[str]

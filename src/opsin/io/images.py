@@ -329,10 +329,14 @@ def _reduction(container: Container, sides: Sides | None) -> int:
     # A side that cannot be divided ends in part of a pixel, which turning would bring to the other end.
     turned = exif_orientation(container.exif) not in (1, None)
     for reduction in REDUCTIONS:
-        enough = all(have >= SPARE * reduction * need for have, need in zip(size, wanted, strict=True))
-        if enough and not (turned and any(side % reduction for side in size)):
+        if is_enough(size, wanted, reduction) and not (turned and any(side % reduction for side in size)):
             return reduction
     return 1
+
+
+def is_enough(size: tuple[int, int], wanted: tuple[int, int], reduction: int) -> bool:
+    """Whether an image of `size`, its sides divided by `reduction`, has the pixels that sides of `wanted` need."""
+    return all(have >= SPARE * reduction * need for have, need in zip(size, wanted, strict=True))
 
 
 def _check_memory(container: Container, reduction: int, name: str, limits: Limits) -> None:

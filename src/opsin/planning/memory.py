@@ -16,8 +16,8 @@ from opsin.planning.request import Request, build_meta
 
 BYTES = 4
 """Bytes of one weight, gradient or optimizer state: all are float32."""
-LOADED_BYTES = 1 + 1 + 4
-"""Bytes of one image value: in the training batch, in the gathered one, in the augmented one."""
+GATHERED_BYTES, AUGMENTED_BYTES = 1 + 1, 4
+"""Bytes of one image value: in the training batch and in the gathered one; in the augmented one."""
 MOST_KEPT = 2.1
 """Largest measured ratio of memory held to live memory, of a training that keeps freed memory (docs/results.md)."""
 IN_PLACE = ("ReLU", "BatchNorm2d", "BatchNorm1d", "Dropout", "Dropout2d", "Flatten")
@@ -117,9 +117,9 @@ def _loaded_bytes(request: Request, features: int) -> int:
     """Bytes of one sample in the training batch, in the gathered one, in the augmented one."""
     if request.cached:
         return 2 * BYTES * features
-    spec = request.spec
-    masks = 2 * spec.height * spec.width if request.task.pixelwise else 0
-    return LOADED_BYTES * spec.channels * spec.height * spec.width + masks
+    spec, gathered = request.spec, GATHERED_BYTES * prod(request.loaded_size)
+    masks = gathered if request.task.pixelwise else 0
+    return spec.channels * (gathered + AUGMENTED_BYTES * spec.height * spec.width) + masks
 
 
 def optimizer_bytes(request: Request, layers: LayerTable) -> int:

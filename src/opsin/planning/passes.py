@@ -156,7 +156,7 @@ class _Training:
 
     def _gathered(self) -> Batch:
         """A batch of the loader: uint8 images, or features float32 [B, F], with targets."""
-        batch = batch_of(self.request, _images(self.request, self.request.batch))
+        batch = batch_of(self.request, _images(self.request, self.request.batch, size=self.request.loaded_size))
         if not self.request.cached:
             return batch
         return replace(batch, images=torch.empty(len(batch), feature_length(self.network)))
@@ -165,11 +165,18 @@ class _Training:
         """The allocations of `Stepper.step`."""
         self.ledger.kind = "loader"
         batch, self.following = self.following, self._gathered()
-        augmented = replace(batch, images=batch.images.to(torch.float32))
+        augmented = self._augmented(batch)
         for part in augmented.split(self.request.accumulate)[:SIMULATED_PARTS]:
             self._backward(part)
         self.sizes["gradients"] = self.ledger.live["gradients"]
         self._change_weights()
+
+    def _augmented(self, batch: Batch) -> Batch:
+        """The batch in float32; larger images are resampled to the input's size, and freed."""
+        images = batch.images.to(torch.float32)
+        if self.request.larger is None:
+            return replace(batch, images=images)
+        return batch_of(self.request, _images(self.request, self.request.batch, torch.float32))
 
     def _backward(self, part: Batch) -> None:
         """The passes over one part."""
@@ -208,7 +215,9 @@ class _Training:
         return [torch.empty_like(p.detach()) for p in self.weights for _ in range(number)]
 
 
-def _images(request: Request, number: int, dtype: torch.dtype = torch.uint8) -> Tensor:
-    """Images [N, C, H, W] without contents; uint8 as from the loader."""
+def _images(
+    request: Request, number: int, dtype: torch.dtype = torch.uint8, size: tuple[int, int] | None = None
+) -> Tensor:
+    """Images [N, C, H, W] without contents, of `size` or the input's; uint8 as from the loader."""
     spec = request.spec
-    return torch.empty(number, spec.channels, spec.height, spec.width, dtype=dtype)
+    return torch.empty(number, spec.channels, *(size or (spec.height, spec.width)), dtype=dtype)

@@ -30,6 +30,7 @@ class Request:
         spec: the backbone, and the shape of its images.
         task: the task, which defines heads and loss.
         num_outputs: length of the logits; 0 plans the backbone without its heads.
+        larger: height and width of the images that batches are augmented from, where they are packed larger.
         batch: images in a step of the optimizer, in `accumulate` parts.
         precision: of the forward and backward passes.
         keep_memory: whether the C allocator keeps freed memory, the default of training.
@@ -41,6 +42,7 @@ class Request:
     spec: ModelSpec
     task: Task = field(default_factory=plain_task)
     num_outputs: int = 10
+    larger: tuple[int, int] | None = None
     batch: int = 128
     accumulate: int = 1
     optimizer: OptimizerName = "adamw"
@@ -51,6 +53,11 @@ class Request:
     sections: int | None = None
     pinned: bool = False
     cached: bool = False
+
+    @property
+    def loaded_size(self) -> tuple[int, int]:
+        """Height and width of the images of a batch before they are augmented."""
+        return self.larger or (self.spec.height, self.spec.width)
 
     @property
     def part(self) -> int:
@@ -139,8 +146,8 @@ def feature_length(network: nn.Module) -> int:
 
 def batch_of(request: Request, images: Tensor) -> Batch:
     """Images [B, C, H, W] with blank targets of the task."""
-    count, spec = len(images), request.spec
-    targets: dict[str, Any] = request.task.blank_targets(count, spec.height, spec.width, request.num_outputs)
+    count, (height, width) = len(images), images.shape[2:]
+    targets: dict[str, Any] = request.task.blank_targets(count, height, width, request.num_outputs)
     return Batch(images=images, index=torch.zeros(count, dtype=torch.int64), **targets)
 
 

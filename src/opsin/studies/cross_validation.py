@@ -30,6 +30,7 @@ from opsin.studies.folder import open_study, pinned, trained
 from opsin.studies.folds import Fold, development, draw_folds, folds_of
 from opsin.tasks import get_task
 from opsin.tasks.base import Arrays, Targets, Task, predictions_in
+from opsin.training.setup.larger import larger_policy
 from opsin.training.setup.resolving import resolve_settings, size_policy
 from opsin.types import Score, scores_to_json
 
@@ -148,7 +149,8 @@ def cross_validate(
     drawn_by = replace(resolved.config.data, split_seed=seed)
     pool = development(dataset, report=report)
     size, described = size_policy(dataset, resolved.config), f"{dataset.name}, train and val"
-    pool = replace(pool, source=with_rows(pool.source, size, cache=usable_cache(), about=described))
+    larger = larger_policy(dataset, resolved.config)
+    pool = replace(pool, source=with_rows(pool.source, size, cache=usable_cache(), about=described, larger=larger))
     fold, notes = draw_folds(pool, folds, drawn_by)
     about = {"data": dataset.fingerprint(), "folds": folds, "seed": seed, "settings": base}
     study = open_study("cross-validation", name=name, stem=f"cv-{dataset.name}", out=out, about=about)

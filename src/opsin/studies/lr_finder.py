@@ -100,7 +100,11 @@ def _losses(prepared: Prepared, factors: list[float], advance: Callable[[], obje
     epoch = 0
     while len(losses) < len(factors):
         for batch in batches(
-            prepared.splits["train"], config.train.batch_size, seed=config.train.seed, epoch=epoch, training=True
+            prepared.splits["train"].to_augment,
+            config.train.batch_size,
+            seed=config.train.seed,
+            epoch=epoch,
+            training=True,
         ):
             step = len(losses)
             if step == len(factors):

@@ -210,8 +210,9 @@ def data_pictures(train: Samples, config: RunConfig, task: Task, classes: Sequen
     count = min(NUM_SHOWN, len(train.images))
     shown = np.linspace(0, len(train.images) - 1, count).astype(np.int64)
     batch = gather(train, torch.from_numpy(shown))
+    larger, size = gather(train.to_augment, torch.from_numpy(shown)), (batch.images.shape[2], batch.images.shape[3])
     seen = [
-        augment(batch, config.augment, seed=config.train.seed, epoch=epoch, num_classes=len(classes))
+        augment(larger, config.augment, seed=config.train.seed, epoch=epoch, num_classes=len(classes), size=size)
         for epoch in range(NUM_VIEWS)
     ]
     views = np.stack([pictured(view, task, classes) for view in seen], axis=1)

@@ -18,6 +18,7 @@ from opsin.planning.memory import memory_of
 from opsin.planning.request import DTYPES, Request, task_settings, trained_parts
 from opsin.progress import duration
 from opsin.training.engine.precision import Choice
+from opsin.training.setup.larger import larger_policy
 from opsin.training.setup.origin import Origin
 from opsin.training.setup.prepared import Prepared
 from opsin.training.setup.preparing import network_spec
@@ -46,11 +47,12 @@ def request_of_data(
 def request_of(resolved: Resolved) -> Request:
     """The network of resolved settings, as it would be trained."""
     dataset, config, origin = resolved.dataset, resolved.config, resolved.origin
-    train = config.train
+    train, larger = config.train, larger_policy(dataset, config)
     return Request(
         spec=network_spec(dataset, config, _contract(dataset, config, origin), origin),
         task=task_settings(dataset.task, train),
         num_outputs=len(dataset.classes),
+        larger=None if larger is None else (larger.height, larger.width),
         batch=min(train.batch_size, len(dataset.splits["train"])),
         accumulate=train.accumulate,
         optimizer=train.optimizer,

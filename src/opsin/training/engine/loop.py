@@ -98,7 +98,7 @@ class Trainer:
         check_callbacks(callbacks)
         self.config, self.settings, self.group = config, config.train, group
         self.task, self.artifact, self.features = task, artifact, features
-        self.train_samples = splits["train"]
+        self.train_samples = splits["train"].to_augment
         self.device, self.run, self.report = device, run, report
         self.stepper = self._made_stepper(precision, own)
         self.network, self.optimizer = self.stepper.network, self.stepper.optimizer

@@ -113,8 +113,15 @@ class Stepper:
         It depends on (seed, epoch, sample) and on no weight, so it may be done ahead of the step.
         """
         batch = batch.to(self.device)
-        seed = self.settings.seed
-        seen = augment(batch, self.config.augment, seed=seed, epoch=epoch, num_classes=self.num_classes)
+        seed, size = self.settings.seed, self.forward.preprocess.size
+        seen = augment(
+            batch,
+            self.config.augment,
+            seed=seed,
+            epoch=epoch,
+            num_classes=self.num_classes,
+            size=(size.height, size.width),
+        )
         seen = self.own.augmented(seen, seed=seed, epoch=epoch)
         return seen if height is None else resize_batch(seen, height)
 

@@ -139,7 +139,7 @@ def timed_step(prepared: Prepared, candidate: Precision, size: int) -> Callable[
         num_classes=len(prepared.dataset.classes),
         own=prepared.own,
     )
-    batch = gather(prepared.splits["train"], torch.arange(size))
+    batch = gather(prepared.splits["train"].to_augment, torch.arange(size))
     return lambda: stepper.step(batch, step=0, epoch=0, factor=0.0)
 
 

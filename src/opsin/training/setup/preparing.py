@@ -37,6 +37,7 @@ from opsin.training.engine.stages import check_stages
 from opsin.training.engine.tensorboard import require_tensorboard
 from opsin.training.features import augmented_settings, is_cached
 from opsin.training.setup.finetune import check_settings
+from opsin.training.setup.larger import larger_policy
 from opsin.training.setup.origin import Origin, find_origin
 from opsin.training.setup.prepared import Prepared, notes_of
 from opsin.training.setup.resolving import resolve_settings, size_policy
@@ -76,7 +77,7 @@ def prepare(dataset: Dataset, config: RunConfig, report: Reporter, origin: Origi
     check_before_packing(dataset, config)
     device = machine.prepare(config.train)
     policy = size_policy(dataset, config)
-    splits = _packed(dataset, policy, config, report)
+    splits = _packed(dataset, config, report)
     for note in notes_of(dataset, splits):
         report.message(f"note: {note}")
     leaks = check_leaks(dataset, allow_leaks=config.data.allow_leaks, samples=splits)
@@ -205,16 +206,16 @@ def _start_from(origin: Origin, network: nn.Module, dataset: Dataset, config: Ru
         pin_norms(backbone)
 
 
-def _packed(
-    dataset: Dataset, policy: SizePolicy | None, config: RunConfig, report: Reporter
-) -> dict[SplitName, Samples]:
+def _packed(dataset: Dataset, config: RunConfig, report: Reporter) -> dict[SplitName, Samples]:
+    larger = larger_policy(dataset, config)
     with report.bar("packing images", sum(len(source) for source in dataset.splits.values())) as bar:
         return pack(
             dataset,
-            policy,
+            size_policy(dataset, config),
             cache=usable_cache(),
             progress=lambda done, _: bar.at(done),
             skip_unreadable=config.data.skip_unreadable,
+            larger={} if larger is None else {"train": larger},
         )
 
 

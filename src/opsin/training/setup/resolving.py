@@ -41,7 +41,15 @@ from opsin.training.setup.transfer import (
 )
 from opsin.types import SizePolicy
 
-APPLIED_AFTER_LOADING = ("input_size", "input_width", "fit", "normalize", "allow_leaks", "skip_unreadable")
+APPLIED_AFTER_LOADING = (
+    "input_size",
+    "input_width",
+    "fit",
+    "pack_scale",
+    "normalize",
+    "allow_leaks",
+    "skip_unreadable",
+)
 """Settings of the data that a loaded data set leaves open."""
 CHOSEN, LOADED, GIVEN = "chosen for the data", "the data as loaded", "you"
 """Where settings come from, in words."""
