@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.data.parallel import for_each
-from opsin.data.samples import Annotated, Bytes, Dataset, Ints, PackedRows, Samples, Source, holds_masks
+from opsin.data.samples import Annotated, Bytes, Dataset, Ints, PackedRows, Pixels, Samples, Source, holds_masks
+from opsin.data.shards.source import ShardPixels, ShardSource
 from opsin.data.targets import KINDS
 from opsin.errors import DataError, InputError, NameTakenError, WriteError
 from opsin.io.caches import CACHE_VARIABLE
@@ -105,6 +106,8 @@ def with_rows(source: Source, size: SizePolicy | None, *, cache: Path | None = N
     Raises:
         DataError: images of several sizes without a policy.
     """
+    if isinstance(source, ShardSource):
+        return source
     policy = size or _own_size(source, about)
     rows = _rows(source, policy, cache, lambda done: None, about=about)
     if rows.images is getattr(source, "images", None) or not isinstance(source, Annotated):
@@ -113,7 +116,7 @@ def with_rows(source: Source, size: SizePolicy | None, *, cache: Path | None = N
     row_of[rows.kept] = np.arange(len(rows.kept))
     packed = PackedRows(
         policy=policy,
-        images=rows.images,
+        images=np.asarray(rows.images),
         decoded=rows.decoded,
         sizes=rows.sizes,
         row_of=row_of,
@@ -148,7 +151,7 @@ class _Rows:
     `failures` pairs each lost sample number with its reason.
     """
 
-    images: Bytes
+    images: Pixels
     decoded: Mapping[str, Bytes]
     sizes: NDArray[np.int32]
     kept: Ints
@@ -159,7 +162,9 @@ class _Rows:
 def _rows(
     source: Source, policy: SizePolicy, cache: Path | None, advance: Callable[[int], None], *, about: str
 ) -> _Rows:
-    """Rows from memory, from the cache, or decoded now."""
+    """Rows from memory, from shards, from the cache, or decoded now."""
+    if isinstance(source, ShardSource) and not source.has_masks:
+        return _in_shards(source, policy)
     images = getattr(source, "images", None)
     if images is not None and source.size == (policy.height, policy.width) and policy.crop_share == 1:
         sizes = np.tile(np.array(source.size, np.int32), (len(source), 1))
@@ -185,6 +190,17 @@ def _rows(
             do=f"check the disk; {_OTHER_CACHE}",
         )
     return _Rows(**{**vars(written), "notes": (*written.notes, *([note] if note else []))})
+
+
+def _in_shards(source: ShardSource, policy: SizePolicy) -> _Rows:
+    """Rows that are decoded when they are looked at: nothing is written, and nothing kept in memory."""
+    return _Rows(
+        images=ShardPixels(source, policy),
+        decoded={},
+        sizes=source.sizes,
+        kept=np.arange(len(source)),
+        failures=[],
+    )
 
 
 def _key(source: Source, policy: SizePolicy) -> str:
@@ -346,7 +362,7 @@ def _mapped(path: Path, entry: dict[str, Any]) -> Any:
 def _samples(source: Source, policy: SizePolicy, rows: _Rows, split: str, skip_unreadable: int) -> Samples:
     """Rows with their ids and targets; more failures than `skip_unreadable` are refused."""
     if len(rows.failures) > skip_unreadable:
-        raise _unreadable(source, rows.failures, split, skip_unreadable)
+        raise unreadable(source, rows.failures, split, skip_unreadable)
     kept = source if len(rows.kept) == len(source) else source.take(np.asarray(rows.kept))
     targets, target_notes = _fitted(kept, rows.sizes, policy)
     skipped = tuple(source.ids[i] for i, _ in rows.failures)
@@ -362,7 +378,8 @@ def _samples(source: Source, policy: SizePolicy, rows: _Rows, split: str, skip_u
     )
 
 
-def _unreadable(source: Source, failures: list[tuple[int, str]], split: str, allowed: int) -> DataError:
+def unreadable(source: Source, failures: Sequence[tuple[int, str]], split: str, allowed: int) -> DataError:
+    """The refusal of a split of which more samples cannot be read than are allowed: it lists all of them."""
     lines = [f"{source.ids[i]}: {reason}" for i, reason in failures]
     return DataError(
         f"{len(failures)} of {len(source)} images of split `{split}` cannot be read",

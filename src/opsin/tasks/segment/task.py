@@ -23,6 +23,7 @@ from opsin.errors import DataError
 from opsin.models.building import build_segmenter
 from opsin.models.registry import ModelSpec
 from opsin.ops import mask_losses
+from opsin.data.samples import Pixels
 from opsin.ops.losses import balancing_weights
 from opsin.ops.mask_pictures import UNCERTAINTY_STEPS, overlaid
 from opsin.ops.masks import check_masks, class_mean, confusions, iou
@@ -170,9 +171,7 @@ class Segment(Task):
             details=segmentation_details(pixels, edges, truth, classes, targets.ids),
         )
 
-    def pictures(
-        self, images: NDArray[np.uint8], predictions: Arrays, targets: Targets, details: Mapping[str, Any]
-    ) -> Arrays:
+    def pictures(self, images: Pixels, predictions: Arrays, targets: Targets, details: Mapping[str, Any]) -> Arrays:
         """Gallery pictures of the images in `details["shown"]`."""
         return segmentation_pictures(images, predictions, _masks(targets), [row["index"] for row in details["shown"]])
 
