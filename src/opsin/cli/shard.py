@@ -30,7 +30,7 @@ def shard(
     *,
     root: RootOption = None,
     task: TaskOption = None,
-    shard_mb: Annotated[int, WHOLE, Parameter(help="A shard is ended before it is larger, in MiB.")] = 64,
+    shard_mb: Annotated[float, Parameter(help="A shard is ended before it is larger, in MiB.")] = 64.0,
     seed: Annotated[int, WHOLE, Parameter(help="Seed of the order of train.")] = 0,
     json_: JsonFlag = False,
     quiet: QuietFlag = False,

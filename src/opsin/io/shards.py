@@ -12,20 +12,22 @@ import math
 import os
 import tarfile
 import threading
+import weakref
 import zlib
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 import numpy as np
 from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
 from opsin.errors import ArchiveError, ArrayError
-from opsin.io.gate import printable, refusing
+from opsin.io.gate import open_regular, printable, refusing
 from opsin.io.images import decode_image
 
 BLOCK_BYTES = 512
@@ -76,6 +78,11 @@ class ShardWriter:
         self._file.close()
         return self._digest.hexdigest()
 
+    def abandon(self) -> None:
+        """Close what will not be ended."""
+        with suppress(OSError):
+            self._file.close()
+
     def _write(self, data: bytes) -> None:
         self._file.write(data)
         self._digest.update(data)
@@ -111,7 +118,7 @@ class LocalShards:
 
     def __init__(self, folder: Path, shards: Sequence[ShardFile]) -> None:
         self.folder, self.shards = folder, shards
-        self._open: OrderedDict[int, io.FileIO] = OrderedDict()
+        self._open: OrderedDict[int, OpenShard] = OrderedDict()
         self._lock = threading.Lock()
 
     @property
@@ -127,10 +134,10 @@ class LocalShards:
         """
         path = self.folder / self.shards[shard].name
         with refusing(ArchiveError, path, "the shard cannot be read"):
-            data = os.pread(self._opened(shard, path).fileno(), member.length, member.offset)
+            data = self._opened(shard, path).at(member)
         return checked(data, member, path)
 
-    def _opened(self, shard: int, path: Path) -> io.FileIO:
+    def _opened(self, shard: int, path: Path) -> OpenShard:
         """The open shard. Who reads from it holds it, so one that is dropped here meanwhile is closed later."""
         with self._lock:
             if shard in self._open:
@@ -142,23 +149,32 @@ class LocalShards:
             return file
 
 
-def opened_shard(path: Path, shard: ShardFile) -> io.FileIO:
+class OpenShard:
+    """A file that is read by place, from several threads; it is closed when nobody holds it any more."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._handle = os.dup(file.fileno())
+        weakref.finalize(self, os.close, self._handle)
+
+    def at(self, member: Member) -> bytes:
+        """The bytes where a member lies; fewer where the file ends."""
+        return os.pread(self._handle, member.length, member.offset)
+
+
+def opened_shard(path: Path, shard: ShardFile) -> OpenShard:
     """A shard of the length that the index names, open for reading.
 
     Raises:
         ArchiveError: it is missing, no regular file, or of another length.
     """
-    if not path.is_file():
-        raise ArchiveError("a shard is missing", where=printable(path), do=DO_WRITE_AGAIN)
-    file = io.FileIO(path)
-    size = os.fstat(file.fileno()).st_size
+    with open_regular(path, ArchiveError) as (file, size):
+        found = OpenShard(file)
     if size != shard.num_bytes:
-        file.close()
         got, expected = f"{size} bytes", f"{shard.num_bytes} bytes"
         raise ArchiveError(
             "a shard has another length", where=printable(path), got=got, expected=expected, do=DO_WRITE_AGAIN
         )
-    return file
+    return found
 
 
 def checked(data: bytes, member: Member, where: object) -> bytes:

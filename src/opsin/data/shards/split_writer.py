@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -95,13 +96,13 @@ class SplitWriter:
         Raises:
             OSError: the disk is full or faulty.
         """
-        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        with ThreadPoolExecutor(os.cpu_count() or 1) as pool, self._abandoned_on_error():
             for start in range(0, len(order), AT_ONCE):
                 numbers = order[start : start + AT_ONCE].tolist()
                 found = map(self._read, numbers) if self.raw else pool.map(self._read, numbers)
                 self._append([sample for sample in found if sample is not None])
                 yield start + len(numbers)
-        self._end_shard()
+            self._end_shard()
 
     def ended(self, num_classes: int) -> SplitIndex:
         """Write the table, once all samples are; returns what the index says of the split.
@@ -124,6 +125,14 @@ class SplitWriter:
             counts=None if found is None else tuple(found.tolist()),
             levels=None if self._levels is None else tuple(tuple(row) for row in self._levels.tolist()),
         )
+
+    @contextmanager
+    def _abandoned_on_error(self) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            if self._tar is not None:
+                self._tar.abandon()
 
     def _read(self, i: int) -> _Sample | None:
         """Sample `i`; None where it cannot be read, which is kept."""

@@ -47,7 +47,7 @@ def write_shards(
     dataset: Dataset,
     out: Path,
     *,
-    shard_mb: int = 64,
+    shard_mb: float = 64.0,
     seed: int = 0,
     skip_unreadable: int = 0,
     progress: Callable[[int, int], None] | None = None,
@@ -68,15 +68,17 @@ def write_shards(
         DataError: more samples are unreadable than that; all are listed.
         WriteError: the disk is full, faulty or forbids it; nothing is left of the folder.
     """
-    if not 1 <= shard_mb <= 4096:
-        raise ConfigError("the size of a shard is out of range", where="--shard-mb", got=shard_mb, expected="1 to 4096")
+    if not 0.01 <= shard_mb <= 4096:
+        raise ConfigError(
+            "the size of a shard is out of range", where="--shard-mb", got=shard_mb, expected="0.01 to 4096"
+        )
     total, done = sum(len(source) for source in dataset.splits.values()), 0
     splits: dict[str, SplitIndex] = {}
     skipped: list[str] = []
     with atomic_folder(out) as new:
         for name, source in dataset.splits.items():
             order = permutation(len(source), seed, 0, "shards").numpy() if name == "train" else np.arange(len(source))
-            writer = SplitWriter(folder=new, split=name, source=source, max_bytes=shard_mb * MEBIBYTE)
+            writer = SplitWriter(folder=new, split=name, source=source, max_bytes=round(shard_mb * MEBIBYTE))
             for count in writer.write(order):
                 if progress is not None:
                     progress(done + count, total)

@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from opsin.config import MaskLossName
+from opsin.data.samples import Pixels
 from opsin.errors import DataError
 from opsin.models.building import build_segmenter
 from opsin.models.registry import ModelSpec
 from opsin.ops import mask_losses
-from opsin.data.samples import Pixels
 from opsin.ops.losses import balancing_weights
 from opsin.ops.mask_pictures import UNCERTAINTY_STEPS, overlaid
 from opsin.ops.masks import check_masks, class_mean, confusions, iou
