@@ -13,6 +13,8 @@ import torch
 from opsin.artifact import Artifact
 from opsin.batches.loader import batches
 from opsin.batches.preprocess import Preprocess
+from opsin.data.load import load
+from opsin.data.pack import pack
 from opsin.data.samples import Samples
 from opsin.errors import OpsinError
 from opsin.group import joined
@@ -122,7 +124,15 @@ def made_samples(images: Any, labels: Any) -> Samples:
 
 def indices(count: int, batch_size: int, epoch: int) -> list[list[int]]:
     """Numbers of the samples that count, of each step."""
-    samples = made_samples(np.zeros((count, 1, 2, 2), np.uint8), np.zeros(count, np.int64))
+    return _indices(made_samples(np.zeros((count, 1, 2, 2), np.uint8), np.zeros(count, np.int64)), batch_size, epoch)
+
+
+def indices_in_shards(source: str, batch_size: int, epoch: int) -> list[list[int]]:
+    """As `indices`, of the training samples in shards."""
+    return _indices(pack(load(source), None)["train"], batch_size, epoch)
+
+
+def _indices(samples: Samples, batch_size: int, epoch: int) -> list[list[int]]:
     with joined() as group:
         stream = batches(samples, batch_size, seed=0, epoch=epoch, training=True, group=group)
         return [batch.index[: len(batch) if batch.share is None else batch.share.counted].tolist() for batch in stream]

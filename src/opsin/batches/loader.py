@@ -1,8 +1,8 @@
 """From samples to batches: order, gathering ahead, resuming inside an epoch.
 
 The order of an epoch is a function of (seed, epoch), so `start_step` resumes in the middle of one with the same
-batches as an uninterrupted epoch. One thread gathers the next batches while the network computes; samples
-are copied out of memory or of a memory map, never decoded, so one thread is enough and nothing depends on it.
+batches as an uninterrupted epoch. One thread gathers the next batches while the network computes: samples are copied
+out of memory or of a memory map, or read out of shards and decoded, and nothing depends on it.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ import torch
 from torch import Tensor
 
 from opsin.batches.batch import Batch
+from opsin.batches.order import training_order
 from opsin.batches.sharing import OwnRows, Ring, own_rows
+from opsin.config.data import WINDOW
 from opsin.errors import ConfigError, DataError
 from opsin.group import ALONE, Group
-from opsin.ops.random import permutation
 
 if TYPE_CHECKING:
-    from opsin.data.samples import Samples
+    from opsin.data.samples import Pixels, Samples
 
 NUM_AHEAD = 3
 """Number of batches gathered ahead."""
@@ -66,6 +67,7 @@ def batches(
     ahead: bool = False,
     group: Group = ALONE,
     ring: Ring | None = None,
+    window: int = WINDOW,
 ) -> Generator[Batch]:
     """The batches of one epoch, uint8 on the CPU, gathered ahead by a thread.
 
@@ -80,6 +82,7 @@ def batches(
         ahead: `prepare` is called in the thread, and must not use a shared random generator.
         group: processes that share each batch; this one is given its part.
         ring: who is mixed with whom, where images are mixed and a batch is shared.
+        window: places over which a sample in shards may move when it is shuffled (`batches/order.py`).
 
     An error in the thread is raised here, at its batch. Closing or dropping the iterator ends the
     thread.
@@ -92,7 +95,9 @@ def batches(
     num_steps = steps_per_epoch(num_samples, batch_size, training=training)
     if not 0 <= start_step <= num_steps:
         raise ConfigError("`start_step` is not inside the epoch", got=start_step, expected=f"0 to {num_steps}")
-    order = permutation(num_samples, seed, epoch) if training else torch.arange(num_samples)
+    order = torch.arange(num_samples)
+    if training:
+        order = training_order(samples.images, seed=seed, epoch=epoch, window=window)
     cuts = [step * batch_size for step in range(num_steps)] + [num_samples]
     indices = [order[cuts[s] : cuts[s + 1]] for s in range(start_step, num_steps)]
 
@@ -139,6 +144,8 @@ def _gathered(samples: Samples, rows: OwnRows) -> Batch:
     return batch if rows.share is None else replace(batch, share=rows.share, partners=rows.partners)
 
 
-def _rows(array: np.ndarray, index: Tensor) -> Tensor:
-    """Copies of the rows `index` of an array or a memory map."""
-    return torch.from_numpy(np.ascontiguousarray(np.take(array, index.numpy(), axis=0)))
+def _rows(array: Pixels, index: Tensor) -> Tensor:
+    """Copies of the rows `index` of an array or a memory map, or what is decoded of them now."""
+    if isinstance(array, np.ndarray):
+        return torch.from_numpy(np.ascontiguousarray(np.take(array, index.numpy(), axis=0)))
+    return torch.from_numpy(array[index.numpy()])

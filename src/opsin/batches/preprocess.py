@@ -21,7 +21,7 @@ from opsin.ops.resize import fit_image
 from opsin.types import LUMA, SizePolicy
 
 if TYPE_CHECKING:
-    from opsin.data.samples import Samples
+    from opsin.data.samples import Pixels, Samples
 
 ColorName = Literal["rgb", "bgr", "gray"]
 CHUNK_BYTES = 1 << 22
@@ -182,18 +182,24 @@ def measure(samples: Samples, normalize: NormalizeName, size: SizePolicy) -> Pre
     )
 
 
-def _mean_and_std(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel of uint8 [N, C, H, W], in units of [0, 1].
-
-    Counts of the 256 values are exact in any order, and are all that the two need.
-    """
+def _levels(images: Pixels) -> np.ndarray:
+    """How many pixels of each channel of uint8 [N, C, H, W] have each value, int64 [C, 256]."""
     num_samples, channels = images.shape[:2]
     step = max(1, CHUNK_BYTES // max(1, images[0].nbytes))
     counts = np.zeros((channels, 256), dtype=np.int64)
     for start in range(0, num_samples, step):
-        chunk = images[start : start + step]
+        chunk = np.asarray(images[start : start + step])
         for channel in range(channels):
             counts[channel] += np.bincount(chunk[:, channel].reshape(-1), minlength=256)
+    return counts
+
+
+def _mean_and_std(images: Pixels) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel of uint8 [N, C, H, W], in units of [0, 1].
+
+    Counts of the 256 values are exact in any order, and are all that the two need.
+    """
+    counts = _levels(images) if isinstance(images, np.ndarray) or images.levels is None else images.levels
     values = np.arange(256) / 255
     shares = counts / counts.sum(axis=1, keepdims=True)
     mean = shares @ values

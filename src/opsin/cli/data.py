@@ -31,8 +31,9 @@ if TYPE_CHECKING:
     from opsin.data.samples import Bytes, Dataset
     from opsin.types import SplitName
 
-app = cyclopts.App(name="data", help="List, show, audit and fetch data sets; the cache of decoded images.")
+app = cyclopts.App(name="data", help="List, show, audit, shard and fetch data sets; the cache of decoded images.")
 app.command("opsin.cli.cache:app", name="cache")
+app.command("opsin.cli.shard:shard", name="shard")
 NO_DATA_OPTIONS, NO_AUGMENT_OPTIONS = DataOptions(), AugmentOptions()
 
 

@@ -9,6 +9,8 @@ from opsin.config.checks import require
 from opsin.types import FitName
 
 NormalizeName = Literal["none", "unit", "signed", "standard", "learned", "weights"]
+WINDOW = 16384
+"""Samples in shards among which one is shuffled."""
 MaskClassesName = Literal["all", "foreground"]
 
 
@@ -53,6 +55,9 @@ class DataConfig:
     test_as_val
         Use the test split as val, so that epochs are chosen by it. Its scores are then not test scores, and every
         output says so.
+    shuffle_window
+        Places by which a sample of a set in shards may move when train is shuffled; the shards themselves come in
+        another order in each epoch. Other sets are shuffled whole.
     skip_unreadable
         Skip up to this many unreadable samples per split; each is named and counted.
     box_units
@@ -91,6 +96,7 @@ class DataConfig:
     allow_leaks: bool = False
     test_as_val: bool = False
     skip_unreadable: int = 0
+    shuffle_window: int = WINDOW
     box_units: Literal["auto", "pixels", "normalized"] = "auto"
     box_frame: Literal["auto", "upright", "stored"] = "auto"
     clip_boxes: bool = False
@@ -110,6 +116,7 @@ class DataConfig:
         both = self.input_width is None or self.input_size is not None
         require(both, "input_width", self.input_width, "an input size, which is then the height")
         require(self.skip_unreadable >= 0, "skip_unreadable", self.skip_unreadable, "0 or more")
+        require(0 <= self.shuffle_window <= 1 << 31, "shuffle_window", self.shuffle_window, "0 to 2,147,483,648")
         require(self.scenes is None or self.scenes > 0, "scenes", self.scenes, "1 or more")
         require(0 <= self.scene_clutter <= 100, "scene_clutter", self.scene_clutter, "0 to 100")
         require(0 <= self.scene_scale <= 0.8, "scene_scale", self.scene_scale, "0 to 0.8")

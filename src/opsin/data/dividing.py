@@ -30,7 +30,7 @@ def splits_of(
         ConfigError: a setting does not fit the set.
         DataError: labels or splits that cannot be used.
     """
-    subset, near_kept = parse_subset(config.subset), False
+    subset, near_kept = parse_subset(config.subset), found.near_copies_kept
     notes: list[str] = []
     if found.pool is not None:
         if config.test_as_val:
@@ -53,6 +53,7 @@ def splits_of(
                 splits |= hold_out(splits["train"], config)
             else:
                 splits |= _draw_together(hold_out, splits["train"], config, notes, report)[0]
+                near_kept = False  # of the splits as they were before
             notes.append(f"val was drawn from train with {_manner(splits['train'], config)}")
         splits = first_samples(splits, {name: size for name, size in subset.items() if name not in before})
     if subset:

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 
 from opsin.data.packed_files import FORMAT, Allocate, Rows, mapped_arrays, open_rows, write_rows
 from opsin.data.parallel import for_each
-from opsin.data.samples import Annotated, Bytes, Dataset, Ints, PackedRows, Samples, Source, holds_masks
+from opsin.data.samples import Annotated, Bytes, Dataset, Ints, PackedRows, Pixels, Samples, Source, holds_masks
+from opsin.data.shards.source import ShardPixels, ShardSource
 from opsin.data.targets import KINDS
 from opsin.errors import DataError, InputError, NameTakenError, WriteError
 from opsin.io.caches import CACHE_VARIABLE
@@ -116,7 +117,7 @@ def with_rows(
     Raises:
         DataError: images of several sizes without a policy.
     """
-    if not isinstance(source, Annotated):
+    if not isinstance(source, Annotated) or isinstance(source, ShardSource):
         return source
     policies = [size or _own_size(source, about), *([larger] if larger else [])]
     found = _rows(source, policies, cache, lambda done: None, about=about)
@@ -133,7 +134,7 @@ def _packed_rows(rows: Rows, policy: SizePolicy, num_samples: int) -> PackedRows
     row_of[rows.kept] = np.arange(len(rows.kept))
     return PackedRows(
         policy=policy,
-        images=rows.images,
+        images=np.asarray(rows.images),
         decoded=rows.decoded,
         sizes=rows.sizes,
         row_of=row_of,
@@ -196,6 +197,8 @@ def _rows(
 
 def _known_rows(source: Source, policy: SizePolicy, cache: Path | None) -> tuple[Rows | None, str]:
     """Rows that need no decoding, of memory or of the cache; or None, with what is wrong with those of the cache."""
+    if isinstance(source, ShardSource) and not source.has_masks:
+        return _in_shards(source, policy), ""
     images = getattr(source, "images", None)
     if images is not None and source.size == (policy.height, policy.width) and policy.crop_share == 1:
         sizes = np.tile(np.array(source.size, np.int32), (len(source), 1))
@@ -219,6 +222,17 @@ def _read_back(folder: Path, note: str) -> Rows:
 
 def _folder(cache: Path, source: Source, policy: SizePolicy) -> Path:
     return cache / "packed" / _key(source, policy)
+
+
+def _in_shards(source: ShardSource, policy: SizePolicy) -> Rows:
+    """Rows that are decoded when they are looked at: nothing is written, and nothing kept in memory."""
+    return Rows(
+        images=ShardPixels(source, policy),
+        decoded={},
+        sizes=source.sizes,
+        kept=np.arange(len(source)),
+        failures=[],
+    )
 
 
 def _key(source: Source, policy: SizePolicy) -> str:
@@ -342,7 +356,7 @@ def _write(folders: Mapping[SizePolicy, Path], source: Source, advance: Callable
 def _samples(source: Source, policy: SizePolicy, rows: Rows, split: str, skip_unreadable: int) -> Samples:
     """Rows with their ids and targets; more failures than `skip_unreadable` are refused."""
     if len(rows.failures) > skip_unreadable:
-        raise _unreadable(source, rows.failures, split, skip_unreadable)
+        raise unreadable(source, rows.failures, split, skip_unreadable)
     kept = source if len(rows.kept) == len(source) else source.take(np.asarray(rows.kept))
     targets, target_notes = _fitted(kept, rows.sizes, policy)
     skipped = tuple(source.ids[i] for i, _ in rows.failures)
@@ -359,7 +373,8 @@ def _samples(source: Source, policy: SizePolicy, rows: Rows, split: str, skip_un
     )
 
 
-def _unreadable(source: Source, failures: list[tuple[int, str]], split: str, allowed: int) -> DataError:
+def unreadable(source: Source, failures: Sequence[tuple[int, str]], split: str, allowed: int) -> DataError:
+    """The refusal of a split of which more samples cannot be read than are allowed: it lists all of them."""
     lines = [f"{source.ids[i]}: {reason}" for i, reason in failures]
     return DataError(
         f"{len(failures)} of {len(source)} images of split `{split}` cannot be read",

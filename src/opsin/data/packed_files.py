@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.data.samples import Bytes, Ints
+from opsin.data.samples import Bytes, Ints, Pixels
 from opsin.errors import InputError
 from opsin.io.files import read_json, sha256_file, write_json
 
@@ -39,7 +39,7 @@ class Rows:
     `failures` pairs each lost sample number with its reason.
     """
 
-    images: Bytes
+    images: Pixels
     decoded: Mapping[str, Bytes]
     sizes: NDArray[np.int32]
     kept: Ints

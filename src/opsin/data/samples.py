@@ -12,13 +12,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, TypeAlias, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from opsin.config import DataConfig
-from opsin.data.targets import EARLIEST, IN_MEMORY, KINDS, TargetFields
+from opsin.data.targets import EARLIEST, IN_MEMORY, KINDS, Array, TargetFields
 from opsin.errors import ImageError
 from opsin.io.files import sha256_file
 from opsin.io.images import SIDEWAYS, DecodedImage, Sides, read_image, read_size
@@ -31,12 +31,63 @@ Boxes = NDArray[np.float32]
 HASHING_THREADS = 8
 
 
+class LazyPixels(Protocol):
+    """Rows of pixels, uint8 `[N, ...]`, that are decoded when they are looked at (`data/shards/source.py`).
+
+    A row, or rows by their numbers, are arrays in memory; a slice is decoded as late as the whole.
+    """
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """[N, ...]."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all rows, were they in memory."""
+
+    @property
+    def dtype(self) -> np.dtype[np.uint8]:
+        """uint8."""
+
+    @property
+    def shards(self) -> NDArray[np.int32]:
+        """The shard of each row, int32 `[N]`: those of one shard are read one after the other."""
+
+    @property
+    def levels(self) -> Ints | None:
+        """How many pixels of each channel have each value, int64 `[C, 256]`; None where that is not known."""
+
+    @property
+    def content(self) -> str:
+        """SHA-256 of what the rows show."""
+
+    def __len__(self) -> int:
+        """N."""
+
+    def __iter__(self) -> Iterator[Bytes]:
+        """The rows, one at a time."""
+
+    @overload
+    def __getitem__(self, rows: int, /) -> Bytes: ...
+    @overload
+    def __getitem__(self, rows: Ints, /) -> Bytes: ...
+    @overload
+    def __getitem__(self, rows: slice, /) -> LazyPixels: ...
+
+    def __array__(self) -> Bytes:
+        """All rows in memory."""
+
+
+Pixels: TypeAlias = Array | LazyPixels
+"""An array, a memory map, or rows that are decoded when they are looked at."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Samples(TargetFields[NDArray[Any]]):
     """One split, ready to be batched; its targets, boxes in pixels of `images`, are those of `TargetFields`.
 
     Attributes:
-        images: uint8 `[N, C, H, W]`, in memory or a read-only memory map.
+        images: uint8 `[N, C, H, W]`, in memory, a read-only memory map, or in shards (`data/shards`).
         ids: the display name of each sample: "train/00017", "roses/12.jpg".
         sizes: int32 `[N, 2]`, height and width before packing.
         notes: changes made to the samples on the way.
@@ -44,7 +95,7 @@ class Samples(TargetFields[NDArray[Any]]):
         larger: the same samples in more pixels, for augmentation that crops or zooms; None where there are none.
     """
 
-    images: Bytes
+    images: Pixels
     ids: Sequence[str]
     sizes: NDArray[np.int32]
     notes: tuple[str, ...] = ()

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from opsin.data.pack import default_cache, pack
 from opsin.data.quality.near import near_pairs
 from opsin.data.quality.scan import Scan, scan
-from opsin.data.samples import ArraySource, Bytes, Dataset, Samples, numbered_ids
+from opsin.data.samples import Dataset, Pixels, Samples
 from opsin.errors import DataError, RefusedError
+from opsin.io.images import DecodedImage, Sides
 from opsin.progress import QUIET, Bar, Reporter
 from opsin.runs import Run, dataset_of
 from opsin.types import SizePolicy
@@ -111,7 +112,8 @@ def find_copies(samples: Samples, trained: Samples, *, search_near: bool = True,
         search_near: search for near copies too, which takes longer.
         report: shows progress.
     """
-    ours, theirs = _same_channels(samples.images, trained.images)
+    rgb = samples.images.shape[1] != trained.images.shape[1]
+    ours, theirs = _Rows(samples.images, rgb=rgb), _Rows(trained.images, rgb=rgb)
     near = search_near and samples.images.shape[1] == trained.images.shape[1] == 3
     with report.bar("copies", len(ours) * (2 if near else 1) + len(theirs)) as bar:
         old = _scanned(theirs, near, bar)
@@ -144,19 +146,22 @@ def copies_note(run: Run, samples: Samples, size: SizePolicy, root: Path | str |
     return f"{count:,} of {len(samples.images):,} images are exact copies of training images: the scores are too high"
 
 
-def _scanned(images: Bytes, near: bool, bar: Bar) -> Scan:
-    """Digests, and thumbnails for near copies, of images uint8 [N, C, H, W]."""
+def _scanned(images: _Rows, near: bool, bar: Bar) -> Scan:
+    """Digests, and thumbnails for near copies."""
     before = bar.done
-    source = ArraySource(ids=numbered_ids("", len(images)), images=images)
-    return scan(source, thumbs=near, advance=lambda done: bar.at(before + done))
+    return scan(images, thumbs=near, advance=lambda done: bar.at(before + done))
 
 
-def _same_channels(first: Bytes, second: Bytes) -> tuple[Bytes, Bytes]:
-    """Both unchanged, or as RGB if one of them is grey; without copying."""
-    if first.shape[1] == second.shape[1]:
-        return first, second
-    return _rgb(first), _rgb(second)
+class _Rows:
+    """Packed images uint8 [N, C, H, W], one at a time, unchanged or as RGB."""
 
+    def __init__(self, images: Pixels, *, rgb: bool) -> None:
+        self.images, self.rgb = images, rgb
 
-def _rgb(images: Bytes) -> Bytes:
-    return np.broadcast_to(images, (len(images), 3, *images.shape[2:]))
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def read(self, i: int, sides: Sides | None = None) -> DecodedImage:
+        """Image `i`."""
+        image = np.asarray(self.images[i])
+        return DecodedImage(pixels=np.broadcast_to(image, (3, *image.shape[1:])) if self.rgb else image)

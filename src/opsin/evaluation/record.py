@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.data.samples import Pixels
 from opsin.ops.resize import fit_image
 from opsin.runs import Run, RunWriter, SplitScores, read_gallery
 from opsin.tasks import get_task
@@ -23,7 +24,7 @@ def record_split(
     found: SplitScores,
     predictions: Arrays,
     targets: Targets,
-    images: NDArray[np.uint8],
+    images: Pixels,
 ) -> None:
     """Update scores.json, predictions.npz and gallery.npz with `split`; other splits are unchanged.
 
@@ -75,7 +76,7 @@ def split_pictures(
     found: SplitScores,
     predictions: Arrays,
     targets: Targets,
-    images: NDArray[np.uint8],
+    images: Pixels,
 ) -> Arrays:
     """The pictures of a split in the report: its mistakes, and those of the task's own sections.
 
@@ -89,7 +90,7 @@ def split_pictures(
     """
     shown = dict(task.pictures(images, predictions, targets, found.details))
     if numbers := [mistake["index"] for mistake in found.details.get("mistakes", ())]:
-        shown["mistakes"] = thumbnails(images[numbers])
+        shown["mistakes"] = thumbnails(images[np.array(numbers)])
     return {f"{name}_{split}": array for name, array in shown.items()}
 
 

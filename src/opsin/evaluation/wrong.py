@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
+from opsin.data.samples import Pixels
 from opsin.io.files import atomic_folder, write_atomically, write_json
 from opsin.io.images import encode_png
 from opsin.io.tables import write_table
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 MAX_PICTURES = 100
 
 
-def write_evaluation(found: Evaluation, images: NDArray[np.uint8], folder: Path) -> None:
+def write_evaluation(found: Evaluation, images: Pixels, folder: Path) -> None:
     """Write an evaluation as files: evaluation.json, confusion.csv, wrong.csv, and pictures of wrong samples.
 
     Args:

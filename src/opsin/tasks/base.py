@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from opsin.batches.batch import Batch
     from opsin.config import TrainConfig
-    from opsin.data.samples import Dataset, Samples
+    from opsin.data.samples import Dataset, Pixels, Samples
     from opsin.models.registry import ModelSpec
     from opsin.models.wrappers.views import Averaging
 
@@ -283,9 +283,7 @@ class Task:
         """
         raise NotImplementedError
 
-    def pictures(
-        self, images: NDArray[np.uint8], predictions: Arrays, targets: Targets, details: Mapping[str, Any]
-    ) -> Arrays:
+    def pictures(self, images: Pixels, predictions: Arrays, targets: Targets, details: Mapping[str, Any]) -> Arrays:
         """Arrays for gallery.npz, by name without the split's; `images` uint8 [N, C, H, W].
 
         For a report that needs more pictures than the samples' own: truth and prediction, pixel by pixel.

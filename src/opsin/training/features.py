@@ -25,7 +25,7 @@ from opsin.batches.augment import augment
 from opsin.batches.batch import Batch
 from opsin.batches.loader import gather
 from opsin.config import AugmentConfig, RunConfig
-from opsin.data.samples import Samples
+from opsin.data.samples import Pixels, Samples
 from opsin.errors import InputError
 from opsin.inference.predictor import BATCH_SIZE, PIXELS_AT_ONCE
 from opsin.io.files import atomic_folder, read_json, sha256_file, write_json
@@ -256,8 +256,10 @@ def _digest_of_network(artifact: Artifact) -> str:
     return digest.hexdigest()
 
 
-def _digest(images: np.ndarray) -> str:
-    """Hash of packed images; a memory map is read in pieces."""
+def _digest(images: Pixels) -> str:
+    """Hash of packed images; a memory map is read in pieces, and shards know theirs."""
+    if not isinstance(images, np.ndarray):
+        return images.content
     digest = hashlib.sha256(json.dumps(images.shape).encode())
     step = max(1, HASHED_AT_ONCE // max(1, images[:1].nbytes))
     for start in range(0, len(images), step):

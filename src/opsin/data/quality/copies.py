@@ -19,6 +19,7 @@ import numpy as np
 from opsin.data.parallel import for_each
 from opsin.data.quality.near import THUMB, near_pairs
 from opsin.data.samples import ArraySource, Bytes, FileSource, Ints, Source
+from opsin.data.shards.source import ShardSource
 from opsin.errors import ImageError, InputError, WriteError
 from opsin.io.files import read_json, write_json
 from opsin.io.gate import read_bytes
@@ -75,6 +76,8 @@ def find_copies(source: Source, *, cache: Path | None = None, report: Reporter =
 
 
 def _pixel_hash(source: Source, i: int) -> str:
+    if isinstance(source, ShardSource):
+        return bytes(source.digests[i]).hex()
     if not isinstance(source, ArraySource):
         return str(i)
     return hashlib.blake2b(np.ascontiguousarray(source.images[i]).data, digest_size=16).hexdigest()

@@ -13,7 +13,9 @@ from opsin.data.quality.copies import MAX_NEAR
 from opsin.data.quality.findings import NUM_NAMED, Finding, Severity
 from opsin.data.quality.near import THUMB, near_pairs
 from opsin.data.quality.scan import THUMB_POLICY, digest
-from opsin.data.samples import Bytes, Dataset, FileSource, Ints, Samples, Source
+from opsin.data.samples import Bytes, Dataset, FileSource, Ints, Pixels, Samples, Source
+from opsin.data.shards.index import DIGEST_BYTES
+from opsin.data.shards.source import ShardSource
 from opsin.errors import DataError, InputError
 from opsin.io.files import sha256_file
 from opsin.ops.resize import fit_image
@@ -33,12 +35,29 @@ def check_leaks(
         DataError: a leak in a user's own data.
         InputError: an image cannot be read (without `samples`).
     """
+    if sharded := {name: source for name, source in dataset.splits.items() if isinstance(source, ShardSource)}:
+        return _leaks(dataset, _shared_digests(sharded), None, allow_leaks=allow_leaks)
     digests = {name: [digest(image) for image in split.images] for name, split in (samples or {}).items()}
     if samples is None:
         digests = {
             name: [digest(source.image(i)) for i in range(len(source))] for name, source in dataset.splits.items()
         }
     return _leaks(dataset, digests, samples, allow_leaks=allow_leaks)
+
+
+def _shared_digests(sources: Mapping[SplitName, ShardSource]) -> dict[SplitName, list[bytes | None]]:
+    """Hashes of the images that lie in several splits; None for all others, of which there may be millions."""
+    kept = {
+        name: np.ascontiguousarray(source.digests).view(f"V{DIGEST_BYTES}")[:, 0] for name, source in sources.items()
+    }
+    every, counts = np.unique(np.concatenate([np.unique(rows) for rows in kept.values()]), return_counts=True)
+    shared = every[counts > 1]
+    return {
+        name: [row.tobytes() if found else None for row, found in zip(rows, np.isin(rows, shared), strict=True)]
+        if len(shared)
+        else []
+        for name, rows in kept.items()
+    }
 
 
 def check_files(dataset: Dataset, *, allow_leaks: bool = False) -> None:
@@ -107,8 +126,9 @@ def near_in_packed(dataset: Dataset, samples: Mapping[SplitName, Samples]) -> Fi
     )
 
 
-def _thumbnails(images: Bytes) -> Bytes:
-    return np.stack([fit_image(image, THUMB_POLICY) for image in images]) if len(images) else images[:, :, :0, :0]
+def _thumbnails(images: Pixels) -> Bytes:
+    found = [fit_image(image, THUMB_POLICY) for image in images]
+    return np.stack(found) if found else np.empty((0, 3, THUMB, THUMB), np.uint8)
 
 
 def _leaks(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +13,9 @@ from numpy.typing import NDArray
 from opsin.data.pack import counted
 from opsin.data.parallel import for_each
 from opsin.data.quality.near import THUMB
-from opsin.data.samples import Bytes, Source
+from opsin.data.samples import Bytes
 from opsin.errors import InputError
-from opsin.io.images import DecodedImage, is_gray
+from opsin.io.images import DecodedImage, Sides, is_gray
 from opsin.ops.resize import fit_image
 from opsin.types import SizePolicy
 
@@ -39,8 +40,18 @@ def _looked_at(height: int, width: int) -> tuple[int, int]:
     return min(height, LOOKED_AT_PX), min(width, LOOKED_AT_PX)
 
 
+class Readable(Protocol):
+    """Images by number."""
+
+    def __len__(self) -> int:
+        """Number of images."""
+
+    def read(self, i: int, sides: Sides | None = None) -> DecodedImage:
+        """Image `i`; with `sides`, not many more pixels than these need."""
+
+
 def scan(
-    source: Source,
+    source: Readable,
     *,
     thumbs: bool,
     advance: Callable[[int], None] | None = None,

@@ -27,3 +27,4 @@ class Found:
     root: Path | None = None
     notes: tuple[str, ...] = ()
     description: str = ""
+    near_copies_kept: bool = False

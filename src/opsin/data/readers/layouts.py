@@ -70,6 +70,14 @@ class Layout:
 
 LAYOUTS: tuple[Layout, ...] = (
     Layout(
+        name="shards",
+        task="classify",
+        form=FOLDER,
+        looks="what `opsin data shard` writes: tars with `index.json`. Of any task; read shard by shard, never whole",
+        seen="shards:is_sharded",
+        read="shards:read_shards",
+    ),
+    Layout(
         name="VOC 2012 masks",
         task="segment",
         form=FOLDER,

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.data.samples import Pixels
 from opsin.ops import masks as formulas
 from opsin.ops.intervals import Floats, Ints, Statistic, bootstrap, jackknife_quantiles, share_interval
 from opsin.ops.resize import fit_image, fit_mask
@@ -214,7 +215,7 @@ def _chosen(single: Floats) -> list[tuple[int, str]]:
 
 
 def segmentation_pictures(
-    images: Bytes, predictions: Mapping[str, NDArray[Any]], truth: Bytes, shown: Sequence[int]
+    images: Pixels, predictions: Mapping[str, NDArray[Any]], truth: Bytes, shown: Sequence[int]
 ) -> Arrays:
     """Images, true and predicted masks and uncertainty of the images `shown`, no side over `PICTURE_PX`.
 

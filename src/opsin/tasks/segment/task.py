@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from opsin.config import MaskLossName
+from opsin.data.samples import Pixels
 from opsin.errors import DataError
 from opsin.models.building import build_segmenter
 from opsin.models.registry import ModelSpec
@@ -170,9 +171,7 @@ class Segment(Task):
             details=segmentation_details(pixels, edges, truth, classes, targets.ids),
         )
 
-    def pictures(
-        self, images: NDArray[np.uint8], predictions: Arrays, targets: Targets, details: Mapping[str, Any]
-    ) -> Arrays:
+    def pictures(self, images: Pixels, predictions: Arrays, targets: Targets, details: Mapping[str, Any]) -> Arrays:
         """Gallery pictures of the images in `details["shown"]`."""
         return segmentation_pictures(images, predictions, _masks(targets), [row["index"] for row in details["shown"]])
 

@@ -172,6 +172,7 @@ class Trainer:
             prepare=partial(self.stepper.see, epoch=epoch, height=height),
             group=self.group,
             ring=ring_of(self.config.augment, seed=self.settings.seed, epoch=epoch),
+            window=self.config.data.shuffle_window,
         )
 
     def _step(self, seen: Batch, decision: StepDecision) -> None:
