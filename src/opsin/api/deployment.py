@@ -38,8 +38,8 @@ def export(
     """A run's network as one file for other programs: uint8 images in, predictions out.
 
     The file contains preprocessing and decoding; only the resize to its input size is left to the caller, and
-    `predict.py` and a page for browsers beside an ONNX file do it as Opsin does. The network's golden images are replayed on the file,
-    which is deleted if its outputs differ.
+    `predict.py` and a page for browsers beside an ONNX file do it as Opsin does. The network's golden images are
+    replayed on the file, which is deleted if its outputs differ.
 
     Args:
         run: a run, or a model folder.
