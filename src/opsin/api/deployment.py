@@ -31,6 +31,7 @@ def export(
     format: FormatName = "onnx",
     file: Path | str | None = None,
     int8: bool = False,
+    page: Path | str | None = None,
     root: Path | str | None = None,
     out: Path | str = RUNS_FOLDER,
     quiet: bool = True,
@@ -38,14 +39,16 @@ def export(
     """A run's network as one file for other programs: uint8 images in, predictions out.
 
     The file contains preprocessing and decoding; only the resize to its input size is left to the caller, and
-    `predict.py` beside an ONNX file does it as Opsin does. The network's golden images are replayed on the file,
-    which is deleted if its outputs differ.
+    `predict.py` and a page for browsers beside an ONNX file do it as Opsin does. The network's golden images are
+    replayed on the file, which is deleted if its outputs differ.
 
     Args:
         run: a run, or a model folder.
         format: "onnx" or "torch" (a `torch.export` program).
         file: a new folder, or a file name that ends in .onnx or .pt2; by default the folder NAME-FORMAT.
         int8: also write a quantized ONNX file, calibrated on images of train, and report its cost on val.
+        page: the package onnxruntime-web (`npm pack` or unpacked), whose files are copied to the page beside an
+            ONNX file.
         root: folder of the run's data, for `int8`; by default the one it was trained from.
         out: folder in which names of runs are looked up.
         quiet: no messages.
@@ -53,6 +56,7 @@ def export(
     Raises:
         ConfigError: unknown format, or its packages are not installed.
         RefusedError: the network cannot be exported.
+        InputError, ArchiveError: `page` is not that package.
         CheckFailedError: the outputs of the file differ from those of the network.
         WriteError: the folder exists, or cannot be written.
     """
@@ -61,7 +65,16 @@ def export(
     to = Path(f"{name}-{format}" if file is None else file)
     calibration = _calibration(opened_run(run, out), root) if int8 else None
     report = Reporter(quiet=quiet)
-    return export_model(model, to, format=format, name=name, scores=scores, calibration=calibration, report=report)
+    return export_model(
+        model,
+        to,
+        format=format,
+        name=name,
+        scores=scores,
+        calibration=calibration,
+        page=None if page is None else Path(page),
+        report=report,
+    )
 
 
 def _calibration(run: Run, root: Path | str | None) -> Calibration:

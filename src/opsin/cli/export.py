@@ -29,6 +29,10 @@ def export(
         bool,
         Parameter(negative="", help="Also write a quantized file, and report its cost on val (ONNX, in a folder)."),
     ] = False,
+    page: Annotated[
+        Path | None,
+        Parameter(help="Package onnxruntime-web, as `npm pack` leaves it: its files go beside the page (ONNX)."),
+    ] = None,
     root: RootOption = None,
     runs: Annotated[str, Parameter(help="Folder of runs.")] = "runs",
     json_: JsonFlag = False,
@@ -44,7 +48,7 @@ def export(
     """
     from opsin.api.deployment import export as export_run
 
-    made = export_run(run, format=format, file=out, int8=int8, root=root, out=runs, quiet=quiet)
+    made = export_run(run, format=format, file=out, int8=int8, page=page, root=root, out=runs, quiet=quiet)
     if json_:
         print_json(made.to_json())
     elif not quiet:
@@ -68,3 +72,4 @@ def _print(made: Exported) -> None:
         print_line(f"change by int8: {found.change}")
     if made.folder is not None and made.format == "onnx":
         print_line(f"try it: python {made.folder / 'predict.py'} PHOTO")
+        print_line(f"or in a browser: python -m http.server --bind 127.0.0.1 --directory {made.folder}")

@@ -21,6 +21,7 @@ from opsin.exports.int8 import Calibration, Quantized
 from opsin.exports.program import Golden, read_golden, trace
 from opsin.exports.proof import prove
 from opsin.exports.timing import SECONDS, Speed, measure
+from opsin.exports.web_page import runtime_files, write_page
 from opsin.inference.predictor import Predictor
 from opsin.io.files import atomic_folder, write_atomically, write_json
 from opsin.io.gate import printable
@@ -72,6 +73,7 @@ def export_model(
     name: str = "",
     scores: Mapping[str, Mapping[str, Score]] | None = None,
     calibration: Calibration | None = None,
+    page: Path | None = None,
     seconds: float = SECONDS,
     report: Reporter = QUIET,
 ) -> Exported:
@@ -79,18 +81,20 @@ def export_model(
 
     Args:
         model: the artefact.
-        to: a new folder for the file, its contract and, for ONNX, a script; or the file alone: a name with the
-            format's suffix. A file of this name is replaced, a folder is not.
+        to: a new folder for the file, its contract and, for ONNX, a script and a page for browsers; or the file
+            alone: a name with the format's suffix. A file of this name is replaced, a folder is not.
         format: "onnx" or "torch" (a `torch.export` program).
         name: name of the run, for the contract.
         scores: scores by split, for the contract.
         calibration: packed data, to write a quantized file too (ONNX in a folder).
+        page: the package onnxruntime-web, for the page (ONNX in a folder).
         seconds: duration of each timing.
         report: receives progress messages.
 
     Raises:
         ConfigError: unknown format, or its packages are not installed.
         RefusedError: the network cannot be exported.
+        InputError, ArchiveError: `page` is not that package.
         CheckFailedError: the file gives outputs different from the network's; it is deleted.
         WriteError: the folder exists, or cannot be written.
     """
@@ -98,10 +102,14 @@ def export_model(
         raise ConfigError("no such format", got=format, expected=", ".join(FILES))
     formats.check_packages(format)
     alone = to.suffix == Path(FILES[format]).suffix
-    if calibration is not None and (alone or format != "onnx"):
-        raise ConfigError("--int8 needs a folder as output", got=to.name, do="leave --int8 out, or name a folder")
+    for option, wanted in (("--int8", calibration), ("--page", page)):
+        if wanted is not None and (alone or format != "onnx"):
+            do = f"leave {option} out, or name a folder"
+            raise ConfigError(f"{option} needs ONNX in a folder", got=f"{format}, {to.name}", do=do)
     if to.exists() and not alone:
         raise NameTakenError("the folder exists already", where=printable(to), do="remove it, or name another: --out")
+    if page is not None:
+        runtime_files(page)  # refused before anything is written
     artifact = load_proved(model)
     report.message(f"exporting {artifact.spec.name} as {format}")
     about = {"name": name or model.parent.name, "scores": scores or {}}
@@ -112,6 +120,8 @@ def export_model(
         return replace(made, file=to, folder=None)
     with atomic_folder(to) as partial:
         made = _make(artifact, read_golden(model, artifact), partial, format, about, to, seconds)
+        if format == "onnx":
+            write_page(partial, page)
         if calibration is None:
             return made
         report.message("quantizing")
