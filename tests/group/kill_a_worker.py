@@ -229,7 +229,9 @@ def run_trials(kills: int, per_run: int, seed: int, tasks: Sequence[str], out: P
     for task in tasks:
         whole[task] = found = unbroken(out, task)
         steps = found.epochs[-1]["step"]
-        print(f"{task}, unbroken: {found.seconds:.1f} s, {found.before:.1f} s of them before the first of {steps} steps")
+        print(
+            f"{task}, unbroken: {found.seconds:.1f} s, {found.before:.1f} s of them before the first of {steps} steps"
+        )
     hits = runs = different = 0
     while hits < kills:
         task = tasks[runs % len(tasks)]

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from opsin.data.packed_files import FORMAT, Allocate, Rows, mapped_arrays, open_rows, write_rows
 from opsin.data.parallel import for_each
-from opsin.data.samples import Annotated, Bytes, Dataset, Ints, PackedRows, Pixels, Samples, Source, holds_masks
+from opsin.data.samples import Annotated, Bytes, Dataset, Ints, PackedRows, Samples, Source, holds_masks
 from opsin.data.shards.source import ShardPixels, ShardSource
 from opsin.data.targets import KINDS
 from opsin.errors import DataError, InputError, NameTakenError, WriteError
@@ -117,7 +117,7 @@ def with_rows(
     Raises:
         DataError: images of several sizes without a policy.
     """
-    if not isinstance(source, Annotated) or isinstance(source, ShardSource):
+    if isinstance(source, ShardSource) or not isinstance(source, Annotated):
         return source
     policies = [size or _own_size(source, about), *([larger] if larger else [])]
     found = _rows(source, policies, cache, lambda done: None, about=about)
