@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -150,7 +150,9 @@ def _files(images: Iterable[object], *, do: str) -> list[Path]:
     Raises:
         ImageError: an image that is no path.
     """
-    each = [item if isinstance(item, list | tuple | Iterator) else [item] for item in images]
+    each = [
+        [item] if isinstance(item, str | Path | bytes) or not isinstance(item, Iterable) else item for item in images
+    ]
     for item in (found := [item for part in each for item in part]):
         if not isinstance(item, str | Path):
             raise ImageError("not a path", got=type(item).__name__, expected="the path of an image file", do=do)
