@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import TensorDataset
+from PIL import Image
+from torch.utils.data import DataLoader, TensorDataset
 
 import opsin
 from opsin import plugins
 from opsin.data.readers.found import Found
+
+RUN = Path(__file__).parents[1] / "runs" / "fixtures" / "v1" / "digits"
 
 
 @pytest.mark.parametrize("name", opsin.__all__)
@@ -69,6 +73,37 @@ def test_a_pytorch_data_set_keeps_its_splits_pixels_and_labels() -> None:
 def test_a_sample_that_is_no_image_with_a_label_is_refused(sample: object, match: str) -> None:
     with pytest.raises(opsin.DataError, match=match):
         opsin.Dataset.from_torch([sample, sample])  # type: ignore[arg-type]
+
+
+def test_a_data_loader_is_refused_with_what_to_give_instead() -> None:
+    loader = DataLoader(TensorDataset(torch.zeros(4, 1, 8, 8), torch.arange(4)))
+    with pytest.raises(opsin.DataError, match=r"loader\.dataset"):
+        opsin.Dataset.from_torch(loader)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("call", "match"),
+    [
+        (lambda: opsin.compare(["a", "b"]), r"\*runs"),  # type: ignore[arg-type]
+        (lambda: opsin.explain(RUN, np.zeros((8, 8, 3), np.uint8)), "PNG"),  # type: ignore[arg-type]
+        (lambda: opsin.predict(RUN, Image.new("RGB", (8, 8))), r"run\.predict"),  # type: ignore[arg-type]
+        (lambda: opsin.Run(RUN).predict(torch.zeros(8, 8, 3)), "Pillow image"),
+        (lambda: opsin.plan(torch.nn.Flatten()), "register_model"),  # type: ignore[arg-type]
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_refused_with_a_remedy(call: Callable[[], object], match: str) -> None:
+    with pytest.raises(opsin.OpsinError, match=match):
+        call()
+
+
+def test_lists_and_iterators_of_paths_are_predicted(tmp_path: Path) -> None:
+    Image.new("L", (8, 8)).save(tmp_path / "a.png")
+    file = tmp_path / "a.png"
+    assert len(opsin.predict(RUN, [file], iter([str(file)]), file)) == 3
+
+
+def test_a_plan_takes_a_run() -> None:
+    assert opsin.plan(opsin.Run(RUN), timed=False).layers.parameters == opsin.Run(RUN).summary.parameters
 
 
 def test_a_registered_layout_reads_what_it_recognizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -124,6 +125,63 @@ def test_a_run_with_own_parts_resumes_to_the_same_bits(tmp_path: Path) -> None:
     )
     weights = [(run.model_folder / "weights.safetensors").read_bytes() for run in (whole, resumed)]
     assert weights[0] == weights[1]
+
+
+def test_a_resumed_run_refuses_to_go_on_without_its_own_parts(tmp_path: Path) -> None:
+    def adam(parameters: Any) -> torch.optim.Optimizer:
+        return torch.optim.Adam(parameters, lr=0.01)
+
+    settings = {"model": "plain", "filters": (4,), "name": "own", "out": tmp_path, **SETTINGS}
+    opsin.train("digits", optimizer=adam, **settings | {"epochs": 1})
+    with pytest.raises(opsin.RunError, match="keeps its user-defined parts") as refused:
+        opsin.train("digits", resume=True, **settings)  # another optimizer would read the state as its own
+    assert "adam" in str(refused.value)
+    with pytest.raises(opsin.RunError, match="keeps its user-defined parts"):
+        opsin.train("digits", resume=True, optimizer=adam, loss=nn.CrossEntropyLoss(), **settings)
+    assert len(opsin.train("digits", resume=True, optimizer=adam, **settings).epochs) == 2
+
+
+def test_the_rates_that_are_logged_are_those_of_the_own_optimizer(tmp_path: Path) -> None:
+    made: list[torch.optim.Optimizer] = []
+
+    def sgd(parameters: Any) -> torch.optim.Optimizer:
+        made.append(torch.optim.SGD(parameters, lr=0.3))
+        return made[-1]
+
+    class Rates(opsin.Callback):
+        def __init__(self) -> None:
+            self.logged: list[float] = []
+            self.taken: list[float] = []
+
+        def on_step(self, step: opsin.StepContext) -> None:
+            self.logged.append(step.lr)
+            self.taken.append(made[-1].param_groups[0]["lr"])
+
+    rates = Rates()
+    settings = {"model": "plain", "filters": (4,), "name": "own", "out": tmp_path, **SETTINGS}
+    opsin.train("digits", optimizer=sgd, callbacks=[rates], **settings | {"epochs": 1})
+    assert rates.logged == pytest.approx(rates.taken)
+
+
+def test_a_run_says_which_guarantees_its_own_parts_cost(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = SETTINGS | {"epochs": 1, "report": True, "quiet": False}
+    run = opsin.train("digits", model=Pooled(), name="own", out=tmp_path, **settings)
+    said = (
+        f"user-defined: network {__name__}:Pooled. No longer guaranteed: config.json alone does not reproduce the run"
+    )
+    assert said in " ".join(capsys.readouterr().err.split())
+    assert said in (run.path / "report.html").read_text("utf-8")
+
+
+def test_a_run_of_arrays_is_scored_with_its_arrays_given_again(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (60, 8, 8), dtype=np.uint8)
+    data = opsin.Dataset.from_arrays(images=images, labels=np.arange(60) % 3)
+    settings = {key: value for key, value in SETTINGS.items() if key != "subset"} | {"epochs": 1}
+    run = opsin.train(data, model="plain", filters=(4,), name="arrays", out=tmp_path, **settings)
+    with pytest.raises(opsin.DataError, match="arrays in memory") as refused:
+        opsin.evaluate(run)
+    assert "data=" in str(refused.value)
+    assert opsin.evaluate(run, data=data).scores["accuracy"].value == run.scores["val"]["accuracy"].value
 
 
 def test_an_own_network_localizes(tmp_path: Path) -> None:

@@ -18,4 +18,4 @@ def test_the_examples_of_the_page_on_own_parts_run(tmp_path: Path, monkeypatch: 
     session: dict[str, object] = {"__name__": "notebook"}
     for block in blocks:
         exec(compile(block, str(PAGE), "exec"), session)
-    assert len(list((tmp_path / "runs").iterdir())) == 6
+    assert len(list((tmp_path / "runs").iterdir())) == 7

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from opsin.errors import RunError
 from opsin.runs import RUNS_FOLDER, Run
 
 AnyRun = Run | Path | str
@@ -14,8 +16,11 @@ def opened_run(run: AnyRun, runs: Path | str = RUNS_FOLDER) -> Run:
     """The run itself; a folder, or a name in `runs`, is opened.
 
     Raises:
-        RunError: no such run.
+        RunError: no such run, or something else.
     """
+    if not isinstance(run, Run | Path | str):
+        do = "give several runs one by one: `*runs`" if isinstance(run, Sequence) else None
+        raise RunError("not a run", got=type(run).__name__, expected="a run, its folder or its name", do=do)
     return run if isinstance(run, Run) else Run.open(run, out=runs)
 
 

@@ -18,7 +18,7 @@ from opsin.config import FinetuneConfig, ModelConfig, field_names, require
 from opsin.data.catalogue import ENTRIES as CATALOGUE
 from opsin.data.samples import Dataset
 from opsin.devices import pick_device
-from opsin.errors import ConfigError
+from opsin.errors import ConfigError, ImageError
 from opsin.explanation.any_size import Converted, convert_run
 from opsin.explanation.explanation import Explanation, MethodName, Wanted, explain_run
 from opsin.explanation.kernels import Filtered, Kernel, apply, parse_kernel
@@ -38,7 +38,7 @@ from opsin.planning.forecast import (
 )
 from opsin.planning.request import Request
 from opsin.progress import Reporter
-from opsin.runs import RUNS_FOLDER
+from opsin.runs import RUNS_FOLDER, Run
 from opsin.studies.ensembles import EnsembleResult, Kind
 from opsin.studies.ensembles import ensemble as combine
 from opsin.training.planning import request_of_data
@@ -104,7 +104,7 @@ def explain(
         split=split,
         num_patches=patches,
     )
-    files = image_files([Path(image) for image in images])
+    files = image_files(_files(images, do="save it as a PNG file and give its path"))
     return explain_run(opened_run(run, out), files, Path(figures), wanted, report=Reporter(quiet=quiet))
 
 
@@ -134,8 +134,7 @@ def predict(
     Raises:
         RefusedError: no such run or network, or an image that cannot be read.
     """
-    each = [[image] if isinstance(image, str | Path) else image for image in images]
-    files = [Path(image) for part in each for image in part]
+    files = _files(images, do="`run.predict(image)` takes bytes, arrays and Pillow images")
     place = pick_device(device)
     model: Path | Artifact
     if weights is not None or (isinstance(run, str) and is_published(run, out)):
@@ -143,6 +142,21 @@ def predict(
     else:
         model = opened(model_folder(run, out), device=place)
     return predict_files(model, files, views=views, device=place, skipped=skipped, report=Reporter(quiet=quiet))
+
+
+def _files(images: Iterable[object], *, do: str) -> list[Path]:
+    """The paths among `images`, lists of paths included; anything else is refused.
+
+    Raises:
+        ImageError: an image that is no path.
+    """
+    each = [
+        [item] if isinstance(item, str | Path | bytes) or not isinstance(item, Iterable) else item for item in images
+    ]
+    for item in (found := [item for part in each for item in part]):
+        if not isinstance(item, str | Path):
+            raise ImageError("not a path", got=type(item).__name__, expected="the path of an image file", do=do)
+    return [Path(str(item)) for item in found]
 
 
 def is_published(name: str, out: Path | str = RUNS_FOLDER) -> bool:
@@ -198,7 +212,7 @@ def filter_image(image: NDArray[np.uint8], kernel: str | Kernel) -> Filtered:
 
 
 def plan(
-    model: str | Path | Dataset,
+    model: str | Path | Run | Dataset,
     /,
     *,
     shape: tuple[int, int, int] | None = None,
@@ -235,6 +249,11 @@ def plan(
     Raises:
         ConfigError: no such network, or an option it does not have.
     """
+    if isinstance(model, Run):
+        model = model.path
+    if not isinstance(model, str | Path | Dataset):
+        do = "register it, and plan it by name: `opsin.register_model(name, build)`"
+        raise ConfigError("not a network by name", got=type(model).__name__, expected="a name, a run or data", do=do)
     limit = parse_bytes(memory) if isinstance(memory, str) else memory
     run = None if isinstance(model, Dataset) else find_run(str(model), out)
     found = None if run is None else training_images(run)

@@ -29,8 +29,14 @@ def arrays_of(dataset: MapStyle, *, split: str) -> dict[str, NDArray[Any]]:
         split: its name in error messages.
 
     Raises:
-        DataError: a sample is not a pair, an image is invalid or of another size than the first, a label is no number.
+        DataError: it is no map-style data set, a sample is not a pair, an image is invalid or of another size than the
+            first, a label is no number.
     """
+    if not hasattr(dataset, "__getitem__"):
+        do = "give the data set of a DataLoader (`loader.dataset`), or a list of the pairs that it yields"
+        expected = "samples by index, as of torch.utils.data.Dataset or a list"
+        got = type(dataset).__name__
+        raise DataError("the data set has no samples by index", where=split, got=got, expected=expected, do=do)
     if not len(dataset):
         raise DataError("the data set is empty", where=split, expected="at least one sample")
     images: list[NDArray[np.uint8]] = []

@@ -272,14 +272,15 @@ def _holds_several(item: ImageInput | Iterable[ImageInput]) -> bool:
     """Whether an item is a folder or a list of images."""
     if isinstance(item, str | Path):
         return Path(item).is_dir()
-    return not isinstance(item, bytes | np.ndarray) and isinstance(item, Iterable)
+    is_image = isinstance(item, bytes | np.ndarray) or hasattr(item, "detach")  # a tensor is refused as an image
+    return isinstance(item, Iterable) and not is_image
 
 
 def _listed(item: ImageInput | Iterable[ImageInput]) -> list[ImageInput]:
     """The images of one item; files and folders as `image_files` finds them."""
     if isinstance(item, str | Path):
         return [*image_files([Path(item)])]
-    if isinstance(item, Iterable) and not isinstance(item, bytes | np.ndarray):
+    if isinstance(item, Iterable) and _holds_several(item):
         return [image for one in item for image in _listed(one)]
     return [item]
 

@@ -52,7 +52,7 @@ class OwnNetwork(nn.Module):
             raise self._refused(type(found).__name__)
         for name, length in self.outputs.items():
             value = found.get(name)
-            if not isinstance(value, Tensor) or value.ndim < 2 or value.shape[:2] != (len(images), length):
+            if not isinstance(value, Tensor) or value.ndim < 2 or value.shape[:2] != (images.shape[0], length):
                 shape = list(value.shape) if isinstance(value, Tensor) else "nothing"
                 raise self._refused(f"`{name}`: {shape}")
         return dict(found)

@@ -11,6 +11,9 @@ from opsin.runs.folder import Run
 if TYPE_CHECKING:
     from opsin.data.samples import Dataset
 
+ARRAYS = "arrays"
+"""Source of a data set of arrays; that of others is a path, an address or a name of the catalogue."""
+
 
 def dataset_of(run: Run, root: Path | str | None = None) -> Dataset:
     """The data set that a run was trained on, unchanged.
@@ -20,11 +23,15 @@ def dataset_of(run: Run, root: Path | str | None = None) -> Dataset:
         root: folder of the catalogue's data sets; None takes the run's.
 
     Raises:
-        DataError: it is missing, or has changed: its splits may now contain other samples.
+        DataError: it is missing, was in memory, or has changed: its splits may now contain other samples.
     """
     from opsin.data.load import load  # here, because reading a run need not import torch
 
     config, expected = run.config, run.data.fingerprint
+    if config.source == ARRAYS:
+        what = "the run was trained on arrays in memory, and a run folder keeps no images"
+        do = "from Python give the data set again: `opsin.evaluate(run, data=…)`"
+        raise DataError(what, where=run.path, do=do)
     found = load(config.source, root=root or config.root, config=config.data, task=run.task, typed=False)
     if (got := found.fingerprint()) != expected:
         what = "the data set has changed since the run was trained on it; its val may now contain training samples"

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -166,6 +166,8 @@ def _train(
         source = data.source if isinstance(data, Dataset) else source_name(data)
         config = _continued(run, source, settings, layer)
         dataset = loaded(data, root or config.root, config)
+        if writer.checkpoints_folder.is_dir():
+            _check_same_parts(run, own)
         keep_threads(run, config)
         prepared = prepare(dataset, config, report)
         if run.data:
@@ -190,7 +192,8 @@ def _train(
             writer.event("plan", **prepared.plan)
     prepared = with_own_parts(prepared, own)
     if own:
-        writer.event("own_parts", parts=own.names(), withdrawn=own.withdrawn(), message="user-defined parts")
+        writer.event("own_parts", parts=own.names(), withdrawn=own.withdrawn(), message=own.message())
+        report.message(f"note: {own.message()}")
     with writer.locked(), _told_how_to_go_on(writer.run, prepared.config):
         return _fit(
             prepared,
@@ -359,6 +362,12 @@ def _continued(run: Run, source: str, settings: Mapping[str, Any], recipe: Mappi
         do = f"a resumed run may change {', '.join(CONTINUED)}; start a new run for the rest"
         raise RunError("a resumed run keeps its settings", where=run.path, got=", ".join(changed), do=do)
     return settings_of.resolve({**present, **settings})
+
+
+def _check_same_parts(run: Run, own: OwnParts) -> None:
+    """Refuse other user-defined parts than those that the run has been trained with so far."""
+    recorded = [event["parts"] for event in run.log if event.event == "own_parts"]
+    own.check_resumed(cast("Mapping[str, str]", recorded[-1] if recorded else {}), where=str(run.path))
 
 
 def _check_same_data(run: Run, dataset: Dataset) -> None:

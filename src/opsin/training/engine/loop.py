@@ -192,7 +192,7 @@ class Trainer:
             # outside the handler, whose traceback holds the tensors of the step that failed
             self.cut_batches(parts)
             decision = replace(decision, parts=parts)
-        self.state.lr = self.settings.lr * decision.factor * self.stepper.stages.rate(decision.epoch)
+        self.state.lr = self.stepper.peak_lr * decision.factor * self.stepper.stages.rate(decision.epoch)
         self.state.step += 1
         self._count_losses(self.stepper.reader.take())
         count = len(seen) if seen.share is None else seen.share.whole

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from opsin.batches.batch import Batch
-from opsin.errors import ConfigError
+from opsin.errors import ConfigError, RunError
 from opsin.models.own import register_module
 from opsin.tasks.base import Task
 
@@ -61,6 +61,29 @@ class OwnParts:
         if self.loss or self.augment or self.optimizer:
             said.append("a resumed run equals an unbroken one bit for bit only if the parts keep no state")
         return said
+
+    def message(self) -> str:
+        """The parts and the lost guarantees, for the log, the terminal and the report."""
+        named = ", ".join(f"{part} {name}" for part, name in self.names().items())
+        return f"user-defined: {named}. No longer guaranteed: {'; '.join(self.withdrawn())}"
+
+    def check_resumed(self, recorded: Mapping[str, str], *, where: str) -> None:
+        """Refuse to go on with another loss, augmentation or optimizer; the network's name is a setting.
+
+        Args:
+            recorded: `names` when the run began.
+            where: folder of the run.
+
+        Raises:
+            RunError: a part is missing, was added or has another import path.
+        """
+        got, expected = (
+            {part: name for part, name in parts.items() if part != "network"} for parts in (self.names(), recorded)
+        )
+        if got != expected:
+            do = "give the same `loss`, `augment` and `optimizer` to `opsin.train`, or start a new run"
+            what = "a resumed run keeps its user-defined parts"
+            raise RunError(what, where=where, got=got or "none", expected=expected or "none", do=do)
 
     def augmented(self, batch: Batch, *, seed: int, epoch: int) -> Batch:
         """The batch as the user's augmentation leaves it; what it draws follows from (seed, epoch, samples) alone.

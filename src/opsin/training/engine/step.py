@@ -84,6 +84,9 @@ class Stepper:
         self.optimizer = own.built_optimizer(self.network) or build_optimizer(
             self.network, self.settings, self.stages.rates()
         )
+        self.peak_lr = self.settings.lr
+        if own.optimizer is not None:
+            self.peak_lr = max(float(group["lr"]) for group in self.optimizer.param_groups)
 
     def step(
         self, batch: Batch, *, step: int, epoch: int, factor: float = 1.0, height: int | None = None, parts: int = 1
