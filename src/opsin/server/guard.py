@@ -62,11 +62,11 @@ class Guard:
                     headers={"WWW-Authenticate": "Bearer"},
                 )
             return
-        host = _host_of(request.headers.get("host", ""))
+        host = host_of(request.headers.get("host", ""))
         if host not in LOOPBACK_NAMES | {self.host}:
             raise RequestError(403, "the Host header names another host", got=host, expected=self.host)
         origin = request.headers.get("origin")
-        if origin is not None and _host_of(origin.partition("://")[2]) not in LOOPBACK_NAMES:
+        if origin is not None and host_of(origin.partition("://")[2]) not in LOOPBACK_NAMES:
             raise RequestError(
                 403,
                 "requests from web pages of other hosts are refused",
@@ -87,7 +87,7 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _host_of(place: str) -> str | None:
+def host_of(place: str) -> str | None:
     """The name in HOST or HOST:PORT, in small letters; None for anything else.
 
     Nothing is parsed as an address: what stands before an @ or behind a # is not what a browser connects to.

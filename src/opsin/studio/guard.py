@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from opsin.server.guard import LOOPBACK_NAMES, Guard, is_loopback
+from opsin.server.guard import LOOPBACK_NAMES, Guard, host_of, is_loopback
 from opsin.server.refusal import RequestError
 
 COOKIE = "opsin-studio"
@@ -89,7 +89,7 @@ class StudioGuard:
         return answer
 
     def _check_host(self, request: Request) -> None:
-        host = _host_of(request.headers.get("host", ""))
+        host = host_of(request.headers.get("host", ""))
         if self.token is None and host not in LOOPBACK_NAMES | {self._host}:
             raise RequestError(403, "another host is asked for", got=host, expected=self._host)
 
@@ -147,10 +147,3 @@ class Guarded:
 
 def _equal(a: str, b: str) -> bool:
     return hmac.compare_digest(a.encode(), b.encode())
-
-
-def _host_of(name: str) -> str | None:
-    try:
-        return urlsplit(f"//{name}").hostname
-    except ValueError:
-        return None
