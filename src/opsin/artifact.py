@@ -40,6 +40,9 @@ PARTS = ("weights.safetensors", "model.json", "golden.safetensors")
 ANSWERING = "answering.safetensors"
 COPY_AGAIN = "copy the artefact again from where it was trained"
 GOLDEN_TOLERANCE = 1e-3
+Stamp = tuple[int, int, int]
+"""Time of change in nanoseconds, size in bytes and inode of a file."""
+Stamps = tuple[Stamp | None, ...]
 FIELDS = {"format", "task", "classes", "spec", "preprocess", "meta"}
 """Keys of model.json."""
 MAX_SIDE = 65_536
@@ -241,9 +244,9 @@ def verify(folder: Path) -> tuple[str, ...]:
     return tuple(manifest)
 
 
-def file_stamps(folder: Path) -> tuple[tuple[int, int, int] | None, ...]:
+def file_stamps(folder: Path) -> Stamps:
     """What changes when a file of an artefact is written again: of each its time, size and inode; None if missing."""
-    stamps: list[tuple[int, int, int] | None] = []
+    stamps: list[Stamp | None] = []
     for part in (*PARTS, ANSWERING, "manifest.json"):
         try:
             found = (folder / part).stat()

@@ -219,3 +219,28 @@ def test_the_server_looks_by_itself(folder: Path, photos: list[Path]) -> None:
         while not service.models["digits"].num_reloads:
             threading.Event().wait(0.02)
         assert label(client, photos[0]) != before
+
+
+def test_under_load_every_answer_is_of_the_old_network_or_of_the_new_one(
+    service: Service, folder: Path, photos: list[Path]
+) -> None:
+    client, enough = client_of(service), threading.Event()
+    old = label(client, photos[0])
+
+    def ask() -> list[str]:
+        found = []
+        while not enough.is_set():
+            found.append(label(client, photos[0]))
+        return found
+
+    with ThreadPoolExecutor(4) as pool:
+        asked = [pool.submit(ask) for _ in range(4)]
+        trained_again(folder)
+        settle(service)
+        new = label(client, photos[0])
+        enough.set()
+        answers = [one.result() for one in asked]
+    assert new != old
+    for found in answers:
+        assert set(found) <= {old, new}
+        assert found == sorted(found, key=lambda one: one == new)  # never back to the old one

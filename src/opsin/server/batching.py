@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from functools import partial
+from typing import TypeVar
 
 from opsin.inference.predictor import Fitted, Predictor
 from opsin.types import Prediction
@@ -28,23 +29,13 @@ class Job:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Call(Generic[Result]):
-    """Other work with the network, and the future of its result."""
+class Call:
+    """Other work with the network; `run` does it, and sets its future."""
 
-    work: Callable[[], Result]
-    answer: Future[Result] = field(default_factory=Future)
-
-    def run(self) -> None:
-        """Do the work, unless it was cancelled."""
-        if not self.answer.set_running_or_notify_cancel():
-            return
-        try:
-            self.answer.set_result(self.work())
-        except Exception as error:  # any error goes to the waiting request, and the thread survives
-            self.answer.set_exception(error)
+    run: Callable[[], None]
 
 
-Item = Job | Call[object] | None
+Item = Job | Call | None
 """What waits in the queue; None stops the thread."""
 
 
@@ -70,9 +61,9 @@ class Batcher:
 
     def call(self, work: Callable[[], Result]) -> Future[Result]:
         """A future of the result of `work`, which runs between two batches."""
-        call = Call(work=work)
-        self._items.put(call)
-        return call.answer
+        answer: Future[Result] = Future()
+        self._items.put(Call(run=partial(_complete, work, answer)))
+        return answer
 
     def stop(self) -> None:
         """Answer what was submitted, and stop the thread."""
@@ -120,3 +111,13 @@ class Batcher:
         for job in jobs:
             job.answer.set_result(found[start : start + len(job.images)])
             start += len(job.images)
+
+
+def _complete(work: Callable[[], Result], answer: Future[Result]) -> None:
+    """Do the work, unless it was cancelled."""
+    if not answer.set_running_or_notify_cancel():
+        return
+    try:
+        answer.set_result(work())
+    except Exception as error:  # any error goes to the waiting request, and the thread survives
+        answer.set_exception(error)

@@ -16,7 +16,7 @@ from starlette.requests import Request
 from opsin.errors import ConfigError
 from opsin.server.refusal import RequestError
 
-PLACE = re.compile(r"(?:https?://)?(?P<name>[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
+PLACE = re.compile(r"(?P<name>[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -66,7 +66,7 @@ class Guard:
         if host not in LOOPBACK_NAMES | {self.host}:
             raise RequestError(403, "the Host header names another host", got=host, expected=self.host)
         origin = request.headers.get("origin")
-        if origin is not None and host_of(origin) not in LOOPBACK_NAMES:
+        if origin is not None and host_of(origin.partition("://")[2]) not in LOOPBACK_NAMES:
             raise RequestError(
                 403,
                 "requests from web pages of other hosts are refused",
@@ -88,11 +88,11 @@ def is_loopback(host: str) -> bool:
 
 
 def host_of(place: str) -> str | None:
-    """The name in HOST, HOST:PORT or http://HOST:PORT, in small letters; None for anything else.
+    """The name in HOST or HOST:PORT, in small letters; None for anything else.
 
     Nothing is parsed as an address: what stands before an @ or behind a # is not what a browser connects to.
 
-    >>> host_of("[::1]:8200"), host_of("http://LOCALHOST:8200"), host_of("null@evil"), host_of("http://evil/#localhost")
+    >>> host_of("[::1]:8200"), host_of("LOCALHOST"), host_of("localhost@evil"), host_of("evil/#localhost")
     ('::1', 'localhost', None, None)
     """
     found = PLACE.fullmatch(place)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from opsin.artifact import file_stamps, opened
+from opsin.artifact import Stamps, file_stamps, opened
 from opsin.errors import OpsinError
 from opsin.explanation.quick import Explainer
 from opsin.inference.predictor import Predictor
@@ -89,7 +89,7 @@ class Model:
         elif settled and stamps != self._refused:
             self._reload(stamps, report)
 
-    def _reload(self, stamps: tuple[object, ...], report: Reporter) -> None:
+    def _reload(self, stamps: Stamps, report: Reporter) -> None:
         try:
             network = Network.load(self.folder, self._device)
         except Exception as error:  # whatever it is, the old network goes on answering

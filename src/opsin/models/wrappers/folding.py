@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from copy import deepcopy
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -35,7 +36,8 @@ def folded(network: nn.Module, images: Tensor) -> nn.Module:
         return network
     copy = deepcopy(network)
     for convolution, norm in pairs:
-        fused: nn.Module = fuse_conv_bn_eval(copy.get_submodule(convolution), copy.get_submodule(norm))
+        before = cast("nn.Conv2d", copy.get_submodule(convolution))
+        fused = fuse_conv_bn_eval(before, cast("nn.BatchNorm2d", copy.get_submodule(norm)))
         copy.set_submodule(convolution, fused)
         copy.set_submodule(norm, nn.Identity())
     return copy if _agree(network(images), copy(images)) else network
