@@ -47,9 +47,9 @@ def in_columns(rows: Sequence[Sequence[str]]) -> list[str]:
     return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
 
 
-def print_line(text: object) -> None:
-    """Print a line of a command's result on stdout."""
-    print(printable_lines(str(text)))
+def print_line(text: object, *, flush: bool = False) -> None:
+    """Print a line of a command's result on stdout; `flush` it at once where a reader of a pipe waits for it."""
+    print(printable_lines(str(text)), flush=flush)
 
 
 def print_note(text: object) -> None:
