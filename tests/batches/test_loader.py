@@ -191,33 +191,30 @@ def doubled(batch: Batch) -> Batch:
     return replace(batch, images=batch.images * 2)
 
 
-@pytest.mark.parametrize("ahead", [False, True])
-def test_what_is_prepared_is_the_same_ahead_and_in_turn(ahead):
+def test_batches_are_prepared_in_turn():
     samples = make_samples(20)
     plain = batches(samples, 6, seed=0, epoch=1, training=True)
-    made = batches(samples, 6, seed=0, epoch=1, training=True, prepare=doubled, ahead=ahead)
+    made = batches(samples, 6, seed=0, epoch=1, training=True, prepare=doubled)
     for one, other in zip(plain, made, strict=True):
         assert torch.equal(one.images * 2, other.images)
     assert threads() == 0
 
 
-@pytest.mark.parametrize("ahead", [False, True])
-def test_an_error_in_preparing_is_raised_at_its_batch_and_ends_the_thread(ahead):
+def test_an_error_in_preparing_is_raised_at_its_batch_and_ends_the_thread():
     def fail(batch: Batch) -> Batch:
         if 4 in batch.index:
             raise ArithmeticError("sample 4")
         return batch
 
-    stream = batches(make_samples(20), 2, seed=0, epoch=0, training=False, prepare=fail, ahead=ahead)
+    stream = batches(make_samples(20), 2, seed=0, epoch=0, training=False, prepare=fail)
     assert [next(stream).index.tolist() for _ in range(2)] == [[0, 1], [2, 3]]
     with pytest.raises(ArithmeticError, match="sample 4"):
         next(stream)
     assert threads() == 0
 
 
-@pytest.mark.parametrize("ahead", [False, True])
-def test_closing_a_prepared_epoch_leaves_no_thread(ahead):
-    stream = batches(make_samples(20), 2, seed=0, epoch=0, training=False, prepare=doubled, ahead=ahead)
+def test_closing_a_prepared_epoch_leaves_no_thread():
+    stream = batches(make_samples(20), 2, seed=0, epoch=0, training=False, prepare=doubled)
     next(stream)
     stream.close()
     assert threads() == 0

@@ -12,11 +12,14 @@ import numpy as np
 import pytest
 
 from opsin.data import hub
+from opsin.data.cache import cache_entries
 from opsin.data.load import load
 from opsin.errors import DataError, DownloadError
 from opsin.io.images import encode_png
 
 huggingface_hub = pytest.importorskip("huggingface_hub")
+told_divisor = [1]
+"""What the hub says of the length of a file is its length divided by this."""
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -43,7 +46,7 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
             path = self.path.partition("?")[0]
             resolved = f"/datasets/me/pets/resolve/{COMMIT}/"
             if path in ("/api/datasets/me/pets/revision/v1", f"/api/datasets/me/pets/revision/{COMMIT}"):
-                siblings = [{"rfilename": name} for name in files]
+                siblings = [{"rfilename": name, "size": len(data) // told_divisor[0]} for name, data in files.items()]
                 self.answer(json.dumps({"id": "me/pets", "sha": COMMIT, "siblings": siblings}).encode())
             elif path == f"/api/datasets/me/pets/tree/{COMMIT}":
                 tree = [{"type": "file", "path": name, "size": len(d), "oid": "0" * 40} for name, d in files.items()]
@@ -81,8 +84,26 @@ def test_a_data_set_of_the_hub_is_fetched_once_and_none_of_its_code(served: list
     assert any("downloaded from hf://me/pets@v1" in note for note in found.notes)
     assert not any("pets.py" in path for path in served)
     before = len(served)
-    assert load("hf://me/pets@v1", typed=False).fingerprint() == found.fingerprint()
+    again = load("hf://me/pets@v1", typed=False)
+    assert again.fingerprint() == found.fingerprint()
     assert len(served) == before
+    assert all(any(COMMIT in note for note in kept.notes) for kept in (found, again))
+    (entry,) = cache_entries()
+    assert entry.about == "pets"
+
+
+@pytest.mark.parametrize(("most", "fetched"), [(1000, False), (1000, True)])
+def test_a_data_set_above_the_limit_of_downloads_is_refused_and_leaves_nothing(
+    served: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int, fetched: bool
+) -> None:
+    """By what the hub says of its files; and by what has come, should it have said less."""
+    monkeypatch.setattr(hub, "MAX_DOWNLOAD_BYTES", most)
+    if fetched:
+        monkeypatch.setattr(f"{__name__}.told_divisor", [1000])
+    with pytest.raises(DownloadError, match="too long"):
+        load("hf://me/pets@v1")
+    assert not list(tmp_path.glob("cache/downloads/*/*"))
+    assert any("/resolve/" in path for path in served) == fetched
 
 
 def test_a_name_that_a_file_gives_is_not_fetched(served: list[str]) -> None:

@@ -225,6 +225,15 @@ def test_broken_exif_is_tolerated_and_noted(exif: bytes) -> None:
     assert decoded.orientation == 1
 
 
+@pytest.mark.parametrize(("largest", "noted"), [(4095, True), (4096, False)])
+def test_16_bits_of_which_12_are_used_are_said_to_keep_few_levels(largest: int, noted: bool) -> None:
+    values = np.array([[0, 16, largest]], dtype=np.uint16)
+    decoded = decode_image(encoded(Image.fromarray(values), "PNG"), "deep")
+    assert decoded.pixels[0].tolist() == [[0, 0, 16]]
+    assert decoded.notes[0] == "16 bits scaled to 8"
+    assert any("at most 17 of 256 grey levels" in note for note in decoded.notes) == noted
+
+
 def test_16_bits_are_scaled_not_clipped() -> None:
     values = np.array([[0, 257, 32768, 65535]], dtype=np.uint16)
     decoded = decode_image(encoded(Image.fromarray(values), "PNG"), "deep")

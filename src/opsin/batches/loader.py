@@ -64,7 +64,6 @@ def batches(
     training: bool,
     start_step: int = 0,
     prepare: Callable[[Batch], Batch] | None = None,
-    ahead: bool = False,
     group: Group = ALONE,
     ring: Ring | None = None,
     window: int = WINDOW,
@@ -78,8 +77,7 @@ def batches(
         epoch: number of the epoch; each has its own order.
         training: shuffle by (seed, epoch). Otherwise the order is that of the split.
         start_step: first batch to give; those before it are skipped without being gathered.
-        prepare: applied to each batch; by default batches are returned as gathered.
-        ahead: `prepare` is called in the thread, and must not use a shared random generator.
+        prepare: applied to each batch as it is given out; by default batches are returned as gathered.
         group: processes that share each batch; this one is given its part.
         ring: who is mixed with whom, where images are mixed and a batch is shared.
         window: places over which a sample in shards may move when it is shuffled (`batches/order.py`).
@@ -101,12 +99,8 @@ def batches(
     cuts = [step * batch_size for step in range(num_steps)] + [num_samples]
     indices = [order[cuts[s] : cuts[s + 1]] for s in range(start_step, num_steps)]
 
-    def made(index: Tensor) -> Batch:
-        batch = _gathered(samples, own_rows(index, group, ring))
-        return prepare(batch) if prepare and ahead else batch
-
-    given = _made_ahead(made, indices)
-    return _prepared(given, prepare) if prepare and not ahead else given
+    given = _made_ahead(lambda index: _gathered(samples, own_rows(index, group, ring)), indices)
+    return _prepared(given, prepare) if prepare else given
 
 
 def _prepared(given: Generator[Batch], prepare: Callable[[Batch], Batch]) -> Generator[Batch]:

@@ -40,6 +40,16 @@ def stdout_console(*, highlight: bool = True, soft_wrap: bool = False) -> Consol
     return console
 
 
+def in_columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of cells as lines, each column as wide as its longest cell.
+
+    >>> in_columns([("a", "long"), ("name", "b")])
+    ['a     long', 'name  b']
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+
+
 def print_line(text: object, *, flush: bool = False) -> None:
     """Print a line of a command's result on stdout; `flush` it at once where a reader of a pipe waits for it."""
     print(printable_lines(str(text)), flush=flush)

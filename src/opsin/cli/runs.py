@@ -10,7 +10,7 @@ import cyclopts
 from cyclopts import Parameter
 
 from opsin.cli.options import JsonFlag, OutOption, QuietFlag, SeedOption
-from opsin.cli.output import print_json, print_line
+from opsin.cli.output import in_columns, print_json, print_line
 from opsin.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -150,10 +150,8 @@ def _about(name: str, out: str) -> dict[str, Any]:
 
 def _print(found: Sequence[RunRow]) -> None:
     """A table; not by rich, which takes longer for a thousand rows than reading them."""
-    lines = [TITLES, *map(_cells, found)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for line in lines:
-        print_line("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    for line in in_columns([TITLES, *map(_cells, found)]):
+        print_line(line)
 
 
 def _cells(row: RunRow) -> tuple[str, ...]:

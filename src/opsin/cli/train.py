@@ -21,7 +21,7 @@ from opsin.cli.options import (
     TaskOption,
     given,
 )
-from opsin.cli.output import print_json, print_line, typed_arguments, typed_command
+from opsin.cli.output import in_columns, print_json, print_line, typed_arguments, typed_command
 from opsin.processes import is_follower, launched
 
 if TYPE_CHECKING:
@@ -147,7 +147,6 @@ def dry_lines(found: DryRun) -> list[str]:
     start = f"weights from {weights}" if weights else "random weights"
     low, high = map(bytes_text, found.network.process_forecast)
     told = {key: entry for key, entry in found.settings().items() if key in found.origins and key not in SAID_ABOVE}
-    widths = [max((len(text) for text in column), default=0) for column in zip(*map(_cells, told.items()), strict=True)]
     return [
         f"would train {found.path}; nothing was written",
         f"data:     {data.name}, {data.task}, {len(data.classes)} classes; {sizes} ({data.layout})",
@@ -157,7 +156,7 @@ def dry_lines(found: DryRun) -> list[str]:
         f"forecast: about {duration(found.seconds)} at the speed just measured, start-up and scoring included; "
         f"{low} to {high} of memory at the peak, Python and torch included, the packed images not",
         "settings, and where they come from:",
-        *("  " + "  ".join(map(str.ljust, row, widths)).rstrip() for row in map(_cells, told.items())),
+        *(f"  {line}" for line in in_columns([_cells(entry) for entry in told.items()])),
         "  all others are at their defaults (`opsin train --help`; --json lists them)",
     ]
 

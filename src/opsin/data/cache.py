@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from opsin.data.hub import COMMIT
 from opsin.data.pack import default_cache
 from opsin.errors import InputError
 from opsin.io.files import read_json, remove_folder
@@ -95,7 +96,9 @@ def _about(path: Path) -> str:
     if is_temporary(path):
         return "left by a process that has ended" if owner_lives(path) is False else "being written"
     if path.parent.name in ("unpacked", "downloads"):
-        return ", ".join(sorted(child.name for child in path.iterdir() if not is_temporary(child)))
+        return ", ".join(
+            sorted(child.name for child in path.iterdir() if child.name != COMMIT and not is_temporary(child))
+        )
     try:
         manifest = read_json(path / "manifest.json")
         shape = manifest["files"]["images.bin"]["shape"] if "files" in manifest else manifest["shape"]

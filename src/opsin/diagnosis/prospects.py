@@ -14,11 +14,10 @@ from opsin.diagnosis.case import Case, case_of
 from opsin.diagnosis.curve_checks import check_best_at_the_end
 from opsin.diagnosis.score_checks import check_val_too_small
 from opsin.runs import Run
+from opsin.tasks.common_defaults import SMALLEST_PHOTO_PX
 
 MOST = 3
 """Lines that are told at the end of a training."""
-PHOTO_SIDE_PX = 96
-"""Side from which on colour images are taken for photos, which pretrained weights help."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +53,7 @@ def prospects(run: Run) -> tuple[Prospect, ...]:
 def _random_start(run: Run, case: Case) -> Prospect | None:
     """Photos that started from random weights."""
     size = run.data.size
-    photos = run.data.channels == 3 and size is not None and min(size) >= PHOTO_SIDE_PX
+    photos = run.data.channels == 3 and size is not None and min(size) >= SMALLEST_PHOTO_PX
     if case.config.finetune.weights is not None or run.data.published or not photos:
         return None
     fact = f"the network started from random weights, and knows {case.sizes.get('train', 0):,} photos"

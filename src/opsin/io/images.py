@@ -8,7 +8,7 @@ What is done to an image that is not 8-bit RGB, each time with a note but for pl
 |---|---|
 | grey, 8 bits | R = G = B |
 | 1 bit, palette, CMYK | RGB |
-| 16 bits | value / 257, rounded (colour PNG: the high byte) |
+| 16 bits | value / 257, rounded (colour PNG: the high byte); a note says where 12 bits or fewer are used |
 | float (PFM), 0 to 1 | value * 255, rounded; values outside are refused |
 | transparency | composited on white |
 | EXIF orientation 2 to 8 | turned upright; a broken or unknown orientation is ignored |

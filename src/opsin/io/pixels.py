@@ -6,6 +6,10 @@ import numpy as np
 from PIL import Image
 
 
+TWELVE_BITS = 1 << 12
+"""Cameras and scanners store 12 bits in 16; as shares of 65535 these are nearly black."""
+
+
 def to_rgb(image: Image.Image, bits: int, notes: list[str]) -> Image.Image:
     """Any mode as RGB, by the table at the top of `images`; what is done is added to `notes`.
 
@@ -17,7 +21,10 @@ def to_rgb(image: Image.Image, bits: int, notes: list[str]) -> Image.Image:
     if bits > 8:
         notes.append(f"{bits} bits scaled to 8")
     if image.mode == "I" or image.mode.startswith("I;16"):
-        return Image.fromarray(_from_16_bits(np.asarray(image))).convert("RGB")
+        values = np.asarray(image)
+        if bits > 8 and values.size and values.max() < TWELVE_BITS:
+            notes.append("16 bits of which 12 or fewer are used: at most 17 of 256 grey levels are left")
+        return Image.fromarray(_from_16_bits(values)).convert("RGB")
     if image.mode == "F":
         notes.append("float scaled from 0..1 to 8 bits")
         return Image.fromarray(_from_float(np.asarray(image))).convert("RGB")

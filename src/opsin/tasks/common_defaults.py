@@ -11,6 +11,8 @@ from typing import Any, Protocol
 
 PHOTO_SIDE_PX = 96
 """Side of photos in pixels: enough for their content, feasible on two cores."""
+SMALLEST_PHOTO_PX = 96
+"""Least shorter side in pixels of colour photos, which pretrained weights help."""
 SMALL_IMAGE_SIDE_PX = 96
 """Side of small images in pixels: networks made for 224 px halve their maps five times."""
 WHOLE_NETWORK_SIDE_PX = 160

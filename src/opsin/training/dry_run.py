@@ -115,9 +115,9 @@ def dry_run(
 
 def _seconds(resolved: Resolved, network: Plan) -> float:
     """On the wall, from start to report; a budget of minutes ends it."""
-    config, limit = resolved.config, resolved.config.train.minutes
+    limit = resolved.config.train.minutes
     seconds = _planned_seconds(resolved) or _counted_seconds(resolved, network)
-    return seconds if config.train.minutes is None or limit is None else min(seconds, 60 * limit)
+    return seconds if limit is None else min(seconds, 60 * limit)
 
 
 def _planned_seconds(resolved: Resolved) -> float | None:

@@ -48,7 +48,6 @@ from opsin.training.setup.prepared import (
     write_environment,
 )
 from opsin.training.setup.preparing import prepare, prepare_from, with_own_parts
-from opsin.training.setup.resolving import check_model
 from opsin.training.together import follow, hand_over, loaded, shared_checkpoint, take_parts
 from opsin.training.trainers import made_trainer, with_features
 
@@ -177,7 +176,6 @@ def _train(
             writer.data(describe_data(prepared))
         writer.config(config)
     else:
-        check_model(settings_of.resolve(layer, settings).model.model)
         if name is not None:
             free_path(name, out)  # refuse before the images are packed
         prepared = prepare_from(data, root=root, recipe=recipe, settings=settings, report=report, budget=budget)

@@ -40,6 +40,15 @@ def natural_sort(names: Sequence[str] | set[str]) -> tuple[str, ...]:
     return tuple(sorted(set(names), key=natural_key))
 
 
+def split_of_file(path: Path) -> SplitName | None:
+    """The split that a file is of, by the first word of its name; None if it names none.
+
+    >>> [split_of_file(Path(name)) for name in ("train-00000-of-00001.parquet", "validation.tar", "photos.tar")]
+    ['train', 'val', None]
+    """
+    return SPLIT_NAMES.get(path.stem.replace("_", "-").split("-")[0].lower())
+
+
 def read_folder(place: Place) -> Found:
     """Class folders, either directly or inside train/val/test folders.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from opsin.data.readers.folders import SPLIT_NAMES, natural_sort
+from opsin.data.readers.folders import natural_sort, split_of_file
 from opsin.data.readers.found import Found
 from opsin.data.readers.place import Place
 from opsin.data.samples import FileSource
@@ -43,7 +43,7 @@ def read_parquet(place: Place) -> Found:
         WriteError: the cache cannot be written.
     """
     files = _files(place.path) if place.path.is_dir() else [place.path]
-    splits = [_split_of(file) if place.path.is_dir() else None for file in files]
+    splits = [split_of_file(file) if place.path.is_dir() else None for file in files]
     if None in splits and len(set(splits)) > 1:
         lone = ", ".join(printable(file.name) for file, split in zip(files, splits, strict=True) if split is None)
         raise DataError("files with a split stand beside others without one", where=place.path, got=lone)
@@ -71,11 +71,6 @@ def read_parquet(place: Place) -> Found:
         root=place.path,
         notes=("the images were written to the cache",),
     )
-
-
-def _split_of(file: Path) -> SplitName | None:
-    """By the first word of a name: `train-00000-of-00001.parquet`, `validation.parquet`."""
-    return SPLIT_NAMES.get(file.stem.replace("_", "-").split("-")[0].lower())
 
 
 def _samples(file: Path) -> list[Sample]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from opsin.data.readers.folders import SPLIT_NAMES, natural_sort
+from opsin.data.readers.folders import natural_sort, split_of_file
 from opsin.data.readers.found import Found
 from opsin.data.readers.place import Place
 from opsin.data.samples import FileSource, Source
@@ -49,11 +49,11 @@ def read_webdataset(place: Place) -> Found:
     shards = _shards(place.path)
     parts: dict[SplitName | None, list[Sample]] = {}
     for shard in shards:
-        parts.setdefault(_split_of(shard), []).extend(_samples(unpacked(shard)[0], f"{shard.stem}/"))
+        parts.setdefault(split_of_file(shard), []).extend(_samples(unpacked(shard)[0], f"{shard.stem}/"))
     if not shards:
         parts[None] = _samples(place.path, "")
     if None in parts and len(parts) > 1:
-        got = ", ".join(shard.name for shard in shards if _split_of(shard) is None)
+        got = ", ".join(shard.name for shard in shards if split_of_file(shard) is None)
         raise DataError("shards with a split stand beside others without one", where=place.path, got=got)
     numbered = natural_sort({label for samples in parts.values() for _, _, label in samples})
     sources = {split: _source(samples, numbered) for split, samples in parts.items()}
@@ -68,11 +68,6 @@ def read_webdataset(place: Place) -> Found:
         pool=pool,
         root=place.path,
     )
-
-
-def _split_of(shard: Path) -> SplitName | None:
-    word = shard.stem.replace("_", "-").split("-")[0].lower()
-    return SPLIT_NAMES.get(word)
 
 
 def _samples(folder: Path, prefix: str) -> list[Sample]:

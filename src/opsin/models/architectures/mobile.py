@@ -24,7 +24,7 @@ from opsin.models.parts.convolutions import (
     pooled,
     scaled,
 )
-from opsin.models.parts.layers import check_min_side, smallest_side
+from opsin.models.parts.layers import large_enough, smallest_side
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,15 +175,11 @@ class Mobile(Backbone):
 
 def mobilenet_v2(channels: int, height: int, width: int, options: MobileNetV2Options) -> Mobile:
     """MobileNetV2 for images [channels, height, width]."""
-    return _checked("mobilenet_v2", Mobile(channels, MOBILENET_V2, options, fixed_stem=False), height, width)
+    return large_enough("mobilenet_v2", Mobile(channels, MOBILENET_V2, options, fixed_stem=False), height, width)
 
 
 def efficientnet_lite0(channels: int, height: int, width: int, options: EfficientNetLiteOptions) -> Mobile:
     """EfficientNet-Lite0 for images [channels, height, width]."""
-    return _checked("efficientnet_lite0", Mobile(channels, EFFICIENTNET_LITE0, options, fixed_stem=True), height, width)
-
-
-def _checked(name: str, network: Mobile, height: int, width: int) -> Mobile:
-    """The network, if images are large enough for it."""
-    check_min_side(name, height, width, network.min_side, way="take --stem small")
-    return network
+    return large_enough(
+        "efficientnet_lite0", Mobile(channels, EFFICIENTNET_LITE0, options, fixed_stem=True), height, width
+    )

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from opsin.models.parts.backbone import Backbone
 from opsin.models.parts.convolutions import ConvNorm, NormedOptions, he_init, max_pool, pooled, scaled
-from opsin.models.parts.layers import check_min_side, smallest_side
+from opsin.models.parts.layers import large_enough, smallest_side
 
 StrideInName = Literal["first", "middle"]
 
@@ -174,20 +174,16 @@ class ResNet(Backbone):
 
 def resnet18(channels: int, height: int, width: int, options: ResNetOptions) -> ResNet:
     """ResNet-18 for images [channels, height, width]."""
-    return _checked("resnet18", ResNet(channels, (2, 2, 2, 2), options, bottleneck=False), height, width)
+    return large_enough("resnet18", ResNet(channels, (2, 2, 2, 2), options, bottleneck=False), height, width)
 
 
 def resnet50(channels: int, height: int, width: int, options: ResNetOptions) -> ResNet:
     """ResNet-50 for images [channels, height, width]."""
-    return _checked("resnet50", ResNet(channels, (3, 4, 6, 3), options, bottleneck=True), height, width)
+    return large_enough("resnet50", ResNet(channels, (3, 4, 6, 3), options, bottleneck=True), height, width)
 
 
 def seresnet50(channels: int, height: int, width: int, options: ResNetOptions) -> ResNet:
     """SE-ResNet-50 for images [channels, height, width]."""
-    return _checked("seresnet50", ResNet(channels, (3, 4, 6, 3), options, bottleneck=True, squeeze=True), height, width)
-
-
-def _checked(name: str, network: ResNet, height: int, width: int) -> ResNet:
-    """The network, if images are large enough for it."""
-    check_min_side(name, height, width, network.min_side, way="take --stem small")
-    return network
+    return large_enough(
+        "seresnet50", ResNet(channels, (3, 4, 6, 3), options, bottleneck=True, squeeze=True), height, width
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import torch
 from torch import nn
@@ -107,6 +107,25 @@ def smallest_side(num_halvings: int) -> int:
     (5, 17)
     """
     return (1 << (num_halvings - 1)) + 1
+
+
+class Downsampling(Protocol):
+    """A network that halves its maps: `min_side` is the shortest side in pixels that it takes."""
+
+    min_side: int
+
+
+DownsamplingT = TypeVar("DownsamplingT", bound=Downsampling)
+
+
+def large_enough(name: str, network: DownsamplingT, height: int, width: int) -> DownsamplingT:
+    """The network `name`, whose stem has a small form, if images of `height` x `width` pixels are large enough for it.
+
+    Raises:
+        ConfigError: they are not.
+    """
+    check_min_side(name, height, width, network.min_side, way="take --stem small")
+    return network
 
 
 def check_min_side(name: str, height: int, width: int, min_side: int, *, way: str = "take fewer layers") -> None:

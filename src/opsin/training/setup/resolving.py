@@ -20,6 +20,7 @@ from opsin.errors import ConfigError, DataError
 from opsin.models.registry import get_entry
 from opsin.progress import QUIET, Reporter
 from opsin.tasks import card_of, get_task, task_names
+from opsin.tasks.common_defaults import SMALLEST_PHOTO_PX
 from opsin.training.engine.budget import Budget
 from opsin.training.setup.defaults import data_defaults, defaults_for, read_recipe
 from opsin.training.setup.finetune_defaults import finetune_defaults
@@ -28,7 +29,6 @@ from opsin.training.setup.provenance import Layer, merged, settings_origins
 from opsin.training.setup.transfer import (
     NETWORK,
     SHORT_S,
-    SMALLEST_PHOTO_PX,
     WEIGHTS,
     Plan,
     Work,

@@ -30,13 +30,12 @@ from opsin.models.weights.published import package_weights
 from opsin.models.wrappers.forward import Precision, to_channels_last
 from opsin.ops.resize import resampled_size
 from opsin.progress import duration
+from opsin.tasks.common_defaults import SMALLEST_PHOTO_PX
 from opsin.training.setup.origin import Origin
 from opsin.types import SizePolicy
 
 NETWORK, WEIGHTS = "efficientnet_lite0", "package"
 """The network for photos: 4 million parameters, with weights from the package registry."""
-SMALLEST_PHOTO_PX = 96
-"""Least shorter side in pixels of photos."""
 NUM_PROBED = 16
 PROBED_SIDE_PX, PROBED_IMAGES = 160, 16
 PROBED = resampled_size(SizePolicy(height=PROBED_SIDE_PX, width=PROBED_SIDE_PX))
