@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from opsin.data.hub import is_hub_name
 from opsin.data.transport import is_address
+from opsin.io.remote import is_remote
 from opsin.runs import Run, dataset_of, free_path, next_name
 from opsin.server.refusal import RequestError
 from opsin.studio.pages import Form, address, choice, number, page, posted, to, whole
@@ -146,7 +147,7 @@ def _check_source(run: Run) -> None:
     source = run.config.source
     if source.startswith("-"):
         raise RequestError(400, "no data set", where=run.name, got=source[:100])
-    if is_address(source) or is_hub_name(source):
+    if is_address(source) or is_hub_name(source) or is_remote(source):
         dataset_of(run)
 
 
