@@ -97,9 +97,14 @@ def batches(
     if training:
         order = training_order(samples.images, seed=seed, epoch=epoch, window=window)
     cuts = [step * batch_size for step in range(num_steps)] + [num_samples]
-    indices = [order[cuts[s] : cuts[s + 1]] for s in range(start_step, num_steps)]
+    told = None if isinstance(samples.images, np.ndarray) else samples.images.reading(order.numpy())
 
-    given = _made_ahead(lambda index: _gathered(samples, own_rows(index, group, ring)), indices)
+    def made(step: int) -> Batch:
+        if told is not None:
+            told(cuts[step], cuts[step + 1])
+        return _gathered(samples, own_rows(order[cuts[step] : cuts[step + 1]], group, ring))
+
+    given = _made_ahead(made, range(start_step, num_steps))
     return _prepared(given, prepare) if prepare else given
 
 
@@ -109,13 +114,13 @@ def _prepared(given: Generator[Batch], prepare: Callable[[Batch], Batch]) -> Gen
             yield prepare(batch)
 
 
-def _made_ahead(make: Callable[[Tensor], Batch], indices: list[Tensor]) -> Generator[Batch]:
-    """Results of `make` for each of `indices`, int64 [B], at most `NUM_AHEAD` batches ahead."""
+def _made_ahead(make: Callable[[int], Batch], steps: range) -> Generator[Batch]:
+    """Results of `make` for each step, at most `NUM_AHEAD` batches ahead."""
     waiting: deque[Future[Batch]] = deque()
     pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="opsin-batches")
     try:
-        for index in indices:
-            waiting.append(pool.submit(make, index))
+        for step in steps:
+            waiting.append(pool.submit(make, step))
             if len(waiting) > NUM_AHEAD:
                 yield waiting.popleft().result()
         while waiting:

@@ -17,6 +17,7 @@ from opsin.data.readers.layouts import read_layout
 from opsin.data.readers.place import Place
 from opsin.data.transport import archive_stem, downloaded, is_address, is_archive, unpacked
 from opsin.errors import ConfigError, DataError, nearest
+from opsin.io.remote import is_remote
 from opsin.progress import QUIET, Reporter
 from opsin.text import path_of
 from opsin.types import TaskName
@@ -64,6 +65,10 @@ def find(
             got=config.label_level,
             do="leave out --label-level",
         )
+    if is_remote(source):
+        from opsin.data.readers.shards import read_remote_shards
+
+        return read_remote_shards(str(source), typed=typed)
     path, name, notes = _brought(str(source), typed=typed, report=report)
     found = _from_outside(path) or read_layout(Place(path=path, config=config, task=task))
     return replace(found, name=name or found.name, notes=(*notes, *found.notes))

@@ -17,6 +17,7 @@ from opsin.data.samples import holds_masks
 from opsin.data.torch_datasets import MapStyle, arrays_of
 from opsin.data.transport import is_address
 from opsin.errors import ConfigError
+from opsin.io.remote import is_remote
 from opsin.progress import QUIET, Reporter
 from opsin.types import SPLITS
 
@@ -160,6 +161,6 @@ def source_name(source: str | Path | Mapping[str, object]) -> str:
         return "arrays"
     return (
         str(source)
-        if str(source) in ENTRIES or is_address(source) or is_hub_name(source)
+        if str(source) in ENTRIES or is_address(source) or is_hub_name(source) or is_remote(source)
         else str(Path(source).absolute())
     )

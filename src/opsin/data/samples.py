@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -60,6 +60,9 @@ class LazyPixels(Protocol):
     @property
     def content(self) -> str:
         """SHA-256 of what the rows show."""
+
+    def reading(self, order: Ints) -> Callable[[int, int], None]:
+        """A function to be told from which place to which of `order`, int64 `[n]`, rows are taken next."""
 
     def __len__(self) -> int:
         """N."""

@@ -101,9 +101,8 @@ class ShardFile:
 class ShardFiles(Protocol):
     """The shards of a set, wherever they lie."""
 
-    @property
-    def names(self) -> Sequence[str]:
-        """File names, by number."""
+    def expect(self, shards: Sequence[int]) -> None:
+        """Be told which shards are read next, in this order; others may be put away."""
 
     def read(self, shard: int, member: Member) -> bytes:
         """The bytes of a member; from any thread.
@@ -121,10 +120,8 @@ class LocalShards:
         self._open: OrderedDict[int, OpenShard] = OrderedDict()
         self._lock = threading.Lock()
 
-    @property
-    def names(self) -> Sequence[str]:
-        """File names, by number."""
-        return [shard.name for shard in self.shards]
+    def expect(self, shards: Sequence[int]) -> None:
+        """Nothing: the operating system reads ahead."""
 
     def read(self, shard: int, member: Member) -> bytes:
         """The bytes of a member; from any thread.

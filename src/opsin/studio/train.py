@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from opsin.data.hub import is_hub_name
 from opsin.data.transport import is_address
+from opsin.io.remote import is_remote
 from opsin.runs import Run, dataset_of, free_path, next_name
 from opsin.runs.shelf import TRAINING
 from opsin.server.refusal import RequestError
@@ -147,7 +148,7 @@ def _check_source(run: Run) -> None:
     source = run.config.source
     if source.startswith("-"):
         raise RequestError(400, "no data set", where=run.name, got=source[:100])
-    if is_address(source) or is_hub_name(source):
+    if is_address(source) or is_hub_name(source) or is_remote(source):
         dataset_of(run)
 
 

@@ -7,7 +7,7 @@ fitted when they are asked for, so that what is in memory is the batches that ar
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import overload
@@ -24,6 +24,10 @@ from opsin.types import SizePolicy
 
 SERIAL_BYTES = 1 << 18
 """Files of fewer bytes together are decoded one after the other: threads would take longer to start."""
+
+
+IN_A_ROW = 32
+"""Samples that are asked for one after the other, from where on whole shards are fetched from a store."""
 
 
 class Names(Sequence[str]):
@@ -191,6 +195,23 @@ class ShardPixels:
         content = self.source.take(self.rows).content
         return hashlib.sha256(repr((content, self.policy)).encode()).hexdigest()
 
+    def reading(self, order: Ints) -> Callable[[int, int], None]:
+        """A function to be told from which place to which of `order`, int64 [m], rows are taken next.
+
+        The shards that are needed for these, and those that begin within the length of one after them, are expected.
+        """
+        shards = self.source.shard[self.rows[order]]
+        first, last = np.full(int(shards.max()) + 1, len(order)), np.full(int(shards.max()) + 1, -1)
+        np.minimum.at(first, shards, np.arange(len(order)))
+        np.maximum.at(last, shards, np.arange(len(order)))
+        ahead = -(-len(order) // max(1, int((last >= 0).sum())))
+
+        def told(start: int, stop: int) -> None:
+            needed = np.flatnonzero((first < stop + ahead) & (last >= start))
+            self.source.files.expect(needed[np.argsort(first[needed], kind="stable")].tolist())
+
+        return told
+
     def __len__(self) -> int:
         return len(self.rows)
 
@@ -220,6 +241,8 @@ class ShardPixels:
             ArchiveError: a shard is missing or was changed.
         """
         found = np.empty((len(numbers), *self.shape[1:]), np.uint8)
+        if len(numbers) >= IN_A_ROW and numbers[-1] - numbers[0] == len(numbers) - 1:
+            self.source.files.expect(self._in_a_row(int(numbers[0]), int(numbers[-1])))
 
         def decode(k: int) -> None:
             found[k] = self._one(int(numbers[k]))
@@ -230,6 +253,11 @@ class ShardPixels:
         else:
             for_each(decode, len(numbers))
         return found
+
+    def _in_a_row(self, first: int, last: int) -> list[int]:
+        """The shards of the samples from `first` to `last`, and the one after them."""
+        shards = np.unique(self.source.shard[first : last + 1]).tolist()
+        return [*shards, *np.unique(self.source.shard[self.source.shard > shards[-1]])[:1].tolist()]
 
     def _one(self, i: int) -> Bytes:
         image = self.source.read(i, self._sides)
