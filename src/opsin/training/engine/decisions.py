@@ -204,7 +204,9 @@ class SharedDecisions(Decisions):
         interrupt, end_epoch, checkpoint, factor, steps = self.group.largest([float(own.interrupt), *lead])
         self.pace.go_on(self.state.step, int(steps))
         self._factor = None if end_epoch else factor
-        return Verdict(interrupt=bool(interrupt), end_epoch=bool(end_epoch and not interrupt), checkpoint=bool(checkpoint))
+        return Verdict(
+            interrupt=bool(interrupt), end_epoch=bool(end_epoch and not interrupt), checkpoint=bool(checkpoint)
+        )
 
     def saves_epoch(self) -> bool:
         return bool(self.group.shared([super().saves_epoch()])[0])
