@@ -2,12 +2,16 @@
 
 PyTorch's elastic agent does it (torch.distributed.elastic, what torchrun runs): a process that dies ends the others,
 and all are started again. Several machines are torchrun's: `torchrun --nnodes … -m opsin train …` on each of them.
+
+    launcher ── fork server, which imports PyTorch once ── process 0, process 1, … and again after one has died
 """
 
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
+import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,22 +25,27 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from opsin.config import require
 from opsin.errors import GroupError
+from opsin.io.files import write_json
 from opsin.processes import LEAD, NOTES_VARIABLE
 
 MAX_RESTARTS = 3
 """How often a group is started again in one call."""
 MAX_PROCESSES = 1024
 SHOWN_LINES = 3
+THREADS_VARIABLE = "OMP_NUM_THREADS"
+PRELOADED = ["opsin.api.training"]
+"""What the processes are forked with: importing it in each of them would take most of the time of their start."""
 Command = Callable[[list[str]], int]
 
 
-def launch(command: Command, arguments: Sequence[str], devices: int) -> int:
+def launch(command: Command, arguments: Sequence[str], devices: int, *, began: float | None = None) -> int:
     """Run `command(arguments)` in `devices` processes that know of each other by torchrun's variables.
 
     Args:
         command: a function of a module; it is imported in each process.
         arguments: of the command.
         devices: number of processes.
+        began: value of `time.monotonic` from which a budget of the command counts; by default now.
 
     Returns:
         The exit code of the first that did not succeed, the lead's before the others'; 0 if all did.
@@ -54,15 +63,31 @@ def launch(command: Command, arguments: Sequence[str], devices: int) -> int:
         rdzv_backend="c10d",
         rdzv_endpoint="localhost:0",
         max_restarts=MAX_RESTARTS,
+        start_method=_start_method(),
     )
-    with _cores_shared(devices), _notes(), _quiet_agent():
+    with _cores_shared(devices), _notes(time.monotonic() if began is None else began), _quiet_agent():
+        environment = {name: os.environ[name] for name in (THREADS_VARIABLE, NOTES_VARIABLE)}
         try:
-            codes = elastic_launch(config, command)(list(arguments))
+            codes = elastic_launch(config, _run)(environment, command, list(arguments))
         except SignalException as signal:
             raise KeyboardInterrupt(signal.sigval.name) from signal
         except ChildFailedError as error:
             raise _as_group_error(error) from error
     return next((code for rank in sorted(codes) if (code := codes[rank])), 0)
+
+
+def _run(environment: dict[str, str], command: Command, arguments: list[str]) -> int:
+    """Run the command in a process whose fork server may have been started for an earlier group."""
+    os.environ.update(environment)
+    torch.set_num_threads(int(environment[THREADS_VARIABLE]))
+    return command(arguments)
+
+
+def _start_method() -> str:
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return "spawn"
+    multiprocessing.set_forkserver_preload(PRELOADED)
+    return "forkserver"
 
 
 def _check(devices: int) -> None:
@@ -74,7 +99,7 @@ def _check(devices: int) -> None:
 @contextmanager
 def _cores_shared(devices: int) -> Iterator[None]:
     """The processes that are started inside the block have their share of the cores, unless a share is given."""
-    name = "OMP_NUM_THREADS"
+    name = THREADS_VARIABLE
     if name in os.environ:
         yield
         return
@@ -87,10 +112,12 @@ def _cores_shared(devices: int) -> Iterator[None]:
 
 
 @contextmanager
-def _notes() -> Iterator[None]:
+def _notes(began: float) -> Iterator[None]:
     """The processes that are started inside the block have a file for what they need when they are started again."""
     with TemporaryDirectory(prefix="opsin-group-") as folder:
-        os.environ[NOTES_VARIABLE] = str(Path(folder) / "notes.json")
+        path = Path(folder) / "notes.json"
+        write_json(path, {"began": began + time.time() - time.monotonic()})
+        os.environ[NOTES_VARIABLE] = str(path)
         try:
             yield
         finally:

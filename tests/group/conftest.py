@@ -10,6 +10,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import group_jobs
 from group_workers import Workers
 
 
@@ -19,3 +20,10 @@ def workers() -> Iterator[Workers]:
     started = Workers()
     yield started
     started.close()
+
+
+@pytest.fixture(scope="session")
+def lone(workers: Workers, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of one process."""
+    out = tmp_path_factory.mktemp("lone")
+    return Path(workers.run(1, group_jobs.trained, "digits", out, "lone", {})[0])

@@ -37,11 +37,13 @@ NOTES = "OPSIN_TEST_NOTES"
 COMMON = ("--subset", f"train={TRAINED},val=30", "--batch-size", "32", "--precision", "float32", "--channels-last")
 COMMON += ("--threads", "1", "--checkpoint-minutes", "0.01", "--no-preflight", "--quiet")
 TASKS = {
-    "classify": ("digits", "--model", "plain", "--filters", "4", "--dense", "8", "--epochs", "40"),
-    "localize": ("digit_scenes", "--model", "tiny", "--epochs", "12"),
-    "segment": ("digit_masks", "--model", "tiny", "--epochs", "12"),
+    "classify": ("digits", "--model", "plain", "--filters", "4", "--dense", "8"),
+    "localize": ("digit_scenes", "--model", "tiny"),
+    "segment": ("digit_masks", "--model", "tiny"),
 }
-"""Data and settings of each task's run: long enough for most kills to find a checkpoint."""
+"""Data and settings of each task's run."""
+EPOCHS = 120
+"""Long enough for most kills to find a checkpoint."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,11 +85,11 @@ def noted(arguments: list[str]) -> int:
     return one_of_several(arguments)
 
 
-def start(out: Path, name: str, task: str) -> subprocess.Popen[str]:
+def start(out: Path, name: str, task: str, epochs: int) -> subprocess.Popen[str]:
     """Start a group; its messages go into a pipe."""
     notes = out / f"{name}.notes"
     notes.mkdir()
-    places = ("train", *TASKS[task], "--name", name, "--out", str(out))
+    places = ("train", *TASKS[task], "--epochs", str(epochs), "--name", name, "--out", str(out))
     return subprocess.Popen(
         [sys.executable, __file__, "launch", *places, *COMMON],
         env=os.environ | {"OPSIN_CACHE": str(out / "cache"), "OMP_NUM_THREADS": "1", NOTES: str(notes)},
@@ -99,17 +101,17 @@ def start(out: Path, name: str, task: str) -> subprocess.Popen[str]:
 
 
 def members(launcher: int) -> list[int]:
-    """The living processes of the group that `launcher` has started, the lead first."""
-    found = []
+    """The living processes of the group that `launcher` has started by its fork server, the lead first."""
+    parents: dict[int, int] = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             state, parent = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
-            started = b"spawn_main" in (folder / "cmdline").read_bytes()
+            started = b"forkserver" in (folder / "cmdline").read_bytes()
         except OSError:
             continue
-        if int(parent) == launcher and started and state != "Z":
-            found.append(int(folder.name))
-    return sorted(found)
+        if started and state != "Z":
+            parents[int(folder.name)] = int(parent)
+    return sorted(pid for pid, parent in parents.items() if parents.get(parent) == launcher)
 
 
 def wait_for_group(process: subprocess.Popen[str], earlier: set[int]) -> list[int]:
@@ -151,10 +153,10 @@ def noted_samples(out: Path, name: str) -> dict[int, list[int]]:
     return {step: [i for rank in range(PROCESSES) for i in found.get((step, rank), [])] for step in steps}
 
 
-def unbroken(out: Path, task: str) -> Ended:
+def unbroken(out: Path, task: str, epochs: int) -> Ended:
     """A run that nobody disturbs."""
     began = time.monotonic()
-    process = start(out, f"{task}-unbroken", task)
+    process = start(out, f"{task}-unbroken", task, epochs)
     _, messages = process.communicate(timeout=MAX_SECONDS)
     if process.returncode != 0:
         raise RuntimeError(f"exit code {process.returncode}\n{messages}")
@@ -178,7 +180,7 @@ def wrongly_seen(found: Ended) -> str:
 
 def broken(out: Path, name: str, task: str, kills: int, rng: random.Random, whole: Ended) -> Trial:
     """A run one of whose processes is killed at a drawn moment, in each of `kills` groups one after the other."""
-    trial, process = Trial(), start(out, name, task)
+    trial, process = Trial(), start(out, name, task, whole.epochs[-1]["epoch"])
     seen: set[int] = set()
     for number in range(kills):
         group = wait_for_group(process, seen)
@@ -223,11 +225,11 @@ def last_step(folder: Path) -> int:
     return max((row["step"] for row in log if "step" in row), default=0)
 
 
-def run_trials(kills: int, per_run: int, seed: int, tasks: Sequence[str], out: Path) -> int:
+def run_trials(kills: int, per_run: int, seed: int, tasks: Sequence[str], epochs: int, out: Path) -> int:
     """Kill until `kills` have hit, one task after the other; returns how many runs ended otherwise."""
     rng, whole = random.Random(seed), {}
     for task in tasks:
-        whole[task] = found = unbroken(out, task)
+        whole[task] = found = unbroken(out, task, epochs)
         steps = found.epochs[-1]["step"]
         print(
             f"{task}, unbroken: {found.seconds:.1f} s, {found.before:.1f} s of them before the first of {steps} steps"
@@ -253,9 +255,10 @@ def main() -> int:
     parser.add_argument("--per-run", type=int, default=MAX_RESTARTS, help="most SIGKILLs in one run")
     parser.add_argument("--seed", type=int, default=0, help="seed of the moments (0)")
     parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=list(TASKS))
+    parser.add_argument("--epochs", type=int, default=EPOCHS, help=f"of each run ({EPOCHS})")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        different = run_trials(asked.kills, asked.per_run, asked.seed, asked.tasks, Path(folder))
+        different = run_trials(asked.kills, asked.per_run, asked.seed, asked.tasks, asked.epochs, Path(folder))
     return 3 if different else 0
 
 

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from kill_a_worker import members
 
 from opsin.runs import Run
 
@@ -22,20 +23,6 @@ def command(out: Path, name: str) -> list[str]:
     """A run of two processes."""
     places = ["train", "digits", "--devices", "2", "--name", name, "--runs", str(out)]
     return [sys.executable, "-m", "opsin", *places, *SETTINGS, *FIXED]
-
-
-def members(launcher: int) -> list[int]:
-    """The processes of the group that `launcher` has started, the lead first."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            started = b"spawn_main" in (folder / "cmdline").read_bytes()
-        except OSError:
-            continue
-        if parent == launcher and started:
-            found.append(int(folder.name))
-    return sorted(found)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")

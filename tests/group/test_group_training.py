@@ -29,13 +29,6 @@ def difference(one: Path | str, other: Path | str) -> float:
     return max(float(np.abs(first[key] - second[key]).max()) for key in first)
 
 
-@pytest.fixture(scope="session")
-def lone(workers: Workers, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of one process."""
-    out = tmp_path_factory.mktemp("lone")
-    return Path(workers.run(1, group_jobs.trained, "digits", out, "lone", {})[0])
-
-
 @pytest.mark.parametrize("size", [2, 4])
 def test_weights_of_several_processes_are_those_of_one_to_rounding(
     size: int, lone: Path, workers: Workers, tmp_path: Path

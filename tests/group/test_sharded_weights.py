@@ -6,12 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import group_jobs
+import numpy as np
 import pytest
 from group_workers import Workers
 from safetensors.numpy import load_file
-from test_group_training import ROUNDING, difference
+from test_group_training import ROUNDING, difference, weights
 
+from opsin.config import resolve
+from opsin.errors import ConfigError
+from opsin.group import ALONE, Group
 from opsin.runs import Run
+from opsin.training.engine.shards import is_sharded
 
 SHARDED = {"shard_weights": True, "channels_last": None, "precision": "auto"}
 MASKS: dict[str, Any] = {
@@ -75,9 +80,26 @@ def test_divided_weights_go_on_in_one_process(workers: Workers, tmp_path: Path) 
     assert difference(whole, resumed) < ROUNDING
 
 
-@pytest.mark.parametrize("settings", [{"compile": True}, {"finetune": "gradual", "head_epochs": 1}])
-def test_what_divided_weights_cannot_do_is_refused(settings: dict[str, Any], workers: Workers, tmp_path: Path) -> None:
-    answers = workers.run(2, group_jobs.trained, "digits", tmp_path, "refused", SHARDED | settings)
+def test_divided_weights_are_frozen_as_whole_ones(lone: Path, workers: Workers, tmp_path: Path) -> None:
+    settings = {"weights": str(lone), "finetune": "top:1", "head_start": False, "epochs": 1}
+    whole = workers.run(2, group_jobs.trained, "digits", tmp_path, "whole", settings)[0]
+    divided = workers.run(2, group_jobs.trained, "digits", tmp_path, "divided", settings | SHARDED)[0]
+    assert difference(whole, divided) < ROUNDING
+    first = "backbone.blocks.0.conv.weight"
+    assert np.array_equal(weights(divided)[first], weights(lone)[first])
+    assert not np.array_equal(weights(divided)["heads.logits.weight"], weights(lone)["heads.logits.weight"])
+
+
+@pytest.mark.parametrize("settings", [{"compile": True}, {"finetune": "gradual"}, {"finetune": "staged"}])
+def test_what_divided_weights_cannot_do_is_refused(settings: dict[str, Any]) -> None:
+    config, pair = resolve({"shard_weights": True} | settings), Group(rank=1, size=2)
+    with pytest.raises(ConfigError, match="divided weights"):
+        is_sharded(config, pair)
+    assert not is_sharded(config, ALONE)
+    assert is_sharded(resolve({"shard_weights": True}), pair)
+
+
+def test_a_refused_run_leaves_nothing(workers: Workers, tmp_path: Path) -> None:
+    answers = workers.run(2, group_jobs.trained, "digits", tmp_path, "refused", SHARDED | {"compile": True})
     assert answers[0].startswith("ConfigError: divided weights")
-    assert "--shard-weights" in answers[0]
     assert not (tmp_path / "refused").exists()

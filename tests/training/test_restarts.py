@@ -47,6 +47,8 @@ def test_a_launcher_may_name_the_file(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv(NOTES_VARIABLE, str(tmp_path / "notes.json"))
     RestartNotes(tmp_path / "runs").keep({"run": "a"})
     assert (tmp_path / "notes.json").is_file()
+    RestartNotes(tmp_path / "runs").forget()
+    assert RestartNotes(tmp_path / "runs").read() == {"run": "a"}  # a process may be killed after the run's end
 
 
 @pytest.mark.usefixtures("group")

@@ -69,8 +69,9 @@ def train(
     """Train one network, score it on val, and leave a run folder with a report."""
     if devices != 1 and not launched():
         from opsin.launching import launch
+        from opsin.training.engine.budget import process_began
 
-        return launch(one_of_several, typed_arguments(), devices)
+        return launch(one_of_several, typed_arguments(), devices, began=process_began())
     from opsin.api.training import train as run_training
     from opsin.training.engine.budget import process_began
 

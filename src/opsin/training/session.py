@@ -150,8 +150,9 @@ def _train(
     group: Group,
 ) -> Run:
     notes = RestartNotes(out)
+    began = notes.began(began)
     if earlier := notes.read().get("run"):  # the group was started again, since one of its processes died
-        name, resume, began = str(earlier), True, notes.began(began)
+        name, resume = str(earlier), True
     cores = Cores()
     layer = read_recipe(recipe) if recipe else {}
     minutes = settings.get("minutes", None if resume else layer.get("minutes"))

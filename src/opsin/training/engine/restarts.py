@@ -33,6 +33,7 @@ class RestartNotes:
         given = os.environ.get(NOTES_VARIABLE)
         beside = Path(folder) / f".{_launch()}.group.json"
         self.path = None if not launched() else Path(given) if given else beside
+        self.by_launcher = bool(given)
 
     def read(self) -> dict[str, Any]:
         """What was kept; empty where nothing was, or what was cannot be read."""
@@ -50,12 +51,15 @@ class RestartNotes:
             write_json(self.path, self.read() | dict(values))
 
     def forget(self) -> None:
-        """The run has ended: the next launch is another."""
-        if self.path is not None:
+        """The run has ended: the next launch is another. A launcher's own file goes with its launcher.
+
+        Were it gone before, a process killed as the group ends would be started again without the name of its run.
+        """
+        if self.path is not None and not self.by_launcher:
             self.path.unlink(missing_ok=True)
 
     def began(self, began: float) -> float:
-        """The reading of `time.monotonic` from which minutes count: that of the first start."""
+        """The reading of `time.monotonic` from which minutes count: the launcher's, or that of the first start."""
         now = time.time() - time.monotonic()
         first = self.read().get("began")
         return began if first is None else float(first) - now

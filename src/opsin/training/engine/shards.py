@@ -5,9 +5,9 @@
     after backward      gradients are averaged, and each process keeps its part
     step                each process changes its part
 
-PyTorch's FSDP2 (`fully_shard`) does it; divided tensors are DTensors. The functions here leave other tensors as they are,
-so that what handles weights (optimizers, checkpoints, averages, guards) is written once. Whole weights exist on the
-processor at the start, in a checkpoint's reading and writing, and at the end.
+PyTorch's FSDP2 (`fully_shard`) does it; divided tensors are DTensors. The functions here leave other tensors as they
+are, so that what handles weights (optimizers, checkpoints, averages, guards) is written once. Whole weights exist in
+the memory of the processor at the start, as a checkpoint is read or written, and at the end.
 """
 
 from __future__ import annotations
