@@ -40,7 +40,7 @@ class Hub:
     def answer(self, path: str, body: bytes) -> dict[str, object]:
         if path == "/api/repos/create":
             self.created.append(json.loads(body))
-            return {"url": "http://hub/someone/digits", "name": "someone/digits"}
+            return {"url": "https://huggingface.co/someone/digits", "name": "someone/digits"}
         if path.endswith("/preupload/main"):
             wanted = [entry["path"] for entry in json.loads(body)["files"]]
             return {"files": [{"path": name, "uploadMode": "regular", "shouldIgnore": False} for name in wanted]}
@@ -48,7 +48,7 @@ class Hub:
             for line in map(json.loads, body.splitlines()):
                 if line["key"] == "file":
                     self.files[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
-            return {"success": True, "commitOid": "0" * 40, "commitUrl": "http://hub/someone/digits/commit/" + "0" * 40}
+            return {"success": True, "commitOid": "0" * 40, "commitUrl": "https://huggingface.co/someone/digits/commit/" + "0" * 40}
         return {"errors": [], "warnings": []}  # of the card's metadata
 
 
