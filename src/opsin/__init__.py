@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from opsin import labs as labs
     from opsin import models as models
     from opsin.api.deployment import export as export
+    from opsin.api.deployment import push as push
     from opsin.api.deployment import serve as serve
     from opsin.api.training import dry_run as dry_run
     from opsin.api.training import train as train
@@ -137,6 +138,7 @@ _HOME = {
     "load": "opsin.data.load",
     "plan": "opsin.api.verbs",
     "predict": "opsin.api.verbs",
+    "push": "opsin.api.deployment",
     "register_model": "opsin.models.building",
     "register_module": "opsin.models.own",
     "robustness": "opsin.diagnosis.robustness",

@@ -1,4 +1,4 @@
-"""Verbs that deploy a network: export, serve."""
+"""Verbs that deploy a network: export, push, serve."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from opsin.errors import RefusedError
 from opsin.exports.exporting import Exported, export_model
 from opsin.exports.formats import FormatName
 from opsin.exports.int8 import Calibration
+from opsin.exports.pushing import Pushed, push_run
 from opsin.progress import QUIET, Reporter
 from opsin.runs import RUNS_FOLDER, Run, dataset_of
 from opsin.server.limits import Limits
@@ -95,6 +96,40 @@ def _name_and_scores(run: AnyRun, model: Path, out: Path | str) -> tuple[str, di
         return model.resolve().name, {}
     opened = opened_run(run, out)
     return opened.name, {split: dict(scores) for split, scores in opened.scores.items()}
+
+
+def push(
+    run: AnyRun,
+    to: str,
+    *,
+    export: Path | str | None = None,
+    public: bool = False,
+    dry_run: Path | str | None = None,
+    out: Path | str = RUNS_FOLDER,
+) -> Pushed:
+    """Push a run to the Hugging Face hub, with a model card made from its scores, data and summary.
+
+    Args:
+        run: a run.
+        to: `hf://owner/name`.
+        export: folder of `export`, to be pushed too.
+        public: anybody may see it; otherwise the owner alone. The network's golden images are images of its data.
+        dry_run: a new folder, for what would be pushed; nothing is sent.
+        out: folder in which names of runs are looked up.
+
+    Raises:
+        ConfigError: no such name can be, or huggingface_hub is missing.
+        InputError: `export` is no folder of an export.
+        RefusedError: the hub refuses, or cannot be reached.
+        WriteError: the folder exists, or cannot be written.
+    """
+    return push_run(
+        opened_run(run, out),
+        to,
+        export=None if export is None else Path(export),
+        public=public,
+        dry_run=None if dry_run is None else Path(dry_run),
+    )
 
 
 def serve(

@@ -18,10 +18,14 @@ def opened_run(run: AnyRun, runs: Path | str = RUNS_FOLDER) -> Run:
     Raises:
         RunError: no such run, or something else.
     """
+    _check_is_run(run)
+    return run if isinstance(run, Run) else Run.open(run, out=runs)
+
+
+def _check_is_run(run: object) -> None:
     if not isinstance(run, Run | Path | str):
         do = "give several runs one by one: `*runs`" if isinstance(run, Sequence) else None
         raise RunError("not a run", got=type(run).__name__, expected="a run, its folder or its name", do=do)
-    return run if isinstance(run, Run) else Run.open(run, out=runs)
 
 
 def model_folder(run: AnyRun, out: Path | str = RUNS_FOLDER) -> Path:

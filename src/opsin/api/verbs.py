@@ -251,9 +251,7 @@ def plan(
     """
     if isinstance(model, Run):
         model = model.path
-    if not isinstance(model, str | Path | Dataset):
-        do = "register it, and plan it by name: `opsin.register_model(name, build)`"
-        raise ConfigError("not a network by name", got=type(model).__name__, expected="a name, a run or data", do=do)
+    _check_is_named(model)
     limit = parse_bytes(memory) if isinstance(memory, str) else memory
     run = None if isinstance(model, Dataset) else find_run(str(model), out)
     found = None if run is None else training_images(run)
@@ -303,6 +301,12 @@ def _request_of_model(
         out=out,
         **rest,
     )
+
+
+def _check_is_named(model: object) -> None:
+    if not isinstance(model, str | Path | Dataset):
+        do = "register it, and plan it by name: `opsin.register_model(name, build)`"
+        raise ConfigError("not a network by name", got=type(model).__name__, expected="a name, a run or data", do=do)
 
 
 def _request_of_data(

@@ -38,6 +38,7 @@ VERBS = {
     "bench": "opsin.cli.bench:app",
     "convert": "opsin.cli.convert:convert",
     "export": "opsin.cli.export:export",
+    "push": "opsin.cli.push:push",
     "serve": "opsin.cli.serve:serve",
     "studio": "opsin.cli.studio:studio",
     "find-lr": "opsin.cli.find_lr:find_lr",

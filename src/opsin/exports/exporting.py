@@ -134,7 +134,7 @@ def _quantized(artifact: Artifact, folder: Path, data: Calibration, to: Path, se
     int8.quantize(before, file, int8.calibration_images(data.train))
     answers = [formats.answering("onnx", path) for path in (before, file)]
     change = int8.change_on_val(artifact.task, artifact.classes, data.val, *answers)
-    speed = measure(answers[1], np.array(data.val.images[:1]), seconds=seconds)
+    (speed,) = measure(answers[1], image=np.array(data.val.images[:1]), seconds=seconds)
     return Quantized(file=to / file.name, size_bytes=file.stat().st_size, speed=speed, **change)
 
 
@@ -156,15 +156,21 @@ def _make(
     write_json(folder / "contract.json", contract)
     if format == "onnx":
         write_atomically(folder / SCRIPT, script().encode())
-    image, predictor = golden.images[:1].numpy(), Predictor(artifact)
+    predictor = Predictor(artifact)
+    speed, pytorch = measure(
+        answer,
+        lambda images: predictor.run(torch.from_numpy(images)),
+        image=golden.images[:1].numpy(),
+        seconds=seconds,
+    )
     return Exported(
         file=to / file.name,
         folder=to,
         format=format,
         size_bytes=file.stat().st_size,
         differences=found,
-        speed=measure(answer, image, seconds=seconds),
-        pytorch=measure(lambda images: predictor.run(torch.from_numpy(images)), image, seconds=seconds),
+        speed=speed,
+        pytorch=pytorch,
         threads=torch.get_num_threads(),
     )
 

@@ -1,4 +1,4 @@
-"""Timing an exported file against the network in PyTorch, with equal threads, one after the other."""
+"""Timing an exported file against the network in PyTorch, with equal threads, call by call in turn."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_CALLS = 200
 MIN_CALLS = 5
 WARM_UP = 3
 SECONDS = 1.0
-"""Seconds of each of the four timings; slow networks make at least `MIN_CALLS` calls."""
+"""Seconds of each timing, for each file; slow networks make at least `MIN_CALLS` calls."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,25 +35,35 @@ class Speed:
         return f"{self.p50_ms:.2f} ms (p99 {self.p99_ms:.2f} ms), {self.images_per_s:,.0f} images/s"
 
 
-def measure(answer: Answer, image: NDArray[np.uint8], *, seconds: float = SECONDS) -> Speed:
-    """The speed of `answer` for uint8 [1, C, H, W] alone, and for a batch of it."""
-    alone = np.sort(_durations(answer, image, seconds)) * 1e3
-    batch = np.repeat(image, BATCH_SIZE, axis=0)
-    together = float(np.median(_durations(answer, batch, seconds)))
-    return Speed(
-        p50_ms=float(np.percentile(alone, 50)),
-        p99_ms=float(np.percentile(alone, 99)),
-        images_per_s=BATCH_SIZE / together,
+def measure(*answers: Answer, image: NDArray[np.uint8], seconds: float = SECONDS) -> tuple[Speed, ...]:
+    """The speed of each of `answers` for uint8 [1, C, H, W] alone, and for a batch of it.
+
+    They take turns, call by call, so that what else the machine does slows them alike.
+    """
+    alone = _durations(answers, image, seconds) * 1e3
+    together = np.median(_durations(answers, np.repeat(image, BATCH_SIZE, axis=0), seconds), axis=1)
+    return tuple(
+        Speed(
+            p50_ms=float(np.percentile(single, 50)),
+            p99_ms=float(np.percentile(single, 99)),
+            images_per_s=BATCH_SIZE / float(batch),
+        )
+        for single, batch in zip(alone, together, strict=True)
     )
 
 
-def _durations(answer: Answer, images: NDArray[np.uint8], seconds: float) -> NDArray[np.float64]:
-    for _ in range(WARM_UP):
+def _durations(answers: tuple[Answer, ...], images: NDArray[np.uint8], seconds: float) -> NDArray[np.float64]:
+    """Seconds of each call: float64 [answers, rounds]."""
+    for answer in answers * WARM_UP:
         answer(images)
-    found: list[float] = []
+    found: list[list[float]] = []
     start = time.perf_counter()
-    while len(found) < MIN_CALLS or (len(found) < MAX_CALLS and time.perf_counter() - start < seconds):
-        before = time.perf_counter()
-        answer(images)
-        found.append(time.perf_counter() - before)
-    return np.asarray(found)
+    while len(found) < MIN_CALLS or (len(found) < MAX_CALLS and time.perf_counter() - start < seconds * len(answers)):
+        found.append([_duration(answer, images) for answer in answers])
+    return np.asarray(found).T
+
+
+def _duration(answer: Answer, images: NDArray[np.uint8]) -> float:
+    before = time.perf_counter()
+    answer(images)
+    return time.perf_counter() - before

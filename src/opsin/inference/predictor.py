@@ -21,7 +21,7 @@ from opsin.io.files import walk_files, write_atomically, writing
 from opsin.io.foreign import CONVERT, FOREIGN_SUFFIXES, foreign_format
 from opsin.io.gate import first_bytes
 from opsin.io.images import IMAGE_SUFFIXES, DecodedImage, Sides, encode_mask
-from opsin.io.in_memory import ImageInput, image_name, image_of
+from opsin.io.in_memory import EXPECTED, ImageInput, image_name, image_of
 from opsin.models.wrappers.forward import Forward
 from opsin.models.wrappers.views import ViewName, Views
 from opsin.ops.mask_pictures import palette
@@ -272,15 +272,20 @@ def _holds_several(item: ImageInput | Iterable[ImageInput]) -> bool:
     """Whether an item is a folder or a list of images."""
     if isinstance(item, str | Path):
         return Path(item).is_dir()
-    is_image = isinstance(item, bytes | np.ndarray) or hasattr(item, "detach")  # a tensor is refused as an image
-    return isinstance(item, Iterable) and not is_image
+    return not isinstance(item, bytes | np.ndarray) and isinstance(item, Iterable)
 
 
 def _listed(item: ImageInput | Iterable[ImageInput]) -> list[ImageInput]:
-    """The images of one item; files and folders as `image_files` finds them."""
+    """The images of one item; files and folders as `image_files` finds them.
+
+    Raises:
+        ImageError: a tensor.
+    """
     if isinstance(item, str | Path):
         return [*image_files([Path(item)])]
-    if isinstance(item, Iterable) and _holds_several(item):
+    if isinstance(item, Iterable) and not isinstance(item, bytes | np.ndarray):
+        if isinstance(item, Tensor):
+            raise ImageError("not an image", got="Tensor", expected=EXPECTED, do="give an array: uint8 [H, W, 3]")
         return [image for one in item for image in _listed(one)]
     return [item]
 

@@ -72,7 +72,8 @@ class TaskCard:
     by the `probabilities` of its predictions. `searched`, `searched_pretrained`: what a search varies by default,
     of new and of pretrained networks. `moves_freely`: images may be cropped at random without losing their target.
     `first_loss`: from the number of classes or numbers to the loss per sample of a network that knows nothing, and what
-    that is in words. `part_score`: the main score of one class or number, in the rows of the details.
+    that is in words. `part_score`: the main score of one class or number, in the rows of the details. `hub_tag`: what
+    the Hugging Face hub calls such a task; None where it has no word for it.
     """
 
     name: str
@@ -85,6 +86,7 @@ class TaskCard:
     moves_freely: bool = True
     first_loss: Callable[[int], tuple[float, str]] = one_of
     part_score: str = "recall"
+    hub_tag: str | None = None
     searched: tuple[str, ...] = ("lr", "batch_size", "filters", "augment", "schedule")
     searched_pretrained: tuple[str, ...] = ("lr", "batch_size", "augment", "weight_decay", "backbone_lr")
 

@@ -1,7 +1,7 @@
 // A photo, the network of model.onnx in ONNX Runtime, and what it says. No address but those of this folder is asked.
 "use strict";
 
-const NUM_BARS = 10;
+const NUM_BARS = 10, SHOWN_PX = 840, LINE_PX = 4; // of the canvas: the longer side of the photo, the lines of a box
 const element = (id) => document.getElementById(id);
 let contract, session, shown = null;
 
@@ -104,7 +104,10 @@ function maskPicture(mask) { // as large as the network's input; class 0 is left
 
 function draw() {
   const { bitmap, found } = shown, canvas = element("picture"), context = canvas.getContext("2d");
-  [canvas.width, canvas.height] = [bitmap.width, bitmap.height];
+  const scale = SHOWN_PX / Math.max(bitmap.width, bitmap.height);
+  [canvas.width, canvas.height] = [Math.round(bitmap.width * scale), Math.round(bitmap.height * scale)];
+  context.scale(canvas.width / bitmap.width, canvas.height / bitmap.height); // from here on in pixels of the photo
+  context.imageSmoothingEnabled = scale < 4;
   context.drawImage(bitmap, 0, 0);
   if (found.mask) {
     const { top, left, scaleX, scaleY } = found.place, { width, height } = contract.size;
@@ -114,7 +117,7 @@ function draw() {
     context.globalAlpha = 1;
   }
   if (found.box) {
-    const [x1, y1, x2, y2] = found.box, line = Math.max(canvas.width, canvas.height) / 150;
+    const [x1, y1, x2, y2] = found.box, line = LINE_PX / scale;
     for (const [style, width] of [["#000", 2 * line], ["#ffd400", line]]) {
       [context.strokeStyle, context.lineWidth] = [style, width];
       context.strokeRect(x1, y1, x2 - x1, y2 - y1);

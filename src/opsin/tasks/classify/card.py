@@ -30,6 +30,7 @@ SCORE_KINDS = {
 }
 CARD = TaskCard(
     name="classify",
+    hub_tag="image-classification",
     main_score="accuracy",
     score_kinds=SCORE_KINDS,
     question="What is it?",

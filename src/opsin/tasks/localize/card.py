@@ -24,6 +24,7 @@ SCORE_KINDS = {
 }
 CARD = TaskCard(
     name="localize",
+    hub_tag="object-detection",
     main_score="joint_accuracy",
     score_kinds=SCORE_KINDS,
     question="What is it, and where?",

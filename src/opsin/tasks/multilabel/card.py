@@ -21,6 +21,7 @@ SCORE_KINDS = {
 }
 CARD = TaskCard(
     name="multilabel",
+    hub_tag="image-classification",
     main_score="mean_average_precision",
     score_kinds=SCORE_KINDS,
     question="What is there?",

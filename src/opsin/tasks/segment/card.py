@@ -28,6 +28,7 @@ SCORE_KINDS = {
 }
 CARD = TaskCard(
     name="segment",
+    hub_tag="image-segmentation",
     main_score="mean_iou",
     score_kinds=SCORE_KINDS,
     question="Which pixels?",
