@@ -100,7 +100,7 @@ def apply(request: Request, given: Form) -> Response:
 class Said:
     """What the part of the page about verdicts shows.
 
-    `command`: which applies them in a terminal. `applying`: whether that runs now; `lines`: what it said where it failed.
+    `command`: applies them in a terminal. `applying`: whether that runs now; `lines`: what it said where it failed.
     `corrected`: the newest table that it wrote.
     """
 
