@@ -274,6 +274,7 @@ def test_a_name_that_is_no_class_is_refused(labeller: TestClient, name: str) -> 
         "[[0,-1,0,5,5]]",
         "[[0,1,1,500,5]]",
         "[" * 9000,
+        "[[0,1,1,5,1" + "0" * 400 + "]]",
     ],
 )
 def test_what_are_no_boxes_in_the_photo_is_refused(labeller: TestClient, tmp_path: Path, boxes: str) -> None:

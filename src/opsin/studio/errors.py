@@ -17,7 +17,7 @@ from opsin.server.refusal import RequestError
 from opsin.studio.data import LARGE_PX, sample_picture
 from opsin.studio.pages import address, choice, page, pager, whole
 from opsin.studio.state import studio_of
-from opsin.studio.verdicts import can_be_relabelled, chosen_of, values_of
+from opsin.studio.verdicts import can_be_relabelled, chosen_of, said_of
 
 SHADES = 8
 LARGEST_MATRIX = 40
@@ -67,7 +67,7 @@ def errors(request: Request) -> Response:
     }
     values |= {"show": shown, "order": order, "shows": SHOWN, "orders": ORDERS, "why": why, "iou": most}
     values |= {"boxes": answers.overlaps is not None, "matrix": matrix(answers, len(classes)) if classes else []}
-    values |= {"relabels": relabels, "verdicts": verdicts} | (values_of(studio, run) if relabels else {})
+    values |= {"relabels": relabels, "verdicts": verdicts, "said": said_of(studio, run) if relabels else None}
     more = {"true": truth, "predicted": guess, "show": shown, "order": order, "iou": most}
     return page(request, "errors.html", more=address("x", **more).partition("?")[2], **values)
 

@@ -34,24 +34,23 @@ def show(request: Request) -> Response:
     studio, key = studio_of(request), request.path_params["key"]
     item, notes = studio.sets.get(key), studio.annotations(key)
     notes.refresh()
-    values = {"item": item, "num_sealed": len(notes.sealed), "total": len(notes.names), "titles": TITLES}
     if not notes.begun:
         by_folder = sorted(set(notes.folder_classes().values()))
-        return page(request, "label_begin.html", by_folder=by_folder, place=notes.place, **values)
+        return page(request, "label_begin.html", item=item, notes=notes, titles=TITLES, by_folder=by_folder)
     kind = _kind(request)
-    outputs = notes.place.outputs()
     start = whole(request.query_params, "at", notes.first_open(kind), high=max(0, len(notes.names) - 1))
     return page(
         request,
         "label.html",
-        kind=kind,
+        item=item,
         notes=notes,
+        titles=TITLES,
+        kind=kind,
         keys=KEYS,
         start=start,
         done=notes.done(kind),
-        written=outputs.get(kind),
+        written=kind in notes.place.outputs(),
         next_key=f"{kind}-of-{key}",
-        **values,
     )
 
 
@@ -180,11 +179,14 @@ def _boxes(body: bytes) -> Sequence[Box]:
 
 
 def _box(entry: object, refused: RequestError) -> Box:
-    match entry:
-        case [int() as kind, *sides] if len(sides) == 4 and all(isinstance(side, int | float) for side in sides):
-            if all(math.isfinite(side) for side in sides):
-                return Box(label=kind, x=sides[0], y=sides[1], width=sides[2], height=sides[3])
-    raise refused
+    kind, *sides = entry if isinstance(entry, list) and len(entry) == 5 else [None]
+    try:
+        numbers = [float(side) for side in sides if isinstance(side, int | float)]
+    except OverflowError as error:
+        raise refused from error
+    if not isinstance(kind, int) or len(numbers) != 4 or not all(map(math.isfinite, numbers)):
+        raise refused
+    return Box(label=kind, x=numbers[0], y=numbers[1], width=numbers[2], height=numbers[3])
 
 
 begin_labelling, add_class, set_label = posted(begin), posted(new_class), posted(label)

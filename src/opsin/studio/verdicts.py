@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from dataclasses import dataclass
 from pathlib import Path
 
 from starlette.requests import Request
@@ -15,6 +17,7 @@ from opsin.runs import Run
 from opsin.server.refusal import RequestError
 from opsin.studio.labelled import remove
 from opsin.studio.pages import Form, page, posted
+from opsin.studio.sets import Listed
 from opsin.studio.state import Studio, studio_of
 from opsin.tasks import get_task
 
@@ -93,24 +96,40 @@ def apply(request: Request, given: Form) -> Response:
     return _part(request, studio, run)
 
 
-def values_of(studio: Studio, run: Run) -> dict[str, object]:
-    """What the part of the page about verdicts needs."""
+@dataclass(frozen=True, kw_only=True)
+class Said:
+    """What the part of the page about verdicts shows.
+
+    `command`: applies them in a terminal. `applying`: whether that runs now; `lines`: what it said where it failed.
+    `corrected`: the newest table that it wrote.
+    """
+
+    name: str
+    num_verdicts: int
+    command: str
+    applying: bool
+    lines: list[str]
+    corrected: Listed | None
+
+
+def said_of(studio: Studio, run: Run) -> Said:
+    """The verdicts on a run's pictures so far."""
     job = studio.jobs.get(_job(run.name))
     ended = job is not None and job.exit_code is not None
     newest = _corrected(studio, run.name)
     item = next((found for found in studio.sets.listed() if newest and found.source == str(newest[-1])), None)
-    return {
-        "name": run.name,
-        "num_verdicts": len(collected(studio, run.name)),
-        "command": " ".join(["opsin", *_command(studio, run)]),
-        "applying": job is not None and not ended,
-        "lines": job.lines[-6:] if job is not None and ended and job.exit_code else [],
-        "corrected": item,
-    }
+    return Said(
+        name=run.name,
+        num_verdicts=len(collected(studio, run.name)),
+        command=shlex.join(["opsin", *_command(studio, run)]),
+        applying=job is not None and not ended,
+        lines=job.lines[-6:] if job is not None and ended and job.exit_code else [],
+        corrected=item,
+    )
 
 
 def _part(request: Request, studio: Studio, run: Run) -> Response:
-    return page(request, "verdicts_part.html", **values_of(studio, run))
+    return page(request, "verdicts_part.html", said=said_of(studio, run))
 
 
 def _command(studio: Studio, run: Run) -> list[str]:
