@@ -30,7 +30,7 @@ def share_statistics(network: nn.Module, device: torch.device) -> int:
     ]
     for parent, name, norm in found:
         if device.type == "cuda":
-            setattr(parent, name, nn.SyncBatchNorm.convert_sync_batchnorm(norm))  # type: ignore[no-untyped-call]
+            setattr(parent, name, nn.SyncBatchNorm.convert_sync_batchnorm(norm))
         elif not isinstance(norm, Shared):
             kind = type(norm)
             norm.__class__ = _SHARED.setdefault(kind, type(kind.__name__, (Shared, kind), {}))
@@ -69,13 +69,13 @@ class _Sum(torch.autograd.Function):
     """The sum over all processes; its gradient is the sum of theirs."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, values: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx: FunctionCtx, values: Tensor) -> Tensor:
         total = values.clone()
         dist.all_reduce(total)
         return total
 
     @staticmethod
-    def backward(ctx: FunctionCtx, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> Tensor:
         total = gradient.clone()
         dist.all_reduce(total)
         return total
@@ -83,7 +83,7 @@ class _Sum(torch.autograd.Function):
 
 def _summed(values: Tensor) -> Tensor:
     """The sum over all processes, [C]."""
-    total: Tensor = _Sum.apply(values)  # type: ignore[no-untyped-call]
+    total: Tensor = _Sum.apply(values)
     return total
 
 
