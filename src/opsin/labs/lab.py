@@ -255,8 +255,8 @@ class Book:
     @property
     def cut(self) -> dict[str, opsin.Score]:
         """The runs that a budget of minutes ended early, and the share of their steps that they were trained for."""
-        ended = {name: run for name, run in self.runs.items() if run.summary.stopped == "minutes"}
-        return {name: opsin.Score(_share_trained(run)) for name, run in ended.items()}
+        shares = {name: _share_trained(run) for name, run in self.runs.items() if run.summary.stopped == "minutes"}
+        return {name: opsin.Score(share) for name, share in shares.items() if share < 1}
 
     def answer(self, name: str, values: Mapping[str, Any]) -> None:
         """Write down a student's answer to the question of that name, for `opsin lab check`.
@@ -358,7 +358,9 @@ def _curve(run: Run, score: str) -> list[tuple[float, float]]:
 
 
 def _share_trained(run: Run) -> float:
-    """Share of the steps of a run that was ended early."""
-    start = next(event for event in run.log if event.event == "start")
+    """Share of its steps that a run was trained for; 1 for one that is made of others."""
+    start = next((event for event in run.log if event.event == "start"), None)
+    if start is None:
+        return 1.0
     steps = int(str(start["steps_per_epoch"])) * int(str(start["epochs"]))
-    return min((run.summary.step or 0) / max(steps, 1), 1.0)
+    return (run.summary.step or 0) / max(steps, 1)
