@@ -115,7 +115,7 @@ def stopping(book: Book) -> Found:
     run = trained(book)
     values = [epoch.val["accuracy"] for epoch in run.epochs]
     best, allowed = int(np.argmax(values)), run.config.train.epochs
-    rows = [
+    rows: list[tuple[str, opsin.Score | str]] = [
         ("epochs allowed", str(allowed)),
         ("epochs trained", str(len(values))),
         ("best epoch on val", str(best + 1)),

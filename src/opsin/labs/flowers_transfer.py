@@ -100,7 +100,7 @@ def outputs(book: Book) -> Found:
     table = book.table("classes", "Images of each class", ("class", *counts), rows)
     said = wrong.predictions("val")["probabilities"]
     shares = said[:, len(dataset.classes) :].sum(axis=1)
-    heads = [
+    heads: list[tuple[str, opsin.Score | str]] = [
         ("outputs of the course's head", str(said.shape[1])),
         ("classes", str(len(dataset.classes))),
         ("probability given to unused outputs on val, mean", opsin.Score(float(shares.mean()))),

@@ -24,7 +24,7 @@ class PlannedRun:
     """A run that a lab would train: its data and settings."""
 
     data: str
-    settings: Mapping[str, Any]
+    settings: Mapping[str, object]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class LabForecast:
         """Of all runs, one after the other."""
         return sum(self.seconds.values()) / 60
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """As plain JSON values."""
         runs = {name: round(value, 1) for name, value in self.seconds.items()}
         return {"quick": self.quick, "minutes": round(self.minutes, 1), "seconds": runs}
@@ -56,7 +56,7 @@ class PlanBook(Book):
         super().__init__(lab, folder=folder, quick=quick, root=root, trains=False)
         self.planned: dict[str, PlannedRun] = {}
 
-    def train(self, data: str, *, name: str, **settings: Any) -> Run:
+    def train(self, data: str, *, name: str, **settings: object) -> Run:
         """Note the run; its folder is not looked at."""
         self.planned.setdefault(name, PlannedRun(data=data, settings=settings))
         return Run.at(self.folder / "runs" / name)
@@ -93,7 +93,7 @@ def forecast(book: Book) -> LabForecast:
     return LabForecast(lab=book.lab.name, quick=book.quick, seconds=seconds)
 
 
-def _from_scratch(run: PlannedRun, by_path: Mapping[str, PlannedRun]) -> dict[str, Any]:
+def _from_scratch(run: PlannedRun, by_path: Mapping[str, PlannedRun]) -> dict[str, object]:
     """The settings of a run; where it starts from another of these runs, all of that one's network is trained."""
     source = by_path.get(str(run.settings.get("weights")))
     if source is None:

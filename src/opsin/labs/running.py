@@ -49,7 +49,7 @@ class LabResult:
             "seconds": round(self.seconds, 1),
             "cpu_seconds": round(self.cpu_seconds, 1),
             "minutes": self.minutes,
-            "cut": {name: round(share.value, 3) for name, share in self.cut.items()},
+            "cut": {name: share.value for name, share in self.cut.items()},
             "report": str(self.report),
         }
 

@@ -42,15 +42,20 @@ def trained(book: Book, way: str, seed: int = 0) -> opsin.Run:
     """Foreground against background, on photos where they are at hand."""
     if book.quick or book.root is None:
         return on_scenes(book, way, seed)
-    settings: dict[str, Any] = {"upsample": way, "classes": "foreground", "task": "segment", "seed": seed}
-    settings |= {"model": "unet", "epochs": 20, "input_size": 96, "input_width": 96}
-    return book.train(f"{book.root}/person_voc", name=f"{way}-photos-{seed}", **settings)
+    return book.train(
+        f"{book.root}/person_voc",
+        name=f"{way}-photos-{seed}",
+        **same(way, "foreground", seed) | {"epochs": 20, "input_size": 96, "input_width": 96},
+    )
 
 
 def on_scenes(book: Book, way: str, seed: int = 0, classes: str = "foreground") -> opsin.Run:
-    settings: dict[str, Any] = {"upsample": way, "classes": classes, "task": "segment", "seed": seed, "model": "unet"}
-    settings |= {"scenes": 300, "epochs": 4} if book.quick else {"epochs": 12}
-    return book.train("digit_masks", name=f"{way}-{classes}-{seed}", **settings)
+    size = {"scenes": 300, "epochs": 4} if book.quick else {"epochs": 12}
+    return book.train("digit_masks", name=f"{way}-{classes}-{seed}", **same(way, classes, seed) | size)
+
+
+def same(way: str, classes: str, seed: int) -> dict[str, Any]:
+    return {"upsample": way, "classes": classes, "task": "segment", "seed": seed, "model": "unet"}
 
 
 def each_way(book: Book) -> dict[str, list[opsin.Run]]:
@@ -213,7 +218,9 @@ def checkerboard(book: Book) -> Found:
     )
 
 
-def pictures(book: Book, runs: Any, stored: Any) -> list[tuple[str, np.ndarray]]:
+def pictures(
+    book: Book, runs: dict[str, opsin.Run], stored: dict[str, dict[str, np.ndarray]]
+) -> list[tuple[str, np.ndarray]]:
     """Truth and all answers for the first two images of val that keep their size."""
     val = opsin.dataset_of(runs["bilinear"], book.root).splits["val"]
     place = {sample: index for index, sample in enumerate(val.ids)}

@@ -62,7 +62,8 @@ def in_points(changes: NDArray[np.float64]) -> tuple[str, str, str]:
 def hits(run: opsin.Run, split: Literal["val", "test"]) -> NDArray[np.float64]:
     """1 for each image of a split that is classified rightly, else 0, in the order of their names: float64 [N]."""
     _, probabilities, labels = by_id(run, split)
-    return (probabilities.argmax(1) == labels).astype(np.float64)
+    right: NDArray[np.float64] = (probabilities.argmax(1) == labels).astype(np.float64)
+    return right
 
 
 def by_id(
