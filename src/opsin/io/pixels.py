@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-
 TWELVE_BITS = 1 << 12
 """Cameras and scanners store 12 bits in 16; as shares of 65535 these are nearly black."""
 
