@@ -177,7 +177,7 @@ def _rows(
             found[policy] = rows
     missing = [policy for policy in policies if policy not in found]
     if cache is None:
-        decoded = _decode(source, missing, [np.empty] * len(missing), advance) if missing else []
+        decoded = _decode(source, missing, [_empty] * len(missing), advance) if missing else []
         found |= dict(zip(missing, decoded, strict=True))
         return [found[policy] for policy in policies]
     folders = {policy: _folder(cache, source, policy) for policy in missing}
@@ -193,6 +193,10 @@ def _rows(
                 _write({policy: folder}, source, advance, about)
         found[policy] = _read_back(folder, notes[policy])
     return [found[policy] for policy in policies]
+
+
+def _empty(shape: tuple[int, ...], dtype: type[np.uint8]) -> Bytes:
+    return np.empty(shape, dtype)
 
 
 def _known_rows(source: Source, policy: SizePolicy, cache: Path | None) -> tuple[Rows | None, str]:
@@ -309,7 +313,7 @@ class _Frames:
         )
 
 
-def _copy(known: PackedRows, numbers: Ints, allocate: Callable[..., Any]) -> Rows:
+def _copy(known: PackedRows, numbers: Ints, allocate: Allocate) -> Rows:
     """The rows of these samples in arrays that `allocate(shape, dtype)` makes."""
     rows = known.row_of[numbers]
     kept = np.flatnonzero(rows >= 0)

@@ -27,7 +27,7 @@ FORMAT = 2
 FULL_CHECK_BYTES = 1 << 30
 """Packed files up to this size are hashed on opening; of larger ones the length is checked."""
 
-Allocate = Callable[..., Any]
+Allocate = Callable[[tuple[int, ...], type[np.uint8]], Bytes]
 """Makes an array of `(shape, dtype)`."""
 
 
@@ -51,7 +51,7 @@ def mapped_arrays(folder: Path) -> Allocate:
     """Arrays mapped to files of a folder: images first, then masks."""
     names = iter(("images.bin", "masks.bin"))
 
-    def mapped(shape: tuple[int, ...], dtype: type[np.uint8]) -> Any:
+    def mapped(shape: tuple[int, ...], dtype: type[np.uint8]) -> Bytes:
         return _reserved(folder / next(names), shape, dtype)
 
     return mapped
@@ -67,7 +67,7 @@ def write_rows(new: Path, rows: Rows, about: str) -> None:
     }
     (new / "sizes.bin").write_bytes(rows.sizes.astype("<i4").tobytes())
     (new / "kept.bin").write_bytes(rows.kept.astype("<i8").tobytes())
-    files: dict[str, Any] = {}
+    files: dict[str, object] = {}
     for name, array in arrays.items():
         if array is not None:
             if isinstance(array, np.memmap):
@@ -78,7 +78,7 @@ def write_rows(new: Path, rows: Rows, about: str) -> None:
     write_json(new / "manifest.json", manifest)
 
 
-def _reserved(path: Path, shape: tuple[int, ...], dtype: type[np.uint8]) -> Any:
+def _reserved(path: Path, shape: tuple[int, ...], dtype: type[np.uint8]) -> Bytes:
     """A writable memory map whose disk space is allocated first, so that a full disk raises an error, no signal."""
     num_bytes = int(np.prod(shape))
     if num_bytes == 0:
