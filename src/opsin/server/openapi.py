@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import opsin
 from opsin.server.limits import Limits
 from opsin.units import bytes_text
 
+Document = dict[str, object]
+"""A JSON object."""
 TEXT, NUMBER = {"type": "string"}, {"type": "number"}
 PREDICTION = {
     "type": "object",
@@ -78,14 +78,14 @@ JSON_BODY = {
 }
 
 
-def description(models: tuple[str, ...], limits: Limits, *, needs_token: bool) -> dict[str, Any]:
+def description(models: tuple[str, ...], limits: Limits, *, needs_token: bool) -> Document:
     """The OpenAPI document of a server of these models."""
-    security: dict[str, Any] = {"security": [{"token": []}]} if needs_token else {}
+    security: Document = {"security": [{"token": []}]} if needs_token else {}
     schemas = {"Prediction": PREDICTION, "Explanation": EXPLANATION, "Skipped": SKIPPED, "Error": ERROR}
-    components: dict[str, Any] = {"schemas": schemas}
+    components: Document = {"schemas": schemas}
     if needs_token:
         components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
-    health = {"application/json": {"schema": HEALTH}}
+    health: Document = {"application/json": {"schema": HEALTH}}
     return {
         "openapi": "3.1.0",
         "info": {"title": "Opsin", "version": opsin.__version__},
@@ -100,7 +100,7 @@ def description(models: tuple[str, ...], limits: Limits, *, needs_token: bool) -
     } | security
 
 
-def _about_images(summary: str, key: str, schema: str, models: tuple[str, ...], limits: Limits) -> dict[str, Any]:
+def _about_images(summary: str, key: str, schema: str, models: tuple[str, ...], limits: Limits) -> Document:
     """A route that takes images, and answers with an object of `schema` for each under `key`."""
     form = {"type": "object", "additionalProperties": BINARY}
     bodies = {"image/*": BINARY, "application/octet-stream": BINARY, "multipart/form-data": form}
@@ -134,5 +134,5 @@ def _about_images(summary: str, key: str, schema: str, models: tuple[str, ...], 
     }
 
 
-def _answer(what: str, content: dict[str, Any]) -> dict[str, Any]:
+def _answer(what: str, content: Document) -> Document:
     return {"responses": {"200": {"description": what, "content": content}}}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from opsin.errors import OpsinError
 
 
@@ -14,11 +12,21 @@ class RequestError(OpsinError):
         status: HTTP status: 400 bad body, 401 token, 403 host or origin, 404 model, 408 time, 413 size, 415 kind,
             429 queue, 431 headers.
         headers: headers of the response.
-        what, details: as in `OpsinError`.
+        what, where, got, expected, do: as in `OpsinError`.
     """
 
-    def __init__(self, status: int, what: str, *, headers: dict[str, str] | None = None, **details: Any) -> None:
-        super().__init__(what, **details)
+    def __init__(
+        self,
+        status: int,
+        what: str,
+        *,
+        headers: dict[str, str] | None = None,
+        where: object = None,
+        got: object = None,
+        expected: object = None,
+        do: str | None = None,
+    ) -> None:
+        super().__init__(what, where=where, got=got, expected=expected, do=do)
         self.status, self.headers = status, headers or {}
 
     @classmethod
@@ -27,7 +35,7 @@ class RequestError(OpsinError):
         return cls(status, error.what, where=error.where, got=error.got, expected=error.expected, do=error.do)
 
 
-def as_json(error: OpsinError) -> dict[str, Any]:
+def as_json(error: OpsinError) -> dict[str, dict[str, str]]:
     """An error as the body of a response; missing fields are omitted."""
     details = {"where": error.where, "got": error.got, "expected": error.expected, "do": error.do}
     told = {key: str(value) for key, value in details.items() if value is not None}
