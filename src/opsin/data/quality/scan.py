@@ -15,6 +15,7 @@ from opsin.data.parallel import for_each
 from opsin.data.quality.near import THUMB
 from opsin.data.samples import Bytes
 from opsin.errors import InputError
+from opsin.io import spill
 from opsin.io.images import DecodedImage, Sides, is_gray
 from opsin.ops.resize import fit_image
 from opsin.types import SizePolicy
@@ -67,7 +68,7 @@ def scan(
     """
     num_samples = len(source)
     digests: list[bytes | None] = [None] * num_samples
-    pictures = np.zeros((num_samples, 3, THUMB, THUMB), np.uint8) if thumbs else None
+    pictures = spill.zeros((num_samples, 3, THUMB, THUMB), np.uint8) if thumbs else None
     sizes = np.zeros((num_samples, 2), np.int32)
     grey = np.zeros(num_samples, bool)
     failures: list[tuple[int, str]] = []
