@@ -10,13 +10,14 @@ import pytest
 import torch
 
 from opsin.data.load import load
-from opsin.data.pack import pack
+from opsin.data.pack import default_cache, pack
 from opsin.data.quality.audit import audit
 from opsin.data.quality.leaks import check_files, check_leaks, near_in_packed
 from opsin.data.quality.near import MIN_DETAIL, MIN_FINE, coarse, detail, detail_correlation, near_pairs
 from opsin.data.samples import Dataset, FileSource
 from opsin.errors import DataError
-from opsin.io.images import encode_png
+from opsin.io import spill
+from opsin.io.images import encode_png, read_image
 from opsin.types import SizePolicy
 
 RNG = np.random.default_rng(0)
@@ -132,6 +133,22 @@ def test_descriptors_are_mean_free_and_of_length_one() -> None:
     descriptors = coarse(scenes(3, 32))
     np.testing.assert_allclose(descriptors.norm(dim=1), 1, atol=1e-5)
     np.testing.assert_allclose(descriptors.mean(1), 0, atol=1e-6)
+
+
+def test_an_audit_with_its_arrays_in_files_finds_the_same_and_leaves_none(
+    photos, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = photos({"train/a": 9, "train/b": 9, "val/a": 2, "val/b": 2}, height=32, width=32)
+    for i in range(2):
+        pixels = read_image(root / f"train/a/{i}.png").pixels
+        (root / f"val/a/{i}.png").write_bytes(encode_png(np.clip(pixels, 0, 240) + np.uint8(10)))
+    expected = audit(load(root))
+    assert expected.near_in_train["val"].tolist() == [0, 1]
+    monkeypatch.setattr(spill, "IN_MEMORY_BYTES", 0)
+    assert isinstance(spill.zeros((2, 3), np.float32), np.memmap)
+    before = set(default_cache().iterdir())
+    assert audit(load(root)).findings == expected.findings
+    assert set(default_cache().iterdir()) == before
 
 
 def test_unreadable_files_sizes_modes_and_imbalance_are_said(photos, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from opsin.batches.batch import Batch
 from opsin.batches.order import training_order
 from opsin.batches.sharing import OwnRows, Ring, own_rows
 from opsin.config.data import WINDOW
+from opsin.data.shards.source import ShardPixels
 from opsin.errors import ConfigError, DataError
 from opsin.group import ALONE, Group
 
@@ -97,7 +98,7 @@ def batches(
     if training:
         order = training_order(samples.images, seed=seed, epoch=epoch, window=window)
     cuts = [step * batch_size for step in range(num_steps)] + [num_samples]
-    told = None if isinstance(samples.images, np.ndarray) else samples.images.reading(order.numpy())
+    told = samples.images.reading(order.numpy()) if isinstance(samples.images, ShardPixels) else None
 
     def made(step: int) -> Batch:
         if told is not None:
@@ -145,6 +146,6 @@ def _gathered(samples: Samples, rows: OwnRows) -> Batch:
 
 def _rows(array: Pixels, index: Tensor) -> Tensor:
     """Copies of the rows `index` of an array or a memory map, or what is decoded of them now."""
-    if isinstance(array, np.ndarray):
-        return torch.from_numpy(np.ascontiguousarray(np.take(array, index.numpy(), axis=0)))
-    return torch.from_numpy(array[index.numpy()])
+    if isinstance(array, ShardPixels):
+        return torch.from_numpy(array[index.numpy()])
+    return torch.from_numpy(np.ascontiguousarray(np.take(array, index.numpy(), axis=0)))

@@ -14,10 +14,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from opsin.data.shards.source import ShardPixels
 from opsin.ops.random import permutation, uniform
 
 if TYPE_CHECKING:
@@ -33,9 +33,9 @@ def training_order(images: Pixels, *, seed: int, epoch: int, window: int) -> Ten
         epoch: number of the epoch.
         window: places by which a sample in shards may move back; in memory all are shuffled.
     """
-    if isinstance(images, np.ndarray):
-        return permutation(len(images), seed, epoch)
-    return shard_order(torch.from_numpy(images.shards), seed=seed, epoch=epoch, window=window)
+    if isinstance(images, ShardPixels):
+        return shard_order(torch.from_numpy(images.shards), seed=seed, epoch=epoch, window=window)
+    return permutation(len(images), seed, epoch)
 
 
 def shard_order(shards: Tensor, *, seed: int, epoch: int, window: int) -> Tensor:

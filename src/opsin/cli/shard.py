@@ -25,7 +25,7 @@ NO_DATA_OPTIONS = DataOptions()
 
 def shard(
     data: DataArgument,
-    out: Path,
+    out: Annotated[Path, Parameter(help="The new folder.")],
     /,
     *,
     root: RootOption = None,
@@ -40,11 +40,6 @@ def shard(
 
     Images are decoded once, to be sure that they can be, and kept as they are. The splits are those that training would
     draw. The folder appears whole or not at all.
-
-    Parameters
-    ----------
-    out
-        The new folder.
     """
     from opsin.config import resolve
     from opsin.data.load import load

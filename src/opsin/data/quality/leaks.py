@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
+from opsin.data.digests import DIGEST_BYTES, digest
 from opsin.data.quality.copies import MAX_NEAR
 from opsin.data.quality.findings import NUM_NAMED, Finding, Severity
 from opsin.data.quality.near import THUMB, near_pairs
-from opsin.data.quality.scan import THUMB_POLICY, digest
+from opsin.data.quality.scan import THUMB_POLICY
 from opsin.data.samples import Bytes, Dataset, FileSource, Ints, Pixels, Samples, Source
-from opsin.data.shards.index import DIGEST_BYTES
 from opsin.data.shards.source import ShardSource
 from opsin.errors import DataError, InputError
 from opsin.io.files import sha256_file

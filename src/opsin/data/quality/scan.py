@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -10,11 +9,13 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.data.digests import digest
 from opsin.data.pack import counted
 from opsin.data.parallel import for_each
 from opsin.data.quality.near import THUMB
 from opsin.data.samples import Bytes
 from opsin.errors import InputError
+from opsin.io import spill
 from opsin.io.images import DecodedImage, Sides, is_gray
 from opsin.ops.resize import fit_image
 from opsin.types import SizePolicy
@@ -67,7 +68,7 @@ def scan(
     """
     num_samples = len(source)
     digests: list[bytes | None] = [None] * num_samples
-    pictures = np.zeros((num_samples, 3, THUMB, THUMB), np.uint8) if thumbs else None
+    pictures = spill.zeros((num_samples, 3, THUMB, THUMB), np.uint8) if thumbs else None
     sizes = np.zeros((num_samples, 2), np.int32)
     grey = np.zeros(num_samples, bool)
     failures: list[tuple[int, str]] = []
@@ -102,10 +103,3 @@ def _reason(error: InputError) -> str:
     if error.got is None or error.expected is None or str(error.got) in error.what:
         return error.what
     return f"{error.what}: {error.got} instead of {error.expected}"
-
-
-def digest(pixels: Bytes) -> bytes:
-    """A hash of the shape and pixels of one image; equal only for equal images."""
-    hashed = hashlib.blake2b(repr(pixels.shape).encode(), digest_size=16)
-    hashed.update(np.ascontiguousarray(pixels).data)
-    return hashed.digest()

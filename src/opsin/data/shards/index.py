@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.config.checks import from_dict
+from opsin.data.digests import DIGEST_BYTES
 from opsin.data.targets import IN_MEMORY, Array
 from opsin.errors import AnnotationError, ConfigError
 from opsin.io.shards import DO_WRITE_AGAIN, ShardFile
@@ -27,7 +28,6 @@ INDEX = "index.json"
 CLASSES = "classes.txt"
 NAME = "opsin shards"
 FORMAT = f"{NAME} 1"
-DIGEST_BYTES = 16
 PLAIN_NAME = re.compile(r"[\w-]+(?:\.[\w-]+)+", re.ASCII)
 TYPES = {
     "shard": np.int32,

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from opsin.data.quality.scan import digest
+from opsin.data.digests import DIGEST_BYTES, digest
 from opsin.data.samples import Bytes, FileSource, Ints, Source
-from opsin.data.shards.index import DIGEST_BYTES, SplitIndex, Table
+from opsin.data.shards.index import SplitIndex, Table
 from opsin.data.shards.source import ShardSource
 from opsin.data.targets import KINDS, Array
 from opsin.errors import ImageError, InputError

@@ -95,6 +95,8 @@ def write_shards(
 
 def _card(dataset: Dataset, splits: dict[str, SplitIndex], skipped: Sequence[str], seed: int) -> Index:
     left_out = [f"{len(skipped)} unreadable samples were left out when the shards were written"] if skipped else []
+    if any(source.groups is not None for source in dataset.splits.values()):
+        left_out.append("groups of samples are kept within splits, and not in the shards: folds would not know them")
     notes = (*dataset.notes, *left_out, f"the order of train in the shards was drawn with seed {seed}")
     return Index(
         name=dataset.name,
