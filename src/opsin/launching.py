@@ -8,6 +8,7 @@ and all are started again. Several machines are torchrun's: `torchrun --nnodes â
 
 from __future__ import annotations
 
+import json
 import logging
 import multiprocessing
 import os
@@ -25,7 +26,6 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from opsin.config import require
 from opsin.errors import GroupError
-from opsin.io.files import write_json
 from opsin.processes import LEAD, NOTES_VARIABLE
 
 MAX_RESTARTS = 3
@@ -116,7 +116,7 @@ def _notes(began: float) -> Iterator[None]:
     """The processes that are started inside the block have a file for what they need when they are started again."""
     with TemporaryDirectory(prefix="opsin-group-") as folder:
         path = Path(folder) / "notes.json"
-        write_json(path, {"began": began + time.time() - time.monotonic()})
+        path.write_text(json.dumps({"began": began + time.time() - time.monotonic()}))
         os.environ[NOTES_VARIABLE] = str(path)
         try:
             yield
