@@ -109,7 +109,8 @@ def test_the_client_sends_card_network_and_export_privately(run: Run, hub: Hub, 
     (tmp_path / "made").mkdir()
     (tmp_path / "made" / "contract.json").write_text("{}")
     made = opsin.push(run, TO, export=tmp_path / "made")
-    assert hub.created[0]["private"] is True
+    (created,) = hub.created
+    assert created.get("visibility") == "private" or created.get("private") is True  # by the client's age
     assert hub.files.keys() == set(made.files)
     assert hub.files["export/contract.json"] == b"{}"
     weights = run.model_folder / "golden.safetensors"
