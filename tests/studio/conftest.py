@@ -93,7 +93,7 @@ def address(tmp_path: Path, opened: list[Path]) -> Iterator[str]:
         told = next(line for line in process.stdout if '"address"' in line)
         yield told.split('"')[3]
         process.terminate()
-        process.wait(60)
+        process.wait(WAIT_MS / 1000)
 
 
 @pytest.fixture
