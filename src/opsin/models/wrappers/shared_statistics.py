@@ -30,7 +30,7 @@ def share_statistics(network: nn.Module, device: torch.device) -> int:
     ]
     for parent, name, norm in found:
         if device.type == "cuda":
-            setattr(parent, name, nn.SyncBatchNorm.convert_sync_batchnorm(norm))
+            setattr(parent, name, nn.SyncBatchNorm.convert_sync_batchnorm(norm))  # type: ignore[no-untyped-call]
         elif not isinstance(norm, Shared):
             kind = type(norm)
             norm.__class__ = _SHARED.setdefault(kind, type(kind.__name__, (Shared, kind), {}))
