@@ -17,6 +17,7 @@ from opsin import labs
 from opsin.cli import main
 from opsin.errors import CheckFailedError, ConfigError, RunError
 from opsin.labs.lab import Book, Found, Lab, numbers_in, question
+from opsin.labs.plans import planned_runs
 from opsin.labs.shapes import write_shapes
 
 USED = {
@@ -172,10 +173,22 @@ def test_values_that_an_exercise_asks_for_are_measured_and_complete(tmp_path: Pa
 
 
 @pytest.mark.parametrize("name", labs.names())
-def test_a_lab_trains_as_many_networks_as_it_says(name: str, results: Callable[[str], labs.LabResult]) -> None:
-    said = labs.get(name).num_runs[0]
-    trained = [run for run in results(name).runs if run.with_name(f"{run.name}.asked.json").is_file()]
-    assert len(trained) == said or said == 0
+def test_a_lab_trains_the_networks_that_it_says_and_no_others(
+    name: str, results: Callable[[str], labs.LabResult]
+) -> None:
+    trained = {run.name for run in results(name).runs if run.with_name(f"{run.name}.asked.json").is_file()}
+    assert trained == set(planned_runs(labs.open_book(name)))
+
+
+@pytest.mark.parametrize("name", labs.names())
+def test_every_question_of_a_lab_that_trains_asks_an_exercise_for_values(name: str) -> None:
+    lab = labs.get(name)
+    assert lab.networks is None or all(asked.asks for asked in lab.questions)
+
+
+@pytest.mark.parametrize(("name", "runs"), [("architectures", 33), ("segmentation", 10), ("cifar10-dense-and-cnn", 12)])
+def test_the_full_form_of_a_lab_has_its_seeds(name: str, runs: int) -> None:
+    assert len(planned_runs(labs.open_book(name, quick=False))) == runs
 
 
 def test_an_answer_without_evidence_is_refused(tmp_path: Path) -> None:

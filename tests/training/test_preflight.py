@@ -93,6 +93,7 @@ def test_time_and_memory_are_forecast_before_the_first_step_and_stand_beside_wha
     found = next(event for event in run.log if event.event == "forecast")
     low, high = found["memory_bytes"]
     assert 0 < low <= high
+    assert "s if steps are as fast as when they were timed" in str(found["message"])
     page = write_report(run).read_text("utf-8")
     beside = re.search(r"Peak memory</dt><dd>[\d.]+ [MG]B <span[^>]*>forecast: [\d.]+ [MG]B to [\d.]+ [MG]B", page)
     assert beside, page[page.index("Peak memory") :][:200]

@@ -10,11 +10,12 @@ from cyclopts import Parameter
 
 from opsin.cli.options import JsonFlag, QuietFlag, RootOption, SeedOption
 from opsin.cli.output import print_json, print_line, stdout_console
-from opsin.errors import CheckFailedError, ConfigError
+from opsin.errors import CheckFailedError, ConfigError, RefusedError
 
 if TYPE_CHECKING:
     from opsin.labs import AllResults, LabResult
     from opsin.labs.exercises import Checked
+    from opsin.labs.plans import LabForecast
 
 app = cyclopts.App(name="lab", help="Run course experiments: questions answered by measurement, one report each.")
 QUICK_HELP = "Embedded data and few epochs (the default), or the data of the course."
@@ -40,16 +41,29 @@ def list_labs(*, json_: JsonFlag = False, quiet: QuietFlag = False, seed: SeedOp
 
 
 @app.command
-def show(name: str, /, *, json_: JsonFlag = False, quiet: QuietFlag = False, seed: SeedOption = 0) -> int:
-    """Show the questions of a lab, its requirements, and its duration where it was measured."""
+def show(
+    name: str,
+    /,
+    *,
+    full: FullFlag = False,
+    root: RootOption = None,
+    json_: JsonFlag = False,
+    quiet: QuietFlag = False,
+    seed: SeedOption = 0,
+) -> int:
+    """Show the questions of a lab, its requirements, and how long its trainings would take on this machine."""
     from opsin import labs
 
     lab = labs.get(name)
+    found, words = _forecast(name, full=full, root=root)
     if json_:
-        print_json(lab.to_dict())
+        print_json(lab.to_dict() | {"forecast": None if found is None else found.to_dict()})
         return 0
     print_line(f"{lab.title}: {lab.words}")
-    print_line(f"needs {lab.needs}; minutes: quick {_minutes(lab.minutes[0])}, full {_minutes(lab.minutes[1])}")
+    print_line(
+        f"needs {lab.needs}; minutes, as measured: quick {_minutes(lab.minutes[0])}, full {_minutes(lab.minutes[1])}"
+    )
+    print_line(f"forecast: {words}")
     for place, asked in enumerate(lab.questions, 1):
         published = f" (published: {asked.published})" if asked.published else ""
         print_line(f"{place}. {asked.text}{published}")
@@ -160,6 +174,8 @@ def _tell(found: LabResult, json_: bool) -> int:
         if answer.published:
             verdict = {True: "agrees", False: "differs", None: "not comparable"}[answer.agrees]
             print_line(f"   published {answer.published}; here {answer.ours}: {verdict}")
+    if found.cut:
+        print_line(f"the budget ended {len(found.cut)} of {len(found.runs)} runs early; the report lists them")
     print_line(f"report: {found.report.resolve()}")
     return 0
 
@@ -179,6 +195,22 @@ def _tell_all(found: AllResults, json_: bool) -> int:
 
 def _parts(answer: Checked) -> list[tuple[str, tuple[str, ...]]]:
     return [("these differ", answer.wrong), ("not answered", answer.open)]
+
+
+def _forecast(name: str, *, full: bool, root: str | None) -> tuple[LabForecast | None, str]:
+    """How long the trainings of a lab would take here, and the same in words; None where its data are not at hand."""
+    from opsin import labs
+    from opsin.progress import duration
+
+    form = "full" if full else "quick"
+    try:
+        found = labs.forecast(name, quick=not full, root=root)
+    except RefusedError as error:
+        return None, f"none of the {form} form: {error}"
+    if not found.seconds:
+        return found, "nothing is trained"
+    words = f"{form}, {len(found.seconds)} trainings, about {duration(60 * found.minutes)} at the speed just measured"
+    return found, words
 
 
 def _minutes(measured: float | None) -> str:

@@ -37,9 +37,9 @@ def stdout_console(*, highlight: bool = True, soft_wrap: bool = False) -> Consol
     return console
 
 
-def print_line(text: object) -> None:
-    """Print a line of a command's result on stdout."""
-    print(printable_lines(str(text)))
+def print_line(text: object, *, flush: bool = False) -> None:
+    """Print a line of a command's result on stdout; `flush` it at once where a reader of a pipe waits for it."""
+    print(printable_lines(str(text)), flush=flush)
 
 
 def print_note(text: object) -> None:

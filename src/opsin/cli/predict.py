@@ -83,6 +83,13 @@ def predict(
             help="Input range these weights expect, where their file does not say: unit, signed, imagenet, caffe …"
         ),
     ] = None,
+    watch: Annotated[
+        Path | None,
+        Parameter(
+            help="Folder whose images are predicted as they come, those that are there first, until Ctrl-C. With "
+            "--json, each line is one document."
+        ),
+    ] = None,
     strict: Annotated[
         bool, Parameter(negative="", help="Refuse the whole call if a file cannot be read (exit status 2).")
     ] = False,
@@ -109,13 +116,23 @@ def predict(
     from opsin.progress import Reporter
     from opsin.tasks import get_task
 
-    if not images:
-        raise RefusedError("no image to predict", do="name files or folders after the run")
+    if not images and watch is None:
+        raise RefusedError("no image to predict", do="name files or folders after the run, or a folder after --watch")
     if csv is not None:
         check_table_name(csv)
     report, views, place = Reporter(quiet=quiet), views_of(tta), pick_device(device)
     skipped: list[Skipped] | None = None if strict else []
     cautious = coverage is not None or abstain is not None
+    if watch is not None:
+        _refuse_with_watch(
+            IMAGES=images or None,
+            boxes=boxes,
+            csv=csv,
+            tile=tile,
+            coverage=coverage,
+            abstain=abstain,
+            strict=strict or None,
+        )
     if cautious:
         _refuse_with_caution(masks=masks, boxes=boxes, tile=tile, tta=tta, weights=weights)
     if weights is not None or is_published(run, out):
@@ -132,6 +149,12 @@ def predict(
         _refuse_combinations(masks=masks, boxes=boxes, tile=tile, overlap=overlap, tta=tta)
         artifact = load_proved(model_folder(run, out), device=place)
         line = _line if get_task(artifact.task).score_is_of_label else _label_line
+    if watch is not None:
+        from opsin.cli.watching import watch as watch_folder
+        from opsin.inference.predictor import Predictor
+
+        predictor = Predictor(artifact, device=place, views=views)
+        return watch_folder(predictor, watch, masks=masks, line=line, as_json=json_)
     caution: Caution | None = None
     if cautious:
         from opsin.inference.cautious import predict_cautiously
@@ -211,6 +234,19 @@ def _refuse_with_caution(**asked: object) -> None:
 
     if got := [f"--{name}" for name, value in asked.items() if value is not None]:
         what, do = "coverage and risk are known only for classes of unmodified images", "leave them out"
+        raise RefusedError(what, got=", ".join(got), do=do)
+
+
+def _refuse_with_watch(**asked: object) -> None:
+    """Refuse options that need all images at once.
+
+    Raises:
+        RefusedError: naming them.
+    """
+    from opsin.errors import RefusedError
+
+    if got := [name if name.isupper() else f"--{name}" for name, value in asked.items() if value is not None]:
+        what, do = "--watch predicts one image after another, alone", "leave them out"
         raise RefusedError(what, got=", ".join(got), do=do)
 
 

@@ -154,8 +154,8 @@ def dry_lines(found: DryRun) -> list[str]:
         *(f"  note:   {note}" for note in data.notes),
         f"network:  {found.network.request.spec.name}, {start}, input {shape}, {layers.parameters:,} parameters, "
         f"{layers.trainable:,} of them trainable",
-        f"forecast: about {duration(found.seconds)}, start-up and scoring included; {low} to {high} of memory at the "
-        "peak, Python and torch included, the packed images not",
+        f"forecast: about {duration(found.seconds)} at the speed just measured, start-up and scoring included; "
+        f"{low} to {high} of memory at the peak, Python and torch included, the packed images not",
         "settings, and where they come from:",
         *("  " + "  ".join(map(str.ljust, row, widths)).rstrip() for row in map(_cells, told.items())),
         "  all others are at their defaults (`opsin train --help`; --json lists them)",

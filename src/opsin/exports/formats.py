@@ -60,6 +60,13 @@ def write_torch(traced: Traced, contract: Mapping[str, object], path: Path) -> N
     torch.export.save(traced.program, path, extra_files={CONTRACT: json.dumps(contract)})
 
 
+def read_torch(path: Path, extra_files: dict[str, str] | None = None) -> torch.export.ExportedProgram:
+    """The program in a torch.export file; the texts of `extra_files` are filled in."""
+    with warnings.catch_warnings():  # torch 2.9 reads tensors over bytes that it must not write, and warns of itself
+        warnings.filterwarnings("ignore", message="The given buffer is not writable", category=UserWarning)
+        return torch.export.load(path, extra_files=extra_files)
+
+
 def write_onnx(traced: Traced, contract: Mapping[str, object], path: Path) -> None:
     """An ONNX file with the contract in its metadata: strings unchanged, other values as JSON."""
     with _silent():
@@ -115,7 +122,7 @@ def answering(name: FormatName, path: Path) -> Answer:
         session = onnx_session(path)
         outputs = [output.name for output in session.get_outputs()]
         return lambda images: dict(zip(outputs, session.run(outputs, {INPUT: images}), strict=True))
-    network = torch.export.load(path).module()
+    network = read_torch(path).module()
 
     def answer(images: np.ndarray) -> Arrays:
         with torch.inference_mode():

@@ -19,6 +19,7 @@ from opsin.labs.running import run_book, run_labs
 if TYPE_CHECKING:
     from opsin.labs.exercises import Checked
     from opsin.labs.lab import Book, Lab
+    from opsin.labs.plans import LabForecast
 
 LABS_FOLDER = Path("labs")
 COURSE = (
@@ -38,11 +39,7 @@ COURSE = (
     "pretrained-photos",
 )
 """The experiments in the order of the courses; a lab's file has its name, with underscores."""
-HOMES = {
-    name: f"opsin.labs.{name.replace('-', '_')}"
-    for name in COURSE
-    if (Path(__file__).parent / f"{name.replace('-', '_')}.py").is_file()
-}
+HOMES = {name: f"opsin.labs.{name.replace('-', '_')}" for name in COURSE}
 """Where each lab lives; a file is imported when its lab is asked for."""
 
 
@@ -105,6 +102,23 @@ def run(
         CheckFailedError: an answer is not shown by its evidence.
     """
     return run_book(open_book(name, quick=quick, root=root, out=out), minutes=minutes, quiet=quiet)
+
+
+def forecast(name: str, *, quick: bool = True, root: str | None = None) -> LabForecast:
+    """How long the trainings of a lab would take on this machine, at the speed of a few steps measured now.
+
+    Args:
+        name, quick, root: as for `run`.
+
+    Raises:
+        RefusedError: no such lab, or its data are not there.
+    """
+    from tempfile import TemporaryDirectory
+
+    from opsin.labs.plans import forecast as forecast_of
+
+    with TemporaryDirectory() as folder:
+        return forecast_of(open_book(name, quick=quick, root=root, out=folder))
 
 
 def run_all(

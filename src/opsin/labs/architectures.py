@@ -245,6 +245,6 @@ LAB = Lab(
     words="Six architectures on the same data at the same budget, then their ideas one by one: convolutions, norms, pooling, residual sums.",
     questions=(architectures, parts, norms, pooling, fully_convolutional),
     needs="cifar10 (binary version, 162 MB)",
-    num_runs=(15, 33),
+    networks=lambda book: ([architecture(book, name) for name in NETWORKS], runs_of(book, *PARTS)),
     minutes=(6.7, None),
 )

@@ -10,6 +10,7 @@
 # %%
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,22 +18,11 @@ import numpy as np
 import opsin
 from opsin.labs.lab import Book, Found, Lab, question
 from opsin.labs.shapes import write_shapes
-from opsin.labs.steps import accuracies, in_points, paired, steps_table, told
+from opsin.labs.steps import REPAIRED, accuracies, by_id, in_points, most, paired, steps_table, told
 
-START: dict[str, Any] = {
-    "model": "plain",
-    "filters": (64, 128, 256),
-    "dense": (),
-    "global_pool": True,
-    "batch_norm": False,
-    "optimizer": "adamw",
-    "lr": 0.002,
-    "schedule": "constant",
-    "warmup": 0.0,
-    "label_smoothing": 0.0,
-    "flip": 0.0,
-    "shift": 0,
-}
+START: dict[str, Any] = {"model": "plain", "filters": (64, 128, 256), "dense": (), "global_pool": True}
+START |= {"optimizer": "adamw", "lr": 0.002, "schedule": "constant", "warmup": 0.0, "batch_norm": False}
+START |= {"label_smoothing": 0.0, "flip": 0.0, "shift": 0}
 STEPS: dict[str, dict[str, Any]] = {
     "start": {},
     "batch norm": {"batch_norm": True},
@@ -83,15 +73,19 @@ def enlarged(book: Book) -> opsin.Run:
     """The last step's network on larger images: its lower blocks frozen, the last one and the head trained on."""
     before = trained(book)
     side = 24 if book.quick else 48
-    settings: dict[str, Any] = {
-        "weights": str(before.path),
-        "finetune": "top:2",
-        "input_size": side,
-        "head_start": True,
-    }
-    settings |= {"seed": 0, "open_test": True, "stratify": False, "flip": 0.5, "shift": 4, "lr": 0.0005}
+    settings: dict[str, Any] = {"weights": str(before.path), "finetune": "top:2", "head_start": True, "lr": 0.0005}
+    settings |= {"seed": 0, "open_test": True, "stratify": False, "flip": 0.5, "shift": 4, "input_size": side}
     settings |= QUICK if book.quick else FULL | {"epochs": 4, "input_size": side}
     return on(book, "enlarged", "fine", **settings)
+
+
+def every(book: Book) -> None:
+    for step in STEPS:
+        trained(book, step)
+    for seed in SEEDS:
+        trained(book, seed=seed)
+    enlarged(book)
+    trained(book, level="coarse")
 
 
 # %% [markdown]
@@ -99,7 +93,7 @@ def enlarged(book: Book) -> opsin.Run:
 
 
 # %%
-@question("What does each idea bring?")
+@question("What does each idea bring?", asks=REPAIRED)
 def ideas(book: Book) -> Found:
     runs = {step: trained(book, step) for step in STEPS}
     table = steps_table(book, "steps", "Each step less the one before, paired over val", runs)
@@ -112,10 +106,11 @@ def ideas(book: Book) -> Found:
         answer=f"Better: {told(table, 'better')}. Worse: {told(table, 'worse')}. From {table.shown[0][1]} on val at the start to "
         f"{table.shown[-2][1]}; separable convolutions then take {costs.shown[-1][1]} parameters instead of {costs.shown[-2][1]}.",
         evidence=(table, costs, curves, *runs.values()),
+        values=most(table),
     )
 
 
-@question("Did early stopping stop, and which epoch was kept?")
+@question("Did early stopping stop, and which epoch was kept?", asks=("epochs trained", "best epoch on val"))
 def stopping(book: Book) -> Found:
     run = trained(book)
     values = [epoch.val["accuracy"] for epoch in run.epochs]
@@ -124,13 +119,18 @@ def stopping(book: Book) -> Found:
         ("epochs allowed", str(allowed)),
         ("epochs trained", str(len(values))),
         ("best epoch on val", str(best + 1)),
-        ("accuracy on val in the best epoch", opsin.Score(values[best])),
-        ("accuracy on val in the last epoch", opsin.Score(values[-1])),
     ]
+    ends = {"best": opsin.Score(values[best]), "last": opsin.Score(values[-1])}
+    rows += [(f"accuracy on val in the {which} epoch", score) for which, score in ends.items()]
     table = book.table("stopping", "Early stopping", ("what", "value"), rows)
     said = [row[1] for row in table.shown]
-    stopped = f"stopped after {said[1]} of {said[0]}" if len(values) < allowed else f"went through all {said[0]}"
-    return Found(answer=f"It {stopped} epochs, and kept epoch {said[2]}.", evidence=(table, run))
+    whys = {"minutes": "the budget of minutes ended it", "early": "it stopped"}
+    why = whys.get(run.summary.stopped or "", "it was through")
+    return Found(
+        answer=f"After {said[1]} of {said[0]} epochs {why}; it kept epoch {said[2]}.",
+        evidence=(table, run),
+        values=dict(rows[1:3]),
+    )
 
 
 # %% [markdown]
@@ -138,19 +138,22 @@ def stopping(book: Book) -> Found:
 
 
 # %%
-@question("What does fine-tuning on larger images bring, with the lower blocks frozen?")
+@question(
+    "What does fine-tuning on larger images bring, with the lower blocks frozen?",
+    asks=("points on val", "parameters trained"),
+)
 def larger(book: Book) -> Found:
     runs = {"as trained": trained(book), "fine-tuned on larger images": enlarged(book)}
     table = steps_table(book, "larger", "The same network, fine-tuned on larger images; paired over val", runs)
     rows = [(what, run.preprocess().size.height, run.summary.trainable) for what, run in runs.items()]
-    sizes = book.table(
-        "sizes", "What was trained", ("network", "side of the input, pixels", "parameters trained"), rows
-    )
+    columns = ("network", "side of the input, pixels", "parameters trained")
+    sizes = book.table("sizes", "What was trained", columns, rows)
     row = table.shown[1]
     return Found(
         answer=f"{row[3]} points on val ({row[4]} to {row[5]}), from images of {sizes.shown[1][1]} pixels instead of "
         f"{sizes.shown[0][1]}. The pictures are the same, enlarged: there is no more in them, but the last maps are finer.",
         evidence=(table, sizes, *runs.values()),
+        values={"points on val": row[3], "parameters trained": rows[1][2]},
     )
 
 
@@ -161,7 +164,7 @@ def larger(book: Book) -> Found:
 
 
 # %%
-@question("Is the ensemble better than its members?")
+@question("Is the ensemble better than its members?", asks=("the ensemble, on test", "points to the best member"))
 def ensemble(book: Book) -> Found:
     members = [trained(book, seed=seed) for seed in SEEDS]
     together = combined(book, members)
@@ -170,26 +173,21 @@ def ensemble(book: Book) -> Found:
     table = book.table("ensemble", "Members and ensemble", ("network", "val", "test"), rows)
     best = max(members, key=lambda run: run.scores["val"]["accuracy"].value)
     pair = paired(best, together, split="test")
-    ends = ("difference on test, points", "lowest", "highest", "shown")
     title = "The ensemble less the member that is best on val, paired over test"
-    compared = book.table("ensemble_paired", title, ends, [pair])
+    compared = book.table("ensemble_paired", title, ("points on test", "lowest", "highest", "shown"), [pair])
     return Found(
         answer=f"{table.shown[-1][2]} of test: {pair[0]} points ({pair[1]} to {pair[2]}) against the member that is best on val.",
         evidence=(table, compared, together, *members),
+        values={"the ensemble, on test": rows[-1][2], "points to the best member": pair[0]},
     )
 
 
 def combined(book: Book, members: list[opsin.Run]) -> opsin.Run:
-    """The members' average, with test opened for it; as it is where it has been made."""
-    name, folder = "ensemble", book.folder / "runs"
-    if not (folder / name / "scores.json").is_file():
-        opsin.ensemble(*members, kind="average", name=name, out=folder)
-    run = opsin.Run(folder / name)
+    """The members' average, with test opened for it."""
+    run = book.derived("ensemble", partial(opsin.ensemble, *members, kind="average"))
     if "test" not in run.scores:
         opsin.evaluate(run, split="test", root=book.root)
-        run = opsin.Run(folder / name)
-    book.runs[name] = run
-    return run
+    return book.derived("ensemble", opsin.ensemble)
 
 
 # %% [markdown]
@@ -200,7 +198,10 @@ def combined(book: Book, members: list[opsin.Run]) -> opsin.Run:
 
 
 # %%
-@question("Are more classes harder, and do fine labels help with the coarse ones?")
+@question(
+    "Are more classes harder, and do fine labels help with the coarse ones?",
+    asks=("fine labels, on val", "coarse labels, on val", "coarse, by sums of fine ones, on val"),
+)
 def more_classes(book: Book) -> Found:
     fine, coarse = trained(book), trained(book, level="coarse")
     (ids, said, truth), (fine_ids, fine_said, fine_truth) = by_id(coarse), by_id(fine)
@@ -216,10 +217,9 @@ def more_classes(book: Book) -> Found:
         ("fine labels", fine_said.shape[1], "coarse, by sums", opsin.Score(float(through.mean()))),
     ]
     table = book.table("classes", "Accuracy on val", ("learned from", "outputs", "asked for", "val"), rows)
-    points = in_points(through.astype(np.int64) - direct)
-    ends = ("difference, points", "lowest", "highest")
+    points = in_points(through.astype(float) - direct)
     title = "Coarse answers by a network of fine labels less those by one of coarse labels, paired over val"
-    compared = book.table("classes_paired", title, ends, [points])
+    compared = book.table("classes_paired", title, ("difference, points", "lowest", "highest"), [points])
     values = [row[3] for row in table.shown]
     helped = "they help" if float(points[1]) > 0 else "they hurt" if float(points[2]) < 0 else "no difference is shown"
     harder = fine.scores["val"]["accuracy"].high < coarse.scores["val"]["accuracy"].low
@@ -228,14 +228,8 @@ def more_classes(book: Book) -> Found:
         f"{rows[0][1]}, {values[1]} with {rows[1][1]}. Asked for coarse classes, the network of fine labels reaches {values[2]}, "
         f"{points[0]} points ({points[1]} to {points[2]}) from that of coarse labels: {helped}.",
         evidence=(table, compared, fine, coarse),
+        values=dict(zip(more_classes.asks, (row[3] for row in rows), strict=True)),
     )
-
-
-def by_id(run: opsin.Run) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """Names of the images of val in their order, probabilities [N, K] and labels [N]."""
-    stored = run.predictions("val")
-    order = np.argsort(stored["ids"])
-    return stored["ids"][order].tolist(), stored["probabilities"][order], stored["labels"][order]
 
 
 # %%
@@ -245,5 +239,6 @@ LAB = Lab(
     words="One idea at a time; larger images with blocks frozen; an ensemble; fine against coarse classes.",
     questions=(ideas, stopping, larger, ensemble, more_classes),
     needs="cifar100 (binary version, 161 MB)",
-    minutes=(0.8, 60.0),
+    networks=every,
+    minutes=(0.8, None),
 )

@@ -72,12 +72,21 @@ def trained(book: Book, backbone: str, way: str, *, augmented: bool = False, hea
     return book.train("cifar100", name=name, **settings)
 
 
+def every(book: Book) -> None:
+    for backbone in at_hand(book):
+        for way in WAYS:
+            for augmented in (False, True):
+                trained(book, backbone, way, augmented=augmented)
+        for head in HEADS:
+            trained(book, backbone, "frozen", head=head)
+
+
 # %% [markdown]
 # ## The backbones
 
 
 # %%
-@question("Which backbones can be started from here?")
+@question("Which backbones can be started from here?", asks=[f"parameters of {FALLBACK}"])
 def backbones(book: Book) -> Found:
     here = at_hand(book)
     rows = []
@@ -90,6 +99,7 @@ def backbones(book: Book) -> Found:
     return Found(
         answer=f"{', '.join(here)}. {'All are there.' if not missing else 'Left out: ' + ', '.join(missing) + '.'}",
         evidence=(table,),
+        values={f"parameters of {FALLBACK}": next(row[1] for row in rows if row[0] == FALLBACK)},
     )
 
 
@@ -98,7 +108,10 @@ def backbones(book: Book) -> Found:
 
 
 # %%
-@question("Frozen features, the upper block, or the whole network: what does each bring?")
+@question(
+    "Frozen features, the upper block, or the whole network: what does each bring?",
+    asks=[f"{FALLBACK}, {words}, on val" for words in WAYS.values()],
+)
 def ways(book: Book) -> Found:
     tables, said = [], []
     for backbone in at_hand(book):
@@ -116,6 +129,10 @@ def ways(book: Book) -> Found:
     return Found(
         answer="; ".join(said) + ".",
         evidence=(*tables, *(trained(book, backbone, way) for backbone in at_hand(book) for way in WAYS)),
+        values={
+            f"{FALLBACK}, {words}, on val": trained(book, FALLBACK, way).scores["val"]["accuracy"]
+            for way, words in WAYS.items()
+        },
     )
 
 
@@ -124,22 +141,18 @@ def ways(book: Book) -> Found:
 
 
 # %%
-@question("What does augmentation bring to each?")
+@question(
+    "What does augmentation bring to each?",
+    asks=[f"{FALLBACK}, {words}, points on val" for words in WAYS.values()],
+)
 def augmentation(book: Book) -> Found:
     rows, runs = [], []
     for backbone in at_hand(book):
         for way, words in WAYS.items():
             without, augmented = (trained(book, backbone, way, augmented=some) for some in (False, True))
             runs += [without, augmented]
-            rows.append(
-                (
-                    backbone,
-                    words,
-                    without.scores["val"]["accuracy"],
-                    *accuracies(augmented),
-                    *paired(without, augmented),
-                )
-            )
+            before, after = without.scores["val"]["accuracy"], accuracies(augmented)
+            rows.append((backbone, words, before, *after, *paired(without, augmented)))
     columns = (
         "backbone",
         "what is trained",
@@ -161,6 +174,7 @@ def augmentation(book: Book) -> Found:
         answer=f"Better: {'; '.join(verdicts['better']) or 'none'}. Worse: {'; '.join(verdicts['worse']) or 'none'}. In so few epochs "
         "no image is seen often enough to be learned by heart.",
         evidence=(table, *runs),
+        values={f"{FALLBACK}, {row[1]}, points on val": row[5] for row in rows if row[0] == FALLBACK},
     )
 
 
@@ -171,7 +185,7 @@ def augmentation(book: Book) -> Found:
 
 
 # %%
-@question("Which head, and why?")
+@question("Which head, and why?", asks=[f"{head}, parameters" for head in HEADS])
 def heads(book: Book) -> Found:
     tables, said, runs = [], [], []
     for backbone in at_hand(book):
@@ -187,10 +201,16 @@ def heads(book: Book) -> Found:
         said.append(
             f"{backbone}: better than the linear head {told(tables[-2], 'better')}, worse {told(tables[-2], 'worse')}"
         )
-    return Found(answer="; ".join(said) + ".", evidence=(*tables, *runs))
+    return Found(
+        answer="; ".join(said) + ".",
+        evidence=(*tables, *runs),
+        values={
+            f"{head}, parameters": trained(book, FALLBACK, "frozen", head=head).summary.trainable for head in HEADS
+        },
+    )
 
 
-@question("Which network is best in the end?")
+@question("Which network is best in the end?", asks=("the best on val", "its accuracy on test"))
 def best(book: Book) -> Found:
     runs = {
         f"{backbone}, {words}{', augmented' if augmented else ''}": trained(book, backbone, way, augmented=augmented)
@@ -206,6 +226,7 @@ def best(book: Book) -> Found:
     return Found(
         answer=f"By val, {first[0]}: {first[3]} of test, which nothing was chosen by.",
         evidence=(table, runs[rows[0][0]]),
+        values={"the best on val": first[0], "its accuracy on test": rows[0][3]},
     )
 
 
@@ -216,5 +237,6 @@ LAB = Lab(
     words="Frozen features, the upper block, the whole network, each with and without augmentation; three heads.",
     questions=(backbones, ways, augmentation, heads, best),
     needs="cifar100 (binary version, 161 MB); weights of VGG16, ResNet-50, MobileNetV2 where they are at hand",
-    minutes=(0.8, 40.0),
+    networks=every,
+    minutes=(0.8, None),
 )

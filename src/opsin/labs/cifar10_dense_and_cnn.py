@@ -10,14 +10,14 @@
 # %%
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 import opsin
 from opsin.labs.lab import Book, Found, Lab, question
 from opsin.labs.shapes import write_shapes
-from opsin.labs.steps import in_points, paired
+from opsin.labs.steps import hits, in_points, paired
 
 NORMALIZATIONS = {
     "none": "0 to 255, as they are",
@@ -66,7 +66,7 @@ def normalized(book: Book, how: str) -> opsin.Run:
 
 def chosen(book: Book) -> str:
     """The normalization that is best on val."""
-    return max(NORMALIZATIONS, key=lambda how: normalized(book, how).scores["val"]["accuracy"].value)
+    return book.best({how: normalized(book, how) for how in NORMALIZATIONS})
 
 
 def honest(book: Book, network: str, seed: int = 0) -> opsin.Run:
@@ -79,12 +79,19 @@ def as_in_the_course(book: Book, seed: int = 0) -> opsin.Run:
     return trained(book, "cnn", f"on-test-{seed}", normalize=chosen(book), seed=seed, test_as_val=True)
 
 
+def every(book: Book) -> None:
+    honest(book, "dense")
+    for seed in SEEDS:
+        honest(book, "cnn", seed)
+        as_in_the_course(book, seed)
+
+
 # %% [markdown]
 # ## Normalization
 
 
 # %%
-@question("Which normalization of the input is best?")
+@question("Which normalization of the input is best?", asks=("the best input", "its accuracy on val"))
 def normalization(book: Book) -> Found:
     best = chosen(book)
     rows = []
@@ -96,10 +103,12 @@ def normalization(book: Book) -> Found:
     note = "The CNN without batch norm, one seed, few epochs; paired over val. Test stays closed."
     table = book.table("normalization", "Accuracy with each normalization", columns, rows, note)
     alike = [row[0] for row in table.shown if row[5] == "no difference"]
-    score = next(row[1] for row in table.shown if row[0] == NORMALIZATIONS[best])
+    score = next(row for row in rows if row[0] == NORMALIZATIONS[best])[1]
+    said = next(row[1] for row in table.shown if row[0] == NORMALIZATIONS[best])
     return Found(
-        answer=f"{NORMALIZATIONS[best]}: {score} on val. Not shown to be worse: {'; '.join(alike) or 'none'}.",
+        answer=f"{NORMALIZATIONS[best]}: {said} on val. Not shown to be worse: {'; '.join(alike) or 'none'}.",
         evidence=(table, *(normalized(book, how) for how in NORMALIZATIONS)),
+        values={"the best input": NORMALIZATIONS[best], "its accuracy on val": score},
     )
 
 
@@ -108,7 +117,10 @@ def normalization(book: Book) -> Found:
 
 
 # %%
-@question("What do three convolutional and pooling layers bring, against dense layers alone?")
+@question(
+    "What do three convolutional and pooling layers bring, against dense layers alone?",
+    asks=("the CNN less the dense network on val, points", "the CNN, on test", "the dense network, on test"),
+)
 def convolutions(book: Book) -> Found:
     runs = {network: honest(book, network) for network in NETWORKS}
     rows = []
@@ -129,6 +141,11 @@ def convolutions(book: Book) -> Found:
         answer=f"{difference} points ({low} to {high}): {SHOWN[verdict]}. {table.shown[1][4]} of test against {table.shown[0][4]}, with "
         f"{table.shown[1][1]} parameters against {table.shown[0][1]}. A convolution looks everywhere with the same weights.",
         evidence=(table, pair, curves, *runs.values()),
+        values={
+            "the CNN less the dense network on val, points": difference,
+            "the CNN, on test": rows[1][4],
+            "the dense network, on test": rows[0][4],
+        },
     )
 
 
@@ -140,19 +157,14 @@ def convolutions(book: Book) -> Found:
 
 
 # %%
-def hits(run: opsin.Run, split: Literal["val", "test"]) -> np.ndarray:
-    """1 for each image of a split that is classified rightly, else 0, in the order of their names: int64 [N]."""
-    stored = run.predictions(split)
-    order = np.argsort(stored["ids"])
-    found: np.ndarray = (stored["probabilities"].argmax(1) == stored["labels"])[order]
-    return found.astype(np.int64)
-
-
 def as_score(right: np.ndarray) -> opsin.Score:
     return opsin.Score(float(right.mean()))
 
 
-@question("The course validates on its test set: what does that do to the figure that it reports?")
+@question(
+    "The course validates on its test set: what does that do to the figure that it reports?",
+    asks=("smallest difference, points", "largest difference, points"),
+)
 def on_test(book: Book) -> Found:
     rows: list[tuple[Any, ...]] = []
     for seed in SEEDS:
@@ -168,6 +180,7 @@ def on_test(book: Book) -> Found:
         f"{'seed ' + ', '.join(shown) if shown else 'none'}. One run cannot tell the effect of choosing from that of more training "
         "images and of chance.",
         evidence=(table, *(as_in_the_course(book, seed) for seed in SEEDS)),
+        values={"smallest difference, points": changes[0], "largest difference, points": changes[-1]},
     )
 
 
@@ -177,10 +190,10 @@ def on_test(book: Book) -> Found:
 
 
 # %%
-@question("How optimistic is a score that its network was chosen by?")
+@question("How optimistic is a score that its network was chosen by?", asks=("of three seeds, points on the mean",))
 def optimism(book: Book) -> Found:
     runs = [honest(book, "cnn", seed) for seed in SEEDS] + [honest(book, "dense")]
-    right = np.stack([hits(run, "test") for run in runs]).astype(float)
+    right = np.stack([hits(run, "test") for run in runs])
     alike = right[: len(SEEDS)]
     rows = []
     for what, among in {"the CNN with three seeds": alike, "these and the dense network": right}.items():
@@ -195,6 +208,7 @@ def optimism(book: Book) -> Found:
         answer=f"By {first[2]} points on the mean, where one of {first[1]} networks that differ in their seed alone is chosen; in a "
         f"single splitting anything from {first[3]} to {first[4]}. It grows with the number of choices, and falls with the number of images.",
         evidence=(table, *runs),
+        values={"of three seeds, points on the mean": first[2]},
     )
 
 
@@ -220,5 +234,6 @@ LAB = Lab(
     words="Normalization chosen by measurement; a dense network against a CNN; and what validating on test does to the figure.",
     questions=(normalization, convolutions, on_test, optimism),
     needs="cifar10 (binary version, 162 MB)",
-    minutes=(0.5, 15.0),
+    networks=every,
+    minutes=(0.5, None),
 )

@@ -15,9 +15,9 @@ from typing import Any
 import opsin
 from opsin.labs.backbones import weights_of
 from opsin.labs.lab import Book, Found, Lab, question
-from opsin.labs.measure import agreement, mistakes
+from opsin.labs.measure import agreement
 from opsin.labs.shapes import write_shapes
-from opsin.labs.steps import steps_table, told
+from opsin.labs.steps import AFTER, MISTAKEN, REPAIRED, before_and_after, repairs, still_mistaken
 
 PUBLISHED = 0.1111
 PACKAGED = "efficientnet_lite0"
@@ -84,7 +84,10 @@ def ladder(book: Book) -> dict[str, opsin.Run]:
 
 
 # %%
-@question("What do the pretrained weights expect, and what did they get?")
+@question(
+    "What do the pretrained weights expect, and what did they get?",
+    asks=("side of the last maps, as published", "side of the last maps, repaired"),
+)
 def contract(book: Book) -> Found:
     runs = {"as published": trained(book, "as published"), "repaired": trained(book, list(REPAIRS)[-1])}
     rows = [(what, network(book)["model"], *input_of(run)) for what, run in runs.items()]
@@ -96,6 +99,7 @@ def contract(book: Book) -> Found:
         f"{wrong[2]} pixels leaves last maps of {wrong[5]} pixel a side, so that all places are one; enlarged to {right[2]}, "
         f"{right[5]} a side.",
         evidence=(table, *runs.values()),
+        values={f"side of the last maps, {row[0]}": row[-1] for row in rows},
     )
 
 
@@ -115,7 +119,7 @@ def input_of(run: opsin.Run) -> tuple[int, str, str, int]:
 
 
 # %%
-@question("What do such mistakes give?", published="11.11 %")
+@question("What do such mistakes give?", published="11.11 %", asks=("on test", "guessing one of the classes"))
 def replayed(book: Book) -> Found:
     run = trained(book, "as published")
     val, test = run.scores["val"]["accuracy"], run.scores["test"]["accuracy"]
@@ -131,7 +135,8 @@ def replayed(book: Book) -> Found:
         answer=f"{values[1]} of test, where guessing gives {values[2]}; {epochs.shown[-1][1]} of train during the last epoch.",
         ours=values[1],
         evidence=(table, epochs, run),
-        **agreement(book.quick, [(test, PUBLISHED)]),
+        values={"on test": test, "guessing one of the classes": rows[-1][1]},
+        **agreement(book, [(test, PUBLISHED)]),
     )
 
 
@@ -140,36 +145,14 @@ def replayed(book: Book) -> Found:
 
 
 # %%
-@question("What does each repair bring?")
+@question("What does each repair bring?", asks=REPAIRED)
 def repaired(book: Book) -> Found:
-    runs = ladder(book)
-    table = steps_table(book, "steps", "Each step less the one before, paired over val", runs)
-    ends = {step: runs[step] for step in ("as published", "images enlarged", list(REPAIRS)[-1])}
-    curves = book.curves("steps", "Accuracy on val", ends, "accuracy")
-    return Found(
-        answer=f"Better: {told(table, 'better')}. Worse: {told(table, 'worse')}. For the others these images and one seed show no "
-        "difference.",
-        evidence=(table, curves, *runs.values()),
-    )
+    return repairs(book, ladder(book), drawn=("as published", "images enlarged", list(REPAIRS)[-1]))
 
 
-@question("How good is the repaired recipe, on images that nothing was chosen by?", published="11.11 %")
+@question("How good is the repaired recipe, on images that nothing was chosen by?", published="11.11 %", asks=AFTER)
 def after(book: Book) -> Found:
-    first, last = trained(book, "as published"), trained(book, list(REPAIRS)[-1])
-    table = steps_table(
-        book, "after", "Before and after, paired over val", {"as published": first, "with all repairs": last}
-    )
-    score = last.scores["test"]["accuracy"]
-    verdict = agreement(book.quick, [(score, PUBLISHED)])
-    if not book.quick and score.low > PUBLISHED:
-        verdict["why"] = "Ours is above: its mistakes are repaired, one by one, in the table of steps."
-    return Found(
-        answer=f"{table.shown[1][2]} of test, against {table.shown[0][2]} before; on val {table.shown[1][3]} points "
-        f"({table.shown[1][4]} to {table.shown[1][5]}).",
-        ours=table.shown[1][2],
-        evidence=(table, first, last),
-        **verdict,
-    )
+    return before_and_after(book, trained(book, "as published"), trained(book, list(REPAIRS)[-1]), PUBLISHED)
 
 
 # %% [markdown]
@@ -177,13 +160,9 @@ def after(book: Book) -> Found:
 
 
 # %%
-@question("Which images does the repaired network mistake?")
+@question("Which images does the repaired network mistake?", asks=MISTAKEN)
 def mistaken(book: Book) -> Found:
-    run = trained(book, list(REPAIRS)[-1])
-    wrong, of, pictures = mistakes(run, book.root)
-    table = book.table("mistakes", "Mistakes on val", ("network", "wrong", "of"), [("with all repairs", wrong, of)])
-    figure = book.pictures("mistaken", "The most confident mistakes: true class, and what it said", pictures)
-    return Found(answer=f"{wrong} of {of} on val; the figure shows the most confident.", evidence=(table, figure, run))
+    return still_mistaken(book, trained(book, list(REPAIRS)[-1]))
 
 
 # %%
@@ -193,5 +172,6 @@ LAB = Lab(
     words="A recipe that gives chance though it reports no error: pixel range, image size, rate and batch norms, repaired one by one.",
     questions=(contract, replayed, repaired, after, mistaken),
     needs="cifar10 (binary version, 162 MB); weights of MobileNetV2 in ROOT/weights or $OPSIN_WEIGHTS, else EfficientNet-Lite0",
-    minutes=(0.6, 20.0),
+    networks=ladder,
+    minutes=(0.6, None),
 )

@@ -14,9 +14,9 @@ from typing import Any
 
 import opsin
 from opsin.labs.lab import Book, Found, Lab, question
-from opsin.labs.measure import agreement, mistakes
+from opsin.labs.measure import agreement
 from opsin.labs.shapes import write_shapes
-from opsin.labs.steps import steps_table, told
+from opsin.labs.steps import AFTER, MISTAKEN, REPAIRED, before_and_after, repairs, still_mistaken
 
 PUBLISHED = 0.681
 NETWORK: dict[str, Any] = {"model": "efficientnet_lite0", "weights": "package"}
@@ -88,7 +88,10 @@ def ladder(book: Book) -> dict[str, opsin.Run]:
 
 
 # %%
-@question("How many classes are there, and how many outputs did the course give its head?")
+@question(
+    "How many classes are there, and how many outputs did the course give its head?",
+    asks=("classes", "outputs", "images of val put into an unused class"),
+)
 def outputs(book: Book) -> Found:
     wrong, right = trained(book, "as published"), trained(book, "five outputs")
     dataset = opsin.dataset_of(right, book.root)
@@ -112,6 +115,13 @@ def outputs(book: Book) -> Found:
         answer=f"{values[1]} classes, {values[0]} outputs. Those that no label asks for are soon pushed down: after training they "
         f"hold {values[2]} of the probability on val, and {values[3]} of its images are put there.",
         evidence=(table, head, wrong, right),
+        values=dict(
+            zip(
+                ("outputs", "classes", "images of val put into an unused class"),
+                [heads[i][1] for i in (0, 1, 3)],
+                strict=True,
+            )
+        ),
     )
 
 
@@ -123,7 +133,11 @@ def outputs(book: Book) -> Found:
 
 
 # %%
-@question("What do the mistakes of the published recipe give?", published="68.1 %")
+@question(
+    "What do the mistakes of the published recipe give?",
+    published="68.1 %",
+    asks=("the whole network, on test", "the head alone, on test"),
+)
 def replayed(book: Book) -> Found:
     runs = {"the whole network": trained(book, "as published"), "the head alone": frozen(book)}
     scores = {what: run.scores["test"]["accuracy"] for what, run in runs.items()}
@@ -135,7 +149,7 @@ def replayed(book: Book) -> Found:
     table = book.table("replayed", "The recipe as published, read in two ways", columns, rows)
     curves = book.curves("replayed", "Accuracy on val", runs, "accuracy")
     values = [row[2] for row in table.shown]
-    verdict = agreement(book.quick, [(scores["the head alone"], PUBLISHED)])
+    verdict = agreement(book, [(scores["the head alone"], PUBLISHED)])
     if verdict["agrees"] is False:
         verdict["why"] = (
             "The published figure lies between the two readings: rate and decay spoil pretrained layers, where they are trained, "
@@ -147,6 +161,7 @@ def replayed(book: Book) -> Found:
         answer=f"{values[0]} of test where the whole network is trained, {values[1]} where the head alone is; guessing gives {values[2]}.",
         ours=f"{values[0]} and {values[1]}",
         evidence=(table, curves, *runs.values()),
+        values={f"{what}, on test": score for what, score in scores.items()},
         **verdict,
     )
 
@@ -156,35 +171,14 @@ def replayed(book: Book) -> Found:
 
 
 # %%
-@question("What does each repair bring?")
+@question("What does each repair bring?", asks=REPAIRED)
 def repaired(book: Book) -> Found:
-    runs = ladder(book)
-    table = steps_table(book, "steps", "Each step less the one before, paired over val", runs)
-    ends = {step: runs[step] for step in ("as published", "rate 0.005", list(REPAIRS)[-1])}
-    curves = book.curves("steps", "Accuracy on val", ends, "accuracy")
-    return Found(
-        answer=f"Better: {told(table, 'better')}. Worse: {told(table, 'worse')}. For the others this many photos and one seed show no "
-        "difference.",
-        evidence=(table, curves, *runs.values()),
-    )
+    return repairs(book, ladder(book), drawn=("as published", "rate 0.005", list(REPAIRS)[-1]))
 
 
-@question("How good is the repaired recipe, on photos that nothing was chosen by?", published="68.1 %")
+@question("How good is the repaired recipe, on photos that nothing was chosen by?", published="68.1 %", asks=AFTER)
 def after(book: Book) -> Found:
-    first, last = trained(book, "as published"), trained(book, list(REPAIRS)[-1])
-    rows = {"as published": first, "with all repairs": last}
-    table = steps_table(book, "after", "Before and after, paired over val", rows)
-    score = last.scores["test"]["accuracy"]
-    verdict = agreement(book.quick, [(score, PUBLISHED)])
-    if not book.quick and score.low > PUBLISHED:
-        verdict["why"] = "Ours is above: its mistakes are repaired, one by one, in the table of steps."
-    return Found(
-        answer=f"{table.shown[1][2]} of test, against {table.shown[0][2]} before; on val {table.shown[1][3]} points "
-        f"({table.shown[1][4]} to {table.shown[1][5]}).",
-        ours=table.shown[1][2],
-        evidence=(table, first, last),
-        **verdict,
-    )
+    return before_and_after(book, trained(book, "as published"), trained(book, list(REPAIRS)[-1]), PUBLISHED)
 
 
 # %% [markdown]
@@ -192,13 +186,9 @@ def after(book: Book) -> Found:
 
 
 # %%
-@question("Which images does the repaired network mistake?")
+@question("Which images does the repaired network mistake?", asks=MISTAKEN)
 def mistaken(book: Book) -> Found:
-    run = trained(book, list(REPAIRS)[-1])
-    wrong, of, pictures = mistakes(run, book.root)
-    table = book.table("mistakes", "Mistakes on val", ("network", "wrong", "of"), [("with all repairs", wrong, of)])
-    figure = book.pictures("mistaken", "The most confident mistakes: true class, and what it said", pictures)
-    return Found(answer=f"{wrong} of {of} on val; the figure shows the most confident.", evidence=(table, figure, run))
+    return still_mistaken(book, trained(book, list(REPAIRS)[-1]))
 
 
 # %%
@@ -208,5 +198,6 @@ LAB = Lab(
     words="A published recipe with three mistakes (ten outputs for five classes, rate 0.15, its decay), replayed and repaired.",
     questions=(outputs, replayed, repaired, after, mistaken),
     needs="flowers (228 MB)",
-    minutes=(0.7, 15.0),
+    networks=lambda book: (ladder(book), frozen(book)),
+    minutes=(0.7, None),
 )

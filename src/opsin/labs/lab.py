@@ -117,7 +117,7 @@ class Lab:
         words: what it is about, in a sentence or two.
         needs: the data of the full form; the quick form needs none.
         minutes: what quick and full took where docs/labs/index.md says; None is not measured.
-        num_runs: networks that quick and full train; 0 is not said.
+        networks: asks a book for every network that the lab trains, without reading any score; None trains none.
         questions: in the order in which one would tell it.
     """
 
@@ -127,7 +127,7 @@ class Lab:
     questions: tuple[Question, ...]
     needs: str = "nothing"
     minutes: tuple[float | None, float | None] = (None, None)
-    num_runs: tuple[int, int] = (0, 0)
+    networks: Callable[[Book], object] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values."""
@@ -248,6 +248,16 @@ class Book:
             write_json(path, {"values": as_json(measure())})
         return read_json(path)["values"]
 
+    def best(self, runs: Mapping[str, Run], score: str = "accuracy") -> str:
+        """What the run is called that has the highest score of val; the first of several."""
+        return max(runs, key=lambda name: runs[name].scores["val"][score].value)
+
+    @property
+    def cut(self) -> dict[str, opsin.Score]:
+        """The runs that a budget of minutes ended early, and the share of their steps that they were trained for."""
+        ended = {name: run for name, run in self.runs.items() if run.summary.stopped == "minutes"}
+        return {name: opsin.Score(_share_trained(run)) for name, run in ended.items()}
+
     def answer(self, name: str, values: Mapping[str, Any]) -> None:
         """Write down a student's answer to the question of that name, for `opsin lab check`.
 
@@ -345,3 +355,10 @@ def _plain(value: Any) -> Any:
 
 def _curve(run: Run, score: str) -> list[tuple[float, float]]:
     return [(float(epoch.epoch), float(epoch.val[score])) for epoch in run.epochs]
+
+
+def _share_trained(run: Run) -> float:
+    """Share of the steps of a run that was ended early."""
+    start = next(event for event in run.log if event.event == "start")
+    steps = int(str(start["steps_per_epoch"])) * int(str(start["epochs"]))
+    return min((run.summary.step or 0) / max(steps, 1), 1.0)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from opsin.artifact import load_proved
 from opsin.io.files import write_atomically
 from opsin.io.images import encode_png, read_image
+from opsin.labs.lab import Book
 from opsin.ops.boxes import iou as iou
 from opsin.runs import Run, dataset_of
 from opsin.types import Score
@@ -76,15 +77,17 @@ def mistakes(run: Run, root: str | None, most: int = 8) -> tuple[int, int, list[
     return len(wrong), len(labels), pictures
 
 
-def agreement(quick: bool, pairs: Sequence[tuple[Score, float]]) -> dict[str, Any]:
+def agreement(book: Book, pairs: Sequence[tuple[Score, float]]) -> dict[str, Any]:
     """Whether published figures lie in our intervals, and if not the reason, as `Found` takes them.
 
     Args:
-        quick: then the data are others than the course's, and nothing can be compared.
+        book: in its quick form, or where a budget ended runs early, nothing can be compared.
         pairs: our score, and the published share.
     """
-    if quick:
+    if book.quick:
         return {"agrees": None, "why": "The quick form has other data or fewer epochs than the course: not comparable."}
+    if book.cut:
+        return {"agrees": None, "why": "The budget of minutes ended runs before they were trained: not comparable."}
     apart = ["above" if ours.low > published else "below" for ours, published in pairs if not _inside(ours, published)]
     if not apart:
         return {"agrees": True, "why": ""}

@@ -79,7 +79,7 @@ def small_networks(book: Book) -> Found:
         ours=f"{table.shown[0][3]} and {table.shown[1][3]}",
         values={"one convolution, on test": rows[0][3], "two, on test": rows[1][3]},
         evidence=(table, curves, *found.values()),
-        **agreement(book.quick, [(scores[name], share) for name, share in PUBLISHED.items()]),
+        **agreement(book, [(scores[name], share) for name, share in PUBLISHED.items()]),
     )
 
 
@@ -116,7 +116,7 @@ def better(book: Book) -> Found:
         ours=told[4],
         values={"difference on val, points": told[0], "accuracy on test": ours},
         evidence=(table, found["two"], found["ours"]),
-        **agreement(book.quick, [(ours, 0.99)]),
+        **agreement(book, [(ours, 0.99)]),
     )
 
 
@@ -168,6 +168,6 @@ LAB = Lab(
     words="Small CNNs on MNIST, and the one that Opsin chooses: accuracy, paired difference, parameters, mistakes.",
     questions=(small_networks, better, parameters, wrong_digits),
     needs="mnist (55 MB)",
-    num_runs=(3, 3),
+    networks=runs,
     minutes=(1.0, None),
 )

@@ -14,6 +14,7 @@ import numpy as np
 import opsin
 from opsin.labs.lab import Book, Found, Lab, question
 from opsin.labs.measure import boxed, iou
+from opsin.labs.steps import in_points
 
 LOSSES = ("mse", "iou", "giou")
 GOOD = 0.6
@@ -87,9 +88,7 @@ def losses(book: Book) -> Found:
     pairs: list[tuple[Any, ...]] = []
     for loss in LOSSES[1:]:
         difference = values_of(trained(book, loss)) - base
-        half = 1.96 * difference.std(ddof=1) / np.sqrt(len(difference))
-        ends = (difference.mean(), difference.mean() - half, difference.mean() + half)
-        pairs.append((f"{loss} less mse", *(f"{100 * end:+.1f}" for end in ends), len(difference)))
+        pairs.append((f"{loss} less mse", *in_points(difference), len(difference)))
     columns = ("what", "difference of IoU, points", "lowest", "highest", "scenes")
     paired = book.table("paired", "Paired over the scenes of val, 95 % interval, one seed", columns, pairs)
     better = [row[0].split()[0] for row in pairs if float(row[2]) > 0]
@@ -143,6 +142,6 @@ LAB = Lab(
     words="Class and box of a digit in a scene by one network with two heads; the squared error against losses of the overlap.",
     questions=(two_heads, losses, good_and_bad),
     needs="mnist (55 MB)",
-    num_runs=(3, 3),
+    networks=lambda book: [trained(book, loss) for loss in LOSSES],
     minutes=(2.7, None),
 )

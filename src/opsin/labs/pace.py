@@ -19,7 +19,7 @@ class Pace(Callback):
 
     Args:
         num_questions: of the lab.
-        num_runs: that the lab trains; 0 where it does not say.
+        num_runs: that the lab trains.
         folder: of its runs; those that have finished there need no more time.
         minutes: of the whole lab, from now; None is as long as it takes.
     """
@@ -47,15 +47,10 @@ class Pace(Callback):
         return None if self.minutes is None else max(self.minutes - (time.monotonic() - self._began) / 60, 0.0)
 
     def minutes_of_run(self) -> float | None:
-        """What the next run may take: an equal share of what is left for each that is to come; None without a budget.
-
-        Where the number of runs is not known, one is expected for each question that is open.
-        """
+        """What the next run may take: an equal share of what is left for each that is to come; None without a budget."""
         if (left := self.minutes_left()) is None:
             return None
-        known = self.num_runs - len(self.ended)
-        to_come = known if self.num_runs else self.num_questions - self.answered
-        return max(FOR_RUNS * left / max(to_come, 1), 0.01)
+        return max(FOR_RUNS * left / max(self.num_runs - len(self.ended), 1), 0.01)
 
     def run_ended(self, name: str) -> None:
         """A run has finished."""

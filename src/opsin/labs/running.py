@@ -13,6 +13,7 @@ from opsin.errors import InterruptedRunError, OpsinError
 if TYPE_CHECKING:
     from opsin.labs.evidence import Figure, Table
     from opsin.labs.lab import Answer, Book
+    from opsin.types import Score
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -20,7 +21,8 @@ class LabResult:
     """What one run of a lab found.
 
     `runs`: folders of its runs. `report`: one HTML page. `seconds`: on the wall, without runs that had finished before.
-    `cpu_seconds`: of all cores, of this process. `minutes`: the budget; None is none.
+    `cpu_seconds`: of all cores, of this process. `minutes`: the budget; None is none. `cut`: runs that a budget ended
+    early, and the share of their steps that they were trained for.
     """
 
     lab: str
@@ -32,6 +34,7 @@ class LabResult:
     seconds: float
     cpu_seconds: float
     minutes: float | None
+    cut: Mapping[str, Score]
     report: Path
 
     def to_dict(self) -> dict[str, Any]:
@@ -46,6 +49,7 @@ class LabResult:
             "seconds": round(self.seconds, 1),
             "cpu_seconds": round(self.cpu_seconds, 1),
             "minutes": self.minutes,
+            "cut": {name: round(share.value, 3) for name, share in self.cut.items()},
             "report": str(self.report),
         }
 
@@ -74,6 +78,7 @@ def run_book(book: Book, *, minutes: float | None = None, quiet: bool = True) ->
     """
     from opsin.io.files import write_json
     from opsin.labs.pace import Pace
+    from opsin.labs.plans import planned_runs
     from opsin.labs.report import write_lab_report
     from opsin.progress import Reporter
 
@@ -82,7 +87,7 @@ def run_book(book: Book, *, minutes: float | None = None, quiet: bool = True) ->
     book.folder.mkdir(parents=True, exist_ok=True)
     book.pace = Pace(
         num_questions=len(lab.questions),
-        num_runs=lab.num_runs[0 if book.quick else 1],
+        num_runs=len(planned_runs(book)),
         folder=book.folder / "runs",
         minutes=minutes,
     )
@@ -102,6 +107,7 @@ def run_book(book: Book, *, minutes: float | None = None, quiet: bool = True) ->
         seconds=time.monotonic() - began,
         cpu_seconds=time.process_time() - cpu_began,
         minutes=minutes,
+        cut=book.cut,
         report=book.folder / "report.html",
     )
     write_lab_report(lab, found)
@@ -142,8 +148,10 @@ def run_labs(books: Sequence[Book], *, out: Path, minutes: float | None = None, 
 
 
 def _forecast(book: Book) -> float:
-    """Minutes that a lab took when it was measured; 1 where it was not."""
-    return book.lab.minutes[0 if book.quick else 1] or 1.0
+    """Minutes that a lab took when it was measured; where it was not, one for each of its runs."""
+    from opsin.labs.plans import planned_runs
+
+    return book.lab.minutes[0 if book.quick else 1] or float(max(1, len(planned_runs(book))))
 
 
 def _words_of(minutes: float) -> str:

@@ -1,17 +1,23 @@
-"""Runs that differ step by step, and the table of what each step brings: paired over the same samples of val."""
+"""Runs that differ step by step: what each step brings, paired over the same samples, and what the last one mistakes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 import opsin
-from opsin.labs.lab import Book, Table
+from opsin.labs.lab import Book, Found, Table
+from opsin.labs.measure import agreement, mistakes
+from opsin.ops.intervals import Z_95
 
 NOTE = "One seed a run; the interval of 95 % is over the samples of val, not over seeds."
+REPAIRED = ("the step that brings most", "its points on val")
+"""What an exercise asks for where steps are compared."""
+AFTER = ("on test, as published", "on test, with all repairs")
+MISTAKEN = ("wrong on val",)
 COLUMNS = ("run", "val", "test", "difference on val, points", "lowest", "highest", "shown")
 
 
@@ -46,11 +52,74 @@ def paired(a: opsin.Run, b: opsin.Run, *, split: Literal["val", "test"] = "val")
     return difference, low, high, verdict
 
 
-def in_points(changes: NDArray[np.int64]) -> tuple[str, str, str]:
-    """The mean of changes of -1, 0 or 1, one a sample [N], in points, and its normal interval of 95 %."""
-    mean, half = float(changes.mean()), 1.96 * float(changes.std(ddof=1)) / len(changes) ** 0.5
+def in_points(changes: NDArray[np.float64]) -> tuple[str, str, str]:
+    """The mean of changes, one a sample [N], times 100, and its normal interval of 95 %, with signs."""
+    mean, half = float(changes.mean()), Z_95 * float(changes.std(ddof=1)) / len(changes) ** 0.5
     middle, low, high = (f"{100 * value:+.1f}" for value in (mean, mean - half, mean + half))
     return middle, low, high
+
+
+def hits(run: opsin.Run, split: Literal["val", "test"]) -> NDArray[np.float64]:
+    """1 for each image of a split that is classified rightly, else 0, in the order of their names: float64 [N]."""
+    _, probabilities, labels = by_id(run, split)
+    return (probabilities.argmax(1) == labels).astype(np.float64)
+
+
+def by_id(
+    run: opsin.Run, split: Literal["val", "test"] = "val"
+) -> tuple[list[str], NDArray[np.float64], NDArray[np.int64]]:
+    """Names of the images of a split in their order, probabilities [N, K] and labels [N]."""
+    stored = run.predictions(split)
+    order = np.argsort(stored["ids"])
+    return stored["ids"][order].tolist(), stored["probabilities"][order], stored["labels"][order]
+
+
+def most(table: Table) -> dict[str, str]:
+    """The values of `REPAIRED`: which step of a table of steps brings most, and how many points."""
+    row = max(table.shown[1:], key=lambda row: float(row[3]))
+    return dict(zip(REPAIRED, (row[0], row[3]), strict=True))
+
+
+def repairs(book: Book, runs: Mapping[str, opsin.Run], *, drawn: Sequence[str]) -> Found:
+    """What each repair of a recipe brings; `drawn`: the steps whose curves are shown."""
+    table = steps_table(book, "steps", "Each step less the one before, paired over val", runs)
+    curves = book.curves("steps", "Accuracy on val", {step: runs[step] for step in drawn}, "accuracy")
+    return Found(
+        answer=f"Better: {told(table, 'better')}. Worse: {told(table, 'worse')}. For the others this many images and one seed "
+        "show no difference.",
+        evidence=(table, curves, *runs.values()),
+        values=most(table),
+    )
+
+
+def before_and_after(book: Book, first: opsin.Run, last: opsin.Run, published: float) -> Found:
+    """A recipe as published beside the same with all repairs, on images that nothing was chosen by."""
+    runs = {"as published": first, "with all repairs": last}
+    table = steps_table(book, "after", "Before and after, paired over val", runs)
+    score = last.scores["test"]["accuracy"]
+    verdict = agreement(book, [(score, published)])
+    if verdict["agrees"] is False and score.low > published:
+        verdict["why"] = "Ours is above: its mistakes are repaired, one by one, in the table of steps."
+    before, after = table.shown
+    return Found(
+        answer=f"{after[2]} of test, against {before[2]} before; on val {after[3]} points ({after[4]} to {after[5]}).",
+        ours=after[2],
+        evidence=(table, first, last),
+        values=dict(zip(AFTER, (first.scores["test"]["accuracy"], score), strict=True)),
+        **verdict,
+    )
+
+
+def still_mistaken(book: Book, run: opsin.Run) -> Found:
+    """What a repaired network still mistakes."""
+    wrong, of, pictures = mistakes(run, book.root)
+    table = book.table("mistakes", "Mistakes on val", ("network", "wrong", "of"), [("with all repairs", wrong, of)])
+    figure = book.pictures("mistaken", "The most confident mistakes: true class, and what it said", pictures)
+    return Found(
+        answer=f"{wrong} of {of} on val; the figure shows the most confident.",
+        evidence=(table, figure, run),
+        values={MISTAKEN[0]: wrong},
+    )
 
 
 def told(table: Table, verdict: str) -> str:

@@ -75,7 +75,7 @@ def forecast_of(prepared: Prepared, choice: Choice) -> dict[str, Any]:
     memory, process = memory_of(request), resident_bytes()
     low, high = memory.training_bytes + process, memory.most_bytes + process
     seconds = _forecast_seconds(prepared, choice)
-    took = "" if seconds is None else f"; about {duration(seconds)}"
+    took = "" if seconds is None else f"; about {duration(seconds)} if steps are as fast as when they were timed"
     message = f"forecast: {bytes_text(low)} to {bytes_text(high)} of memory at the peak{took}"
     return {"memory_bytes": [low, high], "seconds": seconds, "message": message}
 

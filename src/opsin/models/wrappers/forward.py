@@ -19,6 +19,7 @@ from opsin.batches.preprocess import Preprocess
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 Outputs = TypeVar("Outputs")
+NetworkT = TypeVar("NetworkT", bound=nn.Module)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +47,7 @@ ONEDNN_BLOCK = 16
 """Channels that oneDNN computes at a time: 16 with AVX-512, 8 with AVX2."""
 
 
-def to_channels_last(network: nn.Module) -> nn.Module:
+def to_channels_last(network: NetworkT) -> NetworkT:
     """Change `network` to channels last, but for convolutions whose gradient oneDNN computes wrongly in that format.
 
     The weight gradient of a 1x1 convolution with a stride and fewer input channels than a block is written past the end

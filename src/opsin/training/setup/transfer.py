@@ -218,8 +218,8 @@ def describe(costs: Costs, plan: Plan, work: Work) -> str:
     epochs = "" if plan.way == "head" else f", up to {plan.epochs} epochs"
     factor = costs.scale(plan.side_px)
     return (
-        f"training {what[plan.way]} at {plan.side_px} px{epochs}, about {duration(plan.seconds)}: an image of this "
-        f"size takes {1000 * costs.forward_s * factor:.1f} ms forward ({costs.precision}), "
+        f"training {what[plan.way]} at {plan.side_px} px{epochs}, about {duration(plan.seconds)} at the speed just "
+        f"measured: an image of this size takes {1000 * costs.forward_s * factor:.1f} ms forward ({costs.precision}), "
         f"{1000 * costs.whole_s * factor:.0f} ms to train on, {1000 * costs.decode_s:.1f} ms to decode; "
         f"{work.train:,} images to train on"
     )
