@@ -143,7 +143,9 @@ function labelling(root) {
     const at = () => buttons.indexOf(document.activeElement);
 
     function draw() {
+      const held = at() >= 0;
       while (buttons.length > photo.boxes.length) buttons.pop().remove();
+      if (held && at() < 0) easel.focus(); // keys are heard where the focus is
       while (buttons.length < photo.boxes.length) {
         const button = document.createElement("button"), grip = document.createElement("span");
         button.type = "button";
@@ -406,6 +408,7 @@ function labelling(root) {
     tool.flush();
     const step = undone.pop();
     if (!step) return;
+    if (!undone.length && document.activeElement === part("undo")) easel.focus();
     part("undo").disabled = !undone.length;
     tool.undo(step);
     open(step.number);
