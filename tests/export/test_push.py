@@ -48,11 +48,11 @@ class Hub:
             for line in map(json.loads, body.splitlines()):
                 if line["key"] == "file":
                     self.files[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
-            oid = "0" * 40
+            commit = "0" * 40
             return {
                 "success": True,
-                "commitOid": oid,
-                "commitUrl": f"https://huggingface.co/someone/digits/commit/{oid}",
+                "commitOid": commit,
+                "commitUrl": f"https://huggingface.co/someone/digits/commit/{commit}",
             }
         return {"errors": [], "warnings": []}  # of the card's metadata
 

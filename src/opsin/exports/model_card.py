@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import opsin
 from opsin.runs import Run
@@ -52,7 +51,7 @@ def model_card(run: Run, address: str, *, has_export: bool) -> str:
 def _metadata(run: Run, card: TaskCard) -> str:
     """The block of YAML at the top; each value is JSON, which YAML contains."""
     tags = ["opsin", run.task, str(run.summary.model)]
-    values: dict[str, Any] = {"library_name": "opsin", "tags": tags}
+    values: dict[str, object] = {"library_name": "opsin", "tags": tags}
     if card.hub_tag is not None:
         values["pipeline_tag"] = card.hub_tag
         values["model-index"] = [{"name": run.name, "results": _results(run, card, card.hub_tag)}]
@@ -60,7 +59,7 @@ def _metadata(run: Run, card: TaskCard) -> str:
     return "\n".join(["---", *lines, "---", ""])
 
 
-def _results(run: Run, card: TaskCard, tag: str) -> list[dict[str, Any]]:
+def _results(run: Run, card: TaskCard, tag: str) -> list[dict[str, object]]:
     data = str(run.data.name)
     return [
         {

@@ -7,7 +7,6 @@ import shutil
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from opsin.errors import ConfigError, InputError, NameTakenError, RefusedError
 from opsin.exports.model_card import model_card
@@ -31,7 +30,7 @@ class Pushed:
     files: tuple[str, ...]
     folder: str | None = None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """As plain JSON."""
         return asdict(self)
 

@@ -24,8 +24,7 @@ from opsin.io.images import IMAGE_SUFFIXES, encode_png, read_image, read_mask, r
 from opsin.io.tables import read_table, write_table
 from opsin.ops.resize import fit_image
 from opsin.server.refusal import RequestError
-from opsin.studio.labelled import MAX_CLASSES, Kind, Place, classes_of, remove, write_marker
-from opsin.studio.uploads import CLASS_NAME
+from opsin.studio.labelled import CLASS_NAME, MAX_CLASSES, Kind, Place, classes_of, remove, write_marker
 from opsin.types import VOID, SizePolicy
 
 Bytes = NDArray[np.uint8]

@@ -10,6 +10,7 @@ photos-labelled/         made by the studio, known by its marker; where a user h
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from opsin.io.files import read_json, write_json, writing
 MARKER = "opsin-studio.json"
 MAX_CLASSES = 250
 """Classes of one folder: a mask holds 255 numbers."""
+CLASS_NAME = re.compile(r"\w[\w ,'()+&-]{0,58}[\w)]|\w")
+"""A class that keeps its name as a folder: letters of any script, digits, spaces and a little punctuation."""
 Kind = Literal["labels", "boxes", "masks"]
 KINDS: tuple[Kind, ...] = ("labels", "boxes", "masks")
 

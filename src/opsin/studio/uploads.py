@@ -7,7 +7,6 @@ names of files nor paths of a client are used: classes become plain folder names
 from __future__ import annotations
 
 import asyncio
-import re
 import secrets
 import shutil
 from dataclasses import dataclass, field
@@ -26,6 +25,7 @@ from opsin.io.temporary import temporary_beside
 from opsin.server.body import Upload, read_uploads
 from opsin.server.limits import Limits
 from opsin.server.refusal import RequestError
+from opsin.studio.labelled import CLASS_NAME
 from opsin.studio.pages import Form, posted
 from opsin.studio.sets import slug
 from opsin.studio.state import Studio, studio_of
@@ -40,8 +40,6 @@ MAX_BYTES = 4 << 30
 MAX_CLASSES = 1_000
 MAX_OPEN = 8
 """Sets that are being gathered at the same time."""
-CLASS_NAME = re.compile(r"\w[\w ,'()+&-]{0,58}[\w)]|\w")
-"""A class that keeps its name as a folder: letters of any script, digits, spaces and a little punctuation."""
 
 
 @dataclass(eq=False)
