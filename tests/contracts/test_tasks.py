@@ -20,8 +20,8 @@ from opsin.tasks.cards import part_of
 SOURCE = Path(opsin.__file__).parent
 MAY_NAME = ("tasks", "data/readers", "data/made", "data/catalogue.py", "labs")
 """Rooms that may name a task; labs ask for one as any user of the public API does."""
-MAY_NAME_A_KIND = ("tasks", "data", "labs", "cli/data.py", "api/augmented.py", "studio/errors.py")
-"""Rooms that may name a kind of target: those that read, check and show data, and labs, which know their data."""
+MAY_NAME_A_KIND = ("tasks", "data", "labs", "cli/data.py", "api/augmented.py", "studio")
+"""Rooms that may name a kind of target: those that read, check, show and label data, and labs, which know their data."""
 
 
 def names_of_tasks_in(text: str) -> list[str]:
