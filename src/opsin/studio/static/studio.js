@@ -273,7 +273,8 @@ function teach(root) {
     button.disabled = true;
     button.addEventListener("pointerdown", () => record(i));
     button.addEventListener("keydown", (event) => { if ((event.key === " " || event.key === "Enter") && !event.repeat) record(i); });
-    ["pointerup", "pointerleave", "pointercancel", "keyup", "blur"].forEach((kind) => button.addEventListener(kind, stop));
+    // of its own recording alone: a press on one button takes the focus from the one before
+    ["pointerup", "pointerleave", "pointercancel", "keyup", "blur"].forEach((kind) => button.addEventListener(kind, () => { if (recording === i) stop(); }));
   });
   part("camera-button").addEventListener("click", async () => {
     try {
