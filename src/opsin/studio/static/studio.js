@@ -36,7 +36,8 @@ document.addEventListener("click", (event) => {
 });
 
 async function post(address, body) {
-  const answer = await fetch(address, { method: "POST", body, headers: { Accept: "application/json" } });
+  const keepalive = typeof body === "string" || body instanceof URLSearchParams; // small ones outlive the page
+  const answer = await fetch(address, { method: "POST", body, keepalive, headers: { Accept: "application/json" } });
   const told = await answer.json();
   if (!answer.ok) throw new Error([told.error.what, told.error.got, told.error.do].filter(Boolean).join(": "));
   return told;
