@@ -75,13 +75,18 @@ def test_pages_are_used_by_keyboard_alone(page: Any, address: str, expect: Any) 
     assert page.evaluate("document.activeElement.matches('.tiles a')")
 
 
-def test_three_things_are_collected_by_camera(page: Any, address: str, expect: Any) -> None:
+@pytest.mark.parametrize("way", ["keyboard", "mouse"])
+def test_three_things_are_collected_by_camera(page: Any, address: str, expect: Any, way: str) -> None:
     page.goto(f"{address}/teach")
     page.click("[data-camera-button]")
     page.wait_for_selector("[data-record='0']:not([disabled])")
     for i in range(3):
-        page.focus(f"[data-record='{i}']")
-        page.keyboard.down(" ")
+        if way == "keyboard":
+            page.focus(f"[data-record='{i}']")
+            page.keyboard.down(" ")
+        else:
+            page.hover(f"[data-record='{i}']")
+            page.mouse.down()
         expect(f"[data-count='{i}']").to_have_text(AT_LEAST_12)
-        page.keyboard.up(" ")
+        page.keyboard.up(" ") if way == "keyboard" else page.mouse.up()
     page.wait_for_selector("[data-learn]:not([disabled])")

@@ -36,7 +36,8 @@ document.addEventListener("click", (event) => {
 });
 
 async function post(address, body) {
-  const answer = await fetch(address, { method: "POST", body, headers: { Accept: "application/json" } });
+  const keepalive = typeof body === "string" || body instanceof URLSearchParams; // small ones outlive the page
+  const answer = await fetch(address, { method: "POST", body, keepalive, headers: { Accept: "application/json" } });
   const told = await answer.json();
   if (!answer.ok) throw new Error([told.error.what, told.error.got, told.error.do].filter(Boolean).join(": "));
   return told;
@@ -273,7 +274,8 @@ function teach(root) {
     button.disabled = true;
     button.addEventListener("pointerdown", () => record(i));
     button.addEventListener("keydown", (event) => { if ((event.key === " " || event.key === "Enter") && !event.repeat) record(i); });
-    ["pointerup", "pointerleave", "pointercancel", "keyup", "blur"].forEach((kind) => button.addEventListener(kind, stop));
+    // of its own recording alone: a press on one button takes the focus from the one before
+    ["pointerup", "pointerleave", "pointercancel", "keyup", "blur"].forEach((kind) => button.addEventListener(kind, () => { if (recording === i) stop(); }));
   });
   part("camera-button").addEventListener("click", async () => {
     try {
