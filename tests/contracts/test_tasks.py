@@ -21,7 +21,7 @@ SOURCE = Path(opsin.__file__).parent
 MAY_NAME = ("tasks", "data/readers", "data/made", "data/catalogue.py", "labs")
 """Rooms that may name a task; labs ask for one as any user of the public API does."""
 MAY_NAME_A_KIND = ("tasks", "data", "labs", "cli/data.py", "api/augmented.py", "studio")
-"""Rooms that may name a kind of target: those that read, check, show and label data, and labs, which know their data."""
+"""Rooms that may name a kind of target: those that read, check, show, label data, and labs, which know theirs."""
 
 
 def names_of_tasks_in(text: str) -> list[str]:
