@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 import opsin
 from opsin import plugins
+from opsin.artifact import load as load_artifact
+from opsin.exports.program import trace
 
 SETTINGS: dict[str, Any] = {
     "epochs": 2,
@@ -171,6 +173,13 @@ def test_a_run_says_which_guarantees_its_own_parts_cost(tmp_path: Path, capsys: 
     )
     assert said in " ".join(capsys.readouterr().err.split())
     assert said in (run.path / "report.html").read_text("utf-8")
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_an_own_network_is_exported_for_any_number_of_images(count: int, tmp_path: Path) -> None:
+    run = opsin.train("digits", model=Pooled(), name="own", out=tmp_path, **SETTINGS | {"epochs": 1})
+    answer = trace(load_artifact(run.model_folder)).program.module()
+    assert answer(torch.zeros(count, 1, 8, 8, dtype=torch.uint8))["probabilities"].shape == (count, 10)
 
 
 def test_a_run_of_arrays_is_scored_with_its_arrays_given_again(tmp_path: Path) -> None:
