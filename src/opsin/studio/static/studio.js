@@ -44,7 +44,7 @@ async function post(address, body) {
 }
 
 // a folder of pictures: one request for each few files, so that no request is large
-const PICTURE = /\.(jpe?g|png|webp|bmp|gif|ppm|pgm)$/i;
+const PICTURE = /\.(jpe?g|png|webp|bmp|gif|ppm|pgm|tiff?|avif|hei[cf])$/i;
 const FEW = 24;
 const FEW_BYTES = 12e6;
 
