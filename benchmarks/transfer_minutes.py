@@ -122,7 +122,7 @@ def of_data(data: str, options: argparse.Namespace, folder: Path) -> list[dict[s
                     found.append(about | fastai(options.fastai_python, table, minutes, seed, folder))
             else:
                 arguments = [str(options.root / "person_voc"), "--classes", "foreground"]
-                found = [about | opsin(arguments, minutes, seed, folder, "dice")]
+                found = [about | opsin(arguments, minutes, seed, folder, "foreground_dice")]
             for row in found:
                 print(json.dumps(row), flush=True)
             rows += found
