@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -20,7 +21,7 @@ from opsin.diagnosis.card import read_card, read_cards
 from opsin.diagnosis.changes import CHANGES
 from opsin.diagnosis.compare_cards import compare_cards
 from opsin.errors import ConfigError, RunError
-from opsin.runs import RunWriter
+from opsin.runs import Run, RunWriter
 
 NAMED = {change.name: change for change in CHANGES}
 SIDE = 16
@@ -191,6 +192,23 @@ def test_a_card_of_fewer_samples_says_so(run):
     card = opsin.robustness(run, changes=["brightness"], most_samples=50)
     assert (card.n, card.n_of_split) == (50, 180)
     assert "50 of 180" in card.notes[0]
+
+
+def test_over_the_four_turns_of_an_image_every_quarter_turn_has_the_score_of_the_upright_images(run):
+    card = opsin.robustness(run, changes=["rotation"], tta=["turn"])
+    cells = {cell.strength: cell.score for cell in card.curve("rotation").cells}
+    assert cells[90] == cells[180] == cells[270] == card.clean
+    assert card.views == ("turn",)
+    assert "test-time augmentation" in card.notes[0]
+    assert read_card(run) == card
+
+
+def test_cards_over_different_views_are_not_compared(run, tmp_path):
+    copy = shutil.copytree(run.path, tmp_path / "copy")
+    opsin.robustness(run, changes=["rotation"])
+    opsin.robustness(copy, changes=["rotation"], tta=["turn"])
+    with pytest.raises(RunError, match=r"(?s)different views.*turn.*no views"):
+        compare_cards([run, Run.open(copy)])
 
 
 def test_a_look_at_test_is_recorded_and_val_is_no_look(run):

@@ -45,6 +45,14 @@ def test_mirrored_images_are_answered_alike(images: Tensor) -> None:
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+def test_images_turned_by_any_quarter_are_answered_alike(quarters: int) -> None:
+    images = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    seen = Views(network_of("classify"), ("turn",))
+    assert torch.allclose(seen(images)["logits"], seen(images.rot90(quarters, (-2, -1)))["logits"], atol=1e-5)
+
+
+@torch.no_grad()
 def test_classes_are_the_mean_of_the_views_probabilities(images: Tensor) -> None:
     network = network_of("classify")
     each = [
@@ -75,7 +83,7 @@ class Echo(nn.Module):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("names", [("shift",), ("flip", "shift")])
+@pytest.mark.parametrize("names", [("shift",), ("flip", "shift"), ("turn",), ("flip", "shift", "turn")])
 def test_masks_come_back_to_where_they_were(names: tuple) -> None:
     images = torch.zeros(1, 1, 64, 96)
     images[:, :, 8:32, 16:56] = 3
@@ -103,7 +111,7 @@ class Finder(nn.Module):
         return {"logits": torch.zeros(len(images), K), "boxes": torch.stack(boxes)}
 
 
-@pytest.mark.parametrize("names", [("flip",), ("scale",), ("shift",), ("flip", "scale"), VIEWS])
+@pytest.mark.parametrize("names", [("flip",), ("scale",), ("shift",), ("turn",), ("flip", "scale"), VIEWS])
 def test_boxes_come_back_to_where_the_object_is(names: tuple) -> None:
     images = torch.zeros(1, 1, 64, 96)
     images[:, :, 8:32, 16:56] = 1
@@ -153,6 +161,9 @@ def test_a_network_of_one_size_is_shown_no_other() -> None:
     Views(network, ("flip",))
     with pytest.raises(ConfigError, match="fixed input size"):
         Views(network, ("scale",))
+    turned = Views(network, ("turn",))
+    with pytest.raises(ConfigError, match="`turn` needs square images"):
+        turned.check_sizes(torch.zeros(1, 3, H, W))
 
 
 @pytest.mark.parametrize(
@@ -196,4 +207,4 @@ def test_views_that_are_not_there_are_refused(names: tuple, match: str) -> None:
 
 
 def test_views_stand_in_our_order() -> None:
-    assert check_views(("scale", "shift", "flip")) == ("flip", "shift", "scale")
+    assert check_views(("turn", "scale", "shift", "flip")) == ("flip", "shift", "scale", "turn")

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from opsin.config import TrainConfig
     from opsin.evaluation import Evaluation, WithoutCopies
+    from opsin.models.wrappers.views import ViewName
     from opsin.runs import Run
     from opsin.types import Score, SplitName
 
@@ -100,12 +101,13 @@ def evaluate(
     require(batch_size > 0, "batch_size", batch_size, "more than 0")
     opened = Run.open(run, out=out)
     if robustness or by is not None:
-        others = {"data": data, "good_iou": good_iou, "copies": copies, "tta": tta, "folder": folder}
-        _check_alone({**others, "by": by} if robustness else others, "robustness" if robustness else "by")
+        others = {"data": data, "good_iou": good_iou, "copies": copies, "folder": folder}
+        others |= {"by": by} if robustness else {"tta": tta}
+        _check_alone(others, "robustness" if robustness else "by")
         chosen = split or "val"
         if by is not None:
             return _by_group(opened, by, chosen, by_table, root, json_=json_)
-        return _card(opened, chosen, root, batch_size, device, seed, json_=json_, quiet=quiet)
+        return _card(opened, chosen, root, batch_size, device, seed, views_of(tta), json_=json_, quiet=quiet)
     found = score(
         opened,
         split=split,
@@ -150,6 +152,7 @@ def _card(
     batch_size: int,
     device: str,
     seed: int,
+    tta: Sequence[ViewName],
     *,
     json_: bool,
     quiet: bool,
@@ -166,6 +169,7 @@ def _card(
         root=root,
         batch_size=batch_size,
         device=device,
+        tta=tta,
         seed=seed,
         command=typed_command(),
         report=Reporter(quiet=quiet),

@@ -194,8 +194,8 @@ TtaOption = Annotated[
     str | None,
     Parameter(
         name="--tta",
-        help="Test-time augmentation: average the predictions over several views of each image: flip, shift, scale, or "
-        "several, e.g. flip,scale.",
+        help="Test-time augmentation: average the predictions over several views of each image: flip, shift, scale, "
+        "turn (by quarters), or several, e.g. flip,scale.",
     ),
 ]
 DeviceOption = Annotated[str, Parameter(name="--device", help="Device: auto (the fastest), cpu, cuda or mps.")]

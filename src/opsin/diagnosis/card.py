@@ -65,7 +65,7 @@ class RobustnessCard:
 
     `n`: samples that were changed, of `n_of_split`. `clean`: their score unmodified. `mean`: of the curves'
     means. `classes`: all classes, largest loss first. `network`: stamp of the measured network.
-    `notes`: caveats.
+    `notes`: caveats. `views`: further views over which each prediction was averaged (`--tta`).
     """
 
     run: str
@@ -82,6 +82,7 @@ class RobustnessCard:
     curves: tuple[Curve, ...]
     classes: tuple[ClassLoss, ...]
     notes: tuple[str, ...] = ()
+    views: tuple[str, ...] = ()
 
     def curve(self, change: str) -> Curve:
         """The curve of one change.
@@ -149,7 +150,8 @@ def _card(entry: Mapping[str, Any]) -> RobustnessCard:
     )
     parts = {"clean": _score(entry["clean"]), "mean": _score(entry["mean"]), "curves": curves}
     classes = tuple(ClassLoss(**row) for row in entry["classes"])
-    return RobustnessCard(**{**entry, **parts, "classes": classes, "notes": tuple(entry["notes"])})
+    words = {"notes": tuple(entry["notes"]), "views": tuple(entry.get("views", ()))}
+    return RobustnessCard(**{**entry, **parts, **words, "classes": classes})
 
 
 def _cell(entry: Mapping[str, Any]) -> Cell:

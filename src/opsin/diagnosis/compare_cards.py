@@ -56,7 +56,7 @@ def compare_cards(runs: Sequence[Run], *, split: SplitName = "val") -> CardCompa
 
     Raises:
         ConfigError: fewer than two runs.
-        RunError: a run has no card on that split, or the cards are of other samples or another score.
+        RunError: a run has no card on that split, or the cards are of other samples, another score or other views.
     """
     if len(runs) < 2:
         raise ConfigError("a comparison needs several runs", got=f"{len(runs)} run", expected="2 or more")
@@ -67,6 +67,10 @@ def compare_cards(runs: Sequence[Run], *, split: SplitName = "val") -> CardCompa
         if not same:
             do = "measure both on the same data set with `opsin evaluate RUN --robustness`"
             raise RunError("the cards are of different samples or scores", where=run.path, do=do)
+        if card.views != cards[0].views:
+            got, expected = (", ".join(one.views) or "no views" for one in (card, cards[0]))
+            do = "measure both with the same `--tta`: `opsin evaluate RUN --robustness`"
+            raise RunError("the cards are averaged over different views", where=run.path, got=got, expected=expected, do=do)
     return CardComparison(cards=tuple(cards), pairs=tuple(_pair(a, b) for a, b in combinations(cards, 2)))
 
 

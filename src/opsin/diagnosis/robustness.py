@@ -28,6 +28,7 @@ from opsin.diagnosis.outcome_scores import resampled_scores, score_of
 from opsin.diagnosis.stamp import network_stamp
 from opsin.errors import ConfigError, DataError, RunError, nearest
 from opsin.inference.predictor import BATCH_SIZE, Predictor
+from opsin.models.wrappers.views import ViewName, check_views
 from opsin.ops.intervals import Floats, Ints, percentile_interval
 from opsin.progress import QUIET, Bar, Reporter
 from opsin.runs import Run, RunWriter, dataset_of
@@ -59,6 +60,7 @@ def robustness(
     root: Path | str | None = None,
     batch_size: int = BATCH_SIZE,
     device: str = "auto",
+    tta: Sequence[ViewName] = (),
     seed: int = 0,
     command: str | None = None,
     report: Reporter = QUIET,
@@ -73,13 +75,14 @@ def robustness(
         root: folder of the catalogue's data sets; None takes the run's.
         batch_size: images in one forward pass.
         device: device of the network.
+        tta: predictions are averaged over these views of each changed image (`opsin.models.wrappers.views`).
         seed: seed of random draws.
         command: the command line as typed, for the record.
         report: shows progress.
 
     Raises:
         RunError: no such run, or it has not finished.
-        ConfigError: no such change, or no such split.
+        ConfigError: no such change, split or view.
         DataError: the data set has changed since training, or lacks the split.
     """
     opened = run if isinstance(run, Run) else Run.open(run)
@@ -87,7 +90,8 @@ def robustness(
     if not opened.model_folder.is_dir():
         raise RunError("the run has not finished", where=opened.path, do="continue it: `opsin train … --resume`")
     place = pick_device(device)
-    predictor = Predictor(load_proved(opened.model_folder, device=place), device=place, batch_size=batch_size)
+    views, artifact = check_views(tta), load_proved(opened.model_folder, device=place)
+    predictor = Predictor(artifact, device=place, batch_size=batch_size, views=views)
     samples = _samples(opened, split, predictor, root)
     rows = torch.linspace(0, len(samples) - 1, min(most_samples, len(samples))).round().long()
     if split == "test":
@@ -97,7 +101,7 @@ def robustness(
         measure = _Measure(opened, predictor, samples, rows, bar, seed)
         clean = measure.of(None, 0.0)
         found = {change.name: [measure.of(change, strength) for strength in change.strengths] for change in chosen}
-    card = _card(opened, split, samples, rows, clean, found, seed)
+    card = _card(opened, split, samples, rows, clean, found, seed, views)
     write_card(opened, card)
     return card
 
@@ -156,6 +160,7 @@ def _card(
     clean: _Measured,
     found: dict[str, list[_Measured]],
     seed: int,
+    views: tuple[ViewName, ...],
 ) -> RobustnessCard:
     named = {change.name: change for change in CHANGES}
     curves = tuple(_curve(named[name], measured) for name, measured in found.items())
@@ -177,7 +182,8 @@ def _card(
         mean=_mean([curve.mean.value for curve in curves], np.mean(means, axis=0)),
         curves=curves,
         classes=_class_losses(classes, counts, clean, found),
-        notes=_notes(run, samples, len(rows)),
+        notes=_notes(run, samples, len(rows), views),
+        views=views,
     )
 
 
@@ -220,9 +226,10 @@ def _class_losses(
     return tuple(sorted(losses, key=lambda loss: loss.changed - loss.clean))
 
 
-def _notes(run: Run, samples: Samples, n: int) -> tuple[str, ...]:
+def _notes(run: Run, samples: Samples, n: int, views: tuple[ViewName, ...]) -> tuple[str, ...]:
     square = samples.images.shape[2] == samples.images.shape[3]
     notes = (
+        f"with test-time augmentation: the mean over views of each image ({', '.join(views)})" if views else "",
         f"{n:,} of {len(samples):,} samples, evenly spread" if n < len(samples) else "",
         "" if square else "the images are not square: turns by 90 and 270 degrees are resampled, and corners cut off",
         *(KINDS[kind].turned_note for kind in samples.targets),

@@ -33,6 +33,7 @@ from opsin.tasks.base import Arrays, Targets
 from opsin.types import SPLITS, SplitName, TaskName, scores_to_json
 
 NEVER_MIRRORED = "views: the network was not trained on mirrored images (`--flip 0`)"
+NEVER_TURNED = "views: the network was not trained on turned images (`--quarter-turns 0`)"
 NO_NEAR = "near copies were not searched for: greyscale drawings are similar without being copies"
 
 
@@ -191,6 +192,7 @@ def evaluate(
         )
         found = replace(found, tta=AugmentedScores(views=views, scores=scores))
         notes += (NEVER_MIRRORED,) if "flip" in views and not opened.config.augment.flip else ()
+        notes += (NEVER_TURNED,) if "turn" in views and not opened.config.augment.quarter_turns else ()
     # the epoch was chosen by its score on the val split of the run
     recorded = opened.scores.get(split) if chosen.own else None
     selected = recorded.selection if recorded else None

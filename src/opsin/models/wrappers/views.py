@@ -3,15 +3,18 @@
     images ─┬─ as they are ─────── network ──────────────────────┐
             ├─ mirrored ────────── network ─ mirrored back ──────┤
             ├─ moved a little ──── network ─ moved back ─────────┤
+            ├─ turned by 90° … ─── network ─ turned back ────────┤
             └─ smaller, larger ─── network ─ to their own size ──┴─ mean of probabilities ─ logarithm = logits
 
-It costs one pass per view, and no further training.
+It costs one pass per view, and no further training. Over `turn` the answer is the same for every quarter turn of an
+image: the views of a turned image are the views of the image.
 
 Shapes: B images, C channels, H height, W width, K classes.
 
 Source: probabilities averaged over mirrored views and over crops from the corners: Krizhevsky et al. 2012, "ImageNet
 classification with deep convolutional neural networks", section 4.1; over sizes: Chen et al. 2017, arXiv 1706.05587,
-section 4.
+section 4; over quarter turns: Dieleman et al. 2015, "Rotation-invariant convolutional neural networks for galaxy
+morphology prediction", section 5.
 """
 
 from __future__ import annotations
@@ -30,7 +33,7 @@ from opsin.errors import ConfigError, nearest
 from opsin.models.parts.backbone import Backbone
 from opsin.models.wrappers.ensemble import SMALLEST
 
-ViewName = Literal["flip", "shift", "scale"]
+ViewName = Literal["flip", "shift", "scale", "turn"]
 VIEWS: tuple[ViewName, ...] = get_args(ViewName)
 SCALES = (0.75, 1.0, 1.25)
 """Sizes of the views of `scale`, as factors."""
@@ -42,14 +45,15 @@ CORNERS = ((0, 0), (-1, -1), (-1, 1), (1, -1), (1, 1))
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """One view of an image: resized by `factor`, moved by (down, right) steps, then mirrored."""
+    """One view of an image: resized by `factor`, moved by (down, right) steps, mirrored, turned clockwise."""
 
     factor: float
     steps: tuple[int, int]
     mirrored: bool
+    quarters: int = 0
 
     def size(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width in pixels of the view of an image of these sides."""
+        """Height and width in pixels of the view of an image of these sides, before it is turned."""
         return round(height * self.factor), round(width * self.factor)
 
     def moved(self, height: int, width: int) -> tuple[int, int]:
@@ -61,13 +65,15 @@ class View:
         """The view of images float [B, C, H, W]."""
         seen = resize_images(images, *self.size(*images.shape[-2:]))
         seen = _moved(seen, *self.moved(*seen.shape[-2:]))
-        return seen.flip(-1) if self.mirrored else seen
+        seen = seen.flip(-1) if self.mirrored else seen
+        return seen.rot90(-self.quarters, (-2, -1)) if self.quarters else seen
 
     def undone(self, probabilities: Tensor, height: int, width: int) -> Tensor:
         """Probabilities [B, K] as they are; those of pixels [B, K, h, w] in the frame of the original image."""
         if probabilities.ndim == 2:
             return probabilities
-        found = probabilities.flip(-1) if self.mirrored else probabilities
+        found = probabilities.rot90(self.quarters, (-2, -1)) if self.quarters else probabilities
+        found = found.flip(-1) if self.mirrored else found
         down, right = self.moved(*found.shape[-2:])
         found = _moved(found, -down, -right)
         if found.shape[-2:] == (height, width):
@@ -85,8 +91,10 @@ class View:
 
     def undone_boxes(self, boxes: Tensor, height: int, width: int) -> Tensor:
         """Boxes [B, 4] of the view, in pixels of the original image."""
-        x1, y1, x2, y2 = boxes.unbind(1)
         shown_height, shown_width = self.size(height, width)
+        for quarter in range(self.quarters, 0, -1):
+            boxes = _turned_back(boxes, shown_width if quarter % 2 == 0 else shown_height)
+        x1, y1, x2, y2 = boxes.unbind(1)
         if self.mirrored:
             x1, x2 = shown_width - x2, shown_width - x1
         down, right = self.moved(shown_height, shown_width)
@@ -119,8 +127,8 @@ class Views(nn.Module):
     Args:
         network: outputs e.g. `logits` float [B, K] or [B, K, H, W], and perhaps `boxes` float [B, 4], xyxy in pixels.
         names: `flip` adds the mirrored image; `shift` adds the image moved a little towards each of its corners;
-            `scale` adds the image made smaller and larger. Several are combined: each size is moved, each of these
-            mirrored.
+            `scale` adds the image made smaller and larger; `turn` adds the image turned by 90, 180 and 270 degrees.
+            Several are combined: each size is moved, each of these mirrored, each of these turned.
         averaging: which output is averaged, and as what.
 
     Raises:
@@ -132,11 +140,12 @@ class Views(nn.Module):
         self.network, self.averaging = network, averaging
         _check(network, names)
         self.views = tuple(
-            View(factor=factor, steps=steps, mirrored=mirrored)
-            for factor, steps, mirrored in product(
+            View(factor=factor, steps=steps, mirrored=mirrored, quarters=quarters)
+            for factor, steps, mirrored, quarters in product(
                 SCALES if "scale" in names else (1.0,),
                 CORNERS if "shift" in names else CORNERS[:1],
                 (False, True) if "flip" in names else (False,),
+                range(4) if "turn" in names else (0,),
             )
         )
 
@@ -168,13 +177,18 @@ class Views(nn.Module):
         Raises:
             ConfigError: it does not accept one of these sizes; checked before a test split is opened.
         """
+        H, W = images.shape[-2:]
+        backbone = getattr(self.network, "backbone", None)
+        if H != W and len({view.quarters for view in self.views}) > 1 and not getattr(backbone, "any_size", True):
+            what = "this network has a fixed input size, so `turn` needs square images"
+            raise ConfigError(what, got=f"{H}x{W}", do="leave `turn` out")
         for factor in sorted({view.factor for view in self.views} - {1.0}):
             seen = View(factor=factor, steps=(0, 0), mirrored=False).of(images)
             try:
                 self.network(seen)
             except (ConfigError, RuntimeError, AssertionError, ValueError) as error:
                 height, width = seen.shape[-2:]
-                got = f"{height}x{width}, which is {factor:g} of {images.shape[-2]}x{images.shape[-1]}"
+                got = f"{height}x{width}, which is {factor:g} of {H}x{W}"
                 expected = error.expected if isinstance(error, ConfigError) else error
                 what = "this network does not accept the image sizes of `scale`"
                 raise ConfigError(what, got=got, expected=expected, do="leave `scale` out") from error
@@ -222,3 +236,12 @@ def _moved(maps: Tensor, down: int, right: int) -> Tensor:
             side = maps.shape[dim]
             maps = maps.index_select(dim, (torch.arange(side, device=maps.device) - pixels).clamp_(0, side - 1))
     return maps
+
+
+def _turned_back(boxes: Tensor, height: int) -> Tensor:
+    """Boxes [B, 4] of an image turned clockwise once, in pixels of the image, which has this height.
+
+    The turn took (x, y) to (height - y, x).
+    """
+    x1, y1, x2, y2 = boxes.unbind(1)
+    return torch.stack([y1, height - x2, y2, height - x1], dim=1)
