@@ -16,10 +16,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from opsin.errors import ConfigError, InputError
 from opsin.exports.exporting import export_model
 from opsin.exports.web_page import FILES, RUNTIME, runtime_files, write_page
+from opsin.io.images import read_image
 from opsin.ops.resize import fit_image
 from opsin.runs import Run
 from opsin.training import train
@@ -33,6 +35,7 @@ PAGE = Path(__file__).parents[2] / "src/opsin/exports/page"
 SETTINGS = {"epochs": 1, "subset": "train=100,val=40", "precision": "float32", "channels_last": True, "threads": 1}
 SIZES = ((24, 31), (100, 37), (7, 9), (200, 311), (1, 5))
 NUM_IMAGES = 30
+ORIENTATION = 0x0112
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +82,31 @@ def test_the_page_fits_images_bit_for_bit_as_opsin_does(fit: str, channels: int,
         assert np.array_equal(np.reshape(found, (channels, 24, 31)), fit_image(image, policy))
 
 
+@pytest.mark.skipif(NODE is None, reason="no Node.js on this machine")
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_page_turns_webp_upright_as_opsin_does(orientation: int, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(3).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    file = tmp_path / "photo.webp"
+    Image.fromarray(pixels).save(file, lossless=True, exif=exif)
+    rgba = np.dstack([pixels, np.full((5, 7), 255, np.uint8)])
+    script = (PAGE / "upright.js").read_text() + (
+        'const file = new Blob([require("fs").readFileSync("photo.webp")]);'
+        f"const stored = {{ width: 7, height: 5, data: {rgba.ravel().tolist()} }};"
+        "webpOrientation(file).then((found) => {"
+        "  const { width, height, data } = upright(stored, found);"
+        "  console.log(JSON.stringify({ found, width, height, data: Array.from(data) }));"
+        "});"
+    )
+    (tmp_path / "upright.cjs").write_text(script)
+    done = subprocess.run([str(NODE), "upright.cjs"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    said = json.loads(done.stdout)
+    assert said["found"] == orientation
+    found = np.reshape(said["data"], (said["height"], said["width"], 4))[..., :3]
+    assert np.array_equal(found, read_image(file).pixels.transpose(1, 2, 0))
+
+
 def test_the_page_asks_for_nothing_but_its_own_folder() -> None:
     for name in FILES:
         addresses = re.findall(r"https?://[^\s\"'`]+", (PAGE / name).read_text())
@@ -88,7 +116,7 @@ def test_the_page_asks_for_nothing_but_its_own_folder() -> None:
     assert "default-src 'none'" in policy
     assert "unsafe-inline" not in policy
     assert "'unsafe-eval'" not in policy
-    assert re.findall(r"<script[^>]*>(.*?)</script>", html, re.DOTALL) == ["", "", ""]
+    assert re.findall(r"<script[^>]*>(.*?)</script>", html, re.DOTALL) == ["", "", "", ""]
     assert not re.findall(r"\son\w+=|style=", html)
 
 
@@ -136,10 +164,12 @@ def test_the_page_answers_in_a_browser_as_opsin_does(run: Run, one_answer: Modul
     made = export_model(run.model_folder, tmp_path / "made", page=Path(str(RUNTIME_PATH)), seconds=0.01)
     rng = np.random.default_rng(0)
     files = []
-    for kind in ("png", "png-alpha", "png-palette", "bmp", "gif"):
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    for kind in ("png", "png-alpha", "png-palette", "bmp", "gif", "jpeg", "jpeg-grey", "webp"):
         suffix, encode = one_answer.KINDS[kind]
         files.append(tmp_path / f"{kind}{suffix}")
-        files[-1].write_bytes(encode(one_answer.picture(rng, (33, 20), ()), one_answer.Image.Exif()))
+        files[-1].write_bytes(encode(one_answer.picture(rng, (15, 20), ()), exif))
     assert made.folder is not None
     read, labels, largest = one_answer.compare(
         one_answer.by_python(run, files), one_answer.by_browser(made.folder, files, sync_api)

@@ -29,13 +29,14 @@ function say(text, kind = "") {
 }
 
 async function decoded(blob) { // upright RGBA, as stored: no colour profile is applied, no alpha multiplied
-  const bitmap = await createImageBitmap(blob, { imageOrientation: "from-image", colorSpaceConversion: "none", premultiplyAlpha: "none" });
+  const orientation = await webpOrientation(blob), imageOrientation = orientation ? "none" : "from-image";
+  const bitmap = await createImageBitmap(blob, { imageOrientation, colorSpaceConversion: "none", premultiplyAlpha: "none" });
   const { width, height } = bitmap, canvas = new OffscreenCanvas(width, height);
   const context = canvas.getContext("2d", { willReadFrequently: true });
   context.drawImage(bitmap, 0, 0);
   const { data } = context.getImageData(0, 0, width, height);
   const clear = data.some((value, index) => index % 4 === 3 && value < 255);
-  return { width, height, data: (clear && unmultiplied(bitmap)) || data };
+  return upright({ width, height, data: (clear && unmultiplied(bitmap)) || data }, orientation);
 }
 
 function unmultiplied(bitmap) { // a canvas rounds colours below alpha; WebGL gives them as they are. Null where there is none
@@ -61,7 +62,7 @@ async function predict(blob) {
   const place = fitted(flattened(whole, channels), size);
   const input = new ort.Tensor("uint8", place.pixels, [1, channels, size.height, size.width]);
   const answers = await session.run({ images: input });
-  const found = { height: whole.height, width: whole.width, place };
+  const found = { height: whole.height, width: whole.width, place, picture: new ImageData(new Uint8ClampedArray(whole.data), whole.width) };
   if (answers.probabilities) {
     const shares = Array.from(answers.probabilities.data);
     found.top = shares.map((share, k) => [classes[k], share]).sort((a, b) => b[1] - a[1]);
@@ -166,7 +167,7 @@ async function show(blob) {
   try {
     const found = await predict(blob);
     shown?.bitmap.close();
-    shown = { bitmap: await createImageBitmap(blob), found };
+    shown = { bitmap: await createImageBitmap(found.picture), found };
     tell(found);
     draw();
   } catch (error) {
