@@ -231,7 +231,7 @@ def misclassified(book: Book) -> Found:
     table = book.table("mistakes", "Mistakes on val", ("network", "wrong", "of"), [(WORDS["dropout"], wrong, of)])
     figure = book.pictures("mistaken", "The most confident mistakes: true class, and what it said", pictures)
     return Found(
-        answer=f"{wrong} of {of} on val; the figure shows the most confident.",
+        answer=f"{wrong:,} of {of:,} on val; the figure shows the most confident.",
         evidence=(table, figure, run),
         values={"wrong on val, with dropout": wrong},
     )

@@ -99,9 +99,9 @@ def plain(cell: Cell) -> Any:
 
 
 def numbers_in(text: str) -> set[str]:
-    """Numbers that stand in a text, as they are written.
+    """Numbers that stand in a text, as they are written but for commas between thousands.
 
     >>> sorted(numbers_in("Conv2D gives 98.3 % of 1,797."))
-    ['1,797', '98.3']
+    ['1797', '98.3']
     """
-    return set(NUMBER.findall(text))
+    return {found.replace(",", "") for found in NUMBER.findall(text)}
