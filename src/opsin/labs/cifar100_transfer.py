@@ -172,7 +172,7 @@ def augmentation(book: Book) -> Found:
     }
     return Found(
         answer=f"Better: {'; '.join(verdicts['better']) or 'none'}. Worse: {'; '.join(verdicts['worse']) or 'none'}. In so few epochs "
-        "no image is seen often enough to be learned by heart.",
+        "no image is seen often enough to be memorized.",
         evidence=(table, *runs),
         values={f"{FALLBACK}, {row[1]}, points on val": row[5] for row in rows if row[0] == FALLBACK},
     )

@@ -23,6 +23,7 @@ PUBLISHED = 0.1111
 PACKAGED = "efficientnet_lite0"
 COURSE: dict[str, Any] = {
     "weights_range": "raw",
+    "preflight": False,  # it refuses pixels in a range that the weights do not expect
     "optimizer": "adam",
     "lr": 0.01,
     "schedule": "constant",
@@ -33,7 +34,7 @@ COURSE: dict[str, Any] = {
     "rotate": 15.0,
     "shift": 0,
 }
-QUICK: dict[str, Any] = {"epochs": 1, "batch_size": 16, "precision": "float32", "preflight": False}
+QUICK: dict[str, Any] = {"epochs": 1, "batch_size": 16, "precision": "float32"}
 FULL: dict[str, Any] = {"subset": "train=8000,test=2000", "epochs": 2, "batch_size": 64}
 REPAIRS: dict[str, dict[str, Any]] = {
     "as published": {},

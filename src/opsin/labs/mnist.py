@@ -154,7 +154,7 @@ def wrong_digits(book: Book) -> Found:
         "mistaken", "Two convolutions, the most confident mistakes: class, and what it said", counted["two"][2]
     )
     return Found(
-        answer=f"Of {counted['two'][1]} on val, {counted['two'][0]} by two convolutions and {counted['ours'][0]} by the default; "
+        answer=f"Of {counted['two'][1]:,} on val, {counted['two'][0]:,} by two convolutions and {counted['ours'][0]:,} by the default; "
         "the figure shows those of which the former is most certain.",
         evidence=(table, figure, found["two"], found["ours"]),
         values={"wrong on val, two convolutions": counted["two"][0], "wrong on val, the default": counted["ours"][0]},
