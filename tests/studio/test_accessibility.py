@@ -46,7 +46,8 @@ pytestmark = [
 @pytest.fixture
 def opened(place: Path, tmp_path: Path) -> list[Path]:
     """Photos with classes, and some that are labelled in the studio; the runs are put where the studio looks."""
-    from opsin.studio.annotations import Annotations, Box
+    from opsin.studio.annotations import Annotations
+    from opsin.studio.box_file import Box
     from opsin.studio.labelled import place_of
 
     (tmp_path / "runs").symlink_to(place / "runs")
