@@ -3,13 +3,15 @@
 python benchmarks/studio_size.py [--images 10000] [--runs 200] [--folder FOLDER]
 
 Makes a folder data set and copies of one quickly trained run of `digits`, opens each page over HTTP and in Chromium,
-and prints, in milliseconds, the first answer, p50 and p95 of later ones, and in Chromium the time until the page is
-whole (all that it loads later is there, every picture in the window decoded), the first time and the median after it.
+and prints, in milliseconds, the first answer, p50 and p95 of later ones, and the studio's own processor time for each
+of these, which other work on the machine hardly changes; then in Chromium the time until the page is whole: all that it
+loads later is there, every picture in the window decoded.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import shutil
 import subprocess
@@ -41,6 +43,15 @@ WHOLE = """() => {
   const inside = [...document.images].filter(i => i.src && i.getBoundingClientRect().top < innerHeight);
   return !waiting && inside.every(i => i.complete);
 }"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Times:
+    """Seconds that a page took each time; `processor_s`: of the studio, for each time but the first."""
+
+    name: str
+    seconds: list[float]
+    processor_s: float = math.nan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +97,7 @@ def make_photos(folder: Path, number: int) -> None:
 
 
 def make_annotations(photos: Path) -> None:
-    """Labels from the folders, and boxes in a tenth of the photos."""
+    """Labels from the folders, boxes and masks in a hundredth of the photos."""
     notes = Annotations(place_of(photos))
     notes.refresh()
     notes.begin([], from_folders=True)
@@ -104,14 +115,14 @@ def make_runs(folder: Path, number: int) -> list[str]:
 
 
 @contextmanager
-def studio(folder: Path) -> Iterator[str]:
-    """The address of a studio over `folder`."""
+def studio(folder: Path) -> Iterator[tuple[str, int]]:
+    """The address of a studio over `folder`, and the number of its process."""
     command = [sys.executable, "-m", "opsin", "studio", "photos", "--port", "0", "--no-browser", "--json"]
     environment = {**os.environ, "OPSIN_CACHE": str(folder / "cache")}
     with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stdout is not None
         try:
-            yield next(line for line in process.stdout if '"address"' in line).split('"')[3]
+            yield next(line for line in process.stdout if '"address"' in line).split('"')[3], process.pid
         finally:
             process.terminate()
 
@@ -124,27 +135,33 @@ def seconds_of(address: str) -> float:
     return time.perf_counter() - began
 
 
-def over_http(address: str, opened: list[Page]) -> list[tuple[str, list[float]]]:
-    """For each page its answers' times; the first of them is the first."""
-    return [
-        (page.name, [seconds_of(address + (page.part or page.path)) for _ in range(1 + REPEATS)]) for page in opened
-    ]
+def processor_s(process: int) -> float:
+    """Processor time of a process until now (Linux)."""
+    fields = Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def in_chromium(address: str, opened: list[Page]) -> list[tuple[str, list[float]]]:
+def over_http(address: str, process: int, opened: list[Page]) -> Iterator[Times]:
+    """For each page its answers' times."""
+    for page in opened:
+        where = address + (page.part or page.path)
+        first, before = seconds_of(where), processor_s(process)
+        later = [seconds_of(where) for _ in range(REPEATS)]
+        yield Times(name=page.name, seconds=[first, *later], processor_s=(processor_s(process) - before) / REPEATS)
+
+
+def in_chromium(address: str, opened: list[Page]) -> Iterator[Times]:
     """For each page the times until it is whole."""
     from playwright.sync_api import sync_playwright
 
-    found = []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
         page = browser.new_page(viewport={"width": 1280, "height": 900})
         page.set_default_timeout(WAIT_MS)
         page.goto(address)  # the browser's own start is not the studio's
         for one in (one for one in opened if one.path):
-            found += [(one.name, [_until_whole(page, address, one) for _ in range(1 + REPEATS_BROWSER)])]
+            yield Times(name=one.name, seconds=[_until_whole(page, address, one) for _ in range(1 + REPEATS_BROWSER)])
         browser.close()
-    return found
 
 
 def _until_whole(page: Any, address: str, one: Page) -> float:
@@ -159,13 +176,13 @@ def _until_whole(page: Any, address: str, one: Page) -> float:
     return time.perf_counter() - began
 
 
-def print_table(title: str, found: list[tuple[str, list[float]]]) -> None:
-    """A row for each page."""
-    print(f"\n| {title} | first, ms | then p50 | p95 |\n|---|---|---|---|")
-    for name, seconds in found:
-        first, later = seconds[0], np.array(seconds[1:])
-        p50, p95 = np.percentile(later, [50, 95])
-        print(f"| {name} | {1000 * first:,.0f} | {1000 * p50:,.0f} | {1000 * p95:,.0f} |", flush=True)
+def print_table(title: str, found: Iterator[Times]) -> None:
+    """A row for each page, as soon as it is there."""
+    print(f"\n| {title} | first, ms | then p50 | p95 | processor |\n|---|---|---|---|---|")
+    for page in found:
+        p50, p95 = np.percentile(page.seconds[1:], [50, 95])
+        shown = [f"{1000 * value:,.0f}" for value in (page.seconds[0], p50, p95, page.processor_s)]
+        print(f"| {page.name} | {' | '.join(shown)} |".replace("nan", ""), flush=True)
 
 
 def main() -> None:
@@ -173,6 +190,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--runs", type=int, default=200)
     parser.add_argument("--folder", type=Path, help="kept and used again; a temporary one otherwise")
+    parser.add_argument("--no-browser", action="store_true", help="over HTTP alone")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = (options.folder or Path(temporary)).absolute()
@@ -181,9 +199,9 @@ def main() -> None:
             make_annotations(folder / "photos")
             make_runs(folder / "runs", options.runs)
         opened = pages("run-000", "run-001")
-        with studio(folder) as address:
-            print_table("over HTTP", over_http(address, opened))
-            if CHROMIUM:
+        with studio(folder) as (address, process):
+            print_table("over HTTP", over_http(address, process, opened))
+            if CHROMIUM and not options.no_browser:
                 print_table("in Chromium, until the page is whole", in_chromium(address, opened))
 
 
