@@ -20,6 +20,7 @@ from opsin.progress import Reporter
 from opsin.runs import Run
 from opsin.server.app import Service, make_app
 from opsin.server.guard import Guard
+from opsin.server.metrics import Metrics
 from opsin.types import Prediction
 
 NEVER_S = 3600.0
@@ -81,6 +82,26 @@ def test_a_network_that_was_trained_again_answers_from_then_on(
     assert after == expected != before
     assert client.get("/health").json()["models"]["digits"]["reloads"] == 1
     assert "the new network answers" in capsys.readouterr().err
+
+
+def test_reloads_and_failed_ones_are_counted_in_the_metrics(service: Service, folder: Path) -> None:
+    client = client_of(service)
+
+    def counts() -> list[str]:
+        return [line for line in client.get("/metrics").text.splitlines() if "reloads_total{" in line]
+
+    assert counts() == ['opsin_reloads_total{model="digits"} 0', 'opsin_failed_reloads_total{model="digits"} 0']
+    trained_again(folder)
+    settle(service)
+    flip(folder)
+    settle(service)
+    settle(service)
+    assert counts() == ['opsin_reloads_total{model="digits"} 1', 'opsin_failed_reloads_total{model="digits"} 1']
+
+
+def test_names_of_models_cannot_break_the_metrics() -> None:
+    text = Metrics().text({'a"} 1\n\\': (2, 3)})
+    assert 'opsin_reloads_total{model="a\\"} 1\\n\\\\"} 2' in text.splitlines()
 
 
 def test_a_request_in_flight_is_answered_by_the_network_it_began_with(

@@ -1,4 +1,4 @@
-"""axe-core finds no serious fault on any page: light and wide, dark and as narrow as a phone.
+"""axe-core finds no serious fault on any page: light and dark, wide and as narrow as a phone.
 
 axe-core is no part of Opsin: `npm install axe-core` in some folder, and
 OPSIN_AXE=FOLDER/node_modules/axe-core/axe.min.js.
@@ -34,7 +34,8 @@ PAGES = (
     ("/labs", "#labs"),
 )
 """Addresses, and what is there when the page is whole."""
-VIEWS = {"light": (1280, 900), "dark": (390, 844)}
+VIEWS = ("light, wide", "dark, wide", "light, narrow", "dark, narrow")
+SIZES = {"wide": (1280, 900), "narrow": (390, 844)}
 GRAVE = ("serious", "critical")
 
 pytestmark = [
@@ -46,7 +47,8 @@ pytestmark = [
 @pytest.fixture
 def opened(place: Path, tmp_path: Path) -> list[Path]:
     """Photos with classes, and some that are labelled in the studio; the runs are put where the studio looks."""
-    from opsin.studio.annotations import Annotations, Box
+    from opsin.studio.annotations import Annotations
+    from opsin.studio.box_file import Box
     from opsin.studio.labelled import place_of
 
     (tmp_path / "runs").symlink_to(place / "runs")
@@ -73,9 +75,10 @@ def faults(page: Any) -> Iterator[list[str]]:
 def test_axe_finds_no_serious_fault_and_no_page_is_wider_than_its_window(
     page: Any, address: str, faults: list[str], view: str
 ) -> None:
-    width, height = VIEWS[view]
+    scheme, size = view.split(", ")
+    width, height = SIZES[size]
     page.set_viewport_size({"width": width, "height": height})
-    page.emulate_media(color_scheme=view)
+    page.emulate_media(color_scheme=scheme)
     for path, whole in PAGES:
         more = "&at=11" if "boxes" in path else ""
         page.goto(f"{address}{path}{more}")

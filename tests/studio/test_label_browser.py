@@ -158,3 +158,76 @@ def test_masks_are_painted_by_mouse_and_by_keyboard(page: Any, address: str, exp
     page.keyboard.press("u")
     _ready(page, 0)
     expect("[data-what]").to_have_text("Photo 1 of 4, 0.png: 100 % painted")
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> None:
+    """The first photo is so large that its mask does not fit into what a browser sends after it has left a page."""
+    (tmp_path / "snaps" / "0.png").write_bytes(encode_png(np.zeros((3, 600, 1000), np.uint8)))
+
+
+def _stroke(page: Any, *, end: bool) -> None:
+    frame = page.locator("[data-sheet]").bounding_box()
+    page.mouse.move(frame["x"] + frame["width"] / 4, frame["y"] + frame["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(frame["x"] + frame["width"] * 3 / 4, frame["y"] + frame["height"] / 2, steps=4)
+    if end:
+        page.mouse.up()
+
+
+def _painted(written: Path) -> np.ndarray:
+    return np.asarray(read_mask(next((written / "snaps-masks" / "masks").iterdir())).indices != 255)
+
+
+def test_whoever_leaves_while_a_mask_is_being_sent_is_warned(
+    page: Any, address: str, expect: Any, written: Path, large: None
+) -> None:
+    _begin(page, address, "masks")
+    held: list[Any] = []
+    page.route("**/mask?*", lambda route: held.append(route) if route.request.method == "POST" else route.continue_())
+    asked: list[str] = []
+    page.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.dismiss()))
+    with page.expect_request(lambda request: request.method == "POST"):
+        _stroke(page, end=True)
+    page.click("a.brand", no_wait_after=True)
+    expect("[data-what]").to_contain_text("Photo 1 of 4")
+    assert asked == ["beforeunload"]
+    assert not (written / "snaps-masks").exists()
+    while held:
+        held.pop().continue_()
+        page.wait_for_timeout(100)
+    expect("[data-done]").to_have_text("1 of 4 photos")
+    page.click("a.brand")
+    page.wait_for_selector("#runs")
+    assert asked == ["beforeunload"]
+    assert _painted(written)[300, 250:750].all()
+
+
+def test_a_long_stroke_is_written_while_it_is_drawn(
+    page: Any, address: str, expect: Any, written: Path, large: None
+) -> None:
+    _begin(page, address, "masks")
+    _stroke(page, end=False)
+    expect("[data-done]").to_have_text("1 of 4 photos")
+    assert _painted(written)[300, 300:700].all()
+    page.keyboard.press("PageDown")  # with the button still down: the stroke ends with its photo
+    _ready(page, 1)
+    page.mouse.up()
+    expect("[data-what]").to_have_text("Photo 2 of 4, 1.png: 0 % painted")
+
+
+def test_a_mask_that_could_not_be_sent_is_sent_again(
+    page: Any, address: str, expect: Any, written: Path, large: None
+) -> None:
+    page.add_init_script("""
+        const fetched = window.fetch;
+        let failures = 1;
+        window.fetch = (where, how = {}) => (how.method === "POST" && failures-- > 0
+          ? Promise.reject(new TypeError("Failed to fetch")) : fetched(where, how));
+    """)
+    _begin(page, address, "masks")
+    _stroke(page, end=True)
+    expect("[data-trouble]").to_contain_text("not saved yet")
+    expect("[data-done]").to_have_text("1 of 4 photos")
+    expect("[data-trouble]").to_have_text("")
+    assert _painted(written)[300, 300:700].all()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,8 +19,9 @@ from opsin.errors import InputError
 from opsin.io.images import encode_png
 from opsin.runs import Run
 from opsin.server.refusal import RequestError
-from opsin.studio.annotations import Annotations, Box
+from opsin.studio.annotations import Annotations
 from opsin.studio.app import make_app
+from opsin.studio.box_file import Box
 from opsin.studio.guard import StudioGuard
 from opsin.studio.labelled import MARKER, place_of
 from opsin.studio.state import Studio
@@ -125,7 +127,7 @@ def test_labelling_goes_on_after_the_studio_has_ended(labeller: TestClient, snap
     assert again.classes == ("dark", "bright", "neither")
     assert again.label_numbers()[:2] == [1, -1]
     assert again.boxes("01.png") == [Box(label=0, x=1, y=2, width=3, height=4)]
-    assert (again.first_open("labels"), again.first_open("boxes")) == (1, 0)
+    assert (again.progress("labels"), again.progress("boxes")) == ((1, 1), (1, 0))
 
 
 def test_what_is_taken_back_leaves_no_trace(labeller: TestClient, tmp_path: Path) -> None:
@@ -201,7 +203,7 @@ def test_a_photo_that_lies_on_its_side_is_labelled_upright(tmp_path: Path) -> No
     notes.refresh()
     notes.begin(["a", "b"], from_folders=False)
     for i, name in enumerate(notes.names):
-        assert notes.photo(name).shape == (3, 40, 20)
+        assert notes.photos.pixels(name).shape == (3, 40, 20)
         notes.set_boxes(name, [Box(label=i % 2, x=2, y=30, width=10, height=8)])
         notes.set_mask(name, (np.arange(800) % 2).astype(np.uint8).tobytes())
     boxes = load(str(notes.place.boxes)).splits["train"].boxes
@@ -293,6 +295,55 @@ def test_what_is_no_mask_of_the_photo_is_refused(labeller: TestClient, tmp_path:
 def test_bodies_beyond_the_limit_are_refused(labeller: TestClient) -> None:
     of = _begun(labeller)
     assert labeller.post(f"{HERE}/0/mask", params=of, content=bytes(1024 * 1024 + 1)).status_code == 413
+
+
+@pytest.mark.parametrize(("file", "layout"), [("data.yaml", "YOLO"), ("boxes.json", "COCO"), ("masks/0.png", "pairs")])
+def test_folders_with_annotations_in_them_say_why_they_are_not_labelled(tmp_path: Path, file: str, layout: str) -> None:
+    folder = tmp_path / "annotated"
+    for path in (folder / "images" / "0.png", folder / file):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encode_png(np.zeros((3, 24, 32), np.uint8)))
+    if file.endswith(".json"):
+        (folder / file).write_text('{"images": [], "annotations": [], "categories": []}')
+    studio = Studio(data=[str(folder)], runs=tmp_path / "runs", folder=tmp_path / "studio", labs=tmp_path / "labs")
+    with TestClient(make_app(studio, StudioGuard("127.0.0.1")), base_url=ADDRESS) as client:
+        text = client.get("/data/given-annotated").text
+        assert "Label its photos" not in text
+        assert f"cannot be labelled here: a folder in the layout {layout}" in text
+        refused = client.get("/data/given-annotated/label")
+        assert refused.status_code == 404
+        assert layout in refused.text
+
+
+def test_the_list_of_photos_is_read_again_once_its_folder_has_changed(tmp_path: Path) -> None:
+    folder = tmp_path / "snaps"
+    (folder / "inner").mkdir(parents=True)
+    pixels = encode_png(np.zeros((3, 8, 8), np.uint8))
+    (folder / "0.png").write_bytes(pixels)
+    for old in (folder / "inner", folder):
+        os.utime(old, (1e9, 1e9))
+    notes = Annotations(place_of(folder))
+    notes.refresh()
+    first = notes.photos.token
+    notes.refresh()
+    assert (notes.names, notes.photos.token) == (("0.png",), first)
+    (folder / "inner" / "1.png").write_bytes(pixels)
+    notes.refresh()
+    assert notes.names == ("0.png", "inner/1.png")
+    (folder / "2.png").write_bytes(pixels)  # in the same tick of the clock, perhaps
+    notes.refresh()
+    assert notes.names == ("0.png", "2.png", "inner/1.png")
+
+
+def test_labels_that_were_edited_by_hand_are_kept(labeller: TestClient, tmp_path: Path) -> None:
+    of = _begun(labeller)
+    labeller.post(f"{HERE}/0/label", params=of, data={"label": "1"})
+    table = tmp_path / "snaps-labelled" / "snaps-labels.csv"
+    table.write_text(table.read_text().replace("bright", "dark"))
+    assert labeller.get(f"{HERE}/0", params=of).json()["label"] == 0
+    labeller.post(f"{HERE}/1/label", params=of, data={"label": "1"})
+    with table.open() as file:
+        assert [row["label"] for row in csv.DictReader(file)] == ["dark", "bright"]
 
 
 def test_only_folders_of_the_users_are_labelled(client: TestClient) -> None:

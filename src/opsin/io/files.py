@@ -326,13 +326,19 @@ def walk_files(root: PathLike, report: Callable[[str], None] | None = None) -> l
     Raises:
         InputError: no such folder; a link leads out of `root`; or something is left out and there is no `report`.
     """
+    return walk(root, report)[0]
+
+
+def walk(root: PathLike, report: Callable[[str], None] | None = None) -> tuple[list[Path], list[Path]]:
+    """As `walk_files`, and the folders that were read: while none of them changes, neither does the list of files."""
     top = Path(root)
     with refusing(InputError, top, "the folder cannot be read"):
         if not top.is_dir():
             raise InputError("no such folder", where=printable(top), expected="a folder")
         files: list[Path] = []
-        _walk(top, top.resolve(), {}, files, report)
-        return files
+        seen: dict[Path, Path] = {}
+        _walk(top, top.resolve(), seen, files, report)
+        return files, list(seen)
 
 
 def _walk(
@@ -347,18 +353,27 @@ def _walk(
             continue
         seen[real] = here
         folders = []
-        for entry in sorted(here.iterdir(), key=lambda p: natural_key(p.name)):
-            if entry.is_symlink():
-                _check_inside(entry, root)
-            if entry.is_dir():
-                folders.append(entry)
-            elif entry.is_file():
-                files.append(entry)
+        for entry in _entries(here):
+            path = here / entry.name
+            linked = entry.is_symlink()
+            if linked:
+                _check_inside(path, root)
+            known = path if linked else entry  # an entry knows its kind without another look at the disk
+            if known.is_dir():
+                folders.append(path)
+            elif known.is_file():
+                files.append(path)
             else:
-                _leave_out(entry, "not a regular file, or a broken link", report)
+                _leave_out(path, "not a regular file, or a broken link", report)
         if len(files) > MAX_FILES:
             raise InputError("too many files", where=printable(folder), got=f"> {MAX_FILES}", expected=MAX_FILES)
         pending.extend(reversed(folders))
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    """What lies in a folder, in natural order."""
+    with os.scandir(folder) as found:
+        return sorted(found, key=lambda entry: natural_key(entry.name))
 
 
 def _quiet(_: str) -> None:

@@ -195,7 +195,8 @@ class Service:
 
     async def metrics_text(self, _: Request) -> Response:
         """The metrics."""
-        return Response(self.metrics.text(), media_type=CONTENT_TYPE)
+        reloads = {name: (model.num_reloads, model.num_failed_reloads) for name, model in self.models.items()}
+        return Response(self.metrics.text(reloads), media_type=CONTENT_TYPE)
 
     async def openapi(self, _: Request) -> Response:
         """The OpenAPI description."""

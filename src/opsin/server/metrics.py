@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from collections.abc import Mapping
 
 BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper bounds of the histogram of durations, in seconds."""
@@ -61,8 +62,12 @@ class Metrics:
         with self._lock:
             self._batches.add(num_images)
 
-    def text(self) -> str:
-        """All metrics as text."""
+    def text(self, reloads: Mapping[str, tuple[int, int]]) -> str:
+        """All metrics as text.
+
+        Args:
+            reloads: of each model, how often its network was replaced, and how often it could not be.
+        """
         with self._lock:
             requests = [
                 f'opsin_requests_total{{path="{path}",status="{status}"}} {n}'
@@ -71,4 +76,16 @@ class Metrics:
             lines = ["# TYPE opsin_requests_total counter", *requests]
             lines += ["# TYPE opsin_requests_in_flight gauge", f"opsin_requests_in_flight {self.in_flight}"]
             lines += [*self._seconds.lines("opsin_predict_seconds"), *self._batches.lines("opsin_batch_images")]
+        for i, name in enumerate(("opsin_reloads_total", "opsin_failed_reloads_total")):
+            values = [f'{name}{{model="{_escaped(model)}"}} {counts[i]}' for model, counts in reloads.items()]
+            lines += [f"# TYPE {name} counter", *values]
         return "\n".join(lines) + "\n"
+
+
+def _escaped(text: str) -> str:
+    r"""A label's value as the format has it.
+
+    >>> print(_escaped('a "b" \\ c'))
+    a \"b\" \\ c
+    """
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

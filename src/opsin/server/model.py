@@ -71,7 +71,7 @@ class Model:
         self.name, self.folder, self._device = name, folder, device
         self._served = self._seen = self._refused = file_stamps(folder)
         self.network = Network.load(folder, device)
-        self.num_reloads = 0
+        self.num_reloads = self.num_failed_reloads = 0
         self.problem: str | None = None
         """Why the files that are there now are not served."""
         self.batcher = Batcher(wait_s=wait_s, observe=observe)
@@ -94,6 +94,7 @@ class Model:
             network = Network.load(self.folder, self._device)
         except Exception as error:  # whatever it is, the old network goes on answering
             self._refused = stamps
+            self.num_failed_reloads += 1
             self.problem = error.what if isinstance(error, OpsinError) else type(error).__name__
             report.message(f"{self.name}: its files have changed, but the old network goes on answering: {error}")
             return

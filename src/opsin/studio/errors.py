@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,7 +55,7 @@ def errors(request: Request) -> Response:
     numbers = chosen(answers, truth=truth, guess=guess, shown=shown, surest=order == ORDERS[0], most_iou=most / 100)
     pages = pager(request, len(numbers), 40)
     pictures, why = _pictures(studio, run)
-    cells = [_cell(run, answers, int(i), pictures) for i in numbers[pages.span.start : pages.span.stop]]
+    cells = [_cell(run.name, classes, answers, int(i), pictures) for i in numbers[pages.span.start : pages.span.stop]]
     relabels = not why and can_be_relabelled(run)
     verdicts = chosen_of(studio, run, studio.runs.dataset(run.name)) if relabels else {}
     values: dict[str, Any] = {
@@ -139,11 +140,11 @@ def _pictures(studio: Any, run: Run) -> tuple[dict[str, int], str]:
     return {str(sample): i for i, sample in enumerate(dataset.splits["val"].ids)}, ""
 
 
-def _cell(run: Run, answers: Answers, i: int, pictures: dict[str, int]) -> dict[str, Any]:
-    classes, key = run.data.classes, str(answers.ids[i])
+def _cell(name: str, classes: Sequence[str], answers: Answers, i: int, pictures: dict[str, int]) -> dict[str, Any]:
+    key = str(answers.ids[i])
     number = pictures.get(key)
-    small = None if number is None else address("runs", run.name, "image", number)
-    large = None if number is None else address("runs", run.name, "image", number, side=LARGE_PX)
+    small = None if number is None else address("runs", name, "image", number)
+    large = None if number is None else address("runs", name, "image", number, side=LARGE_PX)
     return {
         "id": key,
         "number": number,

@@ -7,6 +7,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from opsin.studio.labelled import why_not_labelled
 from opsin.studio.pages import page, pager, wants_part
 from opsin.studio.state import studio_of
 
@@ -29,4 +30,5 @@ def home(request: Request) -> Response:
 def data_set(request: Request) -> Response:
     """The frame of the page of a data set; what takes time to load comes after it."""
     item = studio_of(request).sets.get(request.path_params["key"])
-    return page(request, "data.html", item=item)
+    why = why_not_labelled(item.photos) if item.photos else ""
+    return page(request, "data.html", item=item, why_not_labelled=why)

@@ -18,7 +18,7 @@ from itertools import count
 from pathlib import Path
 from typing import Literal
 
-from opsin.errors import InputError
+from opsin.errors import InputError, OpsinError
 from opsin.io.files import read_json, write_json, writing
 
 MARKER = "opsin-studio.json"
@@ -26,6 +26,8 @@ MAX_CLASSES = 250
 """Classes of one folder: a mask holds 255 numbers."""
 CLASS_NAME = re.compile(r"\w[\w ,'()+&-]{0,58}[\w)]|\w")
 """A class that keeps its name as a folder: letters of any script, digits, spaces and a little punctuation."""
+CLASS_FOLDERS = "class folders"
+"""The layout of folders without annotations in them, as the table of layouts calls it."""
 Kind = Literal["labels", "boxes", "masks"]
 KINDS: tuple[Kind, ...] = ("labels", "boxes", "masks")
 
@@ -56,17 +58,15 @@ class Place:
         """The folder of pairs of images and masks."""
         return self.folder / f"{self.photos.name}-masks"
 
+    def path(self, name: str) -> str:
+        """A photo as the files name it: relative to their folder."""
+        return f"../{self.photos.name}/{name}"
+
     def outputs(self) -> dict[Kind, Path]:
         """What is there by now, as `opsin.load` takes it."""
         found: dict[Kind, Path] = {"labels": self.labels, "boxes": self.boxes, "masks": self.masks}
         there = {"labels": self.labels.is_file(), "boxes": self.boxes.is_file(), "masks": holds_masks(self.masks)}
         return {kind: path for kind, path in found.items() if there[kind]}
-
-    def version(self, kind: Kind) -> int:
-        """A number that changes when what is said does."""
-        path = self.masks / "masks" if kind == "masks" else self.outputs()[kind]
-        files = [path, *path.iterdir()] if path.is_dir() else [path]
-        return max(file.stat().st_mtime_ns for file in files)
 
 
 def place_of(photos: Path) -> Place:
@@ -75,6 +75,22 @@ def place_of(photos: Path) -> Place:
     names = (f"{whole.name}-labelled" if number == 1 else f"{whole.name}-labelled-{number}" for number in count(1))
     folders = (whole.parent / name for name in names)
     return Place(photos=whole, folder=next(f for f in folders if not f.exists() or _is_about(f, whole)))
+
+
+def why_not_labelled(photos: Path) -> str:
+    """Why the pictures of a folder cannot be labelled, "" where they can: among photos in class folders, or in none.
+
+    In another layout pictures of the test split would be shown, and masks taken for photos.
+    """
+    from opsin.config import DataConfig  # here, because the first page should not wait for it
+    from opsin.data.readers.layouts import layout_at
+    from opsin.data.readers.place import Place as Given
+
+    try:
+        layout = layout_at(Given(path=photos, config=DataConfig()))
+    except OpsinError as error:
+        return error.what
+    return "" if layout is None or layout.name == CLASS_FOLDERS else f"a folder in the layout {layout.name}"
 
 
 def classes_of(place: Place) -> tuple[str, ...] | None:
@@ -102,6 +118,16 @@ def is_labelled_folder(folder: Path) -> bool:
 def holds_masks(folder: Path) -> bool:
     """Whether there is a mask in a folder of pairs."""
     return (folder / "masks").is_dir() and next((folder / "masks").glob("*.png"), None) is not None
+
+
+def last_change(path: Path) -> int:
+    """When a table, a COCO file or a folder of pairs changed: in nanoseconds; 0 if it is gone."""
+    masks = path / "masks"
+    try:
+        files = [masks, *masks.iterdir()] if path.is_dir() else [path]
+        return max(file.stat().st_mtime_ns for file in files)
+    except FileNotFoundError:
+        return 0
 
 
 def remove(path: Path) -> None:

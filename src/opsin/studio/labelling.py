@@ -16,9 +16,11 @@ from opsin.errors import ImageError
 from opsin.server.body import read_body
 from opsin.server.limits import Limits
 from opsin.server.refusal import RequestError
-from opsin.studio.annotations import WORK_PX, Annotations, Box
+from opsin.studio.annotations import Annotations
+from opsin.studio.box_file import Box
 from opsin.studio.labelled import KINDS, Kind
 from opsin.studio.pages import Form, address, choice, page, picture, posted, to, whole
+from opsin.studio.photos import WORK_PX
 from opsin.studio.state import studio_of
 
 KEYS = "1234567890acdfghijklmopqrstvwxyz"
@@ -35,10 +37,11 @@ def show(request: Request) -> Response:
     item, notes = studio.sets.get(key), studio.annotations(key)
     notes.refresh()
     if not notes.begun:
-        by_folder = sorted(set(notes.folder_classes().values()))
+        by_folder = sorted(set(notes.photos.classes().values()))
         return page(request, "label_begin.html", item=item, notes=notes, titles=TITLES, by_folder=by_folder)
     kind = _kind(request)
-    start = whole(request.query_params, "at", notes.first_open(kind), high=max(0, len(notes.names) - 1))
+    done, first_open = notes.progress(kind)
+    start = whole(request.query_params, "at", first_open, high=max(0, len(notes.names) - 1))
     return page(
         request,
         "label.html",
@@ -48,7 +51,7 @@ def show(request: Request) -> Response:
         kind=kind,
         keys=KEYS,
         start=start,
-        done=notes.done(kind),
+        done=done,
         written=kind in notes.place.outputs(),
         next_key=f"{kind}-of-{key}",
     )
@@ -74,20 +77,19 @@ def said(request: Request) -> Response:
     """A photo: its name and size, and what is said of it."""
     notes, name = _asked(request)
     try:
-        height, width = notes.size(name)
+        height, width = notes.photos.size(name)
     except ImageError as error:
         raise RequestError(404, "this photo cannot be read", where=name, got=error.what) from error
-    number = request.path_params["number"]
     boxes = [[box.label, box.x, box.y, box.width, box.height] for box in notes.boxes(name)]
-    label = notes.label_numbers()[number]
-    return JSONResponse({"name": name, "width": width, "height": height, "label": label, "boxes": boxes})
+    size = {"width": width, "height": height}
+    return JSONResponse({"name": name, **size, "label": notes.label(name), "boxes": boxes})
 
 
 def photo(request: Request) -> Response:
     """A photo, upright, as large as a screen."""
     notes, name = _asked(request)
     try:
-        return picture(notes.photo(name))
+        return picture(notes.photos.pixels(name))
     except ImageError as error:
         raise RequestError(404, "this photo cannot be read", where=name, got=error.what) from error
 
@@ -132,7 +134,8 @@ def _set_mask(request: Request, body: bytes) -> Response:
 
 
 def _told(notes: Annotations, kind: Kind) -> Response:
-    return JSONResponse({"done": notes.done(kind), "total": len(notes.names), "next": notes.first_open(kind)})
+    done, first_open = notes.progress(kind)
+    return JSONResponse({"done": done, "total": len(notes.names), "next": first_open})
 
 
 def _notes(request: Request) -> Annotations:
@@ -146,7 +149,7 @@ def _notes(request: Request) -> Annotations:
 def _asked(request: Request) -> tuple[Annotations, str]:
     """The photo whose number the address holds, in the list that `of` names."""
     notes = _notes(request)
-    return notes, notes.name(request.path_params["number"], request.query_params.get("of", ""))
+    return notes, notes.photos.name(request.path_params["number"], request.query_params.get("of", ""))
 
 
 def _kind(request: Request) -> Kind:

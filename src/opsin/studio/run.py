@@ -27,7 +27,7 @@ def run(request: Request) -> Response:
     """The page of a run, or of a training whose run folder is not there yet."""
     studio, name = studio_of(request), request.path_params["name"]
     job = studio.jobs.get(name)
-    if name not in studio.runs.names():
+    if not studio.runs.has(name):
         if job is None:
             raise RequestError(404, "no such run", got=name[:100])
         return page(request, "live.html", failed=ended_badly(job), state="preparing", **live_values(studio, name))

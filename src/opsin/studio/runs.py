@@ -9,8 +9,10 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from opsin.errors import OpsinError
+from opsin.io.temporary import is_temporary
 from opsin.report.formats import is_number
 from opsin.runs import Run, dataset_of, list_runs
+from opsin.runs.reader import CONFIG
 from opsin.runs.shelf import DAMAGED, FINISHED, TRAINING, has_ended, state_of
 from opsin.server.refusal import RequestError
 from opsin.tasks.cards import main_score, score_kind
@@ -69,9 +71,14 @@ class RunShelf:
         Raises:
             RequestError: 404, there is none.
         """
-        if name not in self.names():
+        if not self.has(name):
             raise RequestError(404, "no such run", got=name[:100])
         return Run(self.folder / name)
+
+    def has(self, name: str) -> bool:
+        """Whether `names` has this one; without a look at the others."""
+        listed = self.folder.is_dir() and any(path.name == name for path in self.folder.iterdir())
+        return listed and not is_temporary(name) and (self.folder / name / CONFIG).is_file()
 
     def row(self, name: str) -> Row:
         """What a list shows of a run; a damaged one is shown as such."""

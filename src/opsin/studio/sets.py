@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 from opsin.data.catalogue import ENTRIES
 from opsin.io.temporary import is_temporary
 from opsin.server.refusal import RequestError
-from opsin.studio.labelled import is_labelled_folder, place_of
+from opsin.studio.labelled import is_labelled_folder, last_change, place_of
 from opsin.text import text_of
 
 if TYPE_CHECKING:
@@ -30,17 +30,18 @@ Origin = Literal["given", "uploaded", "labelled", "corrected", "embedded"]
 
 @dataclass(frozen=True, kw_only=True)
 class Listed:
-    """A data set on the shelf: its key in addresses, its name, what `opsin.load` is asked for, whence it comes.
-
-    `version`: a number that changes when its files do, of sets that the studio writes.
-    """
+    """A data set on the shelf: its key in addresses, its name, what `opsin.load` is asked for, whence it comes."""
 
     key: str
     name: str
     source: str
     origin: Origin
     about: str = ""
-    version: int = 0
+
+    @property
+    def version(self) -> int:
+        """A number that changes when its files do, of sets that the studio writes; looked up when it is asked."""
+        return last_change(Path(self.source)) if self.origin in ("labelled", "corrected") else 0
 
     @property
     def photos(self) -> Path | None:
@@ -97,9 +98,9 @@ class DataSets:
         with loading:
             from opsin.data.load import load  # here, because the first page should not wait for torch
 
-            known = self._loaded.get(key)
-            if known is None or known[0] != item.version:
-                known = self._loaded[key] = item.version, load(item.source, root=self.root)
+            known, version = self._loaded.get(key), item.version
+            if known is None or known[0] != version:
+                known = self._loaded[key] = version, load(item.source, root=self.root)
             return known[1]
 
     def key_of(self, source: str) -> str | None:
@@ -122,8 +123,7 @@ class DataSets:
         found: dict[str, Listed] = {}
         for path in sorted(self.corrected.glob("*.csv")):
             key = _free_key(f"corrected-{slug(path.stem)}", found)
-            version = path.stat().st_mtime_ns
-            found[key] = Listed(key=key, name=path.stem, source=str(path), origin="corrected", version=version)
+            found[key] = Listed(key=key, name=path.stem, source=str(path), origin="corrected")
         return list(found.values())
 
 
@@ -167,7 +167,6 @@ def _labelled(item: Listed) -> list[Listed]:
             name=f"{item.name}, {kind}",
             source=str(path),
             origin="labelled",
-            version=place.version(kind),
         )
         for kind, path in place.outputs().items()
     ]

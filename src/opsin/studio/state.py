@@ -13,7 +13,7 @@ from starlette.requests import Request
 
 from opsin.server.refusal import RequestError
 from opsin.studio.jobs import Jobs
-from opsin.studio.labelled import place_of
+from opsin.studio.labelled import place_of, why_not_labelled
 from opsin.studio.runs import RunShelf
 from opsin.studio.sets import DataSets
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 KEPT_NETWORKS = 3
 """Networks that stay in memory."""
+CANNOT_BE_LABELLED = "these pictures cannot be labelled here"
+FOLDER_OF_PHOTOS = "open the studio with a folder of photos, or copy one into it"
 
 
 @dataclass(eq=False)
@@ -101,16 +103,17 @@ class Studio:
         """What is said of the photos of a data set that is a folder of the user's, or was uploaded.
 
         Raises:
-            RequestError: 404, there is no such set, or it is no folder of photos.
+            RequestError: 404, there is no such set, or it is no folder of photos, or one with annotations in it.
         """
         photos = self.sets.get(key).photos
         if photos is None:
-            do = "open the studio with a folder of photos, or copy one into it"
-            raise RequestError(404, "these pictures cannot be labelled here", got=key[:100], do=do)
-        from opsin.studio.annotations import Annotations  # here, because the first page should not wait for torch
-
+            raise RequestError(404, CANNOT_BE_LABELLED, got=key[:100], do=FOLDER_OF_PHOTOS)
         with self._lock:
             if key not in self._annotations:
+                if why := why_not_labelled(photos):
+                    raise RequestError(404, CANNOT_BE_LABELLED, where=key[:100], got=why, do=FOLDER_OF_PHOTOS)
+                from opsin.studio.annotations import Annotations  # here, as the first page should not wait for torch
+
                 self._annotations[key] = Annotations(place_of(photos))
             return self._annotations[key]
 

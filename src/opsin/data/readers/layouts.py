@@ -297,6 +297,16 @@ def read_layout(place: Place) -> Found:
     )
 
 
+def layout_at(place: Place) -> Layout | None:
+    """The layout that a place has, unread.
+
+    Raises:
+        InputError: a file that tells it is damaged.
+        DataError: a folder with several files of annotations.
+    """
+    return next((layout for layout in _in_order(place.task) if layout.at(place) is not None), None)
+
+
 def help_text() -> str:
     """The layouts by task in one line, for the command line."""
     kinds = (f"{title}: {', '.join(layout.name for layout in _of_task(task))}." for task, title in TITLES.items())

@@ -6,6 +6,8 @@ const COLOURS = [[0, 114, 178], [230, 120, 0], [0, 150, 110], [200, 60, 140], [1
 const colourOf = (k) => COLOURS[k % COLOURS.length];
 const KEPT = 30; // steps that can be undone
 const QUIET_MS = 250; // a box that is moved key by key is sent after a pause
+const STROKE_MS = 800; // a long stroke is sent so often while it is drawn
+const AGAIN_MS = 2000; // what could not be sent is tried again
 const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 
 function labelling(root) {
@@ -15,21 +17,52 @@ function labelling(root) {
   const image = part("photo"), sheet = part("sheet"), easel = part("easel");
   let classes = JSON.parse(root.dataset.classes);
   let number = -1, photo = null, ready = false, chosen = 0, undone = [], sent = Promise.resolve();
+  const waiting = [], refused = new Set(); // changes that are not written yet, in their order; addresses whose last change was refused
 
   const address = (what, n = number) => `${base}/${n}${what ? `/${what}` : ""}?of=${of}`;
   const trouble = (error) => { part("trouble").textContent = error ? error.message : ""; };
 
   function send(what, body, n = number) {
-    const where = address(what, n);
-    sent = sent.then(() => post(where, body)).then((told) => {
-      trouble(null);
-      part("done").textContent = `${told.done} of ${told.total} photos`;
-      $("[data-progress] progress", root).value = told.done;
-      part("after").hidden = told.done === 0;
-      root.dataset.next = told.next;
-    }).catch(trouble);
+    const where = address(what, n), last = waiting[waiting.length - 1];
+    if (last && !last.begun && last.where === where) last.body = body; // each change says all of a photo: the newest is enough
+    else {
+      waiting.push({ where, body, begun: false });
+      sent = sent.then(write);
+    }
     return sent;
   }
+
+  async function write() {
+    const change = waiting[0];
+    for (change.begun = true; change.begun;) {
+      try {
+        written(await post(change.where, change.body));
+        refused.delete(change.where);
+        change.begun = false;
+      } catch (error) {
+        if (error instanceof TypeError) { // the studio cannot be reached
+          trouble(new Error("not saved yet: the studio does not answer; it is tried again"));
+          await pause(AGAIN_MS);
+        } else {
+          trouble(error);
+          refused.add(change.where);
+          change.begun = false;
+        }
+      }
+    }
+    waiting.shift();
+  }
+
+  function written(told) {
+    trouble(null);
+    part("done").textContent = `${told.done.toLocaleString("en")} of ${told.total.toLocaleString("en")} photos`;
+    $("[data-progress] progress", root).value = told.done;
+    part("after").hidden = told.done === 0;
+    root.dataset.next = told.next;
+  }
+
+  // a small change that is on its way outlives the page; what waits behind another, and a mask, does not
+  const mayBeLost = () => refused.size > 0 || waiting.some((change) => !change.begun || change.body instanceof Blob);
 
   function remember(step) {
     undone = [...undone.slice(1 - KEPT), { number, ...step }];
@@ -333,13 +366,21 @@ function labelling(root) {
       strokes();
     }
 
-    const commit = () => { send("mask", new Blob([values])); tell(); };
+    let drawing = false, timer = 0;
+    const commit = () => {
+      clearTimeout(timer);
+      timer = 0;
+      send("mask", new Blob([values]));
+      tell();
+    };
+    const end = () => {
+      if (drawing) { drawing = false; commit(); }
+    };
     const place = (event) => {
       const frame = sheet.getBoundingClientRect();
       return [((event.clientX - frame.left) / frame.width) * canvas.width, ((event.clientY - frame.top) / frame.height) * canvas.height];
     };
 
-    let drawing = false;
     sheet.addEventListener("pointerdown", (event) => {
       if (!ready || event.button) return;
       event.preventDefault();
@@ -353,13 +394,14 @@ function labelling(root) {
     sheet.addEventListener("pointermove", (event) => {
       if (!values) return;
       const to = place(event);
-      if (drawing) line(cursor, to);
+      if (drawing) {
+        line(cursor, to);
+        timer = timer || setTimeout(commit, STROKE_MS);
+      }
       cursor = to;
       showBrush();
     });
-    ["pointerup", "pointercancel"].forEach((name) => sheet.addEventListener(name, () => {
-      if (drawing) { drawing = false; commit(); }
-    }));
+    ["pointerup", "pointercancel"].forEach((name) => sheet.addEventListener(name, end));
     const erase = (on) => { erasing = on; showBrush(); };
     part("erase").addEventListener("click", () => erase(!erasing));
     part("fill").addEventListener("click", () => {
@@ -382,7 +424,7 @@ function labelling(root) {
         draw();
         showBrush();
       },
-      flush() {},
+      flush: end,
       words() {
         const painted = values.reduce((sum, k) => sum + (k !== VOID), 0);
         return `${Math.round((100 * painted) / values.length)} % painted`;
@@ -431,6 +473,10 @@ function labelling(root) {
     tool.flush();
     await sent;
     open(Number(root.dataset.next ?? root.dataset.start));
+  });
+  window.addEventListener("beforeunload", (event) => {
+    if (kind === "masks") tool.flush();
+    if (mayBeLost()) event.preventDefault();
   });
   window.addEventListener("pagehide", () => {
     const left = tool.pending && tool.pending();
