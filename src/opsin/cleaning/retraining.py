@@ -19,7 +19,7 @@ from opsin.inference.predictor import Predictor
 from opsin.progress import Reporter
 from opsin.report import write_report
 from opsin.runs import RUNS_FOLDER, Run, next_name
-from opsin.tasks.base import Targets
+from opsin.tasks.targets import Targets
 from opsin.training import train
 from opsin.types import Score, scores_to_json
 

@@ -70,7 +70,9 @@ def compare_cards(runs: Sequence[Run], *, split: SplitName = "val") -> CardCompa
         if card.views != cards[0].views:
             got, expected = (", ".join(one.views) or "no views" for one in (card, cards[0]))
             do = "measure both with the same `--tta`: `opsin evaluate RUN --robustness`"
-            raise RunError("the cards are averaged over different views", where=run.path, got=got, expected=expected, do=do)
+            raise RunError(
+                "the cards are averaged over different views", where=run.path, got=got, expected=expected, do=do
+            )
     return CardComparison(cards=tuple(cards), pairs=tuple(_pair(a, b) for a, b in combinations(cards, 2)))
 
 

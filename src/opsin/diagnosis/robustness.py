@@ -33,8 +33,8 @@ from opsin.ops.intervals import Floats, Ints, percentile_interval
 from opsin.progress import QUIET, Bar, Reporter
 from opsin.runs import Run, RunWriter, dataset_of
 from opsin.tasks import get_task
-from opsin.tasks.base import Arrays, Targets
 from opsin.tasks.cards import card_of
+from opsin.tasks.targets import Arrays, Targets
 from opsin.types import Score, SplitName
 
 MOST_SAMPLES = 2000

@@ -29,7 +29,7 @@ from opsin.runs import AugmentedScores, Run, RunWriter, SplitScores, WithoutCopi
 from opsin.runs.codec import to_json
 from opsin.score_notes import notes_of
 from opsin.tasks import get_task
-from opsin.tasks.base import Arrays, Targets
+from opsin.tasks.targets import Arrays, Targets
 from opsin.types import SPLITS, SplitName, TaskName, scores_to_json
 
 NEVER_MIRRORED = "views: the network was not trained on mirrored images (`--flip 0`)"

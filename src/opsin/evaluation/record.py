@@ -12,7 +12,8 @@ from opsin.data.samples import Pixels
 from opsin.ops.resize import fit_image
 from opsin.runs import Run, RunWriter, SplitScores, read_gallery
 from opsin.tasks import get_task
-from opsin.tasks.base import Arrays, Targets, Task
+from opsin.tasks.base import Task
+from opsin.tasks.targets import Arrays, Targets
 from opsin.types import SizePolicy, SplitName
 
 THUMBNAIL_PX = 96

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from opsin.evaluation.copies import Copies
 from opsin.runs import SplitScores, WithoutCopies
-from opsin.tasks.base import Arrays, Targets, Task
+from opsin.tasks.base import Task
+from opsin.tasks.targets import Arrays, Targets
 from opsin.types import Score
 
 

@@ -36,7 +36,7 @@ from opsin.ops.resize import resampled_size
 from opsin.progress import QUIET, Bar, Reporter
 from opsin.runs import Run, dataset_of
 from opsin.tasks import get_task
-from opsin.tasks.base import Targets
+from opsin.tasks.targets import Targets
 from opsin.types import SplitName
 
 NUM_EFFECTIVE = 16

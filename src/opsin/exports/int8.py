@@ -26,7 +26,7 @@ from opsin.exports.proof import Answer, Arrays
 from opsin.exports.timing import Speed
 from opsin.ops.intervals import Z_95
 from opsin.tasks import get_task
-from opsin.tasks.base import Targets
+from opsin.tasks.targets import Targets
 from opsin.types import Score, TaskName
 
 FILE = "model-int8.onnx"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from markupsafe import Markup
 
 from opsin.report.figures import FULL_MATRIX, confusion_figure, most_confused, shade_key
 from opsin.report.formats import percent
-from opsin.report.render import render
+from opsin.report.render import picture, render
 from opsin.report.view import SplitResult, View
 
 NUM_CARDS = 12
@@ -33,6 +34,24 @@ def per_split(
     if not blocks:
         return None
     return render("per_split.html", {"inner": template, "blocks": blocks, "shared": shared})
+
+
+def mistake_cards(view: View, result: SplitResult) -> list[dict[str, Any]]:
+    """The mistakes in a split's details, each with its thumbnail."""
+    images = view.gallery.get(f"mistakes_{result.name}", np.empty(0))
+    listed = result.details.get("mistakes", [])
+    return [{**entry, "picture": picture(images[i]) if i < len(images) else None} for i, entry in enumerate(listed)]
+
+
+def mistakes_in(
+    template: str, cards: Callable[[View, SplitResult], list[dict[str, Any]]] = mistake_cards
+) -> Callable[[View], Markup | None]:
+    """A section of the mistakes of each scored split that has them, as `cards`."""
+
+    def show(view: View, result: SplitResult) -> Mapping[str, Any] | None:
+        return {"cards": cards(view, result)} if "mistakes" in result.details else None
+
+    return lambda view: per_split(view, template, partial(show, view), {})
 
 
 def confusion(view: View) -> Markup | None:

@@ -29,7 +29,8 @@ from opsin.runs import RUNS_FOLDER, Run
 from opsin.studies.folder import open_study, pinned, trained
 from opsin.studies.folds import Fold, development, draw_folds, folds_of
 from opsin.tasks import get_task
-from opsin.tasks.base import Arrays, Targets, Task, predictions_in
+from opsin.tasks.base import Task
+from opsin.tasks.targets import Arrays, Targets, predictions_in
 from opsin.training.setup.larger import larger_policy
 from opsin.training.setup.resolving import resolve_settings, size_policy
 from opsin.types import Score, scores_to_json

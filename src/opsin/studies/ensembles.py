@@ -31,7 +31,7 @@ from opsin.progress import Reporter
 from opsin.runs import RUNS_FOLDER, Run, RunWriter, Summary, dataset_of, free_path, next_name, read_gallery
 from opsin.runs.codec import to_json
 from opsin.tasks import get_task
-from opsin.tasks.base import Arrays, Targets
+from opsin.tasks.targets import Arrays, Targets
 from opsin.training.finish import golden_images
 from opsin.types import Score, SizePolicy
 

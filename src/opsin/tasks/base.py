@@ -18,16 +18,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.data.targets import KINDS, TargetFields
-from opsin.errors import DataError
-from opsin.ops.intervals import wilson
+from opsin.data.targets import KINDS
 from opsin.tasks.cards import ScoreKind, TaskCard
+from opsin.tasks.common_defaults import Defaults, Start
+from opsin.tasks.targets import Arrays, Floats, Targets
 from opsin.types import Prediction, Score, SizePolicy, TaskName
 
 if TYPE_CHECKING:
@@ -39,73 +39,9 @@ if TYPE_CHECKING:
     from opsin.models.registry import ModelSpec
     from opsin.models.wrappers.views import Averaging
 
-Arrays = dict[str, NDArray[Any]]
-Floats = NDArray[np.float64]
 Parts = tuple[Floats, Callable[[Floats], Floats]]
-NUM_TOP = 5
-"""Largest number of classes named in a prediction."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Targets(TargetFields[NDArray[Any]]):
-    """The targets of a split, against which predictions are scored: its samples without pixels.
-
-    `ids`: display name of each sample. `image_size`: (height, width) of the packed images, in whose pixels boxes
-    are. The targets are those of `TargetFields`.
-    """
-
-    ids: Sequence[str]
-    image_size: tuple[int, int] | None = None
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    @classmethod
-    def of(cls, samples: Samples) -> Targets:
-        """The targets of packed samples."""
-        height, width = samples.images.shape[-2:]
-        return cls(ids=tuple(samples.ids), image_size=(int(height), int(width)), **samples.mapped(lambda _, rows: rows))
-
-    def take(self, rows: NDArray[np.int64]) -> Targets:
-        """The targets at these indices, in this order."""
-        taken = self.mapped(lambda _, values: values[rows])
-        return Targets(ids=[self.ids[i] for i in rows], image_size=self.image_size, **taken)
-
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Targets:
-        """The targets among the arrays of predictions.npz, which has them as `arrays` gives them."""
-        kept: dict[str, Any] = {name: arrays[kind.stored] for name, kind in KINDS.items() if kind.stored in arrays}
-        return cls(ids=arrays["ids"].tolist(), **kept)
-
-    def arrays(self) -> Arrays:
-        """The targets as stored in predictions.npz: ids, and each kind under its `stored` name.
-
-        Their names differ from those of the predictions, which are in the same file.
-        """
-        ids: Arrays = {"ids": np.asarray(list(self.ids), dtype=np.str_)}
-        return ids | {KINDS[kind].stored: np.asarray(rows) for kind, rows in self.targets.items()}
-
-
-def predictions_in(arrays: Mapping[str, NDArray[Any]]) -> Arrays:
-    """The predictions among the arrays of predictions.npz: all that are neither ids nor targets."""
-    targets = {"ids", *(kind.stored for kind in KINDS.values())}
-    return {name: rows for name, rows in arrays.items() if name not in targets}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Start:
-    """Pretrained weights that a run starts from.
-
-    `dataset`: the training data. `expected`: the input contract of the weights. `pretrained`: they are from a
-    published network, not from an Opsin run, which includes its decoder. `way`: the setting `finetune`.
-    `given`: settings given by the user.
-    """
-
-    dataset: Dataset
-    expected: SizePolicy
-    pretrained: bool
-    way: str
-    given: Mapping[str, Any]
+Fitted = Mapping[str, float]
+"""Values fitted to predictions on val, by name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +72,7 @@ class Task:
 
     Attributes:
         card: its facts that need no PyTorch.
+        default_settings: the settings that its runs start from.
         targets: kinds of target that its samples have, names in `data.targets.KINDS`.
         one_class: each image has one of K classes, with `probabilities`, and there is no other target.
         pixelwise: it predicts each pixel, and its network has a decoder.
@@ -150,6 +87,7 @@ class Task:
     """
 
     card: ClassVar[TaskCard]
+    default_settings: ClassVar[Defaults]
     targets: ClassVar[tuple[str, ...]]
     one_class: ClassVar[bool] = False
     pixelwise: ClassVar[bool] = False
@@ -184,11 +122,11 @@ class Task:
 
     def defaults(self, dataset: Dataset, model: str | None) -> dict[str, Any]:
         """Settings of a run from scratch on `dataset`; `model` is the network chosen by the user, or None."""
-        raise NotImplementedError
+        return self.default_settings.from_scratch(dataset, model)
 
     def finetune_defaults(self, start: Start) -> dict[str, Any]:
         """Settings of a run that starts from pretrained weights."""
-        raise NotImplementedError
+        return self.default_settings.from_weights(start)
 
     def for_training(self, config: TrainConfig, samples: Samples, num_classes: int) -> Task:
         """The task with the loss of `config`; class counts are those of the training samples."""
@@ -198,7 +136,7 @@ class Task:
         """The task with the scores of `config`; its losses are unchanged."""
         return self
 
-    def with_fitted(self, fitted: Mapping[str, float]) -> Task:
+    def with_fitted(self, fitted: Fitted) -> Task:
         """The task with the values that `fit` found on val, as stored in an artefact."""
         return self
 
@@ -236,7 +174,7 @@ class Task:
 
     def blank_targets(self, count: int, height: int, width: int, num_outputs: int) -> dict[str, Tensor]:
         """Targets of `count` images by kind, for a step of which only memory and time matter."""
-        raise NotImplementedError
+        return {kind: KINDS[kind].blank(count, height, width, num_outputs) for kind in self.targets}
 
     def planned_loss(self, outputs: Mapping[str, Tensor], batch: Batch) -> Tensor:
         """The loss of such a step, a scalar, at its largest cost."""
@@ -269,12 +207,7 @@ class Task:
         raise NotImplementedError
 
     def assess(
-        self,
-        predictions: Arrays,
-        targets: Targets,
-        classes: Sequence[str],
-        *,
-        fitted: Mapping[str, float] | None = None,
+        self, predictions: Arrays, targets: Targets, classes: Sequence[str], *, fitted: Fitted | None = None
     ) -> Assessment:
         """Scores of a split with intervals, and their details.
 
@@ -329,6 +262,10 @@ class Task:
         """Misclassified samples, most confident first, as plain JSON; or those that `details` show."""
         return [dict(entry) for entry in details.get("shown") or details.get("mistakes") or ()]
 
+    def answer(self, predictions: Arrays, i: int, classes: Sequence[str]) -> Prediction:
+        """The prediction for image `i`, without its file; boxes are in pixels of the network's input."""
+        raise NotImplementedError
+
     def describe(
         self,
         predictions: Arrays,
@@ -340,13 +277,14 @@ class Task:
         policy: SizePolicy | None = None,
         notes: tuple[str, ...] = (),
     ) -> Prediction:
-        """The prediction for image `i`.
+        """The prediction for image `i` of a file.
 
         Args:
             original_size: (height, width) before the image was fitted to the network's input by `policy`; boxes are
                 in pixels of the original.
         """
-        raise NotImplementedError
+        said = self.answer(predictions, i, classes)
+        return replace(said, file=file, notes=(*said.notes, *notes))
 
     def of_counts(
         self, counts: NDArray[np.int64], classes: Sequence[str], file: str, *, notes: tuple[str, ...] = ()
@@ -364,72 +302,6 @@ class Task:
     def draw_prediction(self, image: NDArray[np.uint8], predictions: Arrays, i: int, classes: Sequence[str]) -> Drawing:
         """Image `i`, uint8 [C, H, W], with its prediction."""
         raise NotImplementedError
-
-
-def batch_labels(batch: Batch) -> Tensor:
-    """Labels of a batch, int64 [B].
-
-    Raises:
-        DataError: it has none.
-    """
-    if batch.labels is None:
-        raise DataError("the batch has no labels", expected="int64 [B]", do="give a label for each image")
-    return batch.labels
-
-
-def likeliest(probabilities: NDArray[np.floating], classes: Sequence[str]) -> tuple[tuple[str, float], ...]:
-    """The `NUM_TOP` likeliest of K classes with their probabilities [K]; stable.
-
-    >>> likeliest(np.array([0.2, 0.5, 0.3]), ("a", "b", "c"))
-    (('b', 0.5), ('c', 0.3), ('a', 0.2))
-    """
-    order = np.argsort(-probabilities, kind="stable")[:NUM_TOP]
-    return tuple((str(classes[k]), float(probabilities[k])) for k in order)
-
-
-def share_score(hits: int, total: int, *, intervals: bool = True) -> Score:
-    """The score `hits / total`, with Wilson's 95 % interval if asked; undefined without samples.
-
-    >>> print(share_score(8, 10))
-    0.8000 [0.4902, 0.9433]
-    """
-    if total == 0:
-        return Score(np.nan)
-    if not intervals:
-        return Score(hits / total)
-    low, high = wilson(hits, total)
-    return Score(hits / total, float(low), float(high))
-
-
-def wrong_classes(
-    probabilities: NDArray[np.floating], labels: NDArray[np.int64], classes: Sequence[str], ids: Sequence[str]
-) -> list[dict[str, Any]]:
-    """Every sample whose likeliest class is wrong, most confident first: index, id, label, predicted, score.
-
-    Args:
-        probabilities: [N, K].
-        labels: int64 [N].
-        classes: K names.
-        ids: N names.
-    """
-    predicted, scores = probabilities.argmax(axis=1), probabilities.max(axis=1)
-    rows = np.flatnonzero(predicted != labels)
-    return [
-        {
-            "index": int(i),
-            "id": str(ids[i]),
-            "label": classes[labels[i]],
-            "predicted": classes[predicted[i]],
-            "score": float(scores[i]),
-        }
-        for i in rows[np.argsort(-scores[rows], kind="stable")]
-    ]
-
-
-def hits(right: NDArray[np.bool_]) -> Parts:
-    """Hits and samples, and their ratio: `Task.parts` of a main score that is a share of samples."""
-    rows = np.stack([right, np.ones_like(right)], axis=1).astype(np.float64)
-    return rows, lambda sums: sums[:, 0] / sums[:, 1]
 
 
 def rgb(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -7,7 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from opsin.data.samples import Dataset
+    from opsin.types import SizePolicy
 
 PHOTO_SIDE_PX = 96
 """Side of photos in pixels: enough for their content, feasible on two cores."""
@@ -80,6 +84,34 @@ class DataKind:
     size: tuple[int, int] | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """Pretrained weights that a run starts from.
+
+    `dataset`: the training data. `expected`: the input contract of the weights. `pretrained`: they are from a
+    published network, not from an Opsin run, which includes its decoder. `way`: the setting `finetune`.
+    `given`: settings given by the user.
+    """
+
+    dataset: Dataset
+    expected: SizePolicy
+    pretrained: bool
+    way: str
+    given: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Defaults:
+    """The settings that a task's runs start from.
+
+    `from_scratch`: of a data set, and of the network chosen by the user or None. `from_weights`: of a run that starts
+    from pretrained weights.
+    """
+
+    from_scratch: Callable[[Dataset, str | None], dict[str, Any]]
+    from_weights: Callable[[Start], dict[str, Any]]
+
+
 SMALL_IMAGES = DataKind(name="small images", size=(32, 32))
 PHOTOS_FROM_SCRATCH = DataKind(name="photos from scratch")
 
@@ -115,8 +147,25 @@ def network_settings(ours: Mapping[str, object], model: str | None) -> dict[str,
     return SMALL | FEW_SAMPLES | {"model": model} if model in OURS else dict(OTHER_NETWORKS)
 
 
+def length_settings(dataset: Described) -> dict[str, Any]:
+    """Epochs and batch size for the user's own images: photos, or small images of which there are few."""
+    return PHOTOS if are_photos(dataset) else FEW_SAMPLES
+
+
 def side_of_weights(expected_px: int, *, photos: bool, head_alone: bool) -> int:
     """Side of images for pretrained weights that expect `expected_px`."""
     if not photos:
         return min(expected_px, SMALL_IMAGE_SIDE_PX)
     return expected_px if head_alone else min(expected_px, WHOLE_NETWORK_SIDE_PX)
+
+
+def weights_settings(start: Start) -> dict[str, Any]:
+    """Side of images, and training of the head alone or of more, for a run from pretrained weights."""
+    head_alone = start.way == "head"
+    side = side_of_weights(start.expected.height, photos=are_photos(start.dataset), head_alone=head_alone)
+    return {"input_size": side, **(HEAD if head_alone else WHOLE)}
+
+
+def features_once(start: Start) -> bool:
+    """Whether frozen features are computed once, without augmentation."""
+    return start.way == "head" and int(start.given.get("feature_views") or 1) <= 1

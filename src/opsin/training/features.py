@@ -33,7 +33,8 @@ from opsin.models.parts.network import Network
 from opsin.models.wrappers.forward import Forward, Precision
 from opsin.progress import Bar, Reporter
 from opsin.tasks import get_task
-from opsin.tasks.base import Arrays, Task
+from opsin.tasks.base import Task
+from opsin.tasks.targets import Arrays
 from opsin.training.engine.step import Stepper
 from opsin.types import SplitName
 

@@ -28,7 +28,8 @@ from opsin.ops.selection import best_of_optimism
 from opsin.progress import QUIET, Reporter, duration
 from opsin.runs import AugmentedScores, Run, RunWriter, SplitScores, Summary
 from opsin.score_notes import notes_of, selection
-from opsin.tasks.base import Arrays, Targets, Task
+from opsin.tasks.base import Task
+from opsin.tasks.targets import Arrays, Targets
 from opsin.training.engine import machine
 from opsin.training.engine.loop import Trainer
 from opsin.types import SplitName, plain_number

@@ -2,24 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from opsin.tasks.common_defaults import (
-    FEW_SAMPLES,
-    HEAD,
-    PHOTO_SIDE_PX,
-    PHOTOS,
-    SMALL,
-    WHOLE,
-    Described,
-    are_photos,
-    network_settings,
-    shown_by_kind,
-    side_of_weights,
-)
-
-if TYPE_CHECKING:
-    from opsin.tasks.base import Start
+from opsin.tasks import common_defaults as common
+from opsin.tasks.common_defaults import Defaults, Described, Start
 
 AUGMENTATION: dict[str, dict[str, Any]] = {
     "digits": {"shift": 1},
@@ -46,25 +32,26 @@ FLIPPED = ("cifar10", "cifar100")
 
 def class_defaults(dataset: Described, model: str | None) -> dict[str, Any]:
     """Settings for one label for each image."""
-    name, photos = dataset.name if dataset.published else "", are_photos(dataset)
+    name, photos = dataset.name if dataset.published else "", common.are_photos(dataset)
     settings = dict(AUGMENTATION.get(name, PHOTO_AUGMENTATION if photos else {"shift": 2}))
     if photos:
-        settings["input_size"] = PHOTO_SIDE_PX
-    return settings | network_settings(SMALL | BY_NAME.get(name, PHOTOS if photos else FEW_SAMPLES), model)
+        settings["input_size"] = common.PHOTO_SIDE_PX
+    return settings | common.network_settings(common.SMALL | BY_NAME.get(name, common.length_settings(dataset)), model)
 
 
 def class_finetune_defaults(start: Start) -> dict[str, Any]:
     """The same from pretrained weights; frozen features are computed once, without augmentation."""
-    dataset, photos, head_alone = start.dataset, are_photos(start.dataset), start.way == "head"
-    side = side_of_weights(start.expected.height, photos=photos, head_alone=head_alone)
-    settings: dict[str, Any] = {"input_size": side, **(HEAD if head_alone else WHOLE), "fit": start.expected.fit}
-    if head_alone and int(start.given.get("feature_views") or 1) <= 1:
+    dataset, settings = start.dataset, {**common.weights_settings(start), "fit": start.expected.fit}
+    if common.features_once(start):
         return settings
-    if photos:
+    if common.are_photos(dataset):
         return settings | WHOLE_PHOTOS
     return settings | (SMALL_IMAGES if dataset.published and dataset.name in FLIPPED else {})
 
 
+DEFAULTS = Defaults(from_scratch=class_defaults, from_weights=class_finetune_defaults)
+
+
 def shown_defaults() -> dict[str, dict[str, Any]]:
     """Settings by kind of data, for `--help`."""
-    return shown_by_kind(class_defaults, *BY_NAME)
+    return common.shown_by_kind(class_defaults, *BY_NAME)

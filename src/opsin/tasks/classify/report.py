@@ -10,7 +10,7 @@ import numpy as np
 from markupsafe import Markup
 
 from opsin.report.answering import ANSWERING
-from opsin.report.blocks import NUM_CARDS, class_names, confusion, per_split
+from opsin.report.blocks import NUM_CARDS, class_names, confusion, mistake_cards, mistakes_in, per_split
 from opsin.report.figures import (
     FULL_MATRIX,
     confusion_figure,
@@ -18,7 +18,7 @@ from opsin.report.figures import (
     reliability_figure,
 )
 from opsin.report.formats import is_number, percent
-from opsin.report.render import picture, render
+from opsin.report.render import render
 from opsin.report.sections import NOT_SCORED, Section, score_words
 from opsin.report.view import SplitResult, View, to_score
 
@@ -97,28 +97,17 @@ def calibration_verdict(curve: Mapping[str, Any]) -> str:
     return f"On average it is {words}: {differ}."
 
 
-def mistakes(view: View) -> Markup | None:
-    """The most confident mistakes."""
-
-    def show(result: SplitResult) -> Mapping[str, Any] | None:
-        return {"cards": mistake_cards(view, result)} if "mistakes" in result.details else None
-
-    return per_split(view, "mistakes.html", show, {})
-
-
-def mistake_cards(view: View, result: SplitResult) -> list[dict[str, Any]]:
+def named_cards(view: View, result: SplitResult) -> list[dict[str, Any]]:
     """The mistakes in a split's details, each with thumbnail and class names."""
-    images = view.gallery.get(f"mistakes_{result.name}", np.empty(0))
     names = class_names(view, len(view.classes))
     return [
-        {
-            **mistake,
-            "picture": picture(images[i]) if i < len(images) else None,
-            "truth": _named(names, mistake.get("truth")),
-            "predicted": _named(names, mistake.get("predicted")),
-        }
-        for i, mistake in enumerate(result.details.get("mistakes", []))
+        {**card, **{key: _named(names, card.get(key)) for key in ("truth", "predicted")}}
+        for card in mistake_cards(view, result)
     ]
+
+
+mistakes = mistakes_in("mistakes.html", named_cards)
+"""The most confident mistakes."""
 
 
 def _named(names: tuple[str, ...], label: object) -> str:
@@ -132,7 +121,12 @@ SECTIONS = (
     Section(key="confusion", title="Confusion", show=confusion, empty=NOT_SCORED),
     Section(key="classes", title="Class by class", show=per_class, empty=NOT_SCORED),
     Section(key="calibration", title="Calibration", show=calibration, empty=NOT_SCORED),
-    Section(key="mistakes", title="Most confident mistakes", show=mistakes, empty=NOT_SCORED),
+    Section(
+        key="mistakes",
+        title="Most confident mistakes",
+        show=mistakes_in("mistakes.html", named_cards),
+        empty=NOT_SCORED,
+    ),
     ANSWERING,
 )
 
@@ -140,4 +134,4 @@ SECTIONS = (
 def overview(view: View, result: SplitResult) -> tuple[Markup, Markup]:
     """The figure of the overview, and pictures of mistakes."""
     figure = confusion_figure(np.asarray(result.details["confusion"], dtype=np.int64), view.classes)
-    return figure, render("overview_classify.html", {"cards": mistake_cards(view, result)[:NUM_CARDS]})
+    return figure, render("overview_classify.html", {"cards": named_cards(view, result)[:NUM_CARDS]})

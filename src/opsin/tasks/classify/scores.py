@@ -26,7 +26,7 @@ from opsin.ops.intervals import (
     share_interval,
     wilson,
 )
-from opsin.tasks.base import share_score
+from opsin.tasks.labels import share_score
 from opsin.types import Score, plain_number, plain_numbers, plain_score
 
 NUM_TOP = 5

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from opsin.ops import boxes as box_ops
 from opsin.ops import scores as formulas
 from opsin.ops.intervals import Floats, Ints, bootstrap, percentile_interval, share_interval, wilson
-from opsin.tasks.base import share_score
+from opsin.tasks.labels import share_score
 from opsin.types import Score, plain_number, plain_numbers, plain_score
 
 GOOD_IOU = 0.6

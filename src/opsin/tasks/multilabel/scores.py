@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from opsin.ops.average_precision import average_precision, best_threshold, class_average_precisions
 from opsin.ops.intervals import Floats, bootstrap, jackknife_quantiles, percentile_interval, share_interval, wilson
 from opsin.ops.scores import SMALLEST_PROBABILITY, class_mean
-from opsin.tasks.base import Parts, share_score
+from opsin.tasks.base import Parts
+from opsin.tasks.labels import share_score
 from opsin.types import Score, plain_number, plain_score
 
 Flags = NDArray[np.bool_]

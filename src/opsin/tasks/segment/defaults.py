@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from opsin.tasks.common_defaults import FINETUNED
+from opsin.tasks.common_defaults import FINETUNED, Defaults, Start
 
 if TYPE_CHECKING:
     from opsin.data.samples import Dataset
-    from opsin.tasks.base import Start
 
 AREA_PX = 128 * 160
 """Number of pixels of resized photos: enough for outlines, feasible on two cores."""
@@ -99,6 +98,9 @@ def mask_finetune_defaults(start: Start) -> dict[str, Any]:
     if start.pretrained:  # an Opsin run has its decoder
         settings["decoder_width"] = DECODER_WIDTH
     return settings | (PRETRAINED_BY_NAME.get(dataset.name, {}) if dataset.published else {})
+
+
+DEFAULTS = Defaults(from_scratch=mask_defaults, from_weights=mask_finetune_defaults)
 
 
 def epochs_for(num_images: int) -> int:

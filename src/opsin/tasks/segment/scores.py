@@ -15,7 +15,7 @@ from opsin.data.samples import Pixels
 from opsin.ops import masks as formulas
 from opsin.ops.intervals import Floats, Ints, Statistic, bootstrap, jackknife_quantiles, share_interval
 from opsin.ops.resize import fit_image, fit_mask
-from opsin.tasks.base import Arrays
+from opsin.tasks.targets import Arrays
 from opsin.types import VOID, Score, SizePolicy, plain_number, plain_score
 
 Bytes = NDArray[np.uint8]

@@ -14,7 +14,8 @@ from opsin.batches.loader import gather
 from opsin.data.samples import Samples
 from opsin.group import ALONE, Group
 from opsin.inference.predictor import Predictor
-from opsin.tasks.base import Arrays, Targets, Task
+from opsin.tasks.base import Task
+from opsin.tasks.targets import Arrays, Targets
 from opsin.training.engine.shards import holds_parts
 from opsin.training.features import Features, head_predictions
 

@@ -7,8 +7,7 @@ from typing import Any
 
 from opsin.data.samples import Dataset
 from opsin.tasks import get_task
-from opsin.tasks.base import Start
-from opsin.tasks.common_defaults import FINETUNED
+from opsin.tasks.common_defaults import FINETUNED, Start
 from opsin.training.setup.defaults import data_defaults
 from opsin.training.setup.origin import Origin
 from opsin.training.setup.transfer import Plan
