@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.arrays import Array
 from opsin.errors import DataError
 from opsin.ops.masks import images_with_class
 from opsin.types import VOID, SizePolicy
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 NUM_NAMED = 20
 Rows = TypeVar("Rows")
 """Rows of targets: a NumPy array in sources and samples, a tensor in batches."""
-Array = NDArray[Any]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from opsin.arrays import Arrays
 from opsin.artifact import load_proved
 from opsin.batches.batch import Batch
 from opsin.batches.loader import gather
@@ -34,7 +35,7 @@ from opsin.progress import QUIET, Bar, Reporter
 from opsin.runs import Run, RunWriter, dataset_of
 from opsin.tasks import get_task
 from opsin.tasks.cards import card_of
-from opsin.tasks.targets import Arrays, Targets
+from opsin.tasks.targets import Targets
 from opsin.types import Score, SplitName
 
 MOST_SAMPLES = 2000

@@ -19,16 +19,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.arrays import Array, Arrays
 from opsin.data.targets import KINDS
 from opsin.tasks.cards import ScoreKind, TaskCard
 from opsin.tasks.common_defaults import Defaults, Start
-from opsin.tasks.targets import Arrays, Floats, Targets
-from opsin.types import Prediction, Score, SizePolicy, TaskName
+from opsin.tasks.targets import Floats, Targets
+from opsin.types import JsonDict, JsonMapping, Layer, Prediction, Score, SizePolicy, TaskName
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -53,7 +54,7 @@ class Assessment:
     """
 
     scores: Mapping[str, Score]
-    details: Mapping[str, Any]
+    details: JsonMapping
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,11 +121,11 @@ class Task:
         """Every score that `scores` can give, in the order of tables."""
         return self.card.score_kinds
 
-    def defaults(self, dataset: Dataset, model: str | None) -> dict[str, Any]:
+    def defaults(self, dataset: Dataset, model: str | None) -> Layer:
         """Settings of a run from scratch on `dataset`; `model` is the network chosen by the user, or None."""
         return self.default_settings.from_scratch(dataset, model)
 
-    def finetune_defaults(self, start: Start) -> dict[str, Any]:
+    def finetune_defaults(self, start: Start) -> Layer:
         """Settings of a run that starts from pretrained weights."""
         return self.default_settings.from_weights(start)
 
@@ -216,14 +217,14 @@ class Task:
         """
         raise NotImplementedError
 
-    def pictures(self, images: Pixels, predictions: Arrays, targets: Targets, details: Mapping[str, Any]) -> Arrays:
+    def pictures(self, images: Pixels, predictions: Arrays, targets: Targets, details: JsonMapping) -> Arrays:
         """Arrays for gallery.npz, by name without the split's; `images` uint8 [N, C, H, W].
 
         For a report that needs more pictures than the samples' own: truth and prediction, pixel by pixel.
         """
         return {}
 
-    def parts(self, arrays: Mapping[str, NDArray[Any]], num_classes: int) -> Parts:
+    def parts(self, arrays: Mapping[str, Array], num_classes: int) -> Parts:
         """What each of N samples adds to sums of which the main score is made: how runs are compared.
 
         The score is that of `for_scoring`, and so needs a run's settings where it depends on them.
@@ -240,7 +241,7 @@ class Task:
         """
         raise NotImplementedError
 
-    def by_class(self, parts: Floats, arrays: Mapping[str, NDArray[Any]], num_classes: int) -> Floats:
+    def by_class(self, parts: Floats, arrays: Mapping[str, Array], num_classes: int) -> Floats:
         """The main score within each class, or of each number: float64 [K]; NaN where there is nothing of it.
 
         Here it is the share of a class's samples that are right.
@@ -257,8 +258,8 @@ class Task:
         return shares
 
     def wrong(
-        self, predictions: Arrays, targets: Targets, classes: Sequence[str], details: Mapping[str, Any]
-    ) -> list[dict[str, Any]]:
+        self, predictions: Arrays, targets: Targets, classes: Sequence[str], details: JsonMapping
+    ) -> list[JsonDict]:
         """Misclassified samples, most confident first, as plain JSON; or those that `details` show."""
         return [dict(entry) for entry in details.get("shown") or details.get("mistakes") or ()]
 

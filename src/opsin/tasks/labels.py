@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from opsin.ops.intervals import wilson
 from opsin.ops.losses import balancing_weights
 from opsin.tasks.base import Parts
 from opsin.tasks.targets import required
-from opsin.types import Prediction, Score
+from opsin.types import JsonDict, Prediction, Score
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -73,7 +73,7 @@ def share_score(hits: int, total: int, *, intervals: bool = True) -> Score:
 
 def wrong_classes(
     probabilities: NDArray[np.floating], labels: NDArray[np.int64], classes: Sequence[str], ids: Sequence[str]
-) -> list[dict[str, Any]]:
+) -> list[JsonDict]:
     """Every sample whose likeliest class is wrong, most confident first: index, id, label, predicted, score.
 
     Args:

@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.arrays import Array, Arrays
 from opsin.data.targets import KINDS, TargetFields
 from opsin.errors import DataError
 
 if TYPE_CHECKING:
     from opsin.data.samples import Samples
 
-Arrays = dict[str, NDArray[Any]]
 Floats = NDArray[np.float64]
 Rows = TypeVar("Rows")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Targets(TargetFields[NDArray[Any]]):
+class Targets(TargetFields[Array]):
     """The targets of a split, against which predictions are scored: its samples without pixels.
 
     `ids`: display name of each sample. `image_size`: (height, width) of the packed images, in whose pixels boxes
@@ -46,7 +46,7 @@ class Targets(TargetFields[NDArray[Any]]):
         return Targets(ids=[self.ids[i] for i in rows], image_size=self.image_size, **taken)
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Targets:
+    def from_arrays(cls, arrays: Mapping[str, Array]) -> Targets:
         """The targets among the arrays of predictions.npz, which has them as `arrays` gives them."""
         kept: dict[str, Any] = {name: arrays[kind.stored] for name, kind in KINDS.items() if kind.stored in arrays}
         return cls(ids=arrays["ids"].tolist(), **kept)
@@ -60,7 +60,7 @@ class Targets(TargetFields[NDArray[Any]]):
         return ids | {KINDS[kind].stored: np.asarray(rows) for kind, rows in self.targets.items()}
 
 
-def predictions_in(arrays: Mapping[str, NDArray[Any]]) -> Arrays:
+def predictions_in(arrays: Mapping[str, Array]) -> Arrays:
     """The predictions among the arrays of predictions.npz: all that are neither ids nor targets."""
     targets = {"ids", *(kind.stored for kind in KINDS.values())}
     return {name: rows for name, rows in arrays.items() if name not in targets}
@@ -77,7 +77,7 @@ def required(rows: Rows | None, fault: str, *, expected: str, do: str | None = N
     return rows
 
 
-def check_columns(predicted: NDArray[Any], truth: NDArray[Any], num_columns: int, *, said: str, kind: str) -> None:
+def check_columns(predicted: Array, truth: Array, num_columns: int, *, said: str, kind: str) -> None:
     """Refuse rows of predictions that do not match those of the truth.
 
     Args:

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from opsin.arrays import Arrays
 from opsin.artifact import Artifact
 from opsin.batches.augment import augment
 from opsin.batches.batch import Batch
@@ -34,7 +35,6 @@ from opsin.models.wrappers.forward import Forward, Precision
 from opsin.progress import Bar, Reporter
 from opsin.tasks import get_task
 from opsin.tasks.base import Task
-from opsin.tasks.targets import Arrays
 from opsin.training.engine.step import Stepper
 from opsin.types import SplitName
 

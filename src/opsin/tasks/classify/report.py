@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from markupsafe import Markup
@@ -18,9 +17,10 @@ from opsin.report.figures import (
     reliability_figure,
 )
 from opsin.report.formats import is_number, percent
-from opsin.report.render import render
+from opsin.report.render import Values, render
 from opsin.report.sections import NOT_SCORED, Section, score_words
 from opsin.report.view import SplitResult, View, to_score
+from opsin.types import JsonMapping
 
 PARTS = ("precision", "recall", "f1")
 WORST_CLASSES = 15
@@ -30,7 +30,7 @@ WORST_CLASSES = 15
 def per_class(view: View) -> Markup | None:
     """Precision, recall and F1 of each class, with intervals."""
 
-    def show(result: SplitResult) -> Mapping[str, Any] | None:
+    def show(result: SplitResult) -> Values | None:
         rows = [
             {**row, **{key: to_score(row.get(key)) for key in PARTS}} for row in result.details.get("per_class") or []
         ]
@@ -47,13 +47,13 @@ def per_class(view: View) -> Markup | None:
     return per_split(view, "per_class.html", show, {})
 
 
-def _lowest(rows: list[dict[str, Any]]) -> float:
+def _lowest(rows: Sequence[Values]) -> float:
     """A round number below every interval of every class: the start of the bars."""
     ends = [end for row in rows for key in PARTS for end in (row[key].low, row[key].value) if is_number(end)]
     return next((edge for edge in (0.9, 0.8, 0.6, 0.4, 0.2) if edge < min([1.0, *ends])), 0.0)
 
 
-def _class_row(row: Mapping[str, Any], low: float, role: str) -> Mapping[str, Any]:
+def _class_row(row: JsonMapping, low: float, role: str) -> Values:
     cells = [(*score_words(row[key]), interval_bar(row[key], low, 1.0, role)) for key in PARTS]
     order = row["f1"].value if is_number(row["f1"].value) else 2.0
     return {"name": str(row.get("class", "")), "support": row.get("support"), "cells": cells, "order": order}
@@ -62,7 +62,7 @@ def _class_row(row: Mapping[str, Any], low: float, role: str) -> Mapping[str, An
 def calibration(view: View) -> Markup | None:
     """Calibration of the confidences."""
 
-    def show(result: SplitResult) -> Mapping[str, Any] | None:
+    def show(result: SplitResult) -> Values | None:
         curve = result.details.get("reliability") or {}
         if not curve.get("edges") or not sum(curve.get("count", [])):
             return None
@@ -80,7 +80,7 @@ def calibration(view: View) -> Markup | None:
     return per_split(view, "calibration.html", show, {})
 
 
-def calibration_verdict(curve: Mapping[str, Any]) -> str:
+def calibration_verdict(curve: JsonMapping) -> str:
     """Whether the network is overconfident, underconfident, or neither, by the mean gap over all samples.
 
     A gap counts only beyond twice its standard error, with each prediction a draw at its bin's confidence.
@@ -97,7 +97,7 @@ def calibration_verdict(curve: Mapping[str, Any]) -> str:
     return f"On average it is {words}: {differ}."
 
 
-def named_cards(view: View, result: SplitResult) -> list[dict[str, Any]]:
+def named_cards(view: View, result: SplitResult) -> list[Values]:
     """The mistakes in a split's details, each with thumbnail and class names."""
     names = class_names(view, len(view.classes))
     return [

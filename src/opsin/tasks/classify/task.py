@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from opsin.arrays import Array, Arrays
 from opsin.models.building import build_with_heads
 from opsin.models.convert import fully_convolutional
 from opsin.models.parts.network import Network
@@ -31,8 +32,8 @@ from opsin.tasks.classify.defaults import DEFAULTS
 from opsin.tasks.classify.scores import classification_details, classification_scores
 from opsin.tasks.common_defaults import Defaults
 from opsin.tasks.labels import batch_labels, hits, label_weights, likeliest_class, wrong_classes
-from opsin.tasks.targets import Arrays, Targets, required
-from opsin.types import Prediction, Score
+from opsin.tasks.targets import Targets, required
+from opsin.types import JsonDict, Prediction, Score
 
 if TYPE_CHECKING:
     from opsin.batches.batch import Batch
@@ -137,13 +138,13 @@ class Classify(Task):
             details=classification_details(probabilities, labels, classes, targets.ids, temperature=temperature),
         )
 
-    def parts(self, arrays: Mapping[str, NDArray[Any]], num_classes: int) -> Parts:
+    def parts(self, arrays: Mapping[str, Array], num_classes: int) -> Parts:
         """Images whose class is right."""
         return hits(arrays["probabilities"].argmax(axis=1) == arrays["labels"])
 
     def wrong(
         self, predictions: Arrays, targets: Targets, classes: Sequence[str], details: Mapping[str, object]
-    ) -> list[dict[str, Any]]:
+    ) -> list[JsonDict]:
         """Every sample whose class is wrong, the most confident first."""
         return wrong_classes(predictions["probabilities"], _labels(targets), classes, targets.ids)
 

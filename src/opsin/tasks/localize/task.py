@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from opsin.arrays import Array, Arrays
 from opsin.config import BoxLossName
 from opsin.errors import ConfigError, DataError
 from opsin.models.architectures.localizer import Localizer, build_localizer
@@ -34,8 +35,8 @@ from opsin.tasks.labels import batch_labels, hits, label_weights, likeliest, lik
 from opsin.tasks.localize.card import CARD
 from opsin.tasks.localize.defaults import DEFAULTS
 from opsin.tasks.localize.scores import GOOD_IOU, Outcomes, localization_details, localization_scores
-from opsin.tasks.targets import Arrays, Targets, required
-from opsin.types import Prediction, Score, SizePolicy
+from opsin.tasks.targets import Targets, required
+from opsin.types import JsonDict, Prediction, Score, SizePolicy
 
 if TYPE_CHECKING:
     from opsin.batches.batch import Batch
@@ -207,7 +208,7 @@ class Localize(Task):
         )
         return Assessment(scores=self._scores(outcomes, targets.image_size), details=details)
 
-    def parts(self, arrays: Mapping[str, NDArray[Any]], num_classes: int) -> Parts:
+    def parts(self, arrays: Mapping[str, Array], num_classes: int) -> Parts:
         """Images with the right class and a good box."""
         right = arrays["probabilities"].argmax(axis=1) == arrays["labels"]
         overlap = iou(arrays["boxes"].astype(np.float64), arrays["true_boxes"].astype(np.float64))
@@ -215,7 +216,7 @@ class Localize(Task):
 
     def wrong(
         self, predictions: Arrays, targets: Targets, classes: Sequence[str], details: Mapping[str, object]
-    ) -> list[dict[str, Any]]:
+    ) -> list[JsonDict]:
         """Every sample whose class is wrong, the most confident first."""
         return wrong_classes(predictions["probabilities"], _known(targets)[0], classes, targets.ids)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from opsin.arrays import Array, Arrays
 from opsin.errors import DataError
 from opsin.models.building import build_with_heads
 from opsin.models.registry import ModelSpec
@@ -38,8 +39,8 @@ from opsin.tasks.multilabel.scores import (
     tag_scores,
     thresholds_of,
 )
-from opsin.tasks.targets import Arrays, Floats, Targets, check_columns, required
-from opsin.types import Prediction, Score
+from opsin.tasks.targets import Floats, Targets, check_columns, required
+from opsin.types import JsonDict, JsonMapping, Prediction, Score
 
 if TYPE_CHECKING:
     from opsin.batches.batch import Batch
@@ -153,19 +154,19 @@ class Multilabel(Task):
             details=tag_details(probabilities, tags, chosen, classes, targets.ids),
         )
 
-    def parts(self, arrays: Mapping[str, NDArray[Any]], num_classes: int) -> Parts:
+    def parts(self, arrays: Mapping[str, Array], num_classes: int) -> Parts:
         """Counts of images at each step of each class's probability."""
         return histogram_parts(arrays["probabilities"], arrays["true_tags"] > 0)
 
-    def by_class(self, parts: Floats, arrays: Mapping[str, NDArray[Any]], num_classes: int) -> Floats:
+    def by_class(self, parts: Floats, arrays: Mapping[str, Array], num_classes: int) -> Floats:
         """The average precision of each class."""
         tags = arrays["true_tags"] > 0
         found: Floats = class_average_precisions(arrays["probabilities"], tags)[0]
         return found
 
     def wrong(
-        self, predictions: Arrays, targets: Targets, classes: Sequence[str], details: Mapping[str, Any]
-    ) -> list[dict[str, Any]]:
+        self, predictions: Arrays, targets: Targets, classes: Sequence[str], details: JsonMapping
+    ) -> list[JsonDict]:
         """The worst predictions, as in the report."""
         return [
             {"index": entry["index"], "id": entry["id"], "label": entry["truth"], "predicted": entry["predicted"]}

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from opsin.arrays import Array, Arrays
 from opsin.config.train import NumberLossName
 from opsin.errors import DataError
 from opsin.models.building import build_with_heads
@@ -31,7 +32,7 @@ from opsin.tasks.common_defaults import Defaults
 from opsin.tasks.regress.card import CARD
 from opsin.tasks.regress.defaults import DEFAULTS
 from opsin.tasks.regress.scores import in_words, number_details, number_scores, r2_of_sums, r2_parts
-from opsin.tasks.targets import Arrays, Floats, Targets, check_columns, required
+from opsin.tasks.targets import Floats, Targets, check_columns, required
 from opsin.types import Prediction, Score
 
 if TYPE_CHECKING:
@@ -171,11 +172,11 @@ class Regress(Task):
             details=number_details(predicted, truth, classes, targets.ids),
         )
 
-    def parts(self, arrays: Mapping[str, NDArray[Any]], num_classes: int) -> Parts:
+    def parts(self, arrays: Mapping[str, Array], num_classes: int) -> Parts:
         """Squares of errors and of the truth, of which R² is made."""
         return r2_parts(arrays["numbers"], arrays["true_numbers"])
 
-    def by_class(self, parts: Floats, arrays: Mapping[str, NDArray[Any]], num_classes: int) -> Floats:
+    def by_class(self, parts: Floats, arrays: Mapping[str, Array], num_classes: int) -> Floats:
         """R² of each number."""
         found: Floats = r2_of_sums(parts.sum(axis=0).reshape(1, -1, num_classes))[0]
         return found

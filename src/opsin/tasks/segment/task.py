@@ -11,13 +11,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from opsin.arrays import Array, Arrays
 from opsin.config import MaskLossName
 from opsin.data.samples import Pixels
 from opsin.models.building import build_segmenter
@@ -33,8 +34,8 @@ from opsin.tasks.labels import NUM_TOP
 from opsin.tasks.segment.card import CARD
 from opsin.tasks.segment.defaults import DEFAULTS
 from opsin.tasks.segment.scores import edge_counts, segmentation_details, segmentation_pictures, segmentation_scores
-from opsin.tasks.targets import Arrays, Floats, Targets, required
-from opsin.types import VOID, Prediction, Score
+from opsin.tasks.targets import Floats, Targets, required
+from opsin.types import VOID, JsonMapping, Prediction, Score
 
 if TYPE_CHECKING:
     from opsin.batches.batch import Batch
@@ -157,11 +158,11 @@ class Segment(Task):
             details=segmentation_details(pixels, edges, truth, classes, targets.ids),
         )
 
-    def pictures(self, images: Pixels, predictions: Arrays, targets: Targets, details: Mapping[str, Any]) -> Arrays:
+    def pictures(self, images: Pixels, predictions: Arrays, targets: Targets, details: JsonMapping) -> Arrays:
         """Gallery pictures of the images in `details["shown"]`."""
         return segmentation_pictures(images, predictions, _masks(targets), [row["index"] for row in details["shown"]])
 
-    def parts(self, arrays: Mapping[str, NDArray[Any]], num_classes: int) -> Parts:
+    def parts(self, arrays: Mapping[str, Array], num_classes: int) -> Parts:
         """Confusions of pixels, of which the mean IoU is made."""
         counts = confusions(arrays["masks"], arrays["true_masks"], num_classes)
 
@@ -170,7 +171,7 @@ class Segment(Task):
 
         return counts.reshape(len(counts), -1).astype(np.float64), mean_iou
 
-    def by_class(self, parts: Floats, arrays: Mapping[str, NDArray[Any]], num_classes: int) -> Floats:
+    def by_class(self, parts: Floats, arrays: Mapping[str, Array], num_classes: int) -> Floats:
         """The IoU of each class's pixels."""
         return np.asarray(iou(parts.sum(axis=0).reshape(1, num_classes, num_classes))[0], np.float64)
 
