@@ -26,7 +26,7 @@ from opsin.ops.intervals import (
     percentile_interval,
     share_interval,
 )
-from opsin.tasks.base import share_score
+from opsin.tasks.labels import share_score
 from opsin.tasks.regress.scores import r2_parts
 
 Ends = tuple[float, float]

@@ -20,7 +20,7 @@ from opsin.inference.predictor import Predictor
 from opsin.io.files import read_json
 from opsin.io.images import encode_png
 from opsin.runs import Run, dataset_of
-from opsin.tasks.base import Targets
+from opsin.tasks.targets import Targets
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from scipy import stats
 
 from opsin.score_notes import chance_words, lowest, notes_of, selection
 from opsin.tasks import get_task
-from opsin.tasks.base import Targets
+from opsin.tasks.targets import Targets
 from opsin.types import Score
 
 CHANCE = {"value": 0.11, "by": "always the most frequent class"}

@@ -24,10 +24,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from opsin.arrays import Arrays
 from opsin.errors import ArtifactError, ConfigError, RefusedError
 from opsin.ops.conformal import conformal_p, conformal_threshold, coverage_interval
 from opsin.ops.selective import CERTAINTY, Abstention, abstain_threshold
-from opsin.tasks.base import Arrays, Targets
+from opsin.tasks.targets import Targets
 
 UNLIKE = 0.01
 """Share of in-distribution images flagged as unlike the training images; with a bounded risk they are not answered."""

@@ -31,7 +31,7 @@ from opsin.models.wrappers.folding import folded
 from opsin.models.wrappers.forward import AS_BATCHED, Forward, to_channels_last
 from opsin.tasks import get_task
 from opsin.text import is_text
-from opsin.types import TaskName
+from opsin.types import JsonDict, JsonMapping, TaskName
 
 FORMAT = 2
 FORMATS = (1, 2)
@@ -58,7 +58,7 @@ class Artifact:
     classes: tuple[str, ...]
     spec: ModelSpec
     preprocess: Preprocess
-    meta: Mapping[str, Any]
+    meta: JsonMapping
     answering: Answering | None = None
     """Statistics of val for coverage and abstention; None where they are unknown."""
 
@@ -158,7 +158,7 @@ def _answering(path: Path) -> Answering:
     return Answering.from_tensors(read_tensors(path)[0], where=path)
 
 
-def _spec(values: Mapping[str, Any], folder: Path) -> ModelSpec:
+def _spec(values: JsonMapping, folder: Path) -> ModelSpec:
     """The architecture, its numbers in range.
 
     Raises:
@@ -311,7 +311,7 @@ def check_golden(folder: Path, artifact: Artifact) -> float:
     return worst
 
 
-def _description(artifact: Artifact) -> dict[str, Any]:
+def _description(artifact: Artifact) -> JsonDict:
     spec = artifact.spec
     plain_spec = {
         "name": spec.name,

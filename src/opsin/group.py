@@ -29,6 +29,7 @@ from torch.distributed import PrefixStore, Store  # type: ignore[attr-defined]
 
 from opsin.errors import ConfigError, FollowerError, GroupError, OpsinError
 from opsin.processes import LEAD, launched
+from opsin.types import JsonDict, JsonMapping
 
 TIMEOUT_S = 600.0
 """How long a process waits for the others in one exchange: longer than the lead scores val or writes a checkpoint."""
@@ -64,12 +65,12 @@ class Group:
         """Whether there is no other process."""
         return self.size == 1
 
-    def tell(self, moment: str, value: Mapping[str, Any]) -> None:
+    def tell(self, moment: str, value: JsonMapping) -> None:
         """Tell the followers something that they wait for; by the lead."""
         if self.store is not None and not self.alone:
             self.store.set(moment, json.dumps(value))
 
-    def told(self, moment: str) -> dict[str, Any]:
+    def told(self, moment: str) -> JsonDict:
         """What the lead tells; waits for it.
 
         Raises:
@@ -77,7 +78,7 @@ class Group:
         """
         assert self.store is not None
         self.store.wait([moment], PATIENCE)
-        value: dict[str, Any] = json.loads(self.store.get(moment))
+        value: JsonDict = json.loads(self.store.get(moment))
         if "failed" in value:
             raise FollowerError("the leading process ended", got=value["what"], exit_code=int(value["failed"]))
         return value

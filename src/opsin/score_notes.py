@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
 
-from opsin.types import Score
+from opsin.types import JsonMapping, Score
 
 OPTIMISM = "by 2 to 3 points in a simulation of 20 equal epochs on 180 samples"
 """Result of `benchmarks/coverage.py` for the best of truly equal epochs: docs/intervals.md."""
@@ -114,7 +114,7 @@ def lowest(score: Score, choices: int) -> float:
 
 
 def notes_of(
-    details: Mapping[str, Any], chosen: Selection | None, score: str, found: Score, *, test_as_val: bool = False
+    details: JsonMapping, chosen: Selection | None, score: str, found: Score, *, test_as_val: bool = False
 ) -> tuple[str, ...]:
     """The notes on one split's main score.
 

@@ -7,6 +7,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+JsonDict = dict[str, Any]
+"""An object of plain JSON: texts, numbers, booleans, None, lists and further objects by name."""
+JsonMapping = Mapping[str, Any]
+"""The same, to be read only."""
+Layer = dict[str, object]
+"""Settings by name, which `opsin.config.resolve` checks."""
 TaskName = str
 """Name of a package in `opsin.tasks`."""
 SplitName = Literal["train", "val", "test"]
@@ -115,7 +121,7 @@ class Prediction:
     answered: bool | None = None
     typicality: float | None = None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonDict:
         """As plain JSON; the fields of cautious predictions are left out of others."""
         cautious = {"possible", "answered", "typicality"}
         plain = {key: value for key, value in asdict(self).items() if key != "shares"}

@@ -30,8 +30,8 @@ from opsin.models.registry import ModelSpec
 from opsin.runs import DataCard, Run, RunWriter, SplitCard, SplitScores, Summary
 from opsin.score_notes import Selection
 from opsin.tasks import get_task
-from opsin.tasks.base import Targets
 from opsin.tasks.regress.scores import r2_parts
+from opsin.tasks.targets import Targets
 from opsin.types import Score, SizePolicy, TaskName
 
 N = 60

@@ -6,8 +6,8 @@ import importlib.util
 from pathlib import Path
 from types import ModuleType
 
-MOST = 777
-"""Lower it when lines go; docs/architecture.md records it too."""
+MOST = 445
+"""Lower it when lines go; docs/architecture.md records it too, and how often an alias stands for it."""
 
 
 def module() -> ModuleType:

@@ -14,8 +14,8 @@ from opsin.config import ModelConfig, TrainConfig
 from opsin.data.targets import KINDS
 from opsin.models.registry import ModelSpec, resolve_options
 from opsin.tasks import Targets, card_of, get_task, task_names
-from opsin.tasks.base import predictions_in
 from opsin.tasks.cards import part_of
+from opsin.tasks.targets import predictions_in
 
 SOURCE = Path(opsin.__file__).parent
 MAY_NAME = ("tasks", "data/readers", "data/made", "data/catalogue.py", "labs")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,13 +11,15 @@ from opsin.api.live import notebook_callbacks
 from opsin.processes import is_follower
 from opsin.report import write_report
 from opsin.runs import RUNS_FOLDER, Run
-from opsin.training import train as run_training
 from opsin.training.dry_run import DryRun as DryRun
 from opsin.training.dry_run import dry_run as dry_run
 from opsin.training.engine.hooks import Callback
+from opsin.training.request import Request
+from opsin.training.session import carry_out
 
 if TYPE_CHECKING:
     from opsin.data.samples import Dataset
+    from opsin.training.request import Data
 
 
 def train(
@@ -61,8 +64,7 @@ def train(
         InterruptedRunError: stopped by the user; `resume` continues.
         DivergedError: the loss or a gradient is not finite.
     """
-    run = run_training(
-        data,
+    request = Request(
         root=root,
         recipe=recipe,
         name=name,
@@ -72,9 +74,16 @@ def train(
         quiet=quiet,
         command=command,
         began=began,
-        callbacks=[*callbacks, *([] if quiet else notebook_callbacks())],
-        **settings,
+        callbacks=callbacks,
+        settings=settings,
     )
+    return train_as_asked(data, request, report=report)
+
+
+def train_as_asked(data: Data, request: Request, *, report: bool = True) -> Run:
+    """The same as `train`, from a record of its arguments."""
+    live = [] if request.quiet else notebook_callbacks()
+    run = carry_out(data, replace(request, callbacks=[*request.callbacks, *live]))
     if report and not is_follower():
         write_report(run)
     return run

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from opsin import config
 from opsin.config import NormalizeName, require
 from opsin.errors import ArtifactError, ConfigError, DataError
 from opsin.ops.resize import fit_image
-from opsin.types import LUMA, SizePolicy
+from opsin.types import LUMA, JsonDict, SizePolicy
 
 if TYPE_CHECKING:
     from opsin.data.samples import Pixels, Samples
@@ -98,7 +98,7 @@ class Preprocess:
         # Two passes over one copy: faster on CPU than addcmul, which would write to fresh memory.
         return images.to(torch.float32, copy=True).mul_(scale).add_(offset)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonDict:
         """Plain JSON values, for the artefact."""
         return config.to_dict(self)
 

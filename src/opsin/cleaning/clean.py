@@ -27,7 +27,7 @@ from opsin.report.suspects import write_suspects_page
 from opsin.runs import RUNS_FOLDER, Run, dataset_of
 from opsin.studies.folds import Development, development
 from opsin.tasks import get_task
-from opsin.types import SizePolicy
+from opsin.types import JsonDict, SizePolicy
 
 if TYPE_CHECKING:
     from opsin.ops.label_noise import LabelNoise
@@ -60,7 +60,7 @@ class Cleaning:
     verdicts: Path
     notes: tuple[str, ...] = ()
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonDict:
         """As plain JSON."""
         return {
             "data": self.data,
@@ -294,7 +294,7 @@ def _write_page(
     write_suspects_page(page, groups, name=pool.dataset.name, data=name, words=words, verdicts=verdicts)
 
 
-def _card(suspect: Suspect) -> dict[str, Any]:
+def _card(suspect: Suspect) -> JsonDict:
     likely = "label" in suspect.reasons
     return {
         **suspect.to_json(),

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -19,9 +18,9 @@ from opsin.inference.predictor import Predictor
 from opsin.progress import Reporter
 from opsin.report import write_report
 from opsin.runs import RUNS_FOLDER, Run, next_name
-from opsin.tasks.base import Targets
+from opsin.tasks.targets import Targets
 from opsin.training import train
-from opsin.types import Score, scores_to_json
+from opsin.types import JsonDict, Score, scores_to_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +47,7 @@ class Retrained:
     score: str
     scores: Mapping[str, Score]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonDict:
         """As plain JSON."""
         after, before, total = self.agrees
         return {

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +15,7 @@ from opsin.cleaning.probabilities import Judged
 from opsin.data.samples import Ints
 from opsin.errors import RefusedError
 from opsin.ops.label_noise import LabelNoise, fit_label_noise
+from opsin.types import JsonDict
 
 WRONG = 0.5
 """Least probability of being wrong of a suspected label."""
@@ -46,7 +46,7 @@ class Suspect:
     reasons: tuple[str, ...]
     copies: tuple[str, ...] = ()
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonDict:
         """As plain JSON."""
         return asdict(self)
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
 from opsin.cli.options import WHOLE, JsonFlag, QuietFlag, RootOption
 from opsin.cli.output import print_json, print_line, print_note
+from opsin.types import JsonDict, JsonMapping
 
 if TYPE_CHECKING:
+    from opsin.cleaning.clean import Cleaning
     from opsin.runs import Run
 
 SHOWN = 10
@@ -58,16 +60,8 @@ def clean(
     source = _run_or_data(data, runs)
     if apply is not None:
         path = apply_verdicts(source, verdicts=verdicts, out=apply, root=root, subset=subset)
-        found: dict[str, Any] = {"data": str(path), "verdicts": str(verdicts)}
-        if retrain:
-            found |= _retrained(source, path, verdicts, runs=runs, root=root, quiet=quiet)
-        if json_:
-            print_json(found)
-        elif not quiet:
-            for line in found.get("lines", ()):
-                print_line(line)
-            print_line(path)
-        return 0
+        again = _retrained(source, path, verdicts, runs=runs, root=root, quiet=quiet) if retrain else {}
+        return _tell_applied(path, {"data": str(path), "verdicts": str(verdicts)} | again, json_=json_, quiet=quiet)
     cleaning = find_suspects(
         source,
         root=root,
@@ -81,6 +75,22 @@ def clean(
         out=runs,
         quiet=quiet,
     )
+    return _tell_suspects(cleaning, json_=json_, quiet=quiet)
+
+
+def _tell_applied(path: Path, found: JsonMapping, *, json_: bool, quiet: bool) -> int:
+    """Print where the new data set is, and what retraining changed; returns the exit status."""
+    if json_:
+        print_json(found)
+    elif not quiet:
+        for line in found.get("lines", ()):
+            print_line(line)
+        print_line(path)
+    return 0
+
+
+def _tell_suspects(cleaning: Cleaning, *, json_: bool, quiet: bool) -> int:
+    """Print the worst suspects, and where all of them are; returns the exit status."""
     if json_:
         print_json(cleaning.to_json())
     elif not quiet:
@@ -101,9 +111,7 @@ def _run_or_data(data: str, runs: str) -> Run | str:
     return next((Run(place) for place in places if (place / "config.json").is_file()), data)
 
 
-def _retrained(
-    source: Run | str, data: Path, verdicts: Path, *, runs: str, root: str | None, quiet: bool
-) -> dict[str, Any]:
+def _retrained(source: Run | str, data: Path, verdicts: Path, *, runs: str, root: str | None, quiet: bool) -> JsonDict:
     from opsin.cleaning.retraining import retrain
     from opsin.errors import ConfigError
     from opsin.runs import Run

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from cyclopts import Parameter
 
 from opsin.cli.options import WHOLE, JsonFlag, OutOption, QuietFlag, SeedOption
 from opsin.cli.output import print_json, print_line
 from opsin.errors import ConfigError
+from opsin.types import JsonDict
 
 
 def convert(
@@ -45,7 +46,7 @@ def convert(
     if short_side is not None and not 1 <= short_side <= 4096:
         raise ConfigError("the size is out of range", where="--short-side", got=short_side, expected="1 to 4096")
     converted = convert_run(run, name=name, out=out)
-    found: dict[str, Any] = {
+    found: JsonDict = {
         "run": str(converted.run.path),
         "max_difference": converted.max_difference,
         "largest_output": converted.largest_output,

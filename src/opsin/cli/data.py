@@ -25,6 +25,7 @@ from opsin.cli.options import (
 )
 from opsin.cli.output import print_json, print_line, stdout_console
 from opsin.errors import CheckFailedError, ConfigError, DataError, nearest
+from opsin.types import JsonDict
 
 if TYPE_CHECKING:
     from opsin.data.quality.audit import Audit
@@ -240,7 +241,7 @@ def fetch(
     return 0
 
 
-def summary(dataset: Dataset) -> dict[str, Any]:
+def summary(dataset: Dataset) -> JsonDict:
     """What `--json` prints of a data set."""
     counts = dataset.counts()
     return {
@@ -258,7 +259,7 @@ def summary(dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def findings(found: Audit) -> list[dict[str, Any]]:
+def findings(found: Audit) -> list[JsonDict]:
     """What `--json` prints of the findings."""
     return [
         {"kind": f.kind, "severity": f.severity, "message": f.message, "count": f.count, "samples": list(f.samples)}

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
 from opsin.cli.options import WHOLE, JsonFlag, OutOption, QuietFlag, RootOption, SeedOption
 from opsin.cli.output import print_json, print_line, stdout_console
+from opsin.types import JsonDict
 
 
 def explain(
@@ -96,7 +97,7 @@ def explain(
     return 0
 
 
-def show(fields: list[dict[str, Any]]) -> None:
+def show(fields: list[JsonDict]) -> None:
     """Print the receptive field of every layer as a table."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table

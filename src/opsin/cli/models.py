@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
@@ -11,6 +11,7 @@ from opsin.cli.options import FLAT, WHOLE, JsonFlag, ModelOptions, QuietFlag, Se
 from opsin.cli.output import print_json, stdout_console
 from opsin.config import ModelConfig
 from opsin.errors import ConfigError
+from opsin.types import JsonDict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -184,9 +185,9 @@ def show_one(entry: ModelEntry, layers: LayerTable, *, quiet: bool) -> None:
     console.print(layers)
 
 
-def summary(entry: ModelEntry, spec: ModelSpec, layers: LayerTable | None) -> dict[str, Any]:
+def summary(entry: ModelEntry, spec: ModelSpec, layers: LayerTable | None) -> JsonDict:
     """What `--json` prints of one architecture; its sizes are null where it cannot be built."""
-    about: dict[str, Any] = {
+    about: JsonDict = {
         "name": entry.name,
         "description": entry.description,
         "source": entry.source,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypedDict
 
@@ -27,12 +27,6 @@ if TYPE_CHECKING:
         device: torch.device
         skipped: list[Skipped] | None
         report: Reporter
-
-    class _Asked(TypedDict):
-        """Options of the predictions."""
-
-        coverage: float | None
-        abstain: float | None
 
 
 def predict(
@@ -108,23 +102,29 @@ def predict(
     images
         Image files and folders.
     """
-    from opsin.api.verbs import is_published, model_folder
-    from opsin.artifact import opened
     from opsin.devices import pick_device
     from opsin.errors import RefusedError
-    from opsin.inference.table import check_table_name, write_predictions
+    from opsin.inference.table import check_table_name
     from opsin.progress import Reporter
-    from opsin.tasks import get_task
     from opsin.training.engine.machine import set_allocator
 
+    asked = _Asked(
+        masks=masks,
+        boxes=boxes,
+        tile=tile,
+        overlap=overlap,
+        tta=tta,
+        coverage=coverage,
+        abstain=abstain,
+        weights=weights,
+        weights_range=weights_range,
+    )
     if not images and watch is None:
         raise RefusedError("no image to predict", do="name files or folders after the run, or a folder after --watch")
     if csv is not None:
         check_table_name(csv)
     report, views, place = Reporter(quiet=quiet), views_of(tta), pick_device(device)
     set_allocator(keep_memory=True)  # else each batch maps its activations anew, which takes a third of its time
-    skipped: list[Skipped] | None = None if strict else []
-    cautious = coverage is not None or abstain is not None
     if watch is not None:
         _refuse_with_watch(
             IMAGES=images or None,
@@ -135,61 +135,119 @@ def predict(
             abstain=abstain,
             strict=strict or None,
         )
-    if cautious:
-        _refuse_with_caution(masks=masks, boxes=boxes, tile=tile, tta=tta, weights=weights)
-    if weights is not None or is_published(run, out):
-        _refuse_for_published(masks=masks, boxes=boxes, tile=tile, overlap=overlap)
-        artifact, line = _published(run, weights, weights_range, report=report), _top_line
-    else:
-        if weights_range is not None:
-            raise RefusedError(
-                "the input range of a run is fixed by its training",
-                where="--weights-range",
-                got=weights_range,
-                do="leave it out",
-            )
-        _refuse_combinations(masks=masks, boxes=boxes, tile=tile, overlap=overlap, tta=tta)
-        artifact = opened(model_folder(run, out), device=place)
-        line = _line if get_task(artifact.task).score_is_of_label else _label_line
+    artifact, line = _opened(run, out, asked, place, report)
     if watch is not None:
         from opsin.cli.watching import watch as watch_folder
         from opsin.inference.predictor import Predictor
 
         predictor = Predictor(artifact, device=place, views=views)
         return watch_folder(predictor, watch, masks=masks, line=line, as_json=json_)
-    caution: Caution | None = None
-    if cautious:
-        from opsin.inference.cautious import predict_cautiously
-
-        asked: _Asked = {"coverage": coverage, "abstain": abstain}
-        found, caution = predict_cautiously(artifact, images, **asked, device=place, skipped=skipped, report=report)
-    else:
-        found = _found(
-            artifact,
-            images,
-            masks=masks,
-            boxes=boxes,
-            tile=tile,
-            overlap=overlap,
-            views=views,
-            device=place,
-            skipped=skipped,
-            report=report,
-        )
+    skipped: list[Skipped] | None = None if strict else []
+    found, caution = _predicted(artifact, images, asked, views, {"device": place, "skipped": skipped, "report": report})
     if csv is not None:
-        task = get_task(artifact.task)
-        write_predictions(csv, found, artifact.classes, box=task.gives_boxes, prefix=task.column_prefix)
-    if json_:
-        lost = [asdict(file) for file in skipped or ()]
-        told = {} if caution is None else {"caution": caution.to_json()}
-        print_json({"predictions": [prediction.to_json() for prediction in found], "skipped": lost} | told)
-    else:
-        for prediction in found:
-            print_line(line(prediction))
+        _write_table(csv, found, artifact)
+    _tell(found, caution, skipped, line=line, as_json=json_)
     if caution is not None and not quiet:
         for note in caution.notes:
             print_note(f"note: {note}")
     return _tell_skipped(skipped or ())
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """What of the options decides how images are predicted, as given."""
+
+    masks: Path | None
+    boxes: Path | None
+    tile: int | None
+    overlap: int | None
+    tta: str | None
+    coverage: float | None
+    abstain: float | None
+    weights: str | None
+    weights_range: str | None
+
+    @property
+    def cautious(self) -> bool:
+        """Whether predictions are sets of classes, or may be left out."""
+        return self.coverage is not None or self.abstain is not None
+
+
+def _opened(
+    run: str, out: str, asked: _Asked, device: torch.device, report: Reporter
+) -> tuple[Artifact, Callable[[Prediction], str]]:
+    """The network, and how one of its predictions is written on a line.
+
+    Raises:
+        RefusedError: it cannot do what is asked for.
+    """
+    from opsin.api.verbs import is_published, model_folder
+    from opsin.artifact import opened
+    from opsin.errors import RefusedError
+    from opsin.tasks import get_task
+
+    masks, boxes, tile, overlap, tta = asked.masks, asked.boxes, asked.tile, asked.overlap, asked.tta
+    if asked.cautious:
+        _refuse_with_caution(masks=masks, boxes=boxes, tile=tile, tta=tta, weights=asked.weights)
+    if asked.weights is not None or is_published(run, out):
+        _refuse_for_published(masks=masks, boxes=boxes, tile=tile, overlap=overlap)
+        return _published(run, asked.weights, asked.weights_range, report=report), _top_line
+    if asked.weights_range is not None:
+        raise RefusedError(
+            "the input range of a run is fixed by its training",
+            where="--weights-range",
+            got=asked.weights_range,
+            do="leave it out",
+        )
+    _refuse_combinations(masks=masks, boxes=boxes, tile=tile, overlap=overlap, tta=tta)
+    artifact = opened(model_folder(run, out), device=device)
+    return artifact, _line if get_task(artifact.task).score_is_of_label else _label_line
+
+
+def _predicted(
+    model: Artifact, images: tuple[Path, ...], asked: _Asked, views: Sequence[ViewName], common: _Common
+) -> tuple[list[Prediction], Caution | None]:
+    """The predictions of a network for the images; with how cautious they are, where that was asked for."""
+    from opsin.inference.cautious import predict_cautiously
+    from opsin.inference.pictures import predict_pictured
+    from opsin.inference.predictor import predict_files
+    from opsin.inference.tiles import predict_tiled
+
+    if asked.cautious:
+        return predict_cautiously(model, images, coverage=asked.coverage, abstain=asked.abstain, **common)
+    if asked.tile is not None and asked.masks is not None:
+        found = predict_tiled(model, images, masks=asked.masks, tile=asked.tile, overlap=asked.overlap, **common)
+    elif asked.boxes is not None:
+        found = predict_pictured(model, images, boxes=asked.boxes, views=views, **common)
+    else:
+        found = predict_files(model, images, masks=asked.masks, views=views, **common)
+    return found, None
+
+
+def _write_table(csv: Path, found: Sequence[Prediction], artifact: Artifact) -> None:
+    from opsin.inference.table import write_predictions
+    from opsin.tasks import get_task
+
+    task = get_task(artifact.task)
+    write_predictions(csv, found, artifact.classes, box=task.gives_boxes, prefix=task.column_prefix)
+
+
+def _tell(
+    found: Sequence[Prediction],
+    caution: Caution | None,
+    skipped: Sequence[Skipped] | None,
+    *,
+    line: Callable[[Prediction], str],
+    as_json: bool,
+) -> None:
+    """Print the predictions."""
+    if as_json:
+        lost = [asdict(file) for file in skipped or ()]
+        told = {} if caution is None else {"caution": caution.to_json()}
+        print_json({"predictions": [prediction.to_json() for prediction in found], "skipped": lost} | told)
+        return
+    for prediction in found:
+        print_line(line(prediction))
 
 
 def _tell_skipped(skipped: Sequence[Skipped]) -> int:
@@ -250,32 +308,6 @@ def _refuse_with_watch(**asked: object) -> None:
     if got := [name if name.isupper() else f"--{name}" for name, value in asked.items() if value is not None]:
         what, do = "--watch predicts one image after another, alone", "leave them out"
         raise RefusedError(what, got=", ".join(got), do=do)
-
-
-def _found(
-    model: Artifact,
-    images: tuple[Path, ...],
-    *,
-    masks: Path | None,
-    boxes: Path | None,
-    tile: int | None,
-    overlap: int | None,
-    views: Sequence[ViewName],
-    device: torch.device,
-    skipped: list[Skipped] | None,
-    report: Reporter,
-) -> list[Prediction]:
-    """The predictions of a network for the images."""
-    from opsin.inference.pictures import predict_pictured
-    from opsin.inference.predictor import predict_files
-    from opsin.inference.tiles import predict_tiled
-
-    common: _Common = {"device": device, "skipped": skipped, "report": report}
-    if tile is not None and masks is not None:
-        return predict_tiled(model, images, masks=masks, tile=tile, overlap=overlap, **common)
-    if boxes is not None:
-        return predict_pictured(model, images, boxes=boxes, views=views, **common)
-    return predict_files(model, images, masks=masks, views=views, **common)
 
 
 def _refuse_for_published(**asked: object) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import cyclopts
 from cyclopts import Parameter
@@ -12,6 +12,7 @@ from cyclopts import Parameter
 from opsin.cli.options import JsonFlag, OutOption, QuietFlag, SeedOption
 from opsin.cli.output import in_columns, print_json, print_line
 from opsin.errors import ConfigError
+from opsin.types import JsonDict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -129,7 +130,7 @@ def _remove(paths: Sequence[Path], *, yes: bool, json_: bool, quiet: bool, check
     return 0
 
 
-def _about(name: str, out: str) -> dict[str, Any]:
+def _about(name: str, out: str) -> JsonDict:
     from opsin.config import flat
     from opsin.runs import Run
     from opsin.runs.codec import plain_value

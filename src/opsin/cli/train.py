@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
@@ -23,11 +25,13 @@ from opsin.cli.options import (
 )
 from opsin.cli.output import in_columns, print_json, print_line, typed_arguments, typed_command
 from opsin.processes import is_follower, launched
+from opsin.types import JsonDict
 
 if TYPE_CHECKING:
     from opsin.api.training import DryRun
     from opsin.runs import Run
     from opsin.training.engine.budget import Budget
+    from opsin.training.request import Request
 
 SAID_ABOVE = ("source", "root", "task")
 """Settings that the first lines of a dry run tell."""
@@ -72,25 +76,15 @@ def train(
         from opsin.training.engine.budget import process_began
 
         return launch(one_of_several, typed_arguments(), devices, began=process_began())
-    from opsin.api.training import train as run_training
+    from opsin.api.training import train_as_asked
     from opsin.training.engine.budget import process_began
+    from opsin.training.request import Request
 
     layer: dict[str, Any] = ({"task": task} if task else {}) | given(settings)
+    asked = Request(root=root, recipe=recipe, name=name, out=out, resume=resume, quiet=quiet, settings=layer)
     if dry_run:
-        return _tell(data, layer, root=root, recipe=recipe, name=name, out=out, resume=resume, json_=json_, quiet=quiet)
-    run = run_training(
-        data,
-        root=root,
-        recipe=recipe,
-        name=name,
-        out=out,
-        resume=resume,
-        open_test=open_test,
-        quiet=quiet,
-        command=typed_command(),
-        began=process_began(),
-        **layer,
-    )
+        return _tell(data, asked, json_=json_)
+    run = train_as_asked(data, replace(asked, open_test=open_test, command=typed_command(), began=process_began()))
     if is_follower():
         return 0
     if json_:
@@ -100,28 +94,24 @@ def train(
     return 0
 
 
-def _tell(
-    data: str,
-    layer: dict[str, Any],
-    *,
-    root: str | None,
-    recipe: str | None,
-    name: str | None,
-    out: str,
-    resume: bool,
-    json_: bool,
-    quiet: bool,
-) -> int:
+def _tell(data: str, asked: Request, *, json_: bool) -> int:
     """Print what a training would do."""
     from opsin.api.training import dry_run
     from opsin.errors import ConfigError
     from opsin.progress import Reporter
 
-    if resume:
+    if asked.resume:
         do = "leave one of them out; a resumed run keeps its settings (`opsin report RUN` shows them)"
         raise ConfigError("a dry run is of a new run", where="--dry-run", got="--resume", do=do)
     found = dry_run(
-        data, root=root, recipe=recipe, name=name, out=out, report=Reporter(quiet=quiet), budget=_budget(layer), **layer
+        data,
+        root=asked.root,
+        recipe=asked.recipe,
+        name=asked.name,
+        out=asked.out,
+        report=Reporter(quiet=asked.quiet),
+        budget=_budget(asked.settings),
+        **asked.settings,
     )
     if json_:
         print_json(found.to_json())
@@ -130,7 +120,7 @@ def _tell(
     return 0
 
 
-def _budget(layer: dict[str, Any]) -> Budget | None:
+def _budget(layer: Mapping[str, Any]) -> Budget | None:
     from opsin.training.engine.budget import Budget, process_began
 
     minutes = layer.get("minutes")
@@ -162,7 +152,7 @@ def dry_lines(found: DryRun) -> list[str]:
     ]
 
 
-def _cells(entry: tuple[str, dict[str, Any]]) -> tuple[str, str, str]:
+def _cells(entry: tuple[str, JsonDict]) -> tuple[str, str, str]:
     key, told = entry
     value = told["value"]
     name = key.replace("_", "-")
@@ -171,7 +161,7 @@ def _cells(entry: tuple[str, dict[str, Any]]) -> tuple[str, str, str]:
     return f"--{name}", ",".join(map(str, value)) if isinstance(value, list) else str(value), told["from"]
 
 
-def result(run: Run) -> dict[str, Any]:
+def result(run: Run) -> JsonDict:
     """What `--json` prints of a run."""
     from opsin.diagnosis.prospects import prospects
     from opsin.runs.codec import plain_value, to_json

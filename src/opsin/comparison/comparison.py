@@ -17,7 +17,7 @@ from opsin.errors import ConfigError, DataError
 from opsin.ops.intervals import wilson
 from opsin.runs import Run
 from opsin.score_notes import OPTIMISM, TEST_AS_VAL
-from opsin.types import SplitName
+from opsin.types import JsonDict, SplitName
 
 SAME = "no difference shown"
 NOT_COMPARED = (
@@ -99,7 +99,7 @@ class Comparison:
     groups: tuple[Group, ...]
     pairs: tuple[Pair, ...]
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonDict:
         """As plain JSON values."""
         return asdict(self)
 
@@ -218,9 +218,9 @@ def flat_settings(run: Run) -> dict[str, Any]:
     """
     summary = run.summary
     made_of = {"kind": summary.kind, "members": summary.members}
-    flat: dict[str, Any] = {f"ensemble.{key}": value for key, value in made_of.items() if value is not None}
+    flat: JsonDict = {f"ensemble.{key}": value for key, value in made_of.items() if value is not None}
 
-    def walk(prefix: str, values: dict[str, Any]) -> None:
+    def walk(prefix: str, values: JsonDict) -> None:
         for key, value in values.items():
             name = f"{prefix}{key}"
             if isinstance(value, dict):

@@ -8,11 +8,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.arrays import Array
 from opsin.data.targets import KINDS
 from opsin.errors import RunError
 from opsin.runs import Run
@@ -20,7 +20,7 @@ from opsin.tasks import Task, get_task, task_names
 from opsin.types import SplitName
 
 Floats = NDArray[np.float64]
-Arrays = Mapping[str, NDArray[Any]]
+Arrays = Mapping[str, Array]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

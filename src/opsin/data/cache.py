@@ -15,13 +15,13 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from opsin.data.hub import COMMIT
 from opsin.data.pack import default_cache
 from opsin.errors import InputError
 from opsin.io.files import read_json, remove_folder
 from opsin.io.temporary import abandoned, is_temporary, owner_lives, remove_abandoned
+from opsin.types import JsonDict
 
 KINDS = ("packed", "features", "unpacked", "downloads")
 DAY_S = 24 * 3600
@@ -41,7 +41,7 @@ class CacheEntry:
     size_bytes: int
     age_days: float
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonDict:
         """As plain JSON."""
         plain = {"kind": self.kind, "about": self.about, "bytes": self.size_bytes, "age_days": round(self.age_days, 2)}
         return {"path": str(self.path), **plain}

@@ -15,11 +15,11 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.arrays import Arrays
 from opsin.data.packed_files import FORMAT, Allocate, Rows, mapped_arrays, open_rows, write_rows
 from opsin.data.parallel import for_each
 from opsin.data.samples import Annotated, Bytes, Dataset, Ints, PackedRows, Samples, Source, holds_masks
@@ -388,9 +388,9 @@ def unreadable(source: Source, failures: Sequence[tuple[int, str]], split: str, 
     )
 
 
-def _fitted(source: Source, sizes: NDArray[np.int32], policy: SizePolicy) -> tuple[dict[str, NDArray[Any]], list[str]]:
+def _fitted(source: Source, sizes: NDArray[np.int32], policy: SizePolicy) -> tuple[Arrays, list[str]]:
     """The targets of a source fitted to the frame, by kind, and notes."""
-    found: dict[str, NDArray[Any]] = {}
+    found: Arrays = {}
     notes: list[str] = []
     for kind, rows in source.targets.items():
         if not KINDS[kind].with_images:

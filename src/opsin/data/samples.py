@@ -17,8 +17,9 @@ from typing import Any, Protocol, Self, TypeAlias, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.arrays import Array
 from opsin.config import DataConfig
-from opsin.data.targets import EARLIEST, IN_MEMORY, KINDS, Array, TargetFields
+from opsin.data.targets import EARLIEST, IN_MEMORY, KINDS, TargetFields
 from opsin.errors import ImageError
 from opsin.io.files import sha256_file
 from opsin.io.images import SIDEWAYS, DecodedImage, Sides, read_image, read_size
@@ -86,7 +87,7 @@ Pixels: TypeAlias = Array | LazyPixels
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Samples(TargetFields[NDArray[Any]]):
+class Samples(TargetFields[Array]):
     """One split, ready to be batched; its targets, boxes in pixels of `images`, are those of `TargetFields`.
 
     Attributes:
@@ -141,7 +142,7 @@ class Source(Protocol):
         """float32 `[N, 4]` xyxy in pixels of the undecoded image, or None."""
 
     @property
-    def targets(self) -> Mapping[str, NDArray[Any]]:
+    def targets(self) -> Mapping[str, Array]:
         """All targets in memory, by kind; boxes are in pixels of the undecoded image."""
 
     @property
@@ -212,7 +213,7 @@ class PackedRows:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Annotated(TargetFields[NDArray[Any]]):
+class Annotated(TargetFields[Array]):
     """What both kinds of source store about their samples, except pixels.
 
     Ids and groups are text: file names that are not UTF-8 are written as `text_of` does. `packed`: rows of the samples

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.arrays import Array
 from opsin.errors import DataError
 from opsin.ops.masks import images_with_class
 from opsin.types import VOID, SizePolicy
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 NUM_NAMED = 20
 Rows = TypeVar("Rows")
 """Rows of targets: a NumPy array in sources and samples, a tensor in batches."""
-Array = NDArray[Any]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -102,6 +102,10 @@ class TargetKind:
     fault = "cannot be trained on"
     turned_note = ""
 
+    def blank(self, count: int, height: int, width: int, num_outputs: int) -> Tensor:
+        """Valid rows for `count` images, of which only memory and time matter."""
+        raise NotImplementedError
+
     def move(self, rows: Tensor, motion: Motion) -> Tensor:
         """Rows of a batch after its images moved."""
         return rows
@@ -156,6 +160,12 @@ class Labels(TargetKind):
     mixes = True
     fault = "name no class"
 
+    def blank(self, count: int, height: int, width: int, num_outputs: int) -> Tensor:
+        """The first class for each image."""
+        import torch
+
+        return torch.zeros(count, dtype=torch.int64)
+
     def counts(self, rows: Array, num_classes: int) -> NDArray[np.int64]:
         return np.bincount(rows, minlength=num_classes)
 
@@ -178,6 +188,12 @@ class Boxes(TargetKind):
     one_object = True
     of_one_class = True
     turned_note = "a turned box is the envelope of its corners, larger than the object"
+
+    def blank(self, count: int, height: int, width: int, num_outputs: int) -> Tensor:
+        """A box of the whole image."""
+        import torch
+
+        return torch.tensor([0.0, 0.0, width, height]).repeat(count, 1)
 
     def move(self, rows: Tensor, motion: Motion) -> Tensor:
         return motion.envelopes(rows)
@@ -217,6 +233,12 @@ class Masks(TargetKind):
     with_images = True
     follows = True
 
+    def blank(self, count: int, height: int, width: int, num_outputs: int) -> Tensor:
+        """The first class everywhere."""
+        import torch
+
+        return torch.zeros(count, height, width, dtype=torch.uint8)
+
     def move(self, rows: Tensor, motion: Motion) -> Tensor:
         return motion.pixels(rows, VOID)
 
@@ -246,6 +268,12 @@ class Tags(TargetKind):
     of_one_class = True
     fault = "are neither 0 nor 1"
 
+    def blank(self, count: int, height: int, width: int, num_outputs: int) -> Tensor:
+        """No class in any image."""
+        import torch
+
+        return torch.zeros(count, num_outputs, dtype=torch.uint8)
+
     def counts(self, rows: Array, num_classes: int) -> NDArray[np.int64]:
         counts: NDArray[np.int64] = rows.sum(axis=0, dtype=np.int64)
         return counts
@@ -274,6 +302,12 @@ class Numbers(TargetKind):
     stored = "true_numbers"
     of_one_class = True
     fault = "are NaN or infinite"
+
+    def blank(self, count: int, height: int, width: int, num_outputs: int) -> Tensor:
+        """Zeros."""
+        import torch
+
+        return torch.zeros(count, num_outputs)
 
     def shows(self, rows: Array, num_classes: int) -> NDArray[np.int64]:
         return np.full(num_classes, len(rows), np.int64)

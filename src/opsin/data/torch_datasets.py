@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.arrays import Arrays
 from opsin.errors import DataError
 from opsin.io.in_memory import image_of
 
@@ -20,7 +21,7 @@ class MapStyle(Protocol):
     def __getitem__(self, index: int, /) -> Any: ...
 
 
-def arrays_of(dataset: MapStyle, *, split: str) -> dict[str, NDArray[Any]]:
+def arrays_of(dataset: MapStyle, *, split: str) -> Arrays:
     """`images` uint8 [N, C, H, W] and `labels` int64 [N] of a data set, read once, in order.
 
     Args:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from opsin.diagnosis.stamp import network_stamp
 from opsin.errors import RunError
 from opsin.runs import Run, RunWriter, read_extra
-from opsin.types import Score, SplitName, plain_score, scores_from_json
+from opsin.types import JsonDict, JsonMapping, Score, SplitName, plain_score, scores_from_json
 
 FILE = "robustness.json"
 
@@ -92,7 +91,7 @@ class RobustnessCard:
         """
         return {curve.change: curve for curve in self.curves}[change]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonDict:
         """As plain JSON; None for undefined."""
         plain = asdict(self)
         for curve, own in zip(plain["curves"], self.curves, strict=True):
@@ -143,7 +142,7 @@ def write_card(run: Run, card: RobustnessCard) -> None:
     RunWriter(run).extra(FILE, read_extra(run.path, FILE) | {card.split: card.to_json()})
 
 
-def _card(entry: Mapping[str, Any]) -> RobustnessCard:
+def _card(entry: JsonMapping) -> RobustnessCard:
     curves = tuple(
         Curve(**{**curve, "cells": tuple(map(_cell, curve["cells"])), "mean": _score(curve["mean"])})
         for curve in entry["curves"]
@@ -154,7 +153,7 @@ def _card(entry: Mapping[str, Any]) -> RobustnessCard:
     return RobustnessCard(**{**entry, **parts, **words, "classes": classes})
 
 
-def _cell(entry: Mapping[str, Any]) -> Cell:
+def _cell(entry: JsonMapping) -> Cell:
     return Cell(strength=float(entry["strength"]), n=int(entry["n"]), score=_score(entry["score"]))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from opsin import runs
 from opsin.config import RunConfig
@@ -13,7 +12,7 @@ from opsin.data.quality.findings import Finding
 from opsin.runs import Run
 from opsin.score_notes import Selection
 from opsin.tasks.cards import card_of, main_score, one_of, task_names
-from opsin.types import Score
+from opsin.types import JsonMapping, Score
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +70,7 @@ class SplitFacts:
 
     n: int
     score: Score
-    details: Mapping[str, Any]
+    details: JsonMapping
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,13 +87,13 @@ class Case:
     classes: tuple[str, ...]
     config: RunConfig
     epochs: tuple[Epoch, ...]
-    events: tuple[Mapping[str, Any], ...]
+    events: tuple[JsonMapping, ...]
     splits: Mapping[str, SplitFacts]
     sizes: Mapping[str, int]
     class_counts: Mapping[str, tuple[int, ...]]
     findings: tuple[Finding, ...]
-    expected_input: Mapping[str, Any]
-    input: Mapping[str, Any]
+    expected_input: JsonMapping
+    input: JsonMapping
     selection: Selection | None
     facts: Facts | None = None
 
@@ -114,7 +113,7 @@ class Case:
         return (card_of(self.task).first_loss if self.task in task_names() else one_of)(len(self.classes))
 
     @property
-    def part_rows(self) -> tuple[Mapping[str, Any], ...]:
+    def part_rows(self) -> tuple[JsonMapping, ...]:
         """What val's details say of each class or number."""
         details = {} if self.val is None else self.val.details
         return tuple(details.get("per_class") or details.get("per_number") or ())

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
 
 from opsin.diagnosis.card import RobustnessCard, read_card
 from opsin.errors import ConfigError, RunError
 from opsin.runs import Run
-from opsin.types import SplitName
+from opsin.types import JsonDict, SplitName
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +39,7 @@ class CardComparison:
     cards: tuple[RobustnessCard, ...]
     pairs: tuple[CardPair, ...]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonDict:
         """As plain JSON; None for undefined."""
         return {
             "cards": [card.to_json() for card in self.cards],
@@ -70,7 +69,9 @@ def compare_cards(runs: Sequence[Run], *, split: SplitName = "val") -> CardCompa
         if card.views != cards[0].views:
             got, expected = (", ".join(one.views) or "no views" for one in (card, cards[0]))
             do = "measure both with the same `--tta`: `opsin evaluate RUN --robustness`"
-            raise RunError("the cards are averaged over different views", where=run.path, got=got, expected=expected, do=do)
+            raise RunError(
+                "the cards are averaged over different views", where=run.path, got=got, expected=expected, do=do
+            )
     return CardComparison(cards=tuple(cards), pairs=tuple(_pair(a, b) for a, b in combinations(cards, 2)))
 
 

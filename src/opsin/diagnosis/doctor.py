@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from opsin.diagnosis.case import Case, Facts, case_of
 from opsin.diagnosis.curve_checks import (
@@ -34,6 +33,7 @@ from opsin.diagnosis.stamp import network_stamp
 from opsin.errors import OpsinError, RunError
 from opsin.progress import QUIET, Reporter
 from opsin.runs import Run, RunWriter, read_extra
+from opsin.types import JsonDict
 
 FILE = "diagnosis.json"
 Check = Callable[[Case], Finding | None]
@@ -75,7 +75,7 @@ class Diagnosis:
     not_made: Mapping[str, str]
     findings: tuple[Finding, ...]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonDict:
         """As plain JSON."""
         return {
             "run": self.run,

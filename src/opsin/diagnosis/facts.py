@@ -25,7 +25,7 @@ from opsin.inference.predictor import Predictor
 from opsin.progress import QUIET, Reporter
 from opsin.runs import Run, dataset_of
 from opsin.tasks import get_task
-from opsin.tasks.base import Targets
+from opsin.tasks.targets import Targets
 from opsin.types import SplitName
 
 MOST_IMAGES = 1000

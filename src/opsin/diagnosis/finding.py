@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Literal
+
+from opsin.types import JsonDict, JsonMapping
 
 Severity = Literal["error", "warning", "info"]
 """error: the score is meaningless, or the run is lost; warning: a better score is likely; info: worth knowing."""
@@ -54,12 +56,12 @@ class Finding:
     remedy: str
     figure: Figure | None = None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonDict:
         """As plain JSON."""
         return asdict(self)
 
 
-def finding_from_json(entry: Mapping[str, Any]) -> Finding:
+def finding_from_json(entry: JsonMapping) -> Finding:
     """The inverse of `Finding.to_json`.
 
     Raises:
@@ -74,7 +76,7 @@ def by_severity(findings: Sequence[Finding]) -> tuple[Finding, ...]:
     return tuple(sorted(findings, key=lambda finding: RANK[finding.severity]))
 
 
-def _figure(entry: Mapping[str, Any]) -> Figure:
+def _figure(entry: JsonMapping) -> Figure:
     series = tuple(Series(**{**one, "points": tuple((x, y) for x, y in one["points"])}) for one in entry["series"])
     return Figure(
         title=entry["title"], series=series, bars=tuple(Bar(**bar) for bar in entry["bars"]), share=entry["share"]

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +21,7 @@ from opsin.errors import ConfigError, DataError, nearest
 from opsin.io.tables import read_table
 from opsin.runs import Run, dataset_of
 from opsin.score_notes import lowest
-from opsin.types import LUMA, Score, SplitName, plain_score
+from opsin.types import LUMA, JsonDict, Score, SplitName, plain_score
 
 FEW = 30
 """Groups with fewer samples are small: they are marked, and not called the worst unless all are."""
@@ -59,7 +58,7 @@ class GroupScores:
     worst: GroupScore | None
     clear: bool
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonDict:
         """As plain JSON; None for undefined."""
         return {
             **{key: getattr(self, key) for key in ("run", "split", "by", "score", "n", "clear")},
@@ -220,5 +219,5 @@ def _natural(name: str) -> tuple[float, str]:
         return float("inf"), name
 
 
-def _plain(group: GroupScore) -> dict[str, Any]:
+def _plain(group: GroupScore) -> JsonDict:
     return {"name": group.name, "n": group.n, "small": group.small, "score": plain_score(group.score)}

@@ -8,13 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from opsin.diagnosis.case import Case, case_of
 from opsin.diagnosis.curve_checks import check_best_at_the_end
 from opsin.diagnosis.score_checks import check_val_too_small
 from opsin.runs import Run
 from opsin.tasks.common_defaults import SMALLEST_PHOTO_PX
+from opsin.types import JsonDict
 
 MOST = 3
 """Lines that are told at the end of a training."""
@@ -117,12 +117,12 @@ def _near_copies(run: Run, case: Case) -> Prospect | None:
     return Prospect(fact=found.message, do=do)
 
 
-def _event(run: Run, kind: str) -> dict[str, Any]:
+def _event(run: Run, kind: str) -> JsonDict:
     """The last event of a kind; empty where there is none."""
     return next((dict(event) for event in reversed(list(run.log)) if event.event == kind), {})
 
 
-def _measured_costs(run: Run) -> tuple[dict[str, Any], dict[str, Any]]:
+def _measured_costs(run: Run) -> tuple[JsonDict, JsonDict]:
     """What an image was measured to cost, and the plan that was made by it; empty where nothing was measured."""
     event = _event(run, "plan")
     costs, plan = event.get("costs"), event.get("plan")

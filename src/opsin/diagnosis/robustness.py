@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from opsin.arrays import Arrays
 from opsin.artifact import load_proved
 from opsin.batches.batch import Batch
 from opsin.batches.loader import gather
@@ -33,8 +34,8 @@ from opsin.ops.intervals import Floats, Ints, percentile_interval
 from opsin.progress import QUIET, Bar, Reporter
 from opsin.runs import Run, RunWriter, dataset_of
 from opsin.tasks import get_task
-from opsin.tasks.base import Arrays, Targets
 from opsin.tasks.cards import card_of
+from opsin.tasks.targets import Targets
 from opsin.types import Score, SplitName
 
 MOST_SAMPLES = 2000

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -12,7 +11,7 @@ from scipy import stats
 from opsin.diagnosis.case import Case
 from opsin.diagnosis.finding import Bar, Figure, Finding
 from opsin.ops.intervals import wilson
-from opsin.types import Score
+from opsin.types import JsonMapping, Score
 
 OVERFIT_GAP = 0.05
 """Lower end of the gap between train and val from which it is a finding."""
@@ -258,11 +257,11 @@ def _confusion(case: Case) -> np.ndarray | None:
     return np.array(case.val.details["confusion"], np.float64)
 
 
-def _class_rows(case: Case) -> list[Mapping[str, Any]]:
+def _class_rows(case: Case) -> list[JsonMapping]:
     return [row for row in case.part_rows if row.get("support", 1) and not math.isnan(_class_score(case, row).low)]
 
 
-def _class_score(case: Case, row: Mapping[str, Any]) -> Score:
+def _class_score(case: Case, row: JsonMapping) -> Score:
     """The main score of a class or number; recall where its row has none."""
     found = row.get(case.part_score, row.get("recall"))
     if isinstance(found, int | float):

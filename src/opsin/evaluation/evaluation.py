@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from opsin.arrays import Arrays
 from opsin.artifact import Artifact, load_proved
 from opsin.config import TrainConfig
 from opsin.data.catalogue import ENTRIES
@@ -28,9 +28,9 @@ from opsin.progress import QUIET, Reporter
 from opsin.runs import AugmentedScores, Run, RunWriter, SplitScores, WithoutCopies, dataset_of
 from opsin.runs.codec import to_json
 from opsin.score_notes import notes_of
-from opsin.tasks import get_task
-from opsin.tasks.base import Arrays, Targets
-from opsin.types import SPLITS, SplitName, TaskName, scores_to_json
+from opsin.tasks import Task, get_task
+from opsin.tasks.targets import Targets
+from opsin.types import SPLITS, JsonDict, JsonMapping, Score, SplitName, TaskName, scores_to_json
 
 NEVER_MIRRORED = "views: the network was not trained on mirrored images (`--flip 0`)"
 NEVER_TURNED = "views: the network was not trained on turned images (`--quarter-turns 0`)"
@@ -57,7 +57,7 @@ class Evaluation:
     notes: tuple[str, ...]
     test_openings: int
     classes: tuple[str, ...] = ()
-    wrong: tuple[Mapping[str, Any], ...] = ()
+    wrong: tuple[JsonMapping, ...] = ()
 
     @property
     def n(self) -> int:
@@ -65,7 +65,7 @@ class Evaluation:
         return self.scores.n
 
     @property
-    def details(self) -> Mapping[str, Any]:
+    def details(self) -> JsonMapping:
         """Of the task, plain JSON for reports."""
         return self.scores.details
 
@@ -79,7 +79,7 @@ class Evaluation:
         """The scores with test-time augmentation; None if not requested."""
         return self.scores.tta
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonDict:
         """As plain JSON; of the details the confusion matrix and the scores of each class; None for undefined."""
         plain = {key: getattr(self, key) for key in ("run", "data", "split", "n", "test_openings")}
         return plain | {
@@ -154,11 +154,7 @@ def evaluate(
         DataError: the data set has changed since training, lacks the split, or has classes unknown to the run;
             the training images for `copies` are missing.
     """
-    opened = run if isinstance(run, Run) else Run.open(run)
-    if split is not None:
-        _check_split(split)
-    if folder is not None and Path(folder).exists():
-        raise NameTakenError("the folder exists already", where=folder, do="choose another name or remove it")
+    opened = _open(run, split, folder)
     settings, fitted = _scoring(opened, good_iou), _fitted_on_val(opened)
     place = pick_device(device)
     predictor = Predictor(load_proved(opened.model_folder, device=place), device=place, batch_size=batch_size)
@@ -168,37 +164,32 @@ def evaluate(
     chosen = _choose(opened, split, data, root, task=artifact.task)
     if copies and chosen.own and chosen.split == "train":
         raise ConfigError("train has no copies of training images to leave out", got=split, do="leave --copies out")
-    split = chosen.split
     samples = _samples(chosen, opened, artifact)
     policy, own = artifact.preprocess.size, chosen.dataset if chosen.own else None
     trained = required_training_samples(opened, policy, root, dataset=own, report=report) if copies else None
     copied = copies_note(opened, samples, policy, root) if own is None and trained is None else None
     notes = _notes(chosen.dataset, samples, artifact, copied)
     if chosen.title == "test":
-        said = f"evaluate(run={opened.name!r}, split='test', data={chosen.dataset.name!r})"
-        RunWriter(opened).record_test_opening(command or said, content=chosen.dataset.splits[split].content)
+        _record_opening(opened, chosen, command)
     title = f"scoring {chosen.title}"
-    predictions, targets = predictor.samples(samples, report=report, title=title), Targets.of(samples)
-    fits_itself = chosen.own and split == "val"
-    found = evaluate_predictions(task, predictions, targets, artifact.classes, fitted=None if fits_itself else fitted)
+    scored = _Scored(
+        task=task,
+        samples=samples,
+        targets=Targets.of(samples),
+        predictions=predictor.samples(samples, report=report, title=title),
+        classes=artifact.classes,
+    )
+    found = scored.found(None if chosen.own and chosen.split == "val" else fitted)
     if trained is not None:
-        known = find_copies(samples, trained, report=report)
-        without = scores_without_copies(task, predictions, targets, artifact.classes, known, found.scores)
-        found = replace(found, without_copies=without)
-        notes += (NO_NEAR,) if known.near is None else ()
+        found, more = scored.without_copies(found, trained, report)
+        notes += more
     if averaged is not None:
-        scores = task.scores(
-            averaged.samples(samples, report=report, title=f"{title}, views averaged"), targets, artifact.classes
-        )
-        found = replace(found, tta=AugmentedScores(views=views, scores=scores))
-        notes += (NEVER_MIRRORED,) if "flip" in views and not opened.config.augment.flip else ()
-        notes += (NEVER_TURNED,) if "turn" in views and not opened.config.augment.quarter_turns else ()
-    # the epoch was chosen by its score on the val split of the run
-    recorded = opened.scores.get(split) if chosen.own else None
-    selected = recorded.selection if recorded else None
-    notes += notes_of(found.details, selected, task.main_score, found.scores[task.main_score])
+        predictions = averaged.samples(samples, report=report, title=f"{title}, views averaged")
+        found = replace(found, tta=AugmentedScores(views=views, scores=scored.scores(predictions)))
+        notes += _notes_of_views(opened, views)
+    notes += _notes_of_scores(opened, chosen, found, task.main_score)
     if chosen.own and settings == opened.config.train:
-        _keep(opened, split, found, predictions, targets, samples)
+        _keep(opened, chosen.split, found, scored)
     if chosen.title == "test" and (looks := opened.log.looks) is not None:
         notes += (looks.words(),)
     result = Evaluation(
@@ -209,11 +200,68 @@ def evaluate(
         notes=notes,
         test_openings=opened.log.test_openings,
         classes=artifact.classes,
-        wrong=tuple(task.wrong(predictions, targets, artifact.classes, found.details)),
+        wrong=tuple(task.wrong(scored.predictions, scored.targets, artifact.classes, found.details)),
     )
     if folder is not None:
         write_evaluation(result, samples.images, Path(folder))
     return result
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Scored:
+    """The samples of a split with their predictions, and how they are scored."""
+
+    task: Task
+    samples: Samples
+    targets: Targets
+    predictions: Arrays
+    classes: Sequence[str]
+
+    def found(self, fitted: Mapping[str, float] | None) -> SplitScores:
+        """The scores, with what was `fitted` on val; None fits to these predictions."""
+        return evaluate_predictions(self.task, self.predictions, self.targets, self.classes, fitted=fitted)
+
+    def scores(self, predictions: Arrays) -> Mapping[str, Score]:
+        """The scores of other predictions for the same samples."""
+        return self.task.scores(predictions, self.targets, self.classes)
+
+    def without_copies(
+        self, found: SplitScores, trained: Samples, report: Reporter
+    ) -> tuple[SplitScores, tuple[str, ...]]:
+        """`found` with the scores without copies of training images, and notes."""
+        known = find_copies(self.samples, trained, report=report)
+        without = scores_without_copies(self.task, self.predictions, self.targets, self.classes, known, found.scores)
+        return replace(found, without_copies=without), (NO_NEAR,) if known.near is None else ()
+
+
+def _record_opening(run: Run, chosen: _Chosen, command: str | None) -> None:
+    """Record that a test split is opened, before its scores exist."""
+    said = f"evaluate(run={run.name!r}, split='test', data={chosen.dataset.name!r})"
+    RunWriter(run).record_test_opening(command or said, content=chosen.dataset.splits[chosen.split].content)
+
+
+def _notes_of_scores(run: Run, chosen: _Chosen, found: SplitScores, main_score: str) -> tuple[str, ...]:
+    """What a reader of the scores must know; the epoch was chosen by its score on the val split of the run."""
+    recorded = run.scores.get(chosen.split) if chosen.own else None
+    selected = recorded.selection if recorded else None
+    return tuple(notes_of(found.details, selected, main_score, found.scores[main_score]))
+
+
+def _notes_of_views(run: Run, views: Sequence[ViewName]) -> tuple[str, ...]:
+    """Notes on views that the network was not trained on."""
+    augment = run.config.augment
+    mirrored = (NEVER_MIRRORED,) if "flip" in views and not augment.flip else ()
+    return mirrored + ((NEVER_TURNED,) if "turn" in views and not augment.quarter_turns else ())
+
+
+def _open(run: Run | Path | str, split: str | None, folder: Path | str | None) -> Run:
+    """The run, after refusing an unknown split and a folder that exists."""
+    opened = run if isinstance(run, Run) else Run.open(run)
+    if split is not None:
+        _check_split(split)
+    if folder is not None and Path(folder).exists():
+        raise NameTakenError("the folder exists already", where=folder, do="choose another name or remove it")
+    return opened
 
 
 def _check_split(split: str) -> None:
@@ -223,12 +271,10 @@ def _check_split(split: str) -> None:
         raise ConfigError("no such split", got=split, expected=", ".join(SPLITS), do=do)
 
 
-def _keep(
-    run: Run, split: SplitName, found: SplitScores, predictions: Arrays, targets: Targets, samples: Samples
-) -> None:
+def _keep(run: Run, split: SplitName, found: SplitScores, scored: _Scored) -> None:
     """Store scores of a run's own split in its folder: all of test, of val only what is new."""
     if split == "test":
-        record_split(run, split, found, predictions, targets, samples.images)
+        record_split(run, split, found, scored.predictions, scored.targets, scored.samples.images)
     elif split == "val":
         record_extras(run, split, found)
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.arrays import Array, Arrays
 from opsin.data.samples import Pixels
 from opsin.ops.resize import fit_image
 from opsin.runs import Run, RunWriter, SplitScores, read_gallery
 from opsin.tasks import get_task
-from opsin.tasks.base import Arrays, Targets, Task
-from opsin.types import SizePolicy, SplitName
+from opsin.tasks.base import Task
+from opsin.tasks.targets import Targets
+from opsin.types import JsonDict, SizePolicy, SplitName
 
 THUMBNAIL_PX = 96
 
@@ -64,7 +65,7 @@ def record_extras(run: Run, split: SplitName, found: SplitScores) -> None:
         RunWriter(run).scores(scores | {split: replace(earlier, **_extras(found, earlier))})
 
 
-def _extras(*sources: SplitScores) -> dict[str, Any]:
+def _extras(*sources: SplitScores) -> JsonDict:
     """The optional scores of an evaluation, from the first source that has them."""
     names = ("without_copies", "tta")
     return {name: next((v for s in sources if (v := getattr(s, name)) is not None), None) for name in names}
@@ -104,5 +105,5 @@ def thumbnails(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.stack([fit_image(np.asarray(image), policy) for image in images])
 
 
-def _stored(run: Run, split: SplitName) -> list[tuple[str, NDArray[Any]]]:
+def _stored(run: Run, split: SplitName) -> list[tuple[str, Array]]:
     return [(f"{split}/{key}", value) for key, value in run.predictions(split).items()]

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from opsin.arrays import Arrays
 from opsin.evaluation.copies import Copies
 from opsin.runs import SplitScores, WithoutCopies
-from opsin.tasks.base import Arrays, Targets, Task
+from opsin.tasks.base import Task
+from opsin.tasks.targets import Targets
 from opsin.types import Score
 
 

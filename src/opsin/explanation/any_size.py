@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ from opsin.models.convert import FullyConvolutional, fully_convolutional
 from opsin.models.parts.network import Network
 from opsin.models.registry import FULLY_CONVOLUTIONAL
 from opsin.runs import RUNS_FOLDER, Run, RunWriter, next_name
-from opsin.types import SizePolicy
+from opsin.types import JsonDict, SizePolicy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -129,7 +129,7 @@ class PredictionMap:
         counts = np.bincount(self.probabilities.argmax(axis=0).ravel(), minlength=len(self.classes))
         return [int(k) for k in np.argsort(-counts, kind="stable") if counts[k]]
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonDict:
         """As plain JSON values."""
         places = self.probabilities[0].size
         counts = np.bincount(self.probabilities.argmax(axis=0).ravel(), minlength=len(self.classes))

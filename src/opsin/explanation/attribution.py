@@ -30,6 +30,7 @@ from opsin.artifact import Artifact
 from opsin.errors import ConfigError, nearest
 from opsin.explanation.layers import Layer
 from opsin.tasks import get_task
+from opsin.types import JsonDict
 
 METHODS = ("saliency", "grad-cam", "integrated gradients", "occlusion")
 EDGES = ("left", "top", "right", "bottom")
@@ -67,7 +68,7 @@ class Attribution:
     missing: Mapping[str, str]
     gap: float | None
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonDict:
         """As plain JSON values: the ranges of the maps, and where each is largest."""
         methods = {}
         for name, found in self.maps.items():

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -36,8 +36,8 @@ from opsin.ops.resize import resampled_size
 from opsin.progress import QUIET, Bar, Reporter
 from opsin.runs import Run, dataset_of
 from opsin.tasks import get_task
-from opsin.tasks.base import Targets
-from opsin.types import SplitName
+from opsin.tasks.targets import Targets
+from opsin.types import JsonDict, JsonMapping, SplitName
 
 NUM_EFFECTIVE = 16
 """Largest number of images over which effective receptive fields are averaged."""
@@ -91,9 +91,9 @@ class Explanation:
 
     run: str
     files: list[str] = field(default_factory=list)
-    numbers: dict[str, Any] = field(default_factory=dict)
+    numbers: JsonDict = field(default_factory=dict)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonDict:
         """As plain JSON values."""
         return {"run": self.run, "files": self.files} | self.numbers
 
@@ -205,7 +205,7 @@ def _explain_photos(
     folder: Path,
     found: Explanation,
     report: Reporter,
-) -> list[dict[str, Any]]:
+) -> list[JsonDict]:
     """Maps and attributions of all photos."""
     asked = [name for typed, name in ATTRIBUTIONS.items() if typed in methods]
     drawn = chosen if "maps" in methods else []
@@ -215,7 +215,7 @@ def _explain_photos(
         for photo in photos:
             image = artifact.input(torch.from_numpy(photo.pixels)[None])
             stem = folder / photo.name
-            entry: dict[str, Any] = {"file": photo.file, "truth": photo.truth}
+            entry: JsonDict = {"file": photo.file, "truth": photo.truth}
             entry["maps"] = _draw_maps(artifact.network, image, drawn, stem, found, bar)
             if asked:
                 layer = last_maps(layers)
@@ -315,7 +315,7 @@ def _draw_attributions(
     layer: Layer | None,
     stem: Path,
     found: Explanation,
-) -> dict[str, Any]:
+) -> JsonDict:
     """The figure of one photo's attributions, and its numbers."""
     predictor = Predictor(artifact)
     predictions = predictor.run(torch.from_numpy(photo.pixels)[None])
@@ -340,12 +340,12 @@ def _draw_attributions(
 
 def _draw_maps(
     network: nn.Module, image: Tensor, chosen: Sequence[Layer], stem: Path, found: Explanation, bar: Bar
-) -> list[Mapping[str, Any]]:
+) -> list[JsonMapping]:
     if not chosen:
         return []
     with torch.no_grad():
         outputs = outputs_of(network, image, [layer.name for layer in chosen])
-    numbers: list[Mapping[str, Any]] = []
+    numbers: list[JsonMapping] = []
     for layer in chosen:
         values = outputs[layer.name][0].float()
         maps = values.reshape(len(values), *(values.shape[1:] if values.ndim == 3 else (1, 1))).numpy()

@@ -7,7 +7,6 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from opsin.errors import ConfigError, nearest
 from opsin.io.images import is_gray
 from opsin.ops.convolution import MODES, Mode, convolve, correlate, crop_mode, stacked_sizes
-from opsin.types import LUMA
+from opsin.types import LUMA, JsonDict
 
 EDGE_QUANTILE = 0.995
 """Quantile of the responses to an edge kernel that is drawn in full colour."""
@@ -51,7 +50,7 @@ class Kernel:
         """Whether it is invariant to rotation by 180 degrees, so that convolution and cross-correlation agree."""
         return bool(np.array_equal(self.values, self.values[::-1, ::-1]))
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonDict:
         """As plain JSON values."""
         height, width = self.shape
         return {
@@ -83,7 +82,7 @@ class Filtered:
         heights, widths = (stacked_sizes(size, kernel, layers) for size, kernel in sides)
         return [list(size) for size in zip(heights, widths, strict=False)]
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonDict:
         """As plain JSON values: sizes and ranges of every output, but no pixels."""
         channels, height, width = self.image.shape
         return {
@@ -219,7 +218,7 @@ def _gaussian_of(details: str, text: str) -> NDArray[np.float64]:
     return gaussian(height, width, sigma)
 
 
-def _summary(maps: NDArray[np.float64]) -> dict[str, Any]:
+def _summary(maps: NDArray[np.float64]) -> JsonDict:
     """Size and range of one output."""
     _, height, width = maps.shape
     values = {"min": float(maps.min()), "max": float(maps.max()), "mean": float(maps.mean())}

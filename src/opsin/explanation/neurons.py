@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +12,7 @@ from opsin.artifact import Artifact
 from opsin.data.samples import Samples
 from opsin.explanation.fields import Field, theoretical_fields, window_of
 from opsin.explanation.layers import Layer, find_layer, layers_of, outputs_of
+from opsin.types import JsonDict, JsonMapping
 
 PIXELS_AT_ONCE = 1 << 18
 FILL = 128
@@ -38,9 +37,9 @@ class Favourites:
     patches: tuple[tuple[NDArray[np.uint8], ...], ...]
     num_images: int
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonDict:
         """As plain JSON values."""
-        rows: list[Mapping[str, Any]] = []
+        rows: list[JsonMapping] = []
         for k, channel in enumerate(self.channels):
             found = zip(self.ids[k], self.values[k].tolist(), self.windows[k].tolist(), strict=True)
             patches = [{"id": name, "value": value, "window": window} for name, value, window in found]

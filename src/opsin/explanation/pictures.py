@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from math import ceil
 from pathlib import Path
 from textwrap import wrap
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.arrays import Array
 from opsin.explanation.attribution import METHODS, Attribution
 from opsin.explanation.axes import bare, pale, show_photo
 from opsin.explanation.neurons import Favourites
@@ -224,7 +225,7 @@ def _counted(title: str, shown: int, total: int, things: str) -> str:
     return title if shown == total else f"{title} (the first {shown} of {total} {things})"
 
 
-def _reach(values: NDArray[Any]) -> float:
+def _reach(values: Array) -> float:
     """The value drawn in full colour."""
     size = np.abs(values)
     return float(np.quantile(size, FULL_COLOUR)) or float(size.max()) or 1.0

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 
 from opsin.explanation.fields import Axis, theoretical_fields, window_of
 from opsin.explanation.layers import Layer, watching
+from opsin.types import JsonDict
 
 Floats = NDArray[np.float64]
 SEEN_SHARE = 1 - 0.9545
@@ -48,7 +48,7 @@ class ReceptiveField:
     window: tuple[float, float, float, float] | None
     effective_px: float | None = None
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonDict:
         """As plain JSON values."""
         return {
             "layer": self.layer.name,

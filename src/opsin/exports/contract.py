@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import opsin
 from opsin.artifact import Artifact
-from opsin.types import Score, scores_to_json
+from opsin.types import JsonDict, Score, scores_to_json
 
 FORMAT = 1
 MEANINGS = {
@@ -22,7 +21,7 @@ MEANINGS = {
 
 def contract_of(
     artifact: Artifact, outputs: tuple[str, ...], *, name: str, scores: Mapping[str, Mapping[str, Score]]
-) -> dict[str, Any]:
+) -> JsonDict:
     """The contract as plain JSON.
 
     Args:

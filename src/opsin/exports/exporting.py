@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +25,7 @@ from opsin.inference.predictor import Predictor
 from opsin.io.files import atomic_folder, write_atomically, write_json
 from opsin.io.gate import printable
 from opsin.progress import QUIET, Reporter
-from opsin.types import Score
+from opsin.types import JsonDict, JsonMapping, Score
 
 SCRIPT = "predict.py"
 
@@ -50,7 +49,7 @@ class Exported:
     threads: int
     int8: Quantized | None = None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonDict:
         """As plain JSON."""
         return {
             "file": str(self.file),
@@ -143,7 +142,7 @@ def _make(
     golden: Golden,
     folder: Path,
     format: FormatName,
-    about: Mapping[str, Any],
+    about: JsonMapping,
     to: Path,
     seconds: float,
 ) -> Exported:

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import torch
 
+from opsin.arrays import Arrays
 from opsin.errors import ConfigError
 from opsin.exports.program import INPUT, Traced
-from opsin.exports.proof import Answer, Arrays
+from opsin.exports.proof import Answer
 
 if TYPE_CHECKING:
     import onnxruntime

@@ -12,22 +12,22 @@ import contextlib
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.arrays import Arrays
 from opsin.data.samples import Samples
 from opsin.exports.program import INPUT
-from opsin.exports.proof import Answer, Arrays
+from opsin.exports.proof import Answer
 from opsin.exports.timing import Speed
 from opsin.ops.intervals import Z_95
 from opsin.tasks import get_task
-from opsin.tasks.base import Targets
-from opsin.types import Score, TaskName
+from opsin.tasks.targets import Targets
+from opsin.types import JsonDict, JsonMapping, Score, TaskName
 
 FILE = "model-int8.onnx"
 NUM_CALIBRATION = 256
@@ -61,7 +61,7 @@ class Quantized:
     change: Score
     num_val: int
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonDict:
         """As plain JSON."""
         plain = asdict(self)
         return plain | {"file": str(self.file)}
@@ -122,7 +122,7 @@ def calibration_images(train: Samples) -> NDArray[np.uint8]:
 
 def change_on_val(
     task_name: TaskName, classes: tuple[str, ...], val: Samples, before: Answer, after: Answer
-) -> Mapping[str, Any]:
+) -> JsonMapping:
     """The main score on val of two files, and how it changes: fields of `Quantized`."""
     task, targets = get_task(task_name), Targets.of(val)
     first, second = answers_of(before, val), answers_of(after, val)

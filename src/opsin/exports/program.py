@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
+from opsin.arrays import Array
 from opsin.artifact import Artifact
 from opsin.errors import RefusedError
 from opsin.io.tensors import read_tensors
@@ -82,7 +82,7 @@ class Golden:
     """
 
     images: Tensor
-    predictions: Mapping[str, Any]
+    predictions: Mapping[str, Array]
 
 
 def golden_of(artifact: Artifact, tensors: Mapping[str, Tensor]) -> Golden:

@@ -11,15 +11,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.arrays import Array, Arrays
 from opsin.errors import CheckFailedError
 from opsin.exports.program import Golden
 
-Arrays = dict[str, NDArray[Any]]
 Answer = Callable[[NDArray[np.uint8]], Arrays]
 """Runs a file on uint8 [B, C, H, W]: arrays of B rows."""
 PROBABILITY_TOLERANCE = 1e-4
@@ -27,7 +26,7 @@ BOX_TOLERANCE = 1e-4
 PIXEL_TOLERANCE = 1e-3
 
 
-def differences(found: Mapping[str, Any], expected: Mapping[str, Any]) -> dict[str, float]:
+def differences(found: Mapping[str, Array], expected: Mapping[str, Array]) -> dict[str, float]:
     """For floats the largest difference, for pixel classes the share that differs; infinite for other shapes.
 
     >>> differences({"masks": np.array([0, 1], np.uint8)}, {"masks": np.array([0, 2], np.uint8)})
@@ -38,7 +37,7 @@ def differences(found: Mapping[str, Any], expected: Mapping[str, Any]) -> dict[s
     return {name: _difference(np.asarray(found[name]), np.asarray(expected[name])) for name in expected}
 
 
-def _difference(found: NDArray[Any], expected: NDArray[Any]) -> float:
+def _difference(found: Array, expected: Array) -> float:
     if found.shape != expected.shape or found.dtype != expected.dtype or not np.isfinite(found).all():
         return float("inf")
     if np.issubdtype(expected.dtype, np.floating):
@@ -46,7 +45,7 @@ def _difference(found: NDArray[Any], expected: NDArray[Any]) -> float:
     return float((found != expected).mean())
 
 
-def tolerance(name: str, expected: NDArray[Any], longer_side: int) -> float:
+def tolerance(name: str, expected: Array, longer_side: int) -> float:
     """The largest difference of a prediction that counts as rounding.
 
     Args:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -32,7 +31,7 @@ from opsin.ops.conformal import prediction_sets
 from opsin.ops.selective import Abstention
 from opsin.progress import QUIET, Reporter
 from opsin.tasks import card_of
-from opsin.types import Prediction, Skipped
+from opsin.types import JsonDict, Prediction, Skipped
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +48,7 @@ class Caution:
     abstention: Abstention | None
     notes: tuple[str, ...]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonDict:
         """As plain JSON."""
         found = self.abstention
         abstain = None if found is None else {**vars(found), "risk": found.risk, "asked": self.risk}

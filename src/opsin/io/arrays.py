@@ -16,8 +16,8 @@ from typing import IO, Any, cast
 
 import numpy as np
 from numpy.lib import format as npy_format
-from numpy.typing import NDArray
 
+from opsin.arrays import Array
 from opsin.errors import ArrayError
 from opsin.io.files import PathLike, write_atomically
 from opsin.io.gate import MEBIBYTE, check_size, first_bytes, open_regular, printable, refusing
@@ -214,7 +214,7 @@ def _refuse_pickle(path: PathLike) -> None:
         raise ArrayError("a pickle: it can run code when read", where=printable(path), expected="CIFAR records", do=do)
 
 
-def write_npz(path: PathLike, arrays: Mapping[str, NDArray[Any]]) -> None:
+def write_npz(path: PathLike, arrays: Mapping[str, Array]) -> None:
     """Write named arrays as one compressed .npz file, whole; none of them may hold objects, which would be pickled.
 
     Raises:

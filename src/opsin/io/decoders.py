@@ -18,13 +18,14 @@ import threading
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Literal
 
 from PIL import Image, features
 
 from opsin.errors import ImageError
 from opsin.io.gate import MEBIBYTE, printable
 from opsin.io.memory import available_memory
+from opsin.types import JsonDict
 
 KindName = Literal["HEIC", "AVIF", "TIFF"]
 PROGRAM = Path(__file__).with_name("decoder_process.py")
@@ -139,9 +140,7 @@ class _Worker:
     def lives(self) -> bool:
         return self._process.poll() is None
 
-    def ask(
-        self, asked: dict[str, Any], data: bytes, timeout_s: float, max_pixels: int
-    ) -> tuple[dict[str, Any], bytes]:
+    def ask(self, asked: JsonDict, data: bytes, timeout_s: float, max_pixels: int) -> tuple[JsonDict, bytes]:
         """The answer and its bytes.
 
         Raises:
@@ -195,7 +194,7 @@ def _exactly(source: IO[bytes], count: int) -> bytes:
     return data
 
 
-def _num_bytes(answer: dict[str, Any], max_pixels: int) -> int:
+def _num_bytes(answer: JsonDict, max_pixels: int) -> int:
     """How many bytes the pixels of an answer take."""
     width, height = (int(side) for side in answer["size"])
     if not (width > 0 and height > 0 and width * height <= max_pixels):
@@ -203,7 +202,7 @@ def _num_bytes(answer: dict[str, Any], max_pixels: int) -> int:
     return height * -(-width * ROW_BITS[answer["mode"]] // 8)
 
 
-def _decoded(answer: dict[str, Any], payload: bytes) -> Decoded:
+def _decoded(answer: JsonDict, payload: bytes) -> Decoded:
     width, height = (int(side) for side in answer["stored"])
     size = (int(answer["size"][0]), int(answer["size"][1]))
     return Decoded(

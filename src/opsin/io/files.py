@@ -24,6 +24,7 @@ from opsin.errors import AnnotationError, InputError, NameTakenError, WriteError
 from opsin.io.gate import MEBIBYTE, open_regular, printable, read_bytes, refusing
 from opsin.io.temporary import temporary_beside
 from opsin.text import text_of
+from opsin.types import JsonDict
 
 PathLike = str | os.PathLike[str]
 
@@ -294,7 +295,7 @@ def read_json(path: PathLike, max_bytes: int = MAX_JSON_BYTES, *, max_depth: int
     return value
 
 
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique_keys(pairs: list[tuple[str, Any]]) -> JsonDict:
     value = dict(pairs)
     if len(value) < len(pairs):
         names = [key for key, _ in pairs]

@@ -12,11 +12,12 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.arrays import Array
 from opsin.errors import ArrayError, ImageError
 from opsin.io.files import writing_file
 from opsin.io.gate import open_regular, refusing
@@ -48,7 +49,7 @@ def open_pixels(path: Path) -> tuple[Bytes, tuple[str, ...]]:
 
 def _mapped_array(path: Path) -> Bytes:
     with open_regular(path, ArrayError), refusing(ArrayError, path, "not a readable .npy file"):
-        values: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        values: Array = np.load(path, mmap_mode="r", allow_pickle=False)
     if values.dtype != np.uint8 or values.ndim not in (2, 3) or values.size == 0:
         got, expected = f"{values.dtype} {list(values.shape)}", "uint8 [H, W, 3], [3, H, W] or [H, W]"
         raise ArrayError("this array is not a photo", where=path, got=got, expected=expected)

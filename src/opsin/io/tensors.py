@@ -19,6 +19,7 @@ from torch import Tensor
 from opsin.errors import TensorFileError, WriteError
 from opsin.io.files import PathLike, write_atomically
 from opsin.io.gate import MEBIBYTE, check_size, printable, read_bytes, refusing
+from opsin.types import JsonDict
 
 MAX_TENSOR_BYTES = 16 * 1024 * MEBIBYTE
 MAX_HEADER_BYTES = 16 * MEBIBYTE
@@ -51,7 +52,7 @@ def read_tensors(path: PathLike, max_bytes: int = MAX_TENSOR_BYTES) -> tuple[dic
         return dict(sorted(tensors.items())), {str(key): str(value) for key, value in metadata.items()}
 
 
-def _read_header(data: bytes, path: PathLike) -> dict[str, Any]:
+def _read_header(data: bytes, path: PathLike) -> JsonDict:
     """The JSON header, before the library sees the file."""
     for magic, name in OTHER_FORMATS.items():
         if data.startswith(magic) and data[8:9] != b"{":
@@ -68,7 +69,7 @@ def _read_header(data: bytes, path: PathLike) -> dict[str, Any]:
         return header
 
 
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique_keys(pairs: list[tuple[str, Any]]) -> JsonDict:
     value = dict(pairs)
     if len(value) < len(pairs):
         raise ValueError("a name is given twice")

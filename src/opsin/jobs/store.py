@@ -20,6 +20,7 @@ from typing import Any
 from opsin.config.checks import from_dict
 from opsin.errors import ConfigError, InputError, RunError
 from opsin.io.files import read_json, write_json, writing
+from opsin.types import JsonDict
 
 if sys.platform != "win32":
     import fcntl
@@ -53,7 +54,7 @@ class Job:
         if self.state not in STATES:
             raise ConfigError("setting `state` is out of range", got=self.state, expected=", ".join(STATES))
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonDict:
         """As `--json` prints it."""
         return asdict(self)
 
@@ -171,7 +172,7 @@ class Queue:
                 return number
 
 
-def _object(path: Path) -> dict[str, Any]:
+def _object(path: Path) -> JsonDict:
     value = read_json(path)
     if not isinstance(value, dict) or not {field.name for field in fields(Job)} >= set(value):
         raise TypeError("not the fields of a job")

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from copy import deepcopy
-from typing import Any
 
 from torch import Tensor, nn
 
 from opsin import plugins
 from opsin.errors import ConfigError
+from opsin.types import JsonDict
 
 ModelFactory = Callable[..., nn.Module]
 OWN = "own:"
@@ -94,7 +94,7 @@ def build_own(
             got=kind,
             do=f"before opening the run: `opsin.register_module(network)` with a new {kind.split(':')[-1]}",
         )
-    shape: dict[str, Any] = {"channels": channels, "height": height, "width": width}
+    shape: JsonDict = {"channels": channels, "height": height, "width": width}
     network = build(**shape, num_outputs=next(iter(outputs.values())))
     if not isinstance(network, nn.Module):
         raise ConfigError(

@@ -30,6 +30,7 @@ from opsin.models.architectures.xception import Xception, XceptionOptions
 from opsin.models.own import OWN
 from opsin.models.parts.backbone import Backbone
 from opsin.models.parts.heads import HEAD
+from opsin.types import JsonDict
 
 LEARNED_INPUT = "learned_input"
 """The one option that every network has: begin with a learned normalization of the input."""
@@ -311,9 +312,7 @@ def get_entry(name: str) -> ModelEntry:
     )
 
 
-def resolve_options(
-    name: str, config: ModelConfig, *, learned_input: bool = False, decoder: bool = False
-) -> dict[str, Any]:
+def resolve_options(name: str, config: ModelConfig, *, learned_input: bool = False, decoder: bool = False) -> JsonDict:
     """All options of network `name` as plain JSON: its defaults, and over them the options set in `config`.
 
     >>> resolve_options("plain", ModelConfig(conv_layers=4, first_filters=16))["filters"]

@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from math import prod
-from typing import Any
 
 import torch
 from rich.table import Table
 from torch import Tensor, nn
+
+from opsin.types import JsonDict
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +45,7 @@ class LayerTable:
     trainable: int
     multiply_adds: int
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonDict:
         """As plain JSON values; the rows are under `layers`."""
         totals = asdict(self)
         layers = [row | {"output_shape": list(row["output_shape"])} for row in totals.pop("rows")]

@@ -13,11 +13,11 @@ count nowhere. A score of a class that lies neither in the truth nor in the pred
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.arrays import Array
 from opsin.errors import DataError
 from opsin.types import VOID
 
@@ -242,7 +242,7 @@ def widened(pixels: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
     return spread
 
 
-def _halves(array: NDArray[Any], axis: int) -> tuple[NDArray[Any], NDArray[Any]]:
+def _halves(array: Array, axis: int) -> tuple[Array, Array]:
     """All but the last, and all but the first, along an axis of [N, H, W]: views of neighbours."""
     if axis == 1:
         return array[:, :-1], array[:, 1:]

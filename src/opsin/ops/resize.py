@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import interpolate
 
+from opsin.arrays import Array
 from opsin.types import VOID, SizePolicy
 
 Bytes = NDArray[np.uint8]
@@ -170,7 +171,7 @@ def _nearest(size: int, new_size: int) -> NDArray[np.int64]:
     return np.minimum(((np.arange(new_size) + 0.5) * (size / new_size)).astype(np.int64), size - 1)
 
 
-def _framed(resampled: NDArray[Any], placement: Placement, policy: SizePolicy, *, fill: int) -> Bytes:
+def _framed(resampled: Array, placement: Placement, policy: SizePolicy, *, fill: int) -> Bytes:
     """`resampled` `[C, h, w]`, cut or padded to the frame."""
     if resampled.shape[1:] == (policy.height, policy.width):
         return resampled

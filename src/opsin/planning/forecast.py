@@ -22,6 +22,7 @@ from opsin.planning.request import DTYPES, Request, task_for, task_settings, tra
 from opsin.planning.timing import Time, calibrate
 from opsin.runs import RUNS_FOLDER, Run, list_runs
 from opsin.tasks import get_task
+from opsin.types import JsonDict
 
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
 
@@ -78,7 +79,7 @@ class Plan:
         """Whether it fits by all measurements: `training_bytes` is a lower bound if freed memory is kept."""
         return None if self.limit is None else self.memory.most_bytes + self.process_bytes <= self.limit
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonDict:
         """As plain JSON values. `flops` count a multiplication and an addition as two, for one image forward."""
         request, layers = self.request, self.layers
         time = None if self.time is None else asdict(self.time) | {"seconds_per_epoch": self.time.seconds_per_epoch}
@@ -115,7 +116,7 @@ class Plan:
         }
 
 
-def layer_dicts(plan: Plan) -> list[dict[str, Any]]:
+def layer_dicts(plan: Plan) -> list[JsonDict]:
     """Each layer with its shape, parameters and work; bytes of its output for one image, and saved for one part."""
     return [
         asdict(row)
@@ -129,7 +130,7 @@ def layer_dicts(plan: Plan) -> list[dict[str, Any]]:
     ]
 
 
-def section_dicts(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def section_dicts(rows: Sequence[JsonDict]) -> list[JsonDict]:
     """Rows of `layer_dicts`, those of one section summed up where there are more than `MOST_ROWS`.
 
     A section is the layers that share a name prefix, as long as leaves few enough sections; its output is that of its
@@ -144,7 +145,7 @@ def section_dicts(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
-def _section(name: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
+def _section(name: str, rows: list[JsonDict]) -> JsonDict:
     if len(rows) == 1:
         return rows[0]
     sums = {key: sum(row[key] for row in rows) for key in SUMMED}

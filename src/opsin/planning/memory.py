@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -13,6 +12,7 @@ from opsin.models.parts.network import Network
 from opsin.models.table import LayerTable, layer_table
 from opsin.planning.passes import inference_peak, optimizer_copies, train_twice
 from opsin.planning.request import Request, build_meta
+from opsin.types import JsonDict
 
 BYTES = 4
 """Bytes of one weight, gradient or optimizer state: all are float32."""
@@ -55,7 +55,7 @@ class Memory:
     textbook_bytes: int
     saved: Mapping[str, int]
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonDict:
         """As plain JSON values."""
         return {
             "inference_bytes": self.inference_bytes,

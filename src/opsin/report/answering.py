@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from opsin.ops.conformal import conformal_threshold, coverage_interval, prediction_sets
 from opsin.ops.selective import abstain_threshold, risk_coverage
 from opsin.report.formats import percent
-from opsin.report.render import render
+from opsin.report.render import Values, render
 from opsin.report.sections import Section
 from opsin.report.svg import Scale, drawing, element, nice_ticks, path, text
 from opsin.report.view import View
@@ -81,7 +81,7 @@ def _split(run: Run, name: Any) -> _Split | None:
     return _Split(probabilities=arrays["probabilities"], labels=arrays["labels"])
 
 
-def _set_row(val: _Split, test: _Split | None, coverage: float) -> Mapping[str, Any]:
+def _set_row(val: _Split, test: _Split | None, coverage: float) -> Values:
     threshold = conformal_threshold(val.true_class, coverage)
     sizes = prediction_sets(val.probabilities, threshold).sum(axis=1)
     return {
@@ -94,7 +94,7 @@ def _set_row(val: _Split, test: _Split | None, coverage: float) -> Mapping[str, 
     }
 
 
-def _risk_row(val: _Split, test: _Split | None, risk: float) -> Mapping[str, Any]:
+def _risk_row(val: _Split, test: _Split | None, risk: float) -> Values:
     found = abstain_threshold(val.confidences, val.correct, risk)
     if found is None:
         return {"asked": percent(risk, 0)} | dict.fromkeys(("answered", "wrong", "test", "threshold"), "n/a")

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from markupsafe import Markup
 
 from opsin.report.figures import FULL_MATRIX, confusion_figure, most_confused, shade_key
 from opsin.report.formats import percent
-from opsin.report.render import render
+from opsin.report.render import Values, picture, render
 from opsin.report.view import SplitResult, View
 
 NUM_CARDS = 12
@@ -25,8 +25,8 @@ def class_names(view: View, num_classes: int) -> tuple[str, ...]:
 def per_split(
     view: View,
     template: str,
-    show: Callable[[SplitResult], Mapping[str, Any] | None],
-    shared: Mapping[str, Any],
+    show: Callable[[SplitResult], Values | None],
+    shared: Values,
 ) -> Markup | None:
     """The template once for each scored split that has the details; all but the first are folded."""
     blocks = [(result, values) for result in view.results if (values := show(result)) is not None]
@@ -35,10 +35,28 @@ def per_split(
     return render("per_split.html", {"inner": template, "blocks": blocks, "shared": shared})
 
 
+def mistake_cards(view: View, result: SplitResult) -> list[Values]:
+    """The mistakes in a split's details, each with its thumbnail."""
+    images = view.gallery.get(f"mistakes_{result.name}", np.empty(0))
+    listed = result.details.get("mistakes", [])
+    return [{**entry, "picture": picture(images[i]) if i < len(images) else None} for i, entry in enumerate(listed)]
+
+
+def mistakes_in(
+    template: str, cards: Callable[[View, SplitResult], list[Values]] = mistake_cards
+) -> Callable[[View], Markup | None]:
+    """A section of the mistakes of each scored split that has them, as `cards`."""
+
+    def show(view: View, result: SplitResult) -> Values | None:
+        return {"cards": cards(view, result)} if "mistakes" in result.details else None
+
+    return lambda view: per_split(view, template, partial(show, view), {})
+
+
 def confusion(view: View) -> Markup | None:
     """The confusion matrix of each scored split, and the pairs that are confused most."""
 
-    def show(result: SplitResult) -> Mapping[str, Any] | None:
+    def show(result: SplitResult) -> Values | None:
         counts = np.asarray(result.details.get("confusion") or [], dtype=np.int64)
         if counts.ndim != 2 or counts.sum() == 0:
             return None

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from markupsafe import Markup
 
 from opsin.io.files import write_atomically
 from opsin.report.curves import learning_panels
 from opsin.report.page import policy
-from opsin.report.render import render, source
+from opsin.report.render import Values, render, source
 from opsin.report.sections import headline
 from opsin.report.view import View, view_of
 from opsin.runs import Run
@@ -48,7 +47,7 @@ def _link(run: Run, page: Path) -> str:
     return Path(os.path.relpath(run.path / "report.html", page.parent)).as_posix()
 
 
-def _part(view: View, link: str) -> Mapping[str, Any]:
+def _part(view: View, link: str) -> Values:
     """The page's part on one run."""
     card = card_of(view.task)
     result = view.results[0] if view.results else None

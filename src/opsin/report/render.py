@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from typing import Any
 
 import jinja2
 import numpy as np
@@ -18,6 +19,8 @@ from opsin.report import formats
 from opsin.tasks.cards import package_of, task_names
 from opsin.text import printable_lines
 
+Values = Mapping[str, Any]
+"""What a template shows, by name: markup, scores, texts, plain JSON."""
 SEPARATED = re.compile(r"(?<=[/\\_-])(?=[^/\\_-])")
 """Characters after which a name may wrap."""
 SHARP_BELOW = 64

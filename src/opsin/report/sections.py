@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from markupsafe import Markup
@@ -20,7 +19,7 @@ from opsin.ops.intervals import Z_95
 from opsin.report.curves import cost_panels, learning_panels
 from opsin.report.figures import interval_bar, share_bar
 from opsin.report.formats import decimals_for, duration, is_number, number, percent
-from opsin.report.render import picture, render
+from opsin.report.render import Values, picture, render
 from opsin.report.section import Section as Section
 from opsin.report.view import SplitResult, View
 from opsin.runs import Environment, SplitCard, Summary
@@ -48,7 +47,7 @@ def score_words(score: Score, *, share: bool = True) -> tuple[str, str]:
     return percent(score.value, decimals), interval
 
 
-def headline(view: View) -> Mapping[str, Any]:
+def headline(view: View) -> Values:
     """The headline: the run, its main score on the most informative split, and the facts in one line."""
     result = view.results[0] if view.results else None
     score = result.scores.get(view.main_score) if result else None
@@ -110,12 +109,12 @@ def scores(view: View) -> Markup | None:
     return render("scores.html", values | {"openings": openings(view), "looks": looks(view)})
 
 
-def _copies(view: View, kinds: Mapping[str, ScoreKind]) -> list[Mapping[str, Any]]:
+def _copies(view: View, kinds: Mapping[str, ScoreKind]) -> list[Values]:
     """For each split checked for copies in train: its scores on all samples and on those without a copy.
 
     Each row is a title with two pairs of words, value and interval; the main score comes first.
     """
-    blocks: list[Mapping[str, Any]] = []
+    blocks: list[Values] = []
     for result in view.results:
         without = result.scores.without_copies
         if without is None:
@@ -125,7 +124,7 @@ def _copies(view: View, kinds: Mapping[str, ScoreKind]) -> list[Mapping[str, Any
     return blocks
 
 
-def _augmented(view: View, kinds: Mapping[str, ScoreKind]) -> list[Mapping[str, Any]]:
+def _augmented(view: View, kinds: Mapping[str, ScoreKind]) -> list[Values]:
     """For each split scored with test-time augmentation: its scores without and with it, as `_copies`."""
     return [
         {"result": result, "views": _in_words(tta.views), "rows": _side_by_side(view, kinds, result.scores, tta)}
@@ -157,7 +156,7 @@ def _side_by_side(
 
 def _cell(
     key: str, result: SplitResult, results: tuple[SplitResult, ...], kinds: Mapping[str, ScoreKind]
-) -> Mapping[str, Any] | None:
+) -> Values | None:
     score = result.scores.get(key)
     if score is None:
         return None
@@ -214,7 +213,7 @@ def forecast_words(view: View) -> str:
     )
 
 
-def _ensemble(summary: Summary) -> Mapping[str, Any] | None:
+def _ensemble(summary: Summary) -> Values | None:
     """An ensemble: its kind, its members with their weights, and its gain."""
     if not summary.members:
         return None
@@ -320,7 +319,7 @@ def peak_memory(view: View) -> int | None:
     return max((value for value in told if value is not None), default=None)
 
 
-def _timings(environment: Environment) -> list[Mapping[str, Any]]:
+def _timings(environment: Environment) -> list[Values]:
     """The timed candidates, fastest first, each with its bar and whether it was chosen."""
     rows = [timing for timing in environment.timings if is_number(timing.images_per_second)]
     fastest = max((timing.images_per_second for timing in rows), default=1)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from markupsafe import Markup
 
 from opsin.io.files import write_atomically
 from opsin.report.page import policy
-from opsin.report.render import picture, render, source
+from opsin.report.render import Values, picture, render, source
 
 MOST_CARDS = 400
 """Largest number of suspects in a section; the table has all."""
@@ -20,7 +19,7 @@ MOST_CARDS = 400
 
 def write_suspects_page(
     out: Path,
-    groups: Sequence[tuple[str, str, Iterable[tuple[np.ndarray, Mapping[str, Any]]]]],
+    groups: Sequence[tuple[str, str, Iterable[tuple[np.ndarray, Values]]]],
     *,
     name: str,
     data: str,

@@ -18,7 +18,7 @@ from opsin.report.formats import is_number
 from opsin.runs import DataCard, Environment, Epoch, Log, Run, SplitScores, Summary, read_gallery
 from opsin.score_notes import notes_of
 from opsin.tasks.cards import main_score, score_kind
-from opsin.types import Score
+from opsin.types import JsonMapping, Score
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ class SplitResult:
         return self.scores.n
 
     @property
-    def details(self) -> Mapping[str, Any]:
+    def details(self) -> JsonMapping:
         """The task's details, plain JSON."""
         return self.scores.details
 
@@ -65,7 +65,7 @@ class View:
     folder: str
     task: str
     classes: tuple[str, ...]
-    config: Mapping[str, Any]
+    config: JsonMapping
     environment: Environment
     data: DataCard
     summary: Summary
@@ -74,7 +74,7 @@ class View:
     results: tuple[SplitResult, ...]
     gallery: Mapping[str, np.ndarray]
     test_openings: int
-    forecast: Mapping[str, Any] = field(default_factory=dict)
+    forecast: JsonMapping = field(default_factory=dict)
     looks: Looks | None = None
     diagnosis: Diagnosis | None = None
     cards: tuple[RobustnessCard, ...] = ()

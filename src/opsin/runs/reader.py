@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from opsin.io.arrays import read_npz
 from opsin.io.files import read_json
 from opsin.runs.codec import damaged, from_json
 from opsin.runs.records import VERSION, DataCard, SplitScores
+from opsin.types import JsonDict
 
 T = TypeVar("T")
 Arrays = Mapping[str, np.ndarray]
@@ -40,7 +41,7 @@ def read_object(path: Path) -> dict[str, object]:
     return values
 
 
-def read_extra(folder: Path, file: str) -> dict[str, Any]:
+def read_extra(folder: Path, file: str) -> JsonDict:
     """A JSON file that another verb wrote into the run in `folder`; empty if there is none.
 
     Raises:

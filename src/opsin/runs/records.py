@@ -17,12 +17,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from opsin.data.quality.findings import Finding
 from opsin.runs.codec import nullable
 from opsin.score_notes import Selection
-from opsin.types import Score
+from opsin.types import JsonMapping, Score
 
 VERSION = 1
 """Version of the files of a run folder. Later versions are refused."""
@@ -69,7 +68,7 @@ class DataCard(Record):
     notes: tuple[str, ...] = ()
     skipped: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    extra: JsonMapping = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,8 +106,8 @@ class Environment(Record):
     compiled: bool | None = None
     timings: tuple[Timing, ...] = ()
     busy_cores: float | None = None
-    thread_timings: tuple[Mapping[str, Any], ...] | None = None
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    thread_timings: tuple[JsonMapping, ...] | None = None
+    extra: JsonMapping = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +139,7 @@ class Summary(Record):
     gain: Score | None = None
     converted_from: str | None = None
     max_difference: float | None = None
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    extra: JsonMapping = field(default_factory=dict)
 
 
 class NamedScores(Mapping[str, Score]):
@@ -193,14 +192,14 @@ class SplitScores(NamedScores):
 
     n: int = 0
     scores: Mapping[str, Score]
-    details: Mapping[str, Any] = field(default_factory=dict)
+    details: JsonMapping = field(default_factory=dict)
     fitted: Mapping[str, float] = field(default_factory=dict)
     without_copies: WithoutCopies | None = None
     tta: AugmentedScores | None = None
     selection: Selection | None = None
     opened: int | None = None
     test_as_val: bool | None = None
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    extra: JsonMapping = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -214,7 +213,7 @@ class Event(Mapping[str, object]):
     time: str | None = None
     step: int | None = None
     message: str | None = None
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    extra: JsonMapping = field(default_factory=dict)
 
     def __getitem__(self, key: str) -> object:
         return self._told[key]
@@ -253,4 +252,4 @@ class Epoch:
     best: bool = False
     gpu_memory_bytes: int | None = None
     gpu_percent: float = math.nan
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    extra: JsonMapping = field(default_factory=dict)

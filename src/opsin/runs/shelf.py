@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from opsin.errors import ConfigError, InputError, RunError
 from opsin.io.files import read_json, remove_folder
@@ -18,6 +17,7 @@ from opsin.runs.lock import is_locked
 from opsin.runs.names import RUNS_FOLDER, list_runs, other_runs
 from opsin.runs.reader import CONFIG, SCORES, SUMMARY
 from opsin.tasks import card_of, task_names
+from opsin.types import JsonDict
 
 CHECKPOINTS = "checkpoints"
 FINISHED, TRAINING, UNFINISHED, DAMAGED = "finished", "training", "unfinished", "damaged"
@@ -45,7 +45,7 @@ class RunRow:
     seconds: float = math.nan
     written: float = 0.0
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonDict:
         """As `--json` prints it."""
         return {**vars(self), "path": str(self.path)}
 
@@ -168,7 +168,7 @@ def size_bytes(path: Path) -> int:
     return sum(file.lstat().st_size for file in path.rglob("*") if file.is_file())
 
 
-def _main_score(scores: dict[str, Any], task: str) -> tuple[str, float]:
+def _main_score(scores: JsonDict, task: str) -> tuple[str, float]:
     """Name and value of the main score on val."""
     if task not in task_names():
         return "", math.nan
@@ -177,7 +177,7 @@ def _main_score(scores: dict[str, Any], task: str) -> tuple[str, float]:
     return name, _number(value.get("value") if isinstance(value, dict) else value)
 
 
-def _object(path: Path) -> dict[str, Any]:
+def _object(path: Path) -> JsonDict:
     """A JSON object; empty where there is no file.
 
     Raises:
@@ -189,7 +189,7 @@ def _object(path: Path) -> dict[str, Any]:
     return value
 
 
-def _group(values: dict[str, Any], name: str) -> dict[str, Any]:
+def _group(values: JsonDict, name: str) -> JsonDict:
     found = values.get(name)
     return found if isinstance(found, dict) else {}
 

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from opsin.config import RunConfig, to_dict
 from opsin.errors import NameTakenError, RunError
@@ -109,7 +108,7 @@ class RunWriter:
         """
         write_arrays(self.path / GALLERY, arrays)
 
-    def event(self, event: str, **values: Any) -> None:
+    def event(self, event: str, **values: object) -> None:
         """Append one event to the log; NaN (undefined) becomes null."""
         stamp = datetime.now(UTC).isoformat(timespec="milliseconds")
         line = json.dumps(as_json({"event": event, "time": stamp, **values})) + "\n"

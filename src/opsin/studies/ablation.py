@@ -18,6 +18,7 @@ from opsin.runs import RUNS_FOLDER, Run
 from opsin.studies.changes import Change, parse_drops, parse_swaps, together
 from opsin.studies.folder import StudyFolder, open_study, pinned, trained
 from opsin.training.setup.resolving import resolve_settings
+from opsin.types import JsonDict
 
 BASE = "as given"
 
@@ -62,7 +63,7 @@ class Ablation:
     rungs: tuple[Rung, ...]
     diverged: tuple[str, ...] = ()
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonDict:
         """As plain JSON values."""
         return {
             **asdict(self),
@@ -194,7 +195,7 @@ def _result(
 
 
 def _rung(variant: Change, group: Group, pair: Pair | None) -> Rung:
-    told: dict[str, Any] = {}
+    told: JsonDict = {}
     if pair is not None:
         better = "better" if pair.difference > 0 else "worse"
         clear = pair.verdict.startswith((f"{pair.a} is", f"{pair.b} is"))

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from opsin.arrays import Arrays
 from opsin.artifact import load as load_artifact
 from opsin.data.pack import pack, usable_cache, with_rows
 from opsin.data.samples import Dataset, Ints
@@ -29,10 +30,11 @@ from opsin.runs import RUNS_FOLDER, Run
 from opsin.studies.folder import open_study, pinned, trained
 from opsin.studies.folds import Fold, development, draw_folds, folds_of
 from opsin.tasks import get_task
-from opsin.tasks.base import Arrays, Targets, Task, predictions_in
+from opsin.tasks.base import Task
+from opsin.tasks.targets import Targets, predictions_in
 from opsin.training.setup.larger import larger_policy
 from opsin.training.setup.resolving import resolve_settings, size_policy
-from opsin.types import Score, scores_to_json
+from opsin.types import JsonDict, Score, scores_to_json
 
 LEVEL = 0.95
 
@@ -92,7 +94,7 @@ class CrossValidation:
     runs: tuple[Run, ...]
     notes: tuple[str, ...] = ()
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonDict:
         """As plain JSON values."""
         return {
             "study": str(self.path),

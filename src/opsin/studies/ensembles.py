@@ -17,6 +17,7 @@ from torch import Tensor
 
 from opsin import artifact as artifacts
 from opsin.answering import answering_of
+from opsin.arrays import Arrays
 from opsin.artifact import Artifact
 from opsin.data.pack import pack, usable_cache
 from opsin.data.samples import Samples
@@ -31,7 +32,7 @@ from opsin.progress import Reporter
 from opsin.runs import RUNS_FOLDER, Run, RunWriter, Summary, dataset_of, free_path, next_name, read_gallery
 from opsin.runs.codec import to_json
 from opsin.tasks import get_task
-from opsin.tasks.base import Arrays, Targets
+from opsin.tasks.targets import Targets
 from opsin.training.finish import golden_images
 from opsin.types import Score, SizePolicy
 

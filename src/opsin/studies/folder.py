@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,10 @@ from opsin.data.samples import Dataset
 from opsin.errors import InterruptedRunError, NameTakenError, RunError
 from opsin.io.files import as_json, atomic_folder, read_json, write_json
 from opsin.runs import Run, free_path, next_name
-from opsin.training import train
 from opsin.training.engine.hooks import Callback
+from opsin.training.request import Request
+from opsin.training.session import carry_out
+from opsin.types import JsonDict, JsonMapping
 
 ABOUT = "study.json"
 """The request of the study; the last file of a new folder."""
@@ -32,7 +34,7 @@ class StudyFolder:
     """
 
     path: Path
-    about: Mapping[str, Any]
+    about: JsonMapping
 
     @property
     def name(self) -> str:
@@ -40,7 +42,7 @@ class StudyFolder:
         return self.path.name
 
 
-def open_study(kind: str, *, name: str | None, stem: str, out: Path | str, about: Mapping[str, Any]) -> StudyFolder:
+def open_study(kind: str, *, name: str | None, stem: str, out: Path | str, about: JsonMapping) -> StudyFolder:
     """The study `name` in `out`: a new one, or an existing one with the same request.
 
     Args:
@@ -76,7 +78,7 @@ def open_study(kind: str, *, name: str | None, stem: str, out: Path | str, about
     return StudyFolder(path=path, about=stored)
 
 
-def pinned(config: RunConfig) -> dict[str, Any]:
+def pinned(config: RunConfig) -> JsonDict:
     """All settings of a run as one flat layer: a run with them makes no automatic choices."""
     names = settings_of.setting_names()
     return {key: value for key, value in settings_of.flat(config).items() if key in names}
@@ -110,18 +112,9 @@ def trained(
         return done
     resume = (folder / name / "config.json").is_file()
     layer = {} if resume else dict(settings)
+    asked = Request(root=root, name=name, out=folder, quiet=True, command=command, callbacks=callbacks)
     try:
-        return train(
-            data,
-            root=root,
-            name=name,
-            out=folder,
-            resume=resume,
-            quiet=True,
-            command=command,
-            callbacks=callbacks,
-            **layer,
-        )
+        return carry_out(data, replace(asked, resume=resume, settings=layer))
     except InterruptedRunError as error:
         do = "the same command, with `--name`, continues it"
         raise InterruptedRunError("the study was stopped", where=folder, do=do) from error

@@ -18,7 +18,8 @@ from opsin.errors import DivergedError
 from opsin.models.registry import get_entry
 from opsin.progress import Reporter
 from opsin.tasks import get_task
-from opsin.training.session import train
+from opsin.training.request import Request
+from opsin.training.session import carry_out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +100,7 @@ def _measured(
     for seed in range(seeds):
         options = {**settings, "normalize": name, "seed": seed}
         try:
-            run = train(data, name=f"{name}-{seed}", out=folder, root=root, quiet=True, **options)
+            run = carry_out(data, Request(name=f"{name}-{seed}", out=folder, root=root, quiet=True, settings=options))
         except DivergedError:
             scores.append(float("nan"))
         else:

@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING, Any
 from opsin.tasks.cards import ScoreKind, card_of, part_of, task_names
 
 if TYPE_CHECKING:
-    from opsin.tasks.base import Drawing, Targets, Task
+    from opsin.tasks.base import Drawing, Task
+    from opsin.tasks.targets import Targets
 
 __all__ = ["Drawing", "ScoreKind", "Targets", "Task", "card_of", "get_task", "plain_task", "task_names"]
-_OF_BASE = ("Drawing", "Targets", "Task")
+_HOMES = {"Drawing": "base", "Targets": "targets", "Task": "base"}
+"""Modules of names that need NumPy and more, and so are imported late; reports only need cards."""
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _OF_BASE:
+    if name not in _HOMES:
         raise AttributeError(f"module 'opsin.tasks' has no attribute '{name}'")
-    return getattr(import_module("opsin.tasks.base"), name)  # it needs SciPy; reports only need cards
+    return getattr(import_module(f"opsin.tasks.{_HOMES[name]}"), name)
 
 
 def get_task(name: str) -> Task:

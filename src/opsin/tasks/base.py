@@ -18,17 +18,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.data.targets import KINDS, TargetFields
-from opsin.errors import DataError
-from opsin.ops.intervals import wilson
+from opsin.arrays import Array, Arrays
+from opsin.data.targets import KINDS
 from opsin.tasks.cards import ScoreKind, TaskCard
-from opsin.types import Prediction, Score, SizePolicy, TaskName
+from opsin.tasks.common_defaults import Defaults, Start
+from opsin.tasks.targets import Floats, Targets
+from opsin.types import JsonDict, JsonMapping, Layer, Prediction, Score, SizePolicy, TaskName
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -39,73 +40,9 @@ if TYPE_CHECKING:
     from opsin.models.registry import ModelSpec
     from opsin.models.wrappers.views import Averaging
 
-Arrays = dict[str, NDArray[Any]]
-Floats = NDArray[np.float64]
 Parts = tuple[Floats, Callable[[Floats], Floats]]
-NUM_TOP = 5
-"""Largest number of classes named in a prediction."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Targets(TargetFields[NDArray[Any]]):
-    """The targets of a split, against which predictions are scored: its samples without pixels.
-
-    `ids`: display name of each sample. `image_size`: (height, width) of the packed images, in whose pixels boxes
-    are. The targets are those of `TargetFields`.
-    """
-
-    ids: Sequence[str]
-    image_size: tuple[int, int] | None = None
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    @classmethod
-    def of(cls, samples: Samples) -> Targets:
-        """The targets of packed samples."""
-        height, width = samples.images.shape[-2:]
-        return cls(ids=tuple(samples.ids), image_size=(int(height), int(width)), **samples.mapped(lambda _, rows: rows))
-
-    def take(self, rows: NDArray[np.int64]) -> Targets:
-        """The targets at these indices, in this order."""
-        taken = self.mapped(lambda _, values: values[rows])
-        return Targets(ids=[self.ids[i] for i in rows], image_size=self.image_size, **taken)
-
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Targets:
-        """The targets among the arrays of predictions.npz, which has them as `arrays` gives them."""
-        kept: dict[str, Any] = {name: arrays[kind.stored] for name, kind in KINDS.items() if kind.stored in arrays}
-        return cls(ids=arrays["ids"].tolist(), **kept)
-
-    def arrays(self) -> Arrays:
-        """The targets as stored in predictions.npz: ids, and each kind under its `stored` name.
-
-        Their names differ from those of the predictions, which are in the same file.
-        """
-        ids: Arrays = {"ids": np.asarray(list(self.ids), dtype=np.str_)}
-        return ids | {KINDS[kind].stored: np.asarray(rows) for kind, rows in self.targets.items()}
-
-
-def predictions_in(arrays: Mapping[str, NDArray[Any]]) -> Arrays:
-    """The predictions among the arrays of predictions.npz: all that are neither ids nor targets."""
-    targets = {"ids", *(kind.stored for kind in KINDS.values())}
-    return {name: rows for name, rows in arrays.items() if name not in targets}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Start:
-    """Pretrained weights that a run starts from.
-
-    `dataset`: the training data. `expected`: the input contract of the weights. `pretrained`: they are from a
-    published network, not from an Opsin run, which includes its decoder. `way`: the setting `finetune`.
-    `given`: settings given by the user.
-    """
-
-    dataset: Dataset
-    expected: SizePolicy
-    pretrained: bool
-    way: str
-    given: Mapping[str, Any]
+Fitted = Mapping[str, float]
+"""Values fitted to predictions on val, by name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +54,7 @@ class Assessment:
     """
 
     scores: Mapping[str, Score]
-    details: Mapping[str, Any]
+    details: JsonMapping
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +73,7 @@ class Task:
 
     Attributes:
         card: its facts that need no PyTorch.
+        default_settings: the settings that its runs start from.
         targets: kinds of target that its samples have, names in `data.targets.KINDS`.
         one_class: each image has one of K classes, with `probabilities`, and there is no other target.
         pixelwise: it predicts each pixel, and its network has a decoder.
@@ -150,6 +88,7 @@ class Task:
     """
 
     card: ClassVar[TaskCard]
+    default_settings: ClassVar[Defaults]
     targets: ClassVar[tuple[str, ...]]
     one_class: ClassVar[bool] = False
     pixelwise: ClassVar[bool] = False
@@ -182,13 +121,13 @@ class Task:
         """Every score that `scores` can give, in the order of tables."""
         return self.card.score_kinds
 
-    def defaults(self, dataset: Dataset, model: str | None) -> dict[str, Any]:
+    def defaults(self, dataset: Dataset, model: str | None) -> Layer:
         """Settings of a run from scratch on `dataset`; `model` is the network chosen by the user, or None."""
-        raise NotImplementedError
+        return self.default_settings.from_scratch(dataset, model)
 
-    def finetune_defaults(self, start: Start) -> dict[str, Any]:
+    def finetune_defaults(self, start: Start) -> Layer:
         """Settings of a run that starts from pretrained weights."""
-        raise NotImplementedError
+        return self.default_settings.from_weights(start)
 
     def for_training(self, config: TrainConfig, samples: Samples, num_classes: int) -> Task:
         """The task with the loss of `config`; class counts are those of the training samples."""
@@ -198,7 +137,7 @@ class Task:
         """The task with the scores of `config`; its losses are unchanged."""
         return self
 
-    def with_fitted(self, fitted: Mapping[str, float]) -> Task:
+    def with_fitted(self, fitted: Fitted) -> Task:
         """The task with the values that `fit` found on val, as stored in an artefact."""
         return self
 
@@ -236,7 +175,7 @@ class Task:
 
     def blank_targets(self, count: int, height: int, width: int, num_outputs: int) -> dict[str, Tensor]:
         """Targets of `count` images by kind, for a step of which only memory and time matter."""
-        raise NotImplementedError
+        return {kind: KINDS[kind].blank(count, height, width, num_outputs) for kind in self.targets}
 
     def planned_loss(self, outputs: Mapping[str, Tensor], batch: Batch) -> Tensor:
         """The loss of such a step, a scalar, at its largest cost."""
@@ -269,12 +208,7 @@ class Task:
         raise NotImplementedError
 
     def assess(
-        self,
-        predictions: Arrays,
-        targets: Targets,
-        classes: Sequence[str],
-        *,
-        fitted: Mapping[str, float] | None = None,
+        self, predictions: Arrays, targets: Targets, classes: Sequence[str], *, fitted: Fitted | None = None
     ) -> Assessment:
         """Scores of a split with intervals, and their details.
 
@@ -283,14 +217,14 @@ class Task:
         """
         raise NotImplementedError
 
-    def pictures(self, images: Pixels, predictions: Arrays, targets: Targets, details: Mapping[str, Any]) -> Arrays:
+    def pictures(self, images: Pixels, predictions: Arrays, targets: Targets, details: JsonMapping) -> Arrays:
         """Arrays for gallery.npz, by name without the split's; `images` uint8 [N, C, H, W].
 
         For a report that needs more pictures than the samples' own: truth and prediction, pixel by pixel.
         """
         return {}
 
-    def parts(self, arrays: Mapping[str, NDArray[Any]], num_classes: int) -> Parts:
+    def parts(self, arrays: Mapping[str, Array], num_classes: int) -> Parts:
         """What each of N samples adds to sums of which the main score is made: how runs are compared.
 
         The score is that of `for_scoring`, and so needs a run's settings where it depends on them.
@@ -307,7 +241,7 @@ class Task:
         """
         raise NotImplementedError
 
-    def by_class(self, parts: Floats, arrays: Mapping[str, NDArray[Any]], num_classes: int) -> Floats:
+    def by_class(self, parts: Floats, arrays: Mapping[str, Array], num_classes: int) -> Floats:
         """The main score within each class, or of each number: float64 [K]; NaN where there is nothing of it.
 
         Here it is the share of a class's samples that are right.
@@ -324,10 +258,14 @@ class Task:
         return shares
 
     def wrong(
-        self, predictions: Arrays, targets: Targets, classes: Sequence[str], details: Mapping[str, Any]
-    ) -> list[dict[str, Any]]:
+        self, predictions: Arrays, targets: Targets, classes: Sequence[str], details: JsonMapping
+    ) -> list[JsonDict]:
         """Misclassified samples, most confident first, as plain JSON; or those that `details` show."""
         return [dict(entry) for entry in details.get("shown") or details.get("mistakes") or ()]
+
+    def answer(self, predictions: Arrays, i: int, classes: Sequence[str]) -> Prediction:
+        """The prediction for image `i`, without its file; boxes are in pixels of the network's input."""
+        raise NotImplementedError
 
     def describe(
         self,
@@ -340,13 +278,14 @@ class Task:
         policy: SizePolicy | None = None,
         notes: tuple[str, ...] = (),
     ) -> Prediction:
-        """The prediction for image `i`.
+        """The prediction for image `i` of a file.
 
         Args:
             original_size: (height, width) before the image was fitted to the network's input by `policy`; boxes are
                 in pixels of the original.
         """
-        raise NotImplementedError
+        said = self.answer(predictions, i, classes)
+        return replace(said, file=file, notes=(*said.notes, *notes))
 
     def of_counts(
         self, counts: NDArray[np.int64], classes: Sequence[str], file: str, *, notes: tuple[str, ...] = ()
@@ -364,72 +303,6 @@ class Task:
     def draw_prediction(self, image: NDArray[np.uint8], predictions: Arrays, i: int, classes: Sequence[str]) -> Drawing:
         """Image `i`, uint8 [C, H, W], with its prediction."""
         raise NotImplementedError
-
-
-def batch_labels(batch: Batch) -> Tensor:
-    """Labels of a batch, int64 [B].
-
-    Raises:
-        DataError: it has none.
-    """
-    if batch.labels is None:
-        raise DataError("the batch has no labels", expected="int64 [B]", do="give a label for each image")
-    return batch.labels
-
-
-def likeliest(probabilities: NDArray[np.floating], classes: Sequence[str]) -> tuple[tuple[str, float], ...]:
-    """The `NUM_TOP` likeliest of K classes with their probabilities [K]; stable.
-
-    >>> likeliest(np.array([0.2, 0.5, 0.3]), ("a", "b", "c"))
-    (('b', 0.5), ('c', 0.3), ('a', 0.2))
-    """
-    order = np.argsort(-probabilities, kind="stable")[:NUM_TOP]
-    return tuple((str(classes[k]), float(probabilities[k])) for k in order)
-
-
-def share_score(hits: int, total: int, *, intervals: bool = True) -> Score:
-    """The score `hits / total`, with Wilson's 95 % interval if asked; undefined without samples.
-
-    >>> print(share_score(8, 10))
-    0.8000 [0.4902, 0.9433]
-    """
-    if total == 0:
-        return Score(np.nan)
-    if not intervals:
-        return Score(hits / total)
-    low, high = wilson(hits, total)
-    return Score(hits / total, float(low), float(high))
-
-
-def wrong_classes(
-    probabilities: NDArray[np.floating], labels: NDArray[np.int64], classes: Sequence[str], ids: Sequence[str]
-) -> list[dict[str, Any]]:
-    """Every sample whose likeliest class is wrong, most confident first: index, id, label, predicted, score.
-
-    Args:
-        probabilities: [N, K].
-        labels: int64 [N].
-        classes: K names.
-        ids: N names.
-    """
-    predicted, scores = probabilities.argmax(axis=1), probabilities.max(axis=1)
-    rows = np.flatnonzero(predicted != labels)
-    return [
-        {
-            "index": int(i),
-            "id": str(ids[i]),
-            "label": classes[labels[i]],
-            "predicted": classes[predicted[i]],
-            "score": float(scores[i]),
-        }
-        for i in rows[np.argsort(-scores[rows], kind="stable")]
-    ]
-
-
-def hits(right: NDArray[np.bool_]) -> Parts:
-    """Hits and samples, and their ratio: `Task.parts` of a main score that is a share of samples."""
-    rows = np.stack([right, np.ones_like(right)], axis=1).astype(np.float64)
-    return rows, lambda sums: sums[:, 0] / sums[:, 1]
 
 
 def rgb(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

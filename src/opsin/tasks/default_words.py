@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any
 
 from opsin.tasks.cards import built_in_names, part_of
+from opsin.types import Layer
 
 LONGEST = 3
 """Kinds of data that are named for one value; of more, their number is told."""
@@ -42,7 +43,7 @@ def default_words(setting: str, plain: Any) -> str:
 
 def _labelled(setting: str, plain: Any) -> list[tuple[str, Any]]:
     """Kinds of data with their values; where tasks differ on a kind, those that are not like most are named."""
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, Layer] = {}
     for task, kinds in _shown().items():
         for kind, settings in kinds.items():
             found.setdefault(kind, {})[task] = settings.get(setting, plain)
@@ -55,7 +56,7 @@ def _labelled(setting: str, plain: Any) -> list[tuple[str, Any]]:
 
 
 @cache
-def _shown() -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
+def _shown() -> Mapping[str, Mapping[str, Mapping[str, object]]]:
     """By task and kind of data, the settings of a run."""
     return {name: part_of(name, "defaults").shown_defaults() for name in built_in_names()}
 

@@ -22,6 +22,7 @@ from opsin.training.setup.origin import absolute
 from opsin.training.setup.preparing import check_before_packing
 from opsin.training.setup.resolving import Resolved, resolve_settings
 from opsin.training.setup.transfer import START_S, decode_seconds
+from opsin.types import JsonDict
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +46,7 @@ class DryRun:
         values = settings_of.flat(self.config)
         return {key: {"value": value, "from": self.origins.get(key, "default")} for key, value in values.items()}
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonDict:
         """As plain JSON."""
         data, layers = self.dataset, self.network.layers
         low, high = self.network.process_forecast

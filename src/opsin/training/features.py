@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from opsin.arrays import Arrays
 from opsin.artifact import Artifact
 from opsin.batches.augment import augment
 from opsin.batches.batch import Batch
@@ -33,7 +34,7 @@ from opsin.models.parts.network import Network
 from opsin.models.wrappers.forward import Forward, Precision
 from opsin.progress import Bar, Reporter
 from opsin.tasks import get_task
-from opsin.tasks.base import Arrays, Task
+from opsin.tasks.base import Task
 from opsin.training.engine.step import Stepper
 from opsin.types import SplitName
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from opsin import artifact as artifacts
 from opsin.answering import Answering, answering_of, watched_distances
+from opsin.arrays import Arrays
 from opsin.batches.augment import augment
 from opsin.batches.batch import Batch
 from opsin.batches.loader import gather
@@ -28,9 +29,12 @@ from opsin.ops.selection import best_of_optimism
 from opsin.progress import QUIET, Reporter, duration
 from opsin.runs import AugmentedScores, Run, RunWriter, SplitScores, Summary
 from opsin.score_notes import notes_of, selection
-from opsin.tasks.base import Arrays, Targets, Task
+from opsin.tasks.base import Task
+from opsin.tasks.targets import Targets
 from opsin.training.engine import machine
 from opsin.training.engine.loop import Trainer
+from opsin.training.request import Request
+from opsin.training.setup.prepared import Prepared
 from opsin.types import SplitName, plain_number
 
 NUM_GOLDEN = 4
@@ -40,23 +44,14 @@ NUM_SHOWN = 12
 NUM_VIEWS = 4
 
 
-def finish(
-    *,
-    run: Run,
-    writer: RunWriter,
-    trainer: Trainer,
-    splits: Mapping[SplitName, Samples],
-    open_test: bool,
-    command: str,
-    data_name: str,
-    report: Reporter,
-) -> None:
+def finish(trainer: Trainer, prepared: Prepared, writer: RunWriter, request: Request, report: Reporter) -> None:
     """Write the results of a finished run, the scores last."""
+    run, splits, command = writer.run, prepared.splits, request.command
     trainer.network.load_state_dict(trainer.final_weights())
     artifact = trainer.artifact_of(trainer.network)
     unchanged = run.summary.step == trainer.state.step
     earlier = dict(run.scores)
-    scored, rules = score_splits(writer, trainer, splits, open_test=open_test, command=command, report=report)
+    scored, rules = score_splits(writer, trainer, splits, open_test=request.open_test, command=command, report=report)
     if trainer.task.keeps_fitted and "val" in scored:
         fitted = {key: plain_number(value) for key, value in scored["val"].fitted.items()}
         artifact = replace(artifact, meta={**artifact.meta, "fitted": fitted})
@@ -67,13 +62,24 @@ def finish(
         samples, predictions = splits[split], run.predictions(split)
         shown |= split_pictures(trainer.task, split, scores, predictions, Targets.of(samples), samples.images)
     writer.gallery(shown)
-    writer.summary(summary(run, trainer, command=command, data_name=data_name))
+    writer.summary(summary(run, trainer, command=command, data_name=prepared.dataset.name))
     entries = _entries(run, trainer, scored, earlier, unchanged=unchanged, report=report)
     writer.scores(entries)
     if (warning := no_better_than_guessing(run, trainer)) is not None:
         writer.event("no_better_than_guessing", step=trainer.state.step, message=warning)
         report.message(f"warning: {warning}")
     writer.event("finish", step=trainer.state.step, message=trainer.state.stopped or "finished")
+    _tell(trainer, run, scored, entries, report)
+
+
+def _tell(
+    trainer: Trainer,
+    run: Run,
+    scored: Mapping[SplitName, SplitScores],
+    entries: Mapping[str, SplitScores],
+    report: Reporter,
+) -> None:
+    """Say what came out, and what would bring more."""
     for split, scores in scored.items():
         name = trainer.task.main_score
         report.message(f"{split}: {name} {scores.scores[name]} on {scores.n:,} samples")

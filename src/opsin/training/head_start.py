@@ -21,7 +21,8 @@ from opsin.batches.batch import Batch
 from opsin.data.samples import Samples
 from opsin.errors import ConfigError
 from opsin.models.parts.network import Network
-from opsin.tasks.base import Targets, Task
+from opsin.tasks.base import Task
+from opsin.tasks.targets import Targets
 from opsin.training.features import Features, head_predictions
 
 DECAYS = (0.1, 0.03, 0.01, 3e-3, 1e-3)

@@ -23,7 +23,7 @@ from opsin.training.setup.origin import Origin
 from opsin.training.setup.prepared import Prepared
 from opsin.training.setup.preparing import network_spec
 from opsin.training.setup.resolving import Resolved, resolve_settings, size_policy
-from opsin.types import SizePolicy
+from opsin.types import JsonDict, SizePolicy
 from opsin.units import bytes_text
 
 
@@ -64,7 +64,7 @@ def request_of(resolved: Resolved) -> Request:
     )
 
 
-def forecast_of(prepared: Prepared, choice: Choice) -> dict[str, Any]:
+def forecast_of(prepared: Prepared, choice: Choice) -> JsonDict:
     """The most memory that a run on a CPU will hold (bytes, at least and at most), and its seconds; with a message.
 
     Seconds are those of the plan for photos, or else of training alone, by the timing that chose the precision; None

@@ -6,11 +6,12 @@ prepared (`preparing.py`) -> precision -> Trainer -> artefact, scores, gallery
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
@@ -23,13 +24,14 @@ from opsin.errors import CheckFailedError, InterruptedRunError, RefusedError, Ru
 from opsin.group import Group, joined
 from opsin.models.table import count_parameters
 from opsin.progress import Reporter
-from opsin.runs import RUNS_FOLDER, Run, RunWriter, free_path, next_name
+from opsin.runs import Run, RunWriter, free_path, next_name
 from opsin.training.engine import checkpoints, machine
 from opsin.training.engine.budget import Budget
 from opsin.training.engine.checkpoints import Checkpoint
-from opsin.training.engine.hooks import Callback, check_callbacks
+from opsin.training.engine.hooks import check_callbacks
 from opsin.training.engine.loop import Trainer, command_to_resume
 from opsin.training.engine.own_parts import OwnParts, split_parts
+from opsin.training.engine.precision import Choice
 from opsin.training.engine.restarts import RestartNotes
 from opsin.training.engine.shards import is_sharded
 from opsin.training.engine.threads import counted
@@ -37,6 +39,7 @@ from opsin.training.finish import finish
 from opsin.training.head_start import fit_head
 from opsin.training.planning import forecast_of
 from opsin.training.preflight.checks import preflight
+from opsin.training.request import Request
 from opsin.training.run_threads import Cores, choose_threads, go_on_with_threads, keep_threads, watch_threads
 from opsin.training.setup.defaults import read_recipe
 from opsin.training.setup.origin import absolute, check_same_weights
@@ -51,80 +54,70 @@ from opsin.training.setup.preparing import prepare, prepare_from, with_own_parts
 from opsin.training.together import follow, hand_over, loaded, shared_checkpoint, take_parts
 from opsin.training.trainers import made_trainer, with_features
 
+if TYPE_CHECKING:
+    from opsin.training.request import Data
+
 CONTINUED = ("epochs", "minutes", "patience", "checkpoint_minutes", "threads")
 """Settings that a resumed run may change."""
 
 
-def train(
-    data: Dataset | str | Path | Mapping[str, Any],
-    *,
-    root: Path | str | None = None,
-    recipe: str | None = None,
-    name: str | None = None,
-    out: Path | str = RUNS_FOLDER,
-    resume: bool = False,
-    open_test: bool = False,
-    quiet: bool = False,
-    command: str = "opsin.train(...)",
-    began: float | None = None,
-    callbacks: Sequence[Callback] = (),
-    **settings: Any,
-) -> Run:
+@dataclass(frozen=True, kw_only=True)
+class _Session:
+    """One call of `train`.
+
+    `request`: as asked, but for its `settings`, which are without user-defined parts and with absolute paths. `own`:
+    these parts. `recipe`: settings of the recipe. `budget`: of this call. `cores`: the CPU before anything was done.
+    `group`: the processes that train together. `notes`: what outlasts a start of the whole group.
+    """
+
+    data: Data
+    request: Request
+    own: OwnParts
+    recipe: Mapping[str, Any]
+    report: Reporter
+    budget: Budget | None
+    cores: Cores
+    group: Group
+    notes: RestartNotes
+    began: float
+
+
+def train(data: Data, **given: Any) -> Run:
+    """Train one network as `opsin.train` does, without a report: `given` are the fields of `Request`, and settings."""
+    return carry_out(data, Request.of(given))
+
+
+def carry_out(data: Data, request: Request) -> Run:
     """Train one network, score it on val, and leave a run folder.
 
-    In a program that torchrun has launched several times, all call it with the same arguments and train together.
+    In a program that torchrun has launched several times, all call it with the same arguments and train together. A
+    resumed run keeps its number of threads, unless `threads` is given: only with the same number is the result bit for
+    bit that of an uninterrupted run.
 
     Args:
         data: catalogue name, path, arrays, or a loaded data set.
-        root: folder of the catalogue's data sets.
-        recipe: a TOML file of settings, or the name of a built-in one.
-        name: name of the run; by default made of data set, network and a number.
-        out: folder of run folders.
-        resume: continue the run `name` from its last checkpoint; with larger `epochs`, or with `minutes` more, also
-            after it has finished. It keeps its settings: changed ones, also from `recipe`, are refused. It keeps the
-            number of threads too, unless `threads` is given: only with the same number is the result bit for bit that
-            of an uninterrupted run.
-        open_test: also score the test split, once; this is recorded.
-        quiet: no progress.
-        command: the command line as typed, stored in the run.
-        began: value of `time.monotonic` from which `minutes` count; by default now.
-        callbacks: called during training, and may stop it (`Callback`).
-        settings: any field of the groups in `opsin.config`; also user-defined parts (`OwnParts`): `model` as a
-            module, `optimizer` as a function of the parameters, `loss` and `augment`.
+        request: what was asked for.
 
     Raises:
         RefusedError: settings, data or the run's name are invalid; nothing was written.
         InterruptedRunError: stopped by Ctrl-C, SIGTERM or SIGHUP once there was a run; `resume` continues.
         DivergedError: the loss or a gradient is not finite.
     """
-    check_callbacks(callbacks)
-    plain_settings, own = split_parts(settings)
+    check_callbacks(request.callbacks)
+    plain_settings, own = split_parts(request.settings)
     with interrupts.raised(), machine.threads_restored(), joined() as group, group.followers_told():
         if not group.leads:
-            return follow(data, root=root, own=own, group=group)
-        return _to_its_end(
-            data,
-            root=root,
-            recipe=recipe,
-            name=name,
-            out=out,
-            resume=resume,
-            open_test=open_test,
-            report=Reporter(quiet=quiet),
-            command=command,
-            settings=absolute(plain_settings, out),
-            own=own,
-            began=time.monotonic() if began is None else began,
-            callbacks=callbacks,
-            group=group,
-        )
+            return follow(data, root=request.root, own=own, group=group)
+        request = replace(request, settings=absolute(plain_settings, request.out))
+        return _to_its_end(data, request, own, group)
 
 
-def _to_its_end(data: Dataset | str | Path | Mapping[str, Any], *, out: Path | str, **given: Any) -> Run:
+def _to_its_end(data: Data, request: Request, own: OwnParts, group: Group) -> Run:
     """Train; a run that has ended or was refused is not taken up when its group is started again."""
-    notes = RestartNotes(out)
+    began = time.monotonic() if request.began is None else request.began
+    notes = RestartNotes(request.out)
     try:
-        run = _train(data, out=out, **given)
+        run = _train(_opened(data, request, own, group, began))
     except (RefusedError, CheckFailedError):
         notes.forget()
         raise
@@ -132,80 +125,88 @@ def _to_its_end(data: Dataset | str | Path | Mapping[str, Any], *, out: Path | s
     return run
 
 
-def _train(
-    data: Dataset | str | Path | Mapping[str, Any],
-    *,
-    root: Path | str | None,
-    recipe: str | None,
-    name: str | None,
-    out: Path | str,
-    resume: bool,
-    open_test: bool,
-    report: Reporter,
-    command: str,
-    settings: Mapping[str, Any],
-    own: OwnParts,
-    began: float,
-    callbacks: Sequence[Callback],
-    group: Group,
-) -> Run:
-    notes = RestartNotes(out)
+def _opened(data: Data, request: Request, own: OwnParts, group: Group, began: float) -> _Session:
+    """The session of a request, or of the run that its group was started again for."""
+    report, notes = Reporter(quiet=request.quiet), RestartNotes(request.out)
     began = notes.began(began)
     if earlier := notes.read().get("run"):  # the group was started again, since one of its processes died
-        name, resume = str(earlier), True
+        request = replace(request, name=str(earlier), resume=True)
     cores = Cores()
-    layer = read_recipe(recipe) if recipe else {}
-    minutes = settings.get("minutes", None if resume else layer.get("minutes"))
-    budget = None if minutes is None else Budget(seconds=60 * float(minutes), began=began)
-    if resume:
-        run = _existing(name, out)
-        writer = RunWriter(run)
-        with writer.locked():  # before the data is read; held until the end
-            for message in writer.repair():
-                report.message(message)
-        source = data.source if isinstance(data, Dataset) else source_name(data)
-        config = _continued(run, source, settings, layer)
-        dataset = loaded(data, root or config.root, config)
-        if writer.checkpoints_folder.is_dir():
-            _check_same_parts(run, own)
-        keep_threads(run, config)
-        prepared = prepare(dataset, config, report)
-        if run.data:
-            _check_same_data(run, dataset)
-            check_same_weights(run, prepared.origin)
-        else:  # stopped between creating the folder and writing this file
-            writer.data(describe_data(prepared))
-        writer.config(config)
-    else:
-        if name is not None:
-            free_path(name, out)  # refuse before the images are packed
-        prepared = prepare_from(data, root=root, recipe=recipe, settings=settings, report=report, budget=budget)
-        dataset, config = prepared.dataset, prepared.config
-        is_sharded(config, group)  # refuses what weights in parts cannot do
-        writer = RunWriter.create(config, name=name or next_name(f"{dataset.name}-{config.model.model}", out), out=out)
-        notes.keep({"run": str(writer.path), "began": began + time.time() - time.monotonic()})
-        writer.data(describe_data(prepared))
-        if prepared.origin is not None:
-            writer.weights(prepared.origin.record)
-        if prepared.plan is not None:
-            writer.event("plan", **prepared.plan)
+    recipe = read_recipe(request.recipe) if request.recipe else {}
+    minutes = request.settings.get("minutes", None if request.resume else recipe.get("minutes"))
+    return _Session(
+        data=data,
+        request=request,
+        own=own,
+        recipe=recipe,
+        report=report,
+        budget=None if minutes is None else Budget(seconds=60 * float(minutes), began=began),
+        cores=cores,
+        group=group,
+        notes=notes,
+        began=began,
+    )
+
+
+def _train(session: _Session) -> Run:
+    own, report = session.own, session.report
+    prepared, writer = _continued_run(session) if session.request.resume else _new_run(session)
     prepared = with_own_parts(prepared, own)
     if own:
         writer.event("own_parts", parts=own.names(), withdrawn=own.withdrawn(), message=own.message())
         report.message(f"note: {own.message()}")
     with writer.locked(), _told_how_to_go_on(writer.run, prepared.config):
-        return _fit(
-            prepared,
-            writer,
-            report,
-            resume=resume,
-            open_test=open_test,
-            command=command,
-            cores=cores,
-            budget=budget,
-            callbacks=callbacks,
-            group=group,
-        )
+        return _fit(session, prepared, writer)
+
+
+def _continued_run(session: _Session) -> tuple[Prepared, RunWriter]:
+    """The run to resume, repaired and locked, and what its trainer needs; other data or settings are refused."""
+    data, request, report = session.data, session.request, session.report
+    run = _existing(request.name, request.out)
+    writer = RunWriter(run)
+    with writer.locked():  # before the data is read; held until the end
+        for message in writer.repair():
+            report.message(message)
+    source = data.source if isinstance(data, Dataset) else source_name(data)
+    config = _continued(run, source, request.settings, session.recipe)
+    dataset = loaded(data, request.root or config.root, config)
+    if writer.checkpoints_folder.is_dir():
+        _check_same_parts(run, session.own)
+    keep_threads(run, config)
+    prepared = prepare(dataset, config, report)
+    if run.data:
+        _check_same_data(run, dataset)
+        check_same_weights(run, prepared.origin)
+    else:  # stopped between creating the folder and writing this file
+        writer.data(describe_data(prepared))
+    writer.config(config)
+    return prepared, writer
+
+
+def _new_run(session: _Session) -> tuple[Prepared, RunWriter]:
+    """The folder of a new run, and what its trainer needs."""
+    request = session.request
+    if request.name is not None:
+        free_path(request.name, request.out)  # refuse before the images are packed
+    prepared = prepare_from(
+        session.data,
+        root=request.root,
+        recipe=request.recipe,
+        settings=request.settings,
+        report=session.report,
+        budget=session.budget,
+    )
+    dataset, config = prepared.dataset, prepared.config
+    is_sharded(config, session.group)  # refuses what weights in parts cannot do
+    name = request.name or next_name(f"{dataset.name}-{config.model.model}", request.out)
+    writer = RunWriter.create(config, name=name, out=request.out)
+    session.notes.keep({"run": str(writer.path), "began": session.began + time.time() - time.monotonic()})
+    writer.data(describe_data(prepared))
+    if prepared.origin is not None:
+        writer.weights(prepared.origin.record)
+    if prepared.plan is not None:
+        writer.event("plan", **prepared.plan)
+    return prepared, writer
 
 
 @contextmanager
@@ -221,34 +222,19 @@ def _told_how_to_go_on(run: Run, config: RunConfig) -> Iterator[None]:
         ) from interrupt
 
 
-def _fit(
-    prepared: Prepared,
-    writer: RunWriter,
-    report: Reporter,
-    *,
-    resume: bool,
-    open_test: bool,
-    command: str,
-    cores: Cores,
-    budget: Budget | None,
-    callbacks: Sequence[Callback],
-    group: Group,
-) -> Run:
-    run, say = writer.run, partial(_log_fallback, writer)
+def _fit(session: _Session, prepared: Prepared, writer: RunWriter) -> Run:
+    """Everything from the prepared data to the scores, in this order: decide, check, train, score."""
+    run, report, group, resume = writer.run, session.report, session.group, session.request.resume
+    say = partial(_log_fallback, writer)
     checkpoint = checkpoints.load(writer.checkpoints_folder, report=report, say=say) if resume else None
-    prepared = with_features(prepared, report, started=checkpoint is not None, budget=budget if group.alone else None)
-    choice = recorded_choice(run) if resume else None
+    budget = session.budget if group.alone else None
+    prepared = with_features(prepared, report, started=checkpoint is not None, budget=budget)
     sharded = is_sharded(prepared.config, group)
-    choice = choice or choose_precision(prepared, sharded=sharded)
+    choice = (recorded_choice(run) if resume else None) or choose_precision(prepared, sharded=sharded)
     earlier_threads = run.environment.threads if resume else None
-    thread_choice = choose_threads(prepared, choice, cores, report, resume=resume) if group.alone else None
+    thread_choice = choose_threads(prepared, choice, session.cores, report, resume=resume) if group.alone else None
     write_environment(writer, prepared.device, choice, thread_choice)
-    checked = sharded or any(event.event == "preflight" for event in run.log)
-    if prepared.config.train.preflight and not checked:
-        writer.event("preflight", **preflight(prepared, choice.precision, report))
-        if forecast := forecast_of(prepared, choice):
-            writer.event("forecast", **forecast)
-            report.message(forecast["message"])
+    _check(prepared, choice, writer, report, sharded=sharded)
     start = _head_start(prepared, writer, report) if checkpoint is None else {}
     parts = int(RestartNotes(run.path.parent).read().get("parts", 1))
     hand_over(group, writer, prepared, choice.precision, start=start, resumed=checkpoint is not None, parts=parts)
@@ -259,29 +245,31 @@ def _fit(
         precision=choice.precision,
         start=start,
         group=group,
-        open_test=open_test,
-        budget=budget,
-        callbacks=callbacks,
+        open_test=session.request.open_test,
+        budget=session.budget,
+        callbacks=session.request.callbacks,
     )
     if thread_choice:
-        trainer.journal.callbacks.append(watch_threads(trainer, prepared, choice, cores, thread_choice))
+        trainer.journal.callbacks.append(watch_threads(trainer, prepared, choice, session.cores, thread_choice))
     _announce(prepared, trainer, writer, report)
     if resume:
         _go_on(trainer, writer, report, checkpoint and shared_checkpoint(group, checkpoint))
         go_on_with_threads(trainer, earlier_threads)
     take_parts(trainer, parts)
     trainer.fit()
-    finish(
-        run=run,
-        writer=writer,
-        trainer=trainer,
-        splits=prepared.splits,
-        open_test=open_test,
-        command=command,
-        data_name=prepared.dataset.name,
-        report=report,
-    )
+    finish(trainer, prepared, writer, session.request, report)
     return run
+
+
+def _check(prepared: Prepared, choice: Choice, writer: RunWriter, report: Reporter, *, sharded: bool) -> None:
+    """The checks before the first step, once in a run, and the forecast of its memory and time."""
+    checked = sharded or any(event.event == "preflight" for event in writer.run.log)
+    if not prepared.config.train.preflight or checked:
+        return
+    writer.event("preflight", **preflight(prepared, choice.precision, report))
+    if forecast := forecast_of(prepared, choice):
+        writer.event("forecast", **forecast)
+        report.message(forecast["message"])
 
 
 def _log_fallback(writer: RunWriter, message: str) -> None:

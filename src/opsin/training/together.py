@@ -35,7 +35,7 @@ from opsin.training.trainers import made_trainer, with_features
 class SilentWriter(RunWriter):
     """The run folder as a follower has it, which may not be there: nothing is written, the log least of all."""
 
-    def event(self, event: str, **values: Any) -> None:
+    def event(self, event: str, **values: object) -> None:
         """Nothing."""
 
     def rewind(self, epoch: int) -> None:

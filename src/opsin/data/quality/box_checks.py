@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.arrays import Array
 from opsin.data.samples import Boxes, Ints
 from opsin.errors import DataError, ImageError
 from opsin.io.images import read_size
@@ -22,7 +22,7 @@ SWAPPING = 5
 """EXIF orientations from here on swap height and width."""
 
 
-def in_pixels(boxes: NDArray[Any], sizes: Ints, units: str, *, where: str) -> tuple[NDArray[np.float64], str]:
+def in_pixels(boxes: Array, sizes: Ints, units: str, *, where: str) -> tuple[NDArray[np.float64], str]:
     """Boxes in pixels, and a description of their unit.
 
     Boxes that all lie within 0 to 1, with fractions among them, are shares of the sides; numbers above 2 make them

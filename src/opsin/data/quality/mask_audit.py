@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from threading import Lock
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from opsin.data.quality.findings import IMBALANCE, NUM_NAMED, Finding, Severity, percent
 from opsin.data.samples import Dataset, Source, chunks
 from opsin.io.images import DecodedImage
-from opsin.types import VOID, SplitName
+from opsin.types import VOID, JsonDict, SplitName
 
 ROWS = 256
 """Rows of a mask counted at once: counting widens each pixel to 8 bytes."""
@@ -75,7 +74,7 @@ class MaskCounts:
         found: NDArray[np.float64] = self.pixels[:num_classes] / max(1, int(self.pixels[:VOID].sum()))
         return found
 
-    def about(self, classes: tuple[str, ...]) -> dict[str, Any]:
+    def about(self, classes: tuple[str, ...]) -> JsonDict:
         """The counts as plain JSON."""
         shares = self.shares(len(classes))
         return {

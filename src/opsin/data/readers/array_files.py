@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from opsin.arrays import Array
 from opsin.config import DataConfig
 from opsin.data.quality.box_checks import checked_boxes, in_pixels
 from opsin.data.readers.arrays import layout_of, read_arrays, split_and_kind
@@ -98,7 +98,7 @@ def read_array_folder(place: Place) -> Found:
     return replace(found, layout=layout, notes=(*found.notes, *notes, *box_notes))
 
 
-def _numbers(labels: NDArray[Any]) -> tuple[NDArray[Any], bool]:
+def _numbers(labels: Array) -> tuple[Array, bool]:
     """Class numbers, and whether they were one-hot rows: exactly one 1 in each, else 0."""
     if labels.ndim != 2 or labels.shape[1] < 2 or labels.dtype.kind not in "iufb":
         return labels, False

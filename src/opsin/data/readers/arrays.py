@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.arrays import Array, Arrays
 from opsin.data.readers.folders import SPLIT_NAMES
 from opsin.data.readers.found import Found
 from opsin.data.readers.labels import NUM_NAMED, whole_labels
@@ -49,7 +50,6 @@ CLASS_KEYS = ("classes", "class_names")
 CHANNELS = (1, 3)
 MAX_UNNAMED_CLASSES = 65_536
 """Largest number of classes inferred from the highest label, unless there are more samples."""
-Arrays = dict[str, NDArray[Any]]
 
 
 def read_arrays(arrays: Mapping[str, object], *, name: str, where: str, root: Path | None = None) -> Found:
@@ -132,7 +132,7 @@ def split_and_kind(key: str) -> tuple[SplitName | None, str | None]:
     return None, None
 
 
-def layout_of(images: NDArray[Any], where: str) -> str:
+def layout_of(images: Array, where: str) -> str:
     """The order of axes: "[N, H, W]", "[N, H, W, C]" or "[N, C, H, W]"; ambiguous shapes are refused."""
     shape = images.shape
     problem = None
@@ -154,7 +154,7 @@ def layout_of(images: NDArray[Any], where: str) -> str:
     )
 
 
-def _channels_first(images: NDArray[Any], layout: str) -> NDArray[Any]:
+def _channels_first(images: Array, layout: str) -> Array:
     if layout == "[N, H, W]":
         return images[:, None]
     return images.transpose(0, 3, 1, 2) if layout == "[N, H, W, C]" else images
@@ -177,7 +177,7 @@ def _check_finite(part: Arrays, where: str) -> None:
         )
 
 
-def _bytes(images: NDArray[Any], where: str, notes: list[str]) -> Bytes:
+def _bytes(images: Array, where: str, notes: list[str]) -> Bytes:
     """Pixel values as uint8: whole numbers 0 to 255 as they are, fractions 0 to 1 times 255."""
     if images.dtype == np.uint8:
         return np.ascontiguousarray(images)
@@ -205,7 +205,7 @@ def _bytes(images: NDArray[Any], where: str, notes: list[str]) -> Bytes:
 
 
 def _numbered_labels(
-    parts: Mapping[SplitName | None, Arrays], given: NDArray[Any] | None, where: str
+    parts: Mapping[SplitName | None, Arrays], given: Array | None, where: str
 ) -> tuple[tuple[str, ...], dict[SplitName | None, Arrays]]:
     """Class names, and the parts with labels as int64: names are numbered in natural order."""
     from opsin.data.readers.folders import natural_sort
@@ -279,7 +279,7 @@ def _source(part: Arrays, split: str | None, layout: str, where: str, notes: lis
     )
 
 
-def _checked_boxes(boxes: NDArray[Any], where: str) -> NDArray[np.float32]:
+def _checked_boxes(boxes: Array, where: str) -> NDArray[np.float32]:
     if boxes.ndim != 2 or boxes.shape[1] != 4 or boxes.dtype.kind not in "iuf":
         raise DataError("boxes have the wrong shape", where=where, got=list(boxes.shape), expected="[N, 4] xyxy")
     wrong = np.flatnonzero(~np.isfinite(boxes).all(1) | (boxes[:, 2:] <= boxes[:, :2]).any(1))
@@ -293,7 +293,7 @@ def _checked_boxes(boxes: NDArray[Any], where: str) -> NDArray[np.float32]:
     return boxes.astype(np.float32)
 
 
-def _checked_masks(masks: NDArray[Any], images: Bytes, where: str) -> Bytes:
+def _checked_masks(masks: Array, images: Bytes, where: str) -> Bytes:
     expected = (len(images), *images.shape[2:])
     if (
         masks.shape != expected
@@ -309,7 +309,7 @@ def _checked_masks(masks: NDArray[Any], images: Bytes, where: str) -> Bytes:
     return masks.astype(np.uint8)
 
 
-def _checked_columns(rows: NDArray[Any], dtype: Any, where: str) -> NDArray[Any]:
+def _checked_columns(rows: Array, dtype: Any, where: str) -> Array:
     """One row of numbers per sample; [N] is treated as [N, 1]."""
     rows = rows[:, None] if rows.ndim == 1 else rows
     kept = rows.astype(dtype) if rows.dtype.kind in "iufb" else rows

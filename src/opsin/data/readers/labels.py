@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from opsin.arrays import Array
 from opsin.data.samples import Ints, Source, class_counts
 from opsin.data.targets import KINDS
 from opsin.errors import ConfigError, DataError
@@ -19,7 +18,7 @@ NUM_NAMED = 10
 """Largest number of samples or names in a message."""
 
 
-def whole_labels(values: NDArray[Any], *, where: str) -> Ints:
+def whole_labels(values: Array, *, where: str) -> Ints:
     """Labels as int64 `[N]`; `[N, 1]` is treated as `[N]`.
 
     Raises:
@@ -137,6 +136,6 @@ def _check_no_empty_class(train: Source, classes: Sequence[str], where: object) 
         )
 
 
-def _first(values: NDArray[Any]) -> str:
+def _first(values: Array) -> str:
     shown = ", ".join(str(value) for value in values[:NUM_NAMED])
     return shown + (", …" if len(values) > NUM_NAMED else "")

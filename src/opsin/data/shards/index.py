@@ -16,9 +16,10 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.arrays import Array
 from opsin.config.checks import from_dict
 from opsin.data.digests import DIGEST_BYTES
-from opsin.data.targets import IN_MEMORY, Array
+from opsin.data.targets import IN_MEMORY
 from opsin.errors import AnnotationError, ConfigError
 from opsin.io.shards import DO_WRITE_AGAIN, ShardFile
 from opsin.text import printable

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
+from opsin.arrays import Array
 from opsin.data.digests import DIGEST_BYTES, digest
 from opsin.data.samples import Bytes, FileSource, Ints, Source
 from opsin.data.shards.index import SplitIndex, Table
 from opsin.data.shards.source import ShardSource
-from opsin.data.targets import KINDS, Array
+from opsin.data.targets import KINDS
 from opsin.errors import ImageError, InputError
 from opsin.io.arrays import write_npz
 from opsin.io.files import sha256_file

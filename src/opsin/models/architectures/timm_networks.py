@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from opsin.errors import ConfigError
 from opsin.models.parts.backbone import Backbone
 from opsin.models.parts.layers import check_dropout, check_min_side
+from opsin.types import JsonDict
 
 PREFIX = "timm/"
 MIN_SIDE = 32
@@ -38,7 +39,7 @@ def timm_name(name: str) -> str | None:
     return bare if timm.is_model(bare) else None
 
 
-def timm_facts(name: str) -> dict[str, Any]:
+def timm_facts(name: str) -> JsonDict:
     """timm's facts of a network: input size, mean, standard deviation, name of the classifier."""
     config: Any = timm.models.get_pretrained_cfg(name) or timm.models.PretrainedCfg()
     return dict(config.to_dict())
@@ -57,7 +58,7 @@ class TimmBackbone(Backbone):
 
     def __init__(self, name: str, channels: int, height: int, width: int, options: TimmOptions) -> None:
         super().__init__()
-        sizes: dict[str, Any] = {}
+        sizes: JsonDict = {}
         fixed = timm.get_pretrained_cfg(name)
         if fixed is not None and fixed.fixed_input_size:
             sizes["img_size"] = (height, width)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from opsin import config
 from opsin.batches.preprocess import Preprocess
 from opsin.errors import ConfigError, nearest
-from opsin.types import FitName, SizePolicy
+from opsin.types import FitName, JsonDict, SizePolicy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ class InputContract:
         own = SizePolicy(height=self.height, width=self.width, fit=self.fit, crop_share=self.crop_share)
         return Preprocess(size=size or own, color=self.color, range=self.range, mean=self.mean, std=self.std)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonDict:
         """Plain JSON values."""
         return config.to_dict(self)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from opsin.io.hdf5 import KerasLayers
 from opsin.models.architectures.mobile import MOBILENET_V2
 from opsin.models.parts.convolutions import KERAS_EPSILON
 from opsin.models.weights.naming import DENSE, HEAD, VGG_COUNTS, xception_blocks
+from opsin.types import JsonDict
 
 ClassName = Literal["conv2d", "depthwise_conv2d", "separable_conv2d", "batch_normalization", "dense"]
 Layer = tuple[str, str, ClassName]
@@ -100,7 +101,7 @@ LAYERS: dict[str, Callable[[], Layers]] = {
     "mobilenet_v2": _mobilenet_v2,
     "xception": _xception,
 }
-OPTIONS: dict[str, dict[str, Any]] = {
+OPTIONS: dict[str, JsonDict] = {
     "vgg16": {},
     "resnet50": {"stride_in": "first", "biases": True, "epsilon": 1.001e-5},
     "mobilenet_v2": {"padding": "same", "epsilon": KERAS_EPSILON},
@@ -109,7 +110,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 """Options that match Keras' networks where they differ from torchvision's and timm's."""
 
 
-def from_keras(found: KerasLayers, model: str, file: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def from_keras(found: KerasLayers, model: str, file: str) -> tuple[dict[str, Tensor], JsonDict]:
     """Tensors under Opsin's names, and the options that the network needs with them.
 
     Unknown layers keep their names, and missing ones are not reported: the caller refuses both.

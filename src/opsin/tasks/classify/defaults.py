@@ -2,26 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from opsin.tasks import common_defaults as common
+from opsin.tasks.common_defaults import Defaults, Described, Start
+from opsin.types import Layer
 
-from opsin.tasks.common_defaults import (
-    FEW_SAMPLES,
-    HEAD,
-    PHOTO_SIDE_PX,
-    PHOTOS,
-    SMALL,
-    WHOLE,
-    Described,
-    are_photos,
-    network_settings,
-    shown_by_kind,
-    side_of_weights,
-)
-
-if TYPE_CHECKING:
-    from opsin.tasks.base import Start
-
-AUGMENTATION: dict[str, dict[str, Any]] = {
+AUGMENTATION: dict[str, Layer] = {
     "digits": {"shift": 1},
     "mnist": {"shift": 2, "rotate": 10.0, "scale": 0.1, "shear": 5.0},
     "fashion-mnist": {"shift": 2, "flip": 0.5},
@@ -29,8 +14,8 @@ AUGMENTATION: dict[str, dict[str, Any]] = {
     "cifar100": {"shift": 2, "flip": 0.5},
 }
 """Augmentation that preserves the labels of each data set."""
-PHOTO_AUGMENTATION = {"flip": 0.5, "crop_area": 0.35}
-BY_NAME: dict[str, dict[str, Any]] = {
+PHOTO_AUGMENTATION: Layer = {"flip": 0.5, "crop_area": 0.35}
+BY_NAME: dict[str, Layer] = {
     "digits": {"filters": [32, 64], "epochs": 30, "batch_size": 64, "label_smoothing": 0.1},
     "mnist": {"model": "tiny", "epochs": 7, "batch_size": 250, "label_smoothing": 0.05, "lr": 0.06, "warmup": 0.03},
     "fashion-mnist": {"epochs": 10},
@@ -38,33 +23,34 @@ BY_NAME: dict[str, dict[str, Any]] = {
     "cifar100": {"filters": [48, 128, 256], "epochs": 24, "resolutions": [20, 24, 32]},
 }
 """Network, training length and further settings of each data set."""
-WHOLE_PHOTOS: dict[str, Any] = {"flip": 0.5, "crop_area": 0.5}
-SMALL_IMAGES: dict[str, Any] = {"flip": 0.5, "shift": 8}
+WHOLE_PHOTOS: Layer = {"flip": 0.5, "crop_area": 0.5}
+SMALL_IMAGES: Layer = {"flip": 0.5, "shift": 8}
 FLIPPED = ("cifar10", "cifar100")
 """Catalogue sets of small images that may be mirrored."""
 
 
-def class_defaults(dataset: Described, model: str | None) -> dict[str, Any]:
+def class_defaults(dataset: Described, model: str | None) -> Layer:
     """Settings for one label for each image."""
-    name, photos = dataset.name if dataset.published else "", are_photos(dataset)
-    settings = dict(AUGMENTATION.get(name, PHOTO_AUGMENTATION if photos else {"shift": 2}))
+    name, photos = dataset.name if dataset.published else "", common.are_photos(dataset)
+    settings: Layer = {**AUGMENTATION.get(name, PHOTO_AUGMENTATION if photos else {"shift": 2})}
     if photos:
-        settings["input_size"] = PHOTO_SIDE_PX
-    return settings | network_settings(SMALL | BY_NAME.get(name, PHOTOS if photos else FEW_SAMPLES), model)
+        settings["input_size"] = common.PHOTO_SIDE_PX
+    return settings | common.network_settings(common.SMALL | BY_NAME.get(name, common.length_settings(dataset)), model)
 
 
-def class_finetune_defaults(start: Start) -> dict[str, Any]:
+def class_finetune_defaults(start: Start) -> Layer:
     """The same from pretrained weights; frozen features are computed once, without augmentation."""
-    dataset, photos, head_alone = start.dataset, are_photos(start.dataset), start.way == "head"
-    side = side_of_weights(start.expected.height, photos=photos, head_alone=head_alone)
-    settings: dict[str, Any] = {"input_size": side, **(HEAD if head_alone else WHOLE), "fit": start.expected.fit}
-    if head_alone and int(start.given.get("feature_views") or 1) <= 1:
+    dataset, settings = start.dataset, {**common.weights_settings(start), "fit": start.expected.fit}
+    if common.features_once(start):
         return settings
-    if photos:
+    if common.are_photos(dataset):
         return settings | WHOLE_PHOTOS
     return settings | (SMALL_IMAGES if dataset.published and dataset.name in FLIPPED else {})
 
 
-def shown_defaults() -> dict[str, dict[str, Any]]:
+DEFAULTS = Defaults(from_scratch=class_defaults, from_weights=class_finetune_defaults)
+
+
+def shown_defaults() -> dict[str, Layer]:
     """Settings by kind of data, for `--help`."""
-    return shown_by_kind(class_defaults, *BY_NAME)
+    return common.shown_by_kind(class_defaults, *BY_NAME)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from markupsafe import Markup
 
 from opsin.report.answering import ANSWERING
-from opsin.report.blocks import NUM_CARDS, class_names, confusion, per_split
+from opsin.report.blocks import NUM_CARDS, class_names, confusion, mistake_cards, mistakes_in, per_split
 from opsin.report.figures import (
     FULL_MATRIX,
     confusion_figure,
@@ -18,9 +17,10 @@ from opsin.report.figures import (
     reliability_figure,
 )
 from opsin.report.formats import is_number, percent
-from opsin.report.render import picture, render
+from opsin.report.render import Values, render
 from opsin.report.sections import NOT_SCORED, Section, score_words
 from opsin.report.view import SplitResult, View, to_score
+from opsin.types import JsonMapping
 
 PARTS = ("precision", "recall", "f1")
 WORST_CLASSES = 15
@@ -30,7 +30,7 @@ WORST_CLASSES = 15
 def per_class(view: View) -> Markup | None:
     """Precision, recall and F1 of each class, with intervals."""
 
-    def show(result: SplitResult) -> Mapping[str, Any] | None:
+    def show(result: SplitResult) -> Values | None:
         rows = [
             {**row, **{key: to_score(row.get(key)) for key in PARTS}} for row in result.details.get("per_class") or []
         ]
@@ -47,13 +47,13 @@ def per_class(view: View) -> Markup | None:
     return per_split(view, "per_class.html", show, {})
 
 
-def _lowest(rows: list[dict[str, Any]]) -> float:
+def _lowest(rows: Sequence[Values]) -> float:
     """A round number below every interval of every class: the start of the bars."""
     ends = [end for row in rows for key in PARTS for end in (row[key].low, row[key].value) if is_number(end)]
     return next((edge for edge in (0.9, 0.8, 0.6, 0.4, 0.2) if edge < min([1.0, *ends])), 0.0)
 
 
-def _class_row(row: Mapping[str, Any], low: float, role: str) -> Mapping[str, Any]:
+def _class_row(row: JsonMapping, low: float, role: str) -> Values:
     cells = [(*score_words(row[key]), interval_bar(row[key], low, 1.0, role)) for key in PARTS]
     order = row["f1"].value if is_number(row["f1"].value) else 2.0
     return {"name": str(row.get("class", "")), "support": row.get("support"), "cells": cells, "order": order}
@@ -62,7 +62,7 @@ def _class_row(row: Mapping[str, Any], low: float, role: str) -> Mapping[str, An
 def calibration(view: View) -> Markup | None:
     """Calibration of the confidences."""
 
-    def show(result: SplitResult) -> Mapping[str, Any] | None:
+    def show(result: SplitResult) -> Values | None:
         curve = result.details.get("reliability") or {}
         if not curve.get("edges") or not sum(curve.get("count", [])):
             return None
@@ -80,7 +80,7 @@ def calibration(view: View) -> Markup | None:
     return per_split(view, "calibration.html", show, {})
 
 
-def calibration_verdict(curve: Mapping[str, Any]) -> str:
+def calibration_verdict(curve: JsonMapping) -> str:
     """Whether the network is overconfident, underconfident, or neither, by the mean gap over all samples.
 
     A gap counts only beyond twice its standard error, with each prediction a draw at its bin's confidence.
@@ -97,28 +97,17 @@ def calibration_verdict(curve: Mapping[str, Any]) -> str:
     return f"On average it is {words}: {differ}."
 
 
-def mistakes(view: View) -> Markup | None:
-    """The most confident mistakes."""
-
-    def show(result: SplitResult) -> Mapping[str, Any] | None:
-        return {"cards": mistake_cards(view, result)} if "mistakes" in result.details else None
-
-    return per_split(view, "mistakes.html", show, {})
-
-
-def mistake_cards(view: View, result: SplitResult) -> list[dict[str, Any]]:
+def named_cards(view: View, result: SplitResult) -> list[Values]:
     """The mistakes in a split's details, each with thumbnail and class names."""
-    images = view.gallery.get(f"mistakes_{result.name}", np.empty(0))
     names = class_names(view, len(view.classes))
     return [
-        {
-            **mistake,
-            "picture": picture(images[i]) if i < len(images) else None,
-            "truth": _named(names, mistake.get("truth")),
-            "predicted": _named(names, mistake.get("predicted")),
-        }
-        for i, mistake in enumerate(result.details.get("mistakes", []))
+        {**card, **{key: _named(names, card.get(key)) for key in ("truth", "predicted")}}
+        for card in mistake_cards(view, result)
     ]
+
+
+mistakes = mistakes_in("mistakes.html", named_cards)
+"""The most confident mistakes."""
 
 
 def _named(names: tuple[str, ...], label: object) -> str:
@@ -132,7 +121,12 @@ SECTIONS = (
     Section(key="confusion", title="Confusion", show=confusion, empty=NOT_SCORED),
     Section(key="classes", title="Class by class", show=per_class, empty=NOT_SCORED),
     Section(key="calibration", title="Calibration", show=calibration, empty=NOT_SCORED),
-    Section(key="mistakes", title="Most confident mistakes", show=mistakes, empty=NOT_SCORED),
+    Section(
+        key="mistakes",
+        title="Most confident mistakes",
+        show=mistakes_in("mistakes.html", named_cards),
+        empty=NOT_SCORED,
+    ),
     ANSWERING,
 )
 
@@ -140,4 +134,4 @@ SECTIONS = (
 def overview(view: View, result: SplitResult) -> tuple[Markup, Markup]:
     """The figure of the overview, and pictures of mistakes."""
     figure = confusion_figure(np.asarray(result.details["confusion"], dtype=np.int64), view.classes)
-    return figure, render("overview_classify.html", {"cards": mistake_cards(view, result)[:NUM_CARDS]})
+    return figure, render("overview_classify.html", {"cards": named_cards(view, result)[:NUM_CARDS]})

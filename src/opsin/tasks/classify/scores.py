@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,8 +25,8 @@ from opsin.ops.intervals import (
     share_interval,
     wilson,
 )
-from opsin.tasks.base import share_score
-from opsin.types import Score, plain_number, plain_numbers, plain_score
+from opsin.tasks.labels import share_score
+from opsin.types import JsonDict, Score, plain_number, plain_numbers, plain_score
 
 NUM_TOP = 5
 NUM_MISTAKES = 48
@@ -121,7 +120,7 @@ def classification_scores(
     return found | {name: Score(*map(float, row)) for name, *row in zip(names, values, low, high, strict=True)}
 
 
-def class_scores(probabilities: NDArray[np.floating], labels: Ints, classes: Sequence[str]) -> list[dict[str, Any]]:
+def class_scores(probabilities: NDArray[np.floating], labels: Ints, classes: Sequence[str]) -> list[JsonDict]:
     """Precision, recall and F1 of each class with intervals, and its number of samples, as plain JSON."""
     outcomes = _Outcomes.of(probabilities, labels)
     counts = outcomes.counts(np.ones((1, len(labels))))
@@ -148,7 +147,7 @@ def classification_details(
     ids: Sequence[str],
     *,
     temperature: float,
-) -> dict[str, Any]:
+) -> JsonDict:
     """Details of the report, as plain JSON; None for undefined.
 
     Args:
@@ -182,14 +181,14 @@ def classification_details(
     }
 
 
-def chance(labels: Ints, num_classes: int) -> dict[str, Any]:
+def chance(labels: Ints, num_classes: int) -> JsonDict:
     """Accuracy of always predicting the most frequent class of labels [N], and of guessing, as plain JSON."""
     value = float(np.bincount(labels).max() / len(labels))
     by = f"always the most frequent class (1 in {num_classes} classes is {1 / num_classes:.4f})"
     return {"value": value, "by": by, "one_in_classes": 1 / num_classes}
 
 
-def _reliability(confidences: NDArray[np.floating], correct: NDArray[np.bool_]) -> dict[str, Any]:
+def _reliability(confidences: NDArray[np.floating], correct: NDArray[np.bool_]) -> JsonDict:
     """The reliability curve as plain JSON, with 95 % intervals of the accuracy in each bin."""
     curve = calibration.reliability(confidences, correct, calibration.equal_width_edges())
     low, high = wilson(np.rint(np.nan_to_num(curve.accuracy) * curve.count), curve.count)

@@ -10,45 +10,35 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from opsin.errors import DataError
+from opsin.arrays import Array, Arrays
 from opsin.models.building import build_with_heads
 from opsin.models.convert import fully_convolutional
 from opsin.models.parts.network import Network
 from opsin.models.registry import FULLY_CONVOLUTIONAL, ModelSpec
 from opsin.ops.calibration import fit_temperature
-from opsin.ops.losses import balancing_weights, cross_entropy
+from opsin.ops.losses import cross_entropy
 from opsin.ops.scores import check_predictions
-from opsin.tasks.base import (
-    Arrays,
-    Assessment,
-    Drawing,
-    Parts,
-    Start,
-    Targets,
-    Task,
-    batch_labels,
-    hits,
-    likeliest,
-    rgb,
-    wrong_classes,
-)
+from opsin.tasks.base import Assessment, Drawing, Fitted, Parts, Task, rgb
 from opsin.tasks.cards import TaskCard
 from opsin.tasks.classify.card import CARD
-from opsin.tasks.classify.defaults import class_defaults, class_finetune_defaults
+from opsin.tasks.classify.defaults import DEFAULTS
 from opsin.tasks.classify.scores import classification_details, classification_scores
-from opsin.types import Prediction, Score, SizePolicy
+from opsin.tasks.common_defaults import Defaults
+from opsin.tasks.labels import batch_labels, hits, label_weights, likeliest_class, wrong_classes
+from opsin.tasks.targets import Targets, required
+from opsin.types import JsonDict, Prediction, Score
 
 if TYPE_CHECKING:
     from opsin.batches.batch import Batch
     from opsin.config import TrainConfig
-    from opsin.data.samples import Dataset, Samples
+    from opsin.data.samples import Samples
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -59,6 +49,7 @@ class Classify(Task):
     """
 
     card: ClassVar[TaskCard] = CARD
+    default_settings: ClassVar[Defaults] = DEFAULTS
     targets: ClassVar[tuple[str, ...]] = ("labels",)
     one_class: ClassVar[bool] = True
     is_share: ClassVar[bool] = True
@@ -66,24 +57,13 @@ class Classify(Task):
     label_smoothing: float = 0.0
     class_weights: Tensor | None = None
 
-    def defaults(self, dataset: Dataset, model: str | None) -> dict[str, Any]:
-        """Settings of a run from scratch."""
-        return class_defaults(dataset, model)
-
-    def finetune_defaults(self, start: Start) -> dict[str, Any]:
-        """Settings of a run from pretrained weights."""
-        return class_finetune_defaults(start)
-
     def for_training(self, config: TrainConfig, samples: Samples, num_classes: int) -> Classify:
         """This task with the smoothing and the class weights of `config`.
 
         Raises:
             DataError: the samples have no labels.
         """
-        weights = None
-        if config.class_weights:
-            counts = np.bincount(_labels(Targets.of(samples)), minlength=num_classes)
-            weights = balancing_weights(counts, config.class_weights_power)
+        weights = label_weights(_labels(Targets.of(samples)), num_classes, config)
         return replace(self, label_smoothing=config.label_smoothing, class_weights=weights)
 
     def build(self, spec: ModelSpec, num_classes: int) -> nn.Module:
@@ -109,10 +89,6 @@ class Classify(Task):
             share=None if mixed is None else mixed.share,
         )
         return {"loss": losses.mean()}
-
-    def blank_targets(self, count: int, height: int, width: int, num_outputs: int) -> dict[str, Tensor]:
-        """The first class for each image."""
-        return {"labels": torch.zeros(count, dtype=torch.int64)}
 
     def losses_per_sample(self, outputs: Mapping[str, Tensor], batch: Batch) -> Tensor:
         """Negative log likelihood of each sample's label: float32 [B]."""
@@ -148,12 +124,7 @@ class Classify(Task):
         return classification_scores(probabilities, labels, intervals=intervals)
 
     def assess(
-        self,
-        predictions: Arrays,
-        targets: Targets,
-        classes: Sequence[str],
-        *,
-        fitted: Mapping[str, float] | None = None,
+        self, predictions: Arrays, targets: Targets, classes: Sequence[str], *, fitted: Fitted | None = None
     ) -> Assessment:
         """All scores; confusion matrix, each class's scores, reliability curve, temperature, most confident mistakes.
 
@@ -167,33 +138,19 @@ class Classify(Task):
             details=classification_details(probabilities, labels, classes, targets.ids, temperature=temperature),
         )
 
-    def parts(self, arrays: Mapping[str, NDArray[Any]], num_classes: int) -> Parts:
+    def parts(self, arrays: Mapping[str, Array], num_classes: int) -> Parts:
         """Images whose class is right."""
         return hits(arrays["probabilities"].argmax(axis=1) == arrays["labels"])
 
     def wrong(
         self, predictions: Arrays, targets: Targets, classes: Sequence[str], details: Mapping[str, object]
-    ) -> list[dict[str, Any]]:
+    ) -> list[JsonDict]:
         """Every sample whose class is wrong, the most confident first."""
         return wrong_classes(predictions["probabilities"], _labels(targets), classes, targets.ids)
 
-    def describe(
-        self,
-        predictions: Arrays,
-        i: int,
-        classes: Sequence[str],
-        file: str,
-        *,
-        original_size: tuple[int, int] | None = None,
-        policy: SizePolicy | None = None,
-        notes: tuple[str, ...] = (),
-    ) -> Prediction:
+    def answer(self, predictions: Arrays, i: int, classes: Sequence[str]) -> Prediction:
         """The likeliest class of image `i`, and at most five classes with their probabilities."""
-        shares = predictions["probabilities"][i]
-        top = likeliest(shares, classes)
-        return Prediction(
-            file=file, label=top[0][0], score=top[0][1], top=top, notes=notes, shares=tuple(shares.tolist())
-        )
+        return likeliest_class(predictions["probabilities"][i], classes)
 
     def draw_target(self, image: NDArray[np.uint8], targets: Targets, i: int, classes: Sequence[str]) -> Drawing:
         """The image, captioned with its class."""
@@ -201,14 +158,12 @@ class Classify(Task):
 
     def draw_prediction(self, image: NDArray[np.uint8], predictions: Arrays, i: int, classes: Sequence[str]) -> Drawing:
         """The image, captioned with the likeliest class and its probability."""
-        said = self.describe(predictions, i, classes, "")
+        said = self.answer(predictions, i, classes)
         return Drawing(pixels=rgb(image), caption=f"{said.label} {said.score:.0%}")
 
 
 def _labels(targets: Targets) -> NDArray[np.int64]:
-    if targets.labels is None:
-        raise DataError("these samples have no labels", expected="one label for each sample")
-    return targets.labels
+    return required(targets.labels, "these samples have no labels", expected="one label for each sample")
 
 
 def _checked(

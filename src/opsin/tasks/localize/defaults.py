@@ -2,26 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from opsin.tasks import common_defaults as common
+from opsin.tasks.common_defaults import Defaults, Described, Start
+from opsin.types import Layer
 
-from opsin.tasks.common_defaults import (
-    FEW_SAMPLES,
-    HEAD,
-    PHOTO_SIDE_PX,
-    PHOTOS,
-    SMALL,
-    WHOLE,
-    Described,
-    are_photos,
-    network_settings,
-    shown_by_kind,
-    side_of_weights,
-)
-
-if TYPE_CHECKING:
-    from opsin.tasks.base import Start
-
-SCENES: dict[str, Any] = {
+SCENES: Layer = {
     "model": "tiny",
     "epochs": 2,
     "batch_size": 250,
@@ -33,21 +18,23 @@ SCENES: dict[str, Any] = {
 """Digit scenes have random positions already: no augmentation."""
 
 
-def box_defaults(dataset: Described, model: str | None) -> dict[str, Any]:
+def box_defaults(dataset: Described, model: str | None) -> Layer:
     """Settings for one object in each image. Nothing here cuts a part of the object off, as random crops would."""
-    photos = are_photos(dataset)
-    settings: dict[str, Any] = {"flip": 0.5, "input_size": PHOTO_SIDE_PX} if photos else {}
+    settings: Layer = {"flip": 0.5, "input_size": common.PHOTO_SIDE_PX} if common.are_photos(dataset) else {}
     scenes = dataset.published and dataset.name == "digit_scenes"
-    return settings | network_settings(SMALL | (SCENES if scenes else PHOTOS if photos else FEW_SAMPLES), model)
+    return settings | common.network_settings(
+        common.SMALL | (SCENES if scenes else common.length_settings(dataset)), model
+    )
 
 
-def box_finetune_defaults(start: Start) -> dict[str, Any]:
+def box_finetune_defaults(start: Start) -> Layer:
     """The same from pretrained weights."""
-    photos, head_alone = are_photos(start.dataset), start.way == "head"
-    side = side_of_weights(start.expected.height, photos=photos, head_alone=head_alone)
-    return {"input_size": side, **(HEAD if head_alone else WHOLE)} | ({"flip": 0.5} if photos else {})
+    return common.weights_settings(start) | ({"flip": 0.5} if common.are_photos(start.dataset) else {})
 
 
-def shown_defaults() -> dict[str, dict[str, Any]]:
+DEFAULTS = Defaults(from_scratch=box_defaults, from_weights=box_finetune_defaults)
+
+
+def shown_defaults() -> dict[str, Layer]:
     """Settings by kind of data, for `--help`."""
-    return shown_by_kind(box_defaults, "digit_scenes")
+    return common.shown_by_kind(box_defaults, "digit_scenes")

@@ -13,10 +13,11 @@ from opsin.report.answering import ANSWERING
 from opsin.report.blocks import NUM_CARDS, confusion, per_split
 from opsin.report.curves import Panel, line_figure, series_of
 from opsin.report.formats import number, percent
-from opsin.report.render import Picture, picture, render
+from opsin.report.render import Picture, Values, picture, render
 from opsin.report.sections import NOT_SCORED, Section
 from opsin.report.svg import Scale, drawing, element, path, text
 from opsin.report.view import SplitResult, View, to_score
+from opsin.types import JsonMapping
 
 KINDS = {
     "worst": "Worst boxes",
@@ -52,7 +53,7 @@ def losses(view: View) -> Markup | None:
 def boxes(view: View) -> Markup | None:
     """Good and bad boxes, the curve over thresholds, and the box errors."""
 
-    def show(result: SplitResult) -> Mapping[str, Any] | None:
+    def show(result: SplitResult) -> Values | None:
         details = result.details
         if "curve" not in details:
             return None
@@ -99,7 +100,7 @@ def threshold_figure(curve: Mapping[str, Sequence[Any]], threshold: float) -> Ma
 def per_class(view: View) -> Markup | None:
     """Class, box and both, class by class."""
 
-    def show(result: SplitResult) -> Mapping[str, Any] | None:
+    def show(result: SplitResult) -> Values | None:
         rows = result.details.get("per_class") or []
         if not rows:
             return None
@@ -118,7 +119,7 @@ def _cell(value: object) -> tuple[str, str]:
 def gallery(view: View) -> Markup | None:
     """The worst, the best and random boxes: true box and predicted box, with IoU."""
 
-    def show(result: SplitResult) -> Mapping[str, Any] | None:
+    def show(result: SplitResult) -> Values | None:
         cards = box_cards(view, result)
         groups = [(title, [card for card in cards if card["kind"] == kind]) for kind, title in KINDS.items()]
         return {"groups": [(title, group) for title, group in groups if group]} if cards else None
@@ -126,7 +127,7 @@ def gallery(view: View) -> Markup | None:
     return per_split(view, "box_gallery.html", show, {})
 
 
-def box_cards(view: View, result: SplitResult) -> list[Mapping[str, Any]]:
+def box_cards(view: View, result: SplitResult) -> list[Values]:
     """The samples of a split's gallery, each with its picture; [] if none were stored."""
     shown = result.details.get("mistakes") or []
     images = view.gallery.get(f"mistakes_{result.name}", np.empty(0))
@@ -139,7 +140,7 @@ def box_cards(view: View, result: SplitResult) -> list[Mapping[str, Any]]:
     ]
 
 
-def _picture(pixels: np.ndarray, sample: Mapping[str, Any], size: Sequence[int] | None) -> Picture:
+def _picture(pixels: np.ndarray, sample: JsonMapping, size: Sequence[int] | None) -> Picture:
     """A thumbnail with the true box and the predicted one; boxes are in pixels of the image of `size`."""
     large, factor = enlarge(np.repeat(pixels, 3 // len(pixels), axis=0), ENLARGED_PX)
     height, width = size or pixels.shape[1:]

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +17,8 @@ from numpy.typing import NDArray
 from opsin.ops import boxes as box_ops
 from opsin.ops import scores as formulas
 from opsin.ops.intervals import Floats, Ints, bootstrap, percentile_interval, share_interval, wilson
-from opsin.tasks.base import share_score
-from opsin.types import Score, plain_number, plain_numbers, plain_score
+from opsin.tasks.labels import share_score
+from opsin.types import JsonDict, Score, plain_number, plain_numbers, plain_score
 
 GOOD_IOU = 0.6
 """Default least IoU of a good box."""
@@ -113,7 +112,7 @@ def localization_details(
     *,
     threshold: float,
     image_size: tuple[int, int] | None,
-) -> dict[str, Any]:
+) -> JsonDict:
     """Details of the report, as plain JSON; None for undefined.
 
     `mistakes` are the pictures of the gallery (best, worst and random boxes, each marked): the key is the same in
@@ -141,7 +140,7 @@ def localization_details(
     }
 
 
-def chance(outcomes: Outcomes, threshold: float) -> dict[str, Any]:
+def chance(outcomes: Outcomes, threshold: float) -> JsonDict:
     """Joint accuracy of the mean true box with the most frequent class, the same for every image, as plain JSON."""
     true = outcomes.true_boxes.astype(np.float64)
     mean: Floats = np.tile(true.mean(axis=0), (len(true), 1))
@@ -175,7 +174,7 @@ def error_table(outcomes: Outcomes) -> dict[str, dict[str, float]]:
     }
 
 
-def class_rows(outcomes: Outcomes, classes: Sequence[str], threshold: float) -> list[dict[str, Any]]:
+def class_rows(outcomes: Outcomes, classes: Sequence[str], threshold: float) -> list[JsonDict]:
     """For each class: share of right classes, of good boxes and of both, with intervals, mean IoU and samples."""
     rows = []
     for k, name in enumerate(classes):
@@ -209,7 +208,7 @@ def _bias(outcomes: Outcomes) -> dict[str, float]:
     return dict(zip(("right", "down", "wider", "higher"), difference.mean(axis=0).tolist(), strict=True))
 
 
-def _shown(outcomes: Outcomes, classes: Sequence[str], ids: Sequence[str]) -> list[dict[str, Any]]:
+def _shown(outcomes: Outcomes, classes: Sequence[str], ids: Sequence[str]) -> list[JsonDict]:
     """The best, the worst and random samples by IoU, each sample once."""
     worst_first = np.argsort(outcomes.iou, kind="stable")
     count = min(NUM_SHOWN, len(worst_first) // 3) or min(1, len(worst_first))

@@ -11,46 +11,37 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from opsin.arrays import Array, Arrays
 from opsin.config import BoxLossName
 from opsin.errors import ConfigError, DataError
 from opsin.models.architectures.localizer import Localizer, build_localizer
 from opsin.models.registry import ModelSpec
 from opsin.ops.box_pictures import PREDICTED, TRUE, draw_box
 from opsin.ops.boxes import area, box_losses, iou, weighted_by_uncertainty
-from opsin.ops.losses import balancing_weights, cross_entropy
+from opsin.ops.losses import cross_entropy
 from opsin.ops.resize import unfit_boxes
 from opsin.ops.scores import check_predictions
-from opsin.tasks.base import (
-    Arrays,
-    Assessment,
-    Drawing,
-    Parts,
-    Start,
-    Targets,
-    Task,
-    batch_labels,
-    hits,
-    likeliest,
-    rgb,
-    wrong_classes,
-)
+from opsin.tasks.base import Assessment, Drawing, Fitted, Parts, Task, rgb
 from opsin.tasks.cards import ScoreKind, TaskCard
+from opsin.tasks.common_defaults import Defaults
+from opsin.tasks.labels import batch_labels, hits, label_weights, likeliest, likeliest_class, wrong_classes
 from opsin.tasks.localize.card import CARD
-from opsin.tasks.localize.defaults import box_defaults, box_finetune_defaults
+from opsin.tasks.localize.defaults import DEFAULTS
 from opsin.tasks.localize.scores import GOOD_IOU, Outcomes, localization_details, localization_scores
-from opsin.types import Prediction, Score, SizePolicy
+from opsin.tasks.targets import Targets, required
+from opsin.types import JsonDict, Prediction, Score, SizePolicy
 
 if TYPE_CHECKING:
     from opsin.batches.batch import Batch
     from opsin.config import TrainConfig
-    from opsin.data.samples import Dataset, Samples
+    from opsin.data.samples import Samples
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -63,6 +54,7 @@ class Localize(Task):
     """
 
     card: ClassVar[TaskCard] = CARD
+    default_settings: ClassVar[Defaults] = DEFAULTS
     targets: ClassVar[tuple[str, ...]] = ("labels", "boxes")
     gives_boxes: ClassVar[bool] = True
     num_explained: ClassVar[int] = 5
@@ -82,14 +74,6 @@ class Localize(Task):
         good = replace(kinds["good_boxes"], title=f"Good boxes, IoU at least {self.threshold:g}")
         return {**kinds, "good_boxes": good}
 
-    def defaults(self, dataset: Dataset, model: str | None) -> dict[str, Any]:
-        """Settings of a run from scratch."""
-        return box_defaults(dataset, model)
-
-    def finetune_defaults(self, start: Start) -> dict[str, Any]:
-        """Settings of a run from pretrained weights."""
-        return box_finetune_defaults(start)
-
     def for_training(self, config: TrainConfig, samples: Samples, num_classes: int) -> Localize:
         """This task with the losses of `config`.
 
@@ -97,10 +81,6 @@ class Localize(Task):
             DataError: the samples have no labels or no boxes.
         """
         labels, _ = _known(Targets.of(samples))
-        weights = None
-        if config.class_weights:
-            counts = np.bincount(labels, minlength=num_classes)
-            weights = balancing_weights(counts, config.class_weights_power)
         return replace(
             self,
             box_loss=config.box_loss,
@@ -108,7 +88,7 @@ class Localize(Task):
             learn_weights=config.learn_weights,
             threshold=config.good_iou,
             label_smoothing=config.label_smoothing,
-            class_weights=weights,
+            class_weights=label_weights(labels, num_classes, config),
         )
 
     def for_scoring(self, config: TrainConfig) -> Localize:
@@ -156,11 +136,6 @@ class Localize(Task):
     def loss_allowance(self, config: TrainConfig) -> float:
         """The allowance of the box loss, which is at most 2 for a box inside its image."""
         return 2 * config.box_weight
-
-    def blank_targets(self, count: int, height: int, width: int, num_outputs: int) -> dict[str, Tensor]:
-        """The first class, and a box of the whole image."""
-        boxes = torch.tensor([0.0, 0.0, width, height]).repeat(count, 1)
-        return {"labels": torch.zeros(count, dtype=torch.int64), "boxes": boxes}
 
     def losses_per_sample(self, outputs: Mapping[str, Tensor], batch: Batch) -> Tensor:
         """Negative log likelihood and the box's loss of each sample, with the fixed weight: float32 [B]."""
@@ -220,12 +195,7 @@ class Localize(Task):
         return parts if self.learn_weights else {"loss": Score(class_loss + self.box_weight * box_loss), **parts}
 
     def assess(
-        self,
-        predictions: Arrays,
-        targets: Targets,
-        classes: Sequence[str],
-        *,
-        fitted: Mapping[str, float] | None = None,
+        self, predictions: Arrays, targets: Targets, classes: Sequence[str], *, fitted: Fitted | None = None
     ) -> Assessment:
         """All scores; good and bad boxes, the curve over thresholds, errors, each class, the samples of the gallery.
 
@@ -238,7 +208,7 @@ class Localize(Task):
         )
         return Assessment(scores=self._scores(outcomes, targets.image_size), details=details)
 
-    def parts(self, arrays: Mapping[str, NDArray[Any]], num_classes: int) -> Parts:
+    def parts(self, arrays: Mapping[str, Array], num_classes: int) -> Parts:
         """Images with the right class and a good box."""
         right = arrays["probabilities"].argmax(axis=1) == arrays["labels"]
         overlap = iou(arrays["boxes"].astype(np.float64), arrays["true_boxes"].astype(np.float64))
@@ -246,9 +216,13 @@ class Localize(Task):
 
     def wrong(
         self, predictions: Arrays, targets: Targets, classes: Sequence[str], details: Mapping[str, object]
-    ) -> list[dict[str, Any]]:
+    ) -> list[JsonDict]:
         """Every sample whose class is wrong, the most confident first."""
         return wrong_classes(predictions["probabilities"], _known(targets)[0], classes, targets.ids)
+
+    def answer(self, predictions: Arrays, i: int, classes: Sequence[str]) -> Prediction:
+        """The likeliest class of image `i`, and its box."""
+        return replace(likeliest_class(predictions["probabilities"][i], classes), box=_corners(predictions["boxes"][i]))
 
     def describe(
         self,
@@ -262,22 +236,12 @@ class Localize(Task):
         notes: tuple[str, ...] = (),
     ) -> Prediction:
         """The likeliest class of image `i`, and its box in pixels of the original, clipped at the edge."""
-        shares = predictions["probabilities"][i]
-        top = likeliest(shares, classes)
-        box = predictions["boxes"][i]
-        if original_size is not None and policy is not None:
-            height, width = original_size
-            box = np.clip(unfit_boxes(box, height, width, policy), 0, [width, height, width, height])
-        x1, y1, x2, y2 = (float(x) for x in box)
-        return Prediction(
-            file=file,
-            label=top[0][0],
-            score=top[0][1],
-            top=top,
-            box=(x1, y1, x2, y2),
-            notes=notes,
-            shares=tuple(shares.tolist()),
-        )
+        said = super().describe(predictions, i, classes, file, notes=notes)
+        if original_size is None or policy is None:
+            return said
+        height, width = original_size
+        box = np.clip(unfit_boxes(predictions["boxes"][i], height, width, policy), 0, [width, height, width, height])
+        return replace(said, box=_corners(box))
 
     def draw_target(self, image: NDArray[np.uint8], targets: Targets, i: int, classes: Sequence[str]) -> Drawing:
         """The image with the true box, captioned with its class."""
@@ -299,11 +263,14 @@ def _known(targets: Targets) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
 
 
 def _batch_boxes(batch: Batch) -> Tensor:
-    if batch.boxes is None:
-        raise DataError(
-            "the batch has no boxes", expected="float32 [B, 4]", do="localization needs a box for each image"
-        )
-    return batch.boxes
+    do = "localization needs a box for each image"
+    return required(batch.boxes, "the batch has no boxes", expected="float32 [B, 4]", do=do)
+
+
+def _corners(box: NDArray[np.floating]) -> tuple[float, float, float, float]:
+    """A box [4] as plain numbers."""
+    x1, y1, x2, y2 = (float(x) for x in box)
+    return x1, y1, x2, y2
 
 
 def _outcomes(predictions: Arrays, targets: Targets, classes: Sequence[str]) -> Outcomes:

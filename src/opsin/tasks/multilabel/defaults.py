@@ -2,51 +2,35 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-from opsin.tasks.common_defaults import (
-    FEW_SAMPLES,
-    HEAD,
-    PHOTO_SIDE_PX,
-    PHOTOS,
-    SMALL,
-    WHOLE,
-    Described,
-    are_photos,
-    network_settings,
-    shown_by_kind,
-    side_of_weights,
-)
-
-if TYPE_CHECKING:
-    from opsin.tasks.base import Start
+from opsin.tasks import common_defaults as common
+from opsin.tasks.common_defaults import Defaults, Described, Start
+from opsin.types import Layer
 
 WITHOUT_SMOOTHING = {"label_smoothing": 0.0}
 """No smoothing: it pulls probabilities towards 1/2, far from the truth where most classes are absent."""
-SCENES: dict[str, Any] = {"model": "tiny", "epochs": 4, "batch_size": 250, "lr": 0.06, "warmup": 0.03}
+SCENES: Layer = {"model": "tiny", "epochs": 4, "batch_size": 250, "lr": 0.06, "warmup": 0.03}
 """Digit scenes have random positions already."""
-BY_NAME: dict[str, dict[str, Any]] = {"digit_tags": SCENES}
+BY_NAME: dict[str, Layer] = {"digit_tags": SCENES}
 
 
-def tag_defaults(dataset: Described, model: str | None) -> dict[str, Any]:
+def tag_defaults(dataset: Described, model: str | None) -> Layer:
     """Settings for the classes of an image. Nothing here cuts a part of it off, as random crops would."""
-    photos = are_photos(dataset)
-    settings: dict[str, Any] = {"flip": 0.5, "input_size": PHOTO_SIDE_PX} if photos else {}
+    settings: Layer = {"flip": 0.5, "input_size": common.PHOTO_SIDE_PX} if common.are_photos(dataset) else {}
     known = BY_NAME.get(dataset.name) if dataset.published else None
-    return settings | network_settings(
-        SMALL | WITHOUT_SMOOTHING | (known or (PHOTOS if photos else FEW_SAMPLES)), model
+    return settings | common.network_settings(
+        common.SMALL | WITHOUT_SMOOTHING | (known or common.length_settings(dataset)), model
     )
 
 
-def tag_finetune_defaults(start: Start) -> dict[str, Any]:
+def tag_finetune_defaults(start: Start) -> Layer:
     """The same from pretrained weights."""
-    photos, head_alone = are_photos(start.dataset), start.way == "head"
-    side = side_of_weights(start.expected.height, photos=photos, head_alone=head_alone)
-    settings = {"input_size": side, **(HEAD if head_alone else WHOLE), **WITHOUT_SMOOTHING}
-    once = head_alone and int(start.given.get("feature_views") or 1) <= 1  # frozen features are computed once
-    return settings | ({"flip": 0.5} if photos and not once else {})
+    flipped = common.are_photos(start.dataset) and not common.features_once(start)
+    return {**common.weights_settings(start), **WITHOUT_SMOOTHING} | ({"flip": 0.5} if flipped else {})
 
 
-def shown_defaults() -> dict[str, dict[str, Any]]:
+DEFAULTS = Defaults(from_scratch=tag_defaults, from_weights=tag_finetune_defaults)
+
+
+def shown_defaults() -> dict[str, Layer]:
     """Settings by kind of data, for `--help`."""
-    return shown_by_kind(tag_defaults, *BY_NAME)
+    return common.shown_by_kind(tag_defaults, *BY_NAME)

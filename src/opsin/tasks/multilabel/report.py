@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-import numpy as np
 from markupsafe import Markup
 
-from opsin.report.blocks import NUM_CARDS, per_split
+from opsin.report.blocks import NUM_CARDS, mistake_cards, mistakes_in, per_split
 from opsin.report.figures import interval_bar
 from opsin.report.formats import percent
-from opsin.report.render import picture, render
+from opsin.report.render import Values, render
 from opsin.report.sections import NOT_SCORED, Section, score_words
 from opsin.report.view import SplitResult, View, to_score
+from opsin.types import JsonMapping
 
 PARTS = {"average_precision": "Average precision", "precision": "Precision", "recall": "Recall", "f1": "F1"}
 
@@ -21,14 +18,14 @@ PARTS = {"average_precision": "Average precision", "precision": "Precision", "re
 def per_class(view: View) -> Markup | None:
     """Average precision of each class; precision, recall and F1 at its threshold."""
 
-    def show(result: SplitResult) -> Mapping[str, Any] | None:
+    def show(result: SplitResult) -> Values | None:
         rows = [_class_row(row, result.name) for row in result.details.get("per_class") or []]
         return {"rows": rows, "absent": result.details.get("absent_classes") or []} if rows else None
 
     return per_split(view, "tag_classes.html", show, {"titles": tuple(PARTS.values())})
 
 
-def _class_row(row: Mapping[str, Any], role: str) -> Mapping[str, Any]:
+def _class_row(row: JsonMapping, role: str) -> Values:
     scores = [to_score(row.get(key)) for key in PARTS]
     return {
         "name": str(row.get("class", "")),
@@ -38,25 +35,9 @@ def _class_row(row: Mapping[str, Any], role: str) -> Mapping[str, Any]:
     }
 
 
-def mistakes(view: View) -> Markup | None:
-    """The worst predictions."""
-
-    def show(result: SplitResult) -> Mapping[str, Any] | None:
-        return {"cards": mistake_cards(view, result)} if "mistakes" in result.details else None
-
-    return per_split(view, "tag_mistakes.html", show, {})
-
-
-def mistake_cards(view: View, result: SplitResult) -> list[dict[str, Any]]:
-    """The mistakes in a split's details, each with its thumbnail."""
-    images = view.gallery.get(f"mistakes_{result.name}", np.empty(0))
-    listed = result.details.get("mistakes", [])
-    return [{**entry, "picture": picture(images[i]) if i < len(images) else None} for i, entry in enumerate(listed)]
-
-
 SECTIONS = (
     Section(key="classes", title="Class by class", show=per_class, empty=NOT_SCORED),
-    Section(key="mistakes", title="Worst predictions", show=mistakes, empty=NOT_SCORED),
+    Section(key="mistakes", title="Worst predictions", show=mistakes_in("tag_mistakes.html"), empty=NOT_SCORED),
 )
 
 

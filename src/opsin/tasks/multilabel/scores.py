@@ -6,7 +6,6 @@ Shapes: N samples, K classes, r resamples.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +13,9 @@ from numpy.typing import NDArray
 from opsin.ops.average_precision import average_precision, best_threshold, class_average_precisions
 from opsin.ops.intervals import Floats, bootstrap, jackknife_quantiles, percentile_interval, share_interval, wilson
 from opsin.ops.scores import SMALLEST_PROBABILITY, class_mean
-from opsin.tasks.base import Parts, share_score
-from opsin.types import Score, plain_number, plain_score
+from opsin.tasks.base import Parts
+from opsin.tasks.labels import share_score
+from opsin.types import JsonDict, Score, plain_number, plain_score
 
 Flags = NDArray[np.bool_]
 HALF = 0.5
@@ -102,7 +102,7 @@ def tag_details(
     thresholds: Floats,
     classes: Sequence[str],
     ids: Sequence[str],
-) -> dict[str, Any]:
+) -> JsonDict:
     """Details of the report, as plain JSON; None for undefined.
 
     Args:
@@ -143,7 +143,7 @@ def names_of(flags: Flags, classes: Sequence[str]) -> str:
     return ", ".join(str(classes[int(k)]) for k in np.flatnonzero(flags)) or "nothing"
 
 
-def chance(truth: Flags) -> dict[str, Any]:
+def chance(truth: Flags) -> JsonDict:
     """The mean average precision of a random order: the mean share of images with a class."""
     shares = truth.mean(axis=0)
     return {"value": plain_number(float(np.mean(shares[shares > 0])) if shares.any() else np.nan), "by": "random order"}
@@ -151,7 +151,7 @@ def chance(truth: Flags) -> dict[str, Any]:
 
 def _per_class(
     probabilities: NDArray[np.floating], truth: Flags, thresholds: Floats, classes: Sequence[str]
-) -> list[dict[str, Any]]:
+) -> list[JsonDict]:
     called = probabilities >= thresholds
     hits, said, true = ((called & truth).sum(0), called.sum(0), truth.sum(0))
     precision = np.where(said > 0, hits / np.maximum(said, 1), np.where(true > 0, 0.0, np.nan))

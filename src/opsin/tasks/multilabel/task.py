@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
@@ -19,15 +19,18 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from opsin.arrays import Array, Arrays
 from opsin.errors import DataError
 from opsin.models.building import build_with_heads
 from opsin.models.registry import ModelSpec
 from opsin.models.wrappers.views import Averaging
 from opsin.ops.average_precision import class_average_precisions
-from opsin.tasks.base import Arrays, Assessment, Drawing, Floats, Parts, Start, Targets, Task, likeliest, rgb
+from opsin.tasks.base import Assessment, Drawing, Fitted, Parts, Task, rgb
 from opsin.tasks.cards import TaskCard
+from opsin.tasks.common_defaults import Defaults
+from opsin.tasks.labels import likeliest_class
 from opsin.tasks.multilabel.card import CARD
-from opsin.tasks.multilabel.defaults import tag_defaults, tag_finetune_defaults
+from opsin.tasks.multilabel.defaults import DEFAULTS
 from opsin.tasks.multilabel.scores import (
     fitted_thresholds,
     histogram_parts,
@@ -36,12 +39,13 @@ from opsin.tasks.multilabel.scores import (
     tag_scores,
     thresholds_of,
 )
-from opsin.types import Prediction, Score, SizePolicy
+from opsin.tasks.targets import Floats, Targets, check_columns, required
+from opsin.types import JsonDict, JsonMapping, Prediction, Score
 
 if TYPE_CHECKING:
     from opsin.batches.batch import Batch
     from opsin.config import TrainConfig
-    from opsin.data.samples import Dataset, Samples
+    from opsin.data.samples import Samples
 
 SMALLEST = 1e-6
 TAGS = Averaging(output="logits", apart=torch.sigmoid, back=lambda means: torch.logit(means, eps=SMALLEST))
@@ -57,6 +61,7 @@ class Multilabel(Task):
     """
 
     card: ClassVar[TaskCard] = CARD
+    default_settings: ClassVar[Defaults] = DEFAULTS
     targets: ClassVar[tuple[str, ...]] = ("tags",)
     keeps_fitted: ClassVar[bool] = True
     score_is_of_label: ClassVar[bool] = False
@@ -64,14 +69,6 @@ class Multilabel(Task):
     label_smoothing: float = 0.0
     there_weights: Tensor | None = None
     fitted: Mapping[str, float] | None = None
-
-    def defaults(self, dataset: Dataset, model: str | None) -> dict[str, Any]:
-        """Settings of a run from scratch."""
-        return tag_defaults(dataset, model)
-
-    def finetune_defaults(self, start: Start) -> dict[str, Any]:
-        """Settings of a run from pretrained weights."""
-        return tag_finetune_defaults(start)
 
     def for_training(self, config: TrainConfig, samples: Samples, num_classes: int) -> Multilabel:
         """This task with the smoothing of `config`, and with weights of present rare classes where requested.
@@ -86,7 +83,7 @@ class Multilabel(Task):
             weights = torch.from_numpy(odds**config.class_weights_power).float()
         return replace(self, label_smoothing=config.label_smoothing, there_weights=weights)
 
-    def with_fitted(self, fitted: Mapping[str, float]) -> Multilabel:
+    def with_fitted(self, fitted: Fitted) -> Multilabel:
         """This task with the thresholds chosen on val."""
         return replace(self, fitted=dict(fitted))
 
@@ -102,10 +99,6 @@ class Multilabel(Task):
     def averaging(self) -> Averaging:
         """The probability of each class."""
         return TAGS
-
-    def blank_targets(self, count: int, height: int, width: int, num_outputs: int) -> dict[str, Tensor]:
-        """No class in any image."""
-        return {"tags": torch.zeros(count, num_outputs, dtype=torch.uint8)}
 
     def loss(self, outputs: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         """Mean binary cross-entropy over classes and batch, scalar float32.
@@ -147,12 +140,7 @@ class Multilabel(Task):
         return tag_scores(probabilities, tags, thresholds, intervals=intervals)
 
     def assess(
-        self,
-        predictions: Arrays,
-        targets: Targets,
-        classes: Sequence[str],
-        *,
-        fitted: Mapping[str, float] | None = None,
+        self, predictions: Arrays, targets: Targets, classes: Sequence[str], *, fitted: Fitted | None = None
     ) -> Assessment:
         """All scores; each class's scores with its threshold, and the worst predictions.
 
@@ -166,48 +154,30 @@ class Multilabel(Task):
             details=tag_details(probabilities, tags, chosen, classes, targets.ids),
         )
 
-    def parts(self, arrays: Mapping[str, NDArray[Any]], num_classes: int) -> Parts:
+    def parts(self, arrays: Mapping[str, Array], num_classes: int) -> Parts:
         """Counts of images at each step of each class's probability."""
         return histogram_parts(arrays["probabilities"], arrays["true_tags"] > 0)
 
-    def by_class(self, parts: Floats, arrays: Mapping[str, NDArray[Any]], num_classes: int) -> Floats:
+    def by_class(self, parts: Floats, arrays: Mapping[str, Array], num_classes: int) -> Floats:
         """The average precision of each class."""
         tags = arrays["true_tags"] > 0
         found: Floats = class_average_precisions(arrays["probabilities"], tags)[0]
         return found
 
     def wrong(
-        self, predictions: Arrays, targets: Targets, classes: Sequence[str], details: Mapping[str, Any]
-    ) -> list[dict[str, Any]]:
+        self, predictions: Arrays, targets: Targets, classes: Sequence[str], details: JsonMapping
+    ) -> list[JsonDict]:
         """The worst predictions, as in the report."""
         return [
             {"index": entry["index"], "id": entry["id"], "label": entry["truth"], "predicted": entry["predicted"]}
             for entry in details["mistakes"]
         ]
 
-    def describe(
-        self,
-        predictions: Arrays,
-        i: int,
-        classes: Sequence[str],
-        file: str,
-        *,
-        original_size: tuple[int, int] | None = None,
-        policy: SizePolicy | None = None,
-        notes: tuple[str, ...] = (),
-    ) -> Prediction:
+    def answer(self, predictions: Arrays, i: int, classes: Sequence[str]) -> Prediction:
         """The classes of image `i`; its score is the probability of the likeliest one."""
         shares = predictions["probabilities"][i]
         called = shares >= thresholds_of(self.fitted or {}, len(classes))
-        top = likeliest(shares, classes)
-        return Prediction(
-            file=file,
-            label=names_of(called, classes),
-            score=top[0][1],
-            top=top,
-            notes=notes,
-            shares=tuple(shares.tolist()),
-        )
+        return replace(likeliest_class(shares, classes), label=names_of(called, classes))
 
     def draw_target(self, image: NDArray[np.uint8], targets: Targets, i: int, classes: Sequence[str]) -> Drawing:
         """The image, captioned with its classes."""
@@ -215,7 +185,7 @@ class Multilabel(Task):
 
     def draw_prediction(self, image: NDArray[np.uint8], predictions: Arrays, i: int, classes: Sequence[str]) -> Drawing:
         """The image, captioned with the predicted classes."""
-        return Drawing(pixels=rgb(image), caption=self.describe(predictions, i, classes, "").label)
+        return Drawing(pixels=rgb(image), caption=self.answer(predictions, i, classes).label)
 
 
 def _losses(outputs: Mapping[str, Tensor], wanted: Tensor, there_weights: Tensor | None) -> Tensor:
@@ -227,16 +197,14 @@ def _losses(outputs: Mapping[str, Tensor], wanted: Tensor, there_weights: Tensor
 
 def _tags(targets: Targets) -> NDArray[np.bool_]:
     """Tags, bool [N, K]."""
-    if targets.tags is None:
-        raise DataError("the samples have no tags", expected="a row of 0 and 1 per sample")
-    tags: NDArray[np.bool_] = np.asarray(targets.tags) > 0
+    rows = required(targets.tags, "the samples have no tags", expected="a row of 0 and 1 per sample")
+    tags: NDArray[np.bool_] = np.asarray(rows) > 0
     return tags
 
 
 def _batch_tags(batch: Batch) -> Tensor:
-    if batch.tags is None:
-        raise DataError("the batch has no tags", expected="uint8 [B, K]", do="name the classes of each image")
-    return batch.tags
+    do = "name the classes of each image"
+    return required(batch.tags, "the batch has no tags", expected="uint8 [B, K]", do=do)
 
 
 def _checked(
@@ -244,12 +212,7 @@ def _checked(
 ) -> tuple[NDArray[np.floating], NDArray[np.bool_]]:
     """Probabilities and tags, [N, K] both, after checking that they can be scored."""
     probabilities, tags = predictions["probabilities"], _tags(targets)
-    if probabilities.shape != tags.shape or probabilities.shape[1] != len(classes):
-        raise DataError(
-            "predictions and tags do not match",
-            got=f"probabilities {list(probabilities.shape)}, tags {list(tags.shape)}",
-            expected=f"[N, {len(classes)}] both",
-        )
+    check_columns(probabilities, tags, len(classes), said="probabilities", kind="tags")
     if not np.isfinite(probabilities).all():
         raise DataError("probabilities are NaN or infinite", do="train with a lower learning rate")
     return probabilities, tags

@@ -2,45 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-from opsin.tasks.common_defaults import (
-    FEW_SAMPLES,
-    HEAD,
-    PHOTO_SIDE_PX,
-    PHOTOS,
-    SMALL,
-    WHOLE,
-    Described,
-    are_photos,
-    network_settings,
-    shown_by_kind,
-    side_of_weights,
-)
-
-if TYPE_CHECKING:
-    from opsin.tasks.base import Start
+from opsin.tasks import common_defaults as common
+from opsin.tasks.common_defaults import Defaults, Described, Start
+from opsin.types import Layer
 
 WITHOUT_SMOOTHING = {"label_smoothing": 0.0}
-OURS: dict[str, Any] = {"lr": 0.05, "lr_other": 0.005, "warmup": 0.1}
+OURS: Layer = {"lr": 0.05, "lr_other": 0.005, "warmup": 0.1}
 """Squared errors have larger gradients than cross-entropy: half the rate, and a warm-up."""
 
 
-def number_defaults(dataset: Described, model: str | None) -> dict[str, Any]:
+def number_defaults(dataset: Described, model: str | None) -> Layer:
     """Settings for numbers. Nothing is augmented: what leaves a number as it is depends on what it says."""
-    photos = are_photos(dataset)
-    settings: dict[str, Any] = {"input_size": PHOTO_SIDE_PX} if photos else {}
-    ours = SMALL | (PHOTOS if photos else FEW_SAMPLES) | OURS
-    return settings | network_settings(ours, model) | WITHOUT_SMOOTHING
+    settings: Layer = {"input_size": common.PHOTO_SIDE_PX} if common.are_photos(dataset) else {}
+    ours = common.SMALL | common.length_settings(dataset) | OURS
+    return settings | common.network_settings(ours, model) | WITHOUT_SMOOTHING
 
 
-def number_finetune_defaults(start: Start) -> dict[str, Any]:
+def number_finetune_defaults(start: Start) -> Layer:
     """The same from pretrained weights."""
-    photos, head_alone = are_photos(start.dataset), start.way == "head"
-    side = side_of_weights(start.expected.height, photos=photos, head_alone=head_alone)
-    return {"input_size": side, **(HEAD if head_alone else WHOLE), **WITHOUT_SMOOTHING}
+    return {**common.weights_settings(start), **WITHOUT_SMOOTHING}
 
 
-def shown_defaults() -> dict[str, dict[str, Any]]:
+DEFAULTS = Defaults(from_scratch=number_defaults, from_weights=number_finetune_defaults)
+
+
+def shown_defaults() -> dict[str, Layer]:
     """Settings by kind of data, for `--help`."""
-    return shown_by_kind(number_defaults)
+    return common.shown_by_kind(number_defaults)

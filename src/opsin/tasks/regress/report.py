@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 from markupsafe import Markup
 
-from opsin.report.blocks import NUM_CARDS, per_split
+from opsin.report.blocks import NUM_CARDS, mistake_cards, mistakes_in, per_split
 from opsin.report.formats import number
-from opsin.report.render import picture, render
+from opsin.report.render import Values, render
 from opsin.report.sections import NOT_SCORED, Section, score_words
 from opsin.report.view import SplitResult, View, to_score
+from opsin.types import JsonMapping
 
 SIDE, MARGIN = 220, 34
 """Side of a figure and its margin, in units of the drawing."""
@@ -21,14 +19,14 @@ SIDE, MARGIN = 220, 34
 def numbers(view: View) -> Markup | None:
     """Each number: its scores, and prediction against truth."""
 
-    def show(result: SplitResult) -> Mapping[str, Any] | None:
+    def show(result: SplitResult) -> Values | None:
         rows = [_row(row) for row in result.details.get("per_number") or []]
         return {"rows": rows} if rows else None
 
     return per_split(view, "numbers.html", show, {})
 
 
-def _row(row: Mapping[str, Any]) -> Mapping[str, Any]:
+def _row(row: JsonMapping) -> Values:
     shares = {"r2": True, "mae": False, "rmse": False}
     cells = [score_words(to_score(row.get(key)), share=share) for key, share in shares.items()]
     points = np.array([row["truth"], row["predicted"]], np.float64)
@@ -52,25 +50,9 @@ def _points(points: np.ndarray) -> list[tuple[float, float]]:
     return [(round(MARGIN + x * inner, 1), round(SIDE - MARGIN - y * inner, 1)) for x, y in shares.T]
 
 
-def mistakes(view: View) -> Markup | None:
-    """The samples with the largest errors."""
-
-    def show(result: SplitResult) -> Mapping[str, Any] | None:
-        return {"cards": mistake_cards(view, result)} if "mistakes" in result.details else None
-
-    return per_split(view, "number_mistakes.html", show, {})
-
-
-def mistake_cards(view: View, result: SplitResult) -> list[dict[str, Any]]:
-    """The worst predictions in a split's details, each with its thumbnail."""
-    images = view.gallery.get(f"mistakes_{result.name}", np.empty(0))
-    listed = result.details.get("mistakes", [])
-    return [{**entry, "picture": picture(images[i]) if i < len(images) else None} for i, entry in enumerate(listed)]
-
-
 SECTIONS = (
     Section(key="numbers", title="Number by number", show=numbers, empty=NOT_SCORED),
-    Section(key="mistakes", title="Largest errors", show=mistakes, empty=NOT_SCORED),
+    Section(key="mistakes", title="Largest errors", show=mistakes_in("number_mistakes.html"), empty=NOT_SCORED),
 )
 
 

@@ -6,7 +6,6 @@ Shapes: N samples, M numbers, r resamples.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from opsin.ops.intervals import Floats, bootstrap, percentile_interval
 from opsin.ops.scores import class_mean
 from opsin.tasks.base import Parts
-from opsin.types import Score, plain_score
+from opsin.types import JsonDict, Score, plain_score
 
 NAMES = ("r2", "mae", "rmse", "loss")
 NUM_MISTAKES = 48
@@ -92,7 +91,7 @@ def r2_parts(predicted: NDArray[np.floating], truth: NDArray[np.floating]) -> Pa
 
 def number_details(
     predicted: NDArray[np.floating], truth: NDArray[np.floating], names: Sequence[str], ids: Sequence[str]
-) -> dict[str, Any]:
+) -> JsonDict:
     """Details of the report, as plain JSON; None for undefined.
 
     Args:

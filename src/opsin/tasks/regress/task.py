@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
@@ -19,23 +19,26 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from opsin.arrays import Array, Arrays
 from opsin.config.train import NumberLossName
 from opsin.errors import DataError
 from opsin.models.building import build_with_heads
 from opsin.models.parts.network import Network
 from opsin.models.registry import ModelSpec
 from opsin.models.wrappers.views import Averaging
-from opsin.tasks.base import Arrays, Assessment, Drawing, Floats, Parts, Start, Targets, Task, rgb
+from opsin.tasks.base import Assessment, Drawing, Fitted, Parts, Task, rgb
 from opsin.tasks.cards import TaskCard
+from opsin.tasks.common_defaults import Defaults
 from opsin.tasks.regress.card import CARD
-from opsin.tasks.regress.defaults import number_defaults, number_finetune_defaults
+from opsin.tasks.regress.defaults import DEFAULTS
 from opsin.tasks.regress.scores import in_words, number_details, number_scores, r2_of_sums, r2_parts
-from opsin.types import Prediction, Score, SizePolicy
+from opsin.tasks.targets import Floats, Targets, check_columns, required
+from opsin.types import Prediction, Score
 
 if TYPE_CHECKING:
     from opsin.batches.batch import Batch
     from opsin.config import TrainConfig
-    from opsin.data.samples import Dataset, Samples
+    from opsin.data.samples import Samples
 
 NUMBERS = Averaging(output="numbers", apart=lambda numbers: numbers, back=lambda means: means)
 """Numbers are averaged over views."""
@@ -66,6 +69,7 @@ class Regress(Task):
     """
 
     card: ClassVar[TaskCard] = CARD
+    default_settings: ClassVar[Defaults] = DEFAULTS
     targets: ClassVar[tuple[str, ...]] = ("numbers",)
     main_output: ClassVar[str] = "numbers"
     score_is_of_label: ClassVar[bool] = False
@@ -74,14 +78,6 @@ class Regress(Task):
     number_loss: NumberLossName = "squared"
     mean: Tensor | None = None
     deviation: Tensor | None = None
-
-    def defaults(self, dataset: Dataset, model: str | None) -> dict[str, Any]:
-        """Settings of a run from scratch."""
-        return number_defaults(dataset, model)
-
-    def finetune_defaults(self, start: Start) -> dict[str, Any]:
-        """Settings of a run from pretrained weights."""
-        return number_finetune_defaults(start)
 
     def for_training(self, config: TrainConfig, samples: Samples, num_classes: int) -> Regress:
         """This task with the loss of `config`, and the mean and deviation of the training samples.
@@ -119,10 +115,6 @@ class Regress(Task):
     def averaging(self) -> Averaging:
         """The numbers themselves."""
         return NUMBERS
-
-    def blank_targets(self, count: int, height: int, width: int, num_outputs: int) -> dict[str, Tensor]:
-        """Zeros."""
-        return {"numbers": torch.zeros(count, num_outputs)}
 
     def loss(self, outputs: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         """Mean loss over numbers and batch, scalar float32.
@@ -167,12 +159,7 @@ class Regress(Task):
         return number_scores(predicted, truth, deviations, intervals=intervals)
 
     def assess(
-        self,
-        predictions: Arrays,
-        targets: Targets,
-        classes: Sequence[str],
-        *,
-        fitted: Mapping[str, float] | None = None,
+        self, predictions: Arrays, targets: Targets, classes: Sequence[str], *, fitted: Fitted | None = None
     ) -> Assessment:
         """All scores; those of each number, truth against prediction, and the samples with the largest errors.
 
@@ -185,31 +172,21 @@ class Regress(Task):
             details=number_details(predicted, truth, classes, targets.ids),
         )
 
-    def parts(self, arrays: Mapping[str, NDArray[Any]], num_classes: int) -> Parts:
+    def parts(self, arrays: Mapping[str, Array], num_classes: int) -> Parts:
         """Squares of errors and of the truth, of which R² is made."""
         return r2_parts(arrays["numbers"], arrays["true_numbers"])
 
-    def by_class(self, parts: Floats, arrays: Mapping[str, NDArray[Any]], num_classes: int) -> Floats:
+    def by_class(self, parts: Floats, arrays: Mapping[str, Array], num_classes: int) -> Floats:
         """R² of each number."""
         found: Floats = r2_of_sums(parts.sum(axis=0).reshape(1, -1, num_classes))[0]
         return found
 
-    def describe(
-        self,
-        predictions: Arrays,
-        i: int,
-        classes: Sequence[str],
-        file: str,
-        *,
-        original_size: tuple[int, int] | None = None,
-        policy: SizePolicy | None = None,
-        notes: tuple[str, ...] = (),
-    ) -> Prediction:
+    def answer(self, predictions: Arrays, i: int, classes: Sequence[str]) -> Prediction:
         """The numbers of image `i`: `top` and `shares` contain them by name and in order, `score` is the first."""
         numbers = predictions["numbers"][i]
         top = tuple((str(name), float(value)) for name, value in zip(classes, numbers, strict=True))
         label = in_words(numbers, classes)
-        return Prediction(file=file, label=label, score=top[0][1], top=top, notes=notes, shares=tuple(numbers.tolist()))
+        return Prediction(file="", label=label, score=top[0][1], top=top, shares=tuple(numbers.tolist()))
 
     def draw_target(self, image: NDArray[np.uint8], targets: Targets, i: int, classes: Sequence[str]) -> Drawing:
         """The image, captioned with its numbers."""
@@ -221,15 +198,12 @@ class Regress(Task):
 
 
 def _numbers(targets: Targets) -> NDArray[np.float32]:
-    if targets.numbers is None:
-        raise DataError("the samples have no numbers", expected="a row of numbers per sample")
-    return targets.numbers
+    return required(targets.numbers, "the samples have no numbers", expected="a row of numbers per sample")
 
 
 def _batch_numbers(batch: Batch) -> Tensor:
-    if batch.numbers is None:
-        raise DataError("the batch has no numbers", expected="float32 [B, M]", do="give the numbers of each image")
-    return batch.numbers
+    do = "give the numbers of each image"
+    return required(batch.numbers, "the batch has no numbers", expected="float32 [B, M]", do=do)
 
 
 def _checked(
@@ -237,12 +211,7 @@ def _checked(
 ) -> tuple[NDArray[np.floating], NDArray[np.float32]]:
     """Predicted and true numbers, [N, M] both, after checking that they can be scored."""
     predicted, truth = predictions["numbers"], _numbers(targets)
-    if predicted.shape != truth.shape or predicted.shape[1] != len(names):
-        raise DataError(
-            "predictions and numbers do not match",
-            got=f"predictions {list(predicted.shape)}, numbers {list(truth.shape)}",
-            expected=f"[N, {len(names)}] both",
-        )
+    check_columns(predicted, truth, len(names), said="predictions", kind="numbers")
     if not np.isfinite(predicted).all():
         raise DataError("predicted numbers are NaN or infinite", do="train with a lower learning rate")
     return predicted, truth

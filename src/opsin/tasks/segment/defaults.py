@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from opsin.tasks.common_defaults import FINETUNED
+from opsin.tasks.common_defaults import FINETUNED, Defaults, Start
+from opsin.types import Layer
 
 if TYPE_CHECKING:
     from opsin.data.samples import Dataset
-    from opsin.tasks.base import Start
 
 AREA_PX = 128 * 160
 """Number of pixels of resized photos: enough for outlines, feasible on two cores."""
@@ -19,7 +19,7 @@ NUM_PROBED = 24
 LARGEST_OWN_PX = 320
 """Longest side at which images of one common size keep it."""
 
-UNET: dict[str, Any] = {
+UNET: Layer = {
     "model": "unet",
     "optimizer": "adamw",
     "lr": 2e-3,
@@ -34,7 +34,7 @@ UNET: dict[str, Any] = {
 IMAGES_SEEN = 16_000
 """Images processed in a training, over all epochs: about ten minutes on two cores."""
 EPOCHS_RANGE = (10, 100)
-AUGMENTATION: dict[str, Any] = {
+AUGMENTATION: Layer = {
     "flip": 0.5,
     "crop_area": 0.5,
     "brightness": 0.2,
@@ -42,15 +42,15 @@ AUGMENTATION: dict[str, Any] = {
     "saturation": 0.2,
 }
 """Augmentation that preserves the class of each pixel."""
-RARE_CLASSES: dict[str, Any] = {"class_weights": True, "class_weights_power": 0.5}
+RARE_CLASSES: Layer = {"class_weights": True, "class_weights_power": 0.5}
 """For sets whose classes differ in size a hundredfold. On held-out drives of CamVid's training split (pretrained, 8
 epochs, one seed) the mean IoU rose from 0.357 to 0.390; to 0.394 with the full inverse frequency, which costs buildings
 and trees more."""
-BY_NAME: dict[str, dict[str, Any]] = {
+BY_NAME: dict[str, Layer] = {
     "digit_masks": {"epochs": 12, "filters": [16, 32, 64], "flip": 0.0, "crop_area": 1.0},
     "camvid": {**RARE_CLASSES, "epochs": 40, "batch_size": 8, "filters": [16, 32, 64, 96, 128]},
 }
-PRETRAINED: dict[str, Any] = {
+PRETRAINED: Layer = {
     "batch_size": 16,
     "lr": 2e-3,
     "weight_decay": 0.05,
@@ -59,13 +59,13 @@ PRETRAINED: dict[str, Any] = {
     "label_smoothing": 0.0,
     "mask_loss": "cross-entropy-dice",
 }
-PRETRAINED_BY_NAME: dict[str, dict[str, Any]] = {"camvid": {**RARE_CLASSES, "epochs": 34, "batch_size": 8}}
+PRETRAINED_BY_NAME: dict[str, Layer] = {"camvid": {**RARE_CLASSES, "epochs": 34, "batch_size": 8}}
 DECODER_WIDTH = 32
 """Mobile networks have 16 maps at their finest level: 32 gave 3 points more mean IoU on held-out drives of CamVid's
 training split (8 epochs, one seed)."""
 
 
-def mask_defaults(dataset: Dataset, model: str | None) -> dict[str, Any]:
+def mask_defaults(dataset: Dataset, model: str | None) -> Layer:
     """Settings for a data set of masks.
 
     Images of one moderate size keep it; others are resized to one size with their median aspect ratio,
@@ -77,12 +77,12 @@ def mask_defaults(dataset: Dataset, model: str | None) -> dict[str, Any]:
     return settings | ({} if model in (None, UNET["model"]) else {"model": model})
 
 
-def _of_set(name: str | None) -> dict[str, Any]:
+def _of_set(name: str | None) -> Layer:
     """Settings that do not depend on the images, of a catalogue set or of the user's data."""
     return AUGMENTATION | UNET | BY_NAME.get(name or "", {})
 
 
-def shown_defaults() -> dict[str, dict[str, Any]]:
+def shown_defaults() -> dict[str, Layer]:
     """Settings by kind of data, for `--help`."""
     least, most = EPOCHS_RANGE
     own = {"epochs": f"{least} to {most}, by the number of images,", **_of_set(None)}
@@ -90,15 +90,18 @@ def shown_defaults() -> dict[str, dict[str, Any]]:
     return {"masks": own} | {name: _of_set(name) for name in BY_NAME} | {"masks on pretrained weights": pretrained}
 
 
-def mask_finetune_defaults(start: Start) -> dict[str, Any]:
+def mask_finetune_defaults(start: Start) -> Layer:
     """The same from pretrained weights."""
     dataset = start.dataset
     height, width = input_shape(dataset)
-    settings: dict[str, Any] = {"input_size": height, "input_width": width, **AUGMENTATION, **PRETRAINED}
+    settings: Layer = {"input_size": height, "input_width": width, **AUGMENTATION, **PRETRAINED}
     settings["epochs"] = epochs_for(len(dataset.splits["train"]))
     if start.pretrained:  # an Opsin run has its decoder
         settings["decoder_width"] = DECODER_WIDTH
     return settings | (PRETRAINED_BY_NAME.get(dataset.name, {}) if dataset.published else {})
+
+
+DEFAULTS = Defaults(from_scratch=mask_defaults, from_weights=mask_finetune_defaults)
 
 
 def epochs_for(num_images: int) -> int:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from markupsafe import Markup
@@ -22,9 +21,10 @@ from opsin.ops.mask_pictures import (
 from opsin.report.blocks import class_names, per_split
 from opsin.report.figures import confusion_figure, interval_bar, share_bar
 from opsin.report.formats import is_number, number, percent
-from opsin.report.render import Picture, picture, render
+from opsin.report.render import Picture, Values, picture, render
 from opsin.report.sections import NOT_SCORED, Section, score_words
 from opsin.report.view import SplitResult, View, to_score
+from opsin.types import JsonMapping
 
 PARTS = {"iou": "IoU", "dice": "Dice", "precision": "Precision", "recall": "Recall", "boundary_f1": "Boundary F1"}
 COLUMNS = ("image", "truth", "prediction", "difference", "overlay", "uncertainty")
@@ -39,7 +39,7 @@ SURE, UNSURE = np.array([255, 255, 255.0]), np.array([96, 20, 110.0])
 def per_class(view: View) -> Markup | None:
     """IoU, Dice, precision, recall and boundary F1 of each class, with intervals."""
 
-    def show(result: SplitResult) -> Mapping[str, Any] | None:
+    def show(result: SplitResult) -> Values | None:
         rows = result.details.get("per_class") or []
         total = sum(row.get("support") or 0 for row in rows) or 1
         shown = [_class_row(row, k, total, result.name) for k, row in enumerate(rows)]
@@ -48,7 +48,7 @@ def per_class(view: View) -> Markup | None:
     return per_split(view, "mask_classes.html", show, {"titles": tuple(PARTS.values())})
 
 
-def _class_row(row: Mapping[str, Any], k: int, total: int, role: str) -> Mapping[str, Any]:
+def _class_row(row: JsonMapping, k: int, total: int, role: str) -> Values:
     scores = [to_score(row.get(key)) for key in PARTS]
     return {
         "name": str(row.get("class", "")),
@@ -62,7 +62,7 @@ def _class_row(row: Mapping[str, Any], k: int, total: int, role: str) -> Mapping
 def confused(view: View) -> Markup | None:
     """Where the pixels of each class go: the largest confusions."""
 
-    def show(result: SplitResult) -> Mapping[str, Any] | None:
+    def show(result: SplitResult) -> Values | None:
         counts = np.asarray(result.details.get("confusion") or [], dtype=np.int64)
         if counts.ndim != 2 or counts.sum() == 0:
             return None
@@ -90,7 +90,7 @@ def confused(view: View) -> Markup | None:
 def images(view: View) -> Markup | None:
     """Distribution of the scores of single images, and pictures of the worst, median and best."""
 
-    def show(result: SplitResult) -> Mapping[str, Any] | None:
+    def show(result: SplitResult) -> Values | None:
         spread = result.details.get("images") or {}
         if not spread.get("count"):
             return None
@@ -109,11 +109,11 @@ def images(view: View) -> Markup | None:
     return per_split(view, "mask_images.html", show, {"key": legend(view), "columns": COLUMNS})
 
 
-def image_rows(view: View, result: SplitResult) -> list[Mapping[str, Any]]:
+def image_rows(view: View, result: SplitResult) -> list[Values]:
     """One row of pictures for each stored image."""
     parts = [view.gallery.get(f"shown{part}_{result.name}") for part in ("", "_truth", "_masks", "_uncertainty")]
     shown = result.details.get("shown") or []
-    rows: list[Mapping[str, Any]] = []
+    rows: list[Values] = []
     for entry, *arrays in zip(shown, *(part for part in parts if part is not None), strict=False):
         if len(arrays) == len(parts):
             iou = percent(entry.get("iou")) if is_number(entry.get("iou")) else "n/a"
@@ -152,7 +152,7 @@ def swatch(colour: Sequence[int] | np.ndarray) -> Picture:
     return picture(square)
 
 
-def legend(view: View) -> Mapping[str, Any]:
+def legend(view: View) -> Values:
     """The legend of the colours of difference and uncertainty."""
     if view.classes[:1] == ("background",):
         colours = {

@@ -6,17 +6,16 @@ Shapes: N images, K classes, H height, W width, r resamples.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.arrays import Array, Arrays
 from opsin.data.samples import Pixels
 from opsin.ops import masks as formulas
 from opsin.ops.intervals import Floats, Ints, Statistic, bootstrap, jackknife_quantiles, share_interval
 from opsin.ops.resize import fit_image, fit_mask
-from opsin.tasks.base import Arrays
-from opsin.types import VOID, Score, SizePolicy, plain_number, plain_score
+from opsin.types import VOID, JsonDict, Score, SizePolicy, plain_number, plain_score
 
 Bytes = NDArray[np.uint8]
 NUM_SHOWN = 4
@@ -114,7 +113,7 @@ def _weighted(weights: Floats, counts: Ints) -> Floats:
 
 def segmentation_details(
     pixels: Ints, edges: Ints, truth: Bytes, classes: Sequence[str], ids: Sequence[str]
-) -> dict[str, Any]:
+) -> JsonDict:
     """Details of the report, as plain JSON.
 
     Args:
@@ -141,7 +140,7 @@ def segmentation_details(
     }
 
 
-def chance(pixels: Ints, classes: Sequence[str]) -> dict[str, Any]:
+def chance(pixels: Ints, classes: Sequence[str]) -> JsonDict:
     """Mean IoU of predicting the most frequent class everywhere, as plain JSON; None without labelled pixels."""
     true = pixels.sum(axis=(0, 2))
     share = true.max() / true.sum() if true.sum() else np.nan
@@ -168,7 +167,7 @@ def caveats(pixels: Ints, classes: Sequence[str]) -> dict[str, str]:
     return {"caveat": words}
 
 
-def _per_class(pixels: Ints, edges: Ints, classes: Sequence[str]) -> list[dict[str, Any]]:
+def _per_class(pixels: Ints, edges: Ints, classes: Sequence[str]) -> list[JsonDict]:
     """IoU, Dice, precision, recall and boundary F1 of each class, with intervals; its pixels and images."""
 
     def summary(weights: Floats) -> Floats:
@@ -187,7 +186,7 @@ def _per_class(pixels: Ints, edges: Ints, classes: Sequence[str]) -> list[dict[s
     ]
 
 
-def _distribution(single: Floats) -> dict[str, Any]:
+def _distribution(single: Floats) -> JsonDict:
     """Distribution of the mean IoU of single images: edges of bins and counts, quartiles."""
     known = single[~np.isnan(single)]
     counts, edges = np.histogram(known, bins=NUM_BINS, range=(0, 1))
@@ -215,7 +214,7 @@ def _chosen(single: Floats) -> list[tuple[int, str]]:
 
 
 def segmentation_pictures(
-    images: Pixels, predictions: Mapping[str, NDArray[Any]], truth: Bytes, shown: Sequence[int]
+    images: Pixels, predictions: Mapping[str, Array], truth: Bytes, shown: Sequence[int]
 ) -> Arrays:
     """Images, true and predicted masks and uncertainty of the images `shown`, no side over `PICTURE_PX`.
 

@@ -11,33 +11,36 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from opsin.arrays import Array, Arrays
 from opsin.config import MaskLossName
 from opsin.data.samples import Pixels
-from opsin.errors import DataError
 from opsin.models.building import build_segmenter
 from opsin.models.registry import ModelSpec
 from opsin.ops import mask_losses
 from opsin.ops.losses import balancing_weights
 from opsin.ops.mask_pictures import UNCERTAINTY_STEPS, overlaid
 from opsin.ops.masks import check_masks, class_mean, confusions, iou
-from opsin.tasks.base import NUM_TOP, Arrays, Assessment, Drawing, Floats, Parts, Start, Targets, Task
+from opsin.tasks.base import Assessment, Drawing, Fitted, Parts, Task
 from opsin.tasks.cards import TaskCard
+from opsin.tasks.common_defaults import Defaults
+from opsin.tasks.labels import NUM_TOP
 from opsin.tasks.segment.card import CARD
-from opsin.tasks.segment.defaults import mask_defaults, mask_finetune_defaults
+from opsin.tasks.segment.defaults import DEFAULTS
 from opsin.tasks.segment.scores import edge_counts, segmentation_details, segmentation_pictures, segmentation_scores
-from opsin.types import VOID, Prediction, Score, SizePolicy
+from opsin.tasks.targets import Floats, Targets, required
+from opsin.types import VOID, JsonMapping, Prediction, Score
 
 if TYPE_CHECKING:
     from opsin.batches.batch import Batch
     from opsin.config import TrainConfig
-    from opsin.data.samples import Dataset, Samples
+    from opsin.data.samples import Samples
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -49,20 +52,13 @@ class Segment(Task):
     """
 
     card: ClassVar[TaskCard] = CARD
+    default_settings: ClassVar[Defaults] = DEFAULTS
     targets: ClassVar[tuple[str, ...]] = ("masks",)
     pixelwise: ClassVar[bool] = True
 
     mask_loss: MaskLossName = "cross-entropy"
     label_smoothing: float = 0.0
     class_weights: Tensor | None = None
-
-    def defaults(self, dataset: Dataset, model: str | None) -> dict[str, Any]:
-        """Settings of a run from scratch."""
-        return mask_defaults(dataset, model)
-
-    def finetune_defaults(self, start: Start) -> dict[str, Any]:
-        """Settings of a run from pretrained weights."""
-        return mask_finetune_defaults(start)
 
     def for_training(self, config: TrainConfig, samples: Samples, num_classes: int) -> Segment:
         """This task with the loss of `config`; class weights are counted in pixels.
@@ -102,10 +98,6 @@ class Segment(Task):
     def guessing_loss(self, num_outputs: int) -> tuple[float, str] | None:
         """None for overlap losses, which are not likelihoods."""
         return super().guessing_loss(num_outputs) if self.mask_loss == "cross-entropy" else None
-
-    def blank_targets(self, count: int, height: int, width: int, num_outputs: int) -> dict[str, Tensor]:
-        """The first class everywhere."""
-        return {"masks": torch.zeros(count, height, width, dtype=torch.uint8)}
 
     def planned_loss(self, outputs: Mapping[str, Tensor], batch: Batch) -> Tensor:
         """The loss of a step; for Lovász with every class in the images, since its memory grows with them."""
@@ -152,12 +144,7 @@ class Segment(Task):
         return segmentation_scores(confusions(masks, truth, len(classes)), edges, classes, intervals=intervals)
 
     def assess(
-        self,
-        predictions: Arrays,
-        targets: Targets,
-        classes: Sequence[str],
-        *,
-        fitted: Mapping[str, float] | None = None,
+        self, predictions: Arrays, targets: Targets, classes: Sequence[str], *, fitted: Fitted | None = None
     ) -> Assessment:
         """All scores; confusion of pixels, each class's scores, scores of single images, which images to show.
 
@@ -171,11 +158,11 @@ class Segment(Task):
             details=segmentation_details(pixels, edges, truth, classes, targets.ids),
         )
 
-    def pictures(self, images: Pixels, predictions: Arrays, targets: Targets, details: Mapping[str, Any]) -> Arrays:
+    def pictures(self, images: Pixels, predictions: Arrays, targets: Targets, details: JsonMapping) -> Arrays:
         """Gallery pictures of the images in `details["shown"]`."""
         return segmentation_pictures(images, predictions, _masks(targets), [row["index"] for row in details["shown"]])
 
-    def parts(self, arrays: Mapping[str, NDArray[Any]], num_classes: int) -> Parts:
+    def parts(self, arrays: Mapping[str, Array], num_classes: int) -> Parts:
         """Confusions of pixels, of which the mean IoU is made."""
         counts = confusions(arrays["masks"], arrays["true_masks"], num_classes)
 
@@ -184,29 +171,19 @@ class Segment(Task):
 
         return counts.reshape(len(counts), -1).astype(np.float64), mean_iou
 
-    def by_class(self, parts: Floats, arrays: Mapping[str, NDArray[Any]], num_classes: int) -> Floats:
+    def by_class(self, parts: Floats, arrays: Mapping[str, Array], num_classes: int) -> Floats:
         """The IoU of each class's pixels."""
         return np.asarray(iou(parts.sum(axis=0).reshape(1, num_classes, num_classes))[0], np.float64)
 
-    def describe(
-        self,
-        predictions: Arrays,
-        i: int,
-        classes: Sequence[str],
-        file: str,
-        *,
-        original_size: tuple[int, int] | None = None,
-        policy: SizePolicy | None = None,
-        notes: tuple[str, ...] = (),
-    ) -> Prediction:
+    def answer(self, predictions: Arrays, i: int, classes: Sequence[str]) -> Prediction:
         """The largest class of image `i` (the background last), with shares of its pixels."""
         counts = np.bincount(predictions["masks"][i].ravel(), minlength=len(classes))
-        return self.of_counts(counts, classes, file, notes=notes)
+        return self.of_counts(counts, classes, "")
 
     def of_counts(
         self, counts: NDArray[np.int64], classes: Sequence[str], file: str, *, notes: tuple[str, ...] = ()
     ) -> Prediction:
-        """As `describe`, from the number of pixels of each class, int64 [K]."""
+        """As `answer`, from the number of pixels of each class, int64 [K]."""
         shares = counts / max(counts.sum(), 1)
         order = [int(k) for k in np.argsort(-shares, kind="stable") if shares[k] > 0]
         order.sort(key=lambda k: classes[k] == "background")
@@ -231,15 +208,12 @@ def _drawing(image: NDArray[np.uint8], mask: NDArray[np.uint8], classes: Sequenc
 
 
 def _masks(targets: Targets) -> NDArray[np.uint8]:
-    if targets.masks is None:
-        raise DataError("the samples have no masks", expected="one mask per image")
-    return targets.masks
+    return required(targets.masks, "the samples have no masks", expected="one mask per image")
 
 
 def _batch_masks(batch: Batch) -> Tensor:
-    if batch.masks is None:
-        raise DataError("the batch has no masks", expected="uint8 [B, H, W]", do="segmentation needs a mask for each")
-    return batch.masks
+    do = "segmentation needs a mask for each"
+    return required(batch.masks, "the batch has no masks", expected="uint8 [B, H, W]", do=do)
 
 
 def _checked(

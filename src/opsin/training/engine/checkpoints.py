@@ -28,6 +28,7 @@ from opsin.io.tensors import read_tensors, write_tensors
 from opsin.progress import Reporter
 from opsin.training.engine.shards import divided_like, is_divided
 from opsin.training.engine.state import state_of
+from opsin.types import JsonDict, JsonMapping
 
 KEPT = 2
 PARTS = ("tensors.safetensors", "state.json")
@@ -40,7 +41,7 @@ class Checkpoint:
     """Tensors by name, and plain values."""
 
     tensors: Mapping[str, Tensor]
-    state: Mapping[str, Any]
+    state: JsonMapping
 
     def part(self, prefix: str) -> dict[str, Tensor]:
         """The tensors under `prefix.`, without it."""
@@ -118,10 +119,10 @@ def load(folder: Path, *, report: Reporter, say: Callable[[str], None] | None = 
     return None
 
 
-def optimizer_tensors(optimizer: Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def optimizer_tensors(optimizer: Optimizer) -> tuple[dict[str, Tensor], JsonDict]:
     """The optimizer's state as named tensors and plain values."""
     tensors: dict[str, Tensor] = {}
-    plain: dict[str, Any] = {}
+    plain: JsonDict = {}
     for number, state in optimizer.state_dict()["state"].items():
         for key, value in state.items():
             (tensors if isinstance(value, Tensor) else plain)[f"{number}.{key}"] = value

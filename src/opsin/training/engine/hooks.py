@@ -12,11 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 from torch import Tensor, nn
 
 from opsin.errors import ConfigError
+from opsin.types import JsonMapping
 
 HOOKS = ("on_step", "on_epoch", "on_event")
 
@@ -59,7 +60,7 @@ class EpochContext:
     lr: float
     seconds: float
     epoch_seconds: float
-    record: Mapping[str, Any] = field(default_factory=dict)
+    record: JsonMapping = field(default_factory=dict)
     network: nn.Module
     stop: Callable[[str], None]
 
@@ -71,7 +72,7 @@ class EventContext:
     name: str
     step: int
     message: str
-    values: Mapping[str, Any] = field(default_factory=dict)
+    values: JsonMapping = field(default_factory=dict)
 
 
 class Callback(Protocol):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -13,6 +12,7 @@ from opsin.training.engine import machine
 from opsin.training.engine.clock import Clock
 from opsin.training.engine.hooks import Callback, EpochContext, EventContext, StepContext
 from opsin.training.engine.state import State
+from opsin.types import JsonDict
 
 
 class Journal:
@@ -73,14 +73,14 @@ class Journal:
         for callback in self.callbacks:
             callback.on_epoch(context)
 
-    def event(self, name: str, message: str, **values: Any) -> None:
+    def event(self, name: str, message: str, **values: object) -> None:
         """Something else happened."""
         self.run.event(name, step=self.state.step, message=message, **values)
         context = EventContext(name=name, step=self.state.step, message=message, values=values)
         for callback in self.callbacks:
             callback.on_event(context)
 
-    def _record(self, train: Mapping[str, float], val: Mapping[str, float], *, best: bool) -> dict[str, Any]:
+    def _record(self, train: Mapping[str, float], val: Mapping[str, float], *, best: bool) -> JsonDict:
         """The log record of the finished epoch."""
         seconds = self.clock.seconds()
         return {

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -21,6 +20,7 @@ from opsin.devices import pick_device
 from opsin.errors import ConfigError
 from opsin.group import own_device
 from opsin.runs import Environment
+from opsin.types import JsonDict
 
 if sys.platform != "win32":
     import resource
@@ -171,7 +171,7 @@ class Usage:
         self.wall, self.cpu = time.monotonic(), time.process_time()
 
 
-def gpu_usage(device: torch.device) -> dict[str, Any]:
+def gpu_usage(device: torch.device) -> JsonDict:
     """Peak memory of the GPU, and its utilisation where the driver reports it; empty on a CPU."""
     if device.type == "cuda":
         return {"gpu_memory_bytes": torch.cuda.max_memory_allocated(device), **_gpu_percent(device)}
@@ -180,7 +180,7 @@ def gpu_usage(device: torch.device) -> dict[str, Any]:
     return {}
 
 
-def _gpu_percent(device: torch.device) -> dict[str, Any]:
+def _gpu_percent(device: torch.device) -> JsonDict:
     try:
         return {"gpu_percent": torch.cuda.utilization(device)}
     except (ModuleNotFoundError, RuntimeError):  # needs the driver's management library, which not every machine has

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -22,6 +21,7 @@ from opsin.io.files import read_json, write_json
 from opsin.models.wrappers.forward import DTYPES, Precision
 from opsin.training.engine.guards import is_out_of_memory
 from opsin.training.engine.machine import processor_name
+from opsin.types import JsonDict
 
 TIMED_STEPS = 2
 CLEARLY_FASTER = 1.15
@@ -36,7 +36,7 @@ class Choice:
     """The chosen precision, and the timings behind it."""
 
     precision: Precision
-    timings: tuple[dict[str, Any], ...]
+    timings: tuple[JsonDict, ...]
 
 
 def choose(config: TrainConfig, device: torch.device, *, timer: StepTimer, batch: int, key: str, cache: Path) -> Choice:
@@ -84,7 +84,7 @@ def _product_seconds(dtype: torch.dtype, device: torch.device) -> float:
     return time.perf_counter() - began
 
 
-def _timed(candidate: Precision, timer: StepTimer, batch: int) -> dict[str, Any]:
+def _timed(candidate: Precision, timer: StepTimer, batch: int) -> JsonDict:
     about = {"precision": candidate.dtype, "channels_last": candidate.channels_last, "compile": candidate.compile}
     try:
         step = timer(candidate)
@@ -104,7 +104,7 @@ def _seconds(step: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def _pick(candidates: list[Precision], timings: list[dict[str, Any]]) -> Precision:
+def _pick(candidates: list[Precision], timings: list[JsonDict]) -> Precision:
     """The first candidate, unless a later one is clearly faster."""
     best = 0
     for i in range(1, len(candidates)):

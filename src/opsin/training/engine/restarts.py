@@ -10,13 +10,12 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from opsin.errors import InputError
 from opsin.io.files import read_json, write_json
 from opsin.processes import NOTES_VARIABLE, launched
+from opsin.types import JsonDict, JsonMapping
 
 UNNAMED = ("", "none")
 """Names of launches that torchrun gives where the user names none: they do not tell one launch from another."""
@@ -35,7 +34,7 @@ class RestartNotes:
         self.path = None if not launched() else Path(given) if given else beside
         self.by_launcher = bool(given)
 
-    def read(self) -> dict[str, Any]:
+    def read(self) -> JsonDict:
         """What was kept; empty where nothing was, or what was cannot be read."""
         if self.path is None or not self.path.is_file():
             return {}
@@ -45,7 +44,7 @@ class RestartNotes:
             return {}
         return values if isinstance(values, dict) else {}
 
-    def keep(self, values: Mapping[str, Any]) -> None:
+    def keep(self, values: JsonMapping) -> None:
         """Keep more values."""
         if self.path is not None and self.path.parent.is_dir():
             write_json(self.path, self.read() | dict(values))

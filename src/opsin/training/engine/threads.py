@@ -14,12 +14,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from opsin.config import TrainConfig
 from opsin.training.engine.hooks import Callback, EpochContext, EventContext, StepContext
+from opsin.types import JsonDict
 
 BUSY_CORES = 0.3
 """Cores kept busy by others from which on fewer threads may be faster."""
@@ -75,9 +75,9 @@ class ThreadChoice:
 
     threads: int
     busy_cores: float | None = None
-    timings: tuple[dict[str, Any], ...] = ()
+    timings: tuple[JsonDict, ...] = ()
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> JsonDict:
         """As environment.json and the log hold it."""
         busy = None if self.busy_cores is None else round(self.busy_cores, 2)
         return {"threads": self.threads, "busy_cores": busy, "thread_timings": list(self.timings)}

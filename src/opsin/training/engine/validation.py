@@ -5,18 +5,20 @@ from __future__ import annotations
 import itertools
 import time
 from dataclasses import replace
-from typing import Any
 
 import torch
 
+from opsin.arrays import Arrays
 from opsin.artifact import Artifact
 from opsin.batches.loader import gather
 from opsin.data.samples import Samples
 from opsin.group import ALONE, Group
 from opsin.inference.predictor import Predictor
-from opsin.tasks.base import Arrays, Targets, Task
+from opsin.tasks.base import Task
+from opsin.tasks.targets import Targets
 from opsin.training.engine.shards import holds_parts
 from opsin.training.features import Features, head_predictions
+from opsin.types import JsonDict
 
 PROBED = 16
 """Number of images whose scoring is timed, to reserve time in a budget."""
@@ -74,7 +76,7 @@ class Validation:
         scores = self.task.scores(predictions, Targets.of(samples), self.artifact.classes, intervals=False)
         return {key: score.value for key, score in scores.items()}
 
-    def wrong(self) -> list[dict[str, Any]]:
+    def wrong(self) -> list[JsonDict]:
         """The samples of val that are answered wrongly at present, the surest first; empty where that is not known."""
         if self.samples is None or self.answers is None:
             return []

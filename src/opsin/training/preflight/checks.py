@@ -36,6 +36,7 @@ from opsin.training.engine.stages import Stages
 from opsin.training.preflight.input_checks import check_input, check_targets
 from opsin.training.preflight.shuffled_labels import WARNING, check_shuffled
 from opsin.training.setup.prepared import Prepared
+from opsin.types import JsonDict
 
 NUM_IMAGES = 32
 FEWEST_IMAGES = 4
@@ -80,7 +81,7 @@ class Trial:
         return self.prepared.task.loss(outputs, self.batch)["loss"]
 
 
-def preflight(prepared: Prepared, precision: Precision, report: Reporter) -> dict[str, Any]:
+def preflight(prepared: Prepared, precision: Precision, report: Reporter) -> JsonDict:
     """Check a run before its first step; returns the findings, for its log.
 
     Raises:
@@ -100,11 +101,11 @@ def preflight(prepared: Prepared, precision: Precision, report: Reporter) -> dic
     return {"seconds": seconds, "message": message, "checks": found}
 
 
-def _checked(prepared: Prepared, precision: Precision) -> dict[str, Any]:
+def _checked(prepared: Prepared, precision: Precision) -> JsonDict:
     began = time.perf_counter()
     check_targets(prepared)
     trial = _trial(prepared, precision)
-    found: dict[str, Any] = {"targets": "every label is one of the classes", "input": check_input(trial)}
+    found: JsonDict = {"targets": "every label is one of the classes", "input": check_input(trial)}
     kept = norms_to_keep(trial)
     before = {name: norm.get_buffer("running_mean").clone() for name, norm in kept.items()}
     outputs, called = first_pass(trial)

@@ -27,7 +27,7 @@ from opsin.data.samples import Samples
 from opsin.errors import PreflightError
 from opsin.models.parts.network import Network
 from opsin.ops.intervals import wilson
-from opsin.tasks.base import Targets
+from opsin.tasks.targets import Targets
 
 if TYPE_CHECKING:
     from opsin.training.preflight.checks import Trial

@@ -16,8 +16,9 @@ from opsin.errors import ConfigError, nearest
 from opsin.io.files import read_json
 from opsin.tasks import get_task
 from opsin.tasks.common_defaults import DIVIDED_BY_NAME
+from opsin.types import Layer
 
-OPTIMIZERS: dict[str, dict[str, Any]] = {
+OPTIMIZERS: dict[str, Layer] = {
     "sgd": {"lr": 0.05, "momentum": 0.9, "weight_decay": 5e-4},
     "adam": {"lr": 1e-3, "momentum": 0.9, "weight_decay": 0.0},
     "adamw": {"lr": 1e-3, "momentum": 0.9, "weight_decay": 0.01},
@@ -28,7 +29,7 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
 """Settings for each optimizer chosen by the user: learning rates differ widely between optimizers."""
 
 
-def data_defaults(name: str) -> dict[str, Any]:
+def data_defaults(name: str) -> Layer:
     """The part of `defaults_for` that has to be known before a set is loaded, by its catalogue name."""
     return dict(DIVIDED_BY_NAME.get(name, {}))
 
@@ -50,7 +51,7 @@ def defaults_for(dataset: Dataset, *, model: str | None = None, optimizer: str |
     return settings
 
 
-def read_recipe(name: str) -> dict[str, Any]:
+def read_recipe(name: str) -> Layer:
     """Settings of a recipe: a TOML file, the config.json of a run, or a built-in recipe by name.
 
     Raises:

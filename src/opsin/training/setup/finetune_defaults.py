@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from opsin.data.samples import Dataset
 from opsin.tasks import get_task
-from opsin.tasks.base import Start
-from opsin.tasks.common_defaults import FINETUNED
+from opsin.tasks.common_defaults import FINETUNED, Start
 from opsin.training.setup.defaults import data_defaults
 from opsin.training.setup.origin import Origin
 from opsin.training.setup.transfer import Plan
+from opsin.types import Layer
 
-AFTER_HEAD_START: dict[str, Any] = {"precision": "float32", "lr": 5e-4, "backbone_lr": 0.5}
+AFTER_HEAD_START: Layer = {"precision": "float32", "lr": 5e-4, "backbone_lr": 0.5}
 """A fitted head needs no high rate. The network's cost was measured in float32."""
 STAGED_LATER_LR = 0.3
 
 
-def finetune_defaults(
-    dataset: Dataset, origin: Origin, given: Mapping[str, Any], plan: Plan | None = None
-) -> dict[str, Any]:
+def finetune_defaults(dataset: Dataset, origin: Origin, given: Mapping[str, object], plan: Plan | None = None) -> Layer:
     """Settings for training from `origin` on `dataset`, as a layer for `opsin.config.resolve`.
 
     Args:

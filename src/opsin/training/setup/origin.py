@@ -22,6 +22,7 @@ from opsin.models.parts.backbone import Backbone
 from opsin.models.registry import get_entry
 from opsin.models.weights.pretrained import Pretrained, find_pretrained, load_pretrained
 from opsin.runs import RUNS_FOLDER, Run
+from opsin.types import JsonMapping
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +43,7 @@ class Origin:
     task: str = ""
     classes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-    record: Mapping[str, Any] = field(default_factory=dict)
+    record: JsonMapping = field(default_factory=dict)
 
     def load(self, network: nn.Module, *, task: str, classes: Sequence[str]) -> tuple[str, ...]:
         """Put the weights into a new `network`; returns what was done, as text.

@@ -7,7 +7,6 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
 import torch
 
@@ -29,7 +28,7 @@ from opsin.training.engine.step import Stepper
 from opsin.training.engine.threads import ThreadChoice
 from opsin.training.features import Features
 from opsin.training.setup.origin import Origin
-from opsin.types import SplitName
+from opsin.types import JsonMapping, SplitName
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +44,7 @@ class Prepared:
     device: torch.device
     origin: Origin | None = None
     features: Features | None = None
-    plan: Mapping[str, Any] | None = None
+    plan: JsonMapping | None = None
     """The basis of a plan for photos, if any: costs, choice, seconds left."""
     own: OwnParts = NO_OWN_PARTS
 

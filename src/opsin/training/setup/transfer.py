@@ -32,7 +32,7 @@ from opsin.ops.resize import resampled_size
 from opsin.progress import duration
 from opsin.tasks.common_defaults import SMALLEST_PHOTO_PX
 from opsin.training.setup.origin import Origin
-from opsin.types import SizePolicy
+from opsin.types import JsonDict, SizePolicy
 
 NETWORK, WEIGHTS = "efficientnet_lite0", "package"
 """The network for photos: 4 million parameters, with weights from the package registry."""
@@ -206,7 +206,7 @@ def measure_costs(origin: Origin, dataset: Dataset, device_name: str) -> Costs:
     )
 
 
-def record(costs: Costs, plan: Plan, seconds: float | None) -> dict[str, Any]:
+def record(costs: Costs, plan: Plan, seconds: float | None) -> JsonDict:
     """The choice and its basis, for the run's log."""
     return {"costs": asdict(costs), "plan": asdict(plan), "seconds_left": seconds}
 
