@@ -10,6 +10,7 @@ Write them again, and read the diff:  OPSIN_WRITE_SNAPSHOTS=1 pytest tests/cli/t
 from __future__ import annotations
 
 import difflib
+import math
 import os
 import re
 import shlex
@@ -22,6 +23,7 @@ import cyclopts
 import numpy as np
 import pytest
 
+from opsin import progress
 from opsin.cli import VERBS, app, main
 from opsin.io.files import write_atomically
 from opsin.io.images import encode_png
@@ -163,6 +165,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("OPSIN_CACHE", str(made / "cache"))
         patch.setenv("COLUMNS", "300")  # wide enough for every table: what is wrapped is wrapped here
         patch.delenv("OPSIN_DATA", raising=False)
+        patch.setattr(progress, "SECONDS_BETWEEN_LINES", math.inf)  # a busy machine would tell how far a slow task is
         yield made
 
 

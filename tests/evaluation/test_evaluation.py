@@ -14,7 +14,7 @@ from opsin import artifact as artifacts
 from opsin.batches.preprocess import measure
 from opsin.cli import main
 from opsin.config import resolve
-from opsin.data.load import load
+from opsin.data.load import Dataset, load
 from opsin.data.pack import pack
 from opsin.errors import ConfigError, DataError, RunError
 from opsin.evaluation import evaluate, evaluate_predictions, record_split
@@ -202,6 +202,19 @@ def test_the_runs_own_undivided_photos_under_another_spelling_are_not_scored_as_
     for spelling in ("own", "own/", "./own", photos):
         found = evaluate(world.run, data=spelling)
         assert (found.split, found.n) == ("val", len(dataset.splits["val"]))
+
+
+def test_all_samples_of_undivided_arrays_are_scored_and_a_split_that_was_drawn_where_it_is_named(world):
+    images = np.random.default_rng(5).integers(0, 256, (60, SIDE, SIDE), np.uint8)
+    dataset = Dataset.from_arrays(images=images, labels=np.array(CLASSES)[np.arange(60) % 3])
+    found = evaluate(world.run, data=dataset)
+    assert (found.split, found.n, found.test_openings) == ("all", 60, 0)
+    assert not any("drawn" in note for note in found.notes)
+    np.savez(world.folder / "tested.npz", x_test=images, y_test=np.arange(60) % 3, classes=np.array(CLASSES))
+    tested = evaluate(world.run, data=world.folder / "tested.npz")
+    assert found.scores["accuracy"] == tested.scores["accuracy"]
+    named = evaluate(world.run, data=dataset, split="val")
+    assert (named.split, named.n) == ("val", len(dataset.splits["val"]))
 
 
 def test_classes_that_the_network_does_not_know_are_refused(world):

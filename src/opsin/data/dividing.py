@@ -11,12 +11,17 @@ from opsin.data.pack import default_cache
 from opsin.data.quality.copies import MAX_NEAR, Copies, find_copies
 from opsin.data.readers.found import Found
 from opsin.data.readers.labels import check_labels
-from opsin.data.samples import FileSource, Source
-from opsin.data.splits import divide, first_samples, hold_out, parse_subset
+from opsin.data.samples import Dataset, FileSource, Source
+from opsin.data.splits import divide, first_samples, hold_out, joined, parse_subset
 from opsin.errors import ConfigError, DataError
 from opsin.progress import Reporter
 from opsin.score_notes import TEST_AS_VAL
 from opsin.types import SplitName
+
+DRAWN = "train, val and test were drawn"
+"""Begins the note on splits of an undivided set."""
+USED_WHOLE = "undivided data set, used as test"
+"""The note on an undivided set of which no splits are drawn."""
 
 
 def splits_of(
@@ -37,11 +42,11 @@ def splits_of(
             do = "leave it out: a val is drawn"
             raise ConfigError("`test_as_val` needs a published test split", got="an undivided set", do=do)
         if not drawn:
-            return first_samples({"test": found.pool}, subset), ["undivided data set, used as test"], False
+            return first_samples({"test": found.pool}, subset), [USED_WHOLE], False
         check_labels({"train": found.pool}, found.classes, where=found.root or found.name)
         splits, near_kept = _draw_together(divide, found.pool, config, notes, report)
         splits = first_samples(splits, subset)
-        notes.append(f"train, val and test were drawn with {_manner(found.pool, config)}")
+        notes.append(f"{DRAWN} with {_manner(found.pool, config)}")
     else:
         before = {name: size for name, size in subset.items() if name in found.splits}
         splits = first_samples(found.splits, before)
@@ -59,6 +64,13 @@ def splits_of(
     if subset:
         notes.append(f"subset {config.subset}: the first samples in the publisher's order")
     return splits, notes, near_kept
+
+
+def undrawn(dataset: Dataset) -> Dataset:
+    """A data set whose splits were drawn as one that was never divided: all its samples are `test`."""
+    parts = tuple(dataset.splits.values())
+    notes = [note for note in dataset.notes if not note.startswith(DRAWN)]
+    return replace(dataset, splits={"test": joined(parts)}, notes=(*notes, USED_WHOLE))
 
 
 def _test_as_val(splits: Mapping[SplitName, Source], found: Found) -> dict[SplitName, Source]:

@@ -87,6 +87,7 @@ def load(
         splits={name: splits[name] for name in SPLITS if name in splits},
         layout=found.layout,
         published=found.published,
+        undivided=found.pool is not None,
         root=found.root,
         notes=(*found.notes, *notes, *filter(None, [caution])),
         description=found.description,

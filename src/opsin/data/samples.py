@@ -356,6 +356,7 @@ class Dataset:
         splits: sources by split, in the order train, val, test.
         layout: the recognized layout.
         published: a published set: leaks are reported, not refused.
+        undivided: its publisher gives no splits: they were drawn, or all samples are `test`.
         root: folder or file that it was read from, or None.
         near_copies_kept: near copies were searched for, and all splits drawn so that none is in two.
         notes: what a user should know about how it was read, e.g. drawn splits.
@@ -368,6 +369,7 @@ class Dataset:
     splits: Mapping[SplitName, Source]
     layout: str
     published: bool = False
+    undivided: bool = False
     root: Path | None = None
     notes: tuple[str, ...] = ()
     description: str = field(default="")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,6 +60,36 @@ def first_samples(splits: Mapping[SplitName, Source], sizes: Mapping[SplitName, 
                 expected=f"at most {got:,}" if got else f"one of: {', '.join(splits)}",
             )
     return {name: source.take(np.arange(sizes[name])) if name in sizes else source for name, source in splits.items()}
+
+
+def joined(sources: Sequence[Source]) -> Source:
+    """Several sources of one kind as one, in order.
+
+    Raises:
+        DataError: they are of different kinds.
+    """
+    first = sources[0]
+    if len(sources) == 1:
+        return first
+    kinds = {(type(source), source.groups is None) for source in sources}
+    if len(kinds) > 1:
+        got = " and ".join(sorted(kind.__name__ for kind, _ in kinds))
+        raise DataError(
+            "splits of different layouts cannot be joined",
+            got=got,
+            do="bring both into one layout",
+        )
+    parts = [vars(source) for source in sources]
+    rows = getattr(first, "_rows", ())
+    return replace(first, **{name: _joined_rows([part[name] for part in parts]) for name in rows})  # type: ignore[type-var]
+
+
+def _joined_rows(rows: Sequence[object]) -> object:
+    if any(row is None for row in rows):
+        return None
+    if isinstance(rows[0], np.ndarray):
+        return np.concatenate([np.asarray(row) for row in rows])
+    return [item for row in rows for item in row]  # type: ignore[attr-defined]
 
 
 def divide(pool: Source, config: DataConfig, copies: Copies | None = None) -> dict[SplitName, Source]:

@@ -12,6 +12,7 @@ from opsin.arrays import Arrays
 from opsin.artifact import Artifact, load_proved
 from opsin.config import TrainConfig
 from opsin.data.catalogue import ENTRIES
+from opsin.data.dividing import undrawn
 from opsin.data.load import load
 from opsin.data.pack import default_cache, pack
 from opsin.data.samples import Dataset, Samples
@@ -27,6 +28,7 @@ from opsin.models.wrappers.views import ViewName, check_views
 from opsin.progress import QUIET, Reporter
 from opsin.runs import AugmentedScores, Run, RunWriter, SplitScores, WithoutCopies, dataset_of
 from opsin.runs.codec import to_json
+from opsin.runs.dataset import ARRAYS
 from opsin.score_notes import notes_of
 from opsin.tasks import Task, get_task
 from opsin.tasks.targets import Targets
@@ -132,7 +134,7 @@ def evaluate(
 
     Args:
         run: the run, its folder or its name.
-        split: split to score; None means val, or all samples of another, undivided data set.
+        split: split to score; None means val, or all samples of another, undivided data set, drawn splits or not.
         data: another data set with the run's classes (matched by name), or None for the run's own.
         root: folder of the catalogue's data sets; None takes the run's.
         batch_size: images in one forward pass.
@@ -304,6 +306,8 @@ def _choose(
     dataset, own = _dataset(run, data, root)
     if dataset.task != task:
         raise DataError("the data set has another task", where=dataset.name, got=dataset.task, expected=task)
+    if split is None and not own and _is_drawn_elsewhere(dataset, run.config.source):
+        dataset = undrawn(dataset)
     undivided = not own and tuple(dataset.splits) == ("test",) and not dataset.published
     if undivided and split is not None:
         do = "leave --split out: every sample is scored"
@@ -347,6 +351,12 @@ def _dataset(run: Run, data: Dataset | Path | str | None, root: Path | str | Non
         settings = config.data if same else replace(config.data, subset=None, label_level=None)
         found = load(data, root=root or config.root, config=settings, task=run.task, drawn=same)
     return found, found.fingerprint() == run.data.fingerprint
+
+
+def _is_drawn_elsewhere(dataset: Dataset, source: str) -> bool:
+    """Whether the splits are not its publisher's, as of arrays without splits, and it is other data than the run's."""
+    same = dataset.source != ARRAYS and _same_place(dataset.source, source)
+    return dataset.undivided and not dataset.published and len(dataset.splits) > 1 and not same
 
 
 def _same_place(data: Path | str, source: str) -> bool:

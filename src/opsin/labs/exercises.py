@@ -106,9 +106,17 @@ def agrees(given: object, measured: Cell) -> bool:
     value = _number(text)
     if value is None:
         return _word(given) == _word(measured)
-    wanted = [measured.value, 100 * measured.value] if isinstance(measured, Score) else [_number(str(measured))]
+    wanted = _numbers_of(measured)
     exact = isinstance(measured, int)
     return any(known is not None and (value == known if exact else _rounded(text, value, known)) for known in wanted)
+
+
+def _numbers_of(measured: Cell) -> list[float | None]:
+    """The numbers by which a measured value may be given: a share, also one that is written in %, by two."""
+    if isinstance(measured, Score):
+        return [measured.value, 100 * measured.value]
+    value = _number(str(measured).removesuffix("%").strip())
+    return [value, value / 100] if value is not None and str(measured).endswith("%") else [value]
 
 
 def _checked(book: Book, asked: Question, given: Mapping[str, Any]) -> Checked:

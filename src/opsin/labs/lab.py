@@ -182,7 +182,11 @@ class Book:
             if not ended:
                 self._train(data, path, resume=begun, settings=settings)
         elif not ended:
-            raise RunError("this run is not there yet", where=path, do="run the cells of the notebook")
+            raise RunError(
+                "this run is not there yet",
+                where=path,
+                do="train it in the notebook, by the functions above the question",
+            )
         self.runs[name] = Run(path)
         return self.runs[name]
 
@@ -227,7 +231,11 @@ class Book:
         path = self.folder / "runs" / name
         if not (path / "config.json").is_file():
             if not self.trains:
-                raise RunError("this run is not there yet", where=path, do="run the cells of the notebook")
+                raise RunError(
+                    "this run is not there yet",
+                    where=path,
+                    do="train it in the notebook, by the functions above the question",
+                )
             make(name=name, out=path.parent)
         self.runs[name] = Run(path)
         return self.runs[name]

@@ -31,6 +31,13 @@ STYLE = """
 .opsin svg .line.test { stroke: var(--test); } .opsin svg .ring.test { stroke: var(--test); }
 .opsin section table { margin-top: 6px; }
 .opsin section > p.caption { margin-top: 6px; }
+.opsin header.top pre { margin-top: 10px; }
+@media screen and (max-width: 640px) {
+  .opsin table.answers, .opsin .answers tbody, .opsin .answers td { display: block; } .opsin .answers thead { display: none; }
+  .opsin .answers tr { display: block; padding: 8px 0; border-bottom: 1px solid var(--grid); }
+  .opsin .answers td { padding: 2px 0; border: 0; } .opsin .answers td:empty { display: none; }
+  .opsin .answers td[data-label]::before { content: attr(data-label) ": "; color: var(--muted); }
+}
 """
 
 

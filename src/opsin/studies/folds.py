@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -12,7 +12,7 @@ from opsin.config import DataConfig
 from opsin.data.pack import usable_cache
 from opsin.data.quality.copies import Copies, find_copies
 from opsin.data.samples import Dataset, Ints, Source
-from opsin.data.splits import draw
+from opsin.data.splits import draw, joined
 from opsin.errors import ConfigError, DataError
 from opsin.progress import QUIET, Reporter
 from opsin.types import SplitName
@@ -62,36 +62,6 @@ def development(dataset: Dataset, *, report: Reporter = QUIET) -> Development:
     origin = tuple(split for split, part in zip(names, sources, strict=True) for _ in range(len(part)))
     copies = None if source.groups is not None else find_copies(source, cache=usable_cache(), report=report)
     return Development(dataset=dataset, source=source, origin=origin, copies=copies)
-
-
-def joined(sources: Sequence[Source]) -> Source:
-    """Several sources of one kind as one, in order.
-
-    Raises:
-        DataError: they are of different kinds.
-    """
-    first = sources[0]
-    if len(sources) == 1:
-        return first
-    kinds = {(type(source), source.groups is None) for source in sources}
-    if len(kinds) > 1:
-        got = " and ".join(sorted(kind.__name__ for kind, _ in kinds))
-        raise DataError(
-            "train and val have different layouts, and cannot be joined into folds",
-            got=got,
-            do="bring both into one layout",
-        )
-    parts = [vars(source) for source in sources]
-    rows = getattr(first, "_rows", ())
-    return replace(first, **{name: _joined_rows([part[name] for part in parts]) for name in rows})  # type: ignore[type-var]
-
-
-def _joined_rows(rows: Sequence[object]) -> object:
-    if any(row is None for row in rows):
-        return None
-    if isinstance(rows[0], np.ndarray):
-        return np.concatenate([np.asarray(row) for row in rows])
-    return [item for row in rows for item in row]  # type: ignore[attr-defined]
 
 
 def draw_folds(pool: Development, num_folds: int, config: DataConfig) -> tuple[Ints, tuple[str, ...]]:
