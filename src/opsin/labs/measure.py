@@ -85,7 +85,8 @@ def agreement(book: Book, pairs: Sequence[tuple[Score, float]]) -> dict[str, Any
         pairs: our score, and the published share.
     """
     if book.quick:
-        return {"agrees": None, "why": "The quick form has other data or fewer epochs than the course: not comparable."}
+        data = " and ".join(sorted({str(run.data.name) for run in book.runs.values()}))
+        return {"agrees": None, "why": f"The quick form trained on {data} for few epochs: not comparable."}
     if book.cut:
         return {"agrees": None, "why": "The budget of minutes ended runs before they were trained: not comparable."}
     apart = ["above" if ours.low > published else "below" for ours, published in pairs if not _inside(ours, published)]

@@ -12,6 +12,7 @@ from opsin.labs.lab import Lab
 from opsin.report.curves import Panel, Series, line_figure
 from opsin.report.page import policy
 from opsin.report.render import picture, render, source
+from opsin.runs import Run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -51,6 +52,7 @@ def write_lab_report(lab: Lab, found: LabResult) -> Path:
         "lab": lab,
         "found": found,
         "parts": [_part(answer, tables, figures, told) for answer in found.answers],
+        "data": sorted({str(Run(path).data.name) for path in found.runs}),
         "style": Markup(style),
         "policy": policy(style),
     }

@@ -95,7 +95,11 @@ def run_book(book: Book, *, minutes: float | None = None, quiet: bool = True) ->
     with report.bar(lab.name, book.pace.units, earlier=book.pace.units_earlier) as book.pace.bar:
         for place, question in enumerate(lab.questions, 1):
             report.message(f"{lab.name} {place}/{len(lab.questions)}: {question.text}")
-            answers.append(book.ask(question))
+            try:
+                answers.append(book.ask(question))
+            except InterruptedRunError as error:
+                do = "the same command again goes on with the lab; finished runs are not trained again"
+                raise InterruptedRunError(error.what, where=error.where, do=do) from error
             book.pace.question_answered()
     found = LabResult(
         lab=lab.name,
