@@ -116,7 +116,7 @@ def test_the_page_asks_for_nothing_but_its_own_folder() -> None:
     assert "default-src 'none'" in policy
     assert "unsafe-inline" not in policy
     assert "'unsafe-eval'" not in policy
-    assert re.findall(r"<script[^>]*>(.*?)</script>", html, re.DOTALL) == ["", "", "", ""]
+    assert re.findall(r"<script[^>]*>(.*?)</script>", html, re.DOTALL) == [""] * 5
     assert not re.findall(r"\son\w+=|style=", html)
 
 
@@ -164,12 +164,16 @@ def test_the_page_answers_in_a_browser_as_opsin_does(run: Run, one_answer: Modul
     made = export_model(run.model_folder, tmp_path / "made", page=Path(str(RUNTIME_PATH)), seconds=0.01)
     rng = np.random.default_rng(0)
     files = []
-    exif = Image.Exif()
-    exif[ORIENTATION] = 6
-    for kind in ("png", "png-alpha", "png-palette", "bmp", "gif", "jpeg", "jpeg-grey", "webp"):
+    small, even, odd = (15, 20), (304, 200), (301, 199)  # of 200 pixels a JPEG is decoded at 1/8 of its sides
+    kinds = [(kind, small, 6) for kind in ("png", "png-alpha", "png-palette", "bmp", "gif", "jpeg", "jpeg-grey", "webp")]
+    kinds += [("jpeg", even, 6), ("jpeg-444", odd, 1), ("jpeg-progressive", odd, 1), ("jpeg-grey", even, 8)]
+    kinds += [("jpeg-cmyk", odd, 1), ("jpeg", odd, 3), ("png-16-bits", small, 1), ("png-16-bits", odd, 1)]
+    for number, (kind, sides, orientation) in enumerate(kinds):
+        exif = Image.Exif()
+        exif[ORIENTATION] = orientation
         suffix, encode = one_answer.KINDS[kind]
-        files.append(tmp_path / f"{kind}{suffix}")
-        files[-1].write_bytes(encode(one_answer.picture(rng, (15, 20), ()), exif))
+        files.append(tmp_path / f"{number}-{kind}{suffix}")
+        files[-1].write_bytes(encode(one_answer.picture(rng, sides, ()), exif))
     assert made.folder is not None
     read, labels, largest = one_answer.compare(
         one_answer.by_python(run, files), one_answer.by_browser(made.folder, files, sync_api)

@@ -15,7 +15,7 @@ from opsin.io.archives import ArchiveLimits, extract
 from opsin.io.files import write_atomically
 from opsin.io.gate import MEBIBYTE, read_bytes
 
-FILES = ("index.html", "page.css", "fit.js", "upright.js", "page.js")
+FILES = ("index.html", "page.css", "fit.js", "upright.js", "deep.js", "page.js")
 RUNTIME_FOLDER = "ort"
 VERSION = "1.30.0"
 """Of onnxruntime-web (MIT), with which the page was tried."""

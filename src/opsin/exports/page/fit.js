@@ -61,10 +61,11 @@ function resampledSides(size, height, width) { // height and width of a photo in
   return [height, width].map((side) => Math.max(1, roundHalfEven(side * ratio)));
 }
 
-// The network's input, uint8 [C, H, W], black where `pad` leaves room; and where the photo lies in it.
-function fitted(image, size) {
-  const [height, width] = resampledSides(size, image.height, image.width);
-  const small = resample(resample(image, width, false, image.width), height, true, image.height);
+// The network's input, uint8 [C, H, W], black where `pad` leaves room; and where the photo lies in it. `whole`: sides of the
+// photo, where `image` was decoded at 1/`part` of them.
+function fitted(image, size, whole = image, part = 1) {
+  const [height, width] = resampledSides(size, whole.height, whole.width);
+  const small = resample(resample(image, width, false, whole.width / part), height, true, whole.height / part);
   const top = Math.floor((size.height - height) / 2), left = Math.floor((size.width - width) / 2);
   const area = size.height * size.width, pixels = new Uint8Array(image.channels * area);
   for (let y = Math.max(top, 0); y < Math.min(top + height, size.height); y++) {
@@ -73,7 +74,7 @@ function fitted(image, size) {
       for (let c = 0; c < image.channels; c++) pixels[c * area + to] = small.data[from + c];
     }
   }
-  return { pixels, top, left, scaleY: height / image.height, scaleX: width / image.width };
+  return { pixels, top, left, scaleY: height / whole.height, scaleX: width / whole.width };
 }
 
 // RGBA as Opsin takes it: on white, and grey where the network sees one channel (ITU-R BT.601, in Pillow's whole numbers).

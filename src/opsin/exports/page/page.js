@@ -57,12 +57,15 @@ function unmultiplied(bitmap) { // a canvas rounds colours below alpha; WebGL gi
 
 // What the network says of an image file, with the fields of predict.py.
 async function predict(blob) {
-  const whole = await decoded(blob), { classes, size } = contract;
+  const { classes, size } = contract, needed = (height, width) => resampledSides(size, height, width);
+  const own = async () => (await reduced(blob, needed)) ?? deepGrey(blob);
+  const image = (await own().catch(() => null)) ?? (await decoded(blob)), whole = image.whole ?? image;
   const channels = contract.preprocess.color === "gray" ? 1 : 3;
-  const place = fitted(flattened(whole, channels), size);
+  const place = fitted(flattened(image, channels), size, whole, image.part);
   const input = new ort.Tensor("uint8", place.pixels, [1, channels, size.height, size.width]);
   const answers = await session.run({ images: input });
-  const found = { height: whole.height, width: whole.width, place, picture: new ImageData(new Uint8ClampedArray(whole.data), whole.width) };
+  const picture = image.part ? blob : new ImageData(new Uint8ClampedArray(image.data), image.width);
+  const found = { height: whole.height, width: whole.width, place, picture };
   if (answers.probabilities) {
     const shares = Array.from(answers.probabilities.data);
     found.top = shares.map((share, k) => [classes[k], share]).sort((a, b) => b[1] - a[1]);

@@ -1,7 +1,9 @@
-// Photos stand upright by their EXIF orientation, as in Opsin. Browsers turn JPEGs themselves; WebP they leave as it is stored.
+// Photos stand upright by their EXIF orientation, and large JPEGs are decoded at 1/2, 1/4 or 1/8 of their sides, as in Opsin.
+// Browsers turn JPEGs themselves when they decode all of it; WebP they leave as it is stored.
 "use strict";
 
 const ORIENTATION = 0x0112, HEADER_BYTES = 12; // the tag of TIFF; RIFF, its size, WEBP
+const REDUCTIONS = [8, 4, 2], SPARE = 2; // a JPEG keeps at least twice the pixels that are looked at
 
 async function webpOrientation(blob) { // 1 to 8; 0 for a file that is no WebP
   const view = new DataView(await blob.arrayBuffer());
@@ -13,6 +15,49 @@ async function webpOrientation(blob) { // 1 to 8; 0 for a file that is no WebP
     at += 8 + size + (size % 2); // chunks are padded to an even number of bytes
   }
   return 1;
+}
+
+// Stored sides and orientation of a JPEG; null for a file that is none.
+function jpegFacts(view) {
+  if (view.byteLength < 4 || view.getUint16(0) !== 0xffd8) return null;
+  let orientation = 1;
+  for (let at = 2; at + 9 <= view.byteLength && view.getUint8(at) === 0xff; ) {
+    const marker = view.getUint8(at + 1), bytes = view.getUint16(at + 2);
+    if (marker >= 0xc0 && marker <= 0xcf && ![0xc4, 0xc8, 0xcc].includes(marker)) {
+      return { height: view.getUint16(at + 5), width: view.getUint16(at + 7), orientation };
+    }
+    if (marker === 0xff) at += 1; // padding
+    else {
+      const isExif = marker === 0xe1 && bytes > 8 && at + 2 + bytes <= view.byteLength && view.getUint32(at + 4) === 0x45786966;
+      if (isExif) orientation = tiffOrientation(new DataView(view.buffer, at + 4, bytes - 2));
+      at += 2 + bytes;
+    }
+  }
+  return null;
+}
+
+// What the sides of a JPEG are divided by at decoding. `needed`: [height, width] to which it is resampled, from those of a photo.
+function reductionOf({ height, width, orientation }, needed) {
+  const sides = orientation >= 5 ? [width, height] : [height, width], wanted = needed(...sides);
+  return REDUCTIONS.find((part) =>
+    sides.every((side, axis) => side >= SPARE * part * wanted[axis] && (orientation === 1 || side % part === 0))) ?? 1;
+}
+
+// A large JPEG as Opsin decodes it, RGBA with the sides of the whole; null where the browser cannot, or need not.
+async function reduced(blob, needed) {
+  const data = await blob.arrayBuffer(), facts = jpegFacts(new DataView(data));
+  const part = facts ? reductionOf(facts, needed) : 1;
+  if (part === 1 || typeof ImageDecoder === "undefined") return null;
+  const [width, height] = [facts.width, facts.height].map((side) => Math.ceil(side / part));
+  const about = { data, type: "image/jpeg", colorSpaceConversion: "none", desiredWidth: width, desiredHeight: height };
+  const decoder = new ImageDecoder(about), { image } = await decoder.decode();
+  const rgba = new Uint8Array(4 * width * height), isAsked = image.codedWidth === width && image.codedHeight === height;
+  if (isAsked) await image.copyTo(rgba, { format: "RGBA", rect: { x: 0, y: 0, width, height } });
+  image.close();
+  decoder.close();
+  if (!isAsked) return null;
+  const whole = facts.orientation >= 5 ? { height: facts.width, width: facts.height } : { height: facts.height, width: facts.width };
+  return { ...upright({ width, height, data: rgba }, facts.orientation), part, whole };
 }
 
 function tiffOrientation(view) {
