@@ -209,7 +209,8 @@ def rotated(book: Book) -> Found:
     cells = card.curves[0].cells
     upright = trained(book, "2conv-dense").scores["val"]["accuracy"]
     rows = [(0.0, upright), *((cell.strength, cell.score) for cell in cells)]
-    table = book.table("rotated", "Accuracy on val under rotation", ("degrees, clockwise", "accuracy"), rows)
+    title = f"Accuracy on val under rotation, {WORDS['2conv-dense']}"
+    table = book.table("rotated", title, ("degrees, clockwise", "accuracy"), rows)
     quarter = next(score for angle, score in rows if angle == 90)
     told = table.shown[[row[0] for row in rows].index(90)][1]
     falls = quarter.high < upright.low
