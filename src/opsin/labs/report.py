@@ -30,7 +30,7 @@ STYLE = """
 .opsin figure.pictures { display: flex; flex-wrap: wrap; gap: 14px; margin: 10px 0 4px; }
 .opsin figure.pictures > div { width: 150px; font-size: 12.5px; color: var(--muted); }
 .opsin svg .line.test { stroke: var(--test); } .opsin svg .ring.test { stroke: var(--test); }
-.opsin section table { margin-top: 6px; }
+.opsin section table { margin-top: 6px; } .opsin section figure { overflow-x: auto; }
 .opsin section > p.caption { margin-top: 6px; }
 .opsin header.top pre { margin-top: 10px; }
 @media screen and (max-width: 640px) {
