@@ -165,7 +165,9 @@ def test_the_page_answers_in_a_browser_as_opsin_does(run: Run, one_answer: Modul
     rng = np.random.default_rng(0)
     files = []
     small, even, odd = (15, 20), (304, 200), (301, 199)  # of 200 pixels a JPEG is decoded at 1/8 of its sides
-    kinds = [(kind, small, 6) for kind in ("png", "png-alpha", "png-palette", "bmp", "gif", "jpeg", "jpeg-grey", "webp")]
+    kinds = [
+        (kind, small, 6) for kind in ("png", "png-alpha", "png-palette", "bmp", "gif", "jpeg", "jpeg-grey", "webp")
+    ]
     kinds += [("jpeg", even, 6), ("jpeg-444", odd, 1), ("jpeg-progressive", odd, 1), ("jpeg-grey", even, 8)]
     kinds += [("jpeg-cmyk", odd, 1), ("jpeg", odd, 3), ("png-16-bits", small, 1), ("png-16-bits", odd, 1)]
     for number, (kind, sides, orientation) in enumerate(kinds):

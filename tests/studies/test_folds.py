@@ -107,5 +107,5 @@ def test_too_many_folds_and_too_few_are_refused() -> None:
 
 def test_sources_of_two_kinds_are_not_joined() -> None:
     source = made().splits["train"]
-    with pytest.raises(DataError, match="have different layouts"):
+    with pytest.raises(DataError, match="different layouts cannot be joined"):
         joined([source, made([str(i) for i in range(120)]).splits["train"]])

@@ -109,8 +109,8 @@ def predict(
     from opsin.training.engine.machine import set_allocator
 
     asked = _Asked(
-        masks=masks,
-        boxes=boxes,
+        masks_folder=masks,
+        boxes_folder=boxes,
         tile=tile,
         overlap=overlap,
         tta=tta,
@@ -157,8 +157,8 @@ def predict(
 class _Asked:
     """What of the options decides how images are predicted, as given."""
 
-    masks: Path | None
-    boxes: Path | None
+    masks_folder: Path | None
+    boxes_folder: Path | None
     tile: int | None
     overlap: int | None
     tta: str | None
@@ -186,7 +186,7 @@ def _opened(
     from opsin.errors import RefusedError
     from opsin.tasks import get_task
 
-    masks, boxes, tile, overlap, tta = asked.masks, asked.boxes, asked.tile, asked.overlap, asked.tta
+    masks, boxes, tile, overlap, tta = asked.masks_folder, asked.boxes_folder, asked.tile, asked.overlap, asked.tta
     if asked.cautious:
         _refuse_with_caution(masks=masks, boxes=boxes, tile=tile, tta=tta, weights=asked.weights)
     if asked.weights is not None or is_published(run, out):
@@ -215,12 +215,12 @@ def _predicted(
 
     if asked.cautious:
         return predict_cautiously(model, images, coverage=asked.coverage, abstain=asked.abstain, **common)
-    if asked.tile is not None and asked.masks is not None:
-        found = predict_tiled(model, images, masks=asked.masks, tile=asked.tile, overlap=asked.overlap, **common)
-    elif asked.boxes is not None:
-        found = predict_pictured(model, images, boxes=asked.boxes, views=views, **common)
+    if asked.tile is not None and asked.masks_folder is not None:
+        found = predict_tiled(model, images, masks=asked.masks_folder, tile=asked.tile, overlap=asked.overlap, **common)
+    elif asked.boxes_folder is not None:
+        found = predict_pictured(model, images, boxes=asked.boxes_folder, views=views, **common)
     else:
-        found = predict_files(model, images, masks=asked.masks, views=views, **common)
+        found = predict_files(model, images, masks=asked.masks_folder, views=views, **common)
     return found, None
 
 
