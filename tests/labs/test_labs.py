@@ -144,6 +144,20 @@ def test_an_answer_with_a_number_that_no_cited_table_holds_is_refused(tmp_path: 
     assert "100" in refusal(made(measure), tmp_path)
 
 
+def test_numbers_from_a_thousand_on_are_those_of_the_tables_however_they_are_written(tmp_path: Path) -> None:
+    def told(words: str) -> Lab:
+        def measure(book: Book) -> Found:
+            return Found(answer=words, evidence=(book.table("t", "Counts", ("n",), [(7500,), (120435,)]),))
+
+        return made(measure)
+
+    for words in ("7,500 and 120,435.", "7500 and 120435."):
+        lab = told(words)
+        assert Book(lab, folder=tmp_path).ask(lab.questions[0]).answer == words
+    assert "7501" in refusal(told("7,501 and 120,435."), tmp_path)
+    assert "500" in refusal(told("500."), tmp_path)
+
+
 def test_the_published_figure_is_no_figure_of_ours(tmp_path: Path) -> None:
     def quotes(book: Book) -> Found:
         return Found(answer="41.", ours="42", evidence=(book.table("t", "Counts", ("n",), [(41,)]),), agrees=True)
@@ -186,7 +200,10 @@ def test_every_question_of_a_lab_that_trains_asks_an_exercise_for_values(name: s
     assert lab.networks is None or all(asked.asks for asked in lab.questions)
 
 
-@pytest.mark.parametrize(("name", "runs"), [("architectures", 33), ("segmentation", 10), ("cifar10-dense-and-cnn", 12)])
+@pytest.mark.parametrize(
+    ("name", "runs"),
+    [("architectures", 33), ("segmentation", 10), ("cifar10-dense-and-cnn", 12), ("cifar10-training", 20)],
+)
 def test_the_full_form_of_a_lab_has_its_seeds(name: str, runs: int) -> None:
     assert len(planned_runs(labs.open_book(name, quick=False))) == runs
 

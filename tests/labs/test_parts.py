@@ -10,8 +10,9 @@ import pytest
 import opsin
 from opsin.labs.backbones import FOLDER_VARIABLE, weights_of
 from opsin.labs.lab import Book, Lab
+from opsin.labs.measure import accuracy_on, step_costs
 from opsin.labs.shapes import COLOURS, SHAPES, write_shapes
-from opsin.labs.steps import in_points, paired, steps_table, told
+from opsin.labs.steps import configurations, in_points, paired, steps_table, told
 
 
 def book(folder: Path, root: Path | None = None) -> Book:
@@ -72,3 +73,60 @@ def test_weights_are_taken_from_the_package_then_from_the_named_folder_then_from
     monkeypatch.setenv(FOLDER_VARIABLE, str(named))
     found = weights_of(book(tmp_path, root), "resnet50")
     assert found == {"weights": str(named / "resnet50_notop.h5"), "weights_range": "caffe"}
+
+
+@pytest.fixture(scope="module")
+def pooled(tmp_path_factory: pytest.TempPathFactory) -> opsin.Run:
+    """A network that takes images of any size, trained for two epochs of 5 steps."""
+    lab = book(tmp_path_factory.mktemp("pooled"))
+    network = {"model": "plain", "filters": (8,), "dense": (), "global_pool": True, "input_size": 16}
+    settings = {"subset": "train=200,test=50", "val_fraction": 0.25, "batch_size": 40, "lr": 0.01, "preflight": False}
+    return lab.train("digits", name="pooled", epochs=2, precision="float32", **network, **settings)
+
+
+def test_accuracy_on_unchanged_images_of_val_is_the_score_of_the_run(pooled: opsin.Run) -> None:
+    score = pooled.scores["val"]["accuracy"]
+    found = accuracy_on(pooled, None, "val")
+    assert found.value == pytest.approx(score.value)
+    assert (found.low, found.high) == pytest.approx((score.low, score.high), abs=1e-6)
+    assert accuracy_on(pooled, None, "val", side=16) == found
+
+
+def test_accuracy_on_train_is_that_of_the_images_that_were_trained_on(pooled: opsin.Run) -> None:
+    count = 200 * accuracy_on(pooled, None, "train").value
+    assert count == pytest.approx(round(count))
+    classes, images = opsin.dataset_of(pooled).classes, opsin.dataset_of(pooled).splits["train"]
+    assert images.labels is not None
+    said = pooled.predict([images.image(i)[0] for i in range(len(images))])
+    right = sum(one.label == classes[images.labels[i]] for i, one in enumerate(said))
+    assert round(count) == right
+
+
+def test_images_are_augmented_and_resized_for_a_score_where_that_is_asked(pooled: opsin.Run) -> None:
+    own = accuracy_on(pooled, None, "train")
+    upside_down = accuracy_on(pooled, None, "train", augmented={"flip_vertical": 1.0, "rotate": 180.0})
+    assert upside_down == accuracy_on(pooled, None, "train", augmented={"flip_vertical": 1.0, "rotate": 180.0})
+    assert upside_down != own
+    assert accuracy_on(pooled, None, "train", side=8) != own
+
+
+def test_the_costs_of_a_step_are_those_of_the_run_and_of_its_batch(pooled: opsin.Run) -> None:
+    batch, steps, seconds, accuracy, megabytes, cores = step_costs(pooled, 1500)
+    assert (batch, steps, accuracy) == (40, 10, pooled.scores["val"]["accuracy"])
+    assert seconds == pytest.approx(10 * step_costs(pooled, 150)[2])
+    memory = opsin.plan(pooled, batch=40, timed=False).memory.live_bytes
+    assert float(megabytes.replace(",", "")) == pytest.approx(memory / 1e6, abs=0.06)
+    assert float(cores) >= 0
+
+
+def test_configurations_are_the_given_one_and_others_that_differ() -> None:
+    given = {"lr": 0.01, "filters": (16, 32)}
+    choices = {"lr": (0.01, 0.1), "filters": ((16, 32), (8,))}
+    found = configurations(given, choices, 4)
+    assert found["lr 0.01, filters 16-32"] == given
+    assert next(iter(found.values())) == given
+    assert {(one["lr"], one["filters"]) for one in found.values()} == {
+        (lr, filters) for lr in choices["lr"] for filters in choices["filters"]
+    }
+    assert found == configurations(given, choices, 4)
+    assert len(configurations(given, choices, 9)) == 4

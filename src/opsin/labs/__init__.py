@@ -27,6 +27,7 @@ COURSE = (
     "device",
     "cifar10-dense-and-cnn",
     "cifar10-cnn",
+    "cifar10-training",
     "mnist",
     "mnist-localization",
     "cifar100-transfer",

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.api.verbs import plan
 from opsin.artifact import load_proved
+from opsin.batches.augment import augment
+from opsin.batches.loader import gather
+from opsin.config import AugmentConfig
+from opsin.data.pack import default_cache, pack
+from opsin.diagnosis.robustness import robustness
 from opsin.io.files import write_atomically
 from opsin.io.images import encode_png, read_image
 from opsin.labs.lab import Book
 from opsin.ops.boxes import iou as iou
+from opsin.ops.intervals import wilson
 from opsin.runs import Run, dataset_of
 from opsin.types import Score
 
 Floats = NDArray[np.float64]
+IMAGES_AT_ONCE = 500
 
 
 def photo(side: int) -> NDArray[np.uint8]:
@@ -194,7 +203,6 @@ def calibration(sure: Floats, right: NDArray[np.bool_]) -> tuple[Score, Score, S
         right: whether it was right, [N].
     """
     from opsin.ops.calibration import calibration_error, equal_mass_edges
-    from opsin.ops.intervals import wilson
 
     low, high = wilson(right.sum(), len(right))
     share = Score(float(right.mean()), float(low), float(high))
@@ -210,3 +218,66 @@ def places(run: Run, height: int, width: int) -> tuple[int, int]:
     with torch.no_grad():
         maps = network.maps(torch.zeros(1, network.channels, height, width))["logits"]  # type: ignore[operator, call-overload]
     return maps.shape[2], maps.shape[3]
+
+
+def accuracy_on(
+    run: Run,
+    root: str | None,
+    split: Literal["train", "val"],
+    *,
+    side: int | None = None,
+    augmented: Mapping[str, Any] | None = None,
+) -> Score:
+    """Accuracy of a classifier, with its interval (Wilson), on images of its own data set.
+
+    Args:
+        run: of classification.
+        root: folder of the catalogue's data sets.
+        split: train or val; test is sealed, `opsin.evaluate` opens it.
+        side: of the images in pixels, where the network takes any; None is that of training.
+        augmented: settings of augmentation, with the draws of a first epoch; None leaves the images as they are.
+    """
+    import torch
+
+    artifact, dataset = load_proved(run.model_folder), dataset_of(run, root)
+    own = artifact.preprocess.size
+    size = own if side is None else replace(own, height=side, width=side)
+    samples = pack(dataset, size, cache=default_cache(), splits=[split])[split]
+    config, right = AugmentConfig(**(augmented or {})), 0
+    with torch.inference_mode():
+        for rows in torch.arange(len(samples)).split(IMAGES_AT_ONCE):
+            batch = gather(samples, rows)
+            if augmented:
+                batch = augment(batch, config, seed=0, epoch=0, num_classes=len(artifact.classes))
+            logits = artifact.network.eval()(artifact.input(batch.images))["logits"]
+            assert batch.labels is not None  # a classifier's
+            right += int((logits.argmax(1) == batch.labels).sum())
+    low, high = wilson(right, len(samples))
+    return Score(right / len(samples), float(low), float(high))
+
+
+def quarter_turned(run: Run, root: str | None) -> Score:
+    """The main score on val rotated by 90 degrees, all other settings as `opsin.robustness` has them."""
+    curve = robustness(run, split="val", changes=("rotation",), root=root).curves[0]
+    return next(cell.score for cell in curve.cells if cell.strength == 90)
+
+
+def step_costs(run: Run, images: int) -> tuple[int, int, float, Score, str, str]:
+    """A row about the steps of a run, for runs that differ in their batch size.
+
+    Memory is computed from the layers, since a process keeps what earlier runs took; time and cores were measured.
+
+    Args:
+        run: that has finished.
+        images: for how many of them the seconds are given.
+
+    Returns:
+        Images a step, steps, seconds for `images` (median of the epochs), accuracy on val, MB alive at the peak of a
+        step, and cores in use.
+    """
+    batch = min(run.config.train.batch_size, run.data.splits["train"].n)
+    seconds = images / float(np.median([epoch.images_per_second for epoch in run.epochs]))
+    memory = plan(run, batch=batch, timed=False).memory.live_bytes / 1e6
+    summary = run.summary
+    cores = (summary.cpu_seconds or 0.0) / (summary.seconds or 1.0)
+    return batch, summary.step or 0, seconds, run.scores["val"]["accuracy"], f"{memory:,.1f}", f"{cores:.2f}"

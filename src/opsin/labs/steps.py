@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,8 @@ from opsin.labs.measure import agreement, mistakes
 from opsin.ops.intervals import Z_95
 
 NOTE = "One seed a run; the interval of 95 % is over the samples of val, not over seeds."
+MOST_DRAWS = 1000
+"""Of configurations, some of which are the same."""
 REPAIRED = ("the step that brings most", "its points on val")
 """What an exercise asks for where steps are compared."""
 AFTER = ("on test, as published", "on test, with all repairs")
@@ -127,3 +129,26 @@ def told(table: Table, verdict: str) -> str:
     """What the steps of a verdict bring, in words, e.g. "a smaller rate (+3.1 points)"; "none" without any."""
     rows = [row for row in table.shown[1:] if row[6] == verdict]
     return "; ".join(f"{row[0]} ({row[3]} points)" for row in rows) or "none"
+
+
+def configurations(
+    given: Mapping[str, Any], choices: Mapping[str, Sequence[Any]], num: int, *, seed: int = 0
+) -> dict[str, dict[str, Any]]:
+    """The given settings, and others whose values are drawn at random from `choices`: `num` in all, by their words.
+
+    >>> list(configurations({"lr": 0.01, "filters": (16, 32)}, {"lr": [0.1], "filters": [(8,)]}, 2))
+    ['lr 0.01, filters 16-32', 'lr 0.1, filters 8']
+    """
+    draw = np.random.default_rng(seed)
+    found = {_words(given): dict(given)}
+    for _ in range(MOST_DRAWS):
+        if len(found) == num:
+            break
+        one = {name: values[draw.integers(len(values))] for name, values in choices.items()}
+        found.setdefault(_words(one), one)
+    return found
+
+
+def _words(settings: Mapping[str, Any]) -> str:
+    texts = ("-".join(map(str, value)) if isinstance(value, tuple) else f"{value:g}" for value in settings.values())
+    return ", ".join(f"{name.replace('_', ' ')} {text}" for name, text in zip(settings, texts, strict=True))
