@@ -214,6 +214,18 @@ def test_settings_that_change_no_result_open_no_group(tmp_path: Path) -> None:
     assert [group.seeds for group in compare_runs(runs).groups] == [(0, 1, 2)]
 
 
+def test_runs_that_a_budget_gave_other_minutes_form_the_groups_that_are_named(tmp_path: Path) -> None:
+    runs = [made_run(tmp_path, f"net-{i}", classified(40 + i, seed=i), epochs=i + 1, seed=i % 2) for i in range(4)]
+    assert len(compare_runs(runs).groups) == 4
+    found = compare_runs(runs, names=["a", "a", "b", "b"])
+    assert [(group.name, group.seeds) for group in found.groups] == [("a", (0, 1)), ("b", (0, 1))]
+    assert len(found.pairs) == 1
+    with pytest.raises(ConfigError, match=r"(?s)independent draws.*seed 0 twice"):
+        compare_runs(runs, names=["a", "b", "a", "b"])
+    with pytest.raises(ConfigError, match="name of a group for each run"):
+        compare_runs(runs, names=["a"])
+
+
 def test_unequal_steps_and_data_are_told_beside_the_verdict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     runs = [made_run(tmp_path, name, classified(k), epochs=k) for name, k in (("one", 40), ("two", 50))]
     for run, steps in zip(runs, (144, 1200), strict=True):

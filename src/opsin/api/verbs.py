@@ -45,18 +45,22 @@ from opsin.training.planning import request_of_data
 from opsin.types import Prediction, Skipped, SplitName
 
 
-def compare(*runs: AnyRun, split: SplitName = "val", out: Path | str = RUNS_FOLDER) -> Comparison:
+def compare(
+    *runs: AnyRun, names: Sequence[str] = (), split: SplitName = "val", out: Path | str = RUNS_FOLDER
+) -> Comparison:
     """Compare runs, paired over the same samples, with intervals and tests.
 
     Args:
         runs: two or more; runs that differ only in their seed form one group.
+        names: of the group of each run, where they are grouped otherwise, e.g. since a budget gave each other minutes.
         split: split whose stored predictions are compared.
         out: folder in which names of runs are looked up.
 
     Raises:
-        RunError: fewer than two runs, different data, or no predictions of the split.
+        ConfigError: fewer than two runs; `names` are not as many, or group runs of one seed.
+        RunError: different data, or no predictions of the split.
     """
-    return compare_runs([opened_run(run, out) for run in runs], split=split)
+    return compare_runs([opened_run(run, out) for run in runs], names=names, split=split)
 
 
 def explain(

@@ -125,16 +125,19 @@ class _Collected:
         return tuple(run.config.train.seed for run in self.runs)
 
 
-def compare_runs(runs: Sequence[Run], *, split: SplitName = "val", against_first: bool = False) -> Comparison:
+def compare_runs(
+    runs: Sequence[Run], *, names: Sequence[str] = (), split: SplitName = "val", against_first: bool = False
+) -> Comparison:
     """Compare finished runs of one task on the same samples.
 
     Args:
         runs: two or more; runs that differ only in their seed form one group.
+        names: of the group of each run, where they are grouped otherwise, e.g. since a budget gave each other minutes.
         split: split whose stored predictions are compared.
         against_first: only the pairs that the first run's group is in; p is then raised for their number alone.
 
     Raises:
-        ConfigError: fewer than two runs, or one is named twice.
+        ConfigError: fewer than two runs, or one is named twice; `names` are not as many, or group runs of one seed.
         RunError: a run has no predictions on the split.
         DataError: the runs are of different tasks, or were scored on different samples.
     """
@@ -146,8 +149,9 @@ def compare_runs(runs: Sequence[Run], *, split: SplitName = "val", against_first
     _check_tasks(runs)
     outcomes = [outcomes_of(run, split) for run in runs]
     _check_alike(runs, outcomes)
-    collected = _collected(runs, outcomes)
-    groups = [_group(found, name) for found, name in zip(collected, _names(collected), strict=True)]
+    collected = _named(runs, outcomes, names) if names else _collected(runs, outcomes)
+    named = tuple(dict.fromkeys(names)) or _names(collected)
+    groups = [_group(found, name) for found, name in zip(collected, named, strict=True)]
     groups = [
         replace(group, notes=(*group.notes, *_opened(runs_of.runs), *_chosen_by(runs_of.runs, split)))
         for group, runs_of in zip(groups, collected, strict=True)
@@ -209,6 +213,23 @@ def _collected(runs: Sequence[Run], outcomes: Sequence[Outcomes]) -> list[_Colle
             same.runs.append(run)
             same.outcomes.append(found)
     return groups
+
+
+def _named(runs: Sequence[Run], outcomes: Sequence[Outcomes], names: Sequence[str]) -> list[_Collected]:
+    """The groups as they were named, in the order of their first runs."""
+    if len(names) != len(runs):
+        raise ConfigError("a name of a group for each run", got=len(names), expected=len(runs))
+    groups: dict[str, _Collected] = {}
+    for name, run, found in zip(names, runs, outcomes, strict=True):
+        group = groups.setdefault(name, _Collected(runs=[], outcomes=[], settings=flat_settings(run)))
+        if run.config.train.seed in group.seeds:
+            what = "two runs of one seed are no independent draws of a group"
+            raise ConfigError(
+                what, where=name, got=f"seed {run.config.train.seed} twice", do="give each run another seed"
+            )
+        group.runs.append(run)
+        group.outcomes.append(found)
+    return list(groups.values())
 
 
 def flat_settings(run: Run) -> dict[str, Any]:

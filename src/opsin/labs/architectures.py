@@ -114,9 +114,9 @@ def lessons(book: Book, name: str, title: str, pairs: dict[str, tuple[str, str]]
     """A table of pairs: accuracies, the difference with its interval and what it shows, parameters, work."""
     rows: list[tuple[Any, ...]] = []
     for what, (first, second) in pairs.items():
-        found = opsin.compare(*part(book, first), *part(book, second))
-        a, b = found.groups
-        pair = found.pairs[0]
+        one, other = part(book, first), part(book, second)
+        found = opsin.compare(*one, *other, names=[first] * len(one) + [second] * len(other))
+        (a, b), pair = found.groups, found.pairs[0]
         ends = [f"{100 * value:+.1f}" for value in (pair.difference, pair.low, pair.high)]
         shown = "better" if pair.low > 0 else "worse" if pair.high < 0 else "no difference"
         scores = [opsin.Score(group.score, group.low, group.high) for group in (a, b)]
