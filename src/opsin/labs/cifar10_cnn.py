@@ -73,13 +73,9 @@ def class_counts(book: Book) -> Found:
     table = book.table("classes", "Images of each class", ("class", *counts), [*rows, ("all", *totals)])
     train = counts["train"]
     balanced = max(train) <= 1.2 * min(train)
-    weighted = (
-        "nearly balanced: class weights hardly shift the loss"
-        if balanced
-        else "unbalanced: class weights shift the loss"
-    )
+    weighted = "nearly balanced: class weights hardly shift" if balanced else "unbalanced: class weights shift"
     return Found(
-        answer=f"From {min(train)} to {max(train)} of train, {totals[0]:,} in all, and {totals[1]:,} held out for validation: {weighted}.",
+        answer=f"From {min(train)} to {max(train)} of train, {totals[0]:,} in all, and {totals[1]:,} held out for validation: {weighted} the loss.",
         evidence=(table,),
         values={"fewest of train": min(train), "most of train": max(train), "held out": totals[1]},
     )
