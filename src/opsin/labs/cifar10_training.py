@@ -182,11 +182,11 @@ def validation(book: Book) -> Found:
         rows.append((how, seen, again, val, f"{100 * (seen.value - val.value):+.1f}"))
     columns = ("trained on images", "train", "train, rotated and flipped", "val", "train less val, points")
     table = book.table("validation", "The same networks on images that they have seen, and on others", columns, rows)
-    plain, (_, seen, again, val, gap) = table.shown
+    plain, (_, on_train, on_changed, on_val, gap) = table.shown
     return Found(
-        answer=f"On images that the network has seen. Here the augmented one gets {seen} of train ({again} of train augmented) and {val} of val: "
+        answer=f"On images that the network has seen. Here the augmented one gets {on_train} of train ({on_changed} of train augmented) and {on_val} of val: "
         f"{gap} points. Without augmentation {plain[1]} and {plain[3]}: {plain[4]}. Only images that it was not trained on tell how good it is.",
-        ours=seen,
+        ours=on_train,
         evidence=(table, *augmented(book).values()),
         values=dict(zip(validation.asks, (rows[1][1], rows[1][3], gap), strict=True)),
         **agreement(book, [(rows[1][1], 0.839)]),

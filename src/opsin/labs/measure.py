@@ -245,7 +245,7 @@ def accuracy_on(
     samples = pack(dataset, size, cache=default_cache(), splits=[split])[split]
     config, right = AugmentConfig(**(augmented or {})), 0
     with torch.inference_mode():
-        for rows in torch.arange(len(samples)).split(IMAGES_AT_ONCE):
+        for rows in torch.split(torch.arange(len(samples)), IMAGES_AT_ONCE):
             batch = gather(samples, rows)
             if augmented:
                 batch = augment(batch, config, seed=0, epoch=0, num_classes=len(artifact.classes))

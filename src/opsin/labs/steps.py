@@ -144,7 +144,7 @@ def configurations(
     for _ in range(MOST_DRAWS):
         if len(found) == num:
             break
-        one = {name: values[draw.integers(len(values))] for name, values in choices.items()}
+        one = {name: values[int(draw.integers(len(values)))] for name, values in choices.items()}
         found.setdefault(_words(one), one)
     return found
 
