@@ -166,6 +166,8 @@ def write_pages() -> None:
         source = (DOCS / f"verbs/{verb}.md").read_text(encoding="utf-8")
         write(f"verbs/{verb}.md", verb_page(verb, source, place))
         for picture in re.findall(r"!\[[^\]]*\]\(([\w./-]+)\)", source):
+            if (DOCS / "verbs" / picture).is_file():
+                continue  # it is kept, not made by the commands of the page
             with gen.open(f"verbs/{picture}", "wb") as file:
                 file.write((place.folder / picture).read_bytes())
     write("verbs/index.md", verbs_index(verbs))
