@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import combinations, takewhile
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 
+from opsin.comparison.grouping import Collected, grouped, grouped_by_name, names_of
 from opsin.comparison.outcomes import Outcomes, outcomes_of
 from opsin.comparison.paired import LEVEL, difference_interval, group_interval, holm, seeds_test, swap_test
 from opsin.comparison.sizes import size_of
-from opsin.config import to_dict
 from opsin.errors import ConfigError, DataError
 from opsin.ops.intervals import wilson
 from opsin.runs import Run
@@ -20,18 +20,6 @@ from opsin.score_notes import OPTIMISM, TEST_AS_VAL
 from opsin.types import JsonDict, SplitName
 
 SAME = "no difference shown"
-NOT_COMPARED = (
-    "task",
-    "train.seed",
-    "train.threads",
-    "train.device",
-    "train.preflight",
-    "train.keep_memory",
-    "train.tensorboard",
-    "train.checkpoint_minutes",
-    "train.checkpoint_activations",
-)
-"""Settings in which runs of one group may differ: they affect results no more than a seed does."""
 FEW_SEEDS = 5
 """Number of seeds below which their spread is poorly known."""
 
@@ -104,27 +92,6 @@ class Comparison:
         return asdict(self)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Collected:
-    """Runs of one group, with their outcomes."""
-
-    runs: list[Run]
-    outcomes: list[Outcomes]
-    settings: dict[str, Any]
-
-    @property
-    def parts(self) -> list[Any]:
-        return [found.parts for found in self.outcomes]
-
-    @property
-    def scores(self) -> list[float]:
-        return [found.value for found in self.outcomes]
-
-    @property
-    def seeds(self) -> tuple[int, ...]:
-        return tuple(run.config.train.seed for run in self.runs)
-
-
 def compare_runs(
     runs: Sequence[Run], *, names: Sequence[str] = (), split: SplitName = "val", against_first: bool = False
 ) -> Comparison:
@@ -149,8 +116,8 @@ def compare_runs(
     _check_tasks(runs)
     outcomes = [outcomes_of(run, split) for run in runs]
     _check_alike(runs, outcomes)
-    collected = _named(runs, outcomes, names) if names else _collected(runs, outcomes)
-    named = tuple(dict.fromkeys(names)) or _names(collected)
+    collected = grouped_by_name(runs, outcomes, names) if names else grouped(runs, outcomes)
+    named = tuple(dict.fromkeys(names)) or names_of(collected)
     groups = [_group(found, name) for found, name in zip(collected, named, strict=True)]
     groups = [
         replace(group, notes=(*group.notes, *_opened(runs_of.runs), *_chosen_by(runs_of.runs, split)))
@@ -196,89 +163,7 @@ def _check_alike(runs: Sequence[Run], outcomes: Sequence[Outcomes]) -> None:
             )
 
 
-def _collected(runs: Sequence[Run], outcomes: Sequence[Outcomes]) -> list[_Collected]:
-    """The groups, in the order of their first runs.
-
-    Runs of one seed and one setting are not independent draws: as seeds of one group they would make its interval too
-    narrow. So the second one forms another group, and is compared with the first.
-    """
-    groups: list[_Collected] = []
-    for run, found in zip(runs, outcomes, strict=True):
-        settings, seed = flat_settings(run), run.config.train.seed
-        alike = (group for group in groups if group.settings == settings)
-        same = next((group for group in alike if seed not in group.seeds), None)
-        if same is None:
-            groups.append(_Collected(runs=[run], outcomes=[found], settings=settings))
-        else:
-            same.runs.append(run)
-            same.outcomes.append(found)
-    return groups
-
-
-def _named(runs: Sequence[Run], outcomes: Sequence[Outcomes], names: Sequence[str]) -> list[_Collected]:
-    """The groups as they were named, in the order of their first runs."""
-    if len(names) != len(runs):
-        raise ConfigError("a name of a group for each run", got=len(names), expected=len(runs))
-    groups: dict[str, _Collected] = {}
-    for name, run, found in zip(names, runs, outcomes, strict=True):
-        group = groups.setdefault(name, _Collected(runs=[], outcomes=[], settings=flat_settings(run)))
-        if run.config.train.seed in group.seeds:
-            what = "two runs of one seed are no independent draws of a group"
-            raise ConfigError(
-                what, where=name, got=f"seed {run.config.train.seed} twice", do="give each run another seed"
-            )
-        group.runs.append(run)
-        group.outcomes.append(found)
-    return list(groups.values())
-
-
-def flat_settings(run: Run) -> dict[str, Any]:
-    """Settings of a run by dotted names, without those of `NOT_COMPARED`; the path of its data is not a setting.
-
-    An ensemble has the settings of its first member, and its members.
-    """
-    summary = run.summary
-    made_of = {"kind": summary.kind, "members": summary.members}
-    flat: JsonDict = {f"ensemble.{key}": value for key, value in made_of.items() if value is not None}
-
-    def walk(prefix: str, values: JsonDict) -> None:
-        for key, value in values.items():
-            name = f"{prefix}{key}"
-            if isinstance(value, dict):
-                walk(f"{name}.", value)
-            elif name not in (*NOT_COMPARED, "root"):
-                flat[name] = value
-
-    walk("", to_dict(run.config))
-    return flat
-
-
-def _names(groups: Sequence[_Collected]) -> list[str]:
-    """The name of a group: the common part of its runs' names.
-
-    If that is empty or not unique: the name, then the path, of its first run.
-    """
-    ways: tuple[Callable[[_Collected], str], ...] = (
-        _common_name,
-        lambda group: group.runs[0].name,
-        lambda group: str(group.runs[0].path),
-    )
-    names = [""] * len(groups)
-    for way in ways:
-        found = [name or way(group) for name, group in zip(names, groups, strict=True)]
-        names = [name if found.count(name) == 1 else "" for name in found]
-    return names
-
-
-def _common_name(group: _Collected) -> str:
-    names = [run.name for run in group.runs]
-    if len(names) == 1:
-        return names[0]
-    alike = takewhile(lambda letters: len(set(letters)) == 1, zip(*names, strict=False))
-    return "".join(letters[0] for letters in alike).rstrip("-_.")
-
-
-def _interval(found: _Collected) -> tuple[float, float]:
+def _interval(found: Collected) -> tuple[float, float]:
     """The interval of the mean main score, over seeds and samples."""
     first = found.outcomes[0]
     if len(found.runs) > 1 or not first.is_share:
@@ -287,7 +172,7 @@ def _interval(found: _Collected) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _group(found: _Collected, name: str) -> Group:
+def _group(found: Collected, name: str) -> Group:
     scores = found.scores
     low, high = _interval(found)
     parameters, flops = size_of(found.runs[0].model_folder)
@@ -385,7 +270,7 @@ def _adjusted(tested: Sequence[_Tested]) -> list[_Tested]:
     ]
 
 
-def _pair(first: tuple[Group, _Collected], second: tuple[Group, _Collected], tests: _Tested) -> Pair:
+def _pair(first: tuple[Group, Collected], second: tuple[Group, Collected], tests: _Tested) -> Pair:
     (a, found_a), (b, found_b) = first, second
     known = found_a.outcomes[0]
     low, high = difference_interval(found_a.parts, found_b.parts, known.of_sums, bounded=known.bounded)
