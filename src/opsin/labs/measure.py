@@ -17,6 +17,7 @@ from opsin.batches.loader import gather
 from opsin.config import AugmentConfig
 from opsin.data.pack import default_cache, pack
 from opsin.diagnosis.robustness import robustness
+from opsin.inference.predictor import Predictor
 from opsin.io.files import write_atomically
 from opsin.io.images import encode_png, read_image
 from opsin.labs.lab import Book
@@ -26,7 +27,6 @@ from opsin.runs import Run, dataset_of
 from opsin.types import Score
 
 Floats = NDArray[np.float64]
-IMAGES_AT_ONCE = 500
 
 
 def photo(side: int) -> NDArray[np.uint8]:
@@ -239,19 +239,16 @@ def accuracy_on(
     """
     import torch
 
-    artifact, dataset = load_proved(run.model_folder), dataset_of(run, root)
-    own = artifact.preprocess.size
+    predictor, config, right = Predictor(load_proved(run.model_folder)), AugmentConfig(**(augmented or {})), 0
+    own, num_classes = predictor.artifact.preprocess.size, len(predictor.artifact.classes)
     size = own if side is None else replace(own, height=side, width=side)
-    samples = pack(dataset, size, cache=default_cache(), splits=[split])[split]
-    config, right = AugmentConfig(**(augmented or {})), 0
-    with torch.inference_mode():
-        for rows in torch.split(torch.arange(len(samples)), IMAGES_AT_ONCE):
-            batch = gather(samples, rows)
-            if augmented:
-                batch = augment(batch, config, seed=0, epoch=0, num_classes=len(artifact.classes))
-            logits = artifact.network.eval()(artifact.input(batch.images))["logits"]
-            assert batch.labels is not None  # a classifier's
-            right += int((logits.argmax(1) == batch.labels).sum())
+    samples = pack(dataset_of(run, root), size, cache=default_cache(), splits=[split])[split]
+    for rows in torch.split(torch.arange(len(samples)), predictor.batch_size):
+        batch = gather(samples, rows)
+        if augmented:
+            batch = augment(batch, config, seed=0, epoch=0, num_classes=num_classes)
+        assert batch.labels is not None  # a classifier's
+        right += int((predictor.run(batch.images)["probabilities"].argmax(1) == batch.labels.numpy()).sum())
     low, high = wilson(right, len(samples))
     return Score(right / len(samples), float(low), float(high))
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from opsin.data.readers.folders import SPLIT_NAMES
 from opsin.io.files import walk
-from opsin.io.images import IMAGE_SUFFIXES, read_image, read_size
+from opsin.io.images import IMAGE_SUFFIXES, SIDEWAYS, read_image, read_size
 from opsin.ops.resize import fit_image
 from opsin.server.refusal import RequestError
 from opsin.types import SizePolicy
@@ -22,8 +22,6 @@ from opsin.types import SizePolicy
 Bytes = NDArray[np.uint8]
 WORK_PX = 1024
 """Longer side at which photos are shown and masks are painted."""
-SIDEWAYS = 5
-"""EXIF orientations from here on swap height and width."""
 TEST = "test"
 SETTLED_NS = 3_000_000_000
 """Age from which on the time of a folder tells that nothing was added since: file systems count in steps up to 2 s."""
