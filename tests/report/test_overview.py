@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+import opsin
 import opsin.cli.demo as demo
 from opsin.cli import main
+from opsin.report.overview import write_overview
 
 FEW = {
     "digits": {"epochs": 1, "subset": "train=128,val=20,test=20"},
@@ -32,3 +34,15 @@ def test_the_demo_trains_all_three_tasks_and_writes_one_page(
         assert (Path(told["report"]).parent / data / "report.html").is_file()
     assert "<script" not in page
     assert 'src="http' not in page
+
+
+def test_the_page_says_that_the_marked_score_on_val_is_the_best_of_many(tmp_path: Path) -> None:
+    few = {"subset": "train=200,val=60,test=60", "filters": [8], "threads": 1, "preflight": False, "quiet": True}
+    run = opsin.train("digits", epochs=3, open_test=True, out=tmp_path, name="digits", report=False, **few)
+    page = write_overview([run], tmp_path / "page.html", title="A demo", words="").read_text(encoding="utf-8")
+    selection = run.scores["val"].selection
+    assert selection is not None
+    assert (
+        f"The score on val that is marked is the best of 3 epochs, chosen by this score (epoch {selection.best_epoch}"
+        in page
+    )

@@ -15,6 +15,7 @@ from opsin.report.render import Values, render, source
 from opsin.report.sections import headline
 from opsin.report.view import View, view_of
 from opsin.runs import Run
+from opsin.score_notes import selection_words
 from opsin.tasks.cards import card_of, part_of
 
 
@@ -60,5 +61,12 @@ def _part(view: View, link: str) -> Values:
         "panels": learning_panels(view)[:2] + ([figure] if result else []),
         "pictures": pictures,
         "note": (view.data.notes or ("",))[0],
+        "curve_note": _curve_note(view),
         "images": view.data.splits["train"].n if "train" in view.data.splits else None,
     }
+
+
+def _curve_note(view: View) -> str:
+    """How the epoch was chosen whose score on val the curve marks; "" where the notes on the scores shown say it."""
+    chosen = next((found.scores.selection for found in view.results[1:] if found.name == "val"), None)
+    return f"The score on val that is marked is {selection_words(chosen)}" if chosen else ""
