@@ -115,6 +115,7 @@ def test_a_report_lists_the_runs_that_its_budget_ended_and_compares_none_of_them
     page = (tmp_path / "brief-full/report.html").read_text(encoding="utf-8")
     assert "Ended by the budget" in page
     assert '<th scope="row">a</th>' in page
+    assert "the budget ended a early" in page
     whole = run_book(Book(made("whole", a=1), folder=tmp_path / "whole"), minutes=10.0)
     assert whole.cut == {}
     assert "Ended by the budget" not in whole.report.read_text(encoding="utf-8")

@@ -23,7 +23,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
 WORDS = {
     "one": "one convolution, dense 100",
     "two": "two convolutions, dense 100",
-    "ours": "the default of `opsin train`",
+    "ours": "the default of opsin train",
 }
 PUBLISHED = {"one": 0.9892, "two": 0.9900}
 
