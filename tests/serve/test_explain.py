@@ -38,7 +38,9 @@ def test_the_heat_over_each_image_is_that_of_the_network(
         image = decode_image(photo.read_bytes(), photo.name, sides=predictor.sides)
         expected = explainer.heat(predictor.fit(image, photo.name).pixels)
         picture = decode_image(base64.b64decode(one["picture"]), "picture").pixels
-        assert np.array_equal(picture, expected.picture)
+        # a level apart at most: the server's threads may round a value of the heat to its neighbour
+        assert picture.shape == expected.picture.shape
+        np.testing.assert_allclose(picture, expected.picture, rtol=0, atol=1)
         assert (one["method"], one["quantity"]) == ("grad-cam", expected.quantity)
         assert one["value"] == pytest.approx(expected.value, abs=1e-4)
 
