@@ -53,6 +53,15 @@ def test_an_exercise_asks_every_question_and_holds_no_function_that_answers_one(
     assert "PUBLISHED" not in "".join(part for part in code if "=" in part and part.startswith("PUBLISHED"))
 
 
+def test_an_exercise_names_the_functions_that_measure_what_a_question_asks(tmp_path: Path) -> None:
+    cells = json.loads(labs.exercise("cifar10-cnn", tmp_path).read_text(encoding="utf-8"))["cells"]
+    text = ["".join(cell["source"]) for cell in cells if "Of use: " in "".join(cell["source"])]
+    (layers,) = (part for part in text if "in which layer are most" in part)
+    assert "`opsin.plan`" in layers
+    assert "`parameter_rows`" in layers
+    assert not any(word in part for part in text for word in ("`question`", "`Found`", "`len`", "`agreement`"))
+
+
 @pytest.mark.parametrize("name", labs.names())
 def test_the_scaffold_of_an_exercise_runs_as_it_stands_and_checks_itself(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

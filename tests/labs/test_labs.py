@@ -17,8 +17,10 @@ from opsin import labs
 from opsin.cli import main
 from opsin.errors import CheckFailedError, ConfigError, RunError
 from opsin.labs.lab import Book, Found, Lab, numbers_in, question
+from opsin.labs.measure import agreement
 from opsin.labs.plans import planned_runs
 from opsin.labs.shapes import write_shapes
+from opsin.types import Score
 
 USED = {
     "__future__",
@@ -218,6 +220,18 @@ def test_a_disagreement_without_a_reason_is_refused(tmp_path: Path) -> None:
         return Found(answer="42", ours="42", agrees=False, evidence=(table,))
 
     assert "without a reason" in refusal(made(measure, published="41"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("published", "agrees", "above"),
+    [((0.5, 0.5), True, False), ((0.5, 0.3), False, True), ((0.3, 0.7), False, False), ((0.7, 0.7), False, False)],
+)
+def test_ours_is_above_where_it_is_higher_wherever_it_differs(
+    published: tuple[float, float], agrees: bool, above: bool, tmp_path: Path
+) -> None:
+    book = Book(made(), folder=tmp_path, quick=False)
+    found = agreement(book, [(Score(0.5, 0.4, 0.6), share) for share in published])
+    assert (found["agrees"], found.get("above", False)) == (agrees, above)
 
 
 def test_a_finished_run_is_not_trained_again_and_other_settings_are_refused(tmp_path: Path) -> None:

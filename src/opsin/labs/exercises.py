@@ -7,9 +7,10 @@ check tells which answers agree, never what the right one is.
 from __future__ import annotations
 
 import ast
+import builtins
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -27,6 +28,8 @@ compared with what your own runs give, in the last cell or by `opsin lab check`.
 """Stands before the first cell that is run."""
 WITHIN = 0.05
 """A rounded number is within this share of the measured one, however few digits it has."""
+TELLING = {*dir(builtins), "agreement", "canvas", "most", "partial", "told"}
+"""Functions of which an exercise does not speak: they put measured values into words and pictures."""
 Verdict: TypeAlias = Literal["agrees", "differs", "not answered", "not measured"]
 
 
@@ -65,11 +68,11 @@ def write_exercise(lab: Lab, module: str, folder: Path, *, quick: bool = True, r
         if kind == "markdown":
             cells.append((kind, source))
             continue
-        names, rest = _without_questions(source)
+        helps, rest = _without_questions(source)
         if rest:
             cells.append(("code", rest))
-        for asked in (part for part in lab.questions if part.name in names):
-            cells += _to_answer(asked)
+        for asked in (part for part in lab.questions if part.name in helps):
+            cells += _to_answer(asked, helps[asked.name])
         if "import" in source and not any("open_book" in text for _, text in cells):
             cells += [("markdown", HOW_TO), ("code", first)]
     cells += [("markdown", "## Check\n\nThe same as `opsin lab check`: nothing is trained by it."), ("code", told)]
@@ -142,26 +145,35 @@ def _is_right(found: Found, name: str, given: object) -> bool:
     return bool(said) and said <= measured and numbers_in(found.ours) <= said
 
 
-def _to_answer(asked: Question) -> list[tuple[str, str]]:
-    """The cells of a question: its words, and one with what is to be filled in."""
+def _to_answer(asked: Question, helps: Sequence[str]) -> list[tuple[str, str]]:
+    """The cells of a question: its words with functions that help to measure it, and one with what is to be filled in."""
+    hint = f"\n\nOf use: {', '.join(f'`{name}`' for name in helps)}." if helps else ""
     blanks = "\n".join(f"    {name!r}: None," for name in asked.blanks)
     scaffold = f"# measure it here\n\nbook.answer({asked.name!r}, {{\n{blanks}\n}})"
-    return [("markdown", f"**{asked.text}**"), ("code", scaffold)]
+    return [("markdown", f"**{asked.text}**{hint}"), ("code", scaffold)]
 
 
-def _without_questions(source: str) -> tuple[list[str], str]:
-    """Names of the questions in a cell, and the cell without their functions, published figures and the lab itself."""
+def _without_questions(source: str) -> tuple[dict[str, tuple[str, ...]], str]:
+    """The questions in a cell, each with what `_called` by it, and the cell without their functions, published figures and
+    the lab itself."""
     lines = source.splitlines()
-    names: list[str] = []
+    found: dict[str, tuple[str, ...]] = {}
     for node in reversed(ast.parse(source).body):
         marks = node.decorator_list if isinstance(node, ast.FunctionDef) else []
         begin = min([node.lineno, *(mark.lineno for mark in marks)])
         if isinstance(node, ast.FunctionDef) and any("question" in ast.unparse(mark) for mark in marks):
-            names.insert(0, node.name)
+            found[node.name] = _called(node)
         elif not (isinstance(node, ast.Assign | ast.AnnAssign) and _is_told(node)):
             continue
         del lines[begin - 1 : node.end_lineno]
-    return names, re.sub(r"\n{3,}", "\n\n\n", "\n".join(lines).strip())
+    return found, re.sub(r"\n{3,}", "\n\n\n", "\n".join(lines).strip())
+
+
+def _called(function: ast.FunctionDef) -> tuple[str, ...]:
+    """The functions that a question calls, but for Python's own and those that write the answer down."""
+    parts = (part for statement in function.body for part in ast.walk(statement))
+    names = dict.fromkeys(ast.unparse(part.func) for part in parts if isinstance(part, ast.Call))
+    return tuple(name for name in names if name not in TELLING and re.fullmatch(r"[a-z]\w*|opsin(\.[a-z]\w*)+", name))
 
 
 def _is_told(node: ast.Assign | ast.AnnAssign) -> bool:

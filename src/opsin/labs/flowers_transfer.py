@@ -150,13 +150,9 @@ def replayed(book: Book) -> Found:
     curves = book.curves("replayed", "Accuracy on val", runs, "accuracy")
     values = [row[2] for row in table.shown]
     verdict = agreement(book, [(scores["the head alone"], PUBLISHED)])
-    if verdict["agrees"] is False:
-        verdict["why"] = (
-            "The published figure lies between the two readings: rate and decay spoil pretrained layers, where they are trained, "
-            "and a head on frozen features bears them."
-            if scores["the whole network"].high < PUBLISHED < scores["the head alone"].low
-            else verdict["why"]
-        )
+    if verdict["agrees"] is False and scores["the whole network"].high < PUBLISHED < scores["the head alone"].low:
+        why = "The published figure lies between the two readings: rate and decay spoil pretrained layers, where they are trained, "
+        verdict |= {"above": False, "why": f"{why}and a head on frozen features bears them."}
     return Found(
         answer=f"{values[0]} of test where the whole network is trained, {values[1]} where the head alone is; guessing gives {values[2]}.",
         ours=f"{values[0]} and {values[1]}",

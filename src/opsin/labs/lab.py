@@ -42,6 +42,7 @@ class Found:
         ours: the figure that stands beside the published one, of these tables alone; "" where none is published.
         evidence: tables, figures and runs that show it.
         agrees: with the published figure; None where none is published or it cannot be compared.
+        above: it does not agree, and wherever it differs ours is the higher.
         why: if it does not agree or cannot be compared: the reason, shown by the evidence.
         values: what an exercise asks for, by the names in `Question.asks`.
     """
@@ -50,6 +51,7 @@ class Found:
     evidence: tuple[Evidence, ...]
     ours: str = ""
     agrees: bool | None = None
+    above: bool = False
     why: str = ""
     values: Mapping[str, Cell] = field(default_factory=dict)
 
@@ -64,6 +66,7 @@ class Answer:
     published: str
     ours: str
     agrees: bool | None
+    above: bool
     why: str
 
     def to_dict(self) -> dict[str, Any]:
@@ -327,6 +330,7 @@ class Book:
             published=asked.published,
             ours=found.ours,
             agrees=found.agrees,
+            above=found.above,
             why=found.why,
         )
 

@@ -103,7 +103,7 @@ def agreement(book: Book, pairs: Sequence[tuple[Score, float]]) -> dict[str, Any
         return {"agrees": True, "why": ""}
     words = " and ".join(dict.fromkeys(apart))
     why = f"Our interval lies {words} the published figure where they differ. One seed of each side: other seeds may differ."
-    return {"agrees": False, "why": why}
+    return {"agrees": False, "above": set(apart) == {"above"}, "why": why}
 
 
 def _inside(ours: Score, published: float) -> bool:

@@ -40,7 +40,7 @@ def trained(book: Book, loss: str) -> opsin.Run:
 # %%
 @question(
     "How does one network learn the class and the box together, and how well?",
-    asks=("class right", "mean IoU of the box", "both right"),
+    asks=("class right, giou, on val", "mean IoU, giou, on val", "both right, giou, on val"),
 )
 def two_heads(book: Book) -> Found:
     run = trained(book, "giou")
@@ -60,7 +60,7 @@ def two_heads(book: Book) -> Found:
         answer=f"The heads share one backbone, and the losses of class and box are added. The class is right for {told[0]}, the "
         f"mean IoU is {told[1]}, and both class and box are right for {told[3]}.",
         evidence=(table, sizes, run),
-        values={"class right": rows[0][1], "mean IoU of the box": rows[1][1], "both right": rows[3][1]},
+        values=dict(zip(two_heads.asks, (rows[0][1], rows[1][1], rows[3][1]), strict=True)),
     )
 
 
@@ -115,7 +115,7 @@ def values_of(run: opsin.Run) -> np.ndarray:
 # %%
 @question(
     "How many boxes are good, and what do good and bad ones look like at a threshold of 0.6?",
-    asks=("good boxes", "bad boxes", "lowest IoU"),
+    asks=("good boxes, giou, on val", "bad boxes, giou, on val", "lowest IoU, giou, on val"),
 )
 def good_and_bad(book: Book) -> Found:
     run = trained(book, "giou")
@@ -131,7 +131,7 @@ def good_and_bad(book: Book) -> Found:
     return Found(
         answer=f"{good} are good and {bad} are bad; the lowest IoU is {table.shown[0][2]}, the median {table.shown[0][3]}.",
         evidence=(table, figure, run),
-        values={"good boxes": good, "bad boxes": bad, "lowest IoU": float(values.min())},
+        values=dict(zip(good_and_bad.asks, (good, bad, float(values.min())), strict=True)),
     )
 
 

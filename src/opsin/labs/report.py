@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from opsin.labs.lab import Answer
 
 ROLES = ("val", "train", "test", "plain")
-VERDICTS = {True: ("agrees", "val"), False: ("differs", "warn"), None: ("not comparable", "")}
+VERDICTS = {"agrees": "val", "above": "val", "differs": "warn", "not comparable": ""}
+"""What the page says of an answer beside the published one, and the role that colours it."""
 STYLE = """
 .opsin .answer { font-size: 16px; max-width: 80ch; }
 .opsin .answers td { min-width: 90px; }
@@ -91,7 +92,7 @@ def write_index(
 def _line(result: LabResult, index: Path) -> dict[str, Any]:
     """The line of a lab: its result, and its answers to what was published by verdict."""
     compared = [answer for answer in result.answers if answer.published]
-    verdicts = {words: sum(a.agrees is key for a in compared) for key, (words, _) in VERDICTS.items()}
+    verdicts = {words: sum(_verdict(answer) == words for answer in compared) for words in VERDICTS}
     told = ", ".join(f"{count} {words}" for words, count in verdicts.items() if count)
     return {"result": result, "told": told or "–", "page": result.report.relative_to(index.parent.resolve()).as_posix()}
 
@@ -100,16 +101,23 @@ def _part(answer: Answer, tables: dict[str, Table], figures: dict[str, Figure], 
     """An answer with what it cites; a table or figure stands where it is cited first."""
     new = [name for name in answer.evidence if name not in told]
     told.update(new)
-    verdict, role = VERDICTS[answer.agrees]
+    verdict = _verdict(answer)
     return {
         "answer": answer,
         "verdict": verdict if answer.published else "",
-        "role": role,
+        "role": VERDICTS[verdict],
         "tables": [tables[name] for name in new if name in tables],
         "figures": [_drawn(figures[name]) for name in new if name in figures],
         "runs": [name.removeprefix("run ") for name in answer.evidence if name.startswith("run ")],
         "above": [name for name in answer.evidence if name not in new and not name.startswith("run ")],
     }
+
+
+def _verdict(answer: Answer) -> str:
+    """A key of `VERDICTS`."""
+    if answer.agrees is None:
+        return "not comparable"
+    return "agrees" if answer.agrees else "above" if answer.above else "differs"
 
 
 def _drawn(figure: Figure) -> dict[str, Any]:
