@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 
 import opsin
 from opsin.config import DataConfig
+from opsin.data import file_facts
 from opsin.data.load import load
 from opsin.data.quality import copies
-from opsin.data.samples import Dataset, Source
+from opsin.data.samples import Dataset
 from opsin.errors import ConfigError, DataError
 from opsin.io.images import encode_png
-from opsin.progress import Reporter
 
 
 def test_digits_need_no_files_and_are_scaled_to_bytes() -> None:
@@ -185,15 +186,16 @@ def test_what_is_known_of_copies_is_used_again_until_a_file_changes(tmp_path: Pa
     monkeypatch.setenv("OPSIN_CACHE", str(tmp_path / "cache"))
     scene_files(tmp_path / "photos", 20)
     first = places(load(tmp_path / "photos"))
-    reads, read = [], copies._read
+    reads: list[str] = []
 
-    def counted(source: Source, report: Reporter) -> object:
-        reads.append(source)
-        return read(source, report)
+    def counted(module: ModuleType, name: str) -> None:
+        function = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *args: (reads.append(name), function(*args))[1])
 
-    monkeypatch.setattr(copies, "_read", counted)
+    counted(copies, "_thumbnails")
+    counted(file_facts, "_read")
     assert places(load(tmp_path / "photos")) == first
     assert not reads
     (tmp_path / "photos" / "a" / "0.png").write_bytes((tmp_path / "photos" / "a" / "2.png").read_bytes())
     load(tmp_path / "photos")
-    assert len(reads) == 1
+    assert reads == ["_read", "_thumbnails"]

@@ -4,6 +4,8 @@
     features/KEY/           frozen features of such images
     unpacked/KEY/NAME/      what an archive that was trained on holds
     downloads/KEY/NAME      an archive that was fetched from an address
+    files/KEY.json          hashes and sizes of a set's files (`data/file_facts.py`)
+    copies/KEY.json         near copies among them
     precision-….json        the precision chosen for a network on this machine
 
 Missing entries are rebuilt when needed.
@@ -19,11 +21,13 @@ from pathlib import Path
 from opsin.data.hub import COMMIT
 from opsin.data.pack import default_cache
 from opsin.errors import InputError
-from opsin.io.files import read_json, remove_folder
+from opsin.io.files import read_json, remove_folder, writing
 from opsin.io.temporary import abandoned, is_temporary, owner_lives, remove_abandoned
 from opsin.types import JsonDict
 
 KINDS = ("packed", "features", "unpacked", "downloads")
+FILE_KINDS = {"files": "hashes and sizes of the files of a set", "copies": "near copies among the files of a set"}
+"""Kinds whose entries are files, and what is in them."""
 DAY_S = 24 * 3600
 
 
@@ -31,8 +35,8 @@ DAY_S = 24 * 3600
 class CacheEntry:
     """One entry of the cache.
 
-    `kind`: one of `KINDS`, or unfinished. `about`: the data set and split, as far as known. `size_bytes`: on
-    disk. `age_days`: days since it was last written.
+    `kind`: one of `KINDS` or `FILE_KINDS`, or unfinished. `about`: the data set and split, as far as known.
+    `size_bytes`: on disk. `age_days`: days since it was last written.
     """
 
     path: Path
@@ -55,6 +59,7 @@ def cache_entries(cache: Path | None = None) -> list[CacheEntry]:
     """
     folder = default_cache() if cache is None else cache
     paths = [path for kind in KINDS for path in (folder / kind).glob("*") if path.is_dir()]
+    paths += [path for kind in FILE_KINDS for path in (folder / kind).glob("*.json")]
     return sorted((_entry(path) for path in paths), key=lambda entry: -entry.size_bytes)
 
 
@@ -76,7 +81,11 @@ def prune_cache(cache: Path | None = None, *, older_than_days: float = 0.0) -> l
     removed = [entry for path, entry in gone.items() if not os.path.lexists(path)]
     for entry in cache_entries(folder):
         if entry.age_days >= older_than_days and not is_temporary(entry.path):
-            remove_folder(entry.path)
+            if entry.kind in FILE_KINDS:
+                with writing(entry.path):
+                    entry.path.unlink(missing_ok=True)
+            else:
+                remove_folder(entry.path)
             removed.append(entry)
     return removed
 
@@ -95,6 +104,8 @@ def _about(path: Path) -> str:
     """Description of an entry: the data, and the shape of the images."""
     if is_temporary(path):
         return "left by a process that has ended" if owner_lives(path) is False else "being written"
+    if path.parent.name in FILE_KINDS:
+        return FILE_KINDS[path.parent.name]
     if path.parent.name in ("unpacked", "downloads"):
         return ", ".join(
             sorted(child.name for child in path.iterdir() if child.name != COMMIT and not is_temporary(child))

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,10 +19,13 @@ from numpy.typing import NDArray
 
 from opsin.arrays import Array
 from opsin.config import DataConfig
+from opsin.data.file_facts import NO_IMAGE, NOT_SEEN, FileFacts, facts_of_files
 from opsin.data.targets import EARLIEST, IN_MEMORY, KINDS, TargetFields
 from opsin.errors import ImageError
+from opsin.io.caches import default_cache
 from opsin.io.files import sha256_file
 from opsin.io.images import SIDEWAYS, DecodedImage, Sides, read_image, read_size
+from opsin.progress import Reporter
 from opsin.text import is_text, text_of
 from opsin.types import SizePolicy, SplitName, TaskName
 
@@ -30,6 +33,8 @@ Ints = NDArray[np.int64]
 Bytes = NDArray[np.uint8]
 Boxes = NDArray[np.float32]
 HASHING_THREADS = 8
+FIRST_HEADERS = 100
+"""Files whose headers are read before all are: photos differ in size among these."""
 
 
 class LazyPixels(Protocol):
@@ -307,24 +312,62 @@ class FileSource(Annotated):
 
     @cached_property
     def size(self) -> tuple[int, int] | None:
-        """Height and width that all files share, by their headers; the scan stops at the first difference."""
-        found: tuple[int, int] | None = None
-        for path in self.paths:
-            try:
-                height, width, orientation = read_size(path)
-            except ImageError:
-                continue  # named when the split is packed
-            upright = (width, height) if orientation >= SIDEWAYS else (height, width)
-            if found not in (None, upright):
-                return None
-            found = upright
+        """Height and width that all files share, by their headers.
+
+        Of photos the first few differ, so that no other file is looked at.
+        """
+        first = range(min(len(self), FIRST_HEADERS)) if "facts" not in vars(self) else range(0)
+        found = self._sizes(first)
+        if len(found) <= 1 and len(first) < len(self):
+            known = np.unique(self.facts.sizes, axis=0)
+            found |= {(int(height), int(width)) for height, width in known} - {NO_IMAGE, NOT_SEEN}
+        if len(found) <= 1 and len(first) < len(self):
+            found |= self._sizes(np.flatnonzero((self.facts.sizes == NOT_SEEN).all(1)).tolist())
+        return found.pop() if len(found) == 1 else None
+
+    def _sizes(self, numbers: Iterable[int]) -> set[tuple[int, int]]:
+        """Sizes of these files; the scan stops at the first difference."""
+        found: set[tuple[int, int]] = set()
+        for i in numbers:
+            with suppress(ImageError):  # named when the split is packed
+                height, width, orientation = read_size(self.paths[i])
+                found.add((width, height) if orientation >= SIDEWAYS else (height, width))
+            if len(found) > 1:
+                break
         return found
+
+    @cached_property
+    def facts(self) -> FileFacts:
+        """What the files are known by, without decoding them."""
+        return facts_of_files(self.paths, cache=default_cache())
+
+    def read_facts(self, cache: Path | None, report: Reporter) -> FileFacts:
+        """`facts`, with a cache of one's own, or none, and progress shown while files are read."""
+        if "facts" not in vars(self):
+            vars(self)["facts"] = facts_of_files(self.paths, cache=cache, report=report)
+        return self.facts
+
+    def take(self, indices: Ints) -> Self:
+        """The samples of these numbers, in this order, with what is known of their files."""
+        taken = super().take(indices)
+        if "facts" in vars(self):
+            vars(taken)["facts"] = self.facts.take(indices)
+        return taken
+
+    @property
+    def digests(self) -> Sequence[str]:
+        """SHA-256 of each file as hexadecimal digits.
+
+        Raises:
+            InputError: a file cannot be read.
+        """
+        known = self.facts.digests
+        return [digest or sha256_file(path) for digest, path in zip(known, self.paths, strict=True)]
 
     @cached_property
     def content(self) -> str:
         """SHA-256 over the SHA-256 of each file."""
-        with ThreadPoolExecutor(HASHING_THREADS) as pool:
-            return hashlib.sha256("".join(pool.map(sha256_file, self.paths)).encode()).hexdigest()
+        return hashlib.sha256("".join(self.digests).encode()).hexdigest()
 
     def image(self, i: int) -> Bytes:
         """uint8 `[3, H, W]` of file `i`.

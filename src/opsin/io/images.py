@@ -253,6 +253,15 @@ def read_size(path: PathLike, limits: Limits = LIMITS) -> tuple[int, int, int]:
     return container.height, container.width, exif_orientation(container.exif) or 1
 
 
+def upright_size(data: bytes, name: str, limits: Limits = LIMITS) -> tuple[int, int] | None:
+    """Height and width of the image in `data`, upright, by its header; None where that takes a decoder (second tier).
+
+    Raises:
+        ImageError: as `read_image`, but for damage that only decoding shows.
+    """
+    return None if second_tier(data) is not None else _upright_size(_checked_container(data, name, limits))
+
+
 def read_mask(path: PathLike, limits: Limits = LIMITS) -> DecodedMask:
     """A PNG of class indices, palette or grey, at its stored values.
 

@@ -1,8 +1,8 @@
 """Copies in an undivided data set, found before packing, so that drawn splits keep them together.
 
-Files are read once: their hash identifies exact copies and, with the seed, determines the draw (`data/splits.py`), so
-that a folder and a table of the same files are divided equally; a thumbnail, cheap to decode from JPEG, identifies near
-copies. The result is cached, keyed by path, length and times of every file.
+The hash of a file (`data/file_facts.py`) identifies exact copies and, with the seed, determines the draw
+(`data/splits.py`), so that a folder and a table of the same files are divided equally; a thumbnail, cheap to decode
+from JPEG, identifies near copies. These are cached, keyed by the hashes of all files.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from opsin.io.gate import read_bytes
 from opsin.io.images import LIMITS, decode_thumbnail
 from opsin.progress import QUIET, Reporter
 
-FORMAT = 1
+FORMAT = 2
 MAX_NEAR = 20_000
 """Largest number of images for which near copies are searched for before a draw: the work grows quadratically."""
 
@@ -84,63 +84,50 @@ def _pixel_hash(source: Source, i: int) -> str:
 
 
 def _copies_of_files(source: FileSource, cache: Path | None, report: Reporter) -> Copies:
-    file = None if cache is None else cache / "copies" / f"{_state(source)}.json"
-    known = None if file is None else _kept(file, len(source))
-    if known is None:
-        keys, thumbs = _read(source, report)
-        pairs = None if thumbs is None else near_pairs(thumbs)
-        known = {
-            "keys": keys,
-            "pairs": None if pairs is None else [pairs.first.tolist(), pairs.second.tolist()],
-        }
-        if file is not None:
-            with suppress(OSError, WriteError):  # the cache only saves time
-                file.parent.mkdir(parents=True, exist_ok=True)
-                write_json(file, known)
-    keys = known["keys"]
+    digests = source.read_facts(cache, report).digests
+    keys = [digest or f"unread {name}" for digest, name in zip(digests, source.ids, strict=True)]
     exact = _representatives(keys, keys)
-    near = None if known["pairs"] is None else _linked(exact, known["pairs"], keys)
+    near = None if len(source) > MAX_NEAR else _linked(exact, _near_pairs(source, keys, cache, report), keys)
     return Copies(exact=exact, near=near, keys=keys)
 
 
-def _state(source: FileSource) -> str:
-    """A key over the state of all files that changes when a file does, computed without reading them."""
-    digest = hashlib.sha256(repr((FORMAT, THUMB, MAX_NEAR)).encode())
-    for path in source.paths:
-        state: Any = None
-        with suppress(OSError):
-            stat = path.stat()
-            state = (stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
-        digest.update(repr((str(path.absolute()), state)).encode())
-    return digest.hexdigest()[:32]
+def _near_pairs(source: FileSource, keys: Sequence[str], cache: Path | None, report: Reporter) -> list[list[int]]:
+    """Pairs of near copies, numbers of the first and of the second ones; from the cache for files of these keys."""
+    state = hashlib.sha256(repr((FORMAT, THUMB, *keys)).encode()).hexdigest()[:32]
+    entry = None if cache is None else cache / "copies" / f"{state}.json"
+    known = None if entry is None else _kept(entry, len(source))
+    if known is None:
+        pairs = near_pairs(_thumbnails(source, report))
+        known = [pairs.first.tolist(), pairs.second.tolist()]
+        if entry is not None:
+            with suppress(OSError, WriteError):  # the cache only saves time
+                entry.parent.mkdir(parents=True, exist_ok=True)
+                write_json(entry, {"pairs": known})
+    return known
 
 
-def _kept(file: Path, num_samples: int) -> dict[str, Any] | None:
-    """The cached result; None if missing or damaged."""
+def _kept(entry: Path, num_samples: int) -> list[list[int]] | None:
+    """The pairs in the cache; None if missing or damaged."""
     with suppress(OSError, InputError, KeyError, TypeError, ValueError):
-        known = read_json(file)
-        keys, pairs = known["keys"], known["pairs"]
-        ends = np.array(pairs or [[], []], np.int64)
-        if len(keys) == num_samples and ends.shape[0] == 2 and ((ends >= 0) & (ends < num_samples)).all():
-            return {"keys": [str(key) for key in keys], "pairs": pairs}
+        pairs = np.array(read_json(entry)["pairs"], np.int64)
+        if pairs.ndim == 2 and len(pairs) == 2 and ((pairs >= 0) & (pairs < num_samples)).all():
+            found: list[list[int]] = pairs.tolist()
+            return found
     return None
 
 
-def _read(source: FileSource, report: Reporter) -> tuple[list[str], Bytes | None]:
-    """SHA-256 of each file, and thumbnails uint8 `[N, 3, 32, 32]`, or None for too many files."""
-    keys = [f"unread {name}" for name in source.ids]
-    thumbs = np.zeros((len(source), 3, THUMB, THUMB), np.uint8) if len(source) <= MAX_NEAR else None
+def _thumbnails(source: FileSource, report: Reporter) -> Bytes:
+    """uint8 `[N, 3, 32, 32]`; zeros for a file that cannot be read."""
+    thumbs = np.zeros((len(source), 3, THUMB, THUMB), np.uint8)
 
     def look(i: int) -> None:
         with suppress(InputError):
             data = read_bytes(source.paths[i], ImageError, LIMITS.max_bytes)
-            keys[i] = hashlib.sha256(data).hexdigest()
-            if thumbs is not None:
-                thumbs[i] = decode_thumbnail(data, source.ids[i], THUMB)
+            thumbs[i] = decode_thumbnail(data, source.ids[i], THUMB)
 
     with report.bar("searching for copies", len(source)) as bar:
         for_each(look, len(source), bar.at)
-    return keys, thumbs
+    return thumbs
 
 
 def _representatives(groups: Sequence[Any], keys: Sequence[str]) -> Ints:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping
-from contextlib import suppress
-from pathlib import Path
 
 import numpy as np
 
@@ -16,8 +14,7 @@ from opsin.data.quality.near import THUMB, near_pairs
 from opsin.data.quality.scan import THUMB_POLICY
 from opsin.data.samples import Bytes, Dataset, FileSource, Ints, Pixels, Samples, Source
 from opsin.data.shards.source import ShardSource
-from opsin.errors import DataError, InputError
-from opsin.io.files import sha256_file
+from opsin.errors import DataError
 from opsin.ops.resize import fit_image
 from opsin.types import SplitName
 
@@ -63,33 +60,17 @@ def _shared_digests(sources: Mapping[SplitName, ShardSource]) -> dict[SplitName,
 def check_files(dataset: Dataset, *, allow_leaks: bool = False) -> None:
     """Refuse equal files in two splits of a user's own data, before anything is decoded.
 
-    Only files that share their length with another are read.
-
     Raises:
         DataError: such files; the splits are named.
     """
     if allow_leaks or dataset.published:
         return
     sources = {name: source for name, source in dataset.splits.items() if isinstance(source, FileSource)}
-    lengths = {name: [_length(path) for path in source.paths] for name, source in sources.items()}
-    shared = Counter(length for values in lengths.values() for length in values)
     digests = {
-        name: [_file_digest(p) if shared[n] > 1 else None for p, n in zip(source.paths, lengths[name], strict=True)]
+        name: [bytes.fromhex(digest) if digest else None for digest in source.facts.digests]
         for name, source in sources.items()
     }
     _leaks(dataset, digests, None, allow_leaks=False)
-
-
-def _length(path: Path) -> int:
-    with suppress(OSError):
-        return path.stat().st_size
-    return -1
-
-
-def _file_digest(path: Path) -> bytes | None:
-    with suppress(InputError, OSError):  # named when the split is packed
-        return bytes.fromhex(sha256_file(path))
-    return None
 
 
 def near_in_packed(dataset: Dataset, samples: Mapping[SplitName, Samples]) -> Finding:

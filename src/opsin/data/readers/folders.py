@@ -58,7 +58,7 @@ def read_folder(place: Place) -> Found:
     """
     root, left_out = place.path, list[str]()
     files = walk_files(root, left_out.append)
-    images = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES and not _hidden(path, root)]
+    images = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES and not _hidden(_below(path, root))]
     folders = _split_folders(root, images)
     notes = [*left_out, *_left_out_notes(files, images, root, depth=2 if folders else 1)]
     if not folders:
@@ -99,15 +99,20 @@ def _ignore(line: str) -> None:
     """A published data set may contain other files too."""
 
 
-def _hidden(path: Path, root: Path) -> bool:
-    return any(part.startswith((".", "__MACOSX")) for part in path.relative_to(root).parts)
+def _below(path: Path, root: Path) -> tuple[str, ...]:
+    """The names that lead from `root`, with which `path` begins, to it."""
+    return path.parts[len(root.parts) :]
+
+
+def _hidden(names: tuple[str, ...]) -> bool:
+    return any(name.startswith((".", "__MACOSX")) for name in names)
 
 
 def _split_folders(root: Path, images: Sequence[Path]) -> dict[SplitName, Path]:
     """The folders that are splits, in the order train, val, test; empty when `root` contains class folders directly."""
     found: dict[SplitName, Path] = {}
     others: list[str] = []
-    with_images = {path.relative_to(root).parts[0] for path in images if path.parent != root}
+    with_images = {names[0] for path in images if len(names := _below(path, root)) > 1}
     for folder in sorted(path for path in root.iterdir() if path.is_dir()):
         split = SPLIT_NAMES.get(folder.name.lower())
         if split is None:
@@ -133,7 +138,7 @@ def _split_folders(root: Path, images: Sequence[Path]) -> dict[SplitName, Path]:
 
 
 def _class_names(folder: Path) -> tuple[str, ...]:
-    names = [path.name for path in folder.iterdir() if path.is_dir() and not _hidden(path, folder)]
+    names = [path.name for path in folder.iterdir() if path.is_dir() and not _hidden((path.name,))]
     if not names:
         raise DataError(
             "there are no class folders",
@@ -147,7 +152,8 @@ def _class_names(folder: Path) -> tuple[str, ...]:
 def _class_source(folder: Path, root: Path, images: Sequence[Path], classes: Sequence[str]) -> Source:
     """The images below `folder`, class by class; ids are relative to `root`."""
     number = {name: k for k, name in enumerate(classes)}
-    parts = [(path, path.relative_to(folder).parts) for path in images if path.is_relative_to(folder)]
+    within = folder.parts
+    parts = [(path, _below(path, folder)) for path in images if path.parts[: len(within)] == within]
     members = sorted(
         ((number[names[0]], path) for path, names in parts if len(names) > 1), key=lambda member: member[0]
     )
@@ -160,7 +166,7 @@ def _class_source(folder: Path, root: Path, images: Sequence[Path], classes: Seq
     paths = [path for _, path in members]
     return FileSource(
         paths=paths,
-        ids=[path.relative_to(root).as_posix() for path in paths],
+        ids=["/".join(_below(path, root)) for path in paths],
         labels=np.array([label for label, _ in members], np.int64),
     )
 
@@ -169,7 +175,7 @@ def _left_out_notes(files: Sequence[Path], images: Sequence[Path], root: Path, d
     """Notes on files that were ignored."""
     known = set(images)
     suffixes = Counter(path.suffix.lower() or "no suffix" for path in files if path not in known)
-    loose = sum(len(path.relative_to(root).parts) <= depth for path in images)
+    loose = sum(len(_below(path, root)) <= depth for path in images)
     notes = []
     if suffixes:
         kinds = ", ".join(f"{count} {suffix}" for suffix, count in suffixes.most_common(5))

@@ -110,7 +110,7 @@ class MaskSource(FileSource):
         """SHA-256 over the SHA-256 of each image and mask, and over what the values mean."""
         digest = hashlib.sha256(self.meaning.table.tobytes())
         with ThreadPoolExecutor(HASHING_THREADS) as pool:
-            for part in (*pool.map(sha256_file, self.paths), *pool.map(_digest, self.drawn)):
+            for part in (*self.digests, *pool.map(_digest, self.drawn)):
                 digest.update(part.encode())
         return digest.hexdigest()
 

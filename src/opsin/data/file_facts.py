@@ -1,0 +1,114 @@
+"""What is known of a set's files without decoding them: the SHA-256 of each and the size of its image.
+
+Reading 100,000 files takes half a minute, and neither changes while a file does not. So both are kept in the cache, in
+one entry for each list of files, under a key of their paths, lengths and times.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opsin.data.parallel import for_each
+from opsin.errors import ImageError, InputError, WriteError
+from opsin.io.files import read_json, sha256_file, write_json
+from opsin.io.gate import read_bytes
+from opsin.io.images import LIMITS, upright_size
+from opsin.progress import QUIET, Reporter
+
+FORMAT = 1
+HEX_DIGITS = 64
+NO_IMAGE = (0, 0)
+"""Size of a file whose header is not that of an image that can be read."""
+NOT_SEEN = (-1, -1)
+"""Size of a file whose header takes a decoder of its own: HEIC, AVIF, TIFF."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FileFacts:
+    """Facts of N files, in their order.
+
+    Attributes:
+        digests: SHA-256 as 64 hexadecimal digits; "" for a file that cannot be read.
+        sizes: int32 `[N, 2]`, upright height and width by the header, or `NO_IMAGE`, or `NOT_SEEN`.
+    """
+
+    digests: Sequence[str]
+    sizes: NDArray[np.int32]
+
+    def take(self, indices: NDArray[np.int64]) -> FileFacts:
+        """Those of the files of these numbers."""
+        return FileFacts(digests=[self.digests[i] for i in indices], sizes=self.sizes[indices])
+
+
+def facts_of_files(paths: Sequence[Path], *, cache: Path | None, report: Reporter = QUIET) -> FileFacts:
+    """The facts of files, from the cache where none of them has changed since.
+
+    Args:
+        paths: of the files; one that cannot be read is kept without a digest.
+        cache: the cache folder; None reads all files.
+        report: shows progress.
+    """
+    entry = None if cache is None else cache / "files" / f"{_state(paths)}.json"
+    known = None if entry is None else _kept(entry, len(paths))
+    if known is not None:
+        return known
+    read = _read(paths, report)
+    if entry is not None:
+        with suppress(OSError, WriteError):  # the cache only saves time
+            entry.parent.mkdir(parents=True, exist_ok=True)
+            digests = [digest or "0" * HEX_DIGITS for digest in read.digests]
+            write_json(entry, {"digests": "".join(digests), "sizes": read.sizes.ravel().tolist()})
+    return read
+
+
+def _state(paths: Sequence[Path]) -> str:
+    """A key over the state of all files that changes when a file does, computed without reading them."""
+    digest = hashlib.sha256(os.fsencode(f"{FORMAT} {Path.cwd()}"))
+    for path in paths:
+        try:
+            stat = path.stat()
+            state = f"{path}\0{stat.st_ino} {stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}\0"
+        except OSError:
+            state = f"{path}\0\0"
+        digest.update(os.fsencode(state))
+    return digest.hexdigest()[:32]
+
+
+def _kept(entry: Path, count: int) -> FileFacts | None:
+    """The entry of the cache; None if missing or damaged."""
+    with suppress(OSError, InputError, KeyError, TypeError, ValueError):
+        known = read_json(entry)
+        text, sizes = known["digests"], np.array(known["sizes"], np.int32).reshape(-1, 2)
+        bytes.fromhex(text)  # refuses anything else
+        if len(text) == count * HEX_DIGITS and len(sizes) == count:
+            digests = [text[at : at + HEX_DIGITS] for at in range(0, len(text), HEX_DIGITS)]
+            return FileFacts(digests=["" if set(found) == {"0"} else found for found in digests], sizes=sizes)
+    return None
+
+
+def _read(paths: Sequence[Path], report: Reporter) -> FileFacts:
+    digests = [""] * len(paths)
+    sizes = np.full((len(paths), 2), NO_IMAGE, np.int32)
+
+    def look(i: int) -> None:
+        try:
+            data = read_bytes(paths[i], ImageError, LIMITS.max_bytes)
+        except InputError:
+            with suppress(InputError):
+                digests[i] = sha256_file(paths[i])
+            return
+        digests[i] = hashlib.sha256(data).hexdigest()
+        with suppress(InputError):
+            sizes[i] = upright_size(data, str(paths[i])) or NOT_SEEN
+
+    with report.bar("reading files", len(paths)) as bar:
+        for_each(look, len(paths), bar.at)
+    return FileFacts(digests=digests, sizes=sizes)

@@ -1,0 +1,109 @@
+"""What is known of files without decoding them: hashes and sizes, kept in the cache until a file changes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from opsin.data import file_facts
+from opsin.data.file_facts import NO_IMAGE, NOT_SEEN, FileFacts, facts_of_files
+from opsin.data.samples import FileSource
+from opsin.errors import InputError
+from opsin.io.images import encode_png
+from opsin.progress import Reporter
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> list[Path]:
+    """Three pictures of different sizes: 8x6, 6x8 by its orientation, and a TIFF; and a file that is none."""
+    files = [tmp_path / name for name in ("a.png", "b.jpg", "c.tiff", "d.png")]
+    files[0].write_bytes(encode_png(np.zeros((3, 8, 6), np.uint8)))
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    Image.new("RGB", (8, 6)).save(files[1], exif=turned)
+    Image.new("RGB", (5, 5)).save(files[2])
+    files[3].write_bytes(b"no picture")
+    return files
+
+
+def test_facts_are_the_hash_and_the_upright_size_of_each_file(paths: list[Path]) -> None:
+    facts = facts_of_files(paths, cache=None)
+    assert facts.digests == [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
+    assert facts.sizes.tolist() == [[8, 6], [8, 6], [*NOT_SEEN], [*NO_IMAGE]]
+
+
+def test_files_are_read_once_until_one_changes(
+    paths: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = facts_of_files(paths, cache=tmp_path / "cache")
+    reads: list[int] = []
+    read = file_facts._read
+
+    def counted(found: Sequence[Path], report: Reporter) -> FileFacts:
+        reads.append(len(found))
+        return read(found, report)
+
+    monkeypatch.setattr(file_facts, "_read", counted)
+    again = facts_of_files(paths, cache=tmp_path / "cache")
+    assert not reads
+    assert again.digests == first.digests
+    assert np.array_equal(again.sizes, first.sizes)
+    times = paths[0].stat()
+    paths[0].write_bytes(encode_png(np.ones((3, 8, 6), np.uint8))[: times.st_size])
+    os.utime(paths[0], ns=(times.st_atime_ns, times.st_mtime_ns))  # the time of the change of state cannot be set back
+    assert facts_of_files(paths, cache=tmp_path / "cache").digests[0] != first.digests[0]
+    assert reads == [4]
+
+
+@pytest.mark.parametrize(
+    "damage", [b"", b"{", b'{"digests": "zz", "sizes": []}', b'{"digests": "", "sizes": []}', b"[]"]
+)
+def test_a_damaged_entry_is_made_again(damage: bytes, paths: list[Path], tmp_path: Path) -> None:
+    first = facts_of_files(paths, cache=tmp_path / "cache")
+    (entry,) = (tmp_path / "cache" / "files").iterdir()
+    whole = entry.read_bytes()
+    entry.write_bytes(damage)
+    assert facts_of_files(paths, cache=tmp_path / "cache").digests == first.digests
+    assert entry.read_bytes() == whole
+
+
+def test_a_missing_file_has_no_digest_and_is_named_where_one_is_needed(
+    paths: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPSIN_CACHE", str(tmp_path / "cache"))
+    paths[1].unlink()
+    source = FileSource(paths=paths, ids=[path.name for path in paths], labels=np.zeros(4, np.int64))
+    assert [bool(digest) for digest in source.facts.digests] == [True, False, True, True]
+    again = FileSource(paths=paths, ids=[path.name for path in paths], labels=np.zeros(4, np.int64))
+    assert again.facts.digests == source.facts.digests
+    with pytest.raises(InputError, match=r"b\.jpg"):
+        _ = source.content
+
+
+def test_parts_of_a_set_know_what_the_set_knows(
+    paths: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPSIN_CACHE", str(tmp_path / "cache"))
+    source = FileSource(paths=paths, ids=[path.name for path in paths], labels=np.zeros(4, np.int64))
+    alone = source.take(np.array([2, 0])).content
+    assert source.facts.digests
+    monkeypatch.setattr(file_facts, "_read", lambda *_: pytest.fail("files were read again"))
+    assert source.take(np.array([2, 0])).content == alone
+
+
+@pytest.mark.parametrize(("numbers", "size"), [([0, 1, 3], (8, 6)), ([0, 1, 2], None), ([2], (5, 5)), ([3], None)])
+def test_the_size_is_that_which_all_pictures_share(
+    numbers: list[int], size: tuple[int, int] | None, paths: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPSIN_CACHE", str(tmp_path / "cache"))
+    found = [paths[i] for i in numbers]
+    source = FileSource(paths=found, ids=[path.name for path in found], labels=np.zeros(len(found), np.int64))
+    assert source.take(np.arange(len(found))).size == size
+    assert source.facts.sizes.shape == (len(found), 2)
+    assert source.size == size
