@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -190,7 +191,12 @@ def test_what_is_known_of_copies_is_used_again_until_a_file_changes(tmp_path: Pa
 
     def counted(module: ModuleType, name: str) -> None:
         function = getattr(module, name)
-        monkeypatch.setattr(module, name, lambda *args: (reads.append(name), function(*args))[1])
+
+        def call(*args: Any) -> Any:
+            reads.append(name)
+            return function(*args)
+
+        monkeypatch.setattr(module, name, call)
 
     counted(copies, "_thumbnails")
     counted(file_facts, "_read")
