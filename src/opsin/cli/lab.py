@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 import cyclopts
 from cyclopts import Parameter
 
-from opsin.cli.options import JsonFlag, QuietFlag, RootOption, SeedOption
+from opsin.cli.options import WHOLE, JsonFlag, QuietFlag, RootOption, SeedOption
 from opsin.cli.output import print_json, print_line, stdout_console
 from opsin.errors import CheckFailedError, ConfigError, RefusedError
 
@@ -90,7 +90,9 @@ def run(
     ] = Path("labs"),
     json_: JsonFlag = False,
     quiet: QuietFlag = False,
-    seed: SeedOption = 0,
+    seed: Annotated[
+        int, WHOLE, Parameter(name="--seed", help="Accepted by every verb; a lab sets the seeds of its runs itself.")
+    ] = 0,
 ) -> int:
     """Run a lab and write its report; an interrupted lab continues, its finished runs are not repeated."""
     from opsin import labs

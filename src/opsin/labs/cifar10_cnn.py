@@ -95,7 +95,8 @@ def networks(book: Book) -> Found:
     names = tuple(FILTERS)
     rows = [(WORDS[name], trained(book, name).scores["val"]["accuracy"], test_accuracy(book, name)) for name in names]
     table = book.table("networks", "Accuracy of the networks", ("network", "val", "test"), rows)
-    curves = book.curves("networks", "Accuracy on val", {name: trained(book, name) for name in names}, "accuracy")
+    drawn = {WORDS[name]: trained(book, name) for name in names}
+    curves = book.curves("networks", "Accuracy on val", drawn, "accuracy")
     told = [row[2] for row in table.shown]
     return Found(
         answer=f"Two convolutions reach {told[0]} of test, with a dense layer {told[1]}, four {told[2]}.",
