@@ -129,7 +129,7 @@ def good_and_bad(book: Book) -> Found:
     title = "The five worst and the five best: true box blue, predicted box orange"
     figure = book.pictures("boxes", title, boxed(run, book.root, [*worst, *best]))
     return Found(
-        answer=f"{good} are good and {bad} are bad; the lowest IoU is {table.shown[0][2]}, the median {table.shown[0][3]}.",
+        answer=f"{good:,} are good and {bad:,} are bad; the lowest IoU is {table.shown[0][2]}, the median {table.shown[0][3]}.",
         evidence=(table, figure, run),
         values=dict(zip(good_and_bad.asks, (good, bad, float(values.min())), strict=True)),
     )
