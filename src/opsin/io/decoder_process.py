@@ -3,12 +3,14 @@
 It is run as a file (`decoders.py`) and imports nothing of Opsin. It reads requests from standard input and answers on
 standard output: four bytes, the length of a line of JSON, that line, then as many bytes as its `bytes` says.
 
-    asked:    {"kind": "TIFF", "max_pixels": 500000000, "pixels": true, "cpu_s": 60, "bytes": 1234}, the file
+    asked:    {"kind": "TIFF", "max_pixels": 500000000, "pixels": true, "low": false, "cpu_s": 60, "bytes": 1234},
+              the file
     answered: {"mode": "RGB", "size": [w, h], "stored": [w, h], "orientation": 6, "frames": 1, "bits": 8, "bytes": 99},
               pixels
     refused:  {"refused": "why"}
 
-Pixels are upright; `stored` is the size before the orientation was undone. It ends when standard input does.
+Pixels are upright; `stored` is the size before the orientation was undone. Colours of 16 bits are answered as their high
+bytes; where `low` was asked for and is answered, as many low bytes follow. It ends when standard input does.
 """
 
 from __future__ import annotations
@@ -26,6 +28,13 @@ MODES = ("1", "L", "LA", "RGB", "RGBA", "CMYK", "I", "F")
 DNG_VERSION, NEW_SUBFILE_TYPE, PHOTOMETRIC, ORIENTATION = 50706, 254, 262, 274
 COLOR_FILTER_ARRAY, LINEAR_RAW = 32803, 34892
 MAX_HEADER_BYTES = 1 << 20
+OTHER_ENDIAN = {"little": "B", "big": "L"}[sys.byteorder]
+OPPOSITE = {
+    f"{mode};16{order}": f"{mode};16{other}"
+    for mode in ("RGB", "RGBX", "RGBA")
+    for order, other in (("B", "L"), ("L", "B"), ("N", OTHER_ENDIAN))
+}
+"""For each way in which Pillow reads colours of 16 bits, of which it keeps the high bytes, the way that keeps the low."""
 Header = dict[str, Any]
 Decode = Callable[[Header, bytes], tuple[Header, bytes]]
 
@@ -54,6 +63,8 @@ def decode(asked: Header, data: bytes) -> tuple[Header, bytes]:
         image = _plain(_turned(image) if asked["kind"] == "AVIF" else image)
         upright = image.size
         pixels = image.tobytes()
+        if asked["low"] and (low := low_bytes(OPENERS[asked["kind"]](io.BytesIO(data)))) is not None:
+            answer["low"], pixels = True, pixels + low.tobytes()
     else:
         pixels = b""
         if asked["kind"] == "AVIF" and image.getexif().get(ORIENTATION, 1) in range(5, 9):
@@ -92,6 +103,22 @@ def _bits(image: Any) -> int:
     if (tags := getattr(image, "tag_v2", None)) is not None:
         return int(max(tags.get(258, (1,))))
     return int(image.info.get("bit_depth", 8))
+
+
+def low_bytes(image: Any) -> Any:
+    """The low bytes of an image of 16 bits a colour, opened and not yet decoded; None where it is not one.
+
+    Read in the opposite byte order, samples have their low bytes where Pillow looks for the high ones.
+    """
+    ways = [tile.args if isinstance(tile.args, str) else tile.args[0] for tile in image.tile]
+    if not ways or any(way not in OPPOSITE for way in ways):
+        return None
+    image.tile = [
+        tile._replace(args=OPPOSITE[way] if isinstance(tile.args, str) else (OPPOSITE[way], *tile.args[1:]))
+        for tile, way in zip(image.tile, ways, strict=True)
+    ]
+    image.load()
+    return image
 
 
 def _refuse_raw(image: Any, data: bytes) -> None:

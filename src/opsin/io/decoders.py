@@ -47,6 +47,8 @@ class Decoded:
 
     Attributes:
         image: upright, in one of Pillow's plain modes; None where only the header was asked for.
+        low: the low bytes of colours of 16 bits, of which `image` has the high ones; None where they were not asked
+            for, or there are none.
         stored: width and height before the orientation was undone.
         orientation: EXIF orientation that was undone, 1 for none.
         frames: pages or frames.
@@ -58,6 +60,7 @@ class Decoded:
     orientation: int
     frames: int
     bits: int
+    low: Image.Image | None = None
 
 
 class DecoderPool:
@@ -77,14 +80,17 @@ class DecoderPool:
         self._lock = threading.Lock()
         atexit.register(self.close)
 
-    def decode(self, kind: KindName, data: bytes, name: str, *, max_pixels: int, pixels: bool = True) -> Decoded:
-        """The pixels of a file, or only what its header says.
+    def decode(
+        self, kind: KindName, data: bytes, name: str, *, max_pixels: int, pixels: bool = True, low: bool = False
+    ) -> Decoded:
+        """The pixels of a file, with `low` those of 16 bits whole; or only what its header says.
 
         Raises:
             ImageError: a part is missing to read it; or its decoder refused it, hung, died, or took too much memory.
         """
         check_readable(kind, name)
-        asked = {"kind": kind, "max_pixels": max_pixels, "pixels": pixels, "cpu_s": self.timeout_s, "bytes": len(data)}
+        asked = {"kind": kind, "max_pixels": max_pixels, "pixels": pixels, "low": low, "cpu_s": self.timeout_s}
+        asked |= {"bytes": len(data)}
         worker = self._taken()
         try:
             answer, payload = worker.ask(asked, data, self.timeout_s, max_pixels)
@@ -199,14 +205,15 @@ def _num_bytes(answer: JsonDict, max_pixels: int) -> int:
     width, height = (int(side) for side in answer["size"])
     if not (width > 0 and height > 0 and width * height <= max_pixels):
         raise ValueError(f"{width} x {height} pixels were answered")
-    return height * -(-width * ROW_BITS[answer["mode"]] // 8)
+    return height * -(-width * ROW_BITS[answer["mode"]] // 8) * (2 if answer.get("low") else 1)
 
 
 def _decoded(answer: JsonDict, payload: bytes) -> Decoded:
     width, height = (int(side) for side in answer["stored"])
-    size = (int(answer["size"][0]), int(answer["size"][1]))
+    size, length = (int(answer["size"][0]), int(answer["size"][1])), len(payload) // (2 if answer.get("low") else 1)
     return Decoded(
-        image=Image.frombytes(answer["mode"], size, payload) if payload else None,
+        image=Image.frombytes(answer["mode"], size, payload[:length]) if payload else None,
+        low=Image.frombytes(answer["mode"], size, payload[length:]) if payload[length:] else None,
         stored=(width, height),
         orientation=int(answer["orientation"]),
         frames=int(answer["frames"]),

@@ -8,7 +8,7 @@ What is done to an image that is not 8-bit RGB, each time with a note but for pl
 |---|---|
 | grey, 8 bits | R = G = B |
 | 1 bit, palette, CMYK | RGB |
-| 16 bits | value / 257, rounded (colour PNG: the high byte); a note says where 12 bits or fewer are used |
+| 16 bits | value / 257, rounded (colour PNG: the high byte); a note says where 12 bits or fewer are used. Where they are asked for: as they are, but for float, PPM of colour, CMYK, TIFF in planes or with premultiplied alpha |
 | float (PFM), 0 to 1 | value * 255, rounded; values outside are refused |
 | transparency | composited on white |
 | EXIF orientation 2 to 8 | turned upright; a broken or unknown orientation is ignored |
@@ -33,7 +33,8 @@ from PIL import BmpImagePlugin, GifImagePlugin, Image, ImageFile, JpegImagePlugi
 from PIL import WebPImagePlugin as WebPPlugin
 
 from opsin.errors import ImageError
-from opsin.io.containers import Container, FormatName, exif_orientation, open_container
+from opsin.io.containers import PNG_MAGIC, Container, FormatName, exif_orientation, open_container
+from opsin.io.decoder_process import low_bytes
 from opsin.io.decoders import POOL, Decoded, KindName
 from opsin.io.encoding import encode_jpeg as encode_jpeg
 from opsin.io.encoding import encode_mask as encode_mask
@@ -41,10 +42,10 @@ from opsin.io.encoding import encode_png as encode_png
 from opsin.io.encoding import is_gray as is_gray
 from opsin.io.files import PathLike
 from opsin.io.foreign import foreign_format, second_tier
-from opsin.io.gate import MEBIBYTE, check_size, printable, read_bytes, refusing
+from opsin.io.gate import MEBIBYTE, check_size, first_bytes, printable, read_bytes, refusing
 from opsin.io.jpeg import Pieces
 from opsin.io.memory import available_memory
-from opsin.io.pixels import to_rgb
+from opsin.io.pixels import to_deep_rgb, to_rgb
 
 SECOND_TIER_SUFFIXES = frozenset({".heic", ".heif", ".hif", ".avif", ".tif", ".tiff"})
 IMAGE_SUFFIXES = SECOND_TIER_SUFFIXES | {
@@ -58,7 +59,8 @@ MAX_FRAMES = 10_000
 MAX_SCANNED_SHARE = 20
 """Progressive JPEG: more passes than this only for images of less than `free_pixels`, which bounds the time."""
 DECODING_BYTES = 12
-"""Memory that decoding takes for each pixel: the decoder's copy, a turned or converted one, and the result."""
+"""Memory that decoding takes for each pixel: the decoder's copy, a turned or converted one, and the result; of 16 bits
+twice as much."""
 SHARE_OF_MEMORY = 0.5
 """Of the free memory, for one image: others may be decoded at the same time."""
 COEFFICIENT_BYTES = 6
@@ -68,6 +70,10 @@ REDUCTIONS = (8, 4, 2)
 SPARE = 2
 """A JPEG is decoded at this many times the sides that are looked at, or more: the rest is resampled with care."""
 STRIP_PIXELS = 1 << 20
+PNG_BITS_AT = 24
+"""The byte of a PNG that says how many bits a sample has."""
+DEEP = range(9, 17)
+"""Bits of samples that are kept as 16."""
 
 OPENERS: dict[FormatName, Callable[[io.BytesIO], ImageFile.ImageFile]] = {
     "JPEG": JpegImagePlugin.JpegImageFile,
@@ -121,7 +127,7 @@ class DecodedImage:
     """An upright RGB image.
 
     Attributes:
-        pixels: uint8 [3, H, W], RGB.
+        pixels: uint8 [3, H, W], RGB; uint16 of a file with more bits, where they were asked for.
         notes: what was done on the way, e.g. "first of 12 frames".
         orientation: the EXIF orientation that was undone (1: none). Boxes given for the stored pixels turn with it.
         whole: height and width of the upright image in the file, where `pixels` are fewer.
@@ -151,27 +157,31 @@ class DecodedMask:
     notes: tuple[str, ...] = ()
 
 
-def read_image(path: PathLike, limits: Limits = LIMITS, *, sides: Sides | None = None) -> DecodedImage:
+def read_image(path: PathLike, limits: Limits = LIMITS, *, sides: Sides | None = None, bits: int = 8) -> DecodedImage:
     """An image file as upright RGB; see the table above, and `decode_image`.
 
     Raises:
         ImageError: missing, empty, cut off, damaged, of another format, or above a limit.
     """
-    return decode_image(read_bytes(path, ImageError, limits.max_bytes), str(path), limits, sides=sides)
+    return decode_image(read_bytes(path, ImageError, limits.max_bytes), str(path), limits, sides=sides, bits=bits)
 
 
-def decode_image(data: bytes, name: str, limits: Limits = LIMITS, *, sides: Sides | None = None) -> DecodedImage:
+def decode_image(
+    data: bytes, name: str, limits: Limits = LIMITS, *, sides: Sides | None = None, bits: int = 8
+) -> DecodedImage:
     """The bytes of an image file as upright RGB; `name` is what error messages call it.
 
     With `sides`, a JPEG of many more pixels than are looked at is decoded at a half, a quarter or an eighth of its
-    sides, no side under twice that of `sides`; a note says so.
+    sides, no side under twice that of `sides`; a note says so. With `bits` of 16, a file that has them gives uint16.
 
     Raises:
         ImageError: empty, cut off, damaged, of another format, or above a limit.
     """
     with refusing(ImageError, name, "the image cannot be decoded"):
-        found = _upright_rgb(data, name, limits, sides)
-        pixels = _channels_first(found.rgb)
+        found = _upright(data, name, limits, sides, bits)
+        pixels = to_deep_rgb(found.image, found.low, found.notes) if bits > 8 and found.bits in DEEP else None
+        if pixels is None:
+            pixels = _channels_first(to_rgb(found.image, found.bits, found.notes))
     return DecodedImage(pixels=pixels, notes=tuple(found.notes), orientation=found.orientation, whole=found.whole)
 
 
@@ -193,41 +203,68 @@ def decode_thumbnail(data: bytes, name: str, side: int, limits: Limits = LIMITS)
         ImageError: as `decode_image`.
     """
     with refusing(ImageError, name, "the image cannot be decoded"):
-        rgb = _upright_rgb(data, name, limits, lambda height, width: (side, side)).rgb
-        small = rgb.resize((side, side), Image.Resampling.BILINEAR)
+        found = _upright(data, name, limits, lambda height, width: (side, side))
+        small = to_rgb(found.image, found.bits, found.notes).resize((side, side), Image.Resampling.BILINEAR)
         return np.ascontiguousarray(np.asarray(small).transpose(2, 0, 1))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Upright:
-    """An image of RGB as it is to be shown, and what `DecodedImage` says of it."""
+    """An image as it is to be shown, in a mode of Pillow's, and what `DecodedImage` says of it.
 
-    rgb: Image.Image
+    `bits`: of one stored sample. `low`: the low bytes of colours of 16 bits, of which `image` has the high ones.
+    """
+
+    image: Image.Image
+    bits: int
     notes: list[str]
     orientation: int
     whole: tuple[int, int] | None = None
+    low: Image.Image | None = None
 
 
-def _upright_rgb(data: bytes, name: str, limits: Limits, sides: Sides | None) -> _Upright:
-    """The one way from the bytes of a file to RGB, in this process or apart from it."""
+def _upright(data: bytes, name: str, limits: Limits, sides: Sides | None, bits: int = 8) -> _Upright:
+    """The one way from the bytes of a file to an upright image, in this process or apart from it."""
     if (kind := second_tier(data)) is not None:
-        return _decoded_apart(_apart(kind, data, name, limits, pixels=True), kind)
+        return _decoded_apart(_apart(kind, data, name, limits, pixels=True, bits=bits), kind)
     container = _checked_container(data, name, limits)
     reduction = _reduction(container, sides)
-    _check_memory(container, reduction, name, limits)
+    _check_memory(container, reduction, name, limits, bits)
     image, notes = _load(container, reduction)
     image, orientation = _turn_upright(image, container, notes)
-    whole = None if reduction == 1 else _upright_size(container)
-    return _Upright(rgb=to_rgb(image, container.bits, notes), notes=notes, orientation=orientation, whole=whole)
+    low = _low_bytes(container) if bits > 8 and container.bits in DEEP else None
+    return _Upright(
+        image=image,
+        bits=container.bits,
+        notes=notes,
+        orientation=orientation,
+        whole=None if reduction == 1 else _upright_size(container),
+        low=low if low is None or orientation == 1 else low.transpose(UPRIGHT[orientation]),
+    )
 
 
-def _apart(kind: KindName, data: bytes, name: str, limits: Limits, *, pixels: bool) -> Decoded:
+def _low_bytes(container: Container) -> Image.Image | None:
+    """The low bytes of colours of 16 bits, upright or not as stored, in the mode in which Pillow gives the high ones."""
+    image = OPENERS[container.format](io.BytesIO(container.data))
+    if container.format != "PNG" or image.tile[0].args != "LA;16B":
+        found: Image.Image | None = low_bytes(image)
+        return found
+    # Pillow has no second way for grey with alpha: its four bytes are read as four channels.
+    image.tile = [tile._replace(args="RGBA") for tile in image.tile]
+    image.load()
+    _, grey, _, alpha = image.split()
+    return Image.merge("RGBA", (grey, grey, grey, alpha))
+
+
+def _apart(
+    kind: KindName, data: bytes, name: str, limits: Limits, *, pixels: bool, bits: int = 8
+) -> Decoded:
     """What a process of its own says of a file, within the limits."""
     check_size(len(data), limits.max_bytes, name, ImageError)
     most = min(limits.max_pixels, max(limits.free_pixels, limits.max_pixels_per_byte * len(data)))
     if (free := available_memory()) is not None:
-        most = min(most, max(limits.free_pixels, int(SHARE_OF_MEMORY * free / DECODING_BYTES)))
-    return POOL.decode(kind, data, name, max_pixels=min(most, limits.max_pixels), pixels=pixels)
+        most = min(most, max(limits.free_pixels, int(SHARE_OF_MEMORY * free / (DECODING_BYTES * bits / 8))))
+    return POOL.decode(kind, data, name, max_pixels=min(most, limits.max_pixels), pixels=pixels, low=bits > 8)
 
 
 def _decoded_apart(found: Decoded, kind: KindName) -> _Upright:
@@ -236,7 +273,9 @@ def _decoded_apart(found: Decoded, kind: KindName) -> _Upright:
     part = "pages" if kind == "TIFF" else "frames"
     notes = [f"first of {found.frames} {part}"] if found.frames > 1 else []
     notes += [f"EXIF orientation {found.orientation} applied"] if found.orientation > 1 else []
-    return _Upright(rgb=to_rgb(found.image, found.bits, notes), notes=notes, orientation=found.orientation)
+    return _Upright(
+        image=found.image, bits=found.bits, notes=notes, orientation=found.orientation, low=found.low
+    )
 
 
 def read_size(path: PathLike, limits: Limits = LIMITS) -> tuple[int, int, int]:
@@ -262,6 +301,21 @@ def upright_size(data: bytes, name: str, limits: Limits = LIMITS) -> tuple[int, 
     return None if second_tier(data) is not None else _upright_size(_checked_container(data, name, limits))
 
 
+def read_bits(path: PathLike, limits: Limits = LIMITS) -> int:
+    """16 where an image file, PNG or TIFF, has more than 8 bits a channel, else 8; no pixel is decoded.
+
+    Raises:
+        ImageError: missing or empty; or a TIFF that `read_image` refuses by its header.
+    """
+    head = first_bytes(path, ImageError, PNG_BITS_AT + 1)
+    if head.startswith(PNG_MAGIC):
+        return 16 if head[PNG_BITS_AT:] == b"\x10" else 8
+    if second_tier(head) != "TIFF":
+        return 8
+    data = read_bytes(path, ImageError, limits.max_bytes)
+    return 16 if _apart("TIFF", data, str(path), limits, pixels=False).bits in DEEP else 8
+
+
 def read_mask(path: PathLike, limits: Limits = LIMITS) -> DecodedMask:
     """A PNG of class indices, palette or grey, at its stored values.
 
@@ -273,7 +327,7 @@ def read_mask(path: PathLike, limits: Limits = LIMITS) -> DecodedMask:
     if container.format != "PNG":
         do = "save masks as PNG: other formats change the indices"
         raise ImageError("not a mask", where=printable(name), got=container.format, expected="PNG", do=do)
-    _check_memory(container, 1, name, limits)
+    _check_memory(container, 1, name, limits, bits=8)
     with refusing(ImageError, name, "the mask cannot be decoded"):
         image, notes = _load(container)
         if image.mode not in ("1", "L", "P") or container.bits > 8:
@@ -348,7 +402,7 @@ def is_enough(size: tuple[int, int], wanted: tuple[int, int], reduction: int) ->
     return all(have >= SPARE * reduction * need for have, need in zip(size, wanted, strict=True))
 
 
-def _check_memory(container: Container, reduction: int, name: str, limits: Limits) -> None:
+def _check_memory(container: Container, reduction: int, name: str, limits: Limits, bits: int) -> None:
     """Refuse a large image that does not fit into free memory now.
 
     Raises:
@@ -357,7 +411,7 @@ def _check_memory(container: Container, reduction: int, name: str, limits: Limit
     pixels = container.width * container.height
     if pixels <= limits.free_pixels:
         return
-    free, needed = available_memory(), pixels // reduction**2 * DECODING_BYTES
+    free, needed = available_memory(), pixels // reduction**2 * DECODING_BYTES * bits // 8
     if reduction > 1 and container.scans > 1:
         needed += pixels * COEFFICIENT_BYTES
     if free is not None and needed > SHARE_OF_MEMORY * free:
