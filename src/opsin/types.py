@@ -31,12 +31,19 @@ class SizePolicy:
     `squash` resizes both sides and changes the aspect ratio; `crop` resizes the short side and cuts the centre;
     `pad` resizes the long side and fills the rest with black. `crop_share` is the share of the short side that `crop`
     keeps: 0.875 is the published evaluation of ImageNet networks, a short side of 256 with a centre crop of 224.
+    `bits` a channel, 8 or 16, are decoded, resampled and kept (`ops/depth.py`).
     """
 
     height: int
     width: int
     fit: FitName = "squash"
     crop_share: float = 1.0
+    bits: int = field(default=8, repr=False)
+
+    def to_dict(self) -> JsonDict:
+        """As plain JSON; without `bits` where they are 8, as artefacts and keys of caches were before there were 16."""
+        plain = asdict(self)
+        return plain if self.bits != 8 else {key: value for key, value in plain.items() if key != "bits"}
 
 
 @dataclass(frozen=True)

@@ -252,7 +252,7 @@ def test_a_second_larger_size_is_made_of_the_same_decoding(photos, tmp_path: Pat
 
 def test_each_photo_is_decoded_once_for_both_sizes(photos, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset, read, decoded = load(photos({"a": 5, "b": 5})), FileSource.read, list[int]()
-    monkeypatch.setattr(FileSource, "read", lambda self, i, sides=None: decoded.append(i) or read(self, i, sides))
+    monkeypatch.setattr(FileSource, "read", lambda self, i, *how: decoded.append(i) or read(self, i, *how))
     for _ in range(2):  # the second comes from the cache
         pack(dataset, POLICY, cache=tmp_path / "cache", splits=["train"], larger={"train": LARGER})
     assert sorted(decoded) == list(range(len(dataset.splits["train"])))

@@ -98,6 +98,21 @@ def _check(batch: Batch, config: AugmentConfig, num_classes: int, size: tuple[in
     check_targets(config, tuple(batch.targets))
 
 
+def check_bits(config: AugmentConfig, bits: int) -> None:
+    """Refuse a policy that would round training images of 16 bits a channel to 8, as it does not round those of val.
+
+    Raises:
+        ConfigError: one of torchvision's policies with 16 bits.
+    """
+    if is_of_images(config) and bits > 8:
+        raise ConfigError(
+            f"policy `{config.policy}` takes 8 bits a channel",
+            got=f"policy = {config.policy}, and images of {bits} bits",
+            expected="images of 8 bits, or the policy random_ops",
+            do="use the policy random_ops, which keeps 16 bits; or give --bits 8",
+        )
+
+
 def check_targets(config: AugmentConfig, kinds: Sequence[str]) -> None:
     """Refuse settings that some kind of target cannot follow.
 

@@ -25,6 +25,7 @@ from opsin.config.data import WINDOW
 from opsin.data.shards.source import ShardPixels
 from opsin.errors import ConfigError, DataError
 from opsin.group import ALONE, Group
+from opsin.ops.depth import as_batch
 
 if TYPE_CHECKING:
     from opsin.data.samples import Pixels, Samples
@@ -69,7 +70,7 @@ def batches(
     ring: Ring | None = None,
     window: int = WINDOW,
 ) -> Generator[Batch]:
-    """The batches of one epoch, uint8 on the CPU, gathered ahead by a thread.
+    """The batches of one epoch, uint8 on the CPU (16 bits: float32), gathered ahead by a thread.
 
     Args:
         samples: one split; its arrays may be read-only memory maps.
@@ -145,7 +146,7 @@ def _gathered(samples: Samples, rows: OwnRows) -> Batch:
 
 
 def _rows(array: Pixels, index: Tensor) -> Tensor:
-    """Copies of the rows `index` of an array or a memory map, or what is decoded of them now."""
+    """Copies of the rows `index` of an array or a memory map, or what is decoded of them now; see `as_batch`."""
     if isinstance(array, ShardPixels):
         return torch.from_numpy(array[index.numpy()])
-    return torch.from_numpy(np.ascontiguousarray(np.take(array, index.numpy(), axis=0)))
+    return as_batch(np.ascontiguousarray(np.take(array, index.numpy(), axis=0)))

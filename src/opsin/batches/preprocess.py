@@ -17,6 +17,7 @@ from torch import Tensor
 from opsin import config
 from opsin.config import NormalizeName, require
 from opsin.errors import ArtifactError, ConfigError, DataError
+from opsin.ops.depth import DTYPES, at_depth
 from opsin.ops.resize import fit_image
 from opsin.types import LUMA, JsonDict, SizePolicy
 
@@ -54,6 +55,7 @@ class Preprocess:
         sides = (self.size.height, self.size.width)
         require(all(1 <= side <= 4096 for side in sides), "size", sides, "sides of 1 to 4096")
         require(0 < self.size.crop_share <= 1, "size.crop_share", self.size.crop_share, "0 < x <= 1")
+        require(self.size.bits in DTYPES, "size.bits", self.size.bits, "8 or 16")
         ordered = len(self.range) == 2 and all(map(math.isfinite, self.range)) and self.range[0] < self.range[1]
         require(ordered, "range", self.range, "two numbers, the lower first")
         for name, values in (("mean", self.mean), ("std", self.std)):
@@ -70,16 +72,19 @@ class Preprocess:
         """One decoded image in the network's size, RGB or grey as the network needs, but still in RGB order.
 
         Args:
-            pixels: uint8 [3 or 1, H, W], RGB or grey.
+            pixels: uint8 or uint16 [3 or 1, H, W], RGB or grey.
             whole: height and width of the image, where `pixels` are a smaller version of it.
 
         Returns:
-            uint8 [channels, height, width], ready for `__call__` when stacked.
+            [channels, height, width], uint8 or, of a contract of 16 bits, uint16; ready for `__call__` once they are
+            a batch (`ops.depth.as_batch`).
         """
+        pixels = at_depth(pixels, self.size.bits)
         if self.channels == 1 and pixels.shape[0] == 3:
             red, green, blue = pixels.astype(np.uint32)
             # Pillow's fixed-point luma, so that a grey file and its RGB copy give the same bytes.
-            pixels = ((19595 * red + 38470 * green + 7471 * blue + 0x8000) >> 16).astype(np.uint8)[None]
+            grey = (19595 * red + 38470 * green + 7471 * blue + 0x8000) >> 16
+            pixels = grey.astype(pixels.dtype)[None]
         elif self.channels == 3 and pixels.shape[0] == 1:
             pixels = np.repeat(pixels, 3, axis=0)
         return fit_image(pixels, self.size, whole)
@@ -100,7 +105,7 @@ class Preprocess:
 
     def to_dict(self) -> JsonDict:
         """Plain JSON values, for the artefact."""
-        return config.to_dict(self)
+        return config.to_dict(self) | {"size": self.size.to_dict()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, object], *, where: str = "preprocess") -> Preprocess:
@@ -183,24 +188,24 @@ def measure(samples: Samples, normalize: NormalizeName, size: SizePolicy) -> Pre
 
 
 def _levels(images: Pixels) -> np.ndarray:
-    """How many pixels of each channel of uint8 [N, C, H, W] have each value, int64 [C, 256]."""
+    """How many pixels of each channel of images [N, C, H, W] have each value, int64 [C, 256]; of uint16 [C, 65536]."""
     num_samples, channels = images.shape[:2]
-    step = max(1, CHUNK_BYTES // max(1, images[0].nbytes))
-    counts = np.zeros((channels, 256), dtype=np.int64)
+    step, levels = max(1, CHUNK_BYTES // max(1, images[0].nbytes)), np.iinfo(images.dtype).max + 1
+    counts = np.zeros((channels, levels), dtype=np.int64)
     for start in range(0, num_samples, step):
         chunk = np.asarray(images[start : start + step])
         for channel in range(channels):
-            counts[channel] += np.bincount(chunk[:, channel].reshape(-1), minlength=256)
+            counts[channel] += np.bincount(chunk[:, channel].reshape(-1), minlength=levels)
     return counts
 
 
 def _mean_and_std(images: Pixels) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel of uint8 [N, C, H, W], in units of [0, 1].
+    """Mean and standard deviation of each channel of uint8 or uint16 [N, C, H, W], in units of [0, 1].
 
-    Counts of the 256 values are exact in any order, and are all that the two need.
+    Counts of the values are exact in any order, and are all that the two need.
     """
     counts = _levels(images) if isinstance(images, np.ndarray) or images.levels is None else images.levels
-    values = np.arange(256) / 255
+    values = np.arange(counts.shape[1]) / (counts.shape[1] - 1)
     shares = counts / counts.sum(axis=1, keepdims=True)
     mean = shares @ values
     std = np.sqrt((shares * (values - mean[:, None]) ** 2).sum(axis=1))

@@ -47,6 +47,9 @@ class DataConfig:
         Size at which training photos are also packed, in sides of the input, for augmentation that crops, zooms or
         turns: a crop of them enlarges no small pixels. At most the size of the photos; 1 is off. Val, test and
         prediction never see it.
+    bits
+        Bits a channel at which images are decoded and kept, by the network too: 16, or 8, to which files of 16 bits are
+        rounded. By default 16 where any training file, PNG or TIFF, has them.
     normalize
         none [0, 255], unit [0, 1], signed [-1, 1], standard (per-channel mean 0, sd 1 on train), learned, or weights:
         what the pretrained weights expect, the only choice with such weights.
@@ -92,6 +95,7 @@ class DataConfig:
     input_width: int | None = None
     fit: FitName = "squash"
     pack_scale: float = 1.0
+    bits: int = 8
     normalize: NormalizeName = "standard"
     allow_leaks: bool = False
     test_as_val: bool = False
@@ -113,6 +117,7 @@ class DataConfig:
         require(self.input_width is None or 1 <= self.input_width <= 4096, "input_width", self.input_width, "1 to 4096")
         require(0 <= self.unused_classes <= 1000, "unused_classes", self.unused_classes, "0 to 1000")
         require(1 <= self.pack_scale <= 4, "pack_scale", self.pack_scale, "1 to 4")
+        require(self.bits in (8, 16), "bits", self.bits, "8 or 16")
         both = self.input_width is None or self.input_size is not None
         require(both, "input_width", self.input_width, "an input size, which is then the height")
         require(self.skip_unreadable >= 0, "skip_unreadable", self.skip_unreadable, "0 or more")

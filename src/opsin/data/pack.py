@@ -13,8 +13,9 @@ import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,7 @@ from opsin.io.caches import default_cache as default_cache
 from opsin.io.files import atomic_folder, remove_folder
 from opsin.io.images import DecodedImage, is_enough
 from opsin.io.temporary import remove_abandoned
+from opsin.ops.depth import DTYPES
 from opsin.ops.resize import fit_image, fit_mask, resampled_size
 from opsin.types import SizePolicy, SplitName
 
@@ -195,7 +197,7 @@ def _rows(
     return [found[policy] for policy in policies]
 
 
-def _empty(shape: tuple[int, ...], dtype: type[np.uint8]) -> Bytes:
+def _empty(shape: tuple[int, ...], dtype: type[Any]) -> Bytes:
     return np.empty(shape, dtype)
 
 
@@ -229,7 +231,19 @@ def _folder(cache: Path, source: Source, policy: SizePolicy) -> Path:
 
 
 def _in_shards(source: ShardSource, policy: SizePolicy) -> Rows:
-    """Rows that are decoded when they are looked at: nothing is written, and nothing kept in memory."""
+    """Rows that are decoded when they are looked at: nothing is written, and nothing kept in memory.
+
+    Raises:
+        DataError: 16 bits are asked for, of which a set in shards has no digests and no levels.
+    """
+    if policy.bits != 8:
+        raise DataError(
+            "16 bits a channel are not read from shards",
+            where=source.ids[0] if len(source) else None,
+            got=f"{policy.bits} bits",
+            expected="8 bits",
+            do="use the files that the shards were made of; or train with --bits 8",
+        )
     return Rows(
         images=ShardPixels(source, policy),
         decoded={},
@@ -240,7 +254,7 @@ def _in_shards(source: ShardSource, policy: SizePolicy) -> Rows:
 
 
 def _key(source: Source, policy: SizePolicy) -> str:
-    text = json.dumps([FORMAT, source.content, source.channels, asdict(policy)])
+    text = json.dumps([FORMAT, source.content, source.channels, policy.to_dict()])
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
@@ -258,7 +272,7 @@ def _decode(
 
     def decode_one(i: int) -> None:
         try:
-            decoded = source.read(i, frames[0].sides)
+            decoded = source.read(i, frames[0].sides, frames[0].policy.bits)
             mask = source.mask(i, decoded)
             seen = [frame.enough(source, i, decoded) for frame in frames]
         except InputError as error:
@@ -278,7 +292,7 @@ class _Frames:
     def __init__(self, source: Source, policy: SizePolicy, allocate: Allocate) -> None:
         self.policy, self.sides, num_samples = policy, resampled_size(policy), len(source)
         frame = (policy.height, policy.width)
-        self.images: Bytes = allocate((num_samples, source.channels, *frame), np.uint8)
+        self.images: Bytes = allocate((num_samples, source.channels, *frame), DTYPES[policy.bits])
         masked = num_samples and holds_masks(source)
         self.masks: Bytes | None = allocate((num_samples, *frame), np.uint8) if masked else None
         self.sizes = np.zeros((num_samples, 2), np.int32)
@@ -287,7 +301,7 @@ class _Frames:
         """`decoded`, or sample `i` decoded again where that is a smaller version than this size is made from."""
         reduction = round(decoded.size[0] / decoded.pixels.shape[1])
         enough = reduction == 1 or is_enough(decoded.size, self.sides(*decoded.size), reduction)
-        return decoded if enough else source.read(i, self.sides)
+        return decoded if enough else source.read(i, self.sides, self.policy.bits)
 
     def put(self, i: int, decoded: DecodedImage, mask: Bytes | None) -> None:
         """Fit sample `i` into its row."""
@@ -319,7 +333,7 @@ def _copy(known: PackedRows, numbers: Ints, allocate: Allocate) -> Rows:
     kept = np.flatnonzero(rows >= 0)
 
     def copied(pixels: Bytes) -> Bytes:
-        made: Bytes = allocate((len(kept), *pixels.shape[1:]), np.uint8)
+        made: Bytes = allocate((len(kept), *pixels.shape[1:]), pixels.dtype.type)
         for i, row in enumerate(rows[kept]):
             made[i] = pixels[row]
         return made

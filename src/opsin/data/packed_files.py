@@ -2,10 +2,10 @@
 
 | file | holds |
 |---|---|
-| `images.bin` | uint8 `[N, C, H, W]` |
+| `images.bin` | uint8 `[N, C, H, W]`; uint16 where 16 bits are kept |
 | `masks.bin` | uint8 `[N, H, W]`, where the set has masks |
 | `sizes.bin`, `kept.bin` | int32 `[N, 2]`, height and width before packing; int64 `[N]`, sample numbers |
-| `manifest.json` | shape, length and SHA-256 of each; what could not be read, and why |
+| `manifest.json` | type, shape, length and SHA-256 of each; what could not be read, and why |
 """
 
 from __future__ import annotations
@@ -27,7 +27,10 @@ FORMAT = 2
 FULL_CHECK_BYTES = 1 << 30
 """Packed files up to this size are hashed on opening; of larger ones the length is checked."""
 
-Allocate = Callable[[tuple[int, ...], type[np.uint8]], Bytes]
+DTYPES = {"sizes.bin": "<i4", "kept.bin": "<i8"}
+"""What files hold whose manifest, an older one, does not say it; any other holds bytes."""
+
+Allocate = Callable[[tuple[int, ...], type[Any]], Bytes]
 """Makes an array of `(shape, dtype)`."""
 
 
@@ -51,7 +54,7 @@ def mapped_arrays(folder: Path) -> Allocate:
     """Arrays mapped to files of a folder: images first, then masks."""
     names = iter(("images.bin", "masks.bin"))
 
-    def mapped(shape: tuple[int, ...], dtype: type[np.uint8]) -> Bytes:
+    def mapped(shape: tuple[int, ...], dtype: type[Any]) -> Bytes:
         return _reserved(folder / next(names), shape, dtype)
 
     return mapped
@@ -73,14 +76,15 @@ def write_rows(new: Path, rows: Rows, about: str) -> None:
             if isinstance(array, np.memmap):
                 array.flush()
             os.truncate(new / name, array.nbytes)
-            files[name] = {"shape": list(array.shape), "bytes": array.nbytes, "sha256": sha256_file(new / name)}
+            entry = {"dtype": array.dtype.str, "shape": list(array.shape), "bytes": array.nbytes}
+            files[name] = entry | {"sha256": sha256_file(new / name)}
     manifest = {"format": FORMAT, "about": about, "files": files, "failures": rows.failures, "notes": rows.notes}
     write_json(new / "manifest.json", manifest)
 
 
-def _reserved(path: Path, shape: tuple[int, ...], dtype: type[np.uint8]) -> Bytes:
+def _reserved(path: Path, shape: tuple[int, ...], dtype: type[Any]) -> Bytes:
     """A writable memory map whose disk space is allocated first, so that a full disk raises an error, no signal."""
-    num_bytes = int(np.prod(shape))
+    num_bytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
     if num_bytes == 0:
         path.touch()
         return np.empty(shape, dtype)
@@ -123,7 +127,7 @@ def _mapped(path: Path, entry: dict[str, Any]) -> Any:
         raise ValueError(f"{path.name} has {num_bytes} bytes, not {entry['bytes']}")
     if num_bytes <= FULL_CHECK_BYTES and sha256_file(path) != entry["sha256"]:
         raise ValueError(f"{path.name} does not match its hash")
-    dtype = {"sizes.bin": "<i4", "kept.bin": "<i8"}.get(path.name, "u1")
+    dtype = entry.get("dtype", DTYPES.get(path.name, "u1"))
     if num_bytes == 0:
         return np.empty(entry["shape"], dtype)
     return np.memmap(path, dtype=dtype, mode="r", shape=tuple(entry["shape"]))

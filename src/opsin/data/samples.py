@@ -1,6 +1,7 @@
 """Data sets: sources that decode one image at a time, and packed samples.
 
-Images are uint8 `[C, H, W]`, C = 3 (RGB) or 1 (grey). Boxes are float32 xyxy in pixels. Masks are uint8, 255 = void.
+Images are uint8 `[C, H, W]`, C = 3 (RGB) or 1 (grey); uint16 where 16 bits are kept (`SizePolicy`). Boxes are float32
+xyxy in pixels. Masks are uint8, 255 = void.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from opsin.data.targets import EARLIEST, IN_MEMORY, KINDS, TargetFields
 from opsin.errors import ImageError
 from opsin.io.caches import default_cache
 from opsin.io.files import sha256_file
-from opsin.io.images import SIDEWAYS, DecodedImage, Sides, read_image, read_size
+from opsin.io.images import SIDEWAYS, DecodedImage, Sides, read_bits, read_image, read_size
 from opsin.progress import Reporter
 from opsin.text import is_text, text_of
 from opsin.types import SizePolicy, SplitName, TaskName
@@ -96,7 +97,7 @@ class Samples(TargetFields[Array]):
     """One split, ready to be batched; its targets, boxes in pixels of `images`, are those of `TargetFields`.
 
     Attributes:
-        images: uint8 `[N, C, H, W]`, in memory, a read-only memory map, or in shards (`data/shards`).
+        images: uint8 `[N, C, H, W]`, in memory, a read-only memory map, or in shards (`data/shards`); or uint16.
         ids: the display name of each sample: "train/00017", "roses/12.jpg".
         sizes: int32 `[N, 2]`, height and width before packing.
         notes: changes made to the samples on the way.
@@ -176,8 +177,10 @@ class Source(Protocol):
             InputError: the bytes cannot be decoded.
         """
 
-    def read(self, i: int, sides: Sides | None = None) -> DecodedImage:
+    def read(self, i: int, sides: Sides | None = None, bits: int = 8) -> DecodedImage:
         """Sample `i` with notes on what decoding did to it; with `sides`, not many more pixels than these need.
+
+        With `bits` of 16, uint16 where the file has them.
 
         Raises:
             InputError: the bytes cannot be decoded.
@@ -246,6 +249,11 @@ class Annotated(TargetFields[Array]):
         )
 
     @property
+    def bits(self) -> int:
+        """Bits a channel of its images: 8."""
+        return 8
+
+    @property
     def _rows(self) -> tuple[str, ...]:
         """Fields with one row for each sample."""
         return ("ids", "groups", "numbers_packed", *KINDS)
@@ -286,7 +294,7 @@ class ArraySource(Annotated):
         pixels: Bytes = self.images[i]
         return pixels
 
-    def read(self, i: int, sides: Sides | None = None) -> DecodedImage:
+    def read(self, i: int, sides: Sides | None = None, bits: int = 8) -> DecodedImage:
         """Sample `i`; nothing is done to it."""
         return DecodedImage(pixels=self.images[i])
 
@@ -365,6 +373,11 @@ class FileSource(Annotated):
         return [digest or sha256_file(path) for digest, path in zip(known, self.paths, strict=True)]
 
     @cached_property
+    def bits(self) -> int:
+        """16 where any file, PNG or TIFF, has more than 8 bits a channel, else 8; the search stops at the first."""
+        return 16 if any(_bits(path) == 16 for path in self.paths) else 8
+
+    @cached_property
     def content(self) -> str:
         """SHA-256 over the SHA-256 of each file."""
         return hashlib.sha256("".join(self.digests).encode()).hexdigest()
@@ -377,13 +390,15 @@ class FileSource(Annotated):
         """
         return self.read(i).pixels
 
-    def read(self, i: int, sides: Sides | None = None) -> DecodedImage:
+    def read(self, i: int, sides: Sides | None = None, bits: int = 8) -> DecodedImage:
         """File `i` with notes on what decoding did to it; with `sides`, not many more pixels than these need.
+
+        With `bits` of 16, uint16 where the file has them.
 
         Raises:
             ImageError: the file cannot be decoded.
         """
-        return read_image(self.paths[i], sides=sides)
+        return read_image(self.paths[i], sides=sides, bits=bits)
 
     def mask(self, i: int, image: DecodedImage | None = None) -> Bytes | None:
         """None: files of class folders have no masks."""
@@ -427,6 +442,11 @@ class Dataset:
         return max(source.channels for source in self.splits.values())
 
     @property
+    def bits(self) -> int:
+        """Bits a channel of the training images: 16 where any file has more than 8, else 8."""
+        return int(getattr(self.splits.get("train"), "bits", 8))
+
+    @property
     def size(self) -> tuple[int, int] | None:
         """Height and width that all images of all splits share, or None."""
         sizes = {source.size for source in self.splits.values()}
@@ -454,6 +474,13 @@ class Dataset:
     def __repr__(self) -> str:
         sizes = ", ".join(f"{name} {len(source):,}" for name, source in self.splits.items())
         return f"Dataset({self.name}: {self.task}, {len(self.classes)} classes, {sizes})"
+
+
+def _bits(path: Path) -> int:
+    try:
+        return read_bits(path)
+    except ImageError:
+        return 8  # named when the split is packed
 
 
 def class_counts(source: Source | Samples, num_classes: int) -> Ints | None:

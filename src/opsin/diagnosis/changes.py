@@ -48,17 +48,18 @@ class Change:
     apply: Callable[[Batch, float, Draws], Batch]
 
     def __call__(self, batch: Batch, strength: float, *, seed: int) -> Batch:
-        """The changed batch, images uint8.
+        """The changed batch, images uint8; of images float32 in [0, 255] float32, not rounded, but after `jpeg`.
 
         Args:
-            batch: images uint8 [B, C, H, W]. It is not changed.
+            batch: images uint8 or float32 [B, C, H, W]. It is not changed.
             strength: in `unit`.
             seed: seed of random draws.
         """
         # the strength's index takes the place of the epoch: each strength has its own draws
         draws = Draws(seed=seed, epoch=self.strengths.index(strength), index=batch.index)
         changed = self.apply(batch, strength, draws)
-        return replace(changed, images=_bytes(changed.images))
+        images = _bytes(changed.images) if batch.images.dtype == torch.uint8 else changed.images.clamp(0, 255)
+        return replace(changed, images=images)
 
 
 def rotate(batch: Batch, degrees: float, draws: Draws) -> Batch:
@@ -127,7 +128,7 @@ def noise(batch: Batch, deviation: float, draws: Draws) -> Batch:
 def compress(batch: Batch, quality: float, draws: Draws) -> Batch:
     """Written as JPEG of that quality, without colour subsampling, and read again."""
     channels = batch.images.shape[1]
-    files = [encode_jpeg(pixels, quality=int(quality)) for pixels in batch.images.numpy()]
+    files = [encode_jpeg(pixels, quality=int(quality)) for pixels in _bytes(batch.images).numpy()]
     decoded = [decode_image(file, "a JPEG of this image").pixels[:channels] for file in files]
     return replace(batch, images=torch.from_numpy(np.stack(decoded)))
 

@@ -22,6 +22,7 @@ from opsin.devices import pick_device
 from opsin.diagnosis.case import Facts, LayerFact, NormFact
 from opsin.diagnosis.outcome_scores import score_of
 from opsin.inference.predictor import Predictor
+from opsin.ops.depth import brightness
 from opsin.progress import QUIET, Reporter
 from opsin.runs import Run, dataset_of
 from opsin.tasks import get_task
@@ -83,7 +84,7 @@ def _score(run: Run, predictor: Predictor, samples: Samples, report: Reporter, t
 
 def _brightness(samples: Samples) -> tuple[float, ...]:
     """Mean pixel of each image over all channels, sorted."""
-    return tuple(sorted(float(np.asarray(image).mean()) for image in samples.images))
+    return tuple(sorted(float(brightness(np.asarray(image)).mean()) for image in samples.images))
 
 
 class _Watch:

@@ -19,6 +19,7 @@ from opsin.data.samples import Samples
 from opsin.diagnosis.outcome_scores import score_of
 from opsin.errors import ConfigError, DataError, nearest
 from opsin.io.tables import read_table
+from opsin.ops.depth import brightness
 from opsin.runs import Run, dataset_of
 from opsin.score_notes import lowest
 from opsin.types import LUMA, JsonDict, Score, SplitName, plain_score
@@ -192,7 +193,7 @@ def _areas(samples: Samples) -> NDArray[np.float64]:
 
 def _brightness(samples: Samples) -> NDArray[np.float64]:
     """Mean luma of each image, 0 to 255, float64 [N]."""
-    means = np.array([np.asarray(image, np.float64).mean(axis=(1, 2)) for image in samples.images], np.float64)
+    means = np.array([brightness(image).astype(np.float64).mean(axis=(1, 2)) for image in samples.images], np.float64)
     weights = np.array(LUMA if means.shape[1] == 3 else (1.0,))
     luma: NDArray[np.float64] = (means * weights).sum(axis=1)
     return luma

@@ -153,7 +153,7 @@ def _scanned(images: _Rows, near: bool, bar: Bar) -> Scan:
 
 
 class _Rows:
-    """Packed images uint8 [N, C, H, W], one at a time, unchanged or as RGB."""
+    """Packed images [N, C, H, W], one at a time, unchanged or as RGB."""
 
     def __init__(self, images: Pixels, *, rgb: bool) -> None:
         self.images, self.rgb = images, rgb
@@ -161,7 +161,7 @@ class _Rows:
     def __len__(self) -> int:
         return len(self.images)
 
-    def read(self, i: int, sides: Sides | None = None) -> DecodedImage:
+    def read(self, i: int, sides: Sides | None = None, bits: int = 8) -> DecodedImage:
         """Image `i`."""
         image = np.asarray(self.images[i])
         return DecodedImage(pixels=np.broadcast_to(image, (3, *image.shape[1:])) if self.rgb else image)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from opsin.arrays import Array, Arrays
 from opsin.data.samples import Pixels
+from opsin.ops.depth import at_depth
 from opsin.ops.resize import fit_image
 from opsin.runs import Run, RunWriter, SplitScores, read_gallery
 from opsin.tasks import get_task
@@ -91,7 +92,7 @@ def split_pictures(
     """
     shown = dict(task.pictures(images, predictions, targets, found.details))
     if numbers := [mistake["index"] for mistake in found.details.get("mistakes", ())]:
-        shown["mistakes"] = thumbnails(images[np.array(numbers)])
+        shown["mistakes"] = thumbnails(at_depth(np.asarray(images[np.array(numbers)]), 8))
     return {f"{name}_{split}": array for name, array in shown.items()}
 
 

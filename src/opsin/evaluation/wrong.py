@@ -11,6 +11,7 @@ from opsin.data.samples import Pixels
 from opsin.io.files import atomic_folder, write_atomically, write_json
 from opsin.io.images import encode_png
 from opsin.io.tables import write_table
+from opsin.ops.depth import at_depth
 
 if TYPE_CHECKING:
     from opsin.evaluation.evaluation import Evaluation
@@ -23,7 +24,7 @@ def write_evaluation(found: Evaluation, images: Pixels, folder: Path) -> None:
 
     Args:
         found: what to write.
-        images: uint8 [N, C, H, W], the samples as the network sees them; the first `MAX_PICTURES` wrong ones are drawn.
+        images: [N, C, H, W], the samples as the network sees them; the first `MAX_PICTURES` wrong ones are drawn.
         folder: a new folder.
 
     Raises:
@@ -40,5 +41,5 @@ def write_evaluation(found: Evaluation, images: Pixels, folder: Path) -> None:
             write_table(new / "wrong.csv", keys, ([entry[key] for key in keys] for entry in found.wrong))
         (new / "wrong").mkdir()
         for number, entry in enumerate(found.wrong[:MAX_PICTURES], 1):
-            image = np.asarray(images[entry["index"]])
+            image = at_depth(np.asarray(images[entry["index"]]), 8)
             write_atomically(new / "wrong" / f"{number:03d}.png", encode_png(image))

@@ -24,6 +24,7 @@ from opsin.io.tensors import read_tensors
 from opsin.models.convert import FullyConvolutional, fully_convolutional
 from opsin.models.parts.network import Network
 from opsin.models.registry import FULLY_CONVOLUTIONAL
+from opsin.ops.depth import as_batch, at_depth
 from opsin.runs import RUNS_FOLDER, Run, RunWriter, next_name
 from opsin.types import JsonDict, SizePolicy
 
@@ -163,15 +164,16 @@ def map_predictions(artifact: Artifact, image: Path, *, short_side: int | None =
         scale = side / min(height, width)
         return max(1, round(scale * height)), max(1, round(scale * width))
 
-    decoded = read_image(image, sides=sides)
+    bits = artifact.preprocess.size.bits
+    decoded = read_image(image, sides=sides, bits=bits)
     height, width = sides(*decoded.size)
-    whole: Preprocess = replace(artifact.preprocess, size=SizePolicy(height=height, width=width))
+    whole: Preprocess = replace(artifact.preprocess, size=SizePolicy(height=height, width=width, bits=bits))
     pixels = whole.fit_image(decoded.pixels, decoded.size)
     with torch.inference_mode():
-        logits = network.eval().maps(whole(torch.from_numpy(pixels)[None]))["logits"][0]
+        logits = network.eval().maps(whole(as_batch(pixels[None])))["logits"][0]
     rows, columns = logits.shape[1:]
     return PredictionMap(
-        pixels=pixels,
+        pixels=at_depth(pixels, 8),
         probabilities=logits.float().softmax(dim=0).numpy(),
         classes=artifact.classes,
         window=(network.height, network.width),

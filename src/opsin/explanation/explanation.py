@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from opsin.arrays import Array
 from opsin.artifact import Artifact, load_proved
 from opsin.batches.preprocess import Preprocess
 from opsin.config import require
@@ -32,6 +33,7 @@ from opsin.explanation.receptive import effective_gradients, receptive_fields
 from opsin.inference.predictor import Predictor
 from opsin.io.images import read_image
 from opsin.io.tensors import read_tensors
+from opsin.ops.depth import as_batch, at_depth, brightness
 from opsin.ops.resize import resampled_size
 from opsin.progress import QUIET, Bar, Reporter
 from opsin.runs import Run, dataset_of
@@ -100,20 +102,30 @@ class Explanation:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Photo:
-    """An image to explain: `pixels` uint8 [C, H, W] at the network's size; `name` of its figures.
+    """An image to explain: `pixels` uint8 or uint16 [C, H, W] at the network's size; `name` of its figures.
 
     `truth` in words if known; `target` uint8 [3, H, W], the photo with its true box or mask, where it has one.
     """
 
     file: str
     name: str
-    pixels: NDArray[np.uint8]
+    pixels: Array
     truth: str | None = None
     target: NDArray[np.uint8] | None = None
 
+    @property
+    def batch(self) -> Tensor:
+        """A batch of the one image."""
+        return as_batch(self.pixels[None])
+
+    @property
+    def shown(self) -> NDArray[np.uint8]:
+        """Its pixels in figures, uint8."""
+        return at_depth(self.pixels, 8)
+
 
 def _photo(path: Path, name: str, preprocess: Preprocess) -> _Photo:
-    decoded = read_image(path, sides=resampled_size(preprocess.size))
+    decoded = read_image(path, sides=resampled_size(preprocess.size), bits=preprocess.size.bits)
     return _Photo(file=str(path), name=name, pixels=preprocess.fit_image(decoded.pixels, decoded.size))
 
 
@@ -151,7 +163,7 @@ def explain_run(
         _filters(artifact, run.name, folder, found)
     if "receptive-fields" in methods:
         golden = read_tensors(run.model_folder / "golden.safetensors")[0]["images"].numpy()
-        pixels = [*(photo.pixels for photo in photos), *golden]
+        pixels = [*(brightness(photo.pixels) for photo in photos), *golden]
         _receptive_fields(artifact, layers, chosen, pixels, folder, found, name=run.name, report=report)
     found.numbers["images"] = _explain_photos(artifact, layers, chosen, photos, methods, wanted, folder, found, report)
     if wanted.neurons is not None:
@@ -188,7 +200,7 @@ def _mistakes(run: Run, artifact: Artifact, wanted: Wanted) -> list[_Photo]:
     photos = []
     for rank, number in enumerate(numbers[: wanted.num_mistakes], 1):
         pixels = np.array(samples.images[number])
-        truth = task.draw_target(pixels, targets, number, artifact.classes)
+        truth = task.draw_target(at_depth(pixels, 8), targets, number, artifact.classes)
         file, target = samples.ids[number], None if task.one_class else truth.pixels
         name = f"mistake-{rank:02}-{Path(file).stem}"
         photos.append(_Photo(file=file, name=name, pixels=pixels, truth=truth.caption, target=target))
@@ -213,7 +225,7 @@ def _explain_photos(
     entries = []
     with report.bar("explaining", len(photos) * (len(drawn) + len(asked) * num_quantities)) as bar:
         for photo in photos:
-            image = artifact.input(torch.from_numpy(photo.pixels)[None])
+            image = artifact.input(photo.batch)
             stem = folder / photo.name
             entry: JsonDict = {"file": photo.file, "truth": photo.truth}
             entry["maps"] = _draw_maps(artifact.network, image, drawn, stem, found, bar)
@@ -282,7 +294,7 @@ def _receptive_fields(
     artifact: Artifact,
     layers: Sequence[Layer],
     chosen: Sequence[Layer],
-    pixels: Sequence[NDArray[np.uint8]],
+    pixels: Sequence[Array],
     folder: Path,
     found: Explanation,
     *,
@@ -304,7 +316,8 @@ def _receptive_fields(
         return
     path = folder / "receptive-fields.png"
     title = f"{name}: receptive fields of centre units; gradients averaged over {len(some)} images"
-    pictures.draw_receptive_fields(pixels[0], drawn[:5], gradients, path, title=title)
+    shown = np.rint(pixels[0]).astype(np.uint8)
+    pictures.draw_receptive_fields(shown, drawn[:5], gradients, path, title=title)
     found.files.append(str(path))
 
 
@@ -318,8 +331,8 @@ def _draw_attributions(
 ) -> JsonDict:
     """The figure of one photo's attributions, and its numbers."""
     predictor = Predictor(artifact)
-    predictions = predictor.run(torch.from_numpy(photo.pixels)[None])
-    drawing = predictor.task.draw_prediction(photo.pixels, predictions, 0, artifact.classes)
+    predictions = predictor.run(photo.batch)
+    drawing = predictor.task.draw_prediction(photo.shown, predictions, 0, artifact.classes)
     path = stem.with_name(f"{stem.name}-attribution.png")
     maps = [name for item in explained for name in item.maps]
     notes = [f"true {photo.truth}" if photo.truth else "", f"predicted {drawing.caption}"]
@@ -329,7 +342,7 @@ def _draw_attributions(
     drawn = {"photo with the prediction": drawing.pixels}
     if photo.target is not None:
         drawn = {"photo with the truth": photo.target} | drawn
-    pictures.draw_attributions(photo.pixels, explained, path, title=title, drawn=drawn)
+    pictures.draw_attributions(photo.shown, explained, path, title=title, drawn=drawn)
     found.files.append(str(path))
     return {
         "predicted": drawing.caption,

@@ -12,6 +12,7 @@ from opsin.artifact import Artifact
 from opsin.data.samples import Samples
 from opsin.explanation.fields import Field, theoretical_fields, window_of
 from opsin.explanation.layers import Layer, find_layer, layers_of, outputs_of
+from opsin.ops.depth import as_batch, at_depth
 from opsin.types import JsonDict, JsonMapping
 
 PIXELS_AT_ONCE = 1 << 18
@@ -81,7 +82,7 @@ def favourites(
         ids=tuple(tuple(str(samples.ids[i]) for i in row) for row in chosen),
         windows=windows,
         patches=tuple(
-            tuple(crop(samples.images[i], window) for i, window in zip(row, edges, strict=True))
+            tuple(crop(at_depth(samples.images[i], 8), window) for i, window in zip(row, edges, strict=True))
             for row, edges in zip(chosen, windows, strict=True)
         ),
         num_images=len(samples),
@@ -106,7 +107,7 @@ def _strongest(artifact: Artifact, samples: Samples, layer: Layer) -> tuple[NDAr
     step = max(1, PIXELS_AT_ONCE // (size.height * size.width))
     values, places = [], []
     for start in range(0, len(samples), step):
-        images = torch.from_numpy(np.array(samples.images[start : start + step]))
+        images = as_batch(np.array(samples.images[start : start + step]))
         maps = outputs_of(artifact.network, artifact.input(images), [layer.name])[layer.name]
         best, place = maps.flatten(2).max(dim=2) if maps.ndim > 2 else (maps, torch.zeros_like(maps, dtype=torch.int64))
         values.append(best.float().numpy())

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
+from opsin.arrays import Array
 from opsin.artifact import Artifact
 from opsin.explanation.attribution import attribute, quantities
 from opsin.explanation.layers import Layer, last_maps, layers_of
 from opsin.explanation.overlay import heat
+from opsin.ops.depth import as_batch, at_depth
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -50,13 +51,13 @@ class Explainer:
         spec = self.artifact.spec
         return last_maps(layers_of(self.artifact.network, spec.channels, spec.height, spec.width))
 
-    def heat(self, pixels: NDArray[np.uint8]) -> Heat:
-        """Where the network looks in an image uint8 [C, H, W] at the network's size."""
+    def heat(self, pixels: Array) -> Heat:
+        """Where the network looks in an image uint8 or uint16 [C, H, W] at the network's size."""
         network = self.artifact.network
         method = "saliency" if self.layer is None else "grad-cam"
         device = next(network.parameters()).device
-        image = self.artifact.input(torch.from_numpy(pixels)[None].to(device))
+        image = self.artifact.input(as_batch(pixels)[None].to(device))
         quantity = quantities(self.artifact, image)[0]
         found = attribute(network, quantity, image, layer=self.layer, methods=[method])
-        picture = heat(pixels, found.maps[method])
+        picture = heat(at_depth(pixels, 8), found.maps[method])
         return Heat(picture=picture, method=method, quantity=quantity.name, value=quantity.value)

@@ -33,6 +33,8 @@ def contract_of(
     contract = artifact.preprocess
     size = contract.size
     order = "grey (ITU-R BT.601)" if contract.channels == 1 else "red, green, blue"
+    values = "uint8 {}, 0 to 255" if size.bits == 8 else "float32 {}, 0 to 255: 16 bits divided by 257"
+    shape = f"[B, {contract.channels}, {size.height}, {size.width}]"
     return {
         "format": FORMAT,
         "opsin": opsin.__version__,
@@ -40,8 +42,8 @@ def contract_of(
         "task": artifact.task,
         "architecture": artifact.spec.name,
         "classes": list(artifact.classes),
-        "input": f"images: uint8 [B, {contract.channels}, {size.height}, {size.width}], 0 to 255, {order}",
-        "size": vars(size),
+        "input": f"images: {values.format(shape)}, {order}",
+        "size": size.to_dict(),
         "outputs": {key: MEANINGS.get(key, "") for key in outputs},
         "preprocess": contract.to_dict(),
         "scores": {split: scores_to_json(found) for split, found in scores.items()},

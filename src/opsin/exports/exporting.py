@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from opsin.artifact import Artifact, load_proved
-from opsin.errors import ConfigError, NameTakenError
+from opsin.errors import ConfigError, NameTakenError, RefusedError
 from opsin.exports import formats, int8
 from opsin.exports.contract import contract_of
 from opsin.exports.formats import FILES, FormatName
@@ -110,6 +110,7 @@ def export_model(
     if page is not None:
         runtime_files(page)  # refused before anything is written
     artifact = load_proved(model)
+    _check_bits(artifact, format, to, alone=alone)
     report.message(f"exporting {artifact.spec.name} as {format}")
     about = {"name": name or model.parent.name, "scores": scores or {}}
     if alone:
@@ -125,6 +126,22 @@ def export_model(
             return made
         report.message("quantizing")
         return replace(made, int8=_quantized(artifact, partial, calibration, to, seconds))
+
+
+def _check_bits(artifact: Artifact, format: FormatName, to: Path, *, alone: bool) -> None:
+    """Refuse what beside an ONNX file would read 8 bits a channel for a network of 16.
+
+    Raises:
+        RefusedError: predict.py and the page were to be written.
+    """
+    if artifact.preprocess.size.bits > 8 and format == "onnx" and not alone:
+        raise RefusedError(
+            "this network sees 16 bits a channel, and predict.py and the page beside an ONNX file read 8",
+            where=printable(to),
+            got="ONNX in a folder",
+            expected="a file alone, which takes float32: 16 bits divided by 257",
+            do=f"name a file: --out {to.name}.onnx; or train with --bits 8",
+        )
 
 
 def _quantized(artifact: Artifact, folder: Path, data: Calibration, to: Path, seconds: float) -> Quantized:

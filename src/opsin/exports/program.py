@@ -34,7 +34,7 @@ class WholeNetwork(nn.Module):
         self.task = get_task(artifact.task)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Predictions of uint8 [B, C, H, W] at the network's size, as the task's `decode` gives them."""
+        """Predictions of images [B, C, H, W] at the network's size, as the task's `decode` gives them."""
         return self.task.decode(self.network(self.preprocess(images)))
 
 
@@ -42,7 +42,8 @@ class WholeNetwork(nn.Module):
 class Traced:
     """A network as a graph.
 
-    `program`: the graph, of any number of images at once. `example`: uint8 [2, C, H, W]. `outputs`: names, in order.
+    `program`: the graph, of any number of images at once. `example`: [2, C, H, W], uint8 or, of a network of 16 bits,
+    float32. `outputs`: names, in order.
     """
 
     program: ExportedProgram
@@ -58,7 +59,8 @@ def trace(artifact: Artifact) -> Traced:
     """
     contract = artifact.preprocess
     shape = (NUM_TRACED, contract.channels, contract.size.height, contract.size.width)
-    example, whole = torch.zeros(shape, dtype=torch.uint8), WholeNetwork(artifact).eval()
+    dtype = torch.uint8 if contract.size.bits == 8 else torch.float32
+    example, whole = torch.zeros(shape, dtype=dtype), WholeNetwork(artifact).eval()
     try:
         with torch.no_grad():
             outputs = tuple(whole(example))
@@ -78,7 +80,7 @@ def trace(artifact: Artifact) -> Traced:
 class Golden:
     """Images with the outputs of the network when it was saved.
 
-    `images`: uint8 [n, C, H, W]. `predictions`: by name, arrays of n rows, decoded.
+    `images`: uint8 or float32 [n, C, H, W]. `predictions`: by name, arrays of n rows, decoded.
     """
 
     images: Tensor

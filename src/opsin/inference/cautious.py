@@ -22,12 +22,14 @@ from opsin.answering import (
     words_of_abstention,
     words_of_coverage,
 )
+from opsin.arrays import Array
 from opsin.artifact import Artifact, opened
 from opsin.data.samples import Samples
 from opsin.errors import ConfigError, RefusedError
 from opsin.inference.predictor import BATCH_SIZE, Fitted, Predictor, answers_of, image_files
 from opsin.io.in_memory import ImageInput
 from opsin.ops.conformal import prediction_sets
+from opsin.ops.depth import as_batch
 from opsin.ops.selective import Abstention
 from opsin.progress import QUIET, Reporter
 from opsin.tasks import card_of
@@ -198,14 +200,14 @@ def feature_bank(predictor: Predictor, train: Samples, seed: int) -> torch.Tenso
         seed: seed of their choice.
     """
     with watched_features(predictor.network) as seen:
-        predictor.run(torch.from_numpy(np.array(train.images[:1])))
+        predictor.run(as_batch(np.array(train.images[:1])))
         if not seen:
             return None
         rows = bank_rows(len(train), seen.pop().shape[1], seed)
         for start in range(0, len(rows), predictor.batch_size):
-            predictor.run(torch.from_numpy(_images(train, rows[start : start + predictor.batch_size])))
+            predictor.run(as_batch(_images(train, rows[start : start + predictor.batch_size])))
         return torch.cat(seen).half().cpu()
 
 
-def _images(samples: Samples, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+def _images(samples: Samples, rows: NDArray[np.int64]) -> Array:
     return np.stack([np.asarray(samples.images[i]) for i in rows])

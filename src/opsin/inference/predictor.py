@@ -24,6 +24,7 @@ from opsin.io.images import IMAGE_SUFFIXES, DecodedImage, Sides, encode_mask
 from opsin.io.in_memory import EXPECTED, ImageInput, image_name, image_of
 from opsin.models.wrappers.forward import Forward
 from opsin.models.wrappers.views import ViewName, Views
+from opsin.ops.depth import as_batch
 from opsin.ops.mask_pictures import palette
 from opsin.ops.resize import resampled_size, unfit_mask
 from opsin.progress import QUIET, Reporter
@@ -42,8 +43,8 @@ PIXELS_AT_ONCE = 1 << 19
 class Fitted:
     """An image at the network's size.
 
-    `name`: its path, or its index among the images. `pixels`: uint8 [C, H, W]. `original`: its own height and width.
-    `notes`: changes made to it.
+    `name`: its path, or its index among the images. `pixels`: uint8 [C, H, W], of a network of 16 bits uint16.
+    `original`: its own height and width. `notes`: changes made to it.
     """
 
     name: str
@@ -95,7 +96,7 @@ class Predictor:
         """Decoded predictions of one batch.
 
         Args:
-            images: uint8 [B, C, H, W] of the contract's size.
+            images: uint8 [B, C, H, W] of the contract's size, or float32 in [0, 255] (`ops.depth.as_batch`).
 
         Returns:
             Arrays of B rows, e.g. {"probabilities": float32 [B, K]}.
@@ -114,7 +115,7 @@ class Predictor:
             for start in range(0, len(samples.images), self.batch_size):
                 # a copy: torch takes no read-only memory map
                 images = np.array(samples.images[start : start + self.batch_size])
-                found.append(self.run(torch.from_numpy(images)))
+                found.append(self.run(as_batch(images)))
                 bar.advance(len(images))
         return _concatenated(found)
 
@@ -176,7 +177,7 @@ class Predictor:
         for number, item in enumerate(items, first):
             name = image_name(item, number)
             try:
-                image = image_of(item, name, self.sides)
+                image = image_of(item, name, self.sides, self.bits)
             except ImageError as error:
                 refused.append((name, error))
                 continue
@@ -186,6 +187,11 @@ class Predictor:
     def sides(self) -> Sides:
         """Height and width at which the network looks at an image, from the image's own: so much has to be decoded."""
         return resampled_size(self.artifact.preprocess.size)
+
+    @property
+    def bits(self) -> int:
+        """Bits a channel at which images are decoded: 16 for a network that was trained on them, else 8."""
+        return self.artifact.preprocess.size.bits
 
     def fit(self, image: DecodedImage, name: str) -> Fitted:
         """A decoded image at the network's size; `name` is its display name. Thread-safe."""
@@ -202,7 +208,7 @@ class Predictor:
     def _chunk(self, images: Sequence[Fitted], masks: Path | None) -> list[Prediction]:
         """Predictions of one batch, with masks written if a folder is given."""
         size = self.artifact.preprocess.size
-        predictions = self.run(torch.from_numpy(np.stack([image.pixels for image in images])))
+        predictions = self.run(as_batch(np.stack([image.pixels for image in images])))
         found = [
             self.task.describe(
                 predictions,

@@ -32,6 +32,7 @@ from opsin.inference.predictor import Predictor, image_files, picture_paths, ski
 from opsin.io.large import mask_writer, open_pixels
 from opsin.models.reach import reach
 from opsin.models.wrappers.views import Views
+from opsin.ops.depth import as_batch
 from opsin.ops.mask_pictures import palette
 from opsin.progress import QUIET, Reporter
 from opsin.types import Prediction, SizePolicy, Skipped
@@ -88,7 +89,7 @@ class TiledPredictor:
             ImageError: the photo cannot be read.
             WriteError: the mask cannot be written.
         """
-        pixels, notes = open_pixels(photo)
+        pixels, notes = open_pixels(photo, self.predictor.bits)
         height, width = pixels.shape[1:]
         counts = np.zeros(len(self.predictor.artifact.classes), np.int64)
         with (
@@ -153,11 +154,11 @@ class TiledPredictor:
 
     @torch.inference_mode()
     def logits(self, pixels: Bytes) -> Tensor:
-        """Logits float32 [K, h, w] of a window uint8 [C, h, w], at its own scale."""
-        size = SizePolicy(height=pixels.shape[1], width=pixels.shape[2])
+        """Logits float32 [K, h, w] of a window uint8 or uint16 [C, h, w], at its own scale."""
+        size = SizePolicy(height=pixels.shape[1], width=pixels.shape[2], bits=self.predictor.bits)
         contract = replace(self.predictor.artifact.preprocess, size=size)
         forward = replace(self.predictor.forward, preprocess=contract)
-        seen = torch.from_numpy(np.array(contract.fit_image(pixels)))[None]
+        seen = as_batch(np.array(contract.fit_image(pixels)))[None]
         logits: Tensor = forward(self.predictor.network, seen)[self.task.main_output]
         return logits[0].float().cpu()
 

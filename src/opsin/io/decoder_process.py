@@ -9,8 +9,8 @@ standard output: four bytes, the length of a line of JSON, that line, then as ma
               pixels
     refused:  {"refused": "why"}
 
-Pixels are upright; `stored` is the size before the orientation was undone. Colours of 16 bits are answered as their high
-bytes; where `low` was asked for and is answered, as many low bytes follow. It ends when standard input does.
+Pixels are upright; `stored` is the size before the orientation was undone. Colours of 16 bits are answered as their
+high bytes; where `low` was asked for and is answered, as many low bytes follow. It ends when standard input does.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ OPPOSITE = {
     for mode in ("RGB", "RGBX", "RGBA")
     for order, other in (("B", "L"), ("L", "B"), ("N", OTHER_ENDIAN))
 }
-"""For each way in which Pillow reads colours of 16 bits, of which it keeps the high bytes, the way that keeps the low."""
+"""For each way in which Pillow reads colours of 16 bits and keeps the high bytes, the way that keeps the low ones."""
 Header = dict[str, Any]
 Decode = Callable[[Header, bytes], tuple[Header, bytes]]
 

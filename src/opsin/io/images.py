@@ -8,7 +8,8 @@ What is done to an image that is not 8-bit RGB, each time with a note but for pl
 |---|---|
 | grey, 8 bits | R = G = B |
 | 1 bit, palette, CMYK | RGB |
-| 16 bits | value / 257, rounded (colour PNG: the high byte); a note says where 12 bits or fewer are used. Where they are asked for: as they are, but for float, PPM of colour, CMYK, TIFF in planes or with premultiplied alpha |
+| 16 bits | value / 257, rounded (colour PNG: the high byte); a note says where 12 bits or fewer are used |
+| 16 bits that are asked for | as they are; of PPM of colour and of CMYK, HEIC and AVIF still 8 |
 | float (PFM), 0 to 1 | value * 255, rounded; values outside are refused |
 | transparency | composited on white |
 | EXIF orientation 2 to 8 | turned upright; a broken or unknown orientation is ignored |
@@ -244,7 +245,7 @@ def _upright(data: bytes, name: str, limits: Limits, sides: Sides | None, bits: 
 
 
 def _low_bytes(container: Container) -> Image.Image | None:
-    """The low bytes of colours of 16 bits, upright or not as stored, in the mode in which Pillow gives the high ones."""
+    """The low bytes of colours of 16 bits, as stored, in the mode in which Pillow gives the high ones."""
     image = OPENERS[container.format](io.BytesIO(container.data))
     if container.format != "PNG" or image.tile[0].args != "LA;16B":
         found: Image.Image | None = low_bytes(image)
@@ -256,9 +257,7 @@ def _low_bytes(container: Container) -> Image.Image | None:
     return Image.merge("RGBA", (grey, grey, grey, alpha))
 
 
-def _apart(
-    kind: KindName, data: bytes, name: str, limits: Limits, *, pixels: bool, bits: int = 8
-) -> Decoded:
+def _apart(kind: KindName, data: bytes, name: str, limits: Limits, *, pixels: bool, bits: int = 8) -> Decoded:
     """What a process of its own says of a file, within the limits."""
     check_size(len(data), limits.max_bytes, name, ImageError)
     most = min(limits.max_pixels, max(limits.free_pixels, limits.max_pixels_per_byte * len(data)))
@@ -273,9 +272,7 @@ def _decoded_apart(found: Decoded, kind: KindName) -> _Upright:
     part = "pages" if kind == "TIFF" else "frames"
     notes = [f"first of {found.frames} {part}"] if found.frames > 1 else []
     notes += [f"EXIF orientation {found.orientation} applied"] if found.orientation > 1 else []
-    return _Upright(
-        image=found.image, bits=found.bits, notes=notes, orientation=found.orientation, low=found.low
-    )
+    return _Upright(image=found.image, bits=found.bits, notes=notes, orientation=found.orientation, low=found.low)
 
 
 def read_size(path: PathLike, limits: Limits = LIMITS) -> tuple[int, int, int]:

@@ -14,26 +14,28 @@ from opsin.io.gate import refusing
 from opsin.io.images import DecodedImage, Sides, decode_image, read_image
 
 ImageInput: TypeAlias = str | Path | bytes | np.ndarray | Image.Image
-"""A path, the bytes of an image file, an array uint8 [H, W, 3] (RGB) or [H, W] (grey), or a Pillow image."""
+"""A path, the bytes of an image file, an array uint8 [H, W, 3] (RGB) or [H, W] (grey), or a Pillow image. For a network
+of 16 bits a channel, arrays may be uint16, 0 to 65535."""
 EXPECTED = "a path, bytes, an array uint8 [H, W, 3] or [H, W], or a Pillow image"
 
 
-def image_of(item: ImageInput, name: str, sides: Sides | None = None) -> DecodedImage:
+def image_of(item: ImageInput, name: str, sides: Sides | None = None, bits: int = 8) -> DecodedImage:
     """Any image as upright RGB; `name` is what error messages call one that has no path.
 
-    With `sides`, files are decoded as `decode_image` says; what is decoded already is taken as it is.
+    With `sides` and `bits`, files are decoded as `decode_image` says; what is decoded already is taken as it is, uint16
+    only with `bits` of 16.
 
     Raises:
         ImageError: it cannot be read, or is not an image.
     """
     if isinstance(item, str | Path):
-        return read_image(item, sides=sides)
+        return read_image(item, sides=sides, bits=bits)
     if isinstance(item, bytes):
-        return decode_image(item, name, sides=sides)
+        return decode_image(item, name, sides=sides, bits=bits)
     if isinstance(item, Image.Image):
-        return decode_image(_as_png(item, name), name)
+        return decode_image(_as_png(item, name), name, bits=bits)
     if isinstance(item, np.ndarray):
-        return DecodedImage(pixels=_channels_first(item, name))
+        return DecodedImage(pixels=_channels_first(item, name, bits))
     raise ImageError("not an image", where=name, got=type(item).__name__, expected=EXPECTED)
 
 
@@ -53,12 +55,13 @@ def _as_png(image: Image.Image, name: str) -> bytes:
     return buffer.getvalue()
 
 
-def _channels_first(array: np.ndarray, name: str) -> np.ndarray:
-    """An array as uint8 [3, H, W]."""
+def _channels_first(array: np.ndarray, name: str, bits: int) -> np.ndarray:
+    """An array as uint8 [3, H, W], or uint16 where there may be 16 bits."""
     if array.ndim == 4:
         do = "give a list of its images: `list(array)`"
         raise ImageError("several images where one is expected", where=name, got=array.shape, expected=EXPECTED, do=do)
-    if array.dtype != np.uint8 or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)) or not array.size:
+    known = array.dtype == np.uint8 or (bits == 16 and array.dtype == np.uint16)
+    if not known or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)) or not array.size:
         got = f"{array.dtype} {list(array.shape)}"
         do = "bring values to 0..255 as uint8, and channels to the end: `.transpose(1, 2, 0)`"
         raise ImageError("not an image", where=name, got=got, expected="uint8 [H, W, 3] or [H, W]", do=do)

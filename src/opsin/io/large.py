@@ -31,8 +31,10 @@ HEADER_BYTES = 512
 _NETPBM = re.compile(rb"(P[56])(?:\s|#[^\n]*\n)+(\d{1,7})(?:\s|#[^\n]*\n)+(\d{1,7})(?:\s|#[^\n]*\n)+255\s")
 
 
-def open_pixels(path: Path) -> tuple[Bytes, tuple[str, ...]]:
+def open_pixels(path: Path, bits: int = 8) -> tuple[Array, tuple[str, ...]]:
     """The pixels of a photo of any size, uint8 [3 or 1, H, W], mapped where the format allows it; and notes.
+
+    With `bits` of 16, uint16 of an image file that has them.
 
     Raises:
         ImageError: missing, damaged, of another format, or above a limit.
@@ -43,7 +45,7 @@ def open_pixels(path: Path) -> tuple[Bytes, tuple[str, ...]]:
         return _mapped_array(path), ("mapped from the file",)
     if suffix in MAPPED_SUFFIXES and (mapped := _mapped_netpbm(path)) is not None:
         return mapped, ("mapped from the file",)
-    image = read_image(path, LARGE)
+    image = read_image(path, LARGE, bits=bits)
     return image.pixels, image.notes
 
 

@@ -60,9 +60,7 @@ def to_deep_rgb(image: Image.Image, low: Image.Image | None, notes: list[str]) -
     return _deep_on_white(samples, alpha, notes)
 
 
-def _deep_on_white(
-    colors: NDArray[np.uint16], alpha: NDArray[np.int64], notes: list[str]
-) -> NDArray[np.uint16]:
+def _deep_on_white(colors: NDArray[np.uint16], alpha: NDArray[np.int64], notes: list[str]) -> NDArray[np.uint16]:
     """Colours uint16 [3, H, W] over white where alpha [H, W], 0 to 65535, is less."""
     if alpha.min() == 65535:
         notes.append("opaque alpha dropped")

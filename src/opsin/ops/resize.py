@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch.nn.functional import interpolate
 
 from opsin.arrays import Array
+from opsin.ops.depth import at_depth
 from opsin.types import VOID, SizePolicy
 
 Bytes = NDArray[np.uint8]
@@ -82,12 +83,14 @@ def fit_image(pixels: Bytes, policy: SizePolicy, whole: tuple[int, int] | None =
     """An image in the frame of `policy`.
 
     Args:
-        pixels: uint8 `[C, H, W]`.
+        pixels: uint8 or uint16 `[C, H, W]`.
         whole: height and width of the image, where `pixels` are a smaller version of it.
 
     Returns:
-        uint8 `[C, policy.height, policy.width]`; black where `pad` leaves room. The input itself when it fits already.
+        `[C, policy.height, policy.width]`, uint8 or, of a policy of 16 bits, uint16; black where `pad` leaves room. The
+        input itself when it fits already.
     """
+    pixels = at_depth(pixels, policy.bits)
     height, width = whole or pixels.shape[1:]
     placement = place(height, width, policy)
     resampled = pixels
@@ -103,16 +106,18 @@ def _resample(pixels: Bytes, height: int, width: int, whole: tuple[int, int]) ->
     is rounded up, so the last row or column of a smaller version lies partly outside of the image; that part is cut.
     """
     tensor = torch.from_numpy(np.require(pixels, requirements=["C", "W"]))[None]
-    # PyTorch's kernel for bytes fails where a side is 1: it takes such tensors for channels-last.
-    narrow = 1 in (*pixels.shape[1:], height, width)
-    given = tensor.float() if narrow else tensor
+    # PyTorch has no kernel of 16 bits, and its kernel for bytes takes tensors with a side of 1 for channels-last.
+    floating = pixels.dtype == np.uint16 or 1 in (*pixels.shape[1:], height, width)
+    given = tensor.float() if floating else tensor
     reduction = round(whole[0] / pixels.shape[1])
     scales = [reduction * new / old for new, old in zip((height, width), whole, strict=True)]
     partly = any(reduction * have != old for have, old in zip(pixels.shape[1:], whole, strict=True))
     goal: dict[str, Any] = {"scale_factor": scales} if partly else {"size": (height, width)}
     resampled = interpolate(given, **goal, mode="bilinear", antialias=True, align_corners=False)[0]
-    fitted: Bytes = resampled.round().clamp(0, 255).to(torch.uint8).numpy() if narrow else resampled.numpy()
-    return fitted
+    if not floating:
+        return resampled.numpy()
+    most = np.iinfo(pixels.dtype).max
+    return resampled.round().clamp(0, most).numpy().astype(pixels.dtype)
 
 
 def fit_boxes(boxes: Boxes, height: int, width: int, policy: SizePolicy) -> Boxes:
@@ -177,7 +182,7 @@ def _framed(resampled: Array, placement: Placement, policy: SizePolicy, *, fill:
         return resampled
     top, left = max(-placement.top, 0), max(-placement.left, 0)
     cut = resampled[:, top : top + policy.height, left : left + policy.width]
-    frame = np.full((len(resampled), policy.height, policy.width), fill, np.uint8)
+    frame = np.full((len(resampled), policy.height, policy.width), fill, resampled.dtype)
     top, left = max(placement.top, 0), max(placement.left, 0)
     frame[:, top : top + cut.shape[1], left : left + cut.shape[2]] = cut
     return frame

@@ -155,8 +155,10 @@ class _Training:
         network.train()
 
     def _gathered(self) -> Batch:
-        """A batch of the loader: uint8 images, or features float32 [B, F], with targets."""
-        batch = batch_of(self.request, _images(self.request, self.request.batch, size=self.request.loaded_size))
+        """A batch of the loader: uint8 images (16 bits: float32), or features float32 [B, F], with targets."""
+        request = self.request
+        dtype = torch.uint8 if request.bits == 8 else torch.float32
+        batch = batch_of(request, _images(request, request.batch, dtype, request.loaded_size))
         if not self.request.cached:
             return batch
         return replace(batch, images=torch.empty(len(batch), feature_length(self.network)))
@@ -173,7 +175,7 @@ class _Training:
 
     def _augmented(self, batch: Batch) -> Batch:
         """The batch in float32; larger images are resampled to the input's size, and freed."""
-        images = batch.images.to(torch.float32)
+        images = batch.images.to(torch.float32, copy=not self.request.cached)
         if self.request.larger is None:
             return replace(batch, images=images)
         return batch_of(self.request, _images(self.request, self.request.batch, torch.float32))
@@ -215,9 +217,7 @@ class _Training:
         return [torch.empty_like(p.detach()) for p in self.weights for _ in range(number)]
 
 
-def _images(
-    request: Request, number: int, dtype: torch.dtype = torch.uint8, size: tuple[int, int] | None = None
-) -> Tensor:
-    """Images [N, C, H, W] without contents, of `size` or the input's; uint8 as from the loader."""
+def _images(request: Request, number: int, dtype: torch.dtype, size: tuple[int, int] | None = None) -> Tensor:
+    """Images [N, C, H, W] without contents, of `size` or the input's."""
     spec = request.spec
     return torch.empty(number, spec.channels, *(size or (spec.height, spec.width)), dtype=dtype)

@@ -30,6 +30,7 @@ class Request:
         spec: the backbone, and the shape of its images.
         task: the task, which defines heads and loss.
         num_outputs: length of the logits; 0 plans the backbone without its heads.
+        bits: of a channel of these images: of 16, batches are float32.
         larger: height and width of the images that batches are augmented from, where they are packed larger.
         batch: images in a step of the optimizer, in `accumulate` parts.
         precision: of the forward and backward passes.
@@ -42,6 +43,7 @@ class Request:
     spec: ModelSpec
     task: Task = field(default_factory=plain_task)
     num_outputs: int = 10
+    bits: int = 8
     larger: tuple[int, int] | None = None
     batch: int = 128
     accumulate: int = 1

@@ -46,7 +46,8 @@ class SplitCard:
 class DataCard(Record):
     """The data set that a run was trained on.
 
-    `size`: height and width of the network's input in pixels. `skipped`: by split, names of samples that could not be
+    `size`: height and width of the network's input in pixels. `bits`: bits a channel that were kept; None of a run from
+    before there was the choice, where they are 8. `skipped`: by split, names of samples that could not be
     read. `findings`: of the audit before training. `test_content`: SHA-256 over the images of the test split, by which
     its openings are counted over all runs. `test_as_val`: true where the test split is used as val. `version`:
     of the run folder.
@@ -62,6 +63,7 @@ class DataCard(Record):
     splits: Mapping[str, SplitCard] = field(default_factory=dict)
     size: tuple[int, ...] | None = None
     channels: int | None = None
+    bits: int | None = None
     fingerprint: str | None = None
     test_content: str | None = None
     test_as_val: bool | None = None

@@ -164,7 +164,8 @@ class Service:
         return fitted, skipped
 
     def _fit(self, predictor: Predictor, upload: Upload) -> Fitted:
-        image = decode_image(upload.data, upload.name, self._image_limits, sides=predictor.sides)
+        limits, sides, bits = self._image_limits, predictor.sides, predictor.bits
+        image = decode_image(upload.data, upload.name, limits, sides=sides, bits=bits)
         return predictor.fit(image, str(_path(upload)))
 
     async def _predicted(self, batcher: Batcher, network: Network, images: Sequence[Fitted]) -> Found:

@@ -60,7 +60,7 @@ async def _one(request: Request) -> Upload:
 
 
 def _predict(answerer: Answerer, upload: Upload) -> Response:
-    import torch
+    from opsin.ops.depth import as_batch, at_depth
 
     predictor = answerer.predictor
     fitted = _fitted(answerer, upload)
@@ -68,8 +68,8 @@ def _predict(answerer: Answerer, upload: Upload) -> Response:
         said = predictor.answers([fitted])[0]
         answer: dict[str, Any] = said.to_json() | {"file": ""}
         if predictor.task.pixelwise or predictor.task.gives_boxes:
-            found = predictor.run(torch.from_numpy(fitted.pixels)[None])
-            drawing = predictor.task.draw_prediction(fitted.pixels, found, 0, answerer.artifact.classes)
+            found = predictor.run(as_batch(fitted.pixels[None]))
+            drawing = predictor.task.draw_prediction(at_depth(fitted.pixels, 8), found, 0, answerer.artifact.classes)
             answer |= {"picture": _address(drawing.pixels), "caption": drawing.caption}
     return JSONResponse(answer)
 
@@ -84,7 +84,8 @@ def _explain(answerer: Answerer, upload: Upload) -> Response:
 def _fitted(answerer: Answerer, upload: Upload) -> Fitted:
     """The picture as the network takes it, as `opsin predict` reads it."""
     predictor = answerer.predictor
-    return predictor.fit(decode_image(upload.data, upload.name, sides=predictor.sides), upload.name)
+    image = decode_image(upload.data, upload.name, sides=predictor.sides, bits=predictor.bits)
+    return predictor.fit(image, upload.name)
 
 
 def _address(pixels: np.ndarray) -> str:

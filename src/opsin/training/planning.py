@@ -52,6 +52,7 @@ def request_of(resolved: Resolved) -> Request:
         spec=network_spec(dataset, config, _contract(dataset, config, origin), origin),
         task=task_settings(dataset.task, train),
         num_outputs=len(dataset.classes),
+        bits=config.data.bits,
         larger=None if larger is None else (larger.height, larger.width),
         batch=min(train.batch_size, len(dataset.splits["train"])),
         accumulate=train.accumulate,

@@ -47,8 +47,8 @@ class Readable(Protocol):
     def __len__(self) -> int:
         """Number of images."""
 
-    def read(self, i: int, sides: Sides | None = None) -> DecodedImage:
-        """Image `i`; with `sides`, not many more pixels than these need."""
+    def read(self, i: int, sides: Sides | None = None, bits: int = 8) -> DecodedImage:
+        """Image `i`; with `sides`, not many more pixels than these need; with `bits` of 16, all its bits."""
 
 
 def scan(
@@ -59,6 +59,8 @@ def scan(
     also: Callable[[int, DecodedImage], None] | None = None,
 ) -> Scan:
     """Decode each image of a split once, in parallel: digest, size, thumbnail; unreadable ones with their reasons.
+
+    Images are compared with all the bits that they have; thumbnails have 8.
 
     Args:
         thumbs: make thumbnails.
@@ -76,7 +78,7 @@ def scan(
 
     def look(i: int) -> None:
         try:
-            decoded = source.read(i, _looked_at)
+            decoded = source.read(i, _looked_at, 16)
             pixels = decoded.pixels
             notes.extend(decoded.notes)
             digests[i], sizes[i], grey[i] = digest(pixels), decoded.size, is_gray(pixels)

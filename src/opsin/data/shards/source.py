@@ -113,8 +113,8 @@ class ShardSource(Annotated):
         pixels: Bytes = self.read(i).pixels
         return pixels[: self.channels]
 
-    def read(self, i: int, sides: Sides | None = None) -> DecodedImage:
-        """Sample `i`; with `sides`, not many more pixels than these need.
+    def read(self, i: int, sides: Sides | None = None, bits: int = 8) -> DecodedImage:
+        """Sample `i`, of 8 bits; with `sides`, not many more pixels than these need.
 
         Raises:
             ArchiveError: its shard is missing or was changed.

@@ -70,6 +70,7 @@ def describe_data(prepared: Prepared) -> DataCard:
         },
         size=tuple(shape[2:]),
         channels=shape[1],
+        bits=prepared.config.data.bits,
         fingerprint=dataset.fingerprint(),
         test_content=_test_content(dataset, prepared.config),
         test_as_val=True if prepared.config.data.test_as_val else None,

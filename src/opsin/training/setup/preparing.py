@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from opsin.artifact import Artifact
-from opsin.batches.augment import check_targets
+from opsin.batches.augment import check_bits, check_targets
 from opsin.batches.loader import gather
 from opsin.batches.preprocess import Preprocess, measure
 from opsin.config import RunConfig
@@ -77,6 +77,8 @@ def prepare(dataset: Dataset, config: RunConfig, report: Reporter, origin: Origi
     check_before_packing(dataset, config)
     device = machine.prepare(config.train)
     policy = size_policy(dataset, config)
+    if config.data.bits > 8:
+        report.message(f"{config.data.bits} bits a channel kept")
     splits = _packed(dataset, config, report)
     for note in notes_of(dataset, splits):
         report.message(f"note: {note}")
@@ -132,6 +134,7 @@ def check_before_packing(dataset: Dataset, config: RunConfig) -> None:
         resolutions=config.train.resolutions,
     )
     check_targets(config.augment, get_task(dataset.task).targets)
+    check_bits(config.augment, config.data.bits)
     if config.train.tensorboard:
         require_tensorboard()
     size_policy(dataset, config)

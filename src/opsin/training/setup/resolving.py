@@ -46,6 +46,7 @@ APPLIED_AFTER_LOADING = (
     "input_width",
     "fit",
     "pack_scale",
+    "bits",
     "normalize",
     "allow_leaks",
     "skip_unreadable",
@@ -111,6 +112,8 @@ def resolve_settings(
         assert origin is not None  # weights are given
         plan, about, measured = _planned(dataset, origin, given, budget, report)
         chosen = finetune_defaults(dataset, origin, given, plan)
+    if given.get("bits") is None and (bits := dataset.bits) != DataConfig.bits:
+        chosen = {**chosen, "bits": bits}
     layers = ((CHOSEN, chosen), ("measured here", measured), (LOADED, loaded_with), *layers, (GIVEN, place))
     config = _config_of(layers)
     return Resolved(dataset=dataset, config=config, origins=settings_origins(layers), origin=origin, plan=about)
@@ -185,10 +188,12 @@ def _settings_of_loading(dataset: Dataset, given: Mapping[str, Any]) -> dict[str
 
 
 def size_policy(dataset: Dataset, config: RunConfig) -> SizePolicy | None:
-    """The size that images are packed at; None keeps the one size that they all have."""
-    side = config.data.input_size
+    """The size that images are packed at; None keeps the one size that they all have, at 8 bits."""
+    side, data = config.data.input_size, config.data
     if side is not None:
-        return SizePolicy(height=side, width=config.data.input_width or side, fit=config.data.fit)
+        return SizePolicy(height=side, width=data.input_width or side, fit=data.fit, bits=data.bits)
     if dataset.size is None:
         raise DataError("images of several sizes need an input size", where=dataset.root, do="give --input-size 128")
-    return None
+    if data.bits == DataConfig.bits:
+        return None
+    return SizePolicy(height=dataset.size[0], width=dataset.size[1], fit=data.fit, bits=data.bits)
