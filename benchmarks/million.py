@@ -80,7 +80,7 @@ class MadeSource(Annotated):
         pixels[:, 4 * row + 1 : 4 * row + 4, 4 * column : 4 * column + 4] += 100
         return pixels
 
-    def read(self, i: int, sides: Sides | None = None) -> DecodedImage:
+    def read(self, i: int, sides: Sides | None = None, bits: int = 8) -> DecodedImage:
         """Image `i`."""
         return DecodedImage(pixels=self.image(i))
 

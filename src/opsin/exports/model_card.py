@@ -110,10 +110,11 @@ def _data(run: Run) -> str:
 
 def _network(run: Run) -> str:
     summary, size = run.summary, run.data.size or ()
+    depth = f" of {run.data.bits} bits" if (run.data.bits or 8) > 8 else ""
     rows = [
         ("architecture", _plain(summary.model)),
         ("parameters", f"{summary.parameters:,}"),
-        ("input", " x ".join(map(str, size)) + f" px, {run.data.channels} channels"),
+        ("input", " x ".join(map(str, size)) + f" px, {run.data.channels} channels{depth}"),
         ("epochs, the best", f"{summary.epochs}, {summary.best_epoch}"),
         ("seconds of training", f"{summary.seconds:,.0f}" if summary.seconds is not None else "n/a"),
     ]

@@ -119,6 +119,7 @@ def _loaded_bytes(request: Request, features: int) -> int:
         return 2 * BYTES * features
     spec, gathered = request.spec, GATHERED_BYTES * prod(request.loaded_size)
     masks = gathered if request.task.pixelwise else 0
+    gathered *= 1 if request.bits == 8 else BYTES
     return spec.channels * (gathered + AUGMENTED_BYTES * spec.height * spec.width) + masks
 
 

@@ -72,7 +72,7 @@ def check_input(trial: Trial) -> str:
         raise PreflightError(
             "the images use a small part of the pixel range, so the pretrained network would see them as flat",
             got=f"values from {low:g} to {high:g} of 0 to 255",
-            do="give 8-bit images unscaled, not divided by 255",
+            do="give 8-bit images unscaled, not divided by 255; 12 bits stored in 16 times 16",
         )
     if prepared.origin.record.get("naming") == "opsin":
         return "mapped as in the run that the weights are from"
