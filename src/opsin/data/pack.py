@@ -15,10 +15,9 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from opsin.arrays import Arrays
 from opsin.data.packed_files import FORMAT, Allocate, Rows, mapped_arrays, open_rows, write_rows
@@ -197,7 +196,7 @@ def _rows(
     return [found[policy] for policy in policies]
 
 
-def _empty(shape: tuple[int, ...], dtype: type[Any]) -> Bytes:
+def _empty(shape: tuple[int, ...], dtype: DTypeLike) -> Bytes:
     return np.empty(shape, dtype)
 
 
@@ -333,7 +332,7 @@ def _copy(known: PackedRows, numbers: Ints, allocate: Allocate) -> Rows:
     kept = np.flatnonzero(rows >= 0)
 
     def copied(pixels: Bytes) -> Bytes:
-        made: Bytes = allocate((len(kept), *pixels.shape[1:]), pixels.dtype.type)
+        made: Bytes = allocate((len(kept), *pixels.shape[1:]), pixels.dtype)
         for i, row in enumerate(rows[kept]):
             made[i] = pixels[row]
         return made

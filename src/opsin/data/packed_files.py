@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from opsin.data.samples import Bytes, Ints, Pixels
 from opsin.errors import InputError
@@ -30,7 +30,7 @@ FULL_CHECK_BYTES = 1 << 30
 DTYPES = {"sizes.bin": "<i4", "kept.bin": "<i8"}
 """What files hold whose manifest, an older one, does not say it; any other holds bytes."""
 
-Allocate = Callable[[tuple[int, ...], type[Any]], Bytes]
+Allocate = Callable[[tuple[int, ...], DTypeLike], Bytes]
 """Makes an array of `(shape, dtype)`."""
 
 
@@ -54,7 +54,7 @@ def mapped_arrays(folder: Path) -> Allocate:
     """Arrays mapped to files of a folder: images first, then masks."""
     names = iter(("images.bin", "masks.bin"))
 
-    def mapped(shape: tuple[int, ...], dtype: type[Any]) -> Bytes:
+    def mapped(shape: tuple[int, ...], dtype: DTypeLike) -> Bytes:
         return _reserved(folder / next(names), shape, dtype)
 
     return mapped
@@ -82,7 +82,7 @@ def write_rows(new: Path, rows: Rows, about: str) -> None:
     write_json(new / "manifest.json", manifest)
 
 
-def _reserved(path: Path, shape: tuple[int, ...], dtype: type[Any]) -> Bytes:
+def _reserved(path: Path, shape: tuple[int, ...], dtype: DTypeLike) -> Bytes:
     """A writable memory map whose disk space is allocated first, so that a full disk raises an error, no signal."""
     num_bytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
     if num_bytes == 0:

@@ -21,7 +21,10 @@ import os
 import struct
 import sys
 from collections.abc import Callable
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+if TYPE_CHECKING:
+    from PIL import Image, ImageFile
 
 MODES = ("1", "L", "LA", "RGB", "RGBA", "CMYK", "I", "F")
 """Modes of Pillow that are answered as they are; what is another becomes one of these."""
@@ -105,18 +108,18 @@ def _bits(image: Any) -> int:
     return int(image.info.get("bit_depth", 8))
 
 
-def low_bytes(image: Any) -> Any:
+def low_bytes(image: ImageFile.ImageFile) -> Image.Image | None:
     """The low bytes of an image of 16 bits a colour, opened and not yet decoded; None where it is not one.
 
     Read in the opposite byte order, samples have their low bytes where Pillow looks for the high ones.
     """
-    ways = [tile.args if isinstance(tile.args, str) else tile.args[0] for tile in image.tile]
-    if not ways or any(way not in OPPOSITE for way in ways):
-        return None
-    image.tile = [
-        tile._replace(args=OPPOSITE[way] if isinstance(tile.args, str) else (OPPOSITE[way], *tile.args[1:]))
-        for tile, way in zip(image.tile, ways, strict=True)
-    ]
+    tiles = []
+    for tile in image.tile:
+        way, *rest = tile.args if isinstance(tile.args, tuple) else (tile.args,)
+        if way not in OPPOSITE:
+            return None
+        tiles.append(tile._replace(args=(OPPOSITE[way], *rest)))
+    image.tile = tiles
     image.load()
     return image
 

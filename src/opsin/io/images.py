@@ -248,8 +248,7 @@ def _low_bytes(container: Container) -> Image.Image | None:
     """The low bytes of colours of 16 bits, as stored, in the mode in which Pillow gives the high ones."""
     image = OPENERS[container.format](io.BytesIO(container.data))
     if container.format != "PNG" or image.tile[0].args != "LA;16B":
-        found: Image.Image | None = low_bytes(image)
-        return found
+        return low_bytes(image)
     # Pillow has no second way for grey with alpha: its four bytes are read as four channels.
     image.tile = [tile._replace(args="RGBA") for tile in image.tile]
     image.load()

@@ -5,16 +5,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
 
 from opsin.arrays import Array
 
-DTYPES: dict[int, type[Any]] = {8: np.uint8, 16: np.uint16}
+DTYPES: dict[int, DTypeLike] = {8: np.uint8, 16: np.uint16}
 """What pixels of each depth are stored as."""
 STEPS = 257
 """Values of 16 bits for each of 8."""
