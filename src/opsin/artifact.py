@@ -73,7 +73,7 @@ def save(folder: Path, artifact: Artifact, *, golden_images: Tensor) -> None:
     Args:
         folder: folder to write; its parent exists.
         artifact: the network and its input contract, on any device.
-        golden_images: uint8 [n, C, H, W], a few inputs whose outputs are stored for verification.
+        golden_images: uint8 or float32 [n, C, H, W], a few inputs whose outputs are stored for verification.
     """
     network = artifact.network
     weights = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
@@ -284,7 +284,7 @@ def _check_fit(network: nn.Module, weights: Mapping[str, Tensor], *, where: obje
 
 @torch.no_grad()
 def answers(artifact: Artifact, images: Tensor) -> dict[str, Tensor]:
-    """Raw outputs of the network for uint8 images [n, C, H, W], on the CPU in float32."""
+    """Raw outputs of the network for uint8 or float32 images [n, C, H, W], on the CPU in float32."""
     network = artifact.network.eval()
     device = next(network.parameters()).device
     outputs: dict[str, Tensor] = network(artifact.input(images.to(device)))

@@ -56,6 +56,23 @@ def deep_tiff(pixels: Deep, *, order: str = "<", packed: bool = False) -> bytes:
     return head + body + struct.pack(f"{order}{channels}H", *[16] * channels) + data
 
 
+def planar_tiff(pixels: Deep) -> bytes:
+    """A TIFF of pixels [H, W, 3] whose colours lie in a plane each, one after the other."""
+    height, width, channels = pixels.shape
+    shorts = {256: width, 257: height, 259: 1, 262: 2, 277: channels, 278: height, 284: 2}
+    start = 8 + 2 + 12 * (len(shorts) + 3) + 4
+    lengths = start + 2 * channels
+    offsets, data, plane = lengths + 4 * channels, lengths + 8 * channels, 2 * height * width
+    entries = {tag: struct.pack("<HHIHH", tag, 3, 1, value, 0) for tag, value in shorts.items()}
+    entries[258] = struct.pack("<HHII", 258, 3, channels, start)
+    entries[273] = struct.pack("<HHII", 273, 4, channels, offsets)
+    entries[279] = struct.pack("<HHII", 279, 4, channels, lengths)
+    head = b"II*\0" + struct.pack("<IH", 8, len(entries)) + b"".join(entries[tag] for tag in sorted(entries))
+    lists = [*[plane] * channels, *(data + plane * channel for channel in range(channels))]
+    values = struct.pack(f"<I{channels}H{len(lists)}I", 0, *[16] * channels, *lists)
+    return head + values + pixels.astype("<u2").transpose(2, 0, 1).tobytes()
+
+
 def random_pixels(height: int, width: int, channels: int, seed: int = 0) -> Deep:
     """Pixels [H, W, C] of all 65,536 values."""
     return np.random.default_rng(seed).integers(0, 1 << 16, (height, width, channels), np.uint16)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from deep_files import deep_png, deep_tiff, random_pixels
+from deep_files import deep_png, deep_tiff, planar_tiff, random_pixels
 from PIL import Image
 
 from opsin.batches.preprocess import Preprocess, measure
@@ -104,6 +104,13 @@ def test_a_damaged_file_of_16_bits_is_refused() -> None:
     for data in (deep_png(random_pixels(9, 9, 3))[:-30], deep_tiff(random_pixels(9, 9, 3), packed=True)[:-60]):
         with pytest.raises(ImageError):
             decode_image(data, "damaged", bits=16)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_planes_of_16_bits_are_refused_since_pillow_takes_them_for_8(bits: int) -> None:
+    with pytest.raises(ImageError, match="a TIFF that cannot be decoded") as refused:
+        decode_image(planar_tiff(random_pixels(5, 4, 3)), "planes", bits=bits)
+    assert "interleave" in str(refused.value.got)
 
 
 def test_path_bytes_array_and_pillow_image_have_the_same_pixels(tmp_path: Path) -> None:

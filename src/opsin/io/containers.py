@@ -16,7 +16,7 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import BinaryIO, Literal
 
 import numpy as np
 
@@ -36,6 +36,7 @@ MAX_SCANS = 100
 FIRST_SEARCHED_BYTES = 64
 SEARCHED_BYTES = 1 << 20
 """Pixel data are searched in blocks that grow from the first to the second: many short scans cost little too."""
+BITS_PER_SAMPLE, MAX_TIFF_ENTRIES, MAX_TIFF_CHANNELS = 258, 4096, 64
 PNM_HEADER = re.compile(
     rb"P([1-6f])(?:\s|#[^\n]*\n)+(\d{1,9})(?:\s|#[^\n]*\n)+(\d{1,9})(?:\s|#[^\n]*\n)",
 )
@@ -290,6 +291,44 @@ READERS: dict[bytes, Callable[[bytes, int], Container]] = {
     rb"P[1-6f]\s": _read_pnm,
 }
 """What a file of each allowed format starts with, and who walks it."""
+
+
+def stored_bits(file: BinaryIO) -> int:
+    """Bits of one sample of one channel by the header of a PNG or TIFF; 8 for any other file.
+
+    Raises:
+        struct.error: the header is cut off.
+    """
+    head = file.read(25)
+    if head.startswith(PNG_MAGIC):
+        return int(struct.unpack_from(">B", head, 24)[0])
+    order = {b"II": "<", b"MM": ">"}.get(head[:2])
+    kind = struct.unpack_from(f"{order}H", head, 2)[0] if order else None
+    return _tiff_bits(file, order or "<", head, big=kind == 43) if kind in (42, 43) else 8
+
+
+def _tiff_bits(file: BinaryIO, order: str, head: bytes, *, big: bool) -> int:
+    """The most bits of a sample in the first directory of a TIFF; 1 where it does not say.
+
+    Source: TIFF 6.0, tag 258 (BitsPerSample, SHORT); BigTIFF has counts and offsets of 8 bytes.
+    """
+    number, count = (f"{order}Q", f"{order}Q") if big else (f"{order}I", f"{order}H")
+    width, entry = struct.calcsize(number), 20 if big else 12
+
+    def unpacked(form: str, place: int) -> tuple[int, ...]:
+        file.seek(place)
+        return struct.unpack(form, file.read(struct.calcsize(form)))
+
+    directory = int(struct.unpack_from(number, head, 8 if big else 4)[0])
+    (entries,) = unpacked(count, directory)
+    first = directory + struct.calcsize(count)
+    for place in range(first, first + entry * min(entries, MAX_TIFF_ENTRIES), entry):
+        if unpacked(f"{order}H", place) == (BITS_PER_SAMPLE,):
+            (channels,) = unpacked(number, place + 4)
+            inside = 2 * channels <= width
+            (start,) = (place + 4 + width,) if inside else unpacked(number, place + 4 + width)
+            return max(unpacked(f"{order}{min(channels, MAX_TIFF_CHANNELS)}H", start), default=1)
+    return 1
 
 
 def exif_orientation(exif: bytes | None) -> int | None:

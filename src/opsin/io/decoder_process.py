@@ -59,6 +59,7 @@ def decode(asked: Header, data: bytes) -> tuple[Header, bytes]:
     answer: Header = {"frames": int(getattr(image, "n_frames", 1)), "bits": _bits(image), "orientation": 1}
     if asked["kind"] == "TIFF":
         _refuse_raw(image, data)
+        _refuse_planes(image)
         answer["orientation"] = _orientation(image)
     upright = image.size
     if asked["pixels"]:
@@ -130,6 +131,13 @@ def _refuse_raw(image: Any, data: bytes) -> None:
     raw = tags.get(PHOTOMETRIC) in (COLOR_FILTER_ARRAY, LINEAR_RAW)
     if raw or DNG_VERSION in tags or data[8:10] == b"CR" or tags.get(NEW_SUBFILE_TYPE, 0) & 1:
         raise Refused("a camera's raw file: develop it to JPEG or TIFF first")
+
+
+def _refuse_planes(image: ImageFile.ImageFile) -> None:
+    """Pillow takes planes of 16 bits for planes of 8."""
+    ways = [tile.args[0] for tile in image.tile if isinstance(tile.args, tuple)]
+    if _bits(image) > 8 and any(isinstance(way, str) and len(way) == 1 for way in ways):
+        raise Refused("16 bits in a plane for each colour: interleave them first (`tiffcp -p contig`)")
 
 
 def _orientation(image: Any) -> int:

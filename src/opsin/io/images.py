@@ -34,7 +34,7 @@ from PIL import BmpImagePlugin, GifImagePlugin, Image, ImageFile, JpegImagePlugi
 from PIL import WebPImagePlugin as WebPPlugin
 
 from opsin.errors import ImageError
-from opsin.io.containers import PNG_MAGIC, Container, FormatName, exif_orientation, open_container
+from opsin.io.containers import Container, FormatName, exif_orientation, open_container, stored_bits
 from opsin.io.decoder_process import low_bytes
 from opsin.io.decoders import POOL, Decoded, KindName
 from opsin.io.encoding import encode_jpeg as encode_jpeg
@@ -43,7 +43,7 @@ from opsin.io.encoding import encode_png as encode_png
 from opsin.io.encoding import is_gray as is_gray
 from opsin.io.files import PathLike
 from opsin.io.foreign import foreign_format, second_tier
-from opsin.io.gate import MEBIBYTE, check_size, first_bytes, printable, read_bytes, refusing
+from opsin.io.gate import MEBIBYTE, check_size, open_regular, printable, read_bytes, refusing
 from opsin.io.jpeg import Pieces
 from opsin.io.memory import available_memory
 from opsin.io.pixels import to_deep_rgb, to_rgb
@@ -71,8 +71,6 @@ REDUCTIONS = (8, 4, 2)
 SPARE = 2
 """A JPEG is decoded at this many times the sides that are looked at, or more: the rest is resampled with care."""
 STRIP_PIXELS = 1 << 20
-PNG_BITS_AT = 24
-"""The byte of a PNG that says how many bits a sample has."""
 DEEP = range(9, 17)
 """Bits of samples that are kept as 16."""
 
@@ -230,10 +228,11 @@ def _upright(data: bytes, name: str, limits: Limits, sides: Sides | None, bits: 
         return _decoded_apart(_apart(kind, data, name, limits, pixels=True, bits=bits), kind)
     container = _checked_container(data, name, limits)
     reduction = _reduction(container, sides)
-    _check_memory(container, reduction, name, limits, bits)
+    deep = bits > 8 and container.bits in DEEP
+    _check_memory(container, reduction, name, limits, bits=16 if deep else 8)
     image, notes = _load(container, reduction)
     image, orientation = _turn_upright(image, container, notes)
-    low = _low_bytes(container) if bits > 8 and container.bits in DEEP else None
+    low = _low_bytes(container) if deep else None
     return _Upright(
         image=image,
         bits=container.bits,
@@ -297,19 +296,15 @@ def upright_size(data: bytes, name: str, limits: Limits = LIMITS) -> tuple[int, 
     return None if second_tier(data) is not None else _upright_size(_checked_container(data, name, limits))
 
 
-def read_bits(path: PathLike, limits: Limits = LIMITS) -> int:
-    """16 where an image file, PNG or TIFF, has more than 8 bits a channel, else 8; no pixel is decoded.
+def read_bits(path: PathLike) -> int:
+    """16 where an image file, PNG or TIFF, has more than 8 bits a channel, else 8; only its header is read.
 
     Raises:
-        ImageError: missing or empty; or a TIFF that `read_image` refuses by its header.
+        ImageError: missing, or its header is cut off.
     """
-    head = first_bytes(path, ImageError, PNG_BITS_AT + 1)
-    if head.startswith(PNG_MAGIC):
-        return 16 if head[PNG_BITS_AT:] == b"\x10" else 8
-    if second_tier(head) != "TIFF":
-        return 8
-    data = read_bytes(path, ImageError, limits.max_bytes)
-    return 16 if _apart("TIFF", data, str(path), limits, pixels=False).bits in DEEP else 8
+    with open_regular(path, ImageError) as (file, _), refusing(ImageError, str(path), "the image cannot be read"):
+        found = stored_bits(file)
+    return 16 if found in DEEP else 8
 
 
 def read_mask(path: PathLike, limits: Limits = LIMITS) -> DecodedMask:

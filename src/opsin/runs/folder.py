@@ -212,7 +212,8 @@ class Run:
 
         Args:
             images: one image: a path, the bytes of an image file, an array uint8 [H, W, 3] (RGB) or [H, W] (grey), or a
-                Pillow image. Or several: more than one argument, lists of images, folders.
+                Pillow image; for a network of 16 bits a channel, arrays uint16 too. Or several: more than one argument,
+                lists of images, folders.
             views: as in `Predictor`.
             device: as in `pick_device`.
             coverage, abstain: as in `CautiousPredictor`, without views.

@@ -162,7 +162,7 @@ def no_better_than_guessing(run: Run, trainer: Trainer) -> str | None:
 
 
 def golden_images(samples: Samples) -> Tensor:
-    """A few images, uint8 [n, C, H, W], whose outputs an artefact stores for verification."""
+    """A few images, uint8 or float32 [n, C, H, W], whose outputs an artefact stores for verification."""
     height, width = samples.images.shape[2:]
     count = max(1, min(NUM_GOLDEN, len(samples.images), GOLDEN_PX // (height * width)))
     return gather(samples, torch.arange(count)).images

@@ -60,7 +60,7 @@ def scan(
 ) -> Scan:
     """Decode each image of a split once, in parallel: digest, size, thumbnail; unreadable ones with their reasons.
 
-    Images are compared with all the bits that they have; thumbnails have 8.
+    Images of a set of 16 bits are compared with all of them; thumbnails have 8.
 
     Args:
         thumbs: make thumbnails.
@@ -68,7 +68,7 @@ def scan(
         also: called from several threads with each image and its number; a sample for which it raises an `InputError`
             is unreadable too.
     """
-    num_samples = len(source)
+    num_samples, bits = len(source), int(getattr(source, "bits", 8))
     digests: list[bytes | None] = [None] * num_samples
     pictures = spill.zeros((num_samples, 3, THUMB, THUMB), np.uint8) if thumbs else None
     sizes = np.zeros((num_samples, 2), np.int32)
@@ -78,7 +78,7 @@ def scan(
 
     def look(i: int) -> None:
         try:
-            decoded = source.read(i, _looked_at, 16)
+            decoded = source.read(i, _looked_at, bits)
             pixels = decoded.pixels
             notes.extend(decoded.notes)
             digests[i], sizes[i], grey[i] = digest(pixels), decoded.size, is_gray(pixels)

@@ -28,6 +28,7 @@ from opsin.models.freezing import pin_norms
 from opsin.models.parts.heads import HEAD
 from opsin.models.parts.layers import seeded
 from opsin.models.registry import ModelSpec, resolve_options
+from opsin.ops.depth import DTYPES
 from opsin.progress import Reporter
 from opsin.tasks import get_task
 from opsin.training.engine import machine
@@ -77,9 +78,9 @@ def prepare(dataset: Dataset, config: RunConfig, report: Reporter, origin: Origi
     check_before_packing(dataset, config)
     device = machine.prepare(config.train)
     policy = size_policy(dataset, config)
-    if config.data.bits > 8:
-        report.message(f"{config.data.bits} bits a channel kept")
     splits = _packed(dataset, config, report)
+    if splits["train"].images.dtype == DTYPES[16]:
+        report.message("16 bits a channel kept")
     for note in notes_of(dataset, splits):
         report.message(f"note: {note}")
     leaks = check_leaks(dataset, allow_leaks=config.data.allow_leaks, samples=splits)
