@@ -16,7 +16,11 @@ MIDDLE = 0x8000
 """Grey whose neighbours up to 255 higher are all 128 when they are rounded to 8 bits, or cut."""
 
 
-def deep_png(pixels: Deep, *, clear: tuple[int, ...] = (), orientation: int = 1) -> bytes:
+ADAM7 = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
+"""First row and column of each pass over an interlaced PNG, and its steps. Source: the same, section 8.1."""
+
+
+def deep_png(pixels: Deep, *, clear: tuple[int, ...] = (), orientation: int = 1, interlaced: bool = False) -> bytes:
     """A PNG of pixels [H, W, C]; rows are filtered in turn by none, left and up.
 
     `clear`: the value of each channel that is transparent.
@@ -28,7 +32,10 @@ def deep_png(pixels: Deep, *, clear: tuple[int, ...] = (), orientation: int = 1)
         left = np.concatenate([np.zeros(2 * channels, np.uint8), row[: -2 * channels]])
         above = rows[y - 1] if y else np.zeros_like(row)
         lines.append(bytes([y % 3]) + (row - (np.zeros_like(row), left, above)[y % 3]).tobytes())
-    header = struct.pack(">IIBBBBB", width, height, 16, COLOUR_TYPES[channels], 0, 0, 0)
+    if interlaced:
+        parts = [pixels[y::down, x::right].astype(">u2") for y, x, down, right in ADAM7]
+        lines = [b"\0" + row.tobytes() for part in parts if part.size for row in part]
+    header = struct.pack(">IIBBBBB", width, height, 16, COLOUR_TYPES[channels], 0, 0, interlaced)
     exif = b"II*\0" + struct.pack("<IHHHIHHI", 8, 1, 0x0112, 3, 1, orientation, 0, 0)
     chunks = [(b"IHDR", header), (b"eXIf", exif)]
     chunks += [(b"tRNS", struct.pack(f">{len(clear)}H", *clear))] if clear else []
@@ -38,13 +45,13 @@ def deep_png(pixels: Deep, *, clear: tuple[int, ...] = (), orientation: int = 1)
     )
 
 
-def deep_tiff(pixels: Deep, *, order: str = "<", packed: bool = False) -> bytes:
+def deep_tiff(pixels: Deep, *, order: str = "<", packed: bool = False, orientation: int = 1) -> bytes:
     """A TIFF of pixels [H, W, C], C of 1, 3 or 4, in the byte order "<" or ">", plain or deflated."""
     height, width, channels = pixels.shape
     data = pixels.astype(order + "u2").tobytes()
     data = zlib.compress(data) if packed else data
     shorts = {256: width, 257: height, 259: 8 if packed else 1, 262: 1 if channels == 1 else 2, 277: channels}
-    shorts |= {278: height, 284: 1} | ({338: 2} if channels == 4 else {})
+    shorts |= {274: orientation, 278: height, 284: 1} | ({338: 2} if channels == 4 else {})
     start = 8 + 2 + 12 * (len(shorts) + 3) + 4
     entries = {tag: struct.pack(order + "HHIHH", tag, 3, 1, value, 0) for tag, value in shorts.items()}
     bits = struct.pack(order + "HH", 16, 0) if channels == 1 else struct.pack(order + "I", start)

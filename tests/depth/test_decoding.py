@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from opsin.types import SizePolicy
 
 FILES = {
     "png": deep_png,
+    "png, interlaced": lambda pixels: deep_png(pixels, interlaced=True),
     "tiff": deep_tiff,
     "tiff, big endian": lambda pixels: deep_tiff(pixels, order=">"),
     "tiff, deflated": lambda pixels: deep_tiff(pixels, packed=True),
@@ -62,14 +64,15 @@ def test_a_file_of_8_bits_stays_of_8_bits(data: bytes, tmp_path: Path) -> None:
     assert read_bits(tmp_path / "file") == 8
 
 
+@pytest.mark.parametrize("written", [deep_png, deep_tiff])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_both_halves_of_the_bits_are_turned_upright(orientation: int) -> None:
+def test_both_halves_of_the_bits_are_turned_upright(orientation: int, written: Callable[..., bytes]) -> None:
     pixels = random_pixels(4, 6, 3)
     high, low = (
-        decode_image(deep_png(half, orientation=orientation), "half").pixels.astype(np.uint16)
+        decode_image(written(half, orientation=orientation), "half").pixels.astype(np.uint16)
         for half in (pixels, pixels << 8)
     )
-    decoded = decode_image(deep_png(pixels, orientation=orientation), "turned", bits=16)
+    decoded = decode_image(written(pixels, orientation=orientation), "turned", bits=16)
     assert decoded.orientation == orientation
     np.testing.assert_array_equal(decoded.pixels, high << 8 | low)
 
