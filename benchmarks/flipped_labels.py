@@ -19,7 +19,8 @@ import numpy as np
 import opsin
 from opsin.cleaning.clean import clean
 from opsin.config import DataConfig
-from opsin.data.samples import ArraySource, Dataset
+from opsin.data.samples import Dataset
+from opsin.data.sources import ArraySource
 
 
 def flipped(dataset: Dataset, share: float, seed: int) -> tuple[Dataset, set[str]]:

@@ -27,8 +27,9 @@ from pathlib import Path
 import numpy as np
 
 import opsin
-from opsin.data.samples import Annotated, Bytes, Dataset
+from opsin.data.samples import Bytes, Dataset
 from opsin.data.shards.writing import write_shards
+from opsin.data.sources import Annotated
 from opsin.io.images import DecodedImage, Sides
 from opsin.training.engine.hooks import Callback, StepContext
 

@@ -3,8 +3,8 @@
 Five networks, the same global batch on all sides. `one` and `two` are `opsin.training.train` as users call it, timed
 from step to step, without augmentation; `plain` is the loop of PyTorch's tutorial
 (https://docs.pytorch.org/tutorials/intermediate/ddp_tutorial.html) on the same network and batches in memory, without
-decisions, checks of the losses or checkpoints. Sides take turns, several rounds; each cell is the median over rounds of the
-median step. Asked: `two` over `one` 0.9 or more, over `plain` 1 or more.
+decisions, checks of the losses or checkpoints. Sides take turns, several rounds; each cell is the median over rounds of
+the median step. Asked: `two` over `one` 0.9 or more, over `plain` 1 or more.
 
 On a busy machine times on the wall say little. The last two columns are the same ratios of processor time per step, all
 threads and processes together: what the sides cost whoever else is at work. Waiting for each other is not in it.

@@ -14,7 +14,8 @@ from opsin.data.pack import default_cache, pack
 from opsin.data.quality.audit import audit
 from opsin.data.quality.leaks import check_files, check_leaks, near_in_packed
 from opsin.data.quality.near import MIN_DETAIL, MIN_FINE, coarse, detail, detail_correlation, near_pairs
-from opsin.data.samples import Dataset, FileSource
+from opsin.data.samples import Dataset
+from opsin.data.sources import FileSource
 from opsin.errors import DataError
 from opsin.io import spill
 from opsin.io.images import encode_png, read_image

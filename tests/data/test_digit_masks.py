@@ -9,7 +9,8 @@ from opsin.config import DataConfig
 from opsin.data.load import load
 from opsin.data.made.digit_masks import CANVAS_PX, make_mask_scenes
 from opsin.data.made.digit_scenes import DIGIT_PX
-from opsin.data.samples import ArraySource, numbered_ids
+from opsin.data.samples import numbered_ids
+from opsin.data.sources import ArraySource
 from opsin.errors import ConfigError
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from opsin.data import file_facts
 from opsin.data.file_facts import NO_IMAGE, NOT_SEEN, FileFacts, facts_of_files
-from opsin.data.samples import FileSource
+from opsin.data.sources import FileSource
 from opsin.errors import InputError
 from opsin.io.images import encode_png
 from opsin.progress import Reporter
@@ -36,6 +36,14 @@ def test_facts_are_the_hash_and_the_upright_size_of_each_file(paths: list[Path])
     facts = facts_of_files(paths, cache=None)
     assert facts.digests == [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
     assert facts.sizes.tolist() == [[8, 6], [8, 6], [*NOT_SEEN], [*NO_IMAGE]]
+
+
+def test_facts_are_which_files_have_16_bits_also_from_the_cache(paths: list[Path], tmp_path: Path) -> None:
+    Image.fromarray(np.full((8, 6), 700, np.uint16)).save(paths[0])
+    for _ in range(2):
+        facts = facts_of_files(paths, cache=tmp_path / "cache")
+        assert facts.deep.tolist() == [True, False, False, False]
+        assert facts.take(np.array([1, 0])).deep.tolist() == [False, True]
 
 
 def test_files_are_read_once_until_one_changes(

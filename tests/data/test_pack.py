@@ -11,7 +11,8 @@ import pytest
 from opsin.data import pack as packing
 from opsin.data.load import load
 from opsin.data.pack import default_cache, pack, with_rows
-from opsin.data.samples import FileSource, Samples
+from opsin.data.samples import Samples
+from opsin.data.sources import FileSource
 from opsin.errors import DataError, OpsinError
 from opsin.io.images import encode_jpeg, read_image
 from opsin.ops.resize import fit_image

@@ -8,7 +8,8 @@ import pytest
 from opsin.config import DataConfig
 from opsin.data.load import load
 from opsin.data.made.digit_scenes import CANVAS_PX, DIGIT_PX, SceneOptions, make_scenes
-from opsin.data.samples import ArraySource, numbered_ids
+from opsin.data.samples import numbered_ids
+from opsin.data.sources import ArraySource
 from opsin.errors import ConfigError
 
 

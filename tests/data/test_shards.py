@@ -14,9 +14,10 @@ import pytest
 from opsin.cli import main
 from opsin.data.load import load
 from opsin.data.pack import pack
-from opsin.data.samples import ArraySource, Dataset
+from opsin.data.samples import Dataset
 from opsin.data.shards.source import ShardPixels, ShardSource
 from opsin.data.shards.writing import write_shards
+from opsin.data.sources import ArraySource
 from opsin.errors import AnnotationError, ArchiveError, ConfigError, DataError, NameTakenError, WriteError
 from opsin.io import shards as tars
 from opsin.types import SizePolicy

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from opsin.config import DataConfig
-from opsin.data.samples import ArraySource, Source, numbered_ids
+from opsin.data.samples import Source, numbered_ids
+from opsin.data.sources import ArraySource
 from opsin.data.splits import divide, draw, first_samples, hold_out, parse_subset
 from opsin.errors import ConfigError, DataError
 

@@ -11,7 +11,7 @@ from opsin.batches.loader import gather
 from opsin.config import DataConfig
 from opsin.data.load import load
 from opsin.data.pack import pack
-from opsin.data.samples import ArraySource
+from opsin.data.sources import ArraySource
 from opsin.data.splits import divide
 from opsin.data.targets import KINDS
 from opsin.evaluation.matching import absent_classes, match_classes

@@ -10,7 +10,8 @@ import pytest
 from opsin.config import DataConfig
 from opsin.data.load import load
 from opsin.data.quality.copies import Copies
-from opsin.data.samples import ArraySource, Dataset
+from opsin.data.samples import Dataset
+from opsin.data.sources import ArraySource
 from opsin.errors import ConfigError, DataError
 from opsin.studies.folds import development, draw_folds, folds_of, joined, restricted
 

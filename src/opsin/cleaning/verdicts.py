@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from opsin.cleaning.suspects import Suspect
-from opsin.data.samples import FileSource, Source
+from opsin.data.samples import Source
+from opsin.data.sources import FileSource
 from opsin.errors import DataError, NameTakenError, nearest
 from opsin.io.files import atomic_folder, write_atomically
 from opsin.io.images import encode_png

@@ -11,7 +11,8 @@ from opsin.data.pack import default_cache
 from opsin.data.quality.copies import MAX_NEAR, Copies, find_copies
 from opsin.data.readers.found import Found
 from opsin.data.readers.labels import check_labels
-from opsin.data.samples import Dataset, FileSource, Source
+from opsin.data.samples import Dataset, Source
+from opsin.data.sources import FileSource
 from opsin.data.splits import divide, first_samples, hold_out, joined, parse_subset
 from opsin.errors import ConfigError, DataError
 from opsin.progress import Reporter

@@ -1,4 +1,4 @@
-"""What is known of a set's files without decoding them: the SHA-256 of each and the size of its image.
+"""What is known of a set's files without decoding them: the SHA-256 of each, size and depth of its image.
 
 Reading 100,000 files takes half a minute, and neither changes while a file does not. So both are kept in the cache, in
 one entry for each list of files, under a key of their paths, lengths and times.
@@ -11,6 +11,7 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +21,10 @@ from opsin.data.parallel import for_each
 from opsin.errors import ImageError, InputError, WriteError
 from opsin.io.files import read_json, sha256_file, write_json
 from opsin.io.gate import read_bytes
-from opsin.io.images import LIMITS, upright_size
+from opsin.io.images import LIMITS, bits_of, upright_size
 from opsin.progress import QUIET, Reporter
 
-FORMAT = 1
+FORMAT = 2
 HEX_DIGITS = 64
 NO_IMAGE = (0, 0)
 """Size of a file whose header is not that of an image that can be read."""
@@ -38,14 +39,16 @@ class FileFacts:
     Attributes:
         digests: SHA-256 as 64 hexadecimal digits; "" for a file that cannot be read.
         sizes: int32 `[N, 2]`, upright height and width by the header, or `NO_IMAGE`, or `NOT_SEEN`.
+        deep: bool `[N]`, whether the file has 16 bits a channel.
     """
 
     digests: Sequence[str]
     sizes: NDArray[np.int32]
+    deep: NDArray[np.bool_]
 
     def take(self, indices: NDArray[np.int64]) -> FileFacts:
         """Those of the files of these numbers."""
-        return FileFacts(digests=[self.digests[i] for i in indices], sizes=self.sizes[indices])
+        return FileFacts(digests=[self.digests[i] for i in indices], sizes=self.sizes[indices], deep=self.deep[indices])
 
 
 def facts_of_files(paths: Sequence[Path], *, cache: Path | None, report: Reporter = QUIET) -> FileFacts:
@@ -64,8 +67,9 @@ def facts_of_files(paths: Sequence[Path], *, cache: Path | None, report: Reporte
     if entry is not None:
         with suppress(OSError, WriteError):  # the cache only saves time
             entry.parent.mkdir(parents=True, exist_ok=True)
-            digests = [digest or "0" * HEX_DIGITS for digest in read.digests]
-            write_json(entry, {"digests": "".join(digests), "sizes": read.sizes.ravel().tolist()})
+            digests = "".join(digest or "0" * HEX_DIGITS for digest in read.digests)
+            deep = np.flatnonzero(read.deep).tolist()
+            write_json(entry, {"digests": digests, "sizes": read.sizes.ravel().tolist(), "deep": deep})
     return read
 
 
@@ -88,15 +92,18 @@ def _kept(entry: Path, count: int) -> FileFacts | None:
         known = read_json(entry)
         text, sizes = known["digests"], np.array(known["sizes"], np.int32).reshape(-1, 2)
         bytes.fromhex(text)  # refuses anything else
+        deep = np.isin(np.arange(count), np.array(known["deep"], np.int64))
         if len(text) == count * HEX_DIGITS and len(sizes) == count:
             digests = [text[at : at + HEX_DIGITS] for at in range(0, len(text), HEX_DIGITS)]
-            return FileFacts(digests=["" if set(found) == {"0"} else found for found in digests], sizes=sizes)
+            digests = ["" if set(found) == {"0"} else found for found in digests]
+            return FileFacts(digests=digests, sizes=sizes, deep=deep)
     return None
 
 
 def _read(paths: Sequence[Path], report: Reporter) -> FileFacts:
     digests = [""] * len(paths)
     sizes = np.full((len(paths), 2), NO_IMAGE, np.int32)
+    deep = np.zeros(len(paths), np.bool_)
 
     def look(i: int) -> None:
         try:
@@ -108,7 +115,8 @@ def _read(paths: Sequence[Path], report: Reporter) -> FileFacts:
         digests[i] = hashlib.sha256(data).hexdigest()
         with suppress(InputError):
             sizes[i] = upright_size(data, str(paths[i])) or NOT_SEEN
+            deep[i] = bits_of(BytesIO(data), str(paths[i])) == 16
 
     with report.bar("reading files", len(paths)) as bar:
         for_each(look, len(paths), bar.at)
-    return FileFacts(digests=digests, sizes=sizes)
+    return FileFacts(digests=digests, sizes=sizes, deep=deep)

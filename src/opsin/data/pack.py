@@ -22,8 +22,9 @@ from numpy.typing import DTypeLike, NDArray
 from opsin.arrays import Arrays
 from opsin.data.packed_files import FORMAT, Allocate, Rows, mapped_arrays, open_rows, write_rows
 from opsin.data.parallel import for_each
-from opsin.data.samples import Annotated, Bytes, Dataset, Ints, PackedRows, Samples, Source, holds_masks
+from opsin.data.samples import Bytes, Dataset, Ints, Samples, Source, holds_masks
 from opsin.data.shards.source import ShardPixels, ShardSource
+from opsin.data.sources import Annotated, PackedRows
 from opsin.data.targets import KINDS
 from opsin.errors import DataError, InputError, NameTakenError, WriteError
 from opsin.io.caches import CACHE_VARIABLE

@@ -28,6 +28,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import BinaryIO
 
 import numpy as np
 from PIL import BmpImagePlugin, GifImagePlugin, Image, ImageFile, JpegImagePlugin, PngImagePlugin, PpmImagePlugin
@@ -302,9 +303,14 @@ def read_bits(path: PathLike) -> int:
     Raises:
         ImageError: missing, or its header is cut off.
     """
-    with open_regular(path, ImageError) as (file, _), refusing(ImageError, str(path), "the image cannot be read"):
-        found = stored_bits(file)
-    return 16 if found in DEEP else 8
+    with open_regular(path, ImageError) as (file, _):
+        return bits_of(file, str(path))
+
+
+def bits_of(file: BinaryIO, name: str) -> int:
+    """As `read_bits`, of an open file."""
+    with refusing(ImageError, name, "the image cannot be read"):
+        return 16 if stored_bits(file) in DEEP else 8
 
 
 def read_mask(path: PathLike, limits: Limits = LIMITS) -> DecodedMask:

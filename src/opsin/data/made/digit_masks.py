@@ -20,7 +20,8 @@ from opsin.data.catalogue import ENTRIES
 from opsin.data.made.digit_scenes import DIGIT_PX, chosen_digits, digits_by_split
 from opsin.data.readers.found import Found
 from opsin.data.readers.mask_sources import FOREGROUND_CLASSES
-from opsin.data.samples import ArraySource, Bytes, Source, numbered_ids
+from opsin.data.samples import Bytes, Source, numbered_ids
+from opsin.data.sources import ArraySource
 from opsin.ops.resize import fit_image
 from opsin.types import SPLITS, SizePolicy, SplitName
 

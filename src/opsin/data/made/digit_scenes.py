@@ -23,7 +23,8 @@ from opsin.config import DataConfig
 from opsin.data.catalogue import ENTRIES, ROOT_VARIABLE, locate
 from opsin.data.readers.found import Found
 from opsin.data.readers.publishers import READERS
-from opsin.data.samples import ArraySource, Boxes, Bytes, Ints, Source, numbered_ids
+from opsin.data.samples import Boxes, Bytes, Ints, Source, numbered_ids
+from opsin.data.sources import ArraySource
 from opsin.data.splits import divide, hold_out
 from opsin.ops import random
 from opsin.ops.resize import fit_image

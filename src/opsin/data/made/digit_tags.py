@@ -15,7 +15,8 @@ from opsin.config import DataConfig
 from opsin.data.catalogue import ENTRIES
 from opsin.data.made.digit_scenes import DIGIT_PX, chosen_digits, digits_by_split, digits_folder
 from opsin.data.readers.found import Found
-from opsin.data.samples import ArraySource, Source, numbered_ids
+from opsin.data.samples import Source, numbered_ids
+from opsin.data.sources import ArraySource
 from opsin.errors import DataError
 from opsin.types import SPLITS, SplitName
 

@@ -18,8 +18,9 @@ import numpy as np
 
 from opsin.data.parallel import for_each
 from opsin.data.quality.near import THUMB, near_pairs
-from opsin.data.samples import ArraySource, Bytes, FileSource, Ints, Source
+from opsin.data.samples import Bytes, Ints, Source
 from opsin.data.shards.source import ShardSource
+from opsin.data.sources import ArraySource, FileSource
 from opsin.errors import ImageError, InputError, WriteError
 from opsin.io.files import read_json, write_json
 from opsin.io.gate import read_bytes

@@ -12,8 +12,9 @@ from opsin.data.quality.copies import MAX_NEAR
 from opsin.data.quality.findings import NUM_NAMED, Finding, Severity
 from opsin.data.quality.near import THUMB, near_pairs
 from opsin.data.quality.scan import THUMB_POLICY
-from opsin.data.samples import Bytes, Dataset, FileSource, Ints, Pixels, Samples, Source
+from opsin.data.samples import Bytes, Dataset, Ints, Pixels, Samples, Source
 from opsin.data.shards.source import ShardSource
+from opsin.data.sources import FileSource
 from opsin.errors import DataError
 from opsin.ops.resize import fit_image
 from opsin.types import SplitName

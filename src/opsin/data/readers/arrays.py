@@ -17,7 +17,8 @@ from opsin.arrays import Array, Arrays
 from opsin.data.readers.folders import SPLIT_NAMES
 from opsin.data.readers.found import Found
 from opsin.data.readers.labels import NUM_NAMED, whole_labels
-from opsin.data.samples import ArraySource, Bytes, Ints, numbered_ids
+from opsin.data.samples import Bytes, Ints, numbered_ids
+from opsin.data.sources import ArraySource
 from opsin.errors import DataError
 from opsin.types import SPLITS, VOID, SplitName, TaskName
 

@@ -28,7 +28,8 @@ from opsin.data.readers.coco_masks import check_image_ids
 from opsin.data.readers.folders import SPLIT_NAMES, check_blank, check_groups, natural_sort, unlisted_note
 from opsin.data.readers.found import Found
 from opsin.data.readers.place import EDGES, Place
-from opsin.data.samples import FileSource, Source
+from opsin.data.samples import Source
+from opsin.data.sources import FileSource
 from opsin.errors import AnnotationError, DataError
 from opsin.io.files import natural_key
 from opsin.io.images import IMAGE_SUFFIXES

@@ -10,7 +10,8 @@ import numpy as np
 
 from opsin.data.readers.found import Found
 from opsin.data.readers.place import Place
-from opsin.data.samples import FileSource, Source
+from opsin.data.samples import Source
+from opsin.data.sources import FileSource
 from opsin.errors import DataError, nearest
 from opsin.io.files import natural_key, walk_files
 from opsin.io.foreign import CONVERT_ALL, FOREIGN_SUFFIXES

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from opsin.data.readers.folders import check_table_files, table_splits
 from opsin.data.readers.found import Found
 from opsin.data.readers.place import Place
-from opsin.data.samples import FileSource
+from opsin.data.sources import FileSource
 from opsin.errors import DataError, nearest
 from opsin.types import TaskName
 

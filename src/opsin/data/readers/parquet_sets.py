@@ -10,7 +10,7 @@ import numpy as np
 from opsin.data.readers.folders import natural_sort, split_of_file
 from opsin.data.readers.found import Found
 from opsin.data.readers.place import Place
-from opsin.data.samples import FileSource
+from opsin.data.sources import FileSource
 from opsin.errors import DataError, NameTakenError
 from opsin.io.caches import default_cache
 from opsin.io.files import atomic_folder, natural_key, read_json, sha256_file, write_json

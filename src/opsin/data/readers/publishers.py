@@ -13,7 +13,8 @@ from opsin.data.catalogue import ENTRIES, Entry
 from opsin.data.readers.found import Found
 from opsin.data.readers.mask_files import PUBLISHED
 from opsin.data.readers.place import Place
-from opsin.data.samples import ArraySource, Bytes, Ints, Source, numbered_ids
+from opsin.data.samples import Bytes, Ints, Source, numbered_ids
+from opsin.data.sources import ArraySource
 from opsin.errors import ConfigError, DataError, nearest
 from opsin.io.arrays import read_cifar, read_idx
 from opsin.types import SplitName

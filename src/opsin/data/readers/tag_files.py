@@ -20,7 +20,8 @@ from opsin.data.readers.coco_masks import check_image_ids
 from opsin.data.readers.folders import check_table_files, natural_sort, read_folder, table_splits, unlisted_note
 from opsin.data.readers.found import Found
 from opsin.data.readers.place import Place
-from opsin.data.samples import FileSource, Source
+from opsin.data.samples import Source
+from opsin.data.sources import FileSource
 from opsin.errors import AnnotationError, DataError
 from opsin.io.files import sha256_file
 from opsin.types import TaskName

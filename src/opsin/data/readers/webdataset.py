@@ -10,7 +10,8 @@ import numpy as np
 from opsin.data.readers.folders import natural_sort, split_of_file
 from opsin.data.readers.found import Found
 from opsin.data.readers.place import Place
-from opsin.data.samples import FileSource, Source
+from opsin.data.samples import Source
+from opsin.data.sources import FileSource
 from opsin.data.transport import unpacked
 from opsin.errors import AnnotationError, DataError
 from opsin.io.files import natural_key, walk_files

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.data.parallel import for_each
-from opsin.data.samples import Annotated, Bytes, Ints
+from opsin.data.samples import Bytes, Ints
+from opsin.data.sources import Annotated
 from opsin.io.images import DecodedImage, Sides, decode_image
 from opsin.io.shards import Member, ShardFiles, decode_pixels, decode_plane
 from opsin.ops.resize import fit_image, resampled_size

@@ -14,9 +14,10 @@ import numpy as np
 
 from opsin.arrays import Array
 from opsin.data.digests import DIGEST_BYTES, digest
-from opsin.data.samples import Bytes, FileSource, Ints, Source
+from opsin.data.samples import Bytes, Ints, Source
 from opsin.data.shards.index import SplitIndex, Table
 from opsin.data.shards.source import ShardSource
+from opsin.data.sources import FileSource
 from opsin.data.targets import KINDS
 from opsin.errors import ImageError, InputError
 from opsin.io.arrays import write_npz
