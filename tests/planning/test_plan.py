@@ -324,6 +324,14 @@ def test_totals_stand_before_layers_and_many_layers_are_summed_up(capsys: pytest
     assert sum(row["parameters"] for row in summed) == sum(row["parameters"] for row in rows)
 
 
+@pytest.mark.parametrize(("model", "head"), [("tiny", "heads.boxes.votes"), ("dense", "heads.boxes.linear")])
+def test_a_layer_of_each_head_is_in_the_plan_of_a_network_with_two(model: str, head: str) -> None:
+    planned = make_plan(request(model=model, side=32, task=task_settings("localize", TrainConfig())), timed=False)
+    heads = {row["name"]: row["parameters"] for row in layer_dicts(planned) if row["name"].startswith("heads.")}
+    assert set(heads) == {"heads.logits", head}
+    assert all(heads.values())
+
+
 def test_the_measured_peak_of_a_run_stands_beside_its_forecast(tmp_path: Path) -> None:
     writer = RunWriter.create(resolve({}), name="run", out=tmp_path)
     run = writer.run

@@ -77,7 +77,7 @@ class CellBoxes(nn.Module):
     def forward(self, maps: Tensor, height: int, width: int) -> Tensor:
         """Boxes float32 [B, 4], xyxy in pixels of images of `height` x `width`, of maps [B, F, h, w]."""
         with full_precision(maps.device):
-            votes = functional.conv2d(maps.float(), self.votes.weight, self.votes.bias)
+            votes = self.votes(maps.float())
             shares = votes[:, 0].flatten(1).softmax(dim=1)
             edges = self._edges(votes[:, 1:], height, width).flatten(2)
             return torch.einsum("bn,bkn->bk", shares, edges)
@@ -113,9 +113,7 @@ class VectorBoxes(nn.Module):
     def forward(self, features: Tensor, height: int, width: int) -> Tensor:
         """Boxes float32 [B, 4], xyxy in pixels of images of `height` x `width`, of features [B, F]."""
         with full_precision(features.device):
-            centre_x, centre_y, wide, high = functional.linear(
-                features.float(), self.linear.weight, self.linear.bias
-            ).unbind(dim=1)
+            centre_x, centre_y, wide, high = self.linear(features.float()).unbind(dim=1)
             x, y = torch.sigmoid(centre_x) * width, torch.sigmoid(centre_y) * height
             half_width, half_height = torch.sigmoid(wide) * width / 2, torch.sigmoid(high) * height / 2
             return torch.stack([x - half_width, y - half_height, x + half_width, y + half_height], dim=1)
