@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,13 @@ from PIL import Image
 
 from opsin.data import file_facts
 from opsin.data.file_facts import NO_IMAGE, NOT_SEEN, FileFacts, facts_of_files
+from opsin.data.load import load
+from opsin.data.pack import pack
 from opsin.data.sources import FileSource
-from opsin.errors import InputError
+from opsin.errors import DataError
 from opsin.io.images import encode_png
 from opsin.progress import Reporter
+from opsin.types import SizePolicy
 
 
 @pytest.fixture
@@ -69,29 +73,50 @@ def test_files_are_read_once_until_one_changes(
     assert reads == [4]
 
 
-@pytest.mark.parametrize(
-    "damage", [b"", b"{", b'{"digests": "zz", "sizes": []}', b'{"digests": "", "sizes": []}', b"[]"]
-)
-def test_a_damaged_entry_is_made_again(damage: bytes, paths: list[Path], tmp_path: Path) -> None:
+SEALED = b'{"value": {"digests": "", "sizes": [], "deep": []}, "sha256": "0"}'
+
+
+@pytest.mark.parametrize("damage", [b"", b"[]", b"{", SEALED, None])
+def test_a_damaged_entry_is_made_again(damage: bytes | None, paths: list[Path], tmp_path: Path) -> None:
     first = facts_of_files(paths, cache=tmp_path / "cache")
     (entry,) = (tmp_path / "cache" / "files").iterdir()
     whole = entry.read_bytes()
-    entry.write_bytes(damage)
+    entry.write_bytes(whole.replace(b'"deep": []', b'"deep": [1]') if damage is None else damage)
+    assert entry.read_bytes() != whole
     assert facts_of_files(paths, cache=tmp_path / "cache").digests == first.digests
     assert entry.read_bytes() == whole
 
 
-def test_a_missing_file_has_no_digest_and_is_named_where_one_is_needed(
+def test_nothing_is_kept_while_a_file_cannot_be_read(
     paths: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPSIN_CACHE", str(tmp_path / "cache"))
     paths[1].unlink()
     source = FileSource(paths=paths, ids=[path.name for path in paths], labels=np.zeros(4, np.int64))
     assert [bool(digest) for digest in source.facts.digests] == [True, False, True, True]
-    again = FileSource(paths=paths, ids=[path.name for path in paths], labels=np.zeros(4, np.int64))
-    assert again.facts.digests == source.facts.digests
-    with pytest.raises(InputError, match=r"b\.jpg"):
-        _ = source.content
+    assert source.digests[1] == "unread b.jpg"
+    assert not (tmp_path / "cache" / "files").exists()
+
+
+def test_a_file_that_cannot_be_opened_is_skipped_on_request(
+    photos: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPSIN_CACHE", str(tmp_path / "cache"))
+    folder = photos({"a": 9, "b": 9})
+    dataset = load(folder)
+    gone = dataset.splits["train"].ids[0]
+    (folder / gone).unlink()
+    fresh = {name: replace(source) for name, source in dataset.splits.items()}  # nothing is known of their files
+    policy = SizePolicy(height=8, width=8)
+    with pytest.raises(DataError, match=r"--skip-unreadable"):
+        pack(replace(dataset, splits=fresh), policy, cache=tmp_path / "cache")
+    packed = pack(replace(dataset, splits=fresh), policy, cache=tmp_path / "cache", skip_unreadable=1)
+    assert packed["train"].skipped == (gone,)
+
+
+def test_a_path_longer_than_a_name_can_be_is_refused() -> None:
+    with pytest.raises(DataError, match="no such file or folder"):
+        load("a" * 300)
 
 
 def test_parts_of_a_set_know_what_the_set_knows(

@@ -88,6 +88,12 @@ def test_with_8_bits_they_stay_at_chance(folder: Path, tmp_path: Path) -> None:
     assert "bits" not in described["preprocess"]["size"]
 
 
+def test_runs_of_8_and_of_16_bits_make_no_ensemble(run: Run, folder: Path, tmp_path: Path) -> None:
+    other = train(folder, name="shallow", out=tmp_path, bits=8, **{**SETTINGS, "epochs": 1})
+    with pytest.raises(ConfigError, match="8 bits a channel"):
+        opsin.ensemble(run, other, name="both", out=tmp_path)
+
+
 def test_it_is_said_in_a_line_at_the_start(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for bits, said in ((16, 1), (8, 0)):
         options = ["--bits", "8"] if bits == 8 else []
@@ -304,6 +310,7 @@ def test_shards_of_16_bits_train_with_8_and_16_are_refused(folder: Path, tmp_pat
     write_shards(load(folder), tmp_path / "shards")
     sharded = load(tmp_path / "shards")
     assert sharded.bits == 8
+    assert any("16 bits a channel: from shards they are read as 8" in note for note in sharded.notes)
     with pytest.raises(DataError, match="shards"):
         pack(sharded, SizePolicy(height=16, width=16, bits=16))
 

@@ -48,8 +48,8 @@ class DataConfig:
         turns: a crop of them enlarges no small pixels. At most the size of the photos; 1 is off. Val, test and
         prediction never see it.
     bits
-        Bits a channel, from the file to the network. 16 is chosen where any training file, PNG or TIFF, has them; 8
-        rounds them.
+        Bits a channel, from the file to the network. Without it, 16 where any training file, PNG or TIFF, has them,
+        else 8, which rounds them.
     normalize
         none [0, 255], unit [0, 1], signed [-1, 1], standard (per-channel mean 0, sd 1 on train), learned, or weights:
         what the pretrained weights expect, the only choice with such weights.

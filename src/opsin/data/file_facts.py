@@ -1,7 +1,8 @@
 """What is known of a set's files without decoding them: the SHA-256 of each, size and depth of its image.
 
 Reading 100,000 files takes half a minute, and neither changes while a file does not. So both are kept in the cache, in
-one entry for each list of files, under a key of their paths, lengths and times.
+one entry for each list of files, under a key of their paths, lengths and times. Nothing is kept where a file could not
+be read: it may be tomorrow, with no time changed.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from numpy.typing import NDArray
 
 from opsin.data.parallel import for_each
 from opsin.errors import ImageError, InputError, WriteError
-from opsin.io.files import read_json, sha256_file, write_json
+from opsin.io.files import read_sealed_json, sha256_file, write_sealed_json
 from opsin.io.gate import read_bytes
 from opsin.io.images import LIMITS, bits_of, upright_size
 from opsin.progress import QUIET, Reporter
 
-FORMAT = 2
+FORMAT = 3
 HEX_DIGITS = 64
 NO_IMAGE = (0, 0)
 """Size of a file whose header is not that of an image that can be read."""
@@ -64,18 +65,19 @@ def facts_of_files(paths: Sequence[Path], *, cache: Path | None, report: Reporte
     if known is not None:
         return known
     read = _read(paths, report)
-    if entry is not None:
+    if entry is not None and all(read.digests):
         with suppress(OSError, WriteError):  # the cache only saves time
             entry.parent.mkdir(parents=True, exist_ok=True)
-            digests = "".join(digest or "0" * HEX_DIGITS for digest in read.digests)
-            deep = np.flatnonzero(read.deep).tolist()
-            write_json(entry, {"digests": digests, "sizes": read.sizes.ravel().tolist(), "deep": deep})
+            sizes, deep = read.sizes.ravel().tolist(), np.flatnonzero(read.deep).tolist()
+            write_sealed_json(entry, {"digests": "".join(read.digests), "sizes": sizes, "deep": deep})
     return read
 
 
 def _state(paths: Sequence[Path]) -> str:
     """A key over the state of all files that changes when a file does, computed without reading them."""
-    digest = hashlib.sha256(os.fsencode(f"{FORMAT} {Path.cwd()}"))
+    digest = hashlib.sha256(f"{FORMAT}".encode())
+    with suppress(OSError):  # paths may be absolute, and the folder that one is in removed
+        digest.update(os.fsencode(Path.cwd()))
     for path in paths:
         try:
             stat = path.stat()
@@ -88,14 +90,12 @@ def _state(paths: Sequence[Path]) -> str:
 
 def _kept(entry: Path, count: int) -> FileFacts | None:
     """The entry of the cache; None if missing or damaged."""
-    with suppress(OSError, InputError, KeyError, TypeError, ValueError):
-        known = read_json(entry)
+    with suppress(OSError, InputError):
+        known = read_sealed_json(entry)
         text, sizes = known["digests"], np.array(known["sizes"], np.int32).reshape(-1, 2)
-        bytes.fromhex(text)  # refuses anything else
         deep = np.isin(np.arange(count), np.array(known["deep"], np.int64))
         if len(text) == count * HEX_DIGITS and len(sizes) == count:
             digests = [text[at : at + HEX_DIGITS] for at in range(0, len(text), HEX_DIGITS)]
-            digests = ["" if set(found) == {"0"} else found for found in digests]
             return FileFacts(digests=digests, sizes=sizes, deep=deep)
     return None
 

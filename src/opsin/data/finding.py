@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import fields, replace
 from importlib import import_module
 from pathlib import Path
@@ -126,10 +127,11 @@ def _at(path: Path) -> Path:
     Raises:
         DataError: nothing is there.
     """
-    if path.exists():
-        return path
-    if path_of(str(path)).exists():
-        return path_of(str(path))
+    with suppress(OSError):  # longer than a name can be
+        if path.exists():
+            return path
+        if path_of(str(path)).exists():
+            return path_of(str(path))
     raise _nothing_at(path)
 
 

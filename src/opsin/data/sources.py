@@ -19,7 +19,6 @@ from opsin.data.samples import Bytes, Ints
 from opsin.data.targets import KINDS, TargetFields
 from opsin.errors import ImageError
 from opsin.io.caches import default_cache
-from opsin.io.files import sha256_file
 from opsin.io.images import SIDEWAYS, DecodedImage, Sides, read_bits, read_image, read_size
 from opsin.progress import Reporter
 from opsin.text import is_text, text_of
@@ -195,13 +194,8 @@ class FileSource(Annotated):
 
     @property
     def digests(self) -> Sequence[str]:
-        """SHA-256 of each file as hexadecimal digits.
-
-        Raises:
-            InputError: a file cannot be read.
-        """
-        known = self.facts.digests
-        return [digest or sha256_file(path) for digest, path in zip(known, self.paths, strict=True)]
+        """SHA-256 of each file as hexadecimal digits; of one that cannot be read, which packing names, its id."""
+        return [digest or f"unread {name}" for digest, name in zip(self.facts.digests, self.ids, strict=True)]
 
     @cached_property
     def bits(self) -> int:

@@ -63,7 +63,8 @@ def _channels_first(array: np.ndarray, name: str, bits: int) -> np.ndarray:
     known = array.dtype == np.uint8 or (bits == 16 and array.dtype == np.uint16)
     if not known or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)) or not array.size:
         got = f"{array.dtype} {list(array.shape)}"
-        do = "bring values to 0..255 as uint8, and channels to the end: `.transpose(1, 2, 0)`"
-        raise ImageError("not an image", where=name, got=got, expected="uint8 [H, W, 3] or [H, W]", do=do)
+        kind, most = ("uint16", 65535) if bits == 16 else ("uint8", 255)
+        do = f"bring values to 0..{most} as {kind}, and channels to the end: `.transpose(1, 2, 0)`"
+        raise ImageError("not an image", where=name, got=got, expected=f"{kind} [H, W, 3] or [H, W]", do=do)
     grey = array[..., None].repeat(3, axis=2) if array.ndim == 2 else array
     return np.ascontiguousarray(grey.transpose(2, 0, 1))

@@ -165,6 +165,14 @@ def check_alike(runs: Sequence[Run], members: Sequence[Artifact]) -> None:
             raise ConfigError(
                 "the runs have different classes", where=run.path, got=member.classes, expected=first.classes
             )
+        if member.preprocess.size.bits != first.preprocess.size.bits:
+            raise ConfigError(
+                "the runs see different depths of images",
+                where=run.path,
+                got=f"{member.preprocess.size.bits} bits a channel",
+                expected=f"{first.preprocess.size.bits} bits a channel",
+                do="train them with one --bits",
+            )
         if (member.preprocess.size, member.preprocess.channels) != (first.preprocess.size, first.preprocess.channels):
             raise ConfigError(
                 "the runs have different input sizes",

@@ -22,12 +22,12 @@ from opsin.data.samples import Bytes, Ints, Source
 from opsin.data.shards.source import ShardSource
 from opsin.data.sources import ArraySource, FileSource
 from opsin.errors import ImageError, InputError, WriteError
-from opsin.io.files import read_json, write_json
+from opsin.io.files import read_sealed_json, write_sealed_json
 from opsin.io.gate import read_bytes
 from opsin.io.images import LIMITS, decode_thumbnail
 from opsin.progress import QUIET, Reporter
 
-FORMAT = 2
+FORMAT = 3
 MAX_NEAR = 20_000
 """Largest number of images for which near copies are searched for before a draw: the work grows quadratically."""
 
@@ -96,24 +96,22 @@ def _near_pairs(source: FileSource, keys: Sequence[str], cache: Path | None, rep
     """Pairs of near copies, numbers of the first and of the second ones; from the cache for files of these keys."""
     state = hashlib.sha256(repr((FORMAT, THUMB, *keys)).encode()).hexdigest()[:32]
     entry = None if cache is None else cache / "copies" / f"{state}.json"
-    known = None if entry is None else _kept(entry, len(source))
+    known = None if entry is None else _kept(entry)
     if known is None:
         pairs = near_pairs(_thumbnails(source, report))
         known = [pairs.first.tolist(), pairs.second.tolist()]
-        if entry is not None:
+        if entry is not None and all(source.facts.digests):
             with suppress(OSError, WriteError):  # the cache only saves time
                 entry.parent.mkdir(parents=True, exist_ok=True)
-                write_json(entry, {"pairs": known})
+                write_sealed_json(entry, known)
     return known
 
 
-def _kept(entry: Path, num_samples: int) -> list[list[int]] | None:
+def _kept(entry: Path) -> list[list[int]] | None:
     """The pairs in the cache; None if missing or damaged."""
-    with suppress(OSError, InputError, KeyError, TypeError, ValueError):
-        pairs = np.array(read_json(entry)["pairs"], np.int64)
-        if pairs.ndim == 2 and len(pairs) == 2 and ((pairs >= 0) & (pairs < num_samples)).all():
-            found: list[list[int]] = pairs.tolist()
-            return found
+    with suppress(OSError, InputError):
+        pairs: list[list[int]] = read_sealed_json(entry)
+        return pairs
     return None
 
 

@@ -16,6 +16,7 @@ from opsin.data.pack import unreadable
 from opsin.data.samples import Dataset
 from opsin.data.shards.index import CLASSES, INDEX, Index, SplitIndex
 from opsin.data.shards.split_writer import SplitWriter
+from opsin.data.sources import FileSource
 from opsin.errors import ConfigError
 from opsin.io.files import atomic_folder, write_atomically, write_json
 from opsin.ops.random import permutation
@@ -97,6 +98,9 @@ def _card(dataset: Dataset, splits: dict[str, SplitIndex], skipped: Sequence[str
     left_out = [f"{len(skipped)} unreadable samples were left out when the shards were written"] if skipped else []
     if any(source.groups is not None for source in dataset.splits.values()):
         left_out.append("groups of samples are kept within splits, and not in the shards: folds would not know them")
+    deep = sum(int(source.facts.deep.sum()) for source in dataset.splits.values() if isinstance(source, FileSource))
+    if deep:
+        left_out.append(f"{deep:,} images have 16 bits a channel: from shards they are read as 8")
     notes = (*dataset.notes, *left_out, f"the order of train in the shards was drawn with seed {seed}")
     return Index(
         name=dataset.name,

@@ -80,7 +80,7 @@ def prepare(dataset: Dataset, config: RunConfig, report: Reporter, origin: Origi
     policy = size_policy(dataset, config)
     splits = _packed(dataset, config, report)
     if splits["train"].images.dtype == DTYPES[16]:
-        report.message("16 bits a channel kept")
+        report.message("16 bits a channel kept" if dataset.bits == 16 else "16 bits a channel; the files have 8")
     for note in notes_of(dataset, splits):
         report.message(f"note: {note}")
     leaks = check_leaks(dataset, allow_leaks=config.data.allow_leaks, samples=splits)
