@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from opsin.config import DataConfig
-from opsin.data import samples
+from opsin.data import sources
 from opsin.data.catalogue import CAMVID_CLASSES, VOC_CLASSES
 from opsin.data.load import load
 from opsin.data.pack import pack
@@ -219,7 +219,7 @@ def test_packing_decodes_each_photo_once(tmp_path, monkeypatch):
     found = load(make_voc(tmp_path, values=(0, 15, VOID)))
     decoded = []
     monkeypatch.setattr(
-        samples, "read_image", lambda path, **given: decoded.append(path.name) or read_image(path, **given)
+        sources, "read_image", lambda path, **given: decoded.append(path.name) or read_image(path, **given)
     )
     pack(found, SizePolicy(height=5, width=7))
     assert sorted(decoded) == [f"2012_{s}{i}.jpg" for s in range(2) for i in range(3)]
