@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import time
 from pathlib import Path
 
@@ -84,6 +85,16 @@ def test_no_more_than_two_are_trained_at_once_and_all_end_with_the_studio(
     assert len(studio.jobs.running()) == 2
     studio.jobs.close()
     assert not studio.jobs.running()
+
+
+def test_a_studio_that_a_script_began_in_the_background_stops_its_trainings(studio: Studio, own_runs: Path) -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as such a script has it
+    try:
+        job = studio.jobs.start("a", ["train", "digits", "--epochs", "5000", "--runs", str(own_runs)])
+    finally:
+        signal.signal(signal.SIGINT, before)
+    studio.jobs.stop("a")
+    _until(lambda: job.exit_code is not None, what="it did not stop")
 
 
 def test_resuming_a_run_of_another_process_that_trains_is_refused(client: TestClient, place: Path) -> None:

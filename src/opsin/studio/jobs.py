@@ -19,6 +19,8 @@ from opsin.text import printable_lines
 
 MAX_JOBS = 2
 """Processes at the same time: a machine that trains more of them ends all of them later."""
+STOP = signal.SIGTERM
+"""Asks a job to stop, as Ctrl-C does. What a script has begun in the background ignores SIGINT, and so do its jobs."""
 STOP_S = 60.0
 """How long a job that is asked to stop may take for its checkpoint when the studio ends."""
 TAIL_BYTES = 16_384
@@ -106,16 +108,17 @@ class Jobs:
         job = self.get(name)
         if job is None or job.exit_code is not None:
             raise RequestError(404, "nothing of this name was started here and runs", got=name[:100])
-        job.process.send_signal(signal.SIGINT)
+        job.process.send_signal(STOP)
 
     def close(self) -> None:
         """Ask all to end, and wait for their checkpoints."""
         jobs = self.running()
         for job in jobs:
-            job.process.send_signal(signal.SIGINT)
+            job.process.send_signal(STOP)
         deadline = time.monotonic() + STOP_S
         for job in jobs:
             try:
                 job.process.wait(max(0.1, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
                 os.killpg(job.process.pid, signal.SIGKILL)  # its workers too
+                job.process.wait()
