@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 
 from opsin.data.parallel import for_each
 from opsin.errors import ImageError, InputError, WriteError
-from opsin.io.files import read_sealed_json, sha256_file, write_sealed_json
+from opsin.io.files import sha256_file
 from opsin.io.gate import read_bytes
 from opsin.io.images import LIMITS, bits_of, upright_size
+from opsin.io.sealed import read_sealed_json, write_sealed_json
 from opsin.progress import QUIET, Reporter
 
 FORMAT = 3
@@ -76,7 +77,7 @@ def facts_of_files(paths: Sequence[Path], *, cache: Path | None, report: Reporte
 def _state(paths: Sequence[Path]) -> str:
     """A key over the state of all files that changes when a file does, computed without reading them."""
     digest = hashlib.sha256(f"{FORMAT}".encode())
-    with suppress(OSError):  # paths may be absolute, and the folder that one is in removed
+    if not all(path.is_absolute() for path in paths):
         digest.update(os.fsencode(Path.cwd()))
     for path in paths:
         try:

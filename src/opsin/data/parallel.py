@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+HASHING_THREADS = 8
 AT_ONCE = 1024
 """Samples per work item, so that the queue stays short for any number of samples."""
 

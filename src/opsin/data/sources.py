@@ -24,7 +24,6 @@ from opsin.progress import Reporter
 from opsin.text import is_text, text_of
 from opsin.types import SizePolicy
 
-HASHING_THREADS = 8
 FIRST_HEADERS = 100
 """Files whose headers are read before all are: photos differ in size among these."""
 
@@ -154,12 +153,11 @@ class FileSource(Annotated):
 
         Of photos the first few differ, so that no other file is looked at.
         """
-        first = range(min(len(self), FIRST_HEADERS)) if "facts" not in vars(self) else range(0)
-        found = self._sizes(first)
-        if len(found) <= 1 and len(first) < len(self):
-            known = np.unique(self.facts.sizes, axis=0)
-            found |= {(int(height), int(width)) for height, width in known} - {NO_IMAGE, NOT_SEEN}
-        if len(found) <= 1 and len(first) < len(self):
+        if "facts" not in vars(self) and len(self._sizes(range(min(len(self), FIRST_HEADERS)))) > 1:
+            return None
+        sizes = np.unique(self.facts.sizes, axis=0).tolist()
+        found = {(height, width) for height, width in sizes} - {NO_IMAGE, NOT_SEEN}
+        if len(found) <= 1:
             found |= self._sizes(np.flatnonzero((self.facts.sizes == NOT_SEEN).all(1)).tolist())
         return found.pop() if len(found) == 1 else None
 

@@ -35,7 +35,7 @@ from PIL import BmpImagePlugin, GifImagePlugin, Image, ImageFile, JpegImagePlugi
 from PIL import WebPImagePlugin as WebPPlugin
 
 from opsin.errors import ImageError
-from opsin.io.containers import Container, FormatName, exif_orientation, open_container, stored_bits
+from opsin.io.containers import Container, FormatName, exif_orientation, stored_bits
 from opsin.io.decoder_process import low_bytes
 from opsin.io.decoders import POOL, Decoded, KindName
 from opsin.io.encoding import encode_jpeg as encode_jpeg
@@ -43,9 +43,12 @@ from opsin.io.encoding import encode_mask as encode_mask
 from opsin.io.encoding import encode_png as encode_png
 from opsin.io.encoding import is_gray as is_gray
 from opsin.io.files import PathLike
-from opsin.io.foreign import foreign_format, second_tier
+from opsin.io.foreign import second_tier
 from opsin.io.gate import MEBIBYTE, check_size, open_regular, printable, read_bytes, refusing
 from opsin.io.jpeg import Pieces
+from opsin.io.limits import LIMITS as LIMITS
+from opsin.io.limits import Limits as Limits
+from opsin.io.limits import checked_container
 from opsin.io.memory import available_memory
 from opsin.io.pixels import to_deep_rgb, to_rgb
 
@@ -57,9 +60,6 @@ IMAGE_SUFFIXES = SECOND_TIER_SUFFIXES | {
 
 Sides = Callable[[int, int], tuple[int, int]]
 """From height and width of an upright image to those at which it is looked at: more pixels need not be decoded."""
-MAX_FRAMES = 10_000
-MAX_SCANNED_SHARE = 20
-"""Progressive JPEG: more passes than this only for images of less than `free_pixels`, which bounds the time."""
 DECODING_BYTES = 12
 """Memory that decoding takes for each pixel: the decoder's copy, a turned or converted one, and the result; of 16 bits
 twice as much."""
@@ -97,29 +97,6 @@ UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 """What undoes each EXIF orientation."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """What is refused before any decoder runs.
-
-    Attributes:
-        max_pixels: width times height, whatever the memory.
-        free_pixels: up to this number neither memory nor the length of the file is looked at; a photo with more must
-            fit into half of free memory.
-        max_pixels_per_byte: of files with more than `free_pixels`; photos have up to 20, flat drawings some hundred.
-        max_bytes: length of the file.
-        max_text_bytes: all text chunks of a PNG together, unpacked.
-    """
-
-    max_pixels: int = 500_000_000
-    free_pixels: int = 25_000_000
-    max_pixels_per_byte: int = 300
-    max_bytes: int = 256 * MEBIBYTE
-    max_text_bytes: int = 4 * MEBIBYTE
-
-
-LIMITS = Limits()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -191,7 +168,7 @@ def format_of(data: bytes, name: str, limits: Limits = LIMITS) -> FormatName | K
     Raises:
         ImageError: as `decode_image`.
     """
-    return second_tier(data) or _checked_container(data, name, limits).format
+    return second_tier(data) or checked_container(data, name, limits).format
 
 
 def decode_thumbnail(data: bytes, name: str, side: int, limits: Limits = LIMITS) -> np.ndarray:
@@ -227,7 +204,7 @@ def _upright(data: bytes, name: str, limits: Limits, sides: Sides | None, bits: 
     """The one way from the bytes of a file to an upright image, in this process or apart from it."""
     if (kind := second_tier(data)) is not None:
         return _decoded_apart(_apart(kind, data, name, limits, pixels=True, bits=bits), kind)
-    container = _checked_container(data, name, limits)
+    container = checked_container(data, name, limits)
     reduction = _reduction(container, sides)
     deep = bits > 8 and container.bits in DEEP
     _check_memory(container, reduction, name, limits, bits=16 if deep else 8)
@@ -284,7 +261,7 @@ def read_size(path: PathLike, limits: Limits = LIMITS) -> tuple[int, int, int]:
     if (kind := second_tier(data)) is not None:
         found = _apart(kind, data, str(path), limits, pixels=False)
         return found.stored[1], found.stored[0], found.orientation
-    container = _checked_container(data, str(path), limits)
+    container = checked_container(data, str(path), limits)
     return container.height, container.width, exif_orientation(container.exif) or 1
 
 
@@ -294,7 +271,7 @@ def upright_size(data: bytes, name: str, limits: Limits = LIMITS) -> tuple[int, 
     Raises:
         ImageError: as `read_image`, but for damage that only decoding shows.
     """
-    return None if second_tier(data) is not None else _upright_size(_checked_container(data, name, limits))
+    return None if second_tier(data) is not None else _upright_size(checked_container(data, name, limits))
 
 
 def read_bits(path: PathLike) -> int:
@@ -320,7 +297,7 @@ def read_mask(path: PathLike, limits: Limits = LIMITS) -> DecodedMask:
         ImageError: no PNG, colours instead of indices, transparency, 16 bits, or anything that `read_image` refuses.
     """
     name = str(path)
-    container = _checked_container(read_bytes(path, ImageError, limits.max_bytes), name, limits)
+    container = checked_container(read_bytes(path, ImageError, limits.max_bytes), name, limits)
     if container.format != "PNG":
         do = "save masks as PNG: other formats change the indices"
         raise ImageError("not a mask", where=printable(name), got=container.format, expected="PNG", do=do)
@@ -336,42 +313,6 @@ def read_mask(path: PathLike, limits: Limits = LIMITS) -> DecodedMask:
         image, _ = _turn_upright(image, container, notes)
         indices = np.ascontiguousarray(np.asarray(image).astype(np.uint8) // np.uint8(step))
     return DecodedMask(indices=indices, notes=tuple(notes))
-
-
-def _checked_container(data: bytes, name: str, limits: Limits) -> Container:
-    """The structure of the file, within the limits; no decoder has run yet."""
-    check_size(len(data), limits.max_bytes, name, ImageError)
-    if (foreign := foreign_format(data)) is not None:
-        kind, do = foreign
-        expected = "JPEG, PNG, WEBP, BMP, GIF, PPM, PGM, HEIC, AVIF or TIFF"
-        raise ImageError(f"{kind}: Opsin does not read these", where=printable(name), expected=expected, do=do)
-    with refusing(ImageError, name, "not a whole image file of an allowed format"):
-        container = open_container(data, limits.max_text_bytes)
-    pixels = container.width * container.height
-    checks = (
-        ("an image without pixels", pixels, pixels > 0, "at least 1 x 1"),
-        ("too many pixels", pixels, pixels <= limits.max_pixels, f"at most {limits.max_pixels:,}"),
-        (
-            "too many pixels for so short a file",
-            f"{pixels:,} pixels in {len(data):,} bytes",
-            pixels <= max(limits.free_pixels, limits.max_pixels_per_byte * len(data)),
-            f"at most {limits.max_pixels_per_byte} a byte",
-        ),
-        ("too many frames", container.frames, container.frames <= MAX_FRAMES, f"at most {MAX_FRAMES}"),
-        ("too much text", "more", container.text_bytes <= limits.max_text_bytes, f"{limits.max_text_bytes} bytes"),
-        (
-            "too many passes for its size",
-            container.scans,
-            container.scans * pixels <= MAX_SCANNED_SHARE * max(pixels, limits.free_pixels),
-            f"at most {MAX_SCANNED_SHARE}",
-        ),
-    )
-    for what, got, holds, expected in checks:
-        if not holds:
-            raise ImageError(
-                what, where=printable(name), got=got, expected=expected, do="make it smaller, or leave it out"
-            )
-    return container
 
 
 def _upright_size(container: Container) -> tuple[int, int]:

@@ -22,9 +22,9 @@ from opsin.data.samples import Bytes, Ints, Source
 from opsin.data.shards.source import ShardSource
 from opsin.data.sources import ArraySource, FileSource
 from opsin.errors import ImageError, InputError, WriteError
-from opsin.io.files import read_sealed_json, write_sealed_json
 from opsin.io.gate import read_bytes
 from opsin.io.images import LIMITS, decode_thumbnail
+from opsin.io.sealed import read_sealed_json, write_sealed_json
 from opsin.progress import QUIET, Reporter
 
 FORMAT = 3

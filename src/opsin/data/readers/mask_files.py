@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 
 from opsin.config import DataConfig
 from opsin.data.catalogue import CAMVID_CLASSES, VOC_CLASSES
+from opsin.data.parallel import HASHING_THREADS
 from opsin.data.readers.found import Found
 from opsin.data.readers.mask_sources import FOREGROUND_CLASSES, NUM_NAMED, SPLIT_FOLDERS, MaskSource, Meaning, as_found
 from opsin.data.readers.place import Place
 from opsin.data.samples import Source
-from opsin.data.sources import HASHING_THREADS
 from opsin.errors import AnnotationError, DataError
 from opsin.io.files import natural_key
 from opsin.io.images import IMAGE_SUFFIXES, read_mask

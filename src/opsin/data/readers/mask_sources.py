@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.config import DataConfig
+from opsin.data.parallel import HASHING_THREADS
 from opsin.data.readers.found import Found
 from opsin.data.samples import Bytes, Source
-from opsin.data.sources import HASHING_THREADS, FileSource
+from opsin.data.sources import FileSource
 from opsin.errors import ConfigError, ImageError
 from opsin.io.files import sha256_file
 from opsin.io.images import DecodedImage, read_mask, turn_upright
