@@ -18,6 +18,7 @@ from cyclopts import Group, Parameter
 
 from opsin.cli.output import typed_command
 from opsin.config import GROUPS, AugmentConfig, DataConfig, FinetuneConfig, ModelConfig, TrainConfig, former_names
+from opsin.config.data import OF_DATA
 from opsin.data.readers.layouts import help_text
 from opsin.tasks.default_words import default_words
 
@@ -97,7 +98,7 @@ def _options(kind: type[Any]) -> tuple[tuple[str, Any], ...]:
 
 def _with_default(description: str, of: dataclasses.Field[Any]) -> str:
     """The description of a setting with what it is where nobody says it."""
-    plain = of.default if of.default is not dataclasses.MISSING else None
+    plain = None if of.default is dataclasses.MISSING or OF_DATA in of.metadata else of.default
     words = default_words(of.name, plain)
     return f"{description} [default: {words}]" if words else description
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from opsin.config.checks import require
@@ -12,6 +12,8 @@ NormalizeName = Literal["none", "unit", "signed", "standard", "learned", "weight
 WINDOW = 16384
 """Samples in shards among which one is shuffled."""
 MaskClassesName = Literal["all", "foreground"]
+OF_DATA = "of the data"
+"""Marks a setting that is found out from the data where nobody gives it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +50,8 @@ class DataConfig:
         turns: a crop of them enlarges no small pixels. At most the size of the photos; 1 is off. Val, test and
         prediction never see it.
     bits
-        Bits a channel, from the file to the network. Without it, 16 where any training file, PNG or TIFF, has them,
-        else 8, which rounds them.
+        Bits a channel, from the file to the network: 16 where any training file, PNG or TIFF, has them, else 8. With 8
+        they are rounded.
     normalize
         none [0, 255], unit [0, 1], signed [-1, 1], standard (per-channel mean 0, sd 1 on train), learned, or weights:
         what the pretrained weights expect, the only choice with such weights.
@@ -95,7 +97,7 @@ class DataConfig:
     input_width: int | None = None
     fit: FitName = "squash"
     pack_scale: float = 1.0
-    bits: int = 8
+    bits: int = field(default=8, metadata={OF_DATA: True})
     normalize: NormalizeName = "standard"
     allow_leaks: bool = False
     test_as_val: bool = False
