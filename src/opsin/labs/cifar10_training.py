@@ -26,7 +26,7 @@ TRIED = configurations(
 TURNED = {"rotate": 30.0, "flip": 0.5, "flip_vertical": 0.5}
 AUGMENTATIONS: dict[str, dict[str, Any]] = {"as they are": {}, "augmented": TURNED}
 SIDES = {True: (12, 16, 24), False: (24, 32, 48)}  # in pixels, quick and full; the second is that of all other runs
-EPOCHS = {"batch": 4, "trial": 4, "best": 20, "augment": 40, "side": 8, "any": 8}  # by what a run's name begins with
+EPOCHS = {"batch": 4, "trial": 4, "best": 20, "augment": 70, "side": 8, "any": 8}  # by what a run's name begins with
 
 # %% [markdown]
 # ## Runs
@@ -39,7 +39,7 @@ def trained(book: Book, name: str, **settings: Any) -> opsin.Run:
     common: dict[str, Any] = {"recipe": "course-2conv-dense", "seed": 0, "preflight": False}
     common |= {"precision": "float32", "channels_last": True}
     epochs = EPOCHS[name.partition("-")[0]]
-    digits = {"subset": "train=1100,test=180", "input_size": 16, "epochs": 2 + epochs // 5, "batch_size": 25}
+    digits = {"subset": "train=1100,test=180", "input_size": 16, "epochs": 2 + epochs // 7, "batch_size": 25}
     form = digits if book.quick else {"epochs": epochs}
     return book.train("digits" if book.quick else "cifar10", name=name, **common | form | settings)
 
