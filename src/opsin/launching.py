@@ -12,6 +12,8 @@ import json
 import logging
 import multiprocessing
 import os
+import signal
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -32,6 +34,8 @@ MAX_RESTARTS = 3
 """How often a group is started again in one call."""
 MAX_PROCESSES = 1024
 SHOWN_LINES = 3
+GRACE_S = 60
+"""How long a process whose launcher was killed may take to stop with a checkpoint."""
 THREADS_VARIABLE = "OMP_NUM_THREADS"
 PRELOADED = ["opsin.api.training"]
 """What the processes are forked with: importing it in each of them would take most of the time of their start."""
@@ -78,9 +82,20 @@ def launch(command: Command, arguments: Sequence[str], devices: int, *, began: f
 
 def _run(environment: dict[str, str], command: Command, arguments: list[str]) -> int:
     """Run the command in a process whose fork server may have been started for an earlier group."""
+    threading.Thread(target=_stop_without_launcher, daemon=True).start()
     os.environ.update(environment)
     torch.set_num_threads(int(environment[THREADS_VARIABLE]))
     return command(arguments)
+
+
+def _stop_without_launcher() -> None:
+    """Stop this process once its launcher has died: nobody would end it, or start it again."""
+    launcher = multiprocessing.parent_process()
+    assert launcher is not None
+    launcher.join()
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(GRACE_S)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _start_method() -> str:

@@ -257,6 +257,8 @@ def main() -> int:
     parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=list(TASKS))
     parser.add_argument("--epochs", type=int, default=EPOCHS, help=f"of each run ({EPOCHS})")
     asked = parser.parse_args()
+    if not 1 <= asked.per_run <= MAX_RESTARTS:
+        parser.error(f"--per-run: got {asked.per_run}, expected 1 to {MAX_RESTARTS}, as often as a group starts again")
     with tempfile.TemporaryDirectory() as folder:
         different = run_trials(asked.kills, asked.per_run, asked.seed, asked.tasks, asked.epochs, Path(folder))
     return 3 if different else 0

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 from opsin.ops.intervals import (
     Z_95,
@@ -126,7 +126,7 @@ def _seeds_half(*groups: Sequence[float]) -> float:
     if not total > 0:
         return 0.0
     freedom = total**2 / sum(error**2 / count for error, count in errors)
-    return float(stats.t.ppf((1 + LEVEL) / 2, freedom) * np.sqrt(total))
+    return float(special.stdtrit(freedom, (1 + LEVEL) / 2) * np.sqrt(total))
 
 
 def swap_test(a: Sequence[Floats], b: Sequence[Floats], of_sums: OfSums, *, seed: int = 0) -> float:
@@ -174,6 +174,8 @@ def seeds_test(a: Sequence[float], b: Sequence[float]) -> float | None:
         return None
     if np.ptp(a) == 0 and np.ptp(b) == 0:
         return 1.0 if np.mean(a) == np.mean(b) else None  # without a spread there is no evidence
+    from scipy import stats  # slow to import, and rarely needed
+
     return float(stats.ttest_ind(a, b, equal_var=False).pvalue)
 
 

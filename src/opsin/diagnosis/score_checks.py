@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from opsin.diagnosis.case import Case
 from opsin.diagnosis.finding import Bar, Figure, Finding
@@ -112,7 +112,7 @@ def check_class_drags(case: Case) -> Finding | None:
     worst = min(values, key=lambda name: values[name].value)
     others = float(np.mean([score.value for name, score in values.items() if name != worst]))
     # the worst of K is low by chance: its upper end is Bonferroni-corrected
-    factor = float(stats.norm.ppf(1 - 0.025 / len(values)) / stats.norm.ppf(0.975))
+    factor = float(special.ndtri(1 - 0.025 / len(values)) / special.ndtri(0.975))
     score = values[worst]
     high = score.value + factor * (score.high - score.value)
     if not high < others - DRAG:
@@ -186,6 +186,8 @@ def _unlike_brightness(case: Case) -> str | None:
     if facts is None or not facts.val_brightness:
         return None
     train, val = np.array(facts.train_brightness), np.array(facts.val_brightness)
+    from scipy import stats  # slow to import, and rarely needed
+
     found = stats.ks_2samp(train, val)
     if not (found.statistic > UNLIKE and found.pvalue < SURE):
         return None
@@ -203,6 +205,8 @@ def _unlike_classes(case: Case) -> str | None:
     table = table[:, table.sum(axis=0) > 0]
     if table.shape[1] < 2 or (table.sum(axis=1) == 0).any() or not case.decides_class:
         return None
+    from scipy import stats  # slow to import, and rarely needed
+
     found = stats.chi2_contingency(table)
     shares = table / table.sum(axis=1, keepdims=True)
     apart = float(np.abs(shares[0] - shares[1]).sum() / 2)

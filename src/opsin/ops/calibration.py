@@ -15,6 +15,8 @@ from opsin.ops.intervals import Floats, Ints, group_sums
 from opsin.ops.scores import SMALLEST_PROBABILITY, ratio
 
 NUM_BINS = 15
+MOST_FITTED = 1 << 26
+"""Probabilities that a temperature is fitted to at most."""
 _LOG_BETA_LIMIT = math.log(100)
 
 
@@ -133,6 +135,7 @@ def apply_temperature(probabilities: NDArray[np.floating], temperature: float) -
 def fit_temperature(probabilities: NDArray[np.floating], labels: Ints) -> float:
     """The temperature that minimises the negative log likelihood.
 
+    It is one number, so of very many classes `MOST_FITTED` probabilities are enough: those of evenly spread samples.
     The likelihood is convex in β = 1 / temperature, so its slope has one zero: found by Newton's method, kept inside a
     bracket by bisection.
 
@@ -146,6 +149,9 @@ def fit_temperature(probabilities: NDArray[np.floating], labels: Ints) -> float:
 
     Source: Guo et al. 2017, arXiv 1706.04599, section 4.2.
     """
+    if probabilities.size > MOST_FITTED:
+        kept = np.linspace(0, len(labels) - 1, max(1, MOST_FITTED // probabilities.shape[1])).astype(np.int64)
+        probabilities, labels = probabilities[kept], labels[kept]
     logits = log_probabilities(probabilities)
     logits -= logits.max(axis=1, keepdims=True)
     own = float(np.take_along_axis(logits, labels[:, None], axis=1).mean())

@@ -19,7 +19,7 @@ import math
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy import special
 
 from opsin.ops.intervals import Floats
 
@@ -71,7 +71,7 @@ def coverage_interval(num_samples: int, coverage: float, *, level: float = 0.95)
     if missed <= 0:
         return 1.0, 1.0
     held = num_samples + 1 - missed
-    low, high = stats.beta.ppf([(1 - level) / 2, (1 + level) / 2], held, missed)
+    low, high = special.betaincinv(held, missed, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy import special
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -207,7 +207,7 @@ def jackknife_quantiles(statistic: Statistic, num_samples: int, *, most: int = M
     total = squares.sum(axis=0)
     share = np.square(squares).sum(axis=0) / np.where(total > 0, total, 1) ** 2
     freedom = 2 / np.maximum(share - 1 / count, 2 / 1e6)
-    return np.asarray(stats.t.ppf(0.975, np.maximum(freedom, 1.0)), np.float64)
+    return np.asarray(special.stdtrit(np.maximum(freedom, 1.0), 0.975), np.float64)
 
 
 def reflected_interval(value: Floats, resampled: Floats, *, level: float = 0.95) -> tuple[Floats, Floats]:

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize
 
 from opsin.ops.calibration import apply_temperature
 from opsin.ops.intervals import Floats, Ints
@@ -45,6 +44,8 @@ def fit_label_noise(probabilities: NDArray[np.floating], labels: Ints) -> LabelN
 
     Source: the model of uniform label noise of Angluin and Laird 1988; its posterior by Bayes' rule.
     """
+
+    from scipy import optimize  # slow to import, and rarely needed
 
     others = probabilities.shape[1] - 1
 

@@ -9,8 +9,9 @@ Shapes: N samples, K classes, `...` any leading axes (resamples).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,10 @@ from opsin.ops.intervals import Floats, Ints, group_sums
 
 SMALLEST_PROBABILITY = float(np.finfo(np.float32).tiny)
 """A float32 softmax can round to 0; its logarithm is taken here instead (a loss of 87.3, not infinity)."""
+
+Value = TypeVar("Value", bound=np.generic)
+BLOCK_ELEMENTS = 1 << 24
+"""Probabilities that are worked on at once: with very many classes, a copy of all would not fit into memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,13 +86,43 @@ def confusion_matrix(labels: Ints, predicted: Ints, num_classes: int) -> Ints:
     return cells.astype(np.int64).reshape(num_classes, num_classes)
 
 
+def confused_pairs(labels: Ints, predicted: Ints, limit: int) -> list[tuple[int, int, int, float]]:
+    """Most frequent mistakes as (true class, predicted class, samples, share of the true class), at most `limit`.
+
+    As the largest cells of a confusion matrix off its diagonal, for more classes than a matrix has room for.
+
+    >>> confused_pairs(np.array([0, 0, 5]), np.array([0, 9, 9]), 1)
+    [(0, 9, 1, 0.5)]
+    """
+    wrong = labels != predicted
+    pairs, counts = np.unique(np.stack([labels[wrong], predicted[wrong]], axis=1), axis=0, return_counts=True)
+    support = np.bincount(labels)
+    found = [(int(i), int(j), int(n), float(n / support[i])) for (i, j), n in zip(pairs, counts, strict=True)]
+    return sorted(found, key=lambda pair: (-pair[2], -pair[3], pair[:2]))[:limit]
+
+
+def in_blocks(
+    of_rows: Callable[[NDArray[np.floating], Ints], NDArray[Value]], probabilities: NDArray[np.floating], labels: Ints
+) -> NDArray[Value]:
+    """`of_rows` of all samples, some at a time: what it gives for a sample depends on that sample alone.
+
+    Args:
+        of_rows: of probabilities [n, K] and labels [n], any array of n rows.
+        probabilities: floating [N, K], N >= 1.
+        labels: int64 [N].
+    """
+    rows = max(1, BLOCK_ELEMENTS // probabilities.shape[1])
+    starts = range(0, len(labels), rows)
+    return np.concatenate([of_rows(probabilities[i : i + rows], labels[i : i + rows]) for i in starts])
+
+
 def weighted_counts(weights: Floats, labels: Ints, predicted: Ints, num_classes: int) -> ClassCounts:
     """Counts of each class where sample i counts `weights[..., i]` times.
 
     Args:
         weights: float64 [r, N].
         labels: int64 [N].
-        predicted: int64 [N].
+        predicted: int64 [N]; a negative number is none of the classes.
 
     Returns:
         Counts [r, K].

@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import optimize
 
 from opsin.ops.intervals import Z_95
 from opsin.types import Score
@@ -39,6 +38,8 @@ def best_of_optimism(scores: Sequence[float], best: Score) -> float:
     >>> best_of_optimism([0.1, 0.2, 0.3, 0.4, 0.5], Score(0.5))
     0.0
     """
+    from scipy import optimize  # slow to import, and rarely needed
+
     values = np.asarray(scores, np.float64)
     if len(values) < FEWEST:
         return math.nan

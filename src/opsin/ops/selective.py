@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 from opsin.ops.intervals import Floats
 
@@ -66,7 +66,7 @@ def risk_bound(wrong: int, answered: int, *, certainty: float = CERTAINTY) -> fl
 
     Source: Clopper and Pearson 1934.
     """
-    return 1.0 if wrong >= answered else float(stats.beta.ppf(certainty, wrong + 1, answered - wrong))
+    return 1.0 if wrong >= answered else float(special.betaincinv(wrong + 1, answered - wrong, certainty))
 
 
 def abstain_threshold(
@@ -98,7 +98,7 @@ def abstain_threshold(
     sure, wrong = confidences[order].astype(np.float64), np.cumsum(~correct[order])
     next_below = np.append(sure[1:], 0.0)
     ends = np.flatnonzero(sure > next_below)  # equal confidences are answered together
-    holds = stats.binom.cdf(wrong[ends], ends + 1, risk) <= (1 - certainty) / STARTS
+    holds = special.bdtr(wrong[ends], ends + 1, risk) <= (1 - certainty) / STARTS
     reached = -1
     for start in range(1, STARTS + 1):
         first = int(np.searchsorted(ends, start * len(sure) // STARTS - 1))

@@ -57,6 +57,8 @@ def confusion(view: View) -> Markup | None:
     """The confusion matrix of each scored split, and the pairs that are confused most."""
 
     def show(result: SplitResult) -> Values | None:
+        if "confused" in result.details:
+            return _confused(result)
         counts = np.asarray(result.details.get("confusion") or [], dtype=np.int64)
         if counts.ndim != 2 or counts.sum() == 0:
             return None
@@ -67,3 +69,10 @@ def confusion(view: View) -> Markup | None:
 
     many = len(view.classes) > FULL_MATRIX
     return per_split(view, "confusion.html", show, {"key": shade_key(), "many": many, "classes": view.classes})
+
+
+def _confused(result: SplitResult) -> Values:
+    """The pairs that are confused most, of more classes than a matrix has room for."""
+    details = result.details
+    pairs = [(row["truth"], row["predicted"], row["images"], percent(row["share"])) for row in details["confused"]]
+    return {"figure": None, "pairs": pairs, "wrong": details["wrong"], "total": details["images"]}

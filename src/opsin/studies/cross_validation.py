@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 from opsin.arrays import Arrays
 from opsin.artifact import load as load_artifact
@@ -283,7 +283,7 @@ def mean_over_folds(values: Sequence[float], sizes: Sequence[int]) -> Score:
         return Score(mean)
     share = float(np.mean([size / (sum(sizes) - size) for size in sizes]))
     error = math.sqrt(float(known.var(ddof=1)) * (1 / len(known) + share))
-    half = float(stats.t.ppf((1 + LEVEL) / 2, len(known) - 1)) * error
+    half = float(special.stdtrit(len(known) - 1, (1 + LEVEL) / 2)) * error
     return Score(mean, mean - half, mean + half)
 
 

@@ -31,6 +31,9 @@ SPLIT_NAMES: dict[str, SplitName] = {
 COLUMNS = ("path", "label", "split", "group")
 NUM_NAMED = 20
 
+Placed = tuple[Path, tuple[str, ...]]
+"""A file, and the names that lead to it from the folder of the data set."""
+
 
 def natural_sort(names: Sequence[str] | set[str]) -> tuple[str, ...]:
     """Names once each, numbers in them by value.
@@ -59,9 +62,9 @@ def read_folder(place: Place) -> Found:
     """
     root, left_out = place.path, list[str]()
     files = walk_files(root, left_out.append)
-    images = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES and not _hidden(_below(path, root))]
+    images, others = _divided(files, root)
     folders = _split_folders(root, images)
-    notes = [*left_out, *_left_out_notes(files, images, root, depth=2 if folders else 1)]
+    notes = [*left_out, *_left_out_notes(others, images, depth=2 if folders else 1)]
     if not folders:
         classes = _class_names(root)
         pool = _class_source(root, root, images, classes)
@@ -92,12 +95,28 @@ def read_pool(root: Path) -> Source:
     Raises:
         DataError: no class folders, or no images in them.
     """
-    images = [path for path in walk_files(root, _ignore) if path.suffix.lower() in IMAGE_SUFFIXES]
+    images = [(path, _below(path, root)) for path in walk_files(root, _ignore) if _is_image(path)]
     return _class_source(root, root, images, _class_names(root))
 
 
 def _ignore(line: str) -> None:
     """A published data set may contain other files too."""
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES
+
+
+def _divided(files: Sequence[Path], root: Path) -> tuple[list[Placed], list[Path]]:
+    """The images that are not hidden, and the other files."""
+    images, others = list[Placed](), list[Path]()
+    for path in files:
+        names = _below(path, root)
+        if _is_image(path) and not _hidden(names):
+            images.append((path, names))
+        else:
+            others.append(path)
+    return images, others
 
 
 def _below(path: Path, root: Path) -> tuple[str, ...]:
@@ -109,11 +128,11 @@ def _hidden(names: tuple[str, ...]) -> bool:
     return any(name.startswith((".", "__MACOSX")) for name in names)
 
 
-def _split_folders(root: Path, images: Sequence[Path]) -> dict[SplitName, Path]:
+def _split_folders(root: Path, images: Sequence[Placed]) -> dict[SplitName, Path]:
     """The folders that are splits, in the order train, val, test; empty when `root` contains class folders directly."""
     found: dict[SplitName, Path] = {}
     others: list[str] = []
-    with_images = {names[0] for path in images if len(names := _below(path, root)) > 1}
+    with_images = {names[0] for _, names in images if len(names) > 1}
     for folder in sorted(path for path in root.iterdir() if path.is_dir()):
         split = SPLIT_NAMES.get(folder.name.lower())
         if split is None:
@@ -150,33 +169,34 @@ def _class_names(folder: Path) -> tuple[str, ...]:
     return natural_sort(names)
 
 
-def _class_source(folder: Path, root: Path, images: Sequence[Path], classes: Sequence[str]) -> Source:
+def _class_source(folder: Path, root: Path, images: Sequence[Placed], classes: Sequence[str]) -> Source:
     """The images below `folder`, class by class; ids are relative to `root`."""
     number = {name: k for k, name in enumerate(classes)}
-    within = folder.parts
-    parts = [(path, _below(path, folder)) for path in images if path.parts[: len(within)] == within]
-    members = sorted(
-        ((number[names[0]], path) for path, names in parts if len(names) > 1), key=lambda member: member[0]
-    )
+    within = _below(folder, root)
+    depth = len(within)
+    members = [
+        (number[names[depth]], path, names)
+        for path, names in images
+        if len(names) > depth + 1 and names[:depth] == within
+    ]
+    members.sort(key=lambda member: member[0])
     if not members:
         raise DataError(
             "there are no images in the class folders",
             where=folder,
             expected=f"files that end in {', '.join(sorted(IMAGE_SUFFIXES))}",
         )
-    paths = [path for _, path in members]
     return FileSource(
-        paths=paths,
-        ids=["/".join(_below(path, root)) for path in paths],
-        labels=np.array([label for label, _ in members], np.int64),
+        paths=[path for _, path, _ in members],
+        ids=["/".join(names) for _, _, names in members],
+        labels=np.array([label for label, _, _ in members], np.int64),
     )
 
 
-def _left_out_notes(files: Sequence[Path], images: Sequence[Path], root: Path, depth: int) -> list[str]:
-    """Notes on files that were ignored."""
-    known = set(images)
-    suffixes = Counter(path.suffix.lower() or "no suffix" for path in files if path not in known)
-    loose = sum(len(_below(path, root)) <= depth for path in images)
+def _left_out_notes(others: Sequence[Path], images: Sequence[Placed], depth: int) -> list[str]:
+    """Notes on files that were ignored: `others` than images, and images too few folders deep."""
+    suffixes = Counter(path.suffix.lower() or "no suffix" for path in others)
+    loose = sum(len(names) <= depth for _, names in images)
     notes = []
     if suffixes:
         kinds = ", ".join(f"{count} {suffix}" for suffix, count in suffixes.most_common(5))

@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torchvision
 from torch import Tensor
 
 from opsin.errors import ConfigError, DownloadError
@@ -81,7 +80,9 @@ def package_weights(model: str) -> Path | None:
 
 def imagenet_classes() -> tuple[str, ...]:
     """Names of the 1,000 ImageNet classes in the order of every published head."""
-    return tuple(torchvision.models.MobileNet_V2_Weights.IMAGENET1K_V1.meta["categories"])
+    from torchvision import models  # slow to import, and rarely needed
+
+    return tuple(models.MobileNet_V2_Weights.IMAGENET1K_V1.meta["categories"])
 
 
 def recognize(path: PathLike, sha256: str, model: str) -> KnownFile | None:
@@ -122,9 +123,11 @@ def from_torchvision(model: str) -> tuple[dict[str, Tensor], InputContract, str]
         ConfigError: torchvision has no weights for this network.
         DownloadError: they cannot be downloaded.
     """
+    from torchvision import models  # slow to import, and rarely needed
+
     if model not in TORCHVISION:
         raise no_weights(model, "torchvision")
-    weights = torchvision.models.get_model_weights(TORCHVISION[model]).DEFAULT
+    weights = models.get_model_weights(TORCHVISION[model]).DEFAULT
     try:
         tensors = dict(weights.get_state_dict(progress=False, check_hash=True))
     except (OSError, RuntimeError) as error:
@@ -178,8 +181,10 @@ def _not_had(address: str, model: str, error: Exception) -> DownloadError:
 
 
 def _torchvision_files(model: str) -> Iterator[tuple[str, InputContract]]:
+    from torchvision import models  # slow to import, and rarely needed
+
     if model in TORCHVISION:
-        for weights in torchvision.models.get_model_weights(TORCHVISION[model]):
+        for weights in models.get_model_weights(TORCHVISION[model]):
             yield weights.url, _torchvision_contract(weights, model)
 
 

@@ -30,6 +30,9 @@ from opsin.types import JsonDict, Score, plain_number, plain_numbers, plain_scor
 
 NUM_TOP = 5
 NUM_MISTAKES = 48
+MANY_CLASSES = 1000
+"""Of more classes the details name pairs that are confused instead of all, and these many of the classes that occur."""
+NUM_PAIRS = 15
 FEW_OF_A_CLASS = 10
 """With fewer samples of a class, the standard error of a mean over classes is itself uncertain."""
 
@@ -40,31 +43,41 @@ _CALIBRATION = ("ece", "adaptive_ece")
 
 @dataclass(frozen=True, kw_only=True)
 class _Outcomes:
-    """Per-sample values behind the scores; all [N] except the edges."""
+    """Per-sample values behind the scores; all [N] except the classes and the edges.
 
+    `classes`: int64 [k], those that are counted: all, or of many those that occur, as no score depends on the others.
+    `labels`, `predicted`: numbers among these, -1 for a predicted class that does not occur.
+    """
+
+    classes: Ints
     labels: Ints
     predicted: Ints
     confidences: NDArray[np.floating]
     log_losses: Floats
     brier_losses: Floats
-    num_classes: int
     adaptive_edges: Floats
 
     @classmethod
     def of(cls, probabilities: NDArray[np.floating], labels: Ints) -> _Outcomes:
-        confidences = probabilities.max(axis=1)
+        confidences, predicted = probabilities.max(axis=1), probabilities.argmax(axis=1).astype(np.int64)
+        log_losses = formulas.log_losses(probabilities, labels)
+        classes = np.arange(probabilities.shape[1])
+        if len(classes) > MANY_CLASSES:
+            classes, labels = np.unique(labels, return_inverse=True)
+            places = np.minimum(np.searchsorted(classes, predicted), len(classes) - 1)
+            predicted = np.where(classes[places] == predicted, places, -1)
         return cls(
+            classes=classes,
             labels=labels,
-            predicted=probabilities.argmax(axis=1).astype(np.int64),
+            predicted=predicted,
             confidences=confidences,
-            log_losses=formulas.log_losses(probabilities, labels),
-            brier_losses=formulas.brier_losses(probabilities, labels),
-            num_classes=probabilities.shape[1],
+            log_losses=log_losses,
+            brier_losses=formulas.in_blocks(formulas.brier_losses, probabilities, labels),
             adaptive_edges=calibration.equal_mass_edges(confidences),
         )
 
     def counts(self, weights: Floats) -> formulas.ClassCounts:
-        return formulas.weighted_counts(weights, self.labels, self.predicted, self.num_classes)
+        return formulas.weighted_counts(weights, self.labels, self.predicted, len(self.classes))
 
     def quantiles(self) -> Floats | float:
         """Quantiles for the intervals of `_MEANS`: Student's for classes with few samples."""
@@ -104,7 +117,7 @@ def classification_scores(
     num_samples, num_classes = probabilities.shape
     found = {"accuracy": share_score(int((outcomes.predicted == labels).sum()), num_samples, intervals=intervals)}
     if num_classes > NUM_TOP:
-        inside = formulas.true_class_rank(probabilities, labels) < NUM_TOP
+        inside = formulas.in_blocks(formulas.true_class_rank, probabilities, labels) < NUM_TOP
         found["top5"] = share_score(int(inside.sum()), num_samples, intervals=intervals)
     names = (*_MEANS, *_ERRORS, *_CALIBRATION)
     values = outcomes.summary(np.ones((1, num_samples)))[0]
@@ -121,22 +134,26 @@ def classification_scores(
 
 
 def class_scores(probabilities: NDArray[np.floating], labels: Ints, classes: Sequence[str]) -> list[JsonDict]:
-    """Precision, recall and F1 of each class with intervals, and its number of samples, as plain JSON."""
+    """Precision, recall and F1 of each class with intervals, and its number of samples, as plain JSON.
+
+    Of more than `MANY_CLASSES` those that occur most often.
+    """
     outcomes = _Outcomes.of(probabilities, labels)
     counts = outcomes.counts(np.ones((1, len(labels))))
-    hits, support, predicted = counts.hits[0], counts.support[0], counts.predicted[0]
-    f1 = formulas.f1(counts)[0]
-    resampled = bootstrap(lambda weights: formulas.f1(outcomes.counts(weights)), len(labels))
+    shown = np.sort(np.argsort(-counts.support[0], kind="stable")[:MANY_CLASSES])
+    hits, support, predicted = (part[0, shown] for part in (counts.hits, counts.support, counts.predicted))
+    precision, recall, f1 = (score(counts)[0, shown] for score in (formulas.precision, formulas.recall, formulas.f1))
+    resampled = bootstrap(lambda weights: formulas.f1(outcomes.counts(weights)).take(shown, axis=1), len(labels))
     columns = {
-        "precision": (formulas.precision(counts)[0], *wilson(hits, np.where(support > 0, predicted, 0))),
-        "recall": (formulas.recall(counts)[0], *wilson(hits, support)),
+        "precision": (precision, *wilson(hits, np.where(support > 0, predicted, 0))),
+        "recall": (recall, *wilson(hits, support)),
         "f1": (f1, *share_interval(f1, resampled, support, num_samples=len(labels))),
     }
     return [
-        {"class": str(name)}
+        {"class": str(classes[outcomes.classes[place]])}
         | {key: plain_score(Score(*(float(part[k]) for part in column))) for key, column in columns.items()}
         | {"support": int(support[k])}
-        for k, name in enumerate(classes)
+        for k, place in enumerate(shown)
     ]
 
 
@@ -158,11 +175,10 @@ def classification_details(
         temperature: fitted on val; NaN without an optimum.
     """
     predicted, confidences = probabilities.argmax(axis=1), probabilities.max(axis=1)
-    own = probabilities[np.arange(len(labels)), labels]
-    return {
-        "confusion": formulas.confusion_matrix(labels, predicted, len(classes)).tolist(),
+    own, absent = probabilities[np.arange(len(labels)), labels], np.setdiff1d(np.arange(len(classes)), labels)
+    return _confusion(labels, predicted, classes) | {
         "per_class": class_scores(probabilities, labels, classes),
-        "absent_classes": [str(classes[k]) for k in np.setdiff1d(np.arange(len(classes)), labels)],
+        "absent_classes": [str(classes[k]) for k in absent[:MANY_CLASSES]],
         "reliability": _reliability(confidences, predicted == labels),
         "chance": chance(labels, len(classes)),
         "temperature": plain_number(temperature),
@@ -178,6 +194,21 @@ def classification_details(
             }
             for i in formulas.confident_mistakes(probabilities, labels, NUM_MISTAKES)
         ],
+    }
+
+
+def _confusion(labels: Ints, predicted: Ints, classes: Sequence[str]) -> JsonDict:
+    """The confusion matrix; of many classes the pairs that are confused most."""
+    if len(classes) <= MANY_CLASSES:
+        return {"confusion": formulas.confusion_matrix(labels, predicted, len(classes)).tolist()}
+    pairs = formulas.confused_pairs(labels, predicted, NUM_PAIRS)
+    return {
+        "confused": [
+            {"truth": str(classes[i]), "predicted": str(classes[j]), "images": count, "share": share}
+            for i, j, count, share in pairs
+        ],
+        "wrong": int((labels != predicted).sum()),
+        "images": len(labels),
     }
 
 
@@ -205,6 +236,11 @@ def _reliability(confidences: NDArray[np.floating], correct: NDArray[np.bool_]) 
 def _ece_after(probabilities: NDArray[np.floating], labels: Ints, temperature: float) -> float:
     if np.isnan(temperature):
         return np.nan
-    softened = calibration.apply_temperature(probabilities, temperature)
+
+    def softened(rows: NDArray[np.floating], _: Ints) -> Floats:
+        highest: Floats = calibration.apply_temperature(rows, temperature).max(axis=1)
+        return highest
+
     correct = probabilities.argmax(axis=1) == labels  # a temperature changes no decision
-    return calibration.calibration_error(softened.max(axis=1), correct, calibration.equal_width_edges())
+    confidences = formulas.in_blocks(softened, probabilities, labels)
+    return calibration.calibration_error(confidences, correct, calibration.equal_width_edges())

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -107,13 +108,11 @@ def set_allocator(*, keep_memory: bool) -> bool:
 
 def describe(device: torch.device) -> Environment:
     """Versions and hardware, for environment.json."""
-    import torchvision
-
     return Environment(
         opsin=opsin.__version__,
         python=platform.python_version(),
         torch=str(torch.__version__),
-        torchvision=torchvision.__version__,
+        torchvision=version("torchvision"),
         platform=platform.platform(),
         processor=processor_name(),
         cpu_capability=torch.backends.cpu.get_cpu_capability(),

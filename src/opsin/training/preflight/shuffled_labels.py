@@ -16,6 +16,7 @@ splits is found by `check_leaks`, before.
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -119,18 +120,21 @@ def _features(trial: Trial, samples: Samples, index: Tensor) -> Tensor:
 
 def _accuracies(trial: Trial, seen: Tensor, unseen: Tensor, labels: np.ndarray, targets: Targets) -> list[float]:
     """Accuracy on val of a classifier of `labels`, then of each permutation of them."""
-    prepared, count = trial.prepared, len(labels)
+    prepared, count, truth = trial.prepared, len(labels), np.asarray(targets.labels)
     generator = torch.Generator().manual_seed(0)
     kernel = seen @ seen.T / seen.shape[1]
     kernel += RIDGE * torch.eye(count, dtype=torch.float64)
     orders = [np.arange(count)]
     orders += [torch.randperm(count, generator=generator).numpy() for _ in range(NUM_PERMUTATIONS)]
-    num_classes = len(prepared.dataset.classes)
-    wanted = torch.cat([torch.from_numpy(np.eye(num_classes)[labels[order]]) for order in orders], dim=1)
+    # of 100,000 classes only those of these images matter
+    present, places = np.unique(np.concatenate([labels, truth]), return_inverse=True)
+    labels, targets = places[:count], replace(targets, labels=places[count:])
+    classes = [prepared.dataset.classes[k] for k in present]
+    wanted = torch.cat([torch.from_numpy(np.eye(len(classes))[labels[order]]) for order in orders], dim=1)
     said = unseen @ (seen.T / seen.shape[1]) @ torch.linalg.solve(kernel, wanted - wanted.mean(0)) + wanted.mean(0)
     found = []
-    for scores in torch.split(said, num_classes, dim=1):
+    for scores in torch.split(said, len(classes), dim=1):
         predictions = {"probabilities": (10 * scores).softmax(1).float().numpy()}
-        shown = prepared.task.scores(predictions, targets, prepared.dataset.classes, intervals=False)
+        shown = prepared.task.scores(predictions, targets, classes, intervals=False)
         found.append(shown[prepared.task.main_score].value)
     return found
