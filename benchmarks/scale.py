@@ -29,7 +29,7 @@ from unittest import mock
 
 from opsin.openmp import set_waiting
 
-NETWORKS = {"plain": (32, 128), "small": (32, 128), "tiny": (28, 128), "lenet5": (28, 256), "resnet18": (64, 32)}
+NETWORKS = {"plain": (32, 128), "small": (32, 128), "tiny": (28, 128), "lenet5": (28, 256), "resnet18": (64, 128)}
 """Side of the images in pixels, and images in a step."""
 WARM_STEPS = 4
 Seconds = tuple[float, float]

@@ -19,7 +19,7 @@ from opsin.data.samples import Dataset, Samples
 from opsin.devices import pick_device
 from opsin.errors import ConfigError, DataError, NameTakenError, RunError, nearest
 from opsin.evaluation.copies import copies_note, find_copies, required_training_samples
-from opsin.evaluation.matching import absent_classes, match_classes, size_note
+from opsin.evaluation.matching import absent_classes, listed, match_classes, size_note
 from opsin.evaluation.record import record_extras, record_split
 from opsin.evaluation.scoring import evaluate_predictions, scores_without_copies
 from opsin.evaluation.wrong import write_evaluation
@@ -334,7 +334,7 @@ def _notes(dataset: Dataset, samples: Samples, artifact: Artifact, copied: str |
     if channels != artifact.preprocess.channels:
         notes.append("grey images were converted to RGB" if channels == 1 else "RGB images were converted to grey")
     if absent := absent_classes(samples, artifact.classes):
-        notes.append(f"no samples of {len(absent)} classes, whose scores are n/a: {', '.join(absent)}")
+        notes.append(f"no samples of {len(absent)} classes, whose scores are n/a: {listed(absent)}")
     return tuple(note for note in notes if note)
 
 

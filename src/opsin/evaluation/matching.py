@@ -30,8 +30,8 @@ def match_classes(samples: Samples, data_classes: Sequence[str], run_classes: Se
         hint = f"`{unknown[0]}` may be `{close}`; rename it" if close else "leave these classes out of the data set"
         raise DataError(
             f"{len(unknown)} classes of the data set are unknown to the network",
-            got=_listed(unknown),
-            expected=_listed(run_classes),
+            got=listed(unknown),
+            expected=listed(run_classes),
             do=hint,
         )
     if tuple(data_classes) == tuple(run_classes):
@@ -74,6 +74,7 @@ def size_note(sizes: NDArray[np.int32], policy: SizePolicy) -> str | None:
     )
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """The first names, and how many there are more."""
     more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
     return ", ".join(names[:_LISTED]) + more
