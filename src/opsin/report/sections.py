@@ -28,6 +28,8 @@ from opsin.types import SPLITS, Score
 from opsin.units import bytes_text
 
 FEW_CLASSES = 20
+LISTED_CLASSES = 1000
+"""Of more classes the page lists the first."""
 NUM_SAMPLES, NUM_AUGMENTED = 24, 6
 
 KINDS = {"average": "probabilities averaged", "soup": "weights averaged into one network"}
@@ -235,20 +237,21 @@ def data(view: View) -> Markup | None:
         "data": view.data,
         "splits": splits,
         "classes": _class_rows(view, splits),
+        "num_classes": len(view.classes),
         "few": len(view.classes) <= FEW_CLASSES,
     }
     return render("data.html", values)
 
 
 def _class_rows(view: View, splits: Sequence[tuple[str, SplitCard]]) -> list[tuple[str, list[tuple[int, Markup]]]]:
-    """For each class its count in every split, with a bar relative to the split's largest class."""
+    """For each listed class its count in every split, with a bar relative to the split's largest class."""
     counts = [list(split.class_counts or ()) for _, split in splits]
     if not counts or any(len(c) != len(view.classes) for c in counts):
         return []
     largest = [max([1, *c]) for c in counts]
     columns = zip(counts, largest, splits, strict=True)
-    bars = [[(n, share_bar(n / top, name)) for n in count] for count, top, (name, _) in columns]
-    return list(zip(view.classes, map(list, zip(*bars, strict=True)), strict=True))
+    bars = [[(n, share_bar(n / top, name)) for n in count[:LISTED_CLASSES]] for count, top, (name, _) in columns]
+    return list(zip(view.classes[:LISTED_CLASSES], map(list, zip(*bars, strict=True)), strict=True))
 
 
 def samples(view: View) -> Markup | None:

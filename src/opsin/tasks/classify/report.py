@@ -38,6 +38,7 @@ def per_class(view: View) -> Markup | None:
             return None
         low = _lowest(rows)
         shared = {"low": percent(low, 0), "absent": result.details.get("absent_classes") or []}
+        shared["frequent"] = "confused" in result.details
         drawn = [_class_row(row, low, result.name) for row in rows]
         if len(drawn) <= FULL_MATRIX:
             return shared | {"rows": drawn, "more": []}
