@@ -21,6 +21,8 @@ from opsin.cli.options import (
 )
 from opsin.cli.output import print_json, print_line, print_note, stdout_console, typed_command
 
+WRITTEN = ("evaluation.json", "confusion.csv", "wrong.csv", "wrong/")
+"""What `--folder` may leave: not every task has a confusion, and not every network is wrong."""
 NUM_WORST = 5
 
 if TYPE_CHECKING:
@@ -264,7 +266,7 @@ def _print_classes(found: Evaluation, folder: Path | None) -> None:
     if len(rows) > 1:
         print_line("worst classes: " + ", ".join(f"{row['class']} {_share(row):.3f}" for row in worst))
     if folder is not None:
-        print_line(f"{folder}: evaluation.json, confusion.csv, wrong.csv, wrong/")
+        print_line(f"{folder}: {', '.join(name for name in WRITTEN if (folder / name).exists())}")
     elif found.details.get("confusion"):
         misses = [entry for entry in found.wrong if "predicted" in entry]
         told = f"{len(misses):,} of {found.n:,} misclassified; " if "label" in (found.wrong or [{}])[0] else ""

@@ -20,7 +20,7 @@ MAX_PICTURES = 100
 
 
 def write_evaluation(found: Evaluation, images: Pixels, folder: Path) -> None:
-    """Write an evaluation as files: evaluation.json, confusion.csv, wrong.csv, and pictures of wrong samples.
+    """Write an evaluation as files: evaluation.json, the confusion and the wrong samples as CSV, and their pictures.
 
     Args:
         found: what to write.
