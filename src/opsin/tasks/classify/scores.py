@@ -32,7 +32,7 @@ NUM_TOP = 5
 NUM_MISTAKES = 48
 MANY_CLASSES = 1000
 """Of more classes the details name pairs that are confused instead of all, and these many of the classes that occur."""
-NUM_PAIRS = 15
+NUM_PAIRS, NUM_ABSENT = 15, 20
 FEW_OF_A_CLASS = 10
 """With fewer samples of a class, the standard error of a mean over classes is itself uncertain."""
 
@@ -176,9 +176,10 @@ def classification_details(
     """
     predicted, confidences = probabilities.argmax(axis=1), probabilities.max(axis=1)
     own, absent = probabilities[np.arange(len(labels)), labels], np.setdiff1d(np.arange(len(classes)), labels)
+    named = absent[:NUM_ABSENT] if len(classes) > MANY_CLASSES else absent
     return _confusion(labels, predicted, classes) | {
         "per_class": class_scores(probabilities, labels, classes),
-        "absent_classes": [str(classes[k]) for k in absent[:MANY_CLASSES]],
+        "absent_classes": [str(classes[k]) for k in named],
         "reliability": _reliability(confidences, predicted == labels),
         "chance": chance(labels, len(classes)),
         "temperature": plain_number(temperature),
