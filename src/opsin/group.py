@@ -227,6 +227,7 @@ def joined() -> Iterator[Group]:
         backend, store=PrefixStore(f"{prefix}/group", base), rank=rank, world_size=size, timeout=timeout
     )
     try:
+        dist.all_reduce(torch.zeros(1))  # one that left before the others are connected would break their connecting
         yield Group(rank=rank, size=size, store=PrefixStore(f"{prefix}/told", base))
     except RuntimeError as error:
         if not _is_of_connection(error):
