@@ -14,7 +14,7 @@ from fuzzing import archive_seeds, tar_of, zip_of
 
 from opsin.errors import ArchiveError, WriteError
 from opsin.io.archives import ArchiveLimits, extract
-from opsin.io.files import walk_files
+from opsin.io.walking import walk_files
 
 SEEDS = {seed.name: seed.data for seed in archive_seeds()}
 BAD_NAMES = [

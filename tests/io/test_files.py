@@ -14,17 +14,10 @@ from pathlib import Path
 import pytest
 
 from opsin.errors import AnnotationError, InputError, WriteError
-from opsin.io.files import (
-    atomic_folder,
-    natural_key,
-    read_json,
-    sha256_file,
-    walk_files,
-    write_atomically,
-    write_json,
-)
+from opsin.io.files import atomic_folder, read_json, sha256_file, write_atomically, write_json
 from opsin.io.gate import read_bytes
 from opsin.io.temporary import is_temporary
+from opsin.io.walking import PathsBelow, natural_key, walk_files
 
 
 def failing(call: Callable[..., object], at: int, code: int) -> Callable[..., object]:
@@ -277,3 +270,14 @@ def test_a_file_that_grows_while_it_is_read_is_refused(tmp_path: Path, monkeypat
     monkeypatch.setattr(os, "fstat", lambda handle: short)
     with pytest.raises(InputError, match="changed while it was read"):
         read_bytes(tmp_path / "a", InputError, 100)
+
+
+def test_paths_below_a_folder_are_those_of_pathlib(tmp_path: Path) -> None:
+    """Of relative roots and of the folder one is in too, whose "." is not written."""
+    names = ["a/1.jpg", "b.jpg"]
+    for root in (tmp_path, Path(), Path("here")):
+        below = PathsBelow(root, names)
+        assert list(below) == [root / name for name in names]
+        assert below.texts == [str(root / name) for name in names]
+        assert list(below[1:]) == [root / "b.jpg"]
+        assert list(below.take([1, 1])) == [root / "b.jpg"] * 2

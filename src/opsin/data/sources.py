@@ -20,6 +20,7 @@ from opsin.data.targets import KINDS, TargetFields
 from opsin.errors import ImageError
 from opsin.io.caches import default_cache
 from opsin.io.images import SIDEWAYS, DecodedImage, Sides, read_bits, read_image, read_size
+from opsin.io.walking import PathsBelow
 from opsin.progress import Reporter
 from opsin.text import is_text, text_of
 from opsin.types import SizePolicy
@@ -241,4 +242,6 @@ def _taken(rows: Any, indices: Ints) -> Any:
     """Rows of an array or a sequence by number; None stays None."""
     if rows is None:
         return None
+    if isinstance(rows, PathsBelow):
+        return rows.take(indices.tolist())
     return rows[indices] if isinstance(rows, np.ndarray) else [rows[i] for i in indices]

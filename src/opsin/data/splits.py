@@ -163,7 +163,8 @@ def _draw_samples(
     """
     leaders, group_of = np.unique(np.arange(len(strata)) if copies is None else _groups(copies), return_inverse=True)
     sizes, part = np.bincount(group_of), np.zeros(len(leaders), np.int64)
-    members = [np.flatnonzero(strata[leaders] == stratum) for stratum in np.unique(strata[leaders])]
+    counts = np.unique(strata[leaders], return_counts=True)[1]
+    members = np.split(np.argsort(strata[leaders], kind="stable"), np.cumsum(counts)[:-1])
     quotas = _whole_quotas(np.array([sizes[m].sum() for m in members]), shares)
     keys = None if copies is None else copies.keys
     for indices, quota in zip(members, quotas, strict=True):

@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from opsin.artifact import Artifact, opened
 from opsin.data.samples import Samples
 from opsin.errors import ConfigError, ImageError, InputError, OpsinError
-from opsin.io.files import walk_files, write_atomically, writing
+from opsin.io.files import write_atomically, writing
 from opsin.io.foreign import CONVERT, FOREIGN_SUFFIXES, foreign_format
 from opsin.io.gate import first_bytes
 from opsin.io.images import IMAGE_SUFFIXES, DecodedImage, Sides, encode_mask
 from opsin.io.in_memory import EXPECTED, ImageInput, image_name, image_of
+from opsin.io.walking import walk_files
 from opsin.models.wrappers.forward import Forward
 from opsin.models.wrappers.views import ViewName, Views
 from opsin.ops.depth import as_batch

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from opsin.io.files import walk_files
 from opsin.io.images import IMAGE_SUFFIXES
+from opsin.io.walking import walk_files
 
 PAUSE_S = 1.0
 """Seconds between two looks at the folder. A look needs no notifications of the system, so network folders work too."""

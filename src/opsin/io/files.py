@@ -1,4 +1,4 @@
-"""Files and folders as a whole: written atomically, walked in natural order, hashed; and JSON.
+"""Files and folders as a whole: written atomically, hashed; and JSON.
 
 Everything is written under a temporary name in the same folder (`.NAME.….tmp`), fsynced, renamed, and the parent
 folder is fsynced. After an error or a full disk no temporary file is left; after SIGKILL one may be, and its name tells
@@ -13,9 +13,8 @@ import io
 import json
 import math
 import os
-import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -30,23 +29,11 @@ PathLike = str | os.PathLike[str]
 
 MAX_JSON_BYTES = 256 * MEBIBYTE
 MAX_JSON_DEPTH = 64
-MAX_FILES = 10_000_000
 MANY_FILES = 200
 MAX_RENAMES = 16
 """Attempts to give a folder a name that other processes give away at the same time."""
 TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
 """Errors of a rename onto a name that is taken."""
-
-
-def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
-    """Sort key that puts 2 before 10, ignoring case first; ties are broken by the plain name.
-
-    >>> sorted(["b10", "a", "b2"], key=natural_key)
-    ['a', 'b2', 'b10']
-    """
-    parts = re.split(r"([0-9]+)", name)
-    keys = [(0, int(p), "") if p.isascii() and p.isdigit() and len(p) < 4000 else (1, 0, p.casefold()) for p in parts]
-    return (*keys, (-1, 0, name))
 
 
 def sha256_file(path: PathLike) -> str:
@@ -316,79 +303,3 @@ def _depth(value: object, max_depth: int) -> int:
         depth += bool(containers)
         level = [x for item in containers for x in (item.values() if isinstance(item, dict) else item)]
     return depth
-
-
-def walk_files(root: PathLike, report: Callable[[str], None] | None = None) -> list[Path]:
-    """All regular files below a folder, in natural order, as paths that begin with `root`.
-
-    Links are followed inside `root`; each folder is read once, so loops end. `report` is called with one line for each
-    thing that is left out: pipes, sockets, devices, broken links, links to folders read already.
-
-    Raises:
-        InputError: no such folder; a link leads out of `root`; or something is left out and there is no `report`.
-    """
-    return walk(root, report)[0]
-
-
-def walk(root: PathLike, report: Callable[[str], None] | None = None) -> tuple[list[Path], list[Path]]:
-    """As `walk_files`, and the folders that were read: while none of them changes, neither does the list of files."""
-    top = Path(root)
-    with refusing(InputError, top, "the folder cannot be read"):
-        if not top.is_dir():
-            raise InputError("no such folder", where=printable(top), expected="a folder")
-        files: list[Path] = []
-        seen: dict[Path, Path] = {}
-        _walk(top, top.resolve(), seen, files, report)
-        return files, list(seen)
-
-
-def _walk(
-    folder: Path, root: Path, seen: dict[Path, Path], files: list[Path], report: Callable[[str], None] | None
-) -> None:
-    pending = [folder]
-    while pending:
-        here = pending.pop()
-        real = here.resolve()
-        if real in seen:
-            _leave_out(here, f"a link to the folder {printable(seen[real])}, which is read already", report or _quiet)
-            continue
-        seen[real] = here
-        folders = []
-        for entry in _entries(here):
-            path = here / entry.name
-            linked = entry.is_symlink()
-            if linked:
-                _check_inside(path, root)
-            known = path if linked else entry  # an entry knows its kind without another look at the disk
-            if known.is_dir():
-                folders.append(path)
-            elif known.is_file():
-                files.append(path)
-            else:
-                _leave_out(path, "not a regular file, or a broken link", report)
-        if len(files) > MAX_FILES:
-            raise InputError("too many files", where=printable(folder), got=f"> {MAX_FILES}", expected=MAX_FILES)
-        pending.extend(reversed(folders))
-
-
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    """What lies in a folder, in natural order."""
-    with os.scandir(folder) as found:
-        return sorted(found, key=lambda entry: natural_key(entry.name))
-
-
-def _quiet(_: str) -> None:
-    """A loop that ends loses no file: nobody needs to be told."""
-
-
-def _check_inside(link: Path, root: Path) -> None:
-    target = Path(os.path.realpath(link))
-    if not target.is_relative_to(root):
-        do = "copy what it points to into the folder, or remove the link"
-        raise InputError("a link leads out of the folder", where=printable(link), got=printable(target), do=do)
-
-
-def _leave_out(path: Path, why: str, report: Callable[[str], None] | None) -> None:
-    if report is None:
-        raise InputError("cannot be read as a file", where=printable(path), got=why, do="remove it from the folder")
-    report(f"{printable(path)}: {why}")

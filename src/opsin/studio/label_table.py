@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from opsin.errors import DataError
-from opsin.io.files import natural_key
 from opsin.io.tables import read_table, write_table
+from opsin.io.walking import natural_key
 from opsin.studio.labelled import Place, remove
 from opsin.studio.photos import split_of
 from opsin.studio.remembered import Remembered

@@ -8,13 +8,14 @@ import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from posixpath import splitext
 
 import numpy as np
 from numpy.typing import NDArray
 
 from opsin.data.readers.folders import SPLIT_NAMES
-from opsin.io.files import walk
 from opsin.io.images import IMAGE_SUFFIXES, SIDEWAYS, read_image, read_size
+from opsin.io.walking import walk
 from opsin.ops.resize import fit_image
 from opsin.server.refusal import RequestError
 from opsin.types import SizePolicy
@@ -53,7 +54,7 @@ class Photos:
         if self._folders and _times(self._folders) == self._folders:
             return
         files, folders = walk(self.folder, _ignore)
-        names = [path.relative_to(self.folder).as_posix() for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
+        names = [name for name in files if splitext(name)[1].lower() in IMAGE_SUFFIXES]
         usable = [name for name in names if name.isprintable() and not re.search(r"(^|/)\.", name)]
         self.sealed = tuple(name for name in usable if split_of(name) == TEST)
         self.names = tuple(name for name in usable if split_of(name) != TEST)

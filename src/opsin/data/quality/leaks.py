@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from opsin.data.digests import DIGEST_BYTES, digest
+from opsin.data.digests import DIGEST_BYTES, digest, digests_of_copies
 from opsin.data.quality.copies import MAX_NEAR
 from opsin.data.quality.findings import NUM_NAMED, Finding, Severity
 from opsin.data.quality.near import THUMB, near_pairs
@@ -35,11 +35,11 @@ def check_leaks(
     """
     if sharded := {name: source for name, source in dataset.splits.items() if isinstance(source, ShardSource)}:
         return _leaks(dataset, _shared_digests(sharded), None, allow_leaks=allow_leaks)
-    digests = {name: [digest(image) for image in split.images] for name, split in (samples or {}).items()}
     if samples is None:
-        digests = {
-            name: [digest(source.image(i)) for i in range(len(source))] for name, source in dataset.splits.items()
-        }
+        every = {name: [digest(source.image(i)) for i in range(len(source))] for name, source in dataset.splits.items()}
+        return _leaks(dataset, every, None, allow_leaks=allow_leaks)
+    packed = digests_of_copies([split.images for split in samples.values()])
+    digests = dict(zip(samples, packed, strict=True))
     return _leaks(dataset, digests, samples, allow_leaks=allow_leaks)
 
 

@@ -31,9 +31,9 @@ from opsin.data.readers.place import EDGES, Place
 from opsin.data.samples import Source
 from opsin.data.sources import FileSource
 from opsin.errors import AnnotationError, DataError
-from opsin.io.files import natural_key
 from opsin.io.images import IMAGE_SUFFIXES
 from opsin.io.tables import read_lines, read_xml
+from opsin.io.walking import natural_key
 from opsin.types import SPLITS, SplitName
 
 if TYPE_CHECKING:

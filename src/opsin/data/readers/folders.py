@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from posixpath import splitext
 
 import numpy as np
 
@@ -13,9 +14,9 @@ from opsin.data.readers.place import Place
 from opsin.data.samples import Source
 from opsin.data.sources import FileSource
 from opsin.errors import DataError, nearest
-from opsin.io.files import natural_key, walk_files
 from opsin.io.foreign import CONVERT_ALL, FOREIGN_SUFFIXES
 from opsin.io.images import IMAGE_SUFFIXES
+from opsin.io.walking import PathsBelow, natural_key, walk
 from opsin.types import SPLITS, SplitName
 
 SPLIT_NAMES: dict[str, SplitName] = {
@@ -31,8 +32,7 @@ SPLIT_NAMES: dict[str, SplitName] = {
 COLUMNS = ("path", "label", "split", "group")
 NUM_NAMED = 20
 
-Placed = tuple[Path, tuple[str, ...]]
-"""A file, and the names that lead to it from the folder of the data set."""
+HIDDEN = (".", "__MACOSX")
 
 
 def natural_sort(names: Sequence[str] | set[str]) -> tuple[str, ...]:
@@ -61,13 +61,12 @@ def read_folder(place: Place) -> Found:
         InputError: a link leads out of the folder.
     """
     root, left_out = place.path, list[str]()
-    files = walk_files(root, left_out.append)
-    images, others = _divided(files, root)
+    images, others = _divided(walk(root, left_out.append)[0])
     folders = _split_folders(root, images)
     notes = [*left_out, *_left_out_notes(others, images, depth=2 if folders else 1)]
     if not folders:
         classes = _class_names(root)
-        pool = _class_source(root, root, images, classes)
+        pool = _class_source(root, "", images, classes)
         return Found(
             name=root.resolve().name,
             task="classify",
@@ -83,7 +82,7 @@ def read_folder(place: Place) -> Found:
         task="classify",
         classes=classes,
         layout=f"class folders in {', '.join(folder.name for folder in folders.values())}",
-        splits={split: _class_source(folder, root, images, classes) for split, folder in folders.items()},
+        splits={split: _class_source(root, folder.name, images, classes) for split, folder in folders.items()},
         root=root,
         notes=tuple(notes),
     )
@@ -95,44 +94,36 @@ def read_pool(root: Path) -> Source:
     Raises:
         DataError: no class folders, or no images in them.
     """
-    images = [(path, _below(path, root)) for path in walk_files(root, _ignore) if _is_image(path)]
-    return _class_source(root, root, images, _class_names(root))
+    images = [name for name in walk(root, _ignore)[0] if _is_image(name)]
+    return _class_source(root, "", images, _class_names(root))
 
 
 def _ignore(line: str) -> None:
     """A published data set may contain other files too."""
 
 
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES
-
-
-def _divided(files: Sequence[Path], root: Path) -> tuple[list[Placed], list[Path]]:
+def _divided(names: Sequence[str]) -> tuple[list[str], list[str]]:
     """The images that are not hidden, and the other files."""
-    images, others = list[Placed](), list[Path]()
-    for path in files:
-        names = _below(path, root)
-        if _is_image(path) and not _hidden(names):
-            images.append((path, names))
-        else:
-            others.append(path)
+    images, others = list[str](), list[str]()
+    for name in names:
+        (images if _is_image(name) and not _hidden(name) else others).append(name)
     return images, others
 
 
-def _below(path: Path, root: Path) -> tuple[str, ...]:
-    """The names that lead from `root`, with which `path` begins, to it."""
-    return path.parts[len(root.parts) :]
+def _is_image(name: str) -> bool:
+    return splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
-def _hidden(names: tuple[str, ...]) -> bool:
-    return any(name.startswith((".", "__MACOSX")) for name in names)
+def _hidden(name: str) -> bool:
+    """Whether a file, or a folder in which it lies, is one that a program hides or leaves behind."""
+    return name.startswith(HIDDEN) or any(f"/{begin}" in name for begin in HIDDEN)
 
 
-def _split_folders(root: Path, images: Sequence[Placed]) -> dict[SplitName, Path]:
+def _split_folders(root: Path, images: Sequence[str]) -> dict[SplitName, Path]:
     """The folders that are splits, in the order train, val, test; empty when `root` contains class folders directly."""
     found: dict[SplitName, Path] = {}
     others: list[str] = []
-    with_images = {names[0] for _, names in images if len(names) > 1}
+    with_images = {folder for folder, inside, _ in (name.partition("/") for name in images) if inside}
     for folder in sorted(path for path in root.iterdir() if path.is_dir()):
         split = SPLIT_NAMES.get(folder.name.lower())
         if split is None:
@@ -158,7 +149,7 @@ def _split_folders(root: Path, images: Sequence[Placed]) -> dict[SplitName, Path
 
 
 def _class_names(folder: Path) -> tuple[str, ...]:
-    names = [path.name for path in folder.iterdir() if path.is_dir() and not _hidden((path.name,))]
+    names = [path.name for path in folder.iterdir() if path.is_dir() and not _hidden(path.name)]
     if not names:
         raise DataError(
             "there are no class folders",
@@ -169,34 +160,27 @@ def _class_names(folder: Path) -> tuple[str, ...]:
     return natural_sort(names)
 
 
-def _class_source(folder: Path, root: Path, images: Sequence[Placed], classes: Sequence[str]) -> Source:
-    """The images below `folder`, class by class; ids are relative to `root`."""
+def _class_source(root: Path, folder: str, images: Sequence[str], classes: Sequence[str]) -> Source:
+    """Those of the images below `root` that lie in class folders of its `folder`, "" for itself, class by class."""
     number = {name: k for k, name in enumerate(classes)}
-    within = _below(folder, root)
-    depth = len(within)
-    members = [
-        (number[names[depth]], path, names)
-        for path, names in images
-        if len(names) > depth + 1 and names[:depth] == within
-    ]
-    members.sort(key=lambda member: member[0])
-    if not members:
+    start = f"{folder}/" if folder else ""
+    names = [name for name in images if name.startswith(start) and "/" in name[len(start) :]]
+    if not names:
         raise DataError(
             "there are no images in the class folders",
-            where=folder,
+            where=root / folder,
             expected=f"files that end in {', '.join(sorted(IMAGE_SUFFIXES))}",
         )
-    return FileSource(
-        paths=[path for _, path, _ in members],
-        ids=["/".join(names) for _, _, names in members],
-        labels=np.array([label for label, _, _ in members], np.int64),
-    )
+    labels = np.array([number[name[len(start) :].partition("/")[0]] for name in names], np.int64)
+    order = np.argsort(labels, kind="stable")
+    names = [names[i] for i in order.tolist()]
+    return FileSource(paths=PathsBelow(root, names), ids=names, labels=labels[order])
 
 
-def _left_out_notes(others: Sequence[Path], images: Sequence[Placed], depth: int) -> list[str]:
+def _left_out_notes(others: Sequence[str], images: Sequence[str], depth: int) -> list[str]:
     """Notes on files that were ignored: `others` than images, and images too few folders deep."""
-    suffixes = Counter(path.suffix.lower() or "no suffix" for path in others)
-    loose = sum(len(names) <= depth for _, names in images)
+    suffixes = Counter(splitext(name)[1].lower() or "no suffix" for name in others)
+    loose = sum(name.count("/") < depth for name in images)
     notes = []
     if suffixes:
         kinds = ", ".join(f"{count} {suffix}" for suffix, count in suffixes.most_common(5))

@@ -27,9 +27,9 @@ from opsin.data.readers.mask_sources import FOREGROUND_CLASSES, NUM_NAMED, SPLIT
 from opsin.data.readers.place import Place
 from opsin.data.samples import Source
 from opsin.errors import AnnotationError, DataError
-from opsin.io.files import natural_key
 from opsin.io.images import IMAGE_SUFFIXES, read_mask
 from opsin.io.tables import read_lines
+from opsin.io.walking import natural_key
 from opsin.types import SPLITS, VOID, SplitName
 
 CAMVID_VOID = 11

@@ -13,8 +13,9 @@ from opsin.data.readers.place import Place
 from opsin.data.sources import FileSource
 from opsin.errors import DataError, NameTakenError
 from opsin.io.caches import default_cache
-from opsin.io.files import atomic_folder, natural_key, read_json, sha256_file, write_json
+from opsin.io.files import atomic_folder, read_json, sha256_file, write_json
 from opsin.io.parquet_files import read_stored_images
+from opsin.io.walking import natural_key
 from opsin.text import printable
 from opsin.types import SPLITS, SplitName, TaskName
 

@@ -14,9 +14,9 @@ from opsin.data.samples import Source
 from opsin.data.sources import FileSource
 from opsin.data.transport import unpacked
 from opsin.errors import AnnotationError, DataError
-from opsin.io.files import natural_key, walk_files
 from opsin.io.images import IMAGE_SUFFIXES
 from opsin.io.tables import read_lines
+from opsin.io.walking import natural_key, walk_files
 from opsin.text import printable
 from opsin.types import SPLITS, SplitName, TaskName
 

@@ -15,9 +15,9 @@ from opsin.data.readers.box_files import Row, as_found
 from opsin.data.readers.found import Found
 from opsin.data.readers.place import Place
 from opsin.errors import AnnotationError, DataError
-from opsin.io.files import natural_key, walk_files
 from opsin.io.images import IMAGE_SUFFIXES
 from opsin.io.tables import read_lines
+from opsin.io.walking import natural_key, walk_files
 from opsin.io.yaml_files import read_yaml
 from opsin.text import printable
 from opsin.types import SPLITS, SplitName
