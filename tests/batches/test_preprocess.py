@@ -10,8 +10,8 @@ import pytest
 import torch
 from torchvision.transforms import v2
 
-from opsin.batches import preprocess
 from opsin.batches.preprocess import Preprocess, measure
+from opsin.data import levels
 from opsin.data.samples import Samples
 from opsin.errors import ArtifactError, ConfigError, DataError
 from opsin.types import SizePolicy
@@ -121,7 +121,7 @@ def test_a_wrong_contract_in_code_is_a_wrong_setting():
 @pytest.mark.parametrize("chunk", [1, 700, 1 << 22])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_standard_is_the_mean_and_deviation_of_all_pixels(channels, chunk, monkeypatch):
-    monkeypatch.setattr(preprocess, "CHUNK_BYTES", chunk)
+    monkeypatch.setattr(levels, "CHUNK_BYTES", chunk)
     images = noise(channels, num=37).numpy()
     contract = measure(make_samples(images), "standard", SIZE)
     assert contract.mean == pytest.approx((images / 255).mean((0, 2, 3)))

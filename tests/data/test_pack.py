@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 
 from opsin.data import pack as packing
+from opsin.data.levels import count_levels
 from opsin.data.load import load
 from opsin.data.pack import default_cache, pack, with_rows
 from opsin.data.samples import Samples
 from opsin.data.sources import FileSource
 from opsin.errors import DataError, OpsinError
+from opsin.io.files import read_json, write_json
 from opsin.io.images import encode_jpeg, read_image
 from opsin.ops.resize import fit_image
 from opsin.types import SizePolicy
@@ -100,6 +102,19 @@ def test_a_damaged_cache_is_packed_anew_and_this_is_said(photos, tmp_path: Path,
     again = pack(load(root), POLICY, cache=cache)["train"]
     np.testing.assert_array_equal(again.images, expected)
     assert any("packed again" in note for note in again.notes)
+
+
+def test_levels_are_counted_once_and_counts_that_do_not_fit_are_made_anew(photos, tmp_path: Path) -> None:
+    root, cache = photos({"a": 5, "b": 5}), tmp_path / "cache"
+    expected = count_levels(pack(load(root), POLICY)["train"].images).tolist()
+    for damage in (False, True):
+        for file in cache.glob("packed/*/manifest.json") if damage else ():
+            write_json(file, read_json(file) | {"levels": [[1] * 256] * 3})
+        samples = pack(load(root), POLICY, cache=cache)["train"]
+        assert samples.levels is not None
+        assert samples.levels.tolist() == expected
+        assert any("packed again" in note for note in samples.notes) == damage
+        assert samples.take(np.arange(2)).levels is None
 
 
 def test_unreadable_files_are_all_listed_or_skipped_up_to_a_number(photos, tmp_path: Path) -> None:

@@ -143,13 +143,13 @@ def test_masks_are_kept_and_packed(tmp_path: Path) -> None:
 
 def test_what_is_shown_of_pixels_is_counted_once(tmp_path: Path) -> None:
     dataset = made()
-    found = pack(sharded(tmp_path, dataset), None)["train"].images
-    assert isinstance(found, ShardPixels)
+    found = pack(sharded(tmp_path, dataset), None)["train"]
+    assert isinstance(found.images, ShardPixels)
     images = dataset.splits["train"].images  # type: ignore[attr-defined]
     expected = [np.bincount(images[:, c].ravel(), minlength=256).tolist() for c in range(3)]
     assert found.levels is not None
     assert found.levels.tolist() == expected
-    assert pack(sharded(tmp_path / "b", dataset), POLICY)["train"].images.levels is None  # type: ignore[union-attr]
+    assert pack(sharded(tmp_path / "b", dataset), POLICY)["train"].levels is None
 
 
 def test_a_folder_that_exists_is_never_written_over(tmp_path: Path) -> None:

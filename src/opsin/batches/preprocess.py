@@ -16,17 +16,16 @@ from torch import Tensor
 
 from opsin import config
 from opsin.config import NormalizeName, require
+from opsin.data.levels import count_levels
 from opsin.errors import ArtifactError, ConfigError, DataError
 from opsin.ops.depth import DTYPES, at_depth
 from opsin.ops.resize import fit_image
 from opsin.types import LUMA, JsonDict, SizePolicy
 
 if TYPE_CHECKING:
-    from opsin.data.samples import Pixels, Samples
+    from opsin.data.samples import Samples
 
 ColorName = Literal["rgb", "bgr", "gray"]
-CHUNK_BYTES = 1 << 22
-"""Pixels that `measure` reads at once, so that memory maps larger than memory work."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,7 +174,7 @@ def measure(samples: Samples, normalize: NormalizeName, size: SizePolicy) -> Pre
         raise DataError("cannot measure these images", got=samples.images.shape, expected="[N, 1 or 3, H, W], N > 0")
     mean, std = (0.0,) * channels, (1.0,) * channels
     if normalize == "standard":
-        mean, std = _mean_and_std(samples.images)
+        mean, std = _mean_and_std(samples)
     ranges = {"none": (0.0, 255.0), "signed": (-1.0, 1.0)}
     return Preprocess(
         size=size,
@@ -187,24 +186,12 @@ def measure(samples: Samples, normalize: NormalizeName, size: SizePolicy) -> Pre
     )
 
 
-def _levels(images: Pixels) -> np.ndarray:
-    """How many pixels of each channel of images [N, C, H, W] have each value, int64 [C, 256]; of uint16 [C, 65536]."""
-    num_samples, channels = images.shape[:2]
-    step, levels = max(1, CHUNK_BYTES // max(1, images[0].nbytes)), np.iinfo(images.dtype).max + 1
-    counts = np.zeros((channels, levels), dtype=np.int64)
-    for start in range(0, num_samples, step):
-        chunk = np.asarray(images[start : start + step])
-        for channel in range(channels):
-            counts[channel] += np.bincount(chunk[:, channel].reshape(-1), minlength=levels)
-    return counts
-
-
-def _mean_and_std(images: Pixels) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel of uint8 or uint16 [N, C, H, W], in units of [0, 1].
+def _mean_and_std(samples: Samples) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel of the images, in units of [0, 1].
 
     Counts of the values are exact in any order, and are all that the two need.
     """
-    counts = _levels(images) if isinstance(images, np.ndarray) or images.levels is None else images.levels
+    counts = count_levels(samples.images) if samples.levels is None else samples.levels
     values = np.arange(counts.shape[1]) / (counts.shape[1] - 1)
     shares = counts / counts.sum(axis=1, keepdims=True)
     mean = shares @ values

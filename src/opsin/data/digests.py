@@ -31,8 +31,7 @@ def digests_of_copies(parts: Sequence[Pixels]) -> list[list[bytes | None]]:
     """
     sums = np.concatenate([np.empty(0, np.uint64), *map(_sums, parts)])
     _, group_of, sizes = np.unique(sums, return_inverse=True, return_counts=True)
-    ends = np.cumsum([len(images) for images in parts])[:-1]
-    alike = np.split(sizes[group_of] > 1, ends)
+    alike = np.split(sizes[group_of] > 1, np.cumsum([len(images) for images in parts], dtype=np.int64))[:-1]
     return [
         [digest(images[i]) if hashed else None for i, hashed in enumerate(rows.tolist())]
         for images, rows in zip(parts, alike, strict=True)

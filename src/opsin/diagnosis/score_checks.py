@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping
 
 import numpy as np
-from scipy import special
 
 from opsin.diagnosis.case import Case
 from opsin.diagnosis.finding import Bar, Figure, Finding
@@ -104,6 +103,8 @@ def check_majority_class(case: Case) -> Finding | None:
 
 def check_class_drags(case: Case) -> Finding | None:
     """A class or number scores far less than the others, by more than the chance of picking the worst."""
+    from scipy import special  # slow to import, and not needed before training
+
     rows = _class_rows(case)
     numbers = bool(rows) and "name" in rows[0]
     if len(rows) < (2 if numbers else 3):

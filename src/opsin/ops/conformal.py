@@ -19,7 +19,6 @@ import math
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import special
 
 from opsin.ops.intervals import Floats
 
@@ -67,6 +66,8 @@ def coverage_interval(num_samples: int, coverage: float, *, level: float = 0.95)
     >>> f"{low:.3f} {high:.3f}"
     '0.936 0.963'
     """
+    from scipy import special  # slow to import, and not needed before training
+
     missed = num_samples + 1 - math.ceil((num_samples + 1) * coverage - 1e-9)
     if missed <= 0:
         return 1.0, 1.0

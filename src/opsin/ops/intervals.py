@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import special
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -192,6 +191,8 @@ def jackknife_quantiles(statistic: Statistic, num_samples: int, *, most: int = M
     Source: Efron and Tibshirani 1993, "An introduction to the bootstrap", chapter 11 (jackknife); Satterthwaite 1946
     for the degrees of freedom of a variance.
     """
+    from scipy import special  # slow to import, and not needed before training
+
     count = min(num_samples, most)
     if count < 2:
         return np.full(statistic(np.ones((1, num_samples))).shape[1], Z_95)

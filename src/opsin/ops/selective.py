@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
 from opsin.ops.intervals import Floats
 
@@ -66,6 +65,8 @@ def risk_bound(wrong: int, answered: int, *, certainty: float = CERTAINTY) -> fl
 
     Source: Clopper and Pearson 1934.
     """
+    from scipy import special  # slow to import, and not needed before training
+
     return 1.0 if wrong >= answered else float(special.betaincinv(wrong + 1, answered - wrong, certainty))
 
 
@@ -94,6 +95,8 @@ def abstain_threshold(
     Source: Angelopoulos et al. 2021, arXiv 2110.01052, section 2 (fixed sequence testing with several starts); the
     problem as in Geifman and El-Yaniv 2017, arXiv 1705.08500.
     """
+    from scipy import special  # slow to import, and not needed before training
+
     order = np.argsort(-confidences, kind="stable")
     sure, wrong = confidences[order].astype(np.float64), np.cumsum(~correct[order])
     next_below = np.append(sure[1:], 0.0)

@@ -33,6 +33,7 @@ COLUMNS = ("path", "label", "split", "group")
 NUM_NAMED = 20
 
 HIDDEN = (".", "__MACOSX")
+SUFFIXES = tuple(IMAGE_SUFFIXES)
 
 
 def natural_sort(names: Sequence[str] | set[str]) -> tuple[str, ...]:
@@ -111,12 +112,12 @@ def _divided(names: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _is_image(name: str) -> bool:
-    return splitext(name)[1].lower() in IMAGE_SUFFIXES
+    return name.lower().endswith(SUFFIXES)
 
 
 def _hidden(name: str) -> bool:
     """Whether a file, or a folder in which it lies, is one that a program hides or leaves behind."""
-    return name.startswith(HIDDEN) or any(f"/{begin}" in name for begin in HIDDEN)
+    return name.startswith(HIDDEN) or "/." in name or "/__MACOSX" in name
 
 
 def _split_folders(root: Path, images: Sequence[str]) -> dict[SplitName, Path]:

@@ -14,7 +14,8 @@ import numpy as np
 
 from opsin.arrays import Array
 from opsin.data.digests import DIGEST_BYTES, digest
-from opsin.data.samples import Bytes, Ints, Source
+from opsin.data.levels import count_levels
+from opsin.data.samples import Ints, Source
 from opsin.data.shards.index import SplitIndex, Table
 from opsin.data.shards.source import ShardSource
 from opsin.data.sources import FileSource
@@ -152,7 +153,7 @@ class SplitWriter:
             mask=None if mask is None else encode_png(np.ascontiguousarray(mask)[None]),
             size=image.size,
             digest=digest(pixels),
-            levels=_levels_of(pixels) if pixels[0].size <= COUNTED_PIXELS else None,
+            levels=count_levels(pixels[None]) if pixels[0].size <= COUNTED_PIXELS else None,
         )
 
     def _image(self, i: int) -> tuple[bytes, str, DecodedImage]:
@@ -215,11 +216,6 @@ class SplitWriter:
                 self._levels = None
                 return
             self._levels += sample.levels
-
-
-def _levels_of(pixels: Bytes) -> Ints:
-    """How many pixels of each channel of uint8 [C, H, W] have each value, int64 [C, 256]."""
-    return np.stack([np.bincount(channel.reshape(-1), minlength=256) for channel in pixels])
 
 
 def _target_files(source: Source, i: int) -> Iterator[tuple[str, bytes]]:
