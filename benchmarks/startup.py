@@ -4,7 +4,8 @@
 
 Makes small JPEGs in class folders under DIR, where they are not there yet, and starts a training on them several times,
 each in a process of its own: the first packs the photos into the cache under DIR, where it is empty, the others find
-them there. Imports, the forecast and the checks before training are counted.
+them there. Imports, the forecast and the checks before training are counted. Before each, a process imports PyTorch and
+TorchDynamo, which its first optimizer imports, and nothing else: that much any training with PyTorch takes.
 """
 
 from __future__ import annotations
@@ -19,6 +20,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+IMPORTS = """
+import os, time
+import torch, torch._dynamo
+print(f"{time.time() - float(os.environ['BEGAN']):6.1f} s for PyTorch alone", end="; ", flush=True)
+"""
 COLOURS_PX, SIDE_PX = 8, 64
 PROGRAM = """
 import os, sys, time
@@ -61,8 +67,10 @@ def main() -> None:
     environment = os.environ | {"OPSIN_CACHE": str(asked.folder / "cache")}
     for number in range(asked.times):
         runs = asked.folder / "runs"
-        command = [sys.executable, "-c", PROGRAM, str(photos), f"{os.getpid()}-{number}", str(runs)]
-        subprocess.run(command, env=environment | {"BEGAN": repr(time.time())}, check=True)
+        started = [PROGRAM, str(photos), f"{os.getpid()}-{number}", str(runs)]
+        for program in ([IMPORTS], started):
+            began = {"BEGAN": repr(time.time())}
+            subprocess.run([sys.executable, "-c", *program], env=environment | began, check=True)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from opsin import collector
 from opsin.openmp import set_waiting
 
 __version__ = "0.2.0"
@@ -159,9 +160,9 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME and name not in _MODULES:
         raise AttributeError(f"module 'opsin' has no attribute '{name}'")
     set_waiting()  # the modules import torch, which asks once
-    if name in _MODULES:
-        return import_module(f"opsin.{name}")
-    return getattr(import_module(_HOME[name]), name)
+    with collector.at_rest():
+        module = import_module(f"opsin.{name}" if name in _MODULES else _HOME[name])
+    return module if name in _MODULES else getattr(module, name)
 
 
 def __dir__() -> list[str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from opsin import collector
 from opsin.cli.options import (
     FLAT,
     NONE_GIVEN,
@@ -76,9 +77,10 @@ def train(
         from opsin.training.engine.budget import process_began
 
         return launch(one_of_several, typed_arguments(), devices, began=process_began())
-    from opsin.api.training import train_as_asked
-    from opsin.training.engine.budget import process_began
-    from opsin.training.request import Request
+    with collector.at_rest():
+        from opsin.api.training import train_as_asked
+        from opsin.training.engine.budget import process_began
+        from opsin.training.request import Request
 
     layer: dict[str, Any] = ({"task": task} if task else {}) | given(settings)
     asked = Request(root=root, recipe=recipe, name=name, out=out, resume=resume, quiet=quiet, settings=layer)
