@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from importlib import import_module
 
 import pytest
 
@@ -33,10 +34,11 @@ def test_collections_pass_over_what_was_there_before_until_the_end() -> None:
 
 def test_it_rests_and_goes_on_as_it_was_also_after_an_error() -> None:
     assert gc.isenabled()
-    with pytest.raises(ImportError), collector.at_rest():
-        assert not gc.isenabled()
-        raise ImportError
+    with pytest.raises(ModuleNotFoundError), collector.at_rest():
+        import_module("opsin.no_such_module")
     assert gc.isenabled()
+    with collector.at_rest():
+        assert not gc.isenabled()
     gc.disable()
     try:
         with collector.at_rest():

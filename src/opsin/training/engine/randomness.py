@@ -19,13 +19,20 @@ RANK_STRIDE = 1_000_000_007_000_003
 """Keeps the seeds of the processes of a step apart."""
 
 
-def seed_layers(seed: int, step: int, rank: int = 0) -> None:
-    """Set the generators that layers draw from, for one step of the run with this seed.
+def seed_layers(seed: int, step: int, device: torch.device, rank: int = 0) -> None:
+    """Set the generators that layers draw from, the processor's and the device's, for one step of the run of this seed.
+
+    `torch.manual_seed` sets those of all kinds of device: on a machine without them it notes from where it was called,
+    for when they come to use, which takes half a millisecond.
 
     `rank`: number of the process, where several share a step: each draws for its own samples, so what layers draw for a
     sample depends on the number of processes, unlike everything else.
     """
-    torch.manual_seed((seed * SEED_STRIDE + step + rank * RANK_STRIDE) % (1 << 63))
+    value = (seed * SEED_STRIDE + step + rank * RANK_STRIDE) % (1 << 63)
+    torch.default_generator.manual_seed(value)
+    if device.type != "cpu":
+        module = torch.get_device_module(device)
+        getattr(module, "manual_seed_all", module.manual_seed)(value)  # Apple's has one device
 
 
 @contextmanager

@@ -130,7 +130,7 @@ class Stepper:
 
     def train(self, seen: Batch, *, step: int, epoch: int, factor: float, parts: int) -> Mapping[str, Tensor]:
         """Change the weights by a batch from `see`; otherwise as `step`."""
-        seed_layers(self.settings.seed, step, self.group.rank)
+        seed_layers(self.settings.seed, step, self.device, self.group.rank)
         self.stages.enter(epoch)
         scale_learning_rate(self.optimizer, factor * self.stages.rate(epoch))
         means = self._backward(seen, parts)
