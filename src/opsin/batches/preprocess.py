@@ -144,8 +144,9 @@ class Preprocess:
     def _scale_and_offset(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """Range, mean and std as one scale and one offset: float32 [1, channels, 1, 1] each."""
         low, high = self.range
-        mean, std = torch.tensor(self.mean, dtype=torch.float64), torch.tensor(self.std, dtype=torch.float64)
-        both = torch.stack([(high - low) / 255 / std, (low - mean) / std]).to(torch.float32).to(device)
+        scales = [1 / std * ((high - low) / 255) for std in self.std]
+        offsets = [(low - mean) / std for mean, std in zip(self.mean, self.std, strict=True)]
+        both = torch.tensor([scales, offsets], dtype=torch.float32, device=device)
         return both[0].view(1, -1, 1, 1), both[1].view(1, -1, 1, 1)
 
 

@@ -106,9 +106,9 @@ def check_weights(network: nn.Module, *, step: int, group: Group = ALONE) -> Non
         )
 
 
-def gradient_norm(network: nn.Module, group: Group = ALONE) -> Tensor:
+def gradient_norm(parameters: Sequence[nn.Parameter], group: Group = ALONE) -> Tensor:
     """Euclidean norm of all gradients together, a scalar; over all processes where each holds a part of them."""
-    gradients = [p.grad for p in network.parameters() if p.grad is not None]
+    gradients = [p.grad for p in parameters if p.grad is not None]
     parts = [own_part(gradient) for gradient in gradients]
     norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(parts)))
     if not any(is_divided(gradient) for gradient in gradients):

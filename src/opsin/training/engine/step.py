@@ -79,6 +79,7 @@ class Stepper:
             if divides
             else Replicas(self.trained(), group, device, compiled=precision.compile)
         )
+        self._parameters = list(self.network.parameters())
         self._compute = self._compute_function()
         self.stages = Stages(self.network, config.finetune, epochs=self.settings.epochs)
         self.optimizer = own.built_optimizer(self.network) or build_optimizer(
@@ -136,7 +137,7 @@ class Stepper:
         means = self._backward(seen, parts)
         if self.settings.l2:
             add_l2(self.network, self.settings.l2)
-        norm = guards.gradient_norm(self.network, self.group)
+        norm = guards.gradient_norm(self._parameters, self.group)
         self.reader.add(StepLosses(step=step, means=means, norm=norm, samples=seen.index, share=seen.share))
         if self.settings.clip:
             clip_gradients(self.network, norm, self.settings.clip)
