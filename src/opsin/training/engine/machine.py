@@ -43,7 +43,7 @@ Set explicitly, the threshold is fixed: glibc would otherwise raise it to the si
 
 
 def prepare(config: TrainConfig) -> torch.device:
-    """Set threads and allocator for training, import what optimizers need, and return the device.
+    """Set threads and allocator for training, and return the device.
 
     Raises:
         ConfigError: the requested device is not available, or there are far more threads than cores.
@@ -52,7 +52,6 @@ def prepare(config: TrainConfig) -> torch.device:
     if config.threads:
         torch.set_num_threads(config.threads)
     device = own_device(pick_device(config.device))
-    import_dynamo()
     if device.type == "cpu":
         set_allocator(keep_memory=config.keep_memory)
     return device

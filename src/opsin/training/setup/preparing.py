@@ -77,6 +77,7 @@ def prepare(dataset: Dataset, config: RunConfig, report: Reporter, origin: Origi
     origin = origin or find_origin(config)
     check_before_packing(dataset, config)
     device = machine.prepare(config.train)
+    machine.import_dynamo()
     policy = size_policy(dataset, config)
     splits = _packed(dataset, config, report)
     if splits["train"].images.dtype == DTYPES[16]:
