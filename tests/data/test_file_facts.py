@@ -17,7 +17,8 @@ from opsin.data.file_facts import NO_IMAGE, NOT_SEEN, FileFacts, facts_of_files
 from opsin.data.load import load
 from opsin.data.pack import pack
 from opsin.data.sources import FileSource
-from opsin.errors import DataError
+from opsin.errors import DataError, ImageError
+from opsin.io.gate import refusing
 from opsin.io.images import encode_png
 from opsin.progress import Reporter
 from opsin.types import SizePolicy
@@ -96,6 +97,21 @@ def test_nothing_is_kept_while_a_file_cannot_be_read(
     assert [bool(digest) for digest in source.facts.digests] == [True, False, True, True]
     assert source.digests[1] == "unread b.jpg"
     assert not (tmp_path / "cache" / "files").exists()
+
+
+def test_nothing_is_kept_of_a_file_for_which_memory_was_lacking(
+    paths: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its picture is none of another size: there may be enough memory the next time."""
+
+    def lacking(data: bytes, name: str) -> None:
+        with refusing(ImageError, name):
+            raise MemoryError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(file_facts, "upright_size", lacking)
+        assert facts_of_files(paths, cache=tmp_path / "cache").digests == [""] * 4
+    assert all(facts_of_files(paths, cache=tmp_path / "cache").digests)
 
 
 def test_a_file_that_cannot_be_opened_is_skipped_on_request(

@@ -117,9 +117,12 @@ def _read(paths: Sequence[Path], report: Reporter) -> FileFacts:
                 digests[i] = sha256_file(paths[i])
             return
         digests[i] = hashlib.sha256(data).hexdigest()
-        with suppress(InputError):
+        try:
             sizes[i] = upright_size(data, str(paths[i])) or NOT_SEEN
             deep[i] = bits_of(BytesIO(data), str(paths[i])) == 16
+        except InputError as error:
+            if isinstance(error.__cause__, MemoryError):  # there may be enough the next time
+                digests[i] = ""
 
     with report.bar("reading files", len(paths)) as bar:
         for_each(look, len(paths), bar.at)
