@@ -154,3 +154,16 @@ def test_a_constant_channel_is_not_stretched():
 def test_images_that_cannot_be_measured_are_refused(shape):
     with pytest.raises(DataError):
         measure(make_samples(np.zeros(shape, dtype=np.uint8)), "unit", SIZE)
+
+
+def test_every_bit_is_what_tensors_of_mean_and_deviation_give() -> None:
+    """So that networks that were saved when it was computed with tensors answer as they did."""
+    rng = np.random.default_rng(0)
+    for low, high in ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0)):
+        for _ in range(100):
+            mean, std = rng.uniform(-1, 1, 3), rng.uniform(0.01, 2, 3)
+            scale, offset = torch.from_numpy(std), (low - torch.from_numpy(mean)) / torch.from_numpy(std)
+            contract = make(range=(low, high), mean=tuple(mean.tolist()), std=tuple(std.tolist()))
+            expected = ((high - low) / 255 / scale).float(), offset.float()
+            given = contract._scale_and_offset(torch.device("cpu"))
+            assert all(torch.equal(a.flatten(), b) for a, b in zip(given, expected, strict=True))

@@ -20,6 +20,7 @@ from opsin.data.sources import FileSource
 from opsin.errors import DataError, ImageError
 from opsin.io.gate import refusing
 from opsin.io.images import encode_png
+from opsin.io.walking import PathsBelow
 from opsin.progress import Reporter
 from opsin.types import SizePolicy
 
@@ -58,7 +59,7 @@ def test_files_are_read_once_until_one_changes(
     reads: list[int] = []
     read = file_facts._read
 
-    def counted(found: Sequence[Path], report: Reporter) -> FileFacts:
+    def counted(found: Sequence[Path], report: Reporter) -> tuple[FileFacts, bool]:
         reads.append(len(found))
         return read(found, report)
 
@@ -99,10 +100,10 @@ def test_nothing_is_kept_while_a_file_cannot_be_read(
     assert not (tmp_path / "cache" / "files").exists()
 
 
-def test_nothing_is_kept_of_a_file_for_which_memory_was_lacking(
+def test_nothing_is_kept_while_memory_was_lacking_for_a_header(
     paths: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its picture is none of another size: there may be enough memory the next time."""
+    """There may be enough the next time; the hashes, by which splits are drawn, are the same."""
 
     def lacking(data: bytes, name: str) -> None:
         with refusing(ImageError, name):
@@ -110,8 +111,18 @@ def test_nothing_is_kept_of_a_file_for_which_memory_was_lacking(
 
     with monkeypatch.context() as patched:
         patched.setattr(file_facts, "upright_size", lacking)
-        assert facts_of_files(paths, cache=tmp_path / "cache").digests == [""] * 4
-    assert all(facts_of_files(paths, cache=tmp_path / "cache").digests)
+        first = facts_of_files(paths, cache=tmp_path / "cache")
+    second = facts_of_files(paths, cache=tmp_path / "cache")
+    assert first.digests == second.digests
+    assert second.sizes.tolist() == [[8, 6], [8, 6], [*NOT_SEEN], [*NO_IMAGE]]
+
+
+@pytest.mark.parametrize("root", ["", "here", "/somewhere"])
+def test_paths_below_a_folder_have_the_state_of_plain_ones(root: str, paths: list[Path]) -> None:
+    below = PathsBelow(Path(root), [path.name for path in paths])
+    assert file_facts._state(below) == file_facts._state(list(below))
+    below = PathsBelow(paths[0].parent, [path.name for path in paths])
+    assert file_facts._state(below) == file_facts._state(paths)
 
 
 def test_a_file_that_cannot_be_opened_is_skipped_on_request(

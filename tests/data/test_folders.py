@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from opsin.data.load import load
+from opsin.data.readers.folders import read_pool
 from opsin.errors import DataError, InputError
 
 
@@ -148,3 +149,11 @@ def test_a_table_with_other_columns_is_refused_with_what_to_change(
     with pytest.raises(DataError, match=what) as caught:
         load(file)
     assert do in str(caught.value.do)
+
+
+def test_hidden_files_are_left_out_of_published_sets_too(photos) -> None:
+    root = photos({"a": 2, "b": 1})
+    (root / ".ipynb_checkpoints").mkdir()
+    for name in (".ipynb_checkpoints/1.png", "a/.png"):
+        (root / name).write_bytes((root / "b/0.png").read_bytes())
+    assert list(read_pool(root).ids) == ["a/0.png", "a/1.png", "b/0.png"]

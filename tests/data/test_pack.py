@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from opsin.data import levels
 from opsin.data import pack as packing
-from opsin.data.levels import count_levels
 from opsin.data.load import load
 from opsin.data.pack import default_cache, pack, with_rows
 from opsin.data.samples import Samples
 from opsin.data.sources import FileSource
 from opsin.errors import DataError, OpsinError
-from opsin.io.files import read_json, write_json
 from opsin.io.images import encode_jpeg, read_image
+from opsin.io.sealed import read_sealed_json, write_sealed_json
 from opsin.ops.resize import fit_image
 from opsin.types import SizePolicy
 
@@ -104,17 +104,32 @@ def test_a_damaged_cache_is_packed_anew_and_this_is_said(photos, tmp_path: Path,
     assert any("packed again" in note for note in again.notes)
 
 
-def test_levels_are_counted_once_and_counts_that_do_not_fit_are_made_anew(photos, tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", [None, b"{}", [[1] * 256] * 3, [[10**20] * 256] * 3, [[[]]]])
+def test_levels_are_counted_once_and_counts_that_do_not_fit_are_made_anew(
+    photos, tmp_path: Path, damage: bytes | list[list[int]] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     root, cache = photos({"a": 5, "b": 5}), tmp_path / "cache"
-    expected = count_levels(pack(load(root), POLICY)["train"].images).tolist()
-    for damage in (False, True):
-        for file in cache.glob("packed/*/manifest.json") if damage else ():
-            write_json(file, read_json(file) | {"levels": [[1] * 256] * 3})
-        samples = pack(load(root), POLICY, cache=cache)["train"]
-        assert samples.levels is not None
-        assert samples.levels.tolist() == expected
-        assert any("packed again" in note for note in samples.notes) == damage
-        assert samples.take(np.arange(2)).levels is None
+    images = pack(load(root), POLICY, cache=cache)["train"].images
+    expected = levels.count_levels(images).tolist()
+    assert levels.levels_of(images).tolist() == expected
+    (file,) = cache.glob("packed/*/levels.json")
+    if isinstance(damage, bytes):
+        file.unlink()
+        file.write_bytes(damage)
+    elif damage is not None:
+        write_sealed_json(file, damage)
+    else:
+        monkeypatch.setattr(levels, "count_levels", None)
+    assert levels.levels_of(images).tolist() == expected
+    assert read_sealed_json(file) == expected
+
+
+def test_levels_of_a_part_or_of_other_arrays_are_not_kept(photos, tmp_path: Path) -> None:
+    samples = pack(load(photos({"a": 5, "b": 5})), POLICY, cache=tmp_path)["train"]
+    other = np.memmap(tmp_path / "other.bin", np.uint8, "w+", shape=(2, 1, 2, 2))
+    for images in (samples.images[:2], samples.take(np.arange(2)).images, np.array(samples.images), other):
+        assert levels.levels_of(images).sum() == images.size
+    assert not list(tmp_path.rglob("levels.json"))
 
 
 def test_unreadable_files_are_all_listed_or_skipped_up_to_a_number(photos, tmp_path: Path) -> None:

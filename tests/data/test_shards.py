@@ -18,6 +18,7 @@ from opsin.data.samples import Dataset
 from opsin.data.shards.source import ShardPixels, ShardSource
 from opsin.data.shards.writing import write_shards
 from opsin.data.sources import ArraySource
+from opsin.data.splits import joined
 from opsin.errors import AnnotationError, ArchiveError, ConfigError, DataError, NameTakenError, WriteError
 from opsin.io import shards as tars
 from opsin.types import SizePolicy
@@ -141,15 +142,40 @@ def test_masks_are_kept_and_packed(tmp_path: Path) -> None:
     np.testing.assert_array_equal(packed.masks, pack(before, None)["val"].masks)
 
 
+def test_joined_splits_lie_in_the_shards_of_both(tmp_path: Path) -> None:
+    """As for cross-validation; parts of a split that are joined again stay where they are."""
+    dataset = sharded(tmp_path, made(), shard_mb=0.02)
+    train, val = shards_of(dataset), shards_of(dataset, "val")
+    both = joined([val.take(np.arange(20, 60)), train])
+    assert isinstance(both, ShardSource)
+    for i, (source, k) in enumerate([*((val, k) for k in range(20, 60)), *((train, k) for k in range(60))]):
+        np.testing.assert_array_equal(both.image(i), source.image(k))
+    assert pack(Dataset(name="x", task="classify", classes=dataset.classes, splits={"train": both}, layout=""), None)
+    again = joined([train.take(np.arange(30)), train.take(np.arange(30, 60))])
+    assert isinstance(again, ShardSource)
+    assert again.files is train.files
+    np.testing.assert_array_equal(again.image(45), train.image(45))
+    with pytest.raises(DataError, match="cannot be joined"):
+        joined([train, shards_of(sharded(tmp_path / "grey", made(channels=1)))])
+
+
+def test_levels_of_a_part_are_not_those_of_the_whole(tmp_path: Path) -> None:
+    train = shards_of(sharded(tmp_path, made()))
+    assert train.levels is not None
+    assert train.take(np.arange(60)[::-1]).levels is not None
+    assert train.take(np.arange(59)).levels is None
+    assert train.take(np.zeros(60, np.int64)).levels is None
+
+
 def test_what_is_shown_of_pixels_is_counted_once(tmp_path: Path) -> None:
     dataset = made()
-    found = pack(sharded(tmp_path, dataset), None)["train"]
-    assert isinstance(found.images, ShardPixels)
+    found = pack(sharded(tmp_path, dataset), None)["train"].images
+    assert isinstance(found, ShardPixels)
     images = dataset.splits["train"].images  # type: ignore[attr-defined]
     expected = [np.bincount(images[:, c].ravel(), minlength=256).tolist() for c in range(3)]
     assert found.levels is not None
     assert found.levels.tolist() == expected
-    assert pack(sharded(tmp_path / "b", dataset), POLICY)["train"].levels is None
+    assert pack(sharded(tmp_path / "b", dataset), POLICY)["train"].images.levels is None  # type: ignore[union-attr]
 
 
 def test_a_folder_that_exists_is_never_written_over(tmp_path: Path) -> None:

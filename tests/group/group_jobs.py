@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -89,14 +91,17 @@ def terminated_by_batch(source: str, out: Path, name: str, settings: dict[str, A
     return trained(source, out, name, settings | {"augment": TerminateBatch(rank, batches)})
 
 
-def parts_held() -> tuple[int, int]:
-    """Numbers of weights that this process holds of a network, and that there are."""
+def parts_held() -> tuple[int, int, int]:
+    """Numbers of weights that this process holds of a network, that there are, and of whole tensors that are left."""
     with seeded(0):
         network = get_task("classify").build(ModelSpec(name="small", channels=3, height=32, width=32, options={}), 10)
+    whole = [weakref.ref(parameter) for parameter in network.parameters()]
     with joined() as group:
-        Shards(network, group, torch.device("cpu"))
-        held = sum(own_part(parameter).numel() for parameter in network.parameters())
-    return held, sum(parameter.numel() for parameter in network.parameters())
+        shards = Shards(network, group, torch.device("cpu"))
+        held = sum(own_part(parameter).numel() for parameter in shards.network.parameters())
+        gc.collect()
+        left = sum(reference() is not None for reference in whole)
+    return held, sum(parameter.numel() for parameter in network.parameters()), left
 
 
 def val_scores(count: int) -> dict[str, float]:

@@ -58,9 +58,10 @@ def test_divided_weights_are_trained_as_whole_ones(
 
 
 def test_a_process_holds_its_part_of_the_weights(workers: Workers) -> None:
-    held, count = zip(*workers.run(3, group_jobs.parts_held), strict=True)
+    held, count, left = zip(*workers.run(3, group_jobs.parts_held), strict=True)
     assert sum(held) == count[0]
     assert max(held) < 0.36 * count[0]
+    assert not any(left)
 
 
 def test_divided_weights_go_on_from_a_checkpoint_with_the_bits_of_an_unbroken_run(

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from opsin import config
 from opsin.config import NormalizeName, require
-from opsin.data.levels import count_levels
+from opsin.data.levels import levels_of
 from opsin.errors import ArtifactError, ConfigError, DataError
 from opsin.ops.depth import DTYPES, at_depth
 from opsin.ops.resize import fit_image
@@ -144,6 +144,7 @@ class Preprocess:
     def _scale_and_offset(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """Range, mean and std as one scale and one offset: float32 [1, channels, 1, 1] each."""
         low, high = self.range
+        # 1 / std first: PyTorch divides a number by a tensor so, and contracts of before keep every bit
         scales = [1 / std * ((high - low) / 255) for std in self.std]
         offsets = [(low - mean) / std for mean, std in zip(self.mean, self.std, strict=True)]
         both = torch.tensor([scales, offsets], dtype=torch.float32, device=device)
@@ -192,7 +193,7 @@ def _mean_and_std(samples: Samples) -> tuple[tuple[float, ...], tuple[float, ...
 
     Counts of the values are exact in any order, and are all that the two need.
     """
-    counts = count_levels(samples.images) if samples.levels is None else samples.levels
+    counts = levels_of(samples.images)
     values = np.arange(counts.shape[1]) / (counts.shape[1] - 1)
     shares = counts / counts.sum(axis=1, keepdims=True)
     mean = shares @ values

@@ -66,8 +66,8 @@ def facts_of_files(paths: Sequence[Path], *, cache: Path | None, report: Reporte
     known = None if entry is None else _kept(entry, len(paths))
     if known is not None:
         return known
-    read = _read(paths, report)
-    if entry is not None and all(read.digests):
+    read, complete = _read(paths, report)
+    if entry is not None and complete:
         with suppress(OSError, WriteError):  # the cache only saves time
             entry.parent.mkdir(parents=True, exist_ok=True)
             sizes, deep = read.sizes.ravel().tolist(), np.flatnonzero(read.deep).tolist()
@@ -104,10 +104,11 @@ def _kept(entry: Path, count: int) -> FileFacts | None:
     return None
 
 
-def _read(paths: Sequence[Path], report: Reporter) -> FileFacts:
+def _read(paths: Sequence[Path], report: Reporter) -> tuple[FileFacts, bool]:
+    """The facts of files, and whether they will be the same the next time."""
     digests = [""] * len(paths)
     sizes = np.full((len(paths), 2), NO_IMAGE, np.int32)
-    deep = np.zeros(len(paths), np.bool_)
+    deep, lacking = np.zeros((2, len(paths)), np.bool_)
 
     def look(i: int) -> None:
         try:
@@ -121,9 +122,8 @@ def _read(paths: Sequence[Path], report: Reporter) -> FileFacts:
             sizes[i] = upright_size(data, str(paths[i])) or NOT_SEEN
             deep[i] = bits_of(BytesIO(data), str(paths[i])) == 16
         except InputError as error:
-            if isinstance(error.__cause__, MemoryError):  # there may be enough the next time
-                digests[i] = ""
+            lacking[i] = isinstance(error.__cause__, MemoryError)  # there may be enough the next time
 
     with report.bar("reading files", len(paths)) as bar:
         for_each(look, len(paths), bar.at)
-    return FileFacts(digests=digests, sizes=sizes, deep=deep)
+    return FileFacts(digests=digests, sizes=sizes, deep=deep), all(digests) and not lacking.any()

@@ -244,10 +244,8 @@ def _in_shards(source: ShardSource, policy: SizePolicy) -> Rows:
             expected="8 bits",
             do="use the files that the shards were made of; or train with --bits 8",
         )
-    pixels = ShardPixels(source, policy)
     return Rows(
-        images=pixels,
-        levels=pixels.levels,
+        images=ShardPixels(source, policy),
         decoded={},
         sizes=source.sizes,
         kept=np.arange(len(source)),
@@ -388,7 +386,6 @@ def _samples(source: Source, policy: SizePolicy, rows: Rows, split: str, skip_un
         notes=notes,
         skipped=skipped,
         larger=None,
-        levels=rows.levels,
         **targets,
         **rows.decoded,
     )

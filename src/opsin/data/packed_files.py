@@ -5,7 +5,8 @@
 | `images.bin` | uint8 `[N, C, H, W]`; uint16 where 16 bits are kept |
 | `masks.bin` | uint8 `[N, H, W]`, where the set has masks |
 | `sizes.bin`, `kept.bin` | int32 `[N, 2]`, height and width before packing; int64 `[N]`, sample numbers |
-| `manifest.json` | type, shape, length and SHA-256 of each; how many pixels have each of 256 levels; failures |
+| `manifest.json` | type, shape, length and SHA-256 of each; what could not be read, and why |
+| `levels.json` | how many pixels have each value, once that was asked for (`levels.py`) |
 """
 
 from __future__ import annotations
@@ -19,13 +20,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from opsin.data.levels import count_levels
 from opsin.data.samples import Bytes, Ints, Pixels
 from opsin.errors import InputError
 from opsin.io.files import read_json, sha256_file, write_json
 
 FORMAT = 2
-LEVELS = 256
 FULL_CHECK_BYTES = 1 << 30
 """Packed files up to this size are hashed on opening; of larger ones the length is checked."""
 
@@ -41,8 +40,7 @@ class Rows:
     """Decoded rows of one split, without unreadable ones.
 
     `decoded`: targets that are decoded with the images, by kind. `kept` int64 `[M]` are the sample numbers of the rows;
-    `failures` pairs each lost sample number with its reason. `levels` int64 `[C, 256]`, how many pixels of each channel
-    have each value; None where that was not counted.
+    `failures` pairs each lost sample number with its reason.
     """
 
     images: Pixels
@@ -51,7 +49,6 @@ class Rows:
     kept: Ints
     failures: list[tuple[int, str]]
     notes: tuple[str, ...] = ()
-    levels: Ints | None = None
 
 
 def mapped_arrays(folder: Path) -> Allocate:
@@ -83,8 +80,7 @@ def write_rows(new: Path, rows: Rows, about: str) -> None:
             entry = {"dtype": array.dtype.str, "shape": list(array.shape), "bytes": array.nbytes}
             files[name] = entry | {"sha256": sha256_file(new / name)}
     manifest = {"format": FORMAT, "about": about, "files": files, "failures": rows.failures, "notes": rows.notes}
-    levels = count_levels(rows.images) if rows.images.dtype == np.uint8 else None
-    write_json(new / "manifest.json", manifest | {"levels": None if levels is None else levels.tolist()})
+    write_json(new / "manifest.json", manifest)
 
 
 def _reserved(path: Path, shape: tuple[int, ...], dtype: DTypeLike) -> Bytes:
@@ -115,26 +111,10 @@ def open_rows(folder: Path) -> tuple[Rows | None, str]:
             kept=arrays["kept.bin"],
             failures=[(int(i), str(reason)) for i, reason in manifest["failures"]],
             notes=tuple(map(str, manifest["notes"])),
-            levels=_levels(manifest.get("levels"), arrays["images.bin"].shape),
         ), ""
     except (OSError, InputError, KeyError, TypeError, ValueError) as error:
         reason = f"a damaged cache entry was packed again: {folder.name} ({error})".splitlines()[0]
         return None, reason
-
-
-def _levels(values: Any, shape: tuple[int, ...]) -> Ints | None:
-    """The counts of a manifest, None where there are none, as in older ones.
-
-    Raises:
-        ValueError: they are not those of images of this shape.
-    """
-    if values is None:
-        return None
-    levels = np.array(values, np.int64)
-    num_images, channels, height, width = shape
-    if levels.shape != (channels, LEVELS) or (levels.sum(axis=1) != num_images * height * width).any():
-        raise ValueError("the counts of levels are not those of the images")
-    return levels
 
 
 def _mapped(path: Path, entry: dict[str, Any]) -> Any:

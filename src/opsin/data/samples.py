@@ -50,6 +50,10 @@ class LazyPixels(Protocol):
         """The shard of each row, int32 `[N]`: those of one shard are read one after the other."""
 
     @property
+    def levels(self) -> Ints | None:
+        """How many pixels of each channel have each value, int64 `[C, 256]`; None where that is not known."""
+
+    @property
     def content(self) -> str:
         """SHA-256 of what the rows show."""
 
@@ -88,7 +92,6 @@ class Samples(TargetFields[Array]):
         notes: changes made to the samples on the way.
         skipped: ids of samples that could not be read and were left out on request.
         larger: the same samples in more pixels, for augmentation that crops or zooms; None where there are none.
-        levels: how many pixels of each channel have each value, int64 `[C, 256]`; None where that was not counted.
     """
 
     images: Pixels
@@ -97,7 +100,6 @@ class Samples(TargetFields[Array]):
     notes: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
     larger: Samples | None = None
-    levels: Ints | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -115,7 +117,6 @@ class Samples(TargetFields[Array]):
             ids=[self.ids[i] for i in rows],
             sizes=self.sizes[rows],
             larger=None if self.larger is None else self.larger.take(rows),
-            levels=None,
             **self.mapped(lambda _, values: np.asarray(values[rows])),
         )
 

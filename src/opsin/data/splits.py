@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from opsin.config import DataConfig
 from opsin.data.quality.copies import Copies
 from opsin.data.samples import Ints, Source
+from opsin.data.shards.source import ShardSource, joined_shards
 from opsin.data.targets import KINDS
 from opsin.errors import ConfigError, DataError, nearest
 from opsin.types import SPLITS, SplitName
@@ -71,9 +73,9 @@ def joined(sources: Sequence[Source]) -> Source:
     first = sources[0]
     if len(sources) == 1:
         return first
-    kinds = {(type(source), source.groups is None) for source in sources}
+    kinds = {(type(source), source.groups is None, source.channels, getattr(source, "raw", None)) for source in sources}
     if len(kinds) > 1:
-        got = " and ".join(sorted(kind.__name__ for kind, _ in kinds))
+        got = " and ".join(sorted(kind.__name__ for kind, *_ in kinds))
         raise DataError(
             "splits of different layouts cannot be joined",
             got=got,
@@ -81,7 +83,10 @@ def joined(sources: Sequence[Source]) -> Source:
         )
     parts = [vars(source) for source in sources]
     rows = getattr(first, "_rows", ())
-    return replace(first, **{name: _joined_rows([part[name] for part in parts]) for name in rows})  # type: ignore[type-var]
+    fields = {name: _joined_rows([part[name] for part in parts]) for name in rows}
+    if isinstance(first, ShardSource):
+        fields |= joined_shards(cast("Sequence[ShardSource]", sources))
+    return replace(first, **fields)  # type: ignore[type-var]
 
 
 def _joined_rows(rows: Sequence[object]) -> object:

@@ -14,11 +14,13 @@ import tarfile
 import threading
 import weakref
 import zlib
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import accumulate
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -110,6 +112,38 @@ class ShardFiles(Protocol):
         Raises:
             ArchiveError: the shard is missing, cut off or changed.
         """
+
+
+class SeveralShards:
+    """The shards of several sets, numbered through.
+
+    Args:
+        sets: the shards of each.
+        counts: number of shards of each.
+    """
+
+    def __init__(self, sets: Sequence[ShardFiles], counts: Sequence[int]) -> None:
+        self.sets, self.ends = sets, list(accumulate(counts))
+
+    def expect(self, shards: Sequence[int]) -> None:
+        """Tell each set which of its shards are read next."""
+        places = [self._place(shard) for shard in shards]
+        for number, files in enumerate(self.sets):
+            files.expect([shard for of, shard in places if of == number])
+
+    def read(self, shard: int, member: Member) -> bytes:
+        """The bytes of a member; from any thread.
+
+        Raises:
+            ArchiveError: the shard is missing, cut off or changed.
+        """
+        of, number = self._place(shard)
+        return self.sets[of].read(number, member)
+
+    def _place(self, shard: int) -> tuple[int, int]:
+        """The set of a shard, and its number in it."""
+        of = bisect_right(self.ends, shard)
+        return of, shard - (self.ends[of - 1] if of else 0)
 
 
 class LocalShards:

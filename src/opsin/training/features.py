@@ -148,20 +148,19 @@ def _made(folder: Path, pieces: _Pieces, report: Reporter, until: float | None) 
     array = _cached(folder, report) if folder.is_dir() else _missing()
     if array.size:
         pieces.bar.advance(len(samples))
-        return replace(samples, images=array, larger=None, levels=None)
+        return replace(samples, images=array, larger=None)
     if until is None:
         array = _written(folder, pieces.in_order(), (len(samples), pieces.num_features))
-        return replace(samples, images=array, larger=None, levels=None)
+        return replace(samples, images=array, larger=None)
     rows, array = pieces.before(until)
     if len(rows) == len(samples):
         _written(folder, iter([array]), array.shape)
-        return replace(samples, images=array, larger=None, levels=None)
+        return replace(samples, images=array, larger=None)
     report.message(f"no time for all features: {len(rows):,} of {len(samples):,} were computed")
     return replace(
         samples,
         images=array,
         larger=None,
-        levels=None,
         ids=[samples.ids[i] for i in rows],
         sizes=samples.sizes[rows],
         **samples.mapped(lambda _, values: values[rows]),

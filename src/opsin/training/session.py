@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from opsin import collector, interrupts
 from opsin import config as settings_of
+from opsin import interrupts
 from opsin.config import RunConfig
 from opsin.data.load import source_name
 from opsin.data.samples import Dataset
@@ -108,7 +108,6 @@ def carry_out(data: Data, request: Request) -> Run:
     with (
         interrupts.raised(),
         machine.threads_restored(),
-        collector.on_new_objects_only(),
         joined() as group,
         group.followers_told(),
     ):

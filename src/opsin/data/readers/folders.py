@@ -95,7 +95,7 @@ def read_pool(root: Path) -> Source:
     Raises:
         DataError: no class folders, or no images in them.
     """
-    images = [name for name in walk(root, _ignore)[0] if _is_image(name)]
+    images, _ = _divided(walk(root, _ignore)[0])
     return _class_source(root, "", images, _class_names(root))
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import overload
+from typing import Any, Self, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from opsin.data.parallel import for_each
 from opsin.data.samples import Bytes, Ints
 from opsin.data.sources import Annotated
 from opsin.io.images import DecodedImage, Sides, decode_image
-from opsin.io.shards import Member, ShardFiles, decode_pixels, decode_plane
+from opsin.io.shards import Member, SeveralShards, ShardFiles, decode_pixels, decode_plane
 from opsin.ops.resize import fit_image, resampled_size
 from opsin.types import SizePolicy
 
@@ -50,6 +50,18 @@ class Names(Sequence[str]):
         i = range(len(self))[i]
         start = int(self._ends[i - 1]) if i else 0
         return self._text[start : int(self._ends[i])].tobytes().decode("utf-8", "replace")
+
+
+def joined_shards(sources: Sequence[ShardSource]) -> dict[str, Any]:
+    """The fields of several sources as one that say where its images lie; parts of one set stay in its shards."""
+    first = sources[0]
+    if all(source.files is first.files for source in sources):
+        return {"levels": None}
+    counts = [int(source.shard.max(initial=-1)) + 1 for source in sources]
+    starts = np.cumsum([0, *counts[:-1]], dtype=np.int32)
+    shard = np.concatenate([source.shard + start for source, start in zip(sources, starts, strict=True)])
+    files = SeveralShards([source.files for source in sources], counts)
+    return {"levels": None, "shard": shard, "files": files}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -84,6 +96,11 @@ class ShardSource(Annotated):
     @property
     def _rows(self) -> tuple[str, ...]:
         return (*super()._rows, "shard", "places", "sizes", "digests", "mask_places")
+
+    def take(self, indices: Ints) -> Self:
+        """The samples of these numbers, in this order; levels are known of all of them together alone."""
+        whole = len(indices) == len(self) == len(np.unique(indices))
+        return replace(super().take(indices), levels=self.levels if whole else None)
 
     @property
     def has_masks(self) -> bool:

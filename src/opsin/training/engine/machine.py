@@ -85,7 +85,7 @@ def threads_restored() -> Iterator[None]:
 
 
 def import_dynamo() -> None:
-    """Import TorchDynamo as the first optimizer would, in two thirds of the time."""
+    """Import TorchDynamo as the first optimizer would, but without collections of garbage meanwhile."""
     with collector.at_rest():
         import_module("torch._dynamo")
 

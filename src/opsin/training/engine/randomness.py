@@ -23,7 +23,7 @@ def seed_layers(seed: int, step: int, device: torch.device, rank: int = 0) -> No
     """Set the generators that layers draw from, the processor's and the device's, for one step of the run of this seed.
 
     `torch.manual_seed` sets those of all kinds of device: on a machine without them it notes from where it was called,
-    for when they come to use, which takes half a millisecond.
+    for when they come to use, at every step.
 
     `rank`: number of the process, where several share a step: each draws for its own samples, so what layers draw for a
     sample depends on the number of processes, unlike everything else.

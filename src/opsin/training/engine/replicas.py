@@ -35,7 +35,7 @@ class Replicas:
         self.network, self.group, self.device, self.compiled = network, group, device, compiled
         self._wrapped: DistributedDataParallel | None = None
         self._call: Callable[[Tensor], Mapping[str, Tensor]] = self._ready(network) if group.alone else network
-        self._parameters, self._trained = list(network.parameters()), list[nn.Parameter]()
+        self._parameters, self._trained = list[nn.Parameter](), list[nn.Parameter]()
 
     def __call__(self, images: Tensor) -> Mapping[str, Tensor]:
         """What the network gives for its input; the backward pass of it averages gradients."""
@@ -54,6 +54,7 @@ class Replicas:
         """
         if self.group.alone:
             return
+        self._parameters = self._parameters or list(self.network.parameters())
         trained = [parameter for parameter in self._parameters if parameter.requires_grad]
         if self._wrapped is not None and len(trained) == len(self._trained):
             return  # sections are opened and closed from the top down: of equal number they are the same
