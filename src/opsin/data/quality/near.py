@@ -111,21 +111,21 @@ def _candidates(ours: Tensor, theirs: Tensor, start: int | None) -> tuple[Ints, 
 
     With `start`, `ours` are rows `start`... of `theirs`, and only later rows count.
     """
-    values, numbers = [], []
-    for block in chunks(len(theirs), BLOCK):
-        if start is not None and block.stop <= start:
-            continue
-        likeness = ours @ theirs[block].T
+    blocks = [block for block in chunks(len(theirs), BLOCK) if start is None or block.stop > start]
+    # of one size and made once: the C allocator would leave a hole of that size for each product
+    products = torch.empty(len(ours), BLOCK)
+    value, number = torch.empty(len(ours), len(blocks)), torch.empty(len(ours), len(blocks), dtype=torch.int64)
+    for k, block in enumerate(blocks):
+        likeness = products[:, : block.stop - block.start]
+        torch.mm(ours, theirs[block].T, out=likeness)
         if start is not None and block.start < start + len(ours):
             row = torch.arange(start, start + len(ours))[:, None]
             likeness.masked_fill_(torch.arange(block.start, block.stop) <= row, -1.0)
         best = likeness.max(1)
-        values.append(best.values)
-        numbers.append(best.indices + block.start)
-    value, number = torch.stack(values, 1), torch.stack(numbers, 1)
+        value[:, k], number[:, k] = best.values, best.indices + block.start
     top = value.topk(min(NUM_CANDIDATES if start is None else NUM_WITHIN, value.shape[1]), 1)
-    i, k = torch.nonzero(top.values > MIN_COARSE, as_tuple=True)
-    return i.numpy(), number[i, top.indices[i, k]].numpy()
+    i, of = torch.nonzero(top.values > MIN_COARSE, as_tuple=True)
+    return i.numpy(), number[i, top.indices[i, of]].numpy()
 
 
 def detail(thumbs: Tensor, window: int = DETAIL_WINDOW) -> Tensor:
