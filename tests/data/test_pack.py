@@ -130,6 +130,9 @@ def test_levels_of_a_part_or_of_other_arrays_are_not_kept(photos, tmp_path: Path
     for images in (samples.images[:2], samples.take(np.arange(2)).images, np.array(samples.images), other):
         assert levels.levels_of(images).sum() == images.size
     assert not list(tmp_path.rglob("levels.json"))
+    (tmp_path / "packed").rename(tmp_path / "elsewhere")
+    assert levels.levels_of(samples.images).sum() == samples.images.size
+    assert not list(tmp_path.rglob("levels.json"))
 
 
 def test_unreadable_files_are_all_listed_or_skipped_up_to_a_number(photos, tmp_path: Path) -> None:

@@ -38,10 +38,13 @@ def levels_of(images: Pixels) -> Ints:
 
 def _kept_in(images: Array) -> Path | None:
     """The file in which the counts of all images of a packed file are kept; None for other arrays, and parts of one."""
-    name = images.filename if isinstance(images, np.memmap) else None
-    if name is None or Path(name).name != PACKED or Path(name).stat().st_size != images.nbytes:
+    if not isinstance(images, np.memmap) or images.filename is None:
         return None
-    return Path(name).with_name("levels.json")
+    file = Path(images.filename)
+    with suppress(OSError):  # another process may have removed it from the cache
+        if file.name == PACKED and file.stat().st_size == images.nbytes:
+            return file.with_name("levels.json")
+    return None
 
 
 def _kept(file: Path, images: Array) -> Ints | None:
