@@ -66,7 +66,7 @@ class Annotated(TargetFields[Array]):
     def __post_init__(self) -> None:
         for name in ("ids", "groups"):
             names = getattr(self, name)
-            if names is not None and not all(map(is_text, names)):
+            if names is not None and not is_text("".join(names)):
                 object.__setattr__(self, name, [text_of(value) for value in names])
 
     def __len__(self) -> int:
