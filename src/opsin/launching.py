@@ -18,14 +18,18 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import FrameType
+from typing import Any
 
 import torch
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+from opsin import interrupts
 from opsin.config import require
 from opsin.errors import GroupError
 from opsin.processes import LEAD, NOTES_VARIABLE
@@ -33,6 +37,7 @@ from opsin.processes import LEAD, NOTES_VARIABLE
 MAX_RESTARTS = 3
 """How often a group is started again in one call."""
 MAX_PROCESSES = 1024
+PATIENT_SIGNALS = 2
 SHOWN_LINES = 3
 GRACE_S = 60
 """How long a process whose launcher was killed may take to stop with a checkpoint."""
@@ -68,8 +73,10 @@ def launch(command: Command, arguments: Sequence[str], devices: int, *, began: f
         rdzv_endpoint="localhost:0",
         max_restarts=MAX_RESTARTS,
         start_method=_start_method(),
+        **_signals_left_alone(),
     )
-    with _cores_shared(devices), _notes(time.monotonic() if began is None else began), _quiet_agent():
+    notes = _notes(time.monotonic() if began is None else began)
+    with _cores_shared(devices), notes, _quiet_agent(), interrupts.handled_by(_PassOn()):
         environment = {name: os.environ[name] for name in (THREADS_VARIABLE, NOTES_VARIABLE)}
         try:
             codes = elastic_launch(config, _run)(environment, command, list(arguments))
@@ -78,6 +85,34 @@ def launch(command: Command, arguments: Sequence[str], devices: int, *, began: f
         except ChildFailedError as error:
             raise _as_group_error(error) from error
     return next((code for rank in sorted(codes) if (code := codes[rank])), 0)
+
+
+def _signals_left_alone() -> dict[str, Any]:
+    """The setting with which the agent leaves `interrupts.NAMES` to us, where this PyTorch has it.
+
+    It sends them on, too, but then waits half a minute for processes that wait for it: to have read what they gave.
+    """
+    known = any(field.name == "signals_to_handle" for field in fields(LaunchConfig))
+    return {"signals_to_handle": "SIGQUIT"} if known else {}
+
+
+class _PassOn:
+    """Sends signals on to the processes that were started, which stop after the step in progress.
+
+    A terminal sends Ctrl-C to all of them itself: to them ours is the second signal, which they remember. The third
+    here, or one before there are any processes, ends this one and so all.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self.count += 1
+        started = multiprocessing.active_children()
+        if self.count > PATIENT_SIGNALS or not started:
+            raise interrupts.Interrupted(signal.Signals(number).name)
+        for process in started:
+            process.terminate()
 
 
 def _run(environment: dict[str, str], command: Command, arguments: list[str]) -> int:

@@ -8,10 +8,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 from kill_a_worker import members
+from torch.distributed.launcher.api import LaunchConfig
 
 from opsin.runs import Run
 
@@ -55,4 +57,28 @@ def test_processes_whose_launcher_is_killed_stop_and_leave_a_run_to_resume(tmp_p
     process.kill()
     process.wait()
     wait_until(lambda: not any(Path(f"/proc/{member}").exists() for member in group))
+    assert Run(tmp_path / "left").log[-1].event == "interrupt"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+@pytest.mark.skipif(
+    not any(field.name == "signals_to_handle" for field in fields(LaunchConfig)), reason="PyTorch's agent waits 30 s"
+)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_the_launcher_ends_all_soon_and_leaves_a_run_to_resume(tmp_path: Path, number: int) -> None:
+    """Ctrl-C goes to the whole group, as from a terminal."""
+    process = subprocess.Popen(
+        command(tmp_path, "left", epochs=2000), stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    wait_until((tmp_path / "left" / "checkpoints" / "LAST").exists)
+    began = time.monotonic()
+    if number == signal.SIGINT:
+        os.killpg(process.pid, number)
+    else:
+        process.send_signal(number)
+    _, told = process.communicate(timeout=25)  # the agent itself waits for 30 s
+    assert time.monotonic() - began < 25
+    assert process.returncode == 130
+    assert "a checkpoint was left" in told
+    assert "death signal" not in told
     assert Run(tmp_path / "left").log[-1].event == "interrupt"

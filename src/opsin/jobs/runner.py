@@ -177,11 +177,12 @@ def _ask_to_end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _last_line(log: Path) -> str:
-    """The last line that a command printed."""
+    """The last line that a command printed: of an error of Opsin's, which ends with what to do, the first one."""
     if not log.is_file():
         return ""
     lines = log.read_bytes()[-LAST_LINE_BYTES:].decode(errors="replace").strip().splitlines()
-    return lines[-1].strip() if lines else ""
+    told = [line for line in lines if line.startswith("opsin: ")] if lines and lines[-1].startswith("  do:") else lines
+    return told[-1].strip() if told else ""
 
 
 def _line(job: Job) -> str:

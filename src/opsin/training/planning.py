@@ -86,8 +86,9 @@ def forecast_of(prepared: Prepared, choice: Choice) -> JsonDict:
 def _forecast_seconds(prepared: Prepared, choice: Choice) -> float | None:
     train = prepared.config.train
     found: float | None = None
-    if prepared.plan is not None:
-        found = float(prepared.plan["plan"]["seconds"])
+    plan = {} if prepared.plan is None else prepared.plan["plan"]
+    if plan.get("epochs") == train.epochs:  # not where other epochs were asked for
+        found = float(plan["seconds"])
     else:
         chosen = choice.precision
         for timing in choice.timings:

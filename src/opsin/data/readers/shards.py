@@ -57,7 +57,7 @@ def read_remote_shards(address: str, *, typed: bool) -> Found:
         AnnotationError, ArchiveError: as `read_shards`.
     """
     if not typed:
-        do = f"type it yourself, as in `opsin evaluate RUN {printable(address)}`"
+        do = f"type it yourself, as in `opsin evaluate RUN --data {printable(address)}`"
         raise DataError("an address that a file names is not followed", where=printable(address), do=do)
     remote, cache = RemoteFolder(address), default_cache()
     cache.mkdir(parents=True, exist_ok=True)
