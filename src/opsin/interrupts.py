@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+PATIENT_SIGNALS = 2
+"""Signals that are remembered until the step in progress is done; the third ends the process at once."""
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
 """SIGHUP exists only on Unix, SIGBREAK only on Windows."""
 OUTPUTS = (1, 2)

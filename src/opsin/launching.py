@@ -37,7 +37,6 @@ from opsin.processes import LEAD, NOTES_VARIABLE
 MAX_RESTARTS = 3
 """How often a group is started again in one call."""
 MAX_PROCESSES = 1024
-PATIENT_SIGNALS = 2
 SHOWN_LINES = 3
 GRACE_S = 60
 """How long a process whose launcher was killed may take to stop with a checkpoint."""
@@ -109,7 +108,7 @@ class _PassOn:
     def __call__(self, number: int, frame: FrameType | None) -> None:
         self.count += 1
         started = multiprocessing.active_children()
-        if self.count > PATIENT_SIGNALS or not started:
+        if self.count > interrupts.PATIENT_SIGNALS or not started:
             raise interrupts.Interrupted(signal.Signals(number).name)
         for process in started:
             process.terminate()

@@ -77,7 +77,8 @@ def test_divided_weights_go_on_from_a_checkpoint_with_the_bits_of_an_unbroken_ru
 def test_divided_weights_go_on_in_one_process(workers: Workers, tmp_path: Path) -> None:
     workers.run(2, group_jobs.terminated, "digits", tmp_path, "broken", SHARDED, 5)
     resumed = workers.run(1, group_jobs.trained, "digits", tmp_path, "broken", SHARDED | {"resume": True})[0]
-    whole = workers.run(1, group_jobs.trained, "digits", tmp_path, "whole", SHARDED)[0]
+    # one process would choose its precision by timing: on a busy machine bfloat16
+    whole = workers.run(1, group_jobs.trained, "digits", tmp_path, "whole", SHARDED | {"precision": "float32"})[0]
     assert difference(whole, resumed) < ROUNDING
 
 

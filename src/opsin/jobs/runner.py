@@ -132,7 +132,7 @@ class Runner:
         self.started.remove(one)
         os.close(one.lock)
         code = one.process.returncode
-        note = "" if code == 0 else _last_line(self.queue.path(one.job.number, "log"))
+        note = "" if code == 0 else _said_last(self.queue.path(one.job.number, "log"))
         if one.over:
             note = f"took {bytes_text(one.over)} of memory, and had said {bytes_text(one.job.memory_bytes)}"
         job = self.queue.change(one.job, state=DONE if code == 0 else FAILED, code=code, note=note)
@@ -176,8 +176,8 @@ def _ask_to_end(process: subprocess.Popen[bytes]) -> None:
         process.send_signal(signal.SIGTERM)
 
 
-def _last_line(log: Path) -> str:
-    """The last line that a command printed: of an error of Opsin's, which ends with what to do, the first one."""
+def _said_last(log: Path) -> str:
+    """The last line that a command printed, or the first of an error of Opsin's, which ends with what to do."""
     if not log.is_file():
         return ""
     lines = log.read_bytes()[-LAST_LINE_BYTES:].decode(errors="replace").strip().splitlines()

@@ -105,12 +105,7 @@ def carry_out(data: Data, request: Request) -> Run:
     """
     check_callbacks(request.callbacks)
     plain_settings, own = split_parts(request.settings)
-    with (
-        interrupts.raised(),
-        machine.threads_restored(),
-        joined() as group,
-        group.followers_told(),
-    ):
+    with interrupts.raised(), machine.threads_restored(), joined() as group, group.followers_told():
         if not group.leads:
             return follow(data, root=request.root, own=own, group=group)
         request = replace(request, settings=absolute(plain_settings, request.out))

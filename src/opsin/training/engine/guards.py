@@ -17,7 +17,6 @@ from opsin.group import ALONE, Group
 from opsin.io.gate import printable
 from opsin.training.engine.shards import is_divided, own_part
 
-PATIENT_SIGNALS = 2
 SHOWN_SAMPLES = 16
 
 
@@ -43,7 +42,7 @@ class StopRequest:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.count += 1
-        if self.count > PATIENT_SIGNALS:
+        if self.count > interrupts.PATIENT_SIGNALS:
             raise interrupts.Interrupted(signal.Signals(number).name)
         self._message(f"{signal.Signals(number).name}: stopping after this step, with a checkpoint")
 
