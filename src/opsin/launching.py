@@ -18,11 +18,10 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import FrameType
-from typing import Any
 
 import torch
 from torch.distributed.elastic.multiprocessing.api import SignalException
@@ -72,8 +71,9 @@ def launch(command: Command, arguments: Sequence[str], devices: int, *, began: f
         rdzv_endpoint="localhost:0",
         max_restarts=MAX_RESTARTS,
         start_method=_start_method(),
-        **_signals_left_alone(),
     )
+    if _leaves_signals_alone():
+        config = replace(config, signals_to_handle="SIGQUIT")
     notes = _notes(time.monotonic() if began is None else began)
     with _cores_shared(devices), notes, _quiet_agent(), interrupts.handled_by(_PassOn()):
         environment = {name: os.environ[name] for name in (THREADS_VARIABLE, NOTES_VARIABLE)}
@@ -86,13 +86,12 @@ def launch(command: Command, arguments: Sequence[str], devices: int, *, began: f
     return next((code for rank in sorted(codes) if (code := codes[rank])), 0)
 
 
-def _signals_left_alone() -> dict[str, Any]:
-    """The setting with which the agent leaves `interrupts.NAMES` to us, where this PyTorch has it.
+def _leaves_signals_alone() -> bool:
+    """Whether this PyTorch's agent can be told which signals are its own, so that `interrupts.NAMES` are ours.
 
     It sends them on, too, but then waits half a minute for processes that wait for it: to have read what they gave.
     """
-    known = any(field.name == "signals_to_handle" for field in fields(LaunchConfig))
-    return {"signals_to_handle": "SIGQUIT"} if known else {}
+    return any(field.name == "signals_to_handle" for field in fields(LaunchConfig))
 
 
 class _PassOn:

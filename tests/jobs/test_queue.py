@@ -49,6 +49,16 @@ def test_jobs_run_beside_each_other_where_there_is_room_and_none_overtakes(queue
     assert said.index("job 4 running") > said.index("job 3 done")
 
 
+def test_the_note_of_a_failed_job_is_its_error_not_what_to_do(queue: Queue) -> None:
+    queue.add(("report", "no-such-run"))
+    run(queue)
+    (failed,) = queue.jobs()
+    said = queue.path(1, "log").read_text().strip().splitlines()
+    assert said[-1].startswith("  do:")
+    assert failed.note == said[0]
+    assert failed.note.startswith("opsin: ")
+
+
 def test_a_job_that_fails_says_why_and_the_others_go_on(queue: Queue) -> None:
     queue.add(("report", "no-such-run"))
     queue.add(QUICK, cores=2)

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Self, overload
+from typing import Self, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,7 +52,7 @@ class Names(Sequence[str]):
         return self._text[start : int(self._ends[i])].tobytes().decode("utf-8", "replace")
 
 
-def joined_shards(sources: Sequence[ShardSource]) -> dict[str, Any]:
+def joined_shards(sources: Sequence[ShardSource]) -> dict[str, object]:
     """The fields of several sources as one that say where its images lie; parts of one set stay in its shards."""
     first = sources[0]
     if all(source.files is first.files for source in sources):
